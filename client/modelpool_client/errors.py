@@ -1,0 +1,240 @@
+"""Everything that can go wrong, for the pool, its workers and their clients alike.
+
+Manager and worker raise these; the wire carries them as
+``{"error": {message, type, param, code, source}}``; the client rebuilds the same class from
+the code.
+
+    ModelPoolError
+    ├── InvalidRequest            400  the request is wrong; nothing was changed
+    │   ├── InvalidModelId        400
+    │   └── ContextLengthExceeded 400
+    ├── Forbidden                 403  wrong Host, Origin or secret
+    ├── NotFound                  404  no such route or thing
+    │   └── ModelNotFound         404
+    ├── MethodNotAllowed          405
+    ├── Conflict                  409  right request, wrong moment
+    │   ├── ModelExists           409
+    │   └── UnloadProtected       409  warm-up or pinned: say force
+    ├── PayloadTooLarge           413
+    ├── UnsupportedMediaType      415
+    ├── NotSupported              501  a known route that this engine lacks
+    ├── BadGateway                502
+    │   ├── WorkerFailed          502  the worker process died or cut the answer
+    │   └── EngineFailed          502  the engine inside the worker did
+    ├── Unavailable               503  try again after ``retry_after`` seconds
+    │   ├── ModelLoading          503
+    │   ├── WorkerDraining        503
+    │   ├── LoadFailed            503  code says why: oom, bad_file, missing_dependency …
+    │   ├── LoadCancelled         503
+    │   ├── NoPortFree            503
+    │   ├── PoolBusy              503  waited for room in vain
+    │   └── PoolStopping          503
+    ├── LoadTimeout               504
+    ├── CannotFit                 507  needs more than there is; waiting would not help
+    ├── InternalError             500  a bug of ours
+    └── PoolUnreachable           —    raised by the client only: nobody answers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+Source = Literal["pool", "worker", "engine", "upstream", "client"]
+
+CODE_HEADER = "x-modelpool-code"
+SOURCE_HEADER = "x-modelpool-source"
+
+
+class ModelPoolError(Exception):
+    """Base of all. ``source`` says who failed; ``param`` names the offending parameter if any."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        source: Source = "pool",
+        retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.default_code
+        self.source: Source = source
+        self.retry_after = retry_after
+        self.details = dict(details or {})
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body: OpenAI's error shape plus ``source`` and, where there are any, details."""
+        error: dict[str, Any] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+            "source": self.source,
+        }
+        if self.details:
+            error["details"] = self.details
+        return {"error": error}
+
+    def headers(self) -> dict[str, str]:
+        """Response headers: code and source, ``Retry-After`` in whole seconds, a hint to SDKs."""
+        headers = {CODE_HEADER: self.code, SOURCE_HEADER: self.source}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(max(1, round(self.retry_after)))
+        if isinstance(self, CannotFit):
+            headers["x-should-retry"] = "false"
+        return headers
+
+
+class InvalidRequest(ModelPoolError):
+    status, type, default_code = 400, "invalid_request_error", "invalid_request"
+
+
+class InvalidModelId(InvalidRequest):
+    default_code = "invalid_model_id"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    default_code = "context_length_exceeded"
+
+
+class Forbidden(ModelPoolError):
+    status, type, default_code = 403, "permission_error", "forbidden"
+
+
+class NotFound(ModelPoolError):
+    status, type, default_code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(NotFound):
+    default_code = "model_not_found"
+
+
+class MethodNotAllowed(ModelPoolError):
+    status, type, default_code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class Conflict(ModelPoolError):
+    status, type, default_code = 409, "conflict_error", "conflict"
+
+
+class ModelExists(Conflict):
+    default_code = "model_exists"
+
+
+class UnloadProtected(Conflict):
+    default_code = "unload_protected"
+
+
+class PayloadTooLarge(ModelPoolError):
+    status, type, default_code = 413, "invalid_request_error", "payload_too_large"
+
+
+class UnsupportedMediaType(ModelPoolError):
+    status, type, default_code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class NotSupported(ModelPoolError):
+    status, type, default_code = 501, "not_supported_error", "not_supported"
+
+
+class BadGateway(ModelPoolError):
+    status, type, default_code = 502, "server_error", "bad_gateway"
+
+
+class WorkerFailed(BadGateway):
+    default_code = "worker_failed"
+
+
+class EngineFailed(BadGateway):
+    default_code = "engine_failed"
+
+
+class Unavailable(ModelPoolError):
+    status, type, default_code = 503, "unavailable_error", "unavailable"
+
+
+class ModelLoading(Unavailable):
+    default_code = "model_loading"
+
+
+class WorkerDraining(Unavailable):
+    default_code = "worker_draining"
+
+
+class LoadFailed(Unavailable):
+    default_code = "load_failed"
+
+
+class LoadCancelled(Unavailable):
+    default_code = "load_cancelled"
+
+
+class NoPortFree(Unavailable):
+    default_code = "no_port_free"
+
+
+class PoolBusy(Unavailable):
+    default_code = "pool_busy"
+
+
+class PoolStopping(Unavailable):
+    default_code = "pool_stopping"
+
+
+class LoadTimeout(ModelPoolError):
+    status, type, default_code = 504, "timeout_error", "load_timeout"
+
+
+class CannotFit(ModelPoolError):
+    status, type, default_code = 507, "insufficient_capacity_error", "cannot_fit"
+
+
+class InternalError(ModelPoolError):
+    pass
+
+
+class PoolUnreachable(ModelPoolError):
+    status, type, default_code = 0, "connection_error", "pool_unreachable"
+
+
+# Codes with which a worker explains a failed load; the engine's last lines go with them.
+LOAD_CODES = ("oom", "bad_file", "unsupported_arch", "missing_dependency", "timeout", "bad_config")
+
+
+def _all_classes(cls: type[ModelPoolError]) -> list[type[ModelPoolError]]:
+    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _all_classes(sub))]
+
+
+def _class_for(status: int, code: str) -> type[ModelPoolError]:
+    classes = _all_classes(ModelPoolError)
+    if code in LOAD_CODES:
+        return LoadFailed
+    by_code = {cls.default_code: cls for cls in classes}
+    by_status = {cls.status: cls for cls in reversed(classes)}
+    return by_code.get(code) or by_status.get(status) or ModelPoolError
+
+
+def from_response(status: int, body: object, retry_after: str | None = None) -> ModelPoolError:
+    """Rebuild the error that a response carries; any body will do, even none of ours."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    if not isinstance(error, Mapping):
+        error = {"message": f"HTTP {status}: {str(body)[:200]}"}
+    cls = _class_for(status, str(error.get("code") or ""))
+    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+    return cls(
+        str(error.get("message") or f"HTTP {status}"),
+        param=error.get("param"),
+        code=error.get("code"),
+        source=error.get("source") or "upstream",
+        retry_after=seconds,
+        details=error.get("details"),
+    )

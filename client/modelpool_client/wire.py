@@ -1,0 +1,213 @@
+"""What goes over the wire between manager, worker and client: frozen dataclasses, both ways.
+
+``encode`` gives plain JSON values; ``decode`` ignores keys it does not know, so that a worker and
+a manager of neighbouring versions understand each other, and names the wrong or missing key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+WORKER_EXIT_OK = 0
+WORKER_EXIT_LOAD_FAILED = 3
+WORKER_EXIT_BAD_ASSIGNMENT = 4
+WORKER_EXIT_PORT_TAKEN = 5
+WORKER_EXIT_ENGINE_DIED = 6
+
+
+class Phase(StrEnum):
+    """Where a worker says it is."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that is particular to one worker: one JSON line on its standard input.
+
+    ``epoch`` grows with every start of the model. Times are seconds.
+    ``lease_seconds`` None means that the worker never expires by itself.
+    """
+
+    worker_id: str
+    secret: str
+    pool_id: str
+    epoch: int
+    manager_url: str
+    model_id: str
+    engine: str
+    source: str
+    port: int
+    aliases: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    runtime_dir: str = ""
+    exit_record: str = ""
+    lease_seconds: float | None = 900.0
+    beat_seconds: float = 10.0
+    drain_seconds: float = 30.0
+    orphan_seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a load is. ``estimated`` says that the fraction is inferred, not reported."""
+
+    stage: str
+    fraction: float | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    eta_seconds: float | None = None
+    estimated: bool = True
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a load or a worker failed: a code (``errors.LOAD_CODES`` or the like), last words."""
+
+    code: str
+    message: str
+    lines: tuple[str, ...] = ()
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker reports; the manager decides. Posted on every edge and every beat.
+
+    ``idle_seconds`` counts from the end of the last request (or from ready); 0 while any is in
+    flight. ``progress_seconds`` counts from the engine's last sign of work on a request.
+    """
+
+    worker_id: str
+    pool_id: str
+    epoch: int
+    sequence: int
+    phase: Phase
+    port: int
+    pid: int
+    in_flight: int = 0
+    idle_seconds: float = 0.0
+    progress_seconds: float = 0.0
+    requests_total: int = 0
+    errors_total: int = 0
+    tokens_total: int = 0
+    uptime_seconds: float = 0.0
+    engine_pid: int | None = None
+    engine_started: float | None = None
+    rss_bytes: int | None = None
+    context_length: int | None = None
+    progress: Progress | None = None
+    failure: Failure | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class FactsReply:
+    """The manager's answer to facts. ``known`` False: no such worker here, drain and exit.
+
+    ``lease_seconds`` is what is left of the lease, None if it never expires.
+    """
+
+    known: bool
+    pool_id: str
+    lease_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class DrainRequest:
+    """Stop taking work. With ``if_idle_for`` only when idle for at least that many seconds."""
+
+    if_idle_for: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DrainReply:
+    """``drained`` False: busy or used too recently; nothing changed. True with ``in_flight`` > 0:
+    new work is refused and the worker is still finishing that many."""
+
+    drained: bool
+    facts: Facts
+
+
+class DecodeError(ValueError):
+    """A message does not have the shape it should; the text names the key."""
+
+
+def encode(value: Any) -> Any:
+    """Plain JSON values of a wire dataclass (or of anything made of them)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): encode(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(v) for v in value]
+    return value
+
+
+def decode(cls: type[T], data: object) -> T:
+    """Build ``cls`` from JSON values.
+
+    Raises:
+        DecodeError: a key is missing or has a value of another type.
+    """
+    if not isinstance(data, Mapping):
+        raise DecodeError(f"{cls.__name__}: expected an object, got {type(data).__name__}")
+    hints = get_type_hints(cls)
+    values = {}
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if f.name in data:
+            values[f.name] = _convert(hints[f.name], data[f.name], f"{cls.__name__}.{f.name}")
+    try:
+        return cls(**values)
+    except TypeError as e:
+        raise DecodeError(f"{cls.__name__}: {e}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in get_args(hint):
+            return None
+        hint = next(a for a in get_args(hint) if a is not type(None))
+        return _convert(hint, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise DecodeError(f"{where}: expected a list")
+        return tuple(_convert(get_args(hint)[0], v, where) for v in value)
+    if hint is Any:
+        return value
+    if origin is not None:
+        return _checked(Mapping, value, where)
+    if dataclasses.is_dataclass(hint):
+        return decode(typing.cast("type[Any]", hint), value)
+    if issubclass(hint, StrEnum):
+        return _member(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return _checked(hint, value, where)
+
+
+def _member(hint: type[StrEnum], value: Any, where: str) -> StrEnum:
+    try:
+        return hint(value)
+    except ValueError:
+        raise DecodeError(f"{where}: {value!r} is none of {[m.value for m in hint]}") from None
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise DecodeError(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    return value
