@@ -1,0 +1,65 @@
+"""The contract of a launcher: it starts and stops processes and knows nothing of models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from modelpool_client.wire import Assignment
+
+from modelpool.catalog.database import WorkerRow
+
+
+class LaunchError(Exception):
+    """The process could not even be started; the text says why."""
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One worker to start. Its output is appended to ``log_path``."""
+
+    assignment: Assignment
+    log_path: Path
+
+
+class WorkerProcess(Protocol):
+    """A started worker, ours or adopted."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def create_time(self) -> float: ...
+
+    async def wait(self) -> int | None:
+        """Its exit code once it has ended, negative for a signal; None if that cannot be known."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask the front to end (TERM). The engine child is the front's to end."""
+        ...
+
+    def kill(self) -> None:
+        """End the whole group (KILL)."""
+        ...
+
+    async def group_gone(self, timeout: float) -> bool:
+        """Wait until no process of the group is alive; False if some still is after ``timeout``."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts workers somewhere, and finds again those that a former manager started."""
+
+    async def start(self, spec: LaunchSpec) -> WorkerProcess:
+        """Start one.
+
+        Raises:
+            LaunchError: it could not be started.
+        """
+        ...
+
+    async def attach(self, record: WorkerRow) -> WorkerProcess | None:
+        """The running process of a record, verified; None if it is gone."""
+        ...

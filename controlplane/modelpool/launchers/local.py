@@ -1,0 +1,219 @@
+"""Workers as process groups on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import psutil
+from modelpool_client.wire import encode
+
+from modelpool.catalog.database import WorkerRow
+
+from .base import LaunchError, LaunchSpec, WorkerProcess
+
+# Two readings of one process's start differ by the clock tick at most.
+SAME_START_SECONDS = 0.05
+POLL_SECONDS = 0.05
+
+
+@cache
+def boot_id() -> str:
+    """Changes with every boot, so that a pid of the last one is never taken for ours."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"boot-{psutil.boot_time():.0f}"
+
+
+class LocalProcess:
+    """One worker's process group; its leader is the front."""
+
+    def __init__(
+        self, pid: int, create_time: float, *, child: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self._pid = pid
+        self._create_time = create_time
+        self._child = child
+        self._exit: asyncio.Future[int | None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<LocalProcess {self._pid}{'' if self._child else ' adopted'}>"
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def create_time(self) -> float:
+        return self._create_time
+
+    async def wait(self) -> int | None:
+        if self._exit is None:
+            self._exit = asyncio.ensure_future(self._wait())
+        return await asyncio.shield(self._exit)
+
+    async def _wait(self) -> int | None:
+        try:
+            await _exited(self._pid)
+        except (AttributeError, OSError):  # no pidfd here (macOS, old kernels), or gone already
+            while self.is_alive():  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(POLL_SECONDS)
+        return self._child.wait() if self._child else None
+
+    def is_alive(self) -> bool:
+        if self._child is not None:
+            return self._child.poll() is None
+        return find_process(self._pid, self._create_time) is not None
+
+    def terminate(self) -> None:
+        if self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        # The group outlives its leader while any member lives, so its number cannot be reused.
+        if self.is_alive() or has_members(self._pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+
+    async def group_gone(self, timeout: float) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self.is_alive() or await asyncio.to_thread(has_members, self._pid):
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+        return True
+
+
+async def _exited(pid: int) -> None:
+    """Return when the process ends; by the kernel's word, no polling.
+
+    Raises:
+        AttributeError, OSError: the platform has no pidfd, or the process is gone.
+    """
+    loop = asyncio.get_running_loop()
+    fd = os.pidfd_open(pid)
+    ended = loop.create_future()
+
+    def on_exit() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(fd, on_exit)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def find_process(pid: int, create_time: float) -> psutil.Process | None:
+    """The living process of that pid and start, or None."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - create_time) <= SAME_START_SECONDS
+        if same and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def has_members(pgid: int) -> bool:
+    """Is anyone of the process group alive? The dead whom nobody reaped do not count."""
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return any(_is_member(p, pgid) for p in psutil.process_iter(["status"]))
+
+
+def _is_member(process: psutil.Process, pgid: int) -> bool:
+    try:
+        alive = process.info["status"] not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return alive and os.getpgid(process.pid) == pgid
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
+class LocalLauncher:
+    """Starts ``python -m modelpool_worker`` in a session of its own.
+
+    ``command`` builds the command line of a worker from its label, for tests and for workers that
+    live in another environment.
+    """
+
+    def __init__(self, command: Callable[[str], list[str]] | None = None) -> None:
+        self._command = command or _default_command
+
+    async def start(self, spec: LaunchSpec) -> WorkerProcess:
+        try:
+            child = self._spawn(spec)
+        except OSError as e:
+            raise LaunchError(f"the worker process could not be started: {e}") from e
+        try:
+            started = psutil.Process(child.pid).create_time()
+        except psutil.Error:
+            started = 0.0  # it ended at once; wait() will say how
+        return LocalProcess(child.pid, started, child=child)
+
+    def _spawn(self, spec: LaunchSpec) -> subprocess.Popen[bytes]:
+        assignment = spec.assignment
+        label = f"{assignment.model_id}@{assignment.port}"
+        env = {**os.environ, "MODELPOOL_WORKER_ID": assignment.worker_id}
+        spec.log_path.parent.mkdir(parents=True, exist_ok=True)
+        Path(assignment.exit_record).parent.mkdir(parents=True, exist_ok=True)
+        Path(assignment.runtime_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with spec.log_path.open("ab") as log:
+            child = subprocess.Popen(
+                self._command(label),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=env,
+                start_new_session=True,
+            )
+        assert child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died already; wait() will say how
+            child.stdin.write(json.dumps(encode(assignment)).encode() + b"\n")
+            child.stdin.close()
+        return child
+
+    async def attach(self, record: WorkerRow) -> WorkerProcess | None:
+        if record.boot_id != boot_id():
+            return None
+        if record.pid is None or record.create_time is None:
+            found = await asyncio.to_thread(find_by_worker_id, record.worker_id)
+        else:
+            found = find_process(record.pid, record.create_time)
+        return LocalProcess(found.pid, found.create_time()) if found else None
+
+
+def _default_command(label: str) -> list[str]:
+    return [sys.executable, "-m", "modelpool_worker", "serve", label]
+
+
+def find_by_worker_id(worker_id: str) -> psutil.Process | None:
+    """The group leader whose environment carries the worker id: for a start that was cut short."""
+    for process in psutil.process_iter(["environ"]):
+        environ = process.info["environ"] or {}
+        if environ.get("MODELPOOL_WORKER_ID") == worker_id and _leads_group(process.pid):
+            return process
+    return None
+
+
+def _leads_group(pid: int) -> bool:
+    try:
+        return os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False

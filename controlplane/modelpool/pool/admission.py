@@ -1,0 +1,165 @@
+"""PURE: may a model start now, and who must go for it?
+
+The caller reserves in the same breath what a ``Start`` grants; the victims' own slots have the
+last word, for only their workers know whether they are busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a start would take."""
+
+    model_id: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One that holds a reservation. ``protected`` says why it may not be evicted, or is empty.
+
+    ``pinned`` ones stay for good; other protection passes. ``free_at`` is when it passes by
+    itself (minimum residency), if that is known. ``loss`` orders the victims, smallest first:
+    (priority rank, time of the last use). ``pending_bytes`` of its reservation are not yet
+    resident, so what the host calls available still contains them.
+    """
+
+    model_id: str
+    bytes: int
+    loss: tuple[int, float]
+    protected: str = ""
+    pinned: bool = False
+    leaving: bool = False
+    free_at: float | None = None
+    pending_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the pool may use. ``host_available`` is what the host could give now, in bytes."""
+
+    max_models: int
+    limit_bytes: int
+    host_available: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """Go, once those in ``evict`` are gone."""
+
+    evict: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Not now: ``on`` are in the way for the time being, ``until`` when that is known to end."""
+
+    on: tuple[str, ...]
+    why: str
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Never, with the numbers."""
+
+    why: str
+
+
+Plan = Start | Wait | Refuse
+
+
+def plan(need: Need, residents: Sequence[Resident], budget: Budget) -> Plan:
+    """Start at once if it fits, else after evicting the cheapest that may go, else wait, or refuse.
+
+    Those already leaving are counted as gone: the start waits for them as for its own victims.
+    """
+    pinned = [r for r in residents if r.pinned]
+    if why := _never_fits(need, pinned, residents, budget):
+        return Refuse(why)
+    leaving = [r for r in residents if r.leaving]
+    staying = [r for r in residents if not r.leaving]
+    victims: list[Resident] = []
+    candidates = sorted((r for r in staying if not r.protected and not r.pinned), key=_loss)
+    while not _fits(need, staying, leaving + victims, budget):
+        if not candidates:
+            return _wait(need, staying, budget)
+        victims.append(candidates.pop(0))
+        staying = [r for r in staying if r not in victims]
+    victims = _without_needless(need, residents, leaving, victims, budget)
+    gone = leaving if not _fits(need, [*staying, *leaving], victims, budget) else []
+    return Start(tuple(r.model_id for r in [*victims, *gone]))
+
+
+def _loss(resident: Resident) -> tuple[int, float]:
+    return resident.loss
+
+
+def _fits(
+    need: Need, staying: Sequence[Resident], gone: Sequence[Resident], budget: Budget
+) -> bool:
+    if len(staying) + 1 > budget.max_models:
+        return False
+    if sum(r.bytes for r in staying) + need.bytes > budget.limit_bytes:
+        return False
+    returned = sum(r.bytes - r.pending_bytes for r in gone)
+    promised = sum(r.pending_bytes for r in staying)
+    return need.bytes <= budget.host_available + returned - promised
+
+
+def _without_needless(
+    need: Need,
+    residents: Sequence[Resident],
+    leaving: Sequence[Resident],
+    victims: list[Resident],
+    budget: Budget,
+) -> list[Resident]:
+    """Spare a small victim chosen early if a larger one chosen later makes room alone."""
+    kept = list(victims)
+    for victim in victims:
+        fewer = [v for v in kept if v is not victim]
+        gone = [*leaving, *fewer]
+        if _fits(need, [r for r in residents if r not in gone], gone, budget):
+            kept = fewer
+    return kept
+
+
+def _never_fits(
+    need: Need, pinned: Sequence[Resident], residents: Sequence[Resident], budget: Budget
+) -> str:
+    held = sum(r.bytes for r in pinned)
+    ours = sum(r.bytes - r.pending_bytes for r in residents if not r.pinned)
+    host = budget.host_available + ours
+    names = ", ".join(f"{r.model_id} {_mb(r.bytes)}" for r in pinned)
+    pins = f" (pinned: {names})" if pinned else ""
+    if len(pinned) >= budget.max_models:
+        return f"max_concurrent_models is {budget.max_models} and all are pinned{pins}"
+    if need.bytes > budget.limit_bytes - held:
+        free = _mb(budget.limit_bytes - held)
+        limit = _mb(budget.limit_bytes)
+        return f"needs {_mb(need.bytes)}, but at most {free} of {limit} can be made free{pins}"
+    if need.bytes > host:
+        return (
+            f"needs {_mb(need.bytes)}, but the host has {_mb(budget.host_available)} available"
+            f" and unloading every idle model would add {_mb(ours)}; other programs hold the rest"
+        )
+    return ""
+
+
+def _wait(need: Need, staying: Sequence[Resident], budget: Budget) -> Wait:
+    blockers = [r for r in staying if not r.pinned]
+    until = min((r.free_at for r in blockers if r.free_at is not None), default=None)
+    holders = ", ".join(f"{r.model_id} {_mb(r.bytes)} ({r.protected})" for r in blockers)
+    count = f"{len(staying)} of {budget.max_models} models"
+    why = f"{need.model_id} needs {_mb(need.bytes)}; {count} loaded: {holders}"
+    return Wait(tuple(r.model_id for r in blockers), why, until)
+
+
+def _mb(size: int) -> str:
+    return f"{size / MB:,.0f} MB"

@@ -1,0 +1,212 @@
+"""What a slot asks to be done outside: start, drain and end a worker. Holds no state of a slot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from modelpool_client.wire import (
+    Assignment,
+    DecodeError,
+    DrainReply,
+    DrainRequest,
+    Facts,
+    Failure,
+    decode,
+)
+
+from modelpool.catalog.database import WorkerRow
+from modelpool.launchers import Launcher, LaunchSpec, WorkerProcess
+from modelpool.launchers.local import boot_id
+
+DRAIN_ANSWER_SECONDS = 5.0
+CUT_SECONDS = 5.0
+GROUP_GONE_SECONDS = 5.0
+# The front ends work by itself after its drain time; only a front that hangs is killed.
+FRONT_MARGIN_SECONDS = 5.0
+# A second TERM too soon after the first would be merged with it by the kernel.
+SECOND_TERM_SECONDS = 0.1
+LOG_TAIL_BYTES = 16_384
+LOG_TAIL_LINES = 20
+
+
+class Journal(Protocol):
+    """Where workers are remembered, so that the next manager can take them over."""
+
+    async def next_epoch(self, model_id: str) -> int: ...
+    async def intend_worker(self, record: WorkerRow) -> None: ...
+    async def worker_started(self, worker_id: str, pid: int, create_time: float) -> None: ...
+    async def forget_worker(self, worker_id: str) -> None: ...
+    async def workers(self) -> Sequence[WorkerRow]: ...
+
+
+class WorkerLink(Protocol):
+    """How the manager speaks to a worker."""
+
+    async def facts(self, worker: Worker) -> Facts: ...
+    async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply: ...
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A started worker: its process and what was written down of it."""
+
+    record: WorkerRow
+    process: WorkerProcess
+
+    @property
+    def worker_id(self) -> str:
+        return self.record.worker_id
+
+    @property
+    def port(self) -> int:
+        return self.record.port
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.record.port}"
+
+
+@dataclass(frozen=True)
+class Burial:
+    """How a worker ended. ``back`` False: some process of its group would not go."""
+
+    exit_code: int | None
+    failure: Failure | None
+    killed: bool = False
+    back: bool = True
+
+
+class Crew:
+    """Carries out what slots decide."""
+
+    def __init__(
+        self, launcher: Launcher, link: WorkerLink, journal: Journal, state_dir: Path
+    ) -> None:
+        self._launcher = launcher
+        self._link = link
+        self._journal = journal
+        self._state_dir = state_dir
+
+    def log_path(self, model_id: str) -> Path:
+        """One log file per model, appended to by each of its workers in turn."""
+        safe = "".join(c if c.isalnum() or c in ".-_" else "_" for c in model_id)
+        return self._state_dir / "logs" / f"{safe[:80]}-{_short_hash(model_id)}.log"
+
+    async def launch(self, assignment: Assignment) -> Worker:
+        """Write the intent down, start the worker, write down what came of it.
+
+        Raises:
+            LaunchError: the process could not be started.
+            StoreError: the intent could not be written; nothing was started.
+        """
+        epoch = await self._journal.next_epoch(assignment.model_id)
+        record = self._record(assignment, epoch)
+        await self._journal.intend_worker(record)
+        assignment = replace(
+            assignment,
+            epoch=epoch,
+            secret=record.secret,
+            runtime_dir=record.runtime_dir,
+            exit_record=record.exit_record,
+        )
+        try:
+            process = await self._launcher.start(LaunchSpec(assignment, Path(record.log_path)))
+        except BaseException:
+            await self._journal.forget_worker(record.worker_id)
+            raise
+        record = replace(record, pid=process.pid, create_time=process.create_time)
+        await self._journal.worker_started(record.worker_id, process.pid, process.create_time)
+        return Worker(record, process)
+
+    def _record(self, assignment: Assignment, epoch: int) -> WorkerRow:
+        runtime = Path(tempfile.gettempdir()) / f"modelpool-{assignment.worker_id}"
+        return WorkerRow(
+            worker_id=assignment.worker_id,
+            pool_id=assignment.pool_id,
+            model_id=assignment.model_id,
+            epoch=epoch,
+            port=assignment.port,
+            secret=secrets.token_urlsafe(24),
+            boot_id=boot_id(),
+            runtime_dir=str(runtime),
+            exit_record=str(self._state_dir / "exits" / f"{assignment.worker_id}.json"),
+            log_path=str(self.log_path(assignment.model_id)),
+            started_at=time.time(),
+        )
+
+    async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:
+        """Ask it to stop taking work; None when it does not answer."""
+        try:
+            async with asyncio.timeout(DRAIN_ANSWER_SECONDS):
+                return await self._link.drain(worker, request)
+        except Exception:
+            return None
+
+    async def retire(self, worker: Worker, *, cut: bool, grace: float) -> Burial:
+        """TERM, then KILL to the group; returns when the group is gone.
+
+        ``cut``: current work is ended at once, else it has ``grace`` seconds.
+        """
+        process = worker.process
+        process.terminate()
+        if cut:
+            await asyncio.sleep(SECOND_TERM_SECONDS)
+            process.terminate()
+        limit = CUT_SECONDS if cut else grace + FRONT_MARGIN_SECONDS
+        killed = False
+        try:
+            async with asyncio.timeout(limit):
+                code = await process.wait()
+        except TimeoutError:
+            killed = True
+            process.kill()
+            code = await process.wait()
+        return await self.bury(worker, code, killed=killed)
+
+    async def bury(self, worker: Worker, code: int | None, *, killed: bool = False) -> Burial:
+        """The front is dead: end the rest of its group, read its last words, forget it."""
+        worker.process.kill()
+        back = await worker.process.group_gone(GROUP_GONE_SECONDS)
+        failure = await asyncio.to_thread(_last_words, worker.record)
+        await asyncio.to_thread(_tidy, worker.record)
+        with contextlib.suppress(Exception):  # a full disk must not keep a model from its end
+            await self._journal.forget_worker(worker.worker_id)
+        return Burial(code, failure, killed, back)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _last_words(record: WorkerRow) -> Failure:
+    with contextlib.suppress(OSError, ValueError, DecodeError):
+        return decode(Failure, json.loads(Path(record.exit_record).read_text()))
+    return Failure("worker_died", "the worker left no word", tail(Path(record.log_path)))
+
+
+def tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
+    """The last lines of a log; nothing if there is none."""
+    try:
+        with path.open("rb") as f:
+            f.seek(0, 2)
+            f.seek(max(0, f.tell() - LOG_TAIL_BYTES))
+            text = f.read().decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple(text.splitlines()[-lines:])
+
+
+def _tidy(record: WorkerRow) -> None:
+    shutil.rmtree(record.runtime_dir, ignore_errors=True)
+    Path(record.exit_record).unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""What a slot may ask of the pool around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from modelpool_client.wire import Assignment
+
+from modelpool.catalog.model import Model
+from modelpool.config import PoolConfig
+from modelpool.pool.admission import Plan
+from modelpool.pool.clock import Clock
+from modelpool.pool.crew import Crew
+from modelpool.pool.lifecycle import State
+
+if TYPE_CHECKING:
+    pass
+
+
+class House(Protocol):
+    """The pool, as its slots see it. All of it is synchronous."""
+
+    clock: Clock
+    crew: Crew
+
+    @property
+    def config(self) -> PoolConfig: ...
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def admit(self, slot: Replica) -> Plan:
+        """Plan, and when the plan is to start, reserve in the same step."""
+        ...
+
+    def release(self, slot: Replica) -> None:
+        """Bytes, count and port of the slot are free again."""
+        ...
+
+    def join_queue(self, slot: Replica, until: float | None) -> None:
+        """Try again when something changed, or at ``until``."""
+        ...
+
+    def leave_queue(self, slot: Replica) -> None: ...
+
+    def ask_to_leave(self, model_ids: tuple[str, ...], on_behalf_of: str) -> None: ...
+
+    def refused_to_leave(self, slot: Replica) -> None: ...
+
+    def take_port(self, slot: Replica, avoid: frozenset[int]) -> int | None: ...
+
+    def claim_port(self, slot: Replica, port: int) -> None: ...
+
+    def port_is_strange(self, slot: Replica, port: int) -> None:
+        """A stranger listens there."""
+        ...
+
+    def assignment(
+        self, model: Model, worker_id: str, port: int, lease: float | None
+    ) -> Assignment: ...
+
+    def changed(self) -> None:
+        """Somebody became idle or something was freed: queued starts are planned again, soon."""
+        ...
+
+    def moved(self, slot: Replica, previous: State) -> None:
+        """The slot has a new state; tell the world."""
+        ...
+
+    def emit(self, event: str, slot: Replica) -> None: ...
+
+    def bug(self, error: Exception) -> None:
+        """Something of ours is broken; make it visible."""
+        ...

@@ -1,0 +1,137 @@
+"""PURE: the states of a replica, what moves it between them, leases and back-off.
+
+No clock, no I/O, no logging: times come in as arguments, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a replica is in its life."""
+
+    COLD = "COLD"
+    WARMING = "WARMING"
+    HOT = "HOT"
+    COOLING = "COOLING"
+    UNLOADING = "UNLOADING"
+    FAILED = "FAILED"
+
+    @property
+    def is_serving(self) -> bool:
+        """A request can be answered now."""
+        return self in (State.HOT, State.COOLING)
+
+    @property
+    def has_worker(self) -> bool:
+        """A process, or the start of one, belongs to it."""
+        return self in (State.WARMING, State.HOT, State.COOLING, State.UNLOADING)
+
+
+class Trigger(StrEnum):
+    """What happens to a replica."""
+
+    START = "start"  # load, first request, warm-up: room is reserved
+    ROOM_LOST = "room lost"  # a victim turned out to be busy: back into the queue
+    READY = "ready"
+    LEASE_OVER = "lease over"
+    USED = "used"
+    STOP = "stop"  # grace over, eviction, unload, cancelled load
+    STOPPED = "stopped"  # process group gone, memory back
+    LOAD_FAILED = "load failed"
+    DIED = "died"
+    CLEAR = "clear"  # unload of a failed one
+    ADOPT_LOADING = "adopted while loading"
+    ADOPT_READY = "adopted"
+    ADOPT_DRAINING = "adopted while draining"
+
+
+TRANSITIONS: dict[tuple[State, Trigger], State] = {
+    (State.COLD, Trigger.START): State.WARMING,
+    (State.COLD, Trigger.ADOPT_LOADING): State.WARMING,
+    (State.COLD, Trigger.ADOPT_READY): State.HOT,
+    (State.COLD, Trigger.ADOPT_DRAINING): State.UNLOADING,
+    (State.WARMING, Trigger.ROOM_LOST): State.COLD,
+    (State.WARMING, Trigger.READY): State.HOT,
+    (State.WARMING, Trigger.LOAD_FAILED): State.FAILED,
+    (State.WARMING, Trigger.STOP): State.UNLOADING,
+    (State.HOT, Trigger.LEASE_OVER): State.COOLING,
+    (State.HOT, Trigger.STOP): State.UNLOADING,
+    (State.HOT, Trigger.DIED): State.FAILED,
+    (State.COOLING, Trigger.USED): State.HOT,
+    (State.COOLING, Trigger.STOP): State.UNLOADING,
+    (State.COOLING, Trigger.DIED): State.FAILED,
+    (State.UNLOADING, Trigger.STOPPED): State.COLD,
+    (State.UNLOADING, Trigger.LOAD_FAILED): State.FAILED,
+    (State.FAILED, Trigger.START): State.WARMING,
+    (State.FAILED, Trigger.CLEAR): State.COLD,
+}
+
+
+class IllegalTransition(Exception):
+    """A bug of ours: the table has no such move."""
+
+
+def transition(state: State, trigger: Trigger) -> State:
+    """The state after ``trigger``.
+
+    Raises:
+        IllegalTransition: the table has no such move.
+    """
+    try:
+        return TRANSITIONS[state, trigger]
+    except KeyError:
+        raise IllegalTransition(f"{trigger.value!r} means nothing to a {state} replica") from None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Until when a replica may stay idle. ``ttl`` None: for ever; ``until`` None: not running."""
+
+    ttl: float | None
+    until: float | None = None
+
+    def used(self, at: float) -> Lease:
+        """The last request ended (or the replica became ready) at ``at``; never shortens."""
+        if self.ttl is None:
+            return self
+        return replace(self, until=max(self.until or 0.0, at + self.ttl))
+
+    def with_ttl(self, ttl: float | None, now: float) -> Lease:
+        """Another time to live, from now on."""
+        return Lease(ttl, None if ttl is None else now + ttl)
+
+    def extended(self, seconds: float, now: float, longest: float) -> tuple[Lease, float]:
+        """Add ``seconds`` to what is left, at most ``longest`` from now. Also says what was added.
+
+        A lease that never ends is granted nothing: it has it already.
+        """
+        if self.ttl is None:
+            return self, 0.0
+        left = max((self.until or now) - now, 0.0)
+        wanted = max(min(left + seconds, longest), left)
+        return replace(self, until=now + wanted), wanted - left
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds left, never negative; None if it never ends."""
+        if self.ttl is None:
+            return None
+        return max((self.until or now) - now, 0.0)
+
+    def is_over(self, now: float) -> bool:
+        return self.ttl is not None and self.until is not None and now >= self.until
+
+
+def backoff(failures: int, first: float, longest: float) -> float:
+    """Seconds to wait after the n-th failure in a row: it doubles, up to ``longest``."""
+    if failures <= 0:
+        return 0.0
+    return min(first * 2.0 ** min(failures - 1, 30), longest)
+
+
+def recent(times: Iterable[float], now: float, window: float) -> tuple[float, ...]:
+    """Those of ``times`` that lie within the last ``window`` seconds."""
+    return tuple(t for t in times if now - t < window)

@@ -1,0 +1,211 @@
+"""From the wish for a model to a worker that serves: admission, room, launch, ready, failure."""
+
+from __future__ import annotations
+
+import uuid
+from abc import abstractmethod
+
+from modelpool_client.errors import CannotFit, NoPortFree
+from modelpool_client.wire import Failure, Phase, Progress
+
+from modelpool.pool.admission import Refuse, Wait
+from modelpool.pool.crew import Burial, Worker
+from modelpool.pool.lifecycle import Lease, State, Trigger
+from modelpool.pool.replica import Replica
+from modelpool.pool.waiters import Waiter
+
+
+class Loading(Replica):
+    """The way up."""
+
+    def acquire(self, waiter: Waiter) -> None:
+        """A request, or with ``wants_grant`` off the wish to have it HOT."""
+        self._post(self._on_acquire, waiter)
+
+    def load(self, waiter: Waiter, reason: str, *, stay_up: bool = False) -> None:
+        """An explicit load: from FAILED it does not wait for the cooling-off to be over."""
+        self._post(self._on_load, waiter, reason, stay_up)
+
+    def room_made(self, by: str) -> None:
+        self._post(self._on_room_made, by)
+
+    def room_denied(self, by: str) -> None:
+        self._post(self._on_room_denied, by)
+
+    def retry_admission(self) -> None:
+        """Something changed in the pool; a queued start may be possible now."""
+        self._post(self._on_retry_admission)
+
+    def _on_load(self, waiter: Waiter, reason: str, stay_up: bool) -> None:
+        if self.state is State.FAILED and not self._is_burying:
+            self.trouble.retry_at = self._clock.now()
+        self.stay_up = self.stay_up or stay_up
+        self._on_acquire(waiter)
+        if self.state is State.WARMING:
+            self.reason = reason
+
+    def _start_if_wanted(self, reason: str) -> None:
+        """Level, not edge: whatever state it is in, start if someone waits and it may."""
+        wanted = len(self.waiters) > 0 or self.stay_up
+        may = self.state is State.COLD or (
+            self.state is State.FAILED and self._clock.now() >= self.trouble.retry_at
+        )
+        if not wanted:
+            self._house.leave_queue(self)
+        elif may and not self._is_burying and not self._house.is_stopping and not self.is_removed:
+            self._try_start(reason)
+
+    def _try_start(self, reason: str) -> None:
+        plan = self._house.admit(self)
+        if isinstance(plan, Refuse):
+            self._house.leave_queue(self)
+            self._refuse(plan.why)
+        elif isinstance(plan, Wait):
+            self.waiting_for = plan.why
+            self._house.join_queue(self, plan.until)
+        else:
+            self._house.leave_queue(self)
+            self.waiting_for = ""
+            self._become(Trigger.START, f"loading for {reason}")
+            self._make_room(plan.evict)
+
+    def _refuse(self, why: str) -> None:
+        self.stay_up = False
+        self.reason = f"refused: {why}"
+        self._house.emit("model-refused", self)
+        error = CannotFit(
+            f"{self.model.model_id} can never fit: {why}. Lower its context_length or parallel"
+            " option, raise memory_limit_mb, or choose a smaller model."
+        )
+        self.waiters.fail_all(error)
+
+    def _make_room(self, victims: tuple[str, ...]) -> None:
+        self._room_from = set(victims)
+        if victims:
+            names = ", ".join(victims)
+            self.progress = Progress(f"waiting for the memory of {names}", estimated=False)
+            self.waiting_for = f"the memory of {names}"
+            self._house.ask_to_leave(victims, self.model.model_id)
+        else:
+            self._launch()
+
+    def _on_room_made(self, by: str) -> None:
+        if by not in self._room_from:
+            return
+        self._room_from.discard(by)
+        if not self._room_from and self.state is State.WARMING:
+            self._launch()
+
+    def _on_room_denied(self, by: str) -> None:
+        if by not in self._room_from:
+            return
+        self._give_back()
+        self._become(Trigger.ROOM_LOST, f"{by} is in use after all")
+        self._start_if_wanted("a request")
+
+    def _on_retry_admission(self) -> None:
+        self._start_if_wanted("a request")
+
+    def _launch(self) -> None:
+        self.port = self._house.take_port(self, self._ports_tried)
+        self.worker_id = uuid.uuid4().hex
+        self.waiting_for = "the load"
+        self._progress_at = self._clock.now()
+        self.progress = Progress("starting the worker", estimated=False)
+        if self.port is None:
+            self._fail_load(Failure("no_port_free", "all worker ports are taken"))
+            return
+        assignment = self._house.assignment(self.model, self.worker_id, self.port, self.lease.ttl)
+        self._run(self._house.crew.launch(assignment), self._on_launched, self.worker_id)
+
+    def _on_launched(self, worker_id: str, worker: Worker | Exception) -> None:
+        assert worker_id == self.worker_id
+        if isinstance(worker, Exception):
+            failure = Failure("launch_failed", str(worker))
+            if self.state is State.UNLOADING:
+                self._on_retired(worker_id, Burial(None, failure))
+            else:
+                self._fail_load(failure)
+            return
+        self._employ(worker)
+        if self.state is State.UNLOADING:
+            self._retire(cut=True)
+        self._ready_if_known()
+
+    def _employ(self, worker: Worker) -> None:
+        self.worker = worker
+        self.port = worker.port
+        self.generation = worker.record.epoch
+        self._run(worker.process.wait(), self._on_exit, worker.worker_id)
+
+    def _ready_if_known(self) -> None:
+        """Its word and the news of its start may come in either order."""
+        is_ready = self.facts is not None and self.facts.phase is Phase.READY
+        if self.state is State.WARMING and self.worker is not None and is_ready:
+            self._on_ready()
+
+    def _on_ready(self) -> None:
+        now = self._clock.now()
+        self.progress = None
+        self.waiting_for = ""
+        self.hot_since = now
+        self.lease = Lease(self._ttl())
+        self._used(now)
+        self.trouble.load_succeeded()
+        self._become(Trigger.READY, "loaded")
+        for waiter in self.waiters.take_all():
+            self._grant(waiter, was_hot=False)
+        self._house.changed()
+
+    def _port_taken(self) -> None:
+        assert self.port is not None
+        self._house.emit("port-taken", self)
+        self._ports_tried |= {self.port}
+        self._house.port_is_strange(self, self.port)
+        self.worker = None
+        self.facts = None
+        self._launch()
+
+    def _fail_load(self, failure: Failure) -> None:
+        now = self._clock.now()
+        self.trouble.load_failed(failure, now, self._clock.wall(), self._house.config)
+        self._give_back()
+        self._become(Trigger.LOAD_FAILED, f"the load failed ({failure.code}): {failure.message}")
+        error = self._failed_error()
+        if failure.code == NoPortFree.default_code:
+            error = NoPortFree("all worker ports are taken; unload a model", retry_after=10)
+        self.waiters.fail_all(error)
+        self._answer_unloads("the load had failed")
+
+    def _give_up_load(self) -> None:
+        assert self.worker is not None
+        stall = self._house.config.load_stall_seconds
+        text = f"no progress for {stall:.0f} s"
+        self._load_failure = Failure("timeout", text, self.trouble.last_lines(self.worker))
+        self._progress_at = float("inf")
+        self.worker.process.kill()
+
+    def _give_back(self) -> None:
+        """Port, bytes and count return to the ledger; whoever waits for them is told."""
+        self._house.release(self)
+        self._forget_worker()
+
+    @abstractmethod
+    def _retire(self, *, cut: bool) -> None:
+        """End the worker process."""
+
+    @abstractmethod
+    def _on_retired(self, worker_id: str, burial: Burial | Exception) -> None:
+        """The crew has ended it."""
+
+    @abstractmethod
+    def _gone(self, burial: Burial | Exception | None) -> None:
+        """The worker process is gone."""
+
+    @abstractmethod
+    def _on_exit(self, worker_id: str, code: int | Exception | None) -> None:
+        """The worker process ended."""
+
+    @abstractmethod
+    def _answer_unloads(self, text: str) -> None:
+        """Whoever asked for an unload has it."""

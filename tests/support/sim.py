@@ -1,0 +1,317 @@
+"""A pool whose workers are simulated: scripted speed, faults and direct traffic, virtual time.
+
+Shipped beside the tests of the pool; the manager's own code is the real one, from slot to crew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from modelpool.catalog.database import WorkerRow
+from modelpool.catalog.model import Model
+from modelpool.config import PoolConfig
+from modelpool.launchers import LaunchError, LaunchSpec
+from modelpool.pool import crew as crew_module
+from modelpool.pool.clock import Clock
+from modelpool.pool.crew import Crew, Worker
+from modelpool.pool.lifecycle import State
+from modelpool.pool.pool import Pool, Surroundings
+from modelpool.pool.replica import Replica
+from modelpool_client.wire import (
+    Assignment,
+    DrainReply,
+    DrainRequest,
+    Facts,
+    Failure,
+    Phase,
+    Progress,
+)
+
+MB = 1_000_000
+
+
+@dataclass
+class Script:
+    """How the workers of a model behave."""
+
+    load_seconds: float = 1.0
+    progress_every: float = 0.5
+    fail_load: str = ""
+    never_ready: bool = False
+    ignore_term: bool = False
+    deaf_to_drain: bool = False
+    refuse_launch: str = ""
+    strange_ports: set[int] = field(default_factory=set)
+
+
+class SimProcess:
+    """The process of a simulated worker."""
+
+    def __init__(self, world: SimWorld, spec: LaunchSpec, pid: int) -> None:
+        self.world = world
+        self.assignment: Assignment = spec.assignment
+        self._pid = pid
+        self.script = world.scripts.setdefault(self.assignment.model_id, Script())
+        self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.phase = Phase.LOADING
+        self.in_flight = 0
+        self.requests_total = 0
+        self.idle_since = self.now()
+        self.sequence = 0
+        self.cut = 0
+        self.progress: Progress | None = None
+        self.failure: Failure | None = None
+        self._tasks = [asyncio.ensure_future(self._live())]
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def create_time(self) -> float:
+        return 1.0
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.exit.done()
+
+    async def _live(self) -> None:
+        script = self.script
+        if self.assignment.port in script.strange_ports:
+            return self.die(5)
+        steps = max(1, round(script.load_seconds / script.progress_every))
+        for step in range(steps):
+            await asyncio.sleep(script.load_seconds / steps)
+            self.progress = Progress("weights", (step + 1) / steps)
+            self.report()
+        if script.never_ready:
+            return None
+        if script.fail_load:
+            self.phase = Phase.FAILED
+            self.failure = Failure(script.fail_load, "scripted failure", ("last line",))
+            self.report()
+            return self.die(3)
+        self.phase = Phase.READY
+        self.idle_since = self.now()
+        self.progress = None
+        self.report()
+        return None
+
+    def facts(self) -> Facts:
+        self.sequence += 1
+        idle = 0.0 if self.in_flight else self.now() - self.idle_since
+        return Facts(
+            worker_id=self.assignment.worker_id,
+            pool_id=self.assignment.pool_id,
+            epoch=self.assignment.epoch,
+            sequence=self.sequence,
+            phase=self.phase,
+            port=self.assignment.port,
+            pid=self.pid,
+            in_flight=self.in_flight,
+            idle_seconds=idle,
+            requests_total=self.requests_total,
+            progress=self.progress,
+            failure=self.failure,
+        )
+
+    def report(self) -> None:
+        if self.is_alive and not self.world.is_deaf:
+            slot = self.world.pool.slot_of(self.assignment.worker_id)
+            if slot is not None:
+                self.world.pool.heard(slot.model.model_id, self.facts())
+
+    async def serve(self, seconds: float) -> bool:
+        """A request made straight to the port; False if it is refused. Never cut silently."""
+        if self.phase is not Phase.READY or not self.is_alive:
+            return False
+        self.in_flight += 1
+        self.requests_total += 1
+        self.report()
+        await asyncio.sleep(seconds)
+        self.in_flight -= 1
+        self.idle_since = self.now()
+        if not self.is_alive:
+            self.cut += 1
+            return False
+        self.report()
+        return True
+
+    def drain(self, request: DrainRequest) -> DrainReply:
+        idle = 0.0 if self.in_flight else self.now() - self.idle_since
+        wants_idle = request.if_idle_for is not None
+        if wants_idle and (self.in_flight or idle < (request.if_idle_for or 0)):
+            return DrainReply(False, self.facts())
+        self.phase = Phase.DRAINING
+        return DrainReply(True, self.facts())
+
+    def die(self, code: int) -> None:
+        if self.is_alive:
+            self.exit.set_result(code)
+            for task in self._tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+
+    async def wait(self) -> int | None:
+        return await asyncio.shield(self.exit)
+
+    def terminate(self) -> None:
+        if self.script.ignore_term or not self.is_alive:
+            return
+        self._tasks.append(asyncio.ensure_future(self._end()))
+
+    async def _end(self) -> None:
+        self.phase = Phase.DRAINING
+        deadline = self.now() + self.assignment.drain_seconds
+        while self.in_flight and self.now() < deadline:  # noqa: ASYNC110 - it is the script
+            await asyncio.sleep(0.1)
+        self.die(0)
+
+    def kill(self) -> None:
+        self.die(-9)
+
+    async def group_gone(self, timeout: float) -> bool:
+        return not self.is_alive
+
+
+class SimWorld:
+    """Launcher, link, journal and surroundings in one, for a real pool."""
+
+    def __init__(self, models: list[Model], **config: Any) -> None:
+        self.scripts: dict[str, Script] = {}
+        self.processes: list[SimProcess] = []
+        self.events: list[tuple[float, str, str, str, str]] = []
+        self.bugs: list[Exception] = []
+        self.records: dict[str, WorkerRow] = {}
+        self.epochs: Counter[str] = Counter()
+        self.is_deaf = False
+        self._pids = itertools.count(1000)
+        self.host_bytes = 10**12
+        self.config = PoolConfig.model_validate(
+            {"min_ttl_minutes": 0, "min_residency_seconds": 0, "state_dir": "/nonexistent"} | config
+        )
+        self.pool = self._make_pool()
+        for model in models:
+            self.pool.add(model)
+
+    def _make_pool(self) -> Pool:
+        crew = Crew(self, self, self, Path("/nonexistent"))
+        surroundings = Surroundings(
+            pool_id="sim",
+            manager_url="http://sim",
+            estimate=lambda m: int((m.memory_mb or 100) * MB),
+            host_available=lambda: self.host_bytes - self.used_bytes(),
+            emit=self._on_event,
+            bug=self.bugs.append,
+        )
+        return Pool(self.config, crew, surroundings, Clock())
+
+    def used_bytes(self) -> int:
+        ids = [p.assignment.model_id for p in self.alive()]
+        return sum(self.pool.estimate(self.pool.slot(i).model) for i in ids)
+
+    def alive(self, model_id: str | None = None) -> list[SimProcess]:
+        return [
+            p for p in self.processes if p.is_alive and model_id in (None, p.assignment.model_id)
+        ]
+
+    def _on_event(self, event: str, slot: Replica, previous: State) -> None:
+        now = asyncio.get_running_loop().time()
+        move = f"{previous}->{slot.state}" if previous is not slot.state else ""
+        self.events.append((now, slot.model.model_id, event, move, slot.reason))
+
+    def moves(self, model_id: str) -> list[str]:
+        """The states that a model went through."""
+        moves = [e[3] for e in self.events if e[1] == model_id and e[3]]
+        return [moves[0].split("->")[0], *(m.split("->")[1] for m in moves)] if moves else []
+
+    # launcher
+    async def start(self, spec: LaunchSpec) -> SimProcess:
+        script = self.scripts.setdefault(spec.assignment.model_id, Script())
+        await asyncio.sleep(0.01)
+        if script.refuse_launch:
+            raise LaunchError(script.refuse_launch)
+        process = SimProcess(self, spec, next(self._pids))
+        self.processes.append(process)
+        return process
+
+    async def attach(self, record: WorkerRow) -> SimProcess | None:
+        found = [p for p in self.alive() if p.assignment.worker_id == record.worker_id]
+        return found[0] if found else None
+
+    # link
+    def _process(self, worker: Worker) -> SimProcess:
+        assert isinstance(worker.process, SimProcess)
+        return worker.process
+
+    async def facts(self, worker: Worker) -> Facts:
+        return self._process(worker).facts()
+
+    async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:
+        process = self._process(worker)
+        await asyncio.sleep(0.001)
+        if process.script.deaf_to_drain:
+            await asyncio.sleep(3600)
+        if not process.is_alive:
+            raise ConnectionRefusedError
+        reply = process.drain(request)
+        await asyncio.sleep(0.001)
+        return reply
+
+    # journal
+    async def next_epoch(self, model_id: str) -> int:
+        self.epochs[model_id] += 1
+        return self.epochs[model_id]
+
+    async def intend_worker(self, record: WorkerRow) -> None:
+        await asyncio.sleep(0.001)
+        self.records[record.worker_id] = record
+
+    async def worker_started(self, worker_id: str, pid: int, create_time: float) -> None:
+        await asyncio.sleep(0.001)
+        found = self.records[worker_id]
+        self.records[worker_id] = replace(found, pid=pid, create_time=create_time)
+
+    async def forget_worker(self, worker_id: str) -> None:
+        self.records.pop(worker_id, None)
+
+    async def workers(self) -> list[WorkerRow]:
+        return list(self.records.values())
+
+    # checks
+    def check(self) -> None:
+        """The rules that must hold after every step."""
+        assert not self.bugs, self.bugs
+        alive = Counter(p.assignment.model_id for p in self.alive())
+        assert all(n == 1 for n in alive.values()), f"two workers of one model: {alive}"
+        assert len(alive) <= self.config.max_concurrent_models, alive
+        limit = self.config.memory_limit_bytes
+        assert self.used_bytes() <= limit, "over the memory limit"
+        for slot in self.pool.slots:
+            reserved = self.pool.reserved_bytes(slot.model.model_id)
+            assert bool(reserved) == (slot.state.has_worker or slot._is_burying), slot
+        ports = [p.assignment.port for p in self.alive()]
+        assert len(ports) == len(set(ports)), "two workers on one port"
+
+
+def model(model_id: str, **fields: Any) -> Model:
+    """A catalog entry with a simulated engine."""
+    return Model(model_id=model_id, engine="sim", source="", **fields)
+
+
+# The crew reads logs and tidies directories in threads, which virtual time knows nothing of.
+async def _inline(function: Any, *args: Any) -> Any:
+    return function(*args)
+
+
+def without_threads(monkeypatch: Any) -> None:
+    """Let the crew read and tidy in place."""
+    monkeypatch.setattr(crew_module.asyncio, "to_thread", _inline)
