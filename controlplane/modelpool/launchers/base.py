@@ -63,3 +63,7 @@ class Launcher(Protocol):
     async def attach(self, record: WorkerRow) -> WorkerProcess | None:
         """The running process of a record, verified; None if it is gone."""
         ...
+
+    async def sweep(self, record: WorkerRow) -> None:
+        """End what a dead worker may have left running."""
+        ...

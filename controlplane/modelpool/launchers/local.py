@@ -193,23 +193,36 @@ class LocalLauncher:
         if record.boot_id != boot_id():
             return None
         if record.pid is None or record.create_time is None:
-            found = await asyncio.to_thread(find_by_worker_id, record.worker_id)
+            strays = await asyncio.to_thread(find_by_worker_id, record.worker_id)
+            found = next((p for p in strays if _leads_group(p.pid)), None)
         else:
             found = find_process(record.pid, record.create_time)
         return LocalProcess(found.pid, found.create_time()) if found else None
+
+    async def sweep(self, record: WorkerRow) -> None:
+        if record.boot_id == boot_id():
+            await asyncio.to_thread(_kill_strays, record.worker_id)
 
 
 def _default_command(label: str) -> list[str]:
     return [sys.executable, "-m", "modelpool_worker", "serve", label]
 
 
-def find_by_worker_id(worker_id: str) -> psutil.Process | None:
-    """The group leader whose environment carries the worker id: for a start that was cut short."""
+def find_by_worker_id(worker_id: str) -> list[psutil.Process]:
+    """Processes whose environment carries the worker id, the leader of their group first."""
+    found = []
     for process in psutil.process_iter(["environ"]):
         environ = process.info["environ"] or {}
-        if environ.get("MODELPOOL_WORKER_ID") == worker_id and _leads_group(process.pid):
-            return process
-    return None
+        if environ.get("MODELPOOL_WORKER_ID") == worker_id:
+            found.append(process)
+    return sorted(found, key=lambda p: not _leads_group(p.pid))
+
+
+def is_process(pid: int, create_time: float | None) -> bool:
+    """Is that process alive, and (where that is known) the one that started then?"""
+    if create_time is None:
+        return psutil.pid_exists(pid)
+    return find_process(pid, create_time) is not None
 
 
 def _leads_group(pid: int) -> bool:
@@ -217,3 +230,9 @@ def _leads_group(pid: int) -> bool:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
         return False
+
+
+def _kill_strays(worker_id: str) -> None:
+    for process in find_by_worker_id(worker_id):
+        with contextlib.suppress(psutil.Error):
+            process.kill()

@@ -179,10 +179,14 @@ class Crew:
         worker.process.kill()
         back = await worker.process.group_gone(GROUP_GONE_SECONDS)
         failure = await asyncio.to_thread(_last_words, worker.record)
-        await asyncio.to_thread(_tidy, worker.record)
-        with contextlib.suppress(Exception):  # a full disk must not keep a model from its end
-            await self._journal.forget_worker(worker.worker_id)
+        await self.forget(worker.record)
         return Burial(code, failure, killed, back)
+
+    async def forget(self, record: WorkerRow) -> None:
+        """Remove what a worker that is gone has left on disk and in the journal."""
+        await asyncio.to_thread(_tidy, record)
+        with contextlib.suppress(Exception):  # a full disk must not keep a model from its end
+            await self._journal.forget_worker(record.worker_id)
 
 
 def _short_hash(text: str) -> str:

@@ -14,7 +14,7 @@ from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import State
 
 if TYPE_CHECKING:
-    pass
+    from modelpool.pool.replica import Replica
 
 
 class House(Protocol):

@@ -81,6 +81,9 @@ class Pool:
         slot = self._slots[model.model_id] = Slot(model, self)
         return slot
 
+    def has(self, model_id: str) -> bool:
+        return model_id in self._slots
+
     def slot(self, model_id: str) -> Slot:
         return self._slots[model_id]
 

@@ -78,6 +78,10 @@ class Replica(Mailbox):
         self._post(self._on_extend, seconds, granted)
         return granted[0]
 
+    def replace_model(self, model: Model) -> None:
+        """Another entry for the same id; its options count from the next load on."""
+        self._post(self._on_replace_model, model)
+
     def config_changed(self) -> None:
         self._post(self._on_config_changed)
 
@@ -85,6 +89,11 @@ class Replica(Mailbox):
     def is_busy(self) -> bool:
         """Work is in flight, as far as the manager knows."""
         return self.granted > 0 or (self.facts is not None and self.facts.in_flight > 0)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on the worker; its own figure includes those that came to its port."""
+        return max(self.granted, self.facts.in_flight if self.facts is not None else 0)
 
     @property
     def is_leaving(self) -> bool:
@@ -97,6 +106,15 @@ class Replica(Mailbox):
         if self.is_busy:
             return "busy"
         return "" if self.state.is_serving else self.state.lower()
+
+    def describe_wait(self) -> str:
+        """For whoever waits: what for, and how far it is."""
+        if self.progress is None:
+            return f"{self.model.model_id} is {self.state}, waiting for {self.waiting_for}"
+        share = self.progress.fraction
+        percent = "" if share is None else f" {share:.0%}"
+        about = " (estimated)" if percent and self.progress.estimated else ""
+        return f"{self.model.model_id} is {self.state}: {self.progress.stage}{percent}{about}"
 
     def _on_acquire(self, waiter: Waiter) -> None:
         if self._house.is_stopping:
@@ -190,6 +208,10 @@ class Replica(Mailbox):
     def _ttl(self) -> float | None:
         minutes = self.model.lease_minutes(self._house.config.default_ttl_minutes)
         return None if minutes is None else minutes * 60
+
+    def _on_replace_model(self, model: Model) -> None:
+        self.model = model
+        self._on_config_changed()
 
     def _on_config_changed(self) -> None:
         ttl = self._ttl()

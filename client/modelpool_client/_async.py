@@ -1,0 +1,280 @@
+"""``AsyncPoolClient``: the pool's calls, awaited (asyncio). Twin of ``_sync``, described there."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+import httpx
+
+from modelpool_client import _calls as calls
+from modelpool_client import types
+from modelpool_client._connection import (
+    ONCE,
+    Attempts,
+    RetryPolicy,
+    checked_url,
+    connection_lost,
+    is_loopback,
+    openai_sdk,
+    request_arguments,
+    unreachable,
+    worker_url,
+)
+from modelpool_client._stream import ChunkReader, EventParser, event_of
+from modelpool_client._sync import WATCH_SECONDS, Messages, OnProgress
+from modelpool_client.errors import ModelPoolError
+
+if TYPE_CHECKING:
+    import openai
+
+T = TypeVar("T")
+
+
+class AsyncPoolClient:
+    """A model pool, seen from an asyncio program: ``PoolClient``, awaited."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        url = checked_url(base_url)
+        self.base_url = str(url)
+        self._timeout, self._retry = timeout, retry or RetryPolicy()
+        self._clock, self._sleep = clock, sleep
+        self._trust_env = not is_loopback(url)
+        self._http = httpx.AsyncClient(base_url=url, transport=transport, trust_env=self._trust_env)
+
+    def __repr__(self) -> str:
+        return f"<AsyncPoolClient {self.base_url}>"
+
+    async def __aenter__(self) -> AsyncPoolClient:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # -- the pool --------------------------------------------------------------------------------
+
+    async def health(self) -> types.PoolHealth:
+        """The pool in a few figures."""
+        return await self._do(calls.health())
+
+    async def engines(self) -> list[types.EngineView]:
+        """The engines, and for those that are not usable on its machine the reason."""
+        return await self._do(calls.engines())
+
+    async def statistics(self) -> dict[str, Any]:
+        """Use, latencies (ms) and rates, for the pool and per model."""
+        return await self._do(calls.statistics())
+
+    async def metrics(self) -> str:
+        """The pool's metrics in Prometheus' text format."""
+        return await self._do(calls.metrics())
+
+    async def config(self) -> dict[str, Any]:
+        """The configuration in force."""
+        return await self._do(calls.config())
+
+    async def configure(self, **changes: Any) -> types.ConfigChange:
+        """Change configuration keys of the running pool; running models are not touched."""
+        return await self._do(calls.configure(changes))
+
+    async def registry(self) -> dict[str, Any]:
+        """The catalog as a registry document: ``{"models": […]}``."""
+        return await self._do(calls.registry())
+
+    async def import_registry(
+        self, models: Mapping[str, Any] | Sequence[Mapping[str, Any]], replace: bool = False
+    ) -> types.RegistryChange:
+        """Take over a registry document; ``replace`` deletes the models that it lacks."""
+        return await self._do(calls.import_registry(models, replace))
+
+    async def events(
+        self, model: str | None = None, last_event_id: str | None = None
+    ) -> AsyncIterator[types.Event]:
+        """What happens, as it happens, without end; resumes by itself after a broken connection."""
+        attempts, last_id = self._attempts(), last_event_id or ""
+        while True:
+            parser, is_alive = EventParser(last_id), False
+            try:
+                async with self._stream(calls.events(model, last_id), ONCE) as response:
+                    async for chunk in response.aiter_bytes():
+                        is_alive = True
+                        for sse in parser.feed(chunk):
+                            yield event_of(sse)
+                error: ModelPoolError = connection_lost(self.base_url, "the events ended")
+            except ModelPoolError as e:
+                error = e
+            attempts = self._attempts() if is_alive else attempts
+            last_id = parser.last_id
+            await self._sleep(attempts.delay_after(error))
+
+    # -- models ----------------------------------------------------------------------------------
+
+    async def models(self) -> list[types.ModelView]:
+        """All models of the catalog."""
+        return await self._do(calls.models())
+
+    async def model(self, model_id: str) -> types.ModelView:
+        """One model. Raises ``ModelNotFound``, naming similar ones."""
+        return await self._do(calls.model(model_id))
+
+    async def register(
+        self, model_id: str, *, engine: str, source: str, **fields: Unpack[types.ModelFields]
+    ) -> types.ModelView:
+        """Add a model to the catalog; it is not loaded. Raises ``ModelExists``."""
+        own = {"model_id": model_id, "engine": engine, "source": source}
+        return await self._do(calls.register({**own, **fields}))
+
+    async def delete(self, model_id: str) -> str:
+        """Take a model out of the catalog, unloading it first. Returns its id."""
+        return await self._do(calls.delete(model_id))
+
+    async def load(
+        self, model_id: str, wait: bool | float = True, on_progress: OnProgress | None = None
+    ) -> types.ModelView:
+        """Load a model and wait until it answers."""
+        call = calls.load(model_id, wait)
+        if on_progress is None or not call.params:
+            return await self._do(call)
+        return await self._watch(call, model_id, on_progress)
+
+    async def unload(
+        self, model_id: str, force: bool = False, wait: bool = True
+    ) -> types.ModelView:
+        """Unload a model, letting its work end; ``force`` cuts it, and unloads protected models."""
+        return await self._do(calls.unload(model_id, force, wait))
+
+    async def extend(self, model_id: str, minutes: float) -> types.Extension:
+        """Extend the lease; the answer says how much was granted."""
+        return await self._do(calls.extend(model_id, minutes))
+
+    async def endpoint(self, model_id: str, wait: bool | float = True) -> types.Endpoint:
+        """Where a model answers, loading it if need be; ``wait`` as for ``load``, 0: do not."""
+        return await self._do(calls.endpoint(model_id, wait))
+
+    async def model_health(self, model_id: str) -> dict[str, Any]:
+        """The health of a model's worker."""
+        return await self._do(calls.model_health(model_id))
+
+    async def logs(
+        self, model_id: str, lines: int = 100, follow: bool = False
+    ) -> AsyncIterator[str]:
+        """The last lines of a worker's log; with ``follow`` also those to come."""
+        async with self._stream(calls.logs(model_id, lines, follow)) as response:
+            async for line in response.aiter_lines():
+                yield line
+
+    # -- inference -------------------------------------------------------------------------------
+
+    async def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:
+        """The model's answer to messages, or to one text; ``params`` as in OpenAI's API."""
+        return await self._do(calls.chat(model, messages, False, params))
+
+    async def chat_stream(
+        self, model: str, messages: Messages, **params: Any
+    ) -> AsyncIterator[str]:
+        """The same, piece by piece. Raises ``WorkerFailed`` if the answer is cut off."""
+        parser, reader = EventParser(), ChunkReader()
+        async with self._stream(calls.chat(model, messages, True, params)) as response:
+            async for chunk in response.aiter_bytes():
+                for sse in parser.feed(chunk):
+                    if text := reader.text(sse.data):
+                        yield text
+        reader.finish()
+
+    async def generate(self, model: str, prompt: str, **params: Any) -> types.Reply:
+        """The model's continuation of a prompt; ``params`` as in OpenAI's completions API."""
+        return await self._do(calls.generate(model, prompt, params))
+
+    async def openai_models(self) -> list[dict[str, Any]]:
+        """The models in OpenAI's form."""
+        return await self._do(calls.openai_models())
+
+    async def openai(self, model: str | None = None) -> openai.AsyncOpenAI:
+        """An OpenAI client for the pool, or for a model's own worker, which is loaded first."""
+        sdk = openai_sdk()
+        url = worker_url(await self.endpoint(model)) if model else f"{self.base_url}/v1"
+        http = sdk.DefaultAsyncHttpxClient(trust_env=self._trust_env)
+        client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
+            base_url=url, api_key="modelpool", http_client=http
+        )
+        return client
+
+    # -- how a call is made ----------------------------------------------------------------------
+
+    async def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
+        """The document that answers a call, as it came."""
+        async with self._stream(call, retry) as response:
+            body = await response.aread()
+        return calls.document(response.headers, body)
+
+    async def _do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
+        return call.parse(await self.fetch(call, retry))
+
+    def _attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
+        return Attempts(retry or self._retry, repeatable, self._clock, random.random())
+
+    @asynccontextmanager
+    async def _stream(
+        self, call: calls.Call[Any], retry: RetryPolicy | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        response = await self._open(call, self._attempts(retry, call.repeatable))
+        try:
+            yield response
+        except httpx.RequestError as e:
+            raise connection_lost(self.base_url, e) from e
+        finally:
+            await response.aclose()
+
+    async def _open(self, call: calls.Call[Any], attempts: Attempts) -> httpx.Response:
+        """Send until an answer begins that is none to try again after."""
+        while True:
+            try:
+                request = self._http.build_request(**request_arguments(call, self._timeout))
+                response = await self._http.send(request, stream=True)
+                if response.is_success:
+                    return response
+                async with aclosing(response):
+                    error = calls.failure(
+                        response.status_code, response.headers, await response.aread()
+                    )
+            except httpx.RequestError as e:
+                error = unreachable(e, self.base_url)
+            await self._sleep(attempts.delay_after(error))
+
+    async def _watch(
+        self, call: calls.Call[types.ModelView], model_id: str, on_progress: OnProgress
+    ) -> types.ModelView:
+        """Wait for a load in a task of its own, looking at the model meanwhile."""
+        load = asyncio.ensure_future(self._do(call))
+        try:
+            while not (await asyncio.wait([load], timeout=WATCH_SECONDS))[0]:
+                if view := await self._peek(model_id):
+                    on_progress(view)
+            on_progress(load.result())
+            return load.result()
+        finally:
+            load.cancel()
+            await asyncio.wait([load])
+
+    async def _peek(self, model_id: str) -> types.ModelView | None:
+        try:
+            return await self._do(calls.model(model_id), ONCE)
+        except ModelPoolError:
+            return None

@@ -1,0 +1,248 @@
+"""Every endpoint of the pool, once, without I/O: what to send, and how to read the answer.
+
+The same for what comes back: ``document`` and ``failure``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from modelpool_client import errors
+from modelpool_client.types import (
+    ConfigChange,
+    Endpoint,
+    EngineView,
+    Extension,
+    ModelView,
+    PoolHealth,
+    RegistryChange,
+    Reply,
+    first_choice,
+    text_of,
+    unreadable,
+    view,
+)
+
+T = TypeVar("T")
+
+URL_VARIABLE = "MODELPOOL_URL"
+DEFAULT_URL = "http://127.0.0.1:8050"
+DEFAULT_WAIT = 300.0
+UNLOAD_PATIENCE = 120.0
+INFERENCE_PATIENCE = 600.0
+STREAM_PATIENCE = 90.0
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and how to read its answer.
+
+    ``patience`` are the seconds the pool may be silent on top of the client's own timeout, None
+    without limit. ``repeatable``: sending it twice does no more than sending it once.
+    """
+
+    method: str
+    path: str
+    parse: Callable[[Any], T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    patience: float | None = 0.0
+    repeatable: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+# -- the pool ------------------------------------------------------------------------------------
+
+
+def health() -> Call[PoolHealth]:
+    return Call("GET", "/health", lambda d: view(PoolHealth, d))
+
+
+def engines() -> Call[list[EngineView]]:
+    return Call("GET", "/engines", lambda d: [view(EngineView, e) for e in _list(d, "engines")])
+
+
+def statistics() -> Call[dict[str, Any]]:
+    return Call("GET", "/statistics", _object)
+
+
+def metrics() -> Call[str]:
+    return Call("GET", "/metrics", str)
+
+
+def config() -> Call[dict[str, Any]]:
+    return Call("GET", "/config", _object)
+
+
+def configure(changes: Mapping[str, Any]) -> Call[ConfigChange]:
+    return Call("PATCH", "/config", lambda d: view(ConfigChange, d), json=dict(changes))
+
+
+def registry() -> Call[dict[str, Any]]:
+    return Call("GET", "/registry", _object)
+
+
+def import_registry(models: Any, replace: bool = False) -> Call[RegistryChange]:
+    entries = models.get("models", []) if isinstance(models, Mapping) else list(models)
+    body = {"models": entries, "replace": replace}
+    return Call("POST", "/registry", lambda d: view(RegistryChange, d), json=body)
+
+
+def events(model: str | None = None, last_event_id: str | None = None) -> Call[None]:
+    return Call(
+        "GET",
+        "/events",
+        lambda _: None,
+        params={"model": model} if model else {},
+        patience=STREAM_PATIENCE,
+        headers={"accept": "text/event-stream"}
+        | ({"last-event-id": last_event_id} if last_event_id else {}),
+    )
+
+
+# -- models --------------------------------------------------------------------------------------
+
+
+def models() -> Call[list[ModelView]]:
+    return Call("GET", "/models", lambda d: [view(ModelView, m) for m in _list(d, "models")])
+
+
+def model(model_id: str) -> Call[ModelView]:
+    return Call("GET", _path(model_id), lambda d: view(ModelView, d))
+
+
+def register(model: Mapping[str, Any]) -> Call[ModelView]:
+    return Call("POST", "/models/register", _model, json=dict(model), repeatable=False)
+
+
+def delete(model_id: str) -> Call[str]:
+    return Call(
+        "DELETE",
+        _path(model_id),
+        lambda d: str(_object(d).get("deleted", model_id)),
+        patience=UNLOAD_PATIENCE,
+        repeatable=False,
+    )
+
+
+def load(model_id: str, wait: bool | float = True) -> Call[ModelView]:
+    seconds = wait_seconds(wait)
+    params = {"wait": _number(seconds)} if seconds else {}
+    return Call("POST", _path(model_id, "load"), _model, params, patience=seconds)
+
+
+def unload(model_id: str, force: bool = False, wait: bool = True) -> Call[ModelView]:
+    params = {} if wait else {"wait": "0"}
+    patience = UNLOAD_PATIENCE if wait else 0.0
+    body = {"force": force}
+    return Call("POST", _path(model_id, "unload"), _model, params, body, patience)
+
+
+def extend(model_id: str, minutes: float) -> Call[Extension]:
+    body = {"minutes": minutes}
+    path = _path(model_id, "extend-ttl")
+    return Call("POST", path, lambda d: view(Extension, d), json=body, repeatable=False)
+
+
+def endpoint(model_id: str, wait: bool | float = True) -> Call[Endpoint]:
+    seconds = wait_seconds(wait)
+    params = {"wait": _number(seconds)}
+    path = _path(model_id, "endpoint")
+    return Call("GET", path, lambda d: view(Endpoint, d), params, patience=seconds)
+
+
+def model_health(model_id: str) -> Call[dict[str, Any]]:
+    return Call("GET", _path(model_id, "health"), _object)
+
+
+def logs(model_id: str, lines: int = 100, follow: bool = False) -> Call[str]:
+    params = {"lines": str(lines)} | ({"follow": "true"} if follow else {})
+    return Call("GET", _path(model_id, "logs"), str, params, patience=None if follow else 0.0)
+
+
+# -- inference -----------------------------------------------------------------------------------
+
+
+def chat(model: str, messages: Any, stream: bool, params: Mapping[str, Any]) -> Call[Reply]:
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    body = {**params, "model": model, "messages": messages, "stream": stream}
+    path = "/v1/chat/completions"
+    return Call("POST", path, _reply, json=body, patience=INFERENCE_PATIENCE)
+
+
+def generate(model: str, prompt: str, params: Mapping[str, Any]) -> Call[Reply]:
+    body = {**params, "model": model, "prompt": prompt, "stream": False}
+    return Call("POST", "/v1/completions", _reply, json=body, patience=INFERENCE_PATIENCE)
+
+
+def openai_models() -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/v1/models", lambda d: _list(d, "data"))
+
+
+# -- how answers are read ------------------------------------------------------------------------
+
+
+def wait_seconds(wait: bool | float) -> float:
+    """Seconds that ``wait`` means: True is the default, False (or 0) is not at all."""
+    if isinstance(wait, bool):
+        return DEFAULT_WAIT if wait else 0.0
+    return max(0.0, wait)
+
+
+def document(headers: Mapping[str, str], body: bytes) -> Any:
+    """The JSON of a whole answer; its text where it is none."""
+    text = body.decode("utf-8", "replace")
+    if "json" in headers.get("content-type", ""):
+        with suppress(ValueError):
+            return json.loads(text)
+    return text
+
+
+def failure(status: int, headers: Mapping[str, str], body: bytes) -> errors.ModelPoolError:
+    """The error that a whole answer stands for."""
+    found = document(headers, body)
+    return errors.from_response(status, found, headers.get("retry-after"))
+
+
+def _path(model_id: str, verb: str = "") -> str:
+    # A URL with "." or ".." segments would be shortened to another route on its way.
+    if any(part in ("", ".", "..") for part in model_id.split("/")):
+        raise errors.InvalidModelId(
+            f"{model_id!r} is no model id: empty, '.' and '..' segments are not allowed",
+            param="model_id",
+            source="client",
+        )
+    return f"/models/{quote(model_id, safe='/:')}" + (f"/{verb}" if verb else "")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value < 1e6 else str(int(value))
+
+
+def _object(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise unreadable(
+            f"expected a JSON object, got {str(document)[:80]!r}: is this a model pool?"
+        )
+    return document
+
+
+def _list(document: Any, key: str) -> list[Any]:
+    value = _object(document).get(key, [])
+    if not isinstance(value, list):
+        raise unreadable(f"expected a list under {key!r} in the pool's answer")
+    return value
+
+
+def _model(document: Any) -> ModelView:
+    return view(ModelView, _object(document).get("model", {}))
+
+
+def _reply(document: Any) -> Reply:
+    return Reply(text_of(first_choice(_object(document)), "message"), document)

@@ -1,0 +1,119 @@
+"""Server-sent events: their framing, and the two kinds of them that the pool sends. No I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelpool_client import errors
+from modelpool_client.types import Event, first_choice, text_of, unreadable, view
+
+
+@dataclass(frozen=True)
+class ServerSentEvent:
+    """One event of a ``text/event-stream``; ``id`` is the last one seen on the stream."""
+
+    event: str
+    data: str
+    id: str
+
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+class EventParser:
+    """Bytes of a ``text/event-stream`` in, events out; the bytes may be cut anywhere.
+
+    Follows the WHATWG standard; comments (pings) give no event. ``last_id`` resumes the stream.
+    """
+
+    def __init__(self, last_id: str = "") -> None:
+        self._rest = b""
+        self._after_cr = False
+        self._at_start = True
+        self._event = ""
+        self._data: list[str] = []
+        self.last_id = last_id
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """The events that these bytes complete."""
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk, self._after_cr = chunk[1:], False
+        if not chunk:
+            return []
+        self._after_cr = chunk.endswith(b"\r")
+        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        return [event for line in lines if (event := self._line(line))]
+
+    def _line(self, line: bytes) -> ServerSentEvent | None:
+        if self._at_start:
+            line, self._at_start = line.removeprefix(b"\xef\xbb\xbf"), False
+        if not line:
+            return self._dispatch()
+        name, _, value = line.decode("utf-8", "replace").partition(":")
+        self._field(name, value.removeprefix(" "))
+        return None
+
+    def _field(self, name: str, value: str) -> None:
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id" and "\0" not in value:
+            self.last_id = value
+
+    def _dispatch(self) -> ServerSentEvent | None:
+        event, data = self._event, self._data
+        self._event, self._data = "", []
+        if not data:
+            return None
+        return ServerSentEvent(event or "message", "\n".join(data), self.last_id)
+
+
+def event_of(sse: ServerSentEvent) -> Event:
+    """The pool's event that a server-sent event carries."""
+    try:
+        data = json.loads(sse.data)
+    except ValueError:
+        data = None
+    data = data if isinstance(data, dict) else {"text": sse.data}
+    name = data.get("event", "message") if sse.event == "message" else sse.event
+    # The id of the stream is what resumes it, whatever type the one in the data has.
+    return view(Event, {**data, "id": sse.id, "event": name, "data": data})
+
+
+class ChunkReader:
+    """Reads the ``data:`` of a streamed answer, one after the other, into text."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+
+    def text(self, data: str) -> str:
+        """The text that this chunk adds.
+
+        Raises:
+            ModelPoolError: the chunk says that the answer failed.
+        """
+        if data.strip() == "[DONE]":
+            self.is_done = True
+            return ""
+        try:
+            chunk = json.loads(data)
+        except ValueError:
+            raise unreadable(f"a chunk of the answer is not JSON: {data[:80]!r}") from None
+        if isinstance(chunk, Mapping) and "error" in chunk:
+            raise errors.from_response(502, chunk)
+        choice = first_choice(chunk)
+        self.is_done = self.is_done or choice.get("finish_reason") is not None
+        return text_of(choice, "delta")
+
+    def finish(self) -> None:
+        """To be called when the stream is over.
+
+        Raises:
+            WorkerFailed: it was over before the answer was.
+        """
+        if not self.is_done:
+            raise errors.WorkerFailed("the answer was cut off before its end")

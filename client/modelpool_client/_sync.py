@@ -1,0 +1,297 @@
+"""``PoolClient``: the pool's calls, blocking. ``_async`` is its twin; a test compares the two."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+import httpx
+
+from modelpool_client import _calls as calls
+from modelpool_client import types
+from modelpool_client._connection import (
+    ONCE,
+    Attempts,
+    RetryPolicy,
+    checked_url,
+    connection_lost,
+    is_loopback,
+    openai_sdk,
+    request_arguments,
+    unreachable,
+    worker_url,
+)
+from modelpool_client._stream import ChunkReader, EventParser, event_of
+from modelpool_client.errors import ModelPoolError
+
+if TYPE_CHECKING:
+    import openai
+
+T = TypeVar("T")
+Messages = str | Sequence[Mapping[str, Any]]
+OnProgress = Callable[[types.ModelView], None]
+
+WATCH_SECONDS = 0.25
+
+
+class PoolClient:
+    """A model pool, seen from a program. Threads may share one; close it, or use ``with``.
+
+    ``base_url`` defaults to ``MODELPOOL_URL``, else the pool of this machine. ``timeout``
+    (seconds) is for the pool's own answers: waiting for a load and for a model comes on top.
+    ``retry`` says how long a restarting or busy pool is tried again. Every method raises a
+    ``ModelPoolError``: ``PoolUnreachable`` when nobody answers, else what the pool said.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        url = checked_url(base_url)
+        self.base_url = str(url)
+        self._timeout, self._retry = timeout, retry or RetryPolicy()
+        self._clock, self._sleep = clock, sleep
+        self._trust_env = not is_loopback(url)
+        self._http = httpx.Client(base_url=url, transport=transport, trust_env=self._trust_env)
+
+    def __repr__(self) -> str:
+        return f"<PoolClient {self.base_url}>"
+
+    def __enter__(self) -> PoolClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # -- the pool --------------------------------------------------------------------------------
+
+    def health(self) -> types.PoolHealth:
+        """The pool in a few figures."""
+        return self._do(calls.health())
+
+    def engines(self) -> list[types.EngineView]:
+        """The engines, and for those that are not usable on its machine the reason."""
+        return self._do(calls.engines())
+
+    def statistics(self) -> dict[str, Any]:
+        """Use, latencies (ms) and rates, for the pool and per model."""
+        return self._do(calls.statistics())
+
+    def metrics(self) -> str:
+        """The pool's metrics in Prometheus' text format."""
+        return self._do(calls.metrics())
+
+    def config(self) -> dict[str, Any]:
+        """The configuration in force."""
+        return self._do(calls.config())
+
+    def configure(self, **changes: Any) -> types.ConfigChange:
+        """Change configuration keys of the running pool; running models are not touched."""
+        return self._do(calls.configure(changes))
+
+    def registry(self) -> dict[str, Any]:
+        """The catalog as a registry document: ``{"models": […]}``."""
+        return self._do(calls.registry())
+
+    def import_registry(
+        self, models: Mapping[str, Any] | Sequence[Mapping[str, Any]], replace: bool = False
+    ) -> types.RegistryChange:
+        """Take over a registry document; ``replace`` deletes the models that it lacks."""
+        return self._do(calls.import_registry(models, replace))
+
+    def events(
+        self, model: str | None = None, last_event_id: str | None = None
+    ) -> Iterator[types.Event]:
+        """What happens, as it happens, without end; resumes by itself after a broken connection."""
+        attempts, last_id = self._attempts(), last_event_id or ""
+        while True:
+            parser, is_alive = EventParser(last_id), False
+            try:
+                with self._stream(calls.events(model, last_id), ONCE) as response:
+                    for chunk in response.iter_bytes():
+                        is_alive = True
+                        for sse in parser.feed(chunk):
+                            yield event_of(sse)
+                error: ModelPoolError = connection_lost(self.base_url, "the events ended")
+            except ModelPoolError as e:
+                error = e
+            attempts = self._attempts() if is_alive else attempts
+            last_id = parser.last_id
+            self._sleep(attempts.delay_after(error))
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def models(self) -> list[types.ModelView]:
+        """All models of the catalog."""
+        return self._do(calls.models())
+
+    def model(self, model_id: str) -> types.ModelView:
+        """One model. Raises ``ModelNotFound``, naming similar ones."""
+        return self._do(calls.model(model_id))
+
+    def register(
+        self, model_id: str, *, engine: str, source: str, **fields: Unpack[types.ModelFields]
+    ) -> types.ModelView:
+        """Add a model to the catalog; it is not loaded. Raises ``ModelExists``."""
+        own = {"model_id": model_id, "engine": engine, "source": source}
+        return self._do(calls.register({**own, **fields}))
+
+    def delete(self, model_id: str) -> str:
+        """Take a model out of the catalog, unloading it first. Returns its id."""
+        return self._do(calls.delete(model_id))
+
+    def load(
+        self, model_id: str, wait: bool | float = True, on_progress: OnProgress | None = None
+    ) -> types.ModelView:
+        """Load a model and wait until it answers.
+
+        ``wait``: seconds, True for 300, False to return at once. ``on_progress`` gets the model
+        about four times a second while it loads, and once when it is there.
+
+        Raises:
+            LoadFailed, LoadTimeout, CannotFit, NoPortFree, PoolBusy: why it is not there.
+        """
+        call = calls.load(model_id, wait)
+        if on_progress is None or not call.params:
+            return self._do(call)
+        return self._watch(call, model_id, on_progress)
+
+    def unload(self, model_id: str, force: bool = False, wait: bool = True) -> types.ModelView:
+        """Unload a model, letting its work end; ``force`` cuts it, and unloads protected models.
+
+        Raises:
+            UnloadProtected: a warm-up or pinned model, without ``force``.
+        """
+        return self._do(calls.unload(model_id, force, wait))
+
+    def extend(self, model_id: str, minutes: float) -> types.Extension:
+        """Extend the lease; the answer says how much was granted."""
+        return self._do(calls.extend(model_id, minutes))
+
+    def endpoint(self, model_id: str, wait: bool | float = True) -> types.Endpoint:
+        """Where a model answers, loading it if need be; ``wait`` as for ``load``, 0: do not."""
+        return self._do(calls.endpoint(model_id, wait))
+
+    def model_health(self, model_id: str) -> dict[str, Any]:
+        """The health of a model's worker."""
+        return self._do(calls.model_health(model_id))
+
+    def logs(self, model_id: str, lines: int = 100, follow: bool = False) -> Iterator[str]:
+        """The last lines of a worker's log; with ``follow`` also those to come."""
+        with self._stream(calls.logs(model_id, lines, follow)) as response:
+            yield from response.iter_lines()
+
+    # -- inference -------------------------------------------------------------------------------
+
+    def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:
+        """The model's answer to messages, or to one text; ``params`` as in OpenAI's API."""
+        return self._do(calls.chat(model, messages, False, params))
+
+    def chat_stream(self, model: str, messages: Messages, **params: Any) -> Iterator[str]:
+        """The same, piece by piece. Raises ``WorkerFailed`` if the answer is cut off."""
+        parser, reader = EventParser(), ChunkReader()
+        with self._stream(calls.chat(model, messages, True, params)) as response:
+            for chunk in response.iter_bytes():
+                yield from filter(None, (reader.text(sse.data) for sse in parser.feed(chunk)))
+        reader.finish()
+
+    def generate(self, model: str, prompt: str, **params: Any) -> types.Reply:
+        """The model's continuation of a prompt; ``params`` as in OpenAI's completions API."""
+        return self._do(calls.generate(model, prompt, params))
+
+    def openai_models(self) -> list[dict[str, Any]]:
+        """The models in OpenAI's form."""
+        return self._do(calls.openai_models())
+
+    def openai(self, model: str | None = None) -> openai.OpenAI:
+        """An OpenAI client for the pool, or for a model's own worker, which is loaded first.
+
+        Raises:
+            NotSupported: the openai package is not installed.
+        """
+        sdk = openai_sdk()
+        url = worker_url(self.endpoint(model)) if model else f"{self.base_url}/v1"
+        http = sdk.DefaultHttpxClient(trust_env=self._trust_env)
+        client: openai.OpenAI = sdk.OpenAI(base_url=url, api_key="modelpool", http_client=http)
+        return client
+
+    # -- how a call is made ----------------------------------------------------------------------
+
+    def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
+        """The document that answers a call, as it came."""
+        with self._stream(call, retry) as response:
+            body = response.read()
+        return calls.document(response.headers, body)
+
+    def _do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
+        return call.parse(self.fetch(call, retry))
+
+    def _attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
+        return Attempts(retry or self._retry, repeatable, self._clock, random.random())
+
+    @contextmanager
+    def _stream(
+        self, call: calls.Call[Any], retry: RetryPolicy | None = None
+    ) -> Iterator[httpx.Response]:
+        response = self._open(call, self._attempts(retry, call.repeatable))
+        try:
+            yield response
+        except httpx.RequestError as e:
+            raise connection_lost(self.base_url, e) from e
+        finally:
+            response.close()
+
+    def _open(self, call: calls.Call[Any], attempts: Attempts) -> httpx.Response:
+        """Send until an answer begins that is none to try again after."""
+        while True:
+            try:
+                request = self._http.build_request(**request_arguments(call, self._timeout))
+                response = self._http.send(request, stream=True)
+                if response.is_success:
+                    return response
+                with closing(response):
+                    error = calls.failure(response.status_code, response.headers, response.read())
+            except httpx.RequestError as e:
+                error = unreachable(e, self.base_url)
+            self._sleep(attempts.delay_after(error))
+
+    def _watch(
+        self, call: calls.Call[types.ModelView], model_id: str, on_progress: OnProgress
+    ) -> types.ModelView:
+        """Wait for a load in a thread of its own, looking at the model meanwhile."""
+        load: Future[types.ModelView] = Future()
+        # Daemon, unlike an executor's threads: an interrupted program need not wait for the load.
+        threading.Thread(target=_settle, args=(load, lambda: self._do(call)), daemon=True).start()
+        while not wait([load], timeout=WATCH_SECONDS).done:
+            if view := self._peek(model_id):
+                on_progress(view)
+        on_progress(load.result())
+        return load.result()
+
+    def _peek(self, model_id: str) -> types.ModelView | None:
+        try:
+            return self._do(calls.model(model_id), ONCE)
+        except ModelPoolError:
+            return None
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as e:
+        future.set_exception(e)

@@ -1,0 +1,198 @@
+"""Commands on models: list, status, load, unload, extend, register, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from modelpool_client import _calls as calls
+from modelpool_client.cli import render
+from modelpool_client.cli.files import assignments, read_json
+from modelpool_client.cli.session import Session, refuse, session
+from modelpool_client.types import ModelView
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's id.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the app."""
+    app.command("list")(list_models)
+    for command in (status, load, unload, extend, register, delete):
+        app.command()(command)
+
+
+def list_models(ctx: typer.Context) -> None:
+    """List the models and their states."""
+    s, call = session(ctx), calls.models()
+    with s.client() as pool:
+        document = pool.fetch(call)
+    s.show(document, lambda: render.models_table(call.parse(document)))
+
+
+def status(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A model's id.")] = None,
+) -> None:
+    """Show the pool and what is loaded, or all about one model."""
+    s = session(ctx)
+    if model is None:
+        _pool_status(s)
+    else:
+        _model_status(s, model)
+
+
+def _model_status(s: Session, model: str) -> None:
+    call = calls.model(model)
+    with s.client() as pool:
+        document = pool.fetch(call)
+    s.show(document, lambda: render.model_details(call.parse(document)))
+
+
+def _pool_status(s: Session) -> None:
+    health, models = calls.health(), calls.models()
+    with s.client() as pool:
+        document = {"health": pool.fetch(health), **pool.fetch(models)}
+    awake = [m for m in models.parse(document) if m.state != "COLD"]
+    line = render.health_line(health.parse(document["health"]))
+    s.show(document, lambda: Group(Text(line), render.models_table(awake)) if awake else line)
+
+
+def load(
+    ctx: typer.Context,
+    model: Model,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for it.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = calls.DEFAULT_WAIT,
+) -> None:
+    """Load a model and wait until it answers."""
+    s, seconds = session(ctx), 0.0 if no_wait else wait
+    with s.client() as pool:
+        if s.is_json:
+            s.show(pool.fetch(calls.load(model, seconds)), str)
+            return
+        with _progress_bar(s) as on_progress:
+            view = pool.load(model, seconds, on_progress)
+    where = f" at {view.endpoint}" if view.endpoint else ""
+    print(render.clean(f"{model} is {view.state}{where}"))
+
+
+@contextmanager
+def _progress_bar(s: Session) -> Iterator[Callable[[ModelView], None] | None]:
+    """A callback that draws how far a load is; None where nobody would see it."""
+    console = s.console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.fields[id]}", markup=False), BarColumn(30))
+    text = TextColumn("{task.description}", markup=False)
+    with Progress(*columns, text, console=console, transient=True) as bar:
+        task = bar.add_task("waiting", total=None, id="")
+
+        def update(view: ModelView) -> None:
+            p = view.progress
+            known = p is not None and p.fraction is not None
+            bar.update(
+                task,
+                id=render.clean(view.model_id),
+                total=1.0 if known else None,
+                completed=(p.fraction or 0.0) if p else 0.0,
+                description=render.clean(render.progress_text(p) if p else view.reason),
+            )
+
+        yield update
+
+
+def unload(
+    ctx: typer.Context,
+    model: Model,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cut its work; protected models too.")
+    ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for it.")] = False,
+) -> None:
+    """Unload a model; its work may end first."""
+    s = session(ctx)
+    with s.client() as pool:
+        document = pool.fetch(calls.unload(model, force, not no_wait))
+    s.show(document, lambda: _message(document, f"{model} is unloaded"))
+
+
+def extend(
+    ctx: typer.Context,
+    model: Model,
+    minutes: Annotated[float, typer.Argument(metavar="MINUTES", help="How much longer.")],
+) -> None:
+    """Let an idle model stay longer."""
+    s, call = session(ctx), calls.extend(model, minutes)
+    with s.client() as pool:
+        document = pool.fetch(call)
+    got = call.parse(document)
+    capped = ", the most there is" if got.capped else ""
+    s.show(
+        document,
+        lambda: (
+            f"{model}: {got.granted_minutes:g} min granted{capped}; "
+            f"{got.ttl_remaining_minutes:.1f} min left"
+        ),
+    )
+
+
+def register(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Argument(metavar="ID", help="The new model's id.")] = None,
+    source: Annotated[str | None, typer.Option(help="A file, a folder or a name.")] = None,
+    engine: Annotated[str | None, typer.Option(help="See `poolctl engines`.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A load option; repeatable.")
+    ] = None,
+    ttl: Annotated[float | None, typer.Option(help="Minutes it may idle; 0: for ever.")] = None,
+    warmup: Annotated[bool, typer.Option("--warmup", help="Load it with the pool.")] = False,
+    pinned: Annotated[bool, typer.Option("--pinned", help="Never evict it.")] = False,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name; repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag; repeatable.")] = None,
+    priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    memory_mb: Annotated[float | None, typer.Option(help="An estimate of its memory.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A JSON file that describes it; - is stdin.")
+    ] = None,
+) -> None:
+    """Add a model to the catalog."""
+    s = session(ctx)
+    given: dict[str, Any] = {"model_id": model, "source": source, "engine": engine}
+    given |= {"ttl_minutes": ttl, "warmup": warmup or None, "pinned": pinned or None}
+    given |= {"options": assignments(option or []), "aliases": alias, "tags": tag}
+    given |= {"priority": priority, "display_name": name, "memory_mb": memory_mb}
+    body = _from_file(file) | {k: v for k, v in given.items() if v not in (None, {}, [])}
+    missing = [key for key in ("model_id", "engine", "source") if not body.get(key)]
+    if missing:
+        raise typer.BadParameter(f"give {', '.join(missing)}, or a --file that says it")
+    with s.client() as pool:
+        document = pool.fetch(calls.register(body))
+    s.show(document, lambda: f"{body['model_id']} is registered")
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    document = read_json(file) if file else {}
+    if not isinstance(document, dict) or "models" in document:
+        raise refuse(f"{file} does not describe one model; for many: `poolctl import`")
+    return document
+
+
+def delete(ctx: typer.Context, model: Model) -> None:
+    """Take a model out of the catalog, unloading it first."""
+    s = session(ctx)
+    with s.client() as pool:
+        document = pool.fetch(calls.delete(model))
+    s.show(document, lambda: f"{model} is deleted")
+
+
+def _message(document: Any, otherwise: str) -> str:
+    message = document.get("message") if isinstance(document, dict) else None
+    return render.clean(str(message or otherwise))

@@ -1,0 +1,67 @@
+"""``modelpool serve`` in the foreground, ``up`` and ``down`` for a pool in the background."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from modelpool_client.errors import ModelPoolError
+
+app = typer.Typer(help="A machine as a pool of models.", no_args_is_help=True, add_completion=False)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="MODELPOOL_CONFIG", help="YAML or JSON file"),
+]
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the pool in the foreground, for service managers and containers; TERM ends it."""
+    from modelpool.config import load_config
+    from modelpool.server import run
+
+    settings = load_config(config)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    run(settings)
+
+
+@app.command()
+def up(config: Config = None) -> None:
+    """Start the pool in the background and wait until its warm-up models are HOT."""
+    from modelpool.config import load_config
+    from modelpool.daemon import start
+
+    start(load_config(config), config)
+
+
+@app.command()
+def down(config: Config = None) -> None:
+    """Stop the pool that ``up`` started; its workers end their work first."""
+    from modelpool.config import load_config
+    from modelpool.daemon import stop
+
+    stop(load_config(config))
+
+
+def main() -> None:
+    """The ``modelpool`` command."""
+    try:
+        app()
+    except ImportError as e:
+        sys.exit(
+            f"modelpool: {e.name} is missing; install the server: pip install 'modelpool[server]'"
+        )
+    except ModelPoolError as e:
+        sys.exit(f"modelpool: {e.message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Where workers send their facts. Not part of the public API."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header
+from modelpool_client.errors import Forbidden, InvalidRequest, Unavailable
+from modelpool_client.wire import DecodeError, Facts, FactsReply, decode, encode
+
+from modelpool.services import Services
+
+
+def routes(services: Services) -> APIRouter:
+    """The routes of one pool."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.post("/internal/workers/{worker_id}/facts")
+    async def facts(
+        worker_id: str,
+        body: Annotated[Any, Body()],
+        authorization: Annotated[str, Header()] = "",
+    ) -> dict[str, Any]:
+        try:
+            heard = decode(Facts, body)
+        except DecodeError as e:
+            raise InvalidRequest(str(e), param="body") from None
+        slot = services.pool.slot_of(worker_id)
+        if slot is None or heard.pool_id != services.pool_id:
+            return _plain(FactsReply(False, services.pool_id))
+        if slot.worker is None:  # its start is not written down yet, nor its secret known
+            raise Unavailable("not known yet; say it again", retry_after=1)
+        expected = f"Bearer {slot.worker.record.secret}"
+        if not secrets.compare_digest(authorization.encode(), expected.encode()):
+            raise Forbidden("that is not this worker's secret")
+        return _plain(services.pool.heard(slot.model.model_id, heard))
+
+    return router
+
+
+def _plain(reply: FactsReply) -> dict[str, Any]:
+    plain: dict[str, Any] = encode(reply)
+    return plain

@@ -1,0 +1,230 @@
+"""/models: the catalog, and the lifecycle of each model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+from fastapi import APIRouter, Body, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from modelpool_client.errors import Conflict
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelpool.api.shape import endpoint, lease, model_view
+from modelpool.catalog.model import validate_model_id
+from modelpool.catalog.parse import model_entry_schema
+from modelpool.pool.crew import tail
+from modelpool.services import Services
+
+FOLLOW_SECONDS = 0.25
+HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
+MAX_WAIT_SECONDS = 3600
+
+Wait = Annotated[
+    float | None, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the outcome")
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class UnloadBody(_Strict):
+    """``force`` also ends warm-up and pinned models, and cuts what is in flight."""
+
+    force: bool = False
+
+
+class ExtendBody(_Strict):
+    """``minutes`` are added to what is left of the lease."""
+
+    minutes: Annotated[float, Field(gt=0, le=525_600)]
+
+
+class LoadBody(_Strict):
+    """Load options belong to the model, so there is nothing to say here."""
+
+
+def routes(services: Services) -> APIRouter:
+    """The routes of one pool."""
+    router = APIRouter(tags=["models"])
+    pool = services.pool
+
+    @router.get("/models")
+    async def list_models(
+        engine: str | None = None,
+        capability: str | None = None,
+        tag: str | None = None,
+        model_type: str | None = None,
+        state: str | None = None,
+        q: str | None = None,
+    ) -> dict[str, Any]:
+        """Every model with its state."""
+        found = services.catalog.list(
+            engine=engine, capability=capability, tag=tag, model_type=model_type, q=q
+        )
+        slots = [pool.slot(m.model_id) for m in found if pool.has(m.model_id)]
+        wanted = [s for s in slots if state is None or s.state == state.upper()]
+        return {"models": [model_view(s, pool) for s in wanted]}
+
+    @router.post(
+        "/models/register",
+        status_code=201,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": model_entry_schema()}},
+            }
+        },
+    )
+    async def register(data: Annotated[Any, Body()]) -> dict[str, Any]:
+        """Add a model; its file is read, nothing is loaded."""
+        model = await services.register(data)
+        return {"model": model_view(pool.slot(model.model_id), pool)}
+
+    @router.post("/models/{model_id:path}/load")
+    async def load(model_id: str, wait: Wait = None, body: LoadBody | None = None) -> JSONResponse:
+        """Start loading: 202 at once, or with ``wait`` 200 when it is HOT."""
+        slot = _slot(model_id)
+        await pool.load(slot.model.model_id, "asked for by the API", wait)
+        is_up = slot.state.is_serving
+        text = f"{slot.model.model_id} is {slot.state}"
+        body_out = {"message": text, "model": model_view(slot, pool)}
+        return JSONResponse(body_out, 200 if is_up else 202)
+
+    @router.post("/models/{model_id:path}/unload")
+    async def unload(
+        model_id: str, wait: Wait = None, body: UnloadBody | None = None
+    ) -> JSONResponse:
+        """End the model's worker; returns when it is COLD, or after ``wait`` seconds."""
+        slot = _slot(model_id)
+        force = body is not None and body.force
+        done = slot.unload("asked for by the API", force=force, cut=force)
+        if done.done():
+            done.result()
+        elif wait is None or wait > 0:
+            await asyncio.wait({done}, timeout=wait)
+        is_over = done.done()
+        text = done.result() if is_over else "the unload goes on"
+        return JSONResponse(
+            {"message": text, "model": model_view(slot, pool)}, 200 if is_over else 202
+        )
+
+    @router.post("/models/{model_id:path}/extend-ttl")
+    async def extend(model_id: str, body: ExtendBody) -> dict[str, Any]:
+        """Add to the lease, up to ``max_ttl_minutes`` from now."""
+        slot = _slot(model_id)
+        granted = slot.extend(body.minutes * 60) / 60
+        return {
+            "model_id": slot.model.model_id,
+            "granted_minutes": round(granted, 3),
+            "capped": granted < body.minutes - 1e-6,
+            **lease(slot, pool),
+        }
+
+    @router.get("/models/{model_id:path}/endpoint")
+    async def resolve(model_id: str, wait: Wait = None) -> dict[str, Any]:
+        """Where the model answers; with ``wait`` it is loaded if need be."""
+        slot = _slot(model_id)
+        if wait:
+            await pool.load(slot.model.model_id, "its endpoint was asked for", wait)
+        url = endpoint(slot, pool.config)
+        if url is None:
+            name = slot.model.model_id
+            raise Conflict(
+                f"{name} is {slot.state} and has no endpoint; load it, or ask with ?wait=SECONDS",
+                code="not_loaded",
+            )
+        base = f"{url}/v1"
+        return {
+            "model_id": slot.model.model_id,
+            "endpoint": url,
+            "base_url": base,
+            "port": slot.port,
+            "state": slot.state,
+        }
+
+    @router.get("/models/{model_id:path}/health")
+    async def health(model_id: str) -> JSONResponse:
+        """The worker's own ``/health``; 503 with the state where there is none."""
+        slot = _slot(model_id)
+        url = endpoint(slot, pool.config)
+        if url is not None:
+            try:
+                async with services.session.get(f"{url}/health", timeout=HEALTH_TIMEOUT) as r:
+                    return JSONResponse(await r.json(), r.status)
+            except (aiohttp.ClientError, TimeoutError) as e:
+                why = f"the worker does not answer: {e or type(e).__name__}"
+                return JSONResponse(_unhealthy(slot.model.model_id, "unreachable", why), 503)
+        return JSONResponse(_unhealthy(slot.model.model_id, slot.state.lower(), slot.reason), 503)
+
+    @router.get("/models/{model_id:path}/capabilities")
+    async def capabilities(model_id: str) -> dict[str, Any]:
+        """What the model can do."""
+        model = _slot(model_id).model
+        return {"model_id": model.model_id, "capabilities": list(model.capabilities)}
+
+    @router.get("/models/{model_id:path}/logs", response_class=Response)
+    async def logs(
+        model_id: str,
+        lines: Annotated[int, Query(ge=0, le=10_000)] = 200,
+        follow: bool = False,
+    ) -> Response:
+        """The end of the worker's log as text; with ``follow`` what is added, too."""
+        slot = _slot(model_id)
+        path = services.crew.log_path(slot.model.model_id)
+        start = await asyncio.to_thread(tail, path, lines) if lines else ()
+        text = "".join(f"{line}\n" for line in start)
+        if not follow:
+            return Response(text, media_type="text/plain; charset=utf-8")
+        return StreamingResponse(
+            _follow(path, text, services), media_type="text/plain; charset=utf-8"
+        )
+
+    @router.get("/models/{model_id:path}")
+    async def show(model_id: str) -> dict[str, Any]:
+        """One model."""
+        return model_view(_slot(model_id), pool)
+
+    @router.delete("/models/{model_id:path}")
+    async def delete(model_id: str) -> dict[str, Any]:
+        """Remove a model; a running one is unloaded first."""
+        validate_model_id(model_id)
+        model = await services.delete(model_id)
+        return {"deleted": model.model_id}
+
+    def _slot(model_id: str) -> Any:
+        validate_model_id(model_id)
+        return services.slot(model_id)
+
+    return router
+
+
+def _unhealthy(model_id: str, status: str, reason: str) -> dict[str, Any]:
+    return {"model": model_id, "status": status, "reason": reason, "port": None}
+
+
+async def _follow(path: Path, text: str, services: Services) -> AsyncIterator[bytes]:
+    """What is appended to a file, until the pool stops."""
+    position = path.stat().st_size if path.exists() else 0  # noqa: ASYNC240 - one stat
+    yield text.encode()
+    while not services.pool.is_stopping:
+        chunk, position = await asyncio.to_thread(_read_from, path, position)
+        if chunk:
+            yield chunk
+        else:
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+
+def _read_from(path: Path, position: int) -> tuple[bytes, int]:
+    try:
+        with path.open("rb") as f:
+            size = f.seek(0, 2)
+            f.seek(position if position <= size else 0)  # smaller: it was rotated
+            chunk = f.read(65_536)
+            return chunk, f.tell()
+    except OSError:
+        return b"", 0

@@ -1,0 +1,90 @@
+"""How the pool looks from outside: plain JSON values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelpool_client.wire import encode
+
+from modelpool.config import PoolConfig
+from modelpool.observe.events import iso
+from modelpool.pool.link import base_url
+from modelpool.pool.pool import Pool
+from modelpool.pool.slot import Slot
+
+MB = 1_000_000
+
+
+def endpoint(slot: Slot, config: PoolConfig) -> str | None:
+    """Where the model answers, if it does."""
+    if not slot.state.is_serving or slot.port is None:
+        return None
+    return base_url(config.host, slot.port)
+
+
+def lease(slot: Slot, pool: Pool) -> dict[str, Any]:
+    """``ttl_remaining_minutes`` 0 and ``expires_at`` None: never, or not loaded."""
+    left = slot.lease.remaining(pool.clock.now()) if slot.state.is_serving else None
+    return {
+        "ttl_remaining_minutes": round((left or 0.0) / 60, 3),
+        "expires_at": None if left is None else iso(pool.clock.wall() + left),
+    }
+
+
+def replica(slot: Slot, pool: Pool) -> dict[str, Any]:
+    """What is particular to a running copy."""
+    facts = slot.facts
+    return {
+        "state": slot.state,
+        "reason": slot.reason,
+        "since": iso(slot.since),
+        "generation": slot.generation,
+        "port": slot.port if slot.state.has_worker else None,
+        "endpoint": endpoint(slot, pool.config),
+        **lease(slot, pool),
+        "in_flight": slot.in_flight,
+        "waiting": len(slot.waiters),
+        "requests_total": facts.requests_total if facts else 0,
+        "tokens_total": facts.tokens_total if facts else 0,
+        "worker_pid": slot.worker.process.pid if slot.worker else None,
+        "engine_pid": facts.engine_pid if facts else None,
+        "memory_measured_mb": _mb(facts.rss_bytes if facts else None),
+        "progress": encode(slot.progress),
+        "failure": slot.trouble.view(iso),
+    }
+
+
+def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
+    """One model of ``GET /models``."""
+    model = slot.model
+    copy = replica(slot, pool)
+    return {
+        "model_id": model.model_id,
+        "display_name": model.display_name or model.model_id,
+        "model_type": model.model_type,
+        "engine": model.engine,
+        "source": model.source,
+        **copy,
+        "waiting_for": slot.waiting_for,
+        "warmup": model.warmup,
+        "pinned": model.pinned,
+        "auto_unload": model.auto_unload,
+        "ttl_minutes": model.ttl_minutes,
+        "priority": model.priority,
+        "tags": list(model.tags),
+        "aliases": list(model.aliases),
+        "capabilities": list(model.capabilities),
+        "options": dict(model.options),
+        "memory_estimate_mb": _mb(pool.estimate(model)),
+        "size_mb": _mb(model.size_bytes),
+        "context_length": (slot.facts.context_length if slot.facts else None)
+        or model.context_length,
+        "quantization": model.quantization,
+        "architecture": model.architecture,
+        "origin": model.origin,
+        "replicas": [copy] if slot.state.has_worker else [],
+    }
+
+
+def _mb(size: int | None) -> float | None:
+    return None if size is None else round(size / MB, 1)

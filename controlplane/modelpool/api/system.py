@@ -1,0 +1,124 @@
+"""The pool itself: health, metrics, statistics, engines, configuration, events, registry file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from modelpool_client import __version__
+from pydantic import BaseModel, ConfigDict
+
+from modelpool.api.shape import MB
+from modelpool.config import LIVE_KEYS
+from modelpool.observe.events import Event
+from modelpool.pool.lifecycle import State
+from modelpool.services import Services
+
+EVENT_PING_SECONDS = 15.0
+
+
+class RegistryBody(BaseModel):
+    """A registry file, and whether its entries replace models that differ."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    models: list[Any]
+    replace: bool = False
+
+
+def routes(services: Services) -> APIRouter:
+    """The routes of one pool."""
+    router = APIRouter(tags=["pool"])
+    pool = services.pool
+
+    @router.get("/health")
+    async def health() -> dict[str, Any]:
+        """The pool in a few figures."""
+        slots = pool.slots
+        loaded = [s for s in slots if s.state.is_serving]
+        return {
+            "status": "stopping" if pool.is_stopping else "healthy",
+            "active_models": len(loaded),
+            "total_models": len(slots),
+            "total_memory_mb": round(
+                sum(pool.reserved_bytes(s.model.model_id) for s in slots) / MB, 1
+            ),
+            "available_ports": pool.ports.available,
+            "failed_models": sum(s.state is State.FAILED for s in slots),
+            "memory_limit_mb": pool.config.memory_limit_mb,
+            "version": __version__,
+            "pool_id": services.pool_id,
+        }
+
+    @router.get("/livez")
+    async def livez() -> dict[str, str]:
+        """The event loop turns."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """The pool takes requests."""
+        if pool.is_stopping:
+            return JSONResponse({"status": "stopping"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Prometheus metrics; a scrape never loads a model."""
+        return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @router.get("/statistics")
+    async def statistics() -> dict[str, Any]:
+        """What the gateway has relayed since the manager started."""
+        loaded = sum(s.state.is_serving for s in pool.slots)
+        return {**services.usage.statistics(), "loaded_models": loaded}
+
+    @router.get("/engines")
+    async def engines() -> dict[str, Any]:
+        """Which engines are usable here, or why not."""
+        return {"engines": await services.engines.all()}
+
+    @router.get("/config")
+    async def config() -> dict[str, Any]:
+        """Every key with its present value."""
+        return pool.config.as_dict()
+
+    @router.patch("/config")
+    async def patch(changes: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+        """Change live keys until the next start; models that run are not touched."""
+        changed = services.reconfigure(changes)
+        return {"changed": changed, "live_keys": sorted(LIVE_KEYS), "config": await config()}
+
+    @router.get("/registry")
+    async def export() -> dict[str, Any]:
+        """The catalog as a registry file."""
+        return services.catalog.export_registry()
+
+    @router.post("/registry")
+    async def import_(body: RegistryBody) -> dict[str, Any]:
+        """Take over a registry file, all of it or nothing."""
+        data = {"models": body.models}
+        report = await services.import_registry(data, replace=body.replace)
+        return {
+            "added": list(report.added),
+            "updated": list(report.updated),
+            "unchanged": list(report.unchanged),
+            "deleted": list(report.removed),
+        }
+
+    @router.get("/events", response_class=StreamingResponse)
+    async def events(
+        model: Annotated[str | None, Query(description="Only this model's events")] = None,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> StreamingResponse:
+        """Every change as a server-sent event, resumable by ``Last-Event-ID``."""
+        model_id = services.catalog.get(model).model_id if model is not None else None
+
+        def wanted(event: Event) -> bool:
+            return model_id is None or event.data.get("model_id") == model_id
+
+        stream = services.events.stream(last_event_id, wanted, EVENT_PING_SECONDS)
+        headers = {"cache-control": "no-store"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    return router

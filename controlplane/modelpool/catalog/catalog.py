@@ -1,0 +1,276 @@
+"""The models and their names, in memory for everyone to read; the store first, then memory."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from modelpool_client.errors import Conflict, ModelExists
+
+from .index import Clash, Index, mentions
+from .model import Model
+from .parse import engine_name
+from .registry import read_registry, registry_entry
+from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
+from .store import Store
+
+if TYPE_CHECKING:
+    from modelpool.config_keys import PoolConfig
+
+Clock = Callable[[], float]
+T = TypeVar("T")
+list_: TypeAlias = list  # Catalog has a method of that name
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did, as model ids."""
+
+    added: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class Catalog:
+    """Every model by its id and aliases. Look-ups cost the same however many there are.
+
+    Readable at any time from the event loop; changes wait for each other and for the store, and
+    a change that the store refuses changes nothing.
+
+    Attributes:
+        config_report: what the config file's models did to the stored ones at the start.
+    """
+
+    config_report = ImportReport()
+
+    def __init__(
+        self, store: Store, models: Iterable[Model] = (), clock: Clock = time.time
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._index = Index(models)
+
+    def __repr__(self) -> str:
+        return f"<Catalog {len(self)} models, {len(self._index.ids)} names>"
+
+    @classmethod
+    async def open(
+        cls, store: Store, config_models: Iterable[Model] = (), clock: Clock = time.time
+    ) -> Catalog:
+        """Read the store and bring the config file's models into it.
+
+        A model that came from an earlier config file and is not in this one any more is removed.
+
+        Raises:
+            Conflict: a name of the config file belongs to a model registered at run time.
+        """
+        catalog = cls(store, await store.models(), clock)
+        await catalog._adopt_config(tuple(config_models))
+        return catalog
+
+    def __len__(self) -> int:
+        return len(self._index.models)
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(tuple(self._index.models.values()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index.ids
+
+    def find(self, name: str) -> Model | None:
+        """The model with that id or alias, if there is one."""
+        return self._index.find(name)
+
+    def get(self, name: str) -> Model:
+        """The model with that id or alias.
+
+        Raises:
+            ModelNotFound: with the names it may have meant in ``details["near"]``.
+        """
+        model = self.find(name)
+        if model is None:
+            raise self._index.missing(name)
+        return model
+
+    def list(
+        self,
+        *,
+        engine: str | None = None,
+        capability: str | None = None,
+        tag: str | None = None,
+        model_type: str | None = None,
+        q: str | None = None,
+    ) -> tuple[Model, ...]:
+        """The models that meet every condition given, by id.
+
+        ``engine`` takes the other documents' provider names too; ``q`` is a part of an id, alias,
+        display name or tag, in any case.
+        """
+        wanted = engine_name(engine) if engine is not None else None
+        matching = (
+            m
+            for m in self._index.models.values()
+            if (wanted is None or m.engine == wanted)
+            and (capability is None or capability in m.capabilities)
+            and (tag is None or tag in m.tags)
+            and (model_type is None or m.model_type == model_type)
+            and (q is None or mentions(m, q))
+        )
+        return tuple(sorted(matching, key=lambda m: m.model_id))
+
+    async def register(self, model: Model) -> Model:
+        """Add a model; what it is now is returned.
+
+        Raises:
+            ModelExists: the id is taken by a model.
+            Conflict: a name is taken by another model.
+        """
+
+        async def change() -> Model:
+            if model.model_id in self._index.models:
+                raise ModelExists(f"there is a model {model.model_id!r} already", param="model_id")
+            return await self._put(model)
+
+        return await self._alone(change)
+
+    async def replace(self, model: Model) -> Model:
+        """Put another entry in the place of the one with this id.
+
+        Raises:
+            ModelNotFound: there is none.
+            Conflict: a name is taken by another model.
+        """
+
+        async def change() -> Model:
+            if model.model_id not in self._index.models:
+                raise self._index.missing(model.model_id)
+            return await self._put(model)
+
+        return await self._alone(change)
+
+    async def delete(self, name: str) -> Model:
+        """Remove a model and return it. One of the config file is back at the next start.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+
+        async def change() -> Model:
+            model = self.get(name)
+            await self._write((), (model.model_id,))
+            return model
+
+        return await self._alone(change)
+
+    async def import_registry(
+        self, data: object, replace: bool = False, rules: ParseRules = DEFAULT_RULES
+    ) -> ImportReport:
+        """Add the models of a registry file, all or none.
+
+        Entries that say what is there already count as unchanged.
+
+        Args:
+            data: ``{"models": [entry, …]}``; see ``registry.read_registry`` for the entries.
+            replace: whether an entry may take the place of a model with its id.
+
+        Raises:
+            InvalidRequest: with everything that is wrong in ``details["errors"]``.
+        """
+
+        async def change() -> ImportReport:
+            models, problems = read_registry(data, self._index.models, rules)
+            new, changed, same = self._sorted_out(map(self._of_same_origin, models))
+            if not replace:
+                problems += [_exists(m) for m in changed]
+            problems += [
+                Problem("models", str(clash)) for clash in self._index.clashes((*new, *changed))
+            ]
+            refuse(problems)
+            await self._write((*new, *changed), ())
+            return ImportReport(_ids(new), _ids(changed), _ids(same))
+
+        return await self._alone(change)
+
+    def export_registry(self) -> dict[str, Any]:
+        """``{"models": [entry, …]}``, which ``import_registry`` reads; by id."""
+        return {"models": [registry_entry(m) for m in self.list()]}
+
+    def export_config(self, config: PoolConfig) -> dict[str, Any]:
+        """A config file that makes a pool like this one, its models included."""
+        return config.as_dict() | self.export_registry()
+
+    async def _adopt_config(self, models: tuple[Model, ...]) -> None:
+        ours = tuple(dataclasses.replace(m, origin="config") for m in models)
+        new, changed, same = self._sorted_out(ours)
+        kept = {m.model_id for m in ours}
+        stale = tuple(m.model_id for m in self if m.origin == "config" and m.model_id not in kept)
+        for clash in self._index.clashes((*new, *changed), stale):
+            raise _conflict(clash)
+        await self._write((*new, *changed), stale)
+        self.config_report = ImportReport(_ids(new), _ids(changed), _ids(same), stale)
+
+    def _sorted_out(
+        self, models: Iterable[Model]
+    ) -> tuple[tuple[Model, ...], tuple[Model, ...], tuple[Model, ...]]:
+        """New ones, changed ones and those that are here already; stamped."""
+        kinds: tuple[list_[Model], list_[Model], list_[Model]] = ([], [], [])
+        for model in map(self._stamped, models):
+            old = self._index.models.get(model.model_id)
+            kinds[0 if old is None else 2 if old.same_content(model) else 1].append(model)
+        return tuple(kinds[0]), tuple(kinds[1]), tuple(kinds[2])
+
+    def _of_same_origin(self, model: Model) -> Model:
+        old = self.find(model.model_id)
+        return model if old is None else dataclasses.replace(model, origin=old.origin)
+
+    async def _put(self, model: Model) -> Model:
+        for clash in self._index.clashes((model,)):
+            raise _conflict(clash)
+        stamped = self._stamped(model)
+        await self._write((stamped,), ())
+        return stamped
+
+    def _stamped(self, model: Model) -> Model:
+        now = self._clock()
+        old = self._index.models.get(model.model_id)
+        return dataclasses.replace(model, created_at=old.created_at if old else now, updated_at=now)
+
+    async def _write(self, put: Collection[Model], drop: Collection[str]) -> None:
+        if put or drop:
+            await self._store.write_models(put, drop)
+            self._index.drop(drop)
+            self._index.put(put)
+
+    async def _alone(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Run a change with no other beside it, to its end even when the caller is cancelled:
+        store and memory must not part."""
+
+        async def run() -> T:
+            async with self._changing:
+                return await change()
+
+        task = asyncio.ensure_future(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+
+def _ids(models: Iterable[Model]) -> tuple[str, ...]:
+    return tuple(m.model_id for m in models)
+
+
+def _conflict(clash: Clash) -> Conflict:
+    param = "model_id" if clash.name == clash.model.model_id else "aliases"
+    return Conflict(f"{param}: {clash}", param=param, details={"model_id": clash.owner})
+
+
+def _exists(model: Model) -> Problem:
+    text = f"there is a model {model.model_id!r} already, with other content; say replace"
+    return Problem("models", text)

@@ -1,0 +1,210 @@
+"""The SQLite file itself: synchronous, bound to the thread that opened it. See ``store``.
+
+Every change is one transaction: it is there as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .lock import StoreLock
+from .migrations import migrate
+from .model import Model
+
+BUSY_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """One worker as a later manager finds it. Times are seconds since 1970.
+
+    ``pid`` and ``create_time`` are None between the intent and the start; ``boot_id`` tells
+    whether they can still mean anything.
+    """
+
+    worker_id: str
+    pool_id: str
+    model_id: str
+    epoch: int
+    port: int
+    secret: str = dataclasses.field(repr=False)
+    boot_id: str = ""
+    pid: int | None = None
+    create_time: float | None = None
+    runtime_dir: str = ""
+    exit_record: str = ""
+    log_path: str = ""
+    started_at: float = 0.0
+    state: str = "intended"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a model was used for: a total, or what to add to one."""
+
+    model_id: str
+    requests: int = 0
+    errors: int = 0
+    tokens: int = 0
+    loads: int = 0
+    latency_seconds: float = 0.0
+    last_used_at: float = 0.0
+
+
+class CorruptDatabase(Exception):
+    """The file is a database, but what it holds cannot be right."""
+
+
+def _columns(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls))
+
+
+def _insert(cls: type[Any], table: str) -> str:
+    names = _columns(cls)
+    holes = ", ".join(f":{n}" for n in names)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({holes})"
+
+
+PUT_MODEL = """INSERT OR REPLACE INTO models
+    (model_id, engine, model_type, origin, updated_at, data) VALUES (?, ?, ?, ?, ?, ?)"""
+PUT_WORKER = _insert(WorkerRow, "workers").replace("INSERT", "INSERT OR REPLACE", 1)
+ADD_USAGE = f"""{_insert(Usage, "usage")} ON CONFLICT (model_id) DO UPDATE SET
+    requests = requests + excluded.requests,
+    errors = errors + excluded.errors,
+    tokens = tokens + excluded.tokens,
+    loads = loads + excluded.loads,
+    latency_seconds = latency_seconds + excluded.latency_seconds,
+    last_used_at = max(last_used_at, excluded.last_used_at)"""
+NEXT_EPOCH = """INSERT INTO epochs VALUES (?, 1)
+    ON CONFLICT (model_id) DO UPDATE SET epoch = epoch + 1"""
+
+
+class Database:
+    """One open connection and the lock that makes it the only manager's."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pool_id = ""
+        self._lock = StoreLock(path)
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Make folder and file where they are missing, lock, check and migrate."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock.acquire()
+        # The workers' secrets are in it; SQLite gives its side files the same mode.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+        self._connection = db
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        _check(db)
+        migrate(db)
+        (self.pool_id,) = self._one("SELECT value FROM meta WHERE key = 'pool_id'")
+
+    def close(self) -> None:
+        """Close the file, then let go of the lock."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._lock.release()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        assert self._connection is not None
+        return self._connection
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._db as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+
+    def _one(self, query: str, *values: object) -> tuple[Any, ...]:
+        row = self._db.execute(query, values).fetchone()
+        if row is None:
+            raise CorruptDatabase(f"nothing found by {query!r}")
+        return tuple(row)
+
+    def _rows(self, cls: type[Any], table: str, order: str) -> list[dict[str, Any]]:
+        names = _columns(cls)
+        query = f"SELECT {', '.join(names)} FROM {table} ORDER BY {order}"
+        return [dict(zip(names, row, strict=True)) for row in self._db.execute(query)]
+
+    def models(self) -> tuple[Model, ...]:
+        """Every model, by id."""
+        rows = self._db.execute("SELECT model_id, data FROM models ORDER BY model_id").fetchall()
+        return tuple(_model(model_id, data) for model_id, data in rows)
+
+    def write_models(self, put: Sequence[Model], drop: Sequence[str]) -> None:
+        """Delete some, insert or replace others."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM models WHERE model_id = ?", [(i,) for i in drop])
+            db.executemany(PUT_MODEL, [_model_row(m) for m in put])
+
+    def next_epoch(self, model_id: str) -> int:
+        """Count up and return the new number."""
+        with self._transaction() as db:
+            db.execute(NEXT_EPOCH, (model_id,))
+            (epoch,) = self._one("SELECT epoch FROM epochs WHERE model_id = ?", model_id)
+        return int(epoch)
+
+    def put_worker(self, row: WorkerRow) -> None:
+        """Insert or replace a worker."""
+        with self._transaction() as db:
+            db.execute(PUT_WORKER, dataclasses.asdict(row))
+
+    def worker_started(self, worker_id: str, pid: int, create_time: float) -> None:
+        """Add the process to a worker's row."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE workers SET pid = ?, create_time = ?, state = 'started'"
+                " WHERE worker_id = ?",
+                (pid, create_time, worker_id),
+            )
+
+    def forget_worker(self, worker_id: str) -> None:
+        """Delete a worker."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM workers WHERE worker_id = ?", (worker_id,))
+
+    def workers(self) -> tuple[WorkerRow, ...]:
+        """Every worker, oldest first."""
+        rows = self._rows(WorkerRow, "workers", "started_at, worker_id")
+        return tuple(WorkerRow(**row) for row in rows)
+
+    def add_usage(self, deltas: Iterable[Usage]) -> None:
+        """Add each to its model's totals."""
+        with self._transaction() as db:
+            db.executemany(ADD_USAGE, [dataclasses.asdict(d) for d in deltas])
+
+    def usage(self) -> dict[str, Usage]:
+        """Totals by model id."""
+        return {r["model_id"]: Usage(**r) for r in self._rows(Usage, "usage", "model_id")}
+
+
+def _check(db: sqlite3.Connection) -> None:
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise CorruptDatabase(str(verdict))
+
+
+def _model_row(model: Model) -> tuple[object, ...]:
+    data = json.dumps(model.as_dict())
+    key = (model.model_id, model.engine, model.model_type, model.origin)
+    return (*key, model.updated_at, data)
+
+
+def _model(model_id: str, data: str) -> Model:
+    try:
+        return Model.from_dict(json.loads(data))
+    except (ValueError, TypeError, AttributeError) as e:
+        raise CorruptDatabase(f"the model {model_id!r} cannot be read: {e}") from None

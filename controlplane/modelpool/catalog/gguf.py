@@ -1,0 +1,298 @@
+"""Read the header of a GGUF file: keys, values and where the tensors lie.
+
+Nothing in the file is believed: every length is held against what is left of the file before
+anything is read, long arrays are passed over, and whatever is wrong becomes one BadModelFile.
+Plain reads, no mmap: a file that shrinks under a mapping would kill the manager with SIGBUS.
+
+Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import BadModelFile
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+MAX_DIMENSIONS = 4
+MAX_NAME_BYTES = 65_535
+MAX_KEYS = 65_536
+MAX_TENSORS = 262_144
+# Longer texts and arrays are passed over; the longest text of use is a chat template.
+MAX_TEXT_BYTES = 1_048_576
+MAX_KEPT_ITEMS = 4096
+# Texts in arrays are passed over one by one; real vocabularies have up to about 300,000.
+MAX_ARRAY_TEXTS = 8_388_608
+
+STRING, ARRAY = 8, 9
+# type number -> struct code
+SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+
+# type number -> name, elements per block, bytes per block
+TENSOR_TYPES: Mapping[int, tuple[str, int, int]] = {
+    0: ("F32", 1, 4),
+    1: ("F16", 1, 2),
+    2: ("Q4_0", 32, 18),
+    3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210),
+    15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1),
+    25: ("I16", 1, 2),
+    26: ("I32", 1, 4),
+    27: ("I64", 1, 8),
+    28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: its type's number, its elements, and its place after the header in bytes.
+
+    ``size`` is None where the type is not known to this version.
+    """
+
+    name: str
+    type: int
+    elements: int
+    offset: int
+    size: int | None
+
+    @property
+    def end(self) -> int:
+        """Where it ends, or begins if its size is unknown."""
+        return self.offset + (self.size or 0)
+
+
+@dataclass(frozen=True)
+class Header:
+    """A whole header. ``values`` lacks arrays of texts and other long ones: they are None."""
+
+    path: Path
+    version: int
+    values: Mapping[str, Any]
+    tensors: tuple[Tensor, ...]
+    data_start: int
+    file_bytes: int
+
+
+class _Wrong(Exception):
+    """What is wrong with the file, for the end of a sentence that begins with its name."""
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file whose tensors all lie within it.
+
+    Raises:
+        BadModelFile: it is missing, unreadable, truncated or corrupt.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
+            raise BadModelFile(path, "is not a file")
+        with path.open("rb", buffering=262_144) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            header = _header(path, _Cursor(file, size))
+    except FileNotFoundError:
+        raise BadModelFile(path, "there is no such file") from None
+    except (OSError, ValueError) as e:  # ValueError: a NUL byte in the path
+        reason = getattr(e, "strerror", None) or e
+        raise BadModelFile(path, f"cannot be read: {reason}") from None
+    except _Wrong as e:
+        raise BadModelFile(path, str(e)) from None
+    _check_extent(header)
+    return header
+
+
+class _Cursor:
+    """A place in the file that never goes past the end."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self.size = size
+        self.position = 0
+        self.texts_passed = 0
+
+    def reserve(self, count: int) -> None:
+        """Raise unless that many bytes are left."""
+        if count > self.size - self.position:
+            raise _Wrong(f"is truncated or corrupt: the header goes on after {self.size} bytes")
+        self.position += count
+
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        self.reserve(count)
+        data = self._file.read(count)
+        if len(data) != count:
+            raise _Wrong("became shorter while it was read")
+        return data
+
+    def skip(self, count: int) -> None:
+        """Pass over the next bytes."""
+        self.reserve(count)
+        self._file.seek(count, 1)
+
+    def number(self, code: str) -> Any:
+        """The next number of a struct code."""
+        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0]
+
+    def count(self, most: int, what: str) -> int:
+        """The next length, held against a bound."""
+        value = int(self.number("Q"))
+        if value > most:
+            raise _Wrong(f"is corrupt: {value} {what}")
+        return value
+
+    def text(self, most: int = MAX_TEXT_BYTES) -> str | None:
+        """The next text; None for one that is longer than ``most``, which is passed over."""
+        length = int(self.number("Q"))
+        if length > most:
+            self.skip(length)
+            return None
+        return self.take(length).decode(errors="replace")
+
+    def name(self) -> str:
+        """The next text that must not be long."""
+        text = self.text(MAX_NAME_BYTES)
+        if text is None:
+            raise _Wrong("is corrupt: a name is too long")
+        return text
+
+    def pass_texts(self, count: int) -> None:
+        """Pass over texts, each its length and its bytes."""
+        self.texts_passed += count
+        if self.texts_passed > MAX_ARRAY_TEXTS or count * 8 > self.size - self.position:
+            raise _Wrong(f"is truncated or corrupt: an array of {count} texts")
+        for _ in range(count):
+            self.skip(int.from_bytes(self.take(8), "little"))
+
+
+def _header(path: Path, at: _Cursor) -> Header:
+    if at.size < len(MAGIC) or at.take(len(MAGIC)) != MAGIC:
+        raise _Wrong("is not a GGUF file" if at.size else "is empty")
+    version = _version(at)
+    tensor_count = at.count(MAX_TENSORS, "tensors")
+    key_count = at.count(MAX_KEYS, "keys")
+    values = _values(at, key_count)
+    tensors = tuple(_tensor(at) for _ in range(tensor_count))
+    alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise _Wrong(f"is corrupt: an alignment of {alignment!r}")
+    start = math.ceil(at.position / alignment) * alignment
+    return Header(path, version, values, tensors, start, at.size)
+
+
+def _version(at: _Cursor) -> int:
+    version = int(at.number("I"))
+    if version and version & 0xFFFF == 0:
+        raise _Wrong("is a big-endian GGUF file, which is not supported")
+    if version not in VERSIONS:
+        raise _Wrong(f"is of GGUF version {version}; supported are 2 and 3")
+    return version
+
+
+def _values(at: _Cursor, count: int) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for _ in range(count):
+        key = at.name()
+        if key in values:
+            raise _Wrong(f"is corrupt: the key {key[:80]!r} stands there twice")
+        values[key] = _value(at, int(at.number("I")), key)
+    return values
+
+
+def _value(at: _Cursor, kind: int, key: str) -> Any:
+    if kind == STRING:
+        return at.text()
+    if kind == ARRAY:
+        return _array(at, key)
+    if kind in SCALARS:
+        return at.number(SCALARS[kind])
+    raise _Wrong(f"is corrupt: the key {key[:80]!r} has a value of type {kind}")
+
+
+def _array(at: _Cursor, key: str) -> tuple[Any, ...] | None:
+    kind, count = int(at.number("I")), int(at.number("Q"))
+    if kind == STRING:
+        at.pass_texts(count)
+        return None
+    if kind not in SCALARS:
+        raise _Wrong(f"is corrupt: the key {key[:80]!r} has an array of type {kind}")
+    layout = f"<{count}{SCALARS[kind]}"
+    if count <= MAX_KEPT_ITEMS:
+        return struct.unpack(layout, at.take(struct.calcsize(layout)))
+    at.skip(count * struct.calcsize(f"<{SCALARS[kind]}"))
+    return None
+
+
+def _tensor(at: _Cursor) -> Tensor:
+    name = at.name()
+    dimensions = int(at.number("I"))
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        raise _Wrong(f"is corrupt: the tensor {name[:80]!r} has {dimensions} dimensions")
+    shape = [int(at.number("Q")) for _ in range(dimensions)]
+    kind, offset = int(at.number("I")), int(at.number("Q"))
+    elements = math.prod(shape)
+    return Tensor(name, kind, elements, offset, _size(name, kind, shape[0], elements))
+
+
+def _size(name: str, kind: int, row: int, elements: int) -> int | None:
+    if kind not in TENSOR_TYPES:
+        return None
+    type_name, block, block_bytes = TENSOR_TYPES[kind]
+    if row % block:
+        raise _Wrong(f"is corrupt: the rows of {name[:80]!r} are no whole blocks of {type_name}")
+    return elements // block * block_bytes
+
+
+def _check_extent(header: Header) -> None:
+    if not header.tensors:
+        raise BadModelFile(header.path, "holds no tensors: it is no model")
+    needed = header.data_start + max(t.end for t in header.tensors)
+    if needed > header.file_bytes:
+        raise BadModelFile(
+            header.path,
+            f"is truncated or corrupt: it has {header.file_bytes} bytes, its tensors need {needed};"
+            " was the download interrupted?",
+        )

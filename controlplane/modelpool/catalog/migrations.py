@@ -1,0 +1,97 @@
+"""The database's history: each function brings it one step further. Append, never change.
+
+The names of the applied ones are in the table ``migrations``; a name that is not ours means that
+a newer version wrote the database.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+Migration = Callable[[sqlite3.Connection], None]
+
+
+class NewerDatabase(Exception):
+    """The database was written by a newer version; the text names its migrations."""
+
+
+def models_and_meta(db: sqlite3.Connection) -> None:
+    """The catalog, and who this pool is."""
+    db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    db.execute("INSERT INTO meta VALUES ('pool_id', ?)", (str(uuid.uuid4()),))
+    db.execute(
+        """CREATE TABLE models (
+            model_id TEXT PRIMARY KEY,
+            engine TEXT NOT NULL,
+            model_type TEXT NOT NULL,
+            origin TEXT NOT NULL,
+            updated_at REAL NOT NULL,
+            data TEXT NOT NULL
+        ) WITHOUT ROWID"""
+    )
+
+
+def workers_and_epochs(db: sqlite3.Connection) -> None:
+    """What a manager that comes later needs to adopt the workers of this one."""
+    db.execute("CREATE TABLE epochs (model_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL)")
+    db.execute(
+        """CREATE TABLE workers (
+            worker_id TEXT PRIMARY KEY,
+            pool_id TEXT NOT NULL,
+            model_id TEXT NOT NULL,
+            epoch INTEGER NOT NULL,
+            port INTEGER NOT NULL,
+            secret TEXT NOT NULL,
+            boot_id TEXT NOT NULL,
+            pid INTEGER,
+            create_time REAL,
+            runtime_dir TEXT NOT NULL,
+            exit_record TEXT NOT NULL,
+            log_path TEXT NOT NULL,
+            started_at REAL NOT NULL,
+            state TEXT NOT NULL
+        ) WITHOUT ROWID"""
+    )
+
+
+def usage(db: sqlite3.Connection) -> None:
+    """Use statistics per model; they outlive the model's entry."""
+    db.execute(
+        """CREATE TABLE usage (
+            model_id TEXT PRIMARY KEY,
+            requests INTEGER NOT NULL DEFAULT 0,
+            errors INTEGER NOT NULL DEFAULT 0,
+            tokens INTEGER NOT NULL DEFAULT 0,
+            loads INTEGER NOT NULL DEFAULT 0,
+            latency_seconds REAL NOT NULL DEFAULT 0,
+            last_used_at REAL NOT NULL DEFAULT 0
+        ) WITHOUT ROWID"""
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (models_and_meta, workers_and_epochs, usage)
+
+
+def migrate(db: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> list[str]:
+    """Bring the database up to date, all steps in one transaction; the names of those applied now.
+
+    Raises:
+        NewerDatabase: it holds migrations that this version does not know. Nothing was changed.
+    """
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at REAL)")
+        done = {name for (name,) in db.execute("SELECT name FROM migrations")}
+        unknown = done - {m.__name__ for m in migrations}
+        if unknown:
+            raise NewerDatabase(", ".join(sorted(unknown)))
+        return [_applied(db, m) for m in migrations if m.__name__ not in done]
+
+
+def _applied(db: sqlite3.Connection, migration: Migration) -> str:
+    migration(db)
+    db.execute("INSERT INTO migrations VALUES (?, ?)", (migration.__name__, time.time()))
+    return migration.__name__

@@ -1,0 +1,201 @@
+"""A model as the catalog knows it, and the grammar of its names. PURE."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import heapq
+import itertools
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from modelpool_client.errors import InvalidModelId
+
+Priority = Literal["high", "normal", "low"]
+Origin = Literal["config", "api"]
+
+MAX_ID_BYTES = 255
+MAX_COMPARED = 24
+
+# What only the catalog itself sets.
+OWN_FIELDS = ("created_at", "updated_at", "origin")
+
+# Words that end a route below /models/{id}: an id that ends in one could not be told from it.
+RESERVED_VERBS = frozenset(
+    {
+        "capabilities",
+        "endpoint",
+        "events",
+        "extend-ttl",
+        "health",
+        "history",
+        "load",
+        "logs",
+        "plan",
+        "profile",
+        "register",
+        "unload",
+    }
+)
+# What the gateway understands instead of a model's name.
+RESERVED_NAMES = frozenset({"auto"})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A catalog entry. Replace it, never change it.
+
+    Attributes:
+        source: where the engine finds it: an absolute path for files, else a name that the
+            engine understands.
+        auto_unload: None follows the pool; False is never unloaded for idleness alone.
+        ttl_minutes: idle minutes until it cools down; None is the pool's default, 0 is never.
+        memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
+            peak overrules it.
+        context_length: tokens; declared, or what the file was trained for.
+        origin: "config" models come from the config file and return at every start.
+        created_at, updated_at: seconds since 1970.
+    """
+
+    model_id: str
+    engine: str
+    source: str
+    display_name: str = ""
+    model_type: str = "general"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    warmup: bool = False
+    pinned: bool = False
+    auto_unload: bool | None = None
+    ttl_minutes: float | None = None
+    priority: Priority = "normal"
+    tags: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    memory_mb: float | None = None
+    context_length: int | None = None
+    size_bytes: int | None = None
+    architecture: str | None = None
+    quantization: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    origin: Origin = "api"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that it answers to: its id, then its aliases."""
+        return (self.model_id, *self.aliases)
+
+    def lease_minutes(self, default: float) -> float | None:
+        """Idle minutes until it cools down, None for never. Warm-up implies never."""
+        minutes = default if self.ttl_minutes is None else self.ttl_minutes
+        return None if self.warmup or minutes == 0 else minutes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values of every field."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Model:
+        """The reverse of ``as_dict`` for data of our own; keys of other versions are ignored."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known
+        }
+        return cls(**values)
+
+    def as_entry(self) -> dict[str, Any]:
+        """What a registration or a file's entry would hold: no times, no origin, no defaults."""
+        blank = Model(self.model_id, "", "").as_dict() | {"model_id": None}
+        values = self.as_dict()
+        return {k: v for k, v in values.items() if k not in OWN_FIELDS and v != blank[k]}
+
+    def same_content(self, other: Model) -> bool:
+        """Equal but for the times."""
+        return self == dataclasses.replace(
+            other, created_at=self.created_at, updated_at=self.updated_at
+        )
+
+
+def validate_model_id(value: object, param: str = "model_id") -> str:
+    """The id itself, when it obeys the grammar.
+
+    Raises:
+        InvalidModelId: naming ``param`` and the reason.
+    """
+    problem = id_problem(value)
+    if problem:
+        raise InvalidModelId(f"{param} {problem}", param=param)
+    assert isinstance(value, str)
+    return value
+
+
+def id_problem(value: object) -> str | None:
+    """Why ``value`` cannot be a model's id or alias; None when it can."""
+    if not isinstance(value, str):
+        return f"must be a string, not {type(value).__name__}"
+    if not value:
+        return "must not be empty"
+    return _text_problem(value) or _segment_problem(value.split("/"))
+
+
+def _text_problem(value: str) -> str | None:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    if size > MAX_ID_BYTES:
+        return f"has {size} bytes, {MAX_ID_BYTES} are allowed"
+    if value != value.strip():
+        return "must not begin or end with white space"
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in value):
+        return "must not hold control characters"
+    if value in RESERVED_NAMES:
+        return f"must not be {value!r}, which the gateway understands as a word of its own"
+    return None
+
+
+def _segment_problem(segments: list[str]) -> str | None:
+    if "" in segments:
+        return "must not have empty segments (a '/' at an end, or '//')"
+    if "." in segments or ".." in segments:
+        return "must not have '.' or '..' as a segment"
+    if segments[-1] in RESERVED_VERBS:
+        return f"must not end in {segments[-1]!r}, a word of the routes"
+    return None
+
+
+def near_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Those of ``known`` that ``name`` may have meant, best first; case does not count."""
+    if len(name) > MAX_ID_BYTES:
+        return []
+    wanted = name.casefold()
+    pairs = _pairs.__wrapped__(wanted)
+    folded = {k.casefold(): k for k in known}
+    # difflib takes 40 ms for a thousand names, and this runs where requests are relayed.
+    likely = heapq.nlargest(MAX_COMPARED, folded, key=lambda f: len(pairs & _pairs(f)))
+    close = difflib.get_close_matches(wanted, likely, n=limit, cutoff=0.6)
+    if not close and len(wanted) > 2:
+        close = sorted(f for f in folded if wanted in f)[:limit]
+    return [folded[c] for c in close]
+
+
+@functools.lru_cache(maxsize=4096)
+def _pairs(text: str) -> frozenset[str]:
+    """Every two neighbouring characters."""
+    return frozenset(map("".join, itertools.pairwise(text)))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean a or b?"``, or nothing."""
+    near = near_names(name, known)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def printable(text: str) -> str:
+    """The text with halves of surrogate pairs written out, so that any answer can carry it."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,299 @@
+"""From a JSON object, as people and the older documents write it, to a ``Model``. PURE.
+
+Where a key has several spellings all are read; ``Model``'s own are written.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import values
+from .model import Model, did_you_mean, id_problem, printable
+from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
+from .values import Check
+
+MB_PER_GB = 1000
+MAX_MEMORY_MB = 10**9
+
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "model_id": ("id",),
+    "display_name": ("model_name", "displayName"),
+    "source": ("path", "local_path", "model_path", "hf_model_id"),
+    "engine": ("backend", "provider"),
+    "model_type": ("type",),
+    "memory_mb": ("memory_usage_mb",),
+    "context_length": ("contextWindow", "context_window", "contextLength"),
+    "size_bytes": ("size",),
+}
+# Fields of the older documents that nothing reads yet; they are kept in ``metadata``.
+METADATA_KEYS = (
+    "cost_per_image",
+    "cost_per_token",
+    "description",
+    "input_schema",
+    "input_shape",
+    "last_updated",
+    "output_schema",
+    "output_shape",
+    "performance_profile",
+    "repository",
+    "resource_requirements",
+)
+ENGINE_SPELLINGS = {
+    "claude": "anthropic",
+    "gguf": "llama.cpp",
+    "llama_cpp": "llama.cpp",
+    "llamacpp": "llama.cpp",
+}
+CAPABILITY_SPELLINGS = {
+    "text_generation": "completion",
+    "chat_completion": "chat",
+    "function_calling": "tools",
+    "embedding": "embeddings",
+}
+# Engines whose source is always a file of this machine.
+FILE_ENGINES = frozenset({"llama.cpp"})
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one key is checked, and its piece of JSON schema."""
+
+    check: Check
+    schema: Mapping[str, Any]
+
+
+def _model_id(value: Any) -> str:
+    problem = id_problem(value)
+    if problem:
+        raise ValueError(problem)
+    return str(value)
+
+
+def _engine(value: Any) -> str:
+    return engine_name(values.text(value))
+
+
+def _capability(value: Any) -> str:
+    word = values.text(value).casefold().replace(" ", "_").replace("-", "_")
+    return CAPABILITY_SPELLINGS.get(word, word)
+
+
+def _number(low: float, high: float) -> Field:
+    schema = {"type": ["number", "null"], "minimum": low, "maximum": high}
+    return Field(values.optional(values.number(low, high)), schema)
+
+
+def _integer(low: int) -> Field:
+    return Field(
+        values.optional(values.integer(low)), {"type": ["integer", "null"], "minimum": low}
+    )
+
+
+_TEXT = Field(values.text, {"type": "string"})
+_OPTIONAL_TEXT = Field(values.optional(values.text), {"type": ["string", "null"]})
+_FLAG = Field(values.flag, {"type": "boolean"})
+_OBJECT = {"type": "object"}
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+
+FIELDS: Mapping[str, Field] = {
+    "model_id": Field(_model_id, {"type": "string", "minLength": 1, "maxLength": 255}),
+    "engine": Field(_engine, {"type": "string"}),
+    "source": _TEXT,
+    "display_name": _TEXT,
+    "model_type": _TEXT,
+    "options": Field(values.flat_object, _OBJECT),
+    "aliases": Field(values.several(_model_id), _TEXTS),
+    "warmup": _FLAG,
+    "pinned": _FLAG,
+    "auto_unload": Field(values.optional(values.flag), {"type": ["boolean", "null"]}),
+    "ttl_minutes": _number(0, values.MAX_INTEGER),
+    "priority": Field(
+        values.choice("high", "normal", "low"),
+        {"type": "string", "enum": ["high", "normal", "low"]},
+    ),
+    "tags": Field(values.several(values.text), _TEXTS),
+    "capabilities": Field(values.several(_capability), _TEXTS),
+    "memory_mb": _number(0, MAX_MEMORY_MB),
+    "context_length": _integer(1),
+    "size_bytes": _integer(0),
+    "architecture": _OPTIONAL_TEXT,
+    "quantization": _OPTIONAL_TEXT,
+    "metadata": Field(values.json_object, _OBJECT),
+}
+_ALIAS_OF = {alias: key for key, aliases in SYNONYMS.items() for alias in aliases}
+KNOWN_KEYS = (*FIELDS, *_ALIAS_OF, "name", "memory_gb", *METADATA_KEYS)
+
+
+def parse_model(
+    data: object,
+    *,
+    base_dir: Path | None = None,
+    known_engines: Collection[str] | None = None,
+    ttl_range: tuple[float, float] = DEFAULT_RULES.ttl_range,
+) -> Model:
+    """Build a model from the body of a registration or an entry of a file; see ``ParseRules``.
+
+    Raises:
+        InvalidRequest: see ``refuse``. InvalidModelId when the id is the first that is wrong.
+    """
+    model, problems = read_model(data, ParseRules(base_dir, known_engines, ttl_range))
+    refuse(problems)
+    assert model is not None
+    return model
+
+
+def read_model(data: object, rules: ParseRules) -> tuple[Model | None, list[Problem]]:
+    """The model, or None and everything that is wrong with it."""
+    if not isinstance(data, Mapping):
+        text = f"a model must be an object, not {type(data).__name__}"
+        return None, [Problem("", text)]
+    entry = _Entry(rules)
+    entry.read(data)
+    return (None if entry.problems else Model(**entry.values)), entry.problems
+
+
+def canonical_keys(data: Mapping[Any, Any]) -> set[str]:
+    """Our names of the known keys in an entry."""
+    has_id = "model_id" in data or "id" in data
+    return {key for key in (_key_of(spelling, has_id) for spelling in data) if key}
+
+
+def engine_name(name: str) -> str:
+    """Our name of an engine that the older documents may call otherwise."""
+    return ENGINE_SPELLINGS.get(name.casefold(), name)
+
+
+class _Entry:
+    """One model being read: the values so far and everything that was wrong."""
+
+    def __init__(self, rules: ParseRules) -> None:
+        self.rules = rules
+        self.values: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+
+    def wrong(self, param: str, problem: object) -> None:
+        self.problems.append(Problem(printable(param), printable(f"{param} {problem}")))
+
+    def read(self, data: Mapping[Any, Any]) -> None:
+        """Check every key, then what depends on several of them."""
+        given = self._renamed(data)
+        unknown, self.problems = self.problems, []  # what is wrong with a known key comes first
+        for key in sorted(given, key=_position):
+            self._checked(key, *given[key])
+        for key in ("model_id", "source"):
+            if key not in given:
+                self.wrong(key, "is required")
+        self._engine()
+        self._source()
+        self._ttl()
+        if self.values.get("model_id") in self.values.get("aliases", ()):
+            self.wrong("aliases", "hold the id itself")
+        self.problems += unknown
+        self.values.setdefault("display_name", self.values.get("model_id", ""))
+
+    def _renamed(self, data: Mapping[Any, Any]) -> dict[str, tuple[str, Any]]:
+        """Our key -> the spelling that was used, the value."""
+        given: dict[str, tuple[str, Any]] = {}
+        extra: dict[str, Any] = {}
+        has_id = "model_id" in data or "id" in data
+        for spelling, value in data.items():
+            key = _key_of(spelling, has_id)
+            if key is None:
+                self.wrong(str(spelling)[:80], f"is unknown{_near_key(spelling)}")
+            elif key in METADATA_KEYS:
+                extra[key] = value
+            elif key in given and given[key][1] != value:
+                self.wrong(spelling, f"contradicts {given[key][0]}: two names of one field")
+            else:
+                given[key] = (spelling, value)
+        return _with_metadata(given, extra)
+
+    def _checked(self, key: str, spelling: str, value: Any) -> None:
+        if spelling == "memory_gb":
+            value = _megabytes(value)
+        try:
+            self.values[key] = FIELDS[key].check(value)
+        except ValueError as e:
+            self.wrong(spelling, e)
+
+    def _engine(self) -> None:
+        source = str(self.values.get("source", ""))
+        engine = self.values.get("engine")
+        if engine is None and source.casefold().endswith(".gguf"):
+            engine = self.values["engine"] = "llama.cpp"
+        if engine is None:
+            if not any(p.param in ("engine", *SYNONYMS["engine"]) for p in self.problems):
+                self.wrong("engine", "is required: it does not follow from the source")
+        elif self.rules.known_engines is not None and engine not in self.rules.known_engines:
+            known = ", ".join(sorted(self.rules.known_engines))
+            self.wrong("engine", f"{engine!r} is unknown here; there are: {known}")
+
+    def _source(self) -> None:
+        source = self.values.get("source")
+        if source is None or not _is_path(source, self.values.get("engine")):
+            return
+        path = os.path.expanduser(source)
+        if not os.path.isabs(path) and self.rules.base_dir is None:
+            self.wrong("source", "must be an absolute path here")
+            return
+        self.values["source"] = os.path.normpath(os.path.join(self.rules.base_dir or "", path))
+
+    def _ttl(self) -> None:
+        minutes = self.values.get("ttl_minutes")
+        low, high = self.rules.ttl_range
+        if minutes and not low <= minutes <= high:
+            self.wrong("ttl_minutes", f"must be 0 (never) or between {low:g} and {high:g}")
+
+
+def _position(key: str) -> int:
+    return list(FIELDS).index(key)
+
+
+def _key_of(spelling: Any, has_id: bool) -> str | None:
+    """Our name of a key. ``name`` is the id, or the display name where an id stands beside it."""
+    if spelling == "name":
+        return "display_name" if has_id else "model_id"
+    if spelling == "memory_gb":
+        return "memory_mb"
+    if spelling in FIELDS or spelling in METADATA_KEYS:
+        return str(spelling)
+    return _ALIAS_OF.get(spelling)
+
+
+def _near_key(spelling: object) -> str:
+    return did_you_mean(spelling, KNOWN_KEYS) if isinstance(spelling, str) else ""
+
+
+def _with_metadata(
+    given: dict[str, tuple[str, Any]], extra: dict[str, Any]
+) -> dict[str, tuple[str, Any]]:
+    if extra:
+        spelling, own = given.get("metadata", ("metadata", {}))
+        merged = {**extra, **own} if isinstance(own, Mapping) else own
+        given["metadata"] = (spelling, merged)
+    return given
+
+
+def _megabytes(value: Any) -> Any:
+    """GB to MB; what is no number is left for the check to name."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value * MB_PER_GB if is_number else value
+
+
+def _is_path(source: str, engine: object) -> bool:
+    is_marked = source.startswith(("/", "./", "../", "~/"))
+    return is_marked or engine in FILE_ENGINES or source.casefold().endswith(".gguf")
+
+
+def model_entry_schema() -> dict[str, Any]:
+    """JSON schema of one entry of ``models``, in our own spellings."""
+    return {
+        "type": "object",
+        "required": ["model_id", "source"],
+        "properties": {key: dict(f.schema) for key, f in FIELDS.items()},
+    }

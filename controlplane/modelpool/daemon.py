@@ -1,0 +1,200 @@
+"""The pool in the background: ``make up`` and ``make down``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from modelpool_client import PoolClient
+from modelpool_client.errors import ModelPoolError, Unavailable
+from modelpool_client.types import ModelView
+from rich.console import Console
+
+from modelpool.catalog.store import Store
+from modelpool.config import PoolConfig
+from modelpool.launchers.local import LocalLauncher, find_process
+from modelpool.pool.crew import Crew, Worker, tail
+from modelpool.pool.link import base_url
+from modelpool.pool.recovery import NoLink
+from modelpool.server import bind
+
+ANSWER_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+STOP_MARGIN_SECONDS = 30.0
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class StartFailed(Unavailable):
+    """The manager ended before it answered."""
+
+    default_code = "start_failed"
+
+
+@dataclass(frozen=True)
+class PidFile:
+    """Remembers which process is the manager; a pid alone could be another's by now."""
+
+    path: Path
+
+    def write(self, pid: int) -> None:
+        started = psutil.Process(pid).create_time()
+        self.path.write_text(json.dumps({"pid": pid, "create_time": started}))
+
+    def process(self) -> psutil.Process | None:
+        """The manager, if it lives."""
+        try:
+            data = json.loads(self.path.read_text())
+            return find_process(int(data["pid"]), float(data["create_time"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def start(config: PoolConfig, file: Path | None) -> None:
+    """Start the manager unless it runs, wait for its warm-up models, say what to try next.
+
+    Raises:
+        PortTaken: a stranger has the port.
+        StartFailed: the manager ended; the text has its last lines.
+    """
+    began = time.monotonic()
+    config.state_dir.mkdir(parents=True, exist_ok=True)
+    pid_file = PidFile(config.state_dir / "pool.pid")
+    log = config.state_dir / "pool.log"
+    process = pid_file.process()
+    if process is not None:
+        console.print(f"the pool runs already (process {process.pid})")
+    else:
+        bind(config.host, config.port).close()
+        process = _spawn(file, log)
+        pid_file.write(process.pid)
+    with PoolClient(base_url(config.host, config.port)) as client:
+        _wait_for_answer(client, process, log)
+        _wait_for_warm_up(client, process, log)
+        _say_what_to_try(client, time.monotonic() - began)
+
+
+def _spawn(file: Path | None, log: Path) -> psutil.Process:
+    command = [sys.executable, "-m", "modelpool", "serve"]
+    if file is not None:
+        command += ["--config", str(file)]
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    return psutil.Process(child.pid)
+
+
+def _wait_for_answer(client: PoolClient, process: psutil.Process, log: Path) -> None:
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            client.health()
+            return
+        except ModelPoolError as e:
+            if not _is_alive(process):
+                lines = "\n  ".join(tail(log, 12))
+                raise StartFailed(f"the manager ended at once; its last lines:\n  {lines}") from e
+            if time.monotonic() > deadline:
+                raise StartFailed(f"the manager does not answer; see {log}") from e
+        time.sleep(LOOK_SECONDS)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) -> None:
+    said = ""
+    while _is_alive(process):
+        models = [m for m in client.models() if m.warmup]
+        waiting = [m for m in models if not m.is_loaded and m.state != "FAILED"]
+        text = ", ".join(f"{m.model_id} {m.state}" for m in waiting)
+        if text and text != said:
+            console.print(f"waiting for {text}")
+            said = text
+        if not waiting:
+            _report(models)
+            return
+        time.sleep(LOOK_SECONDS)
+    raise StartFailed(f"the manager ended; see {log}")
+
+
+def _report(models: Iterable[ModelView]) -> None:
+    for model in models:
+        console.print(f"  {model.model_id}  {model.state}  {model.endpoint or model.reason}")
+
+
+def _say_what_to_try(client: PoolClient, seconds: float) -> None:
+    url = client.base_url
+    ready = next((m for m in client.models() if m.is_loaded), None)
+    console.print(f"\nThe pool is up after {seconds:.1f} s: {url}\n")
+    if ready is not None:
+        body = {
+            "model": ready.model_id,
+            "messages": [
+                {"role": "user", "content": "Which port does the pool manager listen on?"}
+            ],
+        }
+        console.print("Try:")
+        console.print(f"  curl -s {url}/models")
+        console.print(f"  curl -s {url}/v1/chat/completions -d '{json.dumps(body)}'")
+        tool = Path(sys.executable).with_name("poolctl")
+        console.print(f"  {tool} chat {ready.model_id} 'How do I load a model?'")
+        console.print(f"  {tool} status")
+    console.print("  make down    # ends it")
+
+
+def stop(config: PoolConfig) -> None:
+    """End the manager and its workers; also what a killed manager has left."""
+    pid_file = PidFile(config.state_dir / "pool.pid")
+    process = pid_file.process()
+    if process is not None:
+        console.print(f"stopping the pool (process {process.pid}); current work ends first")
+        process.send_signal(signal.SIGTERM)
+        _wait_for_end(process, config.graceful_shutdown_seconds + STOP_MARGIN_SECONDS)
+    pid_file.remove()
+    left = asyncio.run(_end_leftovers(config)) if config.database.exists() else 0
+    if left:
+        console.print(f"ended {left} workers that a killed manager had left")
+    console.print("the pool is down" if process or left else "the pool was not running")
+
+
+def _wait_for_end(process: psutil.Process, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while _is_alive(process):
+        if time.monotonic() > deadline:
+            console.print("it does not end: killing it")
+            process.kill()
+        time.sleep(LOOK_SECONDS)
+
+
+async def _end_leftovers(config: PoolConfig) -> int:
+    store = await Store.open(config.database)
+    try:
+        launcher = LocalLauncher()
+        crew = Crew(launcher, NoLink(), store, config.state_dir)
+        ended = 0
+        for row in await store.workers():
+            process = await launcher.attach(row)
+            if process is not None:
+                grace = config.graceful_shutdown_seconds
+                await crew.retire(Worker(row, process), cut=False, grace=grace)
+                ended += 1
+            else:
+                await launcher.sweep(row)
+                await crew.forget(row)
+        return ended
+    finally:
+        await store.close()

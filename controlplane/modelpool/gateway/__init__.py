@@ -1,0 +1,1 @@
+"""How a request passes: read the name, get a grant, relay bytes."""

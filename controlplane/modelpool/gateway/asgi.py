@@ -1,0 +1,119 @@
+"""The few ASGI moves that the data path needs. No framework between a client and its tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from modelpool_client.errors import InvalidRequest, ModelPoolError, PayloadTooLarge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """Nobody is there any more to answer."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        PayloadTooLarge: more than ``limit`` bytes.
+        ClientGone: the client left before the end.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise PayloadTooLarge(f"the body is larger than {limit:,} bytes (max_body_mb)")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InvalidRequest: it is none; the text says why.
+    """
+    try:
+        data = json.loads(body)
+    except UnicodeDecodeError as e:
+        raise InvalidRequest(f"the body is not valid UTF-8: {e.reason}", param="body") from None
+    except (ValueError, RecursionError) as e:
+        raise InvalidRequest(f"the body is not valid JSON: {e}", param="body") from None
+    if not isinstance(data, dict):
+        kind = type(data).__name__
+        raise InvalidRequest(f"the body must be a JSON object, not {kind}", param="body")
+    return data
+
+
+async def send_json(
+    send: Send, status: int, data: object, headers: dict[str, str] | None = None
+) -> None:
+    """A whole JSON response."""
+    body = json.dumps(data).encode()
+    fields = {"content-type": "application/json", "content-length": str(len(body))}
+    raw = [
+        (k.encode(), v.encode("latin-1", "replace"))
+        for k, v in {**fields, **(headers or {})}.items()
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: ModelPoolError) -> None:
+    """An error in its JSON shape."""
+    await send_json(send, error.status, error.body(), error.headers())
+
+
+def error_event(error: ModelPoolError) -> bytes:
+    """An error inside a stream that has begun; no ``[DONE]`` follows."""
+    return b"data: " + json.dumps(error.body()).encode() + b"\n\n"
+
+
+class Departure:
+    """Notices that the client has left and cancels the task that answers it.
+
+    Use as a context; afterwards ``has_left`` tells a cancellation of ours from another's.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+        self.has_left = False
+
+    async def __aenter__(self) -> Departure:
+        answering = asyncio.current_task()
+        assert answering is not None
+
+        async def watch() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            self.has_left = True
+            answering.cancel()
+
+        self._watch = asyncio.ensure_future(watch())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        assert self._watch is not None
+        self._watch.cancel()
+        if self.has_left and kind is asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            return True
+        return False

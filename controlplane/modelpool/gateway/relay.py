@@ -1,0 +1,305 @@
+"""The gateway: the OpenAI surface of every worker under one address, by model name.
+
+Bytes in, bytes out. Of the body only ``model`` and ``stream`` are read; of the answer nothing. A
+request is sent again only when its worker was gone or leaving before the first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import aiohttp
+from modelpool_client.errors import (
+    CODE_HEADER,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelPoolError,
+    NotFound,
+    NotSupported,
+    WorkerDraining,
+    WorkerFailed,
+    from_response,
+)
+
+from modelpool.catalog.catalog import Catalog
+from modelpool.catalog.model import Model
+from modelpool.gateway.asgi import (
+    ClientGone,
+    Departure,
+    Receive,
+    Scope,
+    Send,
+    error_event,
+    parse_object,
+    read_body,
+    send_error,
+    send_json,
+)
+from modelpool.pool.link import base_url
+from modelpool.pool.pool import Pool
+from modelpool.pool.waiters import PRIORITIES, Grant
+
+TRIES = 4
+# A worker that is leaving tells the manager at the same time as it refuses us.
+RETRY_PAUSE_SECONDS = 0.05
+HOP_HEADERS = frozenset(
+    {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"}
+    | {b"proxy-authenticate", b"proxy-authorization", b"host", b"content-length", b"expect"}
+)
+# Credentials for the pool are no business of a worker.
+PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
+PRIORITY_HEADER = b"x-priority"
+
+
+class Meter(Protocol):
+    """Counts what passes; must be quick."""
+
+    def began(self, model_id: str, *, was_hot: bool) -> None: ...
+    def ended(self, model_id: str, status: int, seconds: float) -> None: ...
+
+
+class _Gone(Exception):
+    """The worker was gone or leaving before the first byte: another try loses nothing."""
+
+    def __init__(self, error: ModelPoolError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Gateway:
+    """The raw ASGI application behind ``/v1``."""
+
+    def __init__(
+        self, catalog: Catalog, pool: Pool, session: aiohttp.ClientSession, meter: Meter
+    ) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._session = session
+        self._meter = meter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["path"].startswith("/v1/models"):
+                await self._models(scope, send)
+            elif scope["method"] != "POST":
+                raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}")
+            else:
+                await self._infer(scope, receive, send)
+        except ClientGone:
+            pass
+        except ModelPoolError as error:
+            await send_error(send, error)
+
+    # -- what concerns the catalog is answered here ----------------------------------------------
+
+    async def _models(self, scope: Scope, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{scope['path']} takes GET, not {scope['method']}")
+        name = scope["path"].removeprefix("/v1/models")
+        if name in ("", "/"):
+            data = [self._openai_model(m) for m in self._catalog]
+            await send_json(send, 200, {"object": "list", "data": data})
+        elif name.startswith("/"):
+            await send_json(send, 200, self._openai_model(self._catalog.get(name[1:])))
+        else:
+            raise NotFound(f"there is no route {scope['path']}")
+
+    def _openai_model(self, model: Model) -> dict[str, Any]:
+        slot = self._pool.slot(model.model_id)
+        return {
+            "id": model.model_id,
+            "object": "model",
+            "created": int(model.created_at),
+            "owned_by": "modelpool",
+            "state": slot.state,
+            "aliases": list(model.aliases),
+            "context_length": model.context_length,
+        }
+
+    # -- the rest is relayed ---------------------------------------------------------------------
+
+    async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive, self._pool.config.max_body_bytes)
+        data = parse_object(body)
+        model = self._named(data)
+        priority = _priority(scope)
+        began = time.perf_counter()
+        answer = _Answer(send)
+        try:
+            async with Departure(receive):
+                await self._try(model, priority, scope, body, data.get("stream") is True, answer)
+        except ModelPoolError as error:
+            await answer.fail(error)
+        finally:
+            self._meter.ended(model.model_id, answer.status, time.perf_counter() - began)
+
+    def _named(self, data: Mapping[str, Any]) -> Model:
+        name = data.get("model")
+        if name is None:
+            text = "model is missing: say which; GET /v1/models lists them"
+            raise InvalidRequest(text, param="model")
+        if not isinstance(name, str):
+            raise InvalidRequest("model must be a string", param="model")
+        if name == "auto":
+            text = "routing by 'auto' is not there yet; name a model, GET /v1/models lists them"
+            raise NotSupported(text, param="model")
+        return self._catalog.get(name)
+
+    async def _try(
+        self,
+        model: Model,
+        priority: str,
+        scope: Scope,
+        body: bytes,
+        is_stream: bool,
+        answer: _Answer,
+    ) -> None:
+        last: ModelPoolError | None = None
+        for _ in range(TRIES):
+            async with self._granted(model.model_id, priority, is_stream, answer) as grant:
+                self._meter.began(model.model_id, was_hot=grant.was_hot)
+                try:
+                    await self._relay(grant, scope, body, answer)
+                    return
+                except _Gone as gone:
+                    last = gone.error
+            await asyncio.sleep(RETRY_PAUSE_SECONDS)
+        assert last is not None
+        raise last
+
+    @asynccontextmanager
+    async def _granted(
+        self, model_id: str, priority: str, is_stream: bool, answer: _Answer
+    ) -> AsyncIterator[Grant]:
+        grant = self._pool.try_acquire(model_id)
+        if grant is None:
+            grant = await self._wait_for_grant(model_id, priority, is_stream, answer)
+        try:
+            yield grant
+        finally:
+            grant.release()
+
+    async def _wait_for_grant(
+        self, model_id: str, priority: str, is_stream: bool, answer: _Answer
+    ) -> Grant:
+        """A stream that waits is silent for a while, then gets comments, so that nobody on the
+        way takes it for dead."""
+        if not is_stream:
+            return await self._pool.acquire(model_id, priority=priority)
+        waiting = asyncio.ensure_future(self._pool.acquire(model_id, priority=priority))
+        try:
+            ping = self._pool.config.stream_ping_seconds
+            while not (await asyncio.wait({waiting}, timeout=ping))[0]:
+                await answer.comment(self._pool.slot(model_id).describe_wait())
+            return waiting.result()
+        except BaseException:
+            if not waiting.cancel() and waiting.exception() is None:
+                waiting.result().release()
+            raise
+
+    async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: _Answer) -> None:
+        url = base_url(self._pool.config.host, grant.port) + _target(scope)
+        try:
+            async with self._session.post(url, data=body, headers=_forwarded(scope)) as response:
+                if response.status == 503 and response.headers.get(CODE_HEADER) == (
+                    WorkerDraining.default_code
+                ):
+                    raise _Gone(
+                        WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
+                    )
+                await answer.pass_on(response, grant)
+        except (aiohttp.ClientError, ConnectionError) as e:
+            what = str(e) or type(e).__name__
+            error = WorkerFailed(
+                f"the worker of {grant.model_id} on port {grant.port} failed: {what}",
+                source="worker",
+                retry_after=1,
+            )
+            if answer.has_content:
+                raise error from e
+            raise _Gone(error) from e
+
+
+class _Answer:
+    """What the client has been sent so far; decides in which form an error can still be told."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 499  # nginx's code for a client that left before any answer
+        self.has_begun = False
+        self.has_content = False
+
+    async def comment(self, text: str) -> None:
+        """A line that clients of a stream ignore."""
+        if not self.has_begun:
+            await self._begin(200, [(b"content-type", b"text/event-stream; charset=utf-8")])
+        line = text.replace("\n", " ")
+        await self._body(f": {line}\n\n".encode(), more=True)
+
+    async def pass_on(self, response: aiohttp.ClientResponse, grant: Grant) -> None:
+        """The worker's answer, byte by byte as it comes."""
+        if self.has_begun and response.status != 200:
+            raise await _as_error(response)
+        if not self.has_begun:
+            raw = [(k.lower(), v) for k, v in response.raw_headers]
+            headers = [(k, v) for k, v in raw if k not in HOP_HEADERS or k == b"content-length"]
+            headers.append((b"x-modelpool-model", grant.model_id.encode("ascii", "replace")))
+            self.has_content = True
+            await self._begin(response.status, headers)
+        self.has_content = True
+        if response.content_length is not None:
+            await self._body(await response.read(), more=False)
+            return
+        async for chunk in response.content.iter_any():
+            await self._body(chunk, more=True)
+        await self._body(b"", more=False)
+
+    async def fail(self, error: ModelPoolError) -> None:
+        """Tell the client, in whichever way is still open."""
+        if not self.has_begun:
+            self.status = error.status
+            await send_error(self._send, error)
+            return
+        self.status = error.status
+        await self._body(error_event(error), more=False)
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_begun = True
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
+    try:
+        body = await response.json(content_type=None)
+    except ValueError:
+        body = await response.text(errors="replace")
+    return from_response(response.status, body, response.headers.get("retry-after"))
+
+
+def _target(scope: Scope) -> str:
+    query: bytes = scope["query_string"]
+    path: str = (scope.get("raw_path") or scope["path"].encode()).decode("ascii")
+    return f"{path}?{query.decode('latin-1')}" if query else path
+
+
+def _forwarded(scope: Scope) -> dict[str, str]:
+    drop = HOP_HEADERS | PRIVATE_HEADERS
+    return {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"] if k not in drop}
+
+
+def _priority(scope: Scope) -> str:
+    for key, value in scope["headers"]:
+        if key == PRIORITY_HEADER:
+            priority = value.decode("latin-1").lower()
+            if priority in PRIORITIES:
+                return priority
+            raise InvalidRequest("X-Priority must be high, normal or low", param="X-Priority")
+    return "normal"

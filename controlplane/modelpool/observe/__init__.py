@@ -1,0 +1,1 @@
+"""What is seen: events, metrics, usage."""

@@ -1,0 +1,145 @@
+"""Events: every change with its reason, for any number of listeners; none can hold it up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+KEPT = 1000
+PER_SUBSCRIBER = 1000
+
+
+def iso(wall: float | None) -> str | None:
+    """Wall seconds as text in UTC, to the millisecond."""
+    if wall is None:
+        return None
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Event:
+    """``serial`` grows by one with each event of this manager; ``id`` also names the manager's
+    run, so that nobody resumes with a number of an earlier one."""
+
+    serial: int
+    id: str
+    name: str
+    data: Mapping[str, Any]
+
+    def as_sse(self) -> bytes:
+        """The event as a server-sent one."""
+        return f"id: {self.id}\nevent: {self.name}\ndata: {json.dumps(self.data)}\n\n".encode()
+
+
+class Subscription:
+    """One listener's queue. When it is full the oldest go, and the listener is told how many."""
+
+    def __init__(self, missed: list[Event]) -> None:
+        self._queue: deque[Event] = deque(missed, maxlen=PER_SUBSCRIBER)
+        self._woken = asyncio.Event()
+        self._dropped = 0
+        self._is_closed = False
+
+    def put(self, event: Event) -> None:
+        if len(self._queue) == PER_SUBSCRIBER:
+            self._dropped += 1
+        self._queue.append(event)
+        self._woken.set()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._woken.set()
+
+    async def next(self, timeout: float) -> Event | None:
+        """The next event, or None when none came within ``timeout`` seconds.
+
+        Raises:
+            StopAsyncIteration: the pool is shutting down.
+        """
+        if not self._queue and not self._is_closed:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
+            except TimeoutError:
+                return None
+        if self._queue:
+            return self._queue.popleft()
+        raise StopAsyncIteration
+
+    def take_dropped(self) -> int:
+        """How many were lost since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
+
+
+class EventBus:
+    """Keeps the last events for those who come back, hands every new one to every listener."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._run = f"{int(wall() * 1000):x}"
+        self._serial = 0
+        self._kept: deque[Event] = deque(maxlen=KEPT)
+        self._subscriptions: set[Subscription] = set()
+
+    def __repr__(self) -> str:
+        return f"<EventBus {self._serial} events, {len(self._subscriptions)} listening>"
+
+    def publish(self, name: str, **data: Any) -> Event:
+        """Tell everybody. Never waits."""
+        self._serial += 1
+        event_id = f"{self._run}-{self._serial}"
+        full = {"id": event_id, "event": name, "at": iso(self._wall()), **data}
+        event = Event(self._serial, event_id, name, full)
+        self._kept.append(event)
+        for subscription in self._subscriptions:
+            subscription.put(event)
+        return event
+
+    def subscribe(self, last_event_id: str | None = None) -> Subscription:
+        """Listen from now on, or from after ``last_event_id`` as far as it is still kept."""
+        subscription = Subscription(self._after(last_event_id))
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End every listener's stream."""
+        for subscription in self._subscriptions:
+            subscription.close()
+
+    def _after(self, event_id: str | None) -> list[Event]:
+        if event_id is None:
+            return []
+        run, _, serial = event_id.rpartition("-")
+        after = int(serial) if run == self._run and serial.isdecimal() else 0
+        return [e for e in self._kept if e.serial > after]
+
+    async def stream(
+        self, last_event_id: str | None, wanted: Callable[[Event], bool], ping: float
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events until the pool stops; a comment every ``ping`` silent seconds."""
+        subscription = self.subscribe(last_event_id)
+        try:
+            yield b": listening\n\n"
+            while True:
+                try:
+                    event = await subscription.next(ping)
+                except StopAsyncIteration:
+                    return
+                if dropped := subscription.take_dropped():
+                    yield f": {dropped} events were dropped, you read too slowly\n\n".encode()
+                if event is None:
+                    yield b": ping\n\n"
+                elif wanted(event):
+                    yield event.as_sse()
+        finally:
+            self.unsubscribe(subscription)

@@ -1,0 +1,93 @@
+"""At the start: workers that a former manager left are adopted, or ended; never tripped over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from modelpool_client.wire import DrainReply, DrainRequest, Facts, Phase
+
+from modelpool.catalog.database import WorkerRow
+from modelpool.launchers import Launcher, WorkerProcess
+from modelpool.launchers.local import is_process
+from modelpool.pool.crew import Crew, Journal, Worker, WorkerLink
+from modelpool.pool.pool import Pool
+
+log = logging.getLogger(__name__)
+
+FACTS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of the workers on record, by worker id."""
+
+    adopted: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+class Recoverer:
+    """Goes through the journal once, before the pool takes requests."""
+
+    def __init__(
+        self, pool: Pool, crew: Crew, launcher: Launcher, link: WorkerLink, journal: Journal
+    ) -> None:
+        self._pool = pool
+        self._crew = crew
+        self._launcher = launcher
+        self._link = link
+        self._journal = journal
+
+    async def recover(self) -> Recovery:
+        """Adopt what serves and is ours, end what is ours and does not, forget what is gone."""
+        rows = await self._journal.workers()
+        fates = await asyncio.gather(*(self._decide(row) for row in rows))
+        found: dict[str, list[str]] = {"adopted": [], "ended": [], "gone": []}
+        for row, fate in zip(rows, fates, strict=True):
+            found[fate].append(row.worker_id)
+            log.info("worker %s of %s: %s", row.worker_id, row.model_id, fate)
+        return Recovery(**{fate: tuple(ids) for fate, ids in found.items()})
+
+    async def _decide(self, row: WorkerRow) -> str:
+        process = await self._launcher.attach(row)
+        if process is None:
+            await self._launcher.sweep(row)
+            await self._crew.forget(row)
+            return "gone"
+        worker = Worker(row, process)
+        facts = await self._facts(worker)
+        is_sound = facts is not None and self._is_sound(row, process, facts)
+        if facts is not None and is_sound and self._pool.adopt(worker, facts):
+            return "adopted"
+        await self._crew.retire(worker, cut=facts is None, grace=0.0)
+        return "ended"
+
+    async def _facts(self, worker: Worker) -> Facts | None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(FACTS_SECONDS):
+                return await self._link.facts(worker)
+        return None
+
+    @staticmethod
+    def _is_sound(row: WorkerRow, process: WorkerProcess, facts: Facts) -> bool:
+        """It is the one on record, and its engine is the one that it started."""
+        if (facts.worker_id, facts.pid) != (row.worker_id, process.pid):
+            return False
+        if facts.phase is Phase.FAILED:
+            return False
+        if facts.engine_pid is None:
+            return facts.phase is not Phase.READY
+        return is_process(facts.engine_pid, facts.engine_started)
+
+
+class NoLink:
+    """For when workers are only to be ended."""
+
+    async def facts(self, worker: Worker) -> Facts:
+        raise ConnectionRefusedError
+
+    async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:
+        raise ConnectionRefusedError

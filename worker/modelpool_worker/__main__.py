@@ -1,0 +1,36 @@
+"""``python -m modelpool_worker``: ``serve`` a model, ``host`` an engine, ``describe`` engines.
+
+serve LABEL           the front of a worker; its assignment comes on standard input
+host ENGINE LABEL     an engine child; its job comes on standard input
+describe [--engine E [--source F] [--options JSON]]
+                      what can be used in this environment, as JSON
+
+The label is for ``ps`` only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    """Run one subcommand. Imports are lean: a front imports no engine, a child no HTTP server."""
+    match arguments:
+        case ["serve", label]:
+            from .start import serve
+
+            return serve(label)
+        case ["host", engine, _]:
+            from .host import host
+
+            host(engine)
+        case ["describe", *rest]:
+            from .describe import describe
+
+            return describe(rest)
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,255 @@
+"""The worker's HTTP surface, one raw ASGI callable: checks, counts, relays, says no readably."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from modelpool_client import guard
+from modelpool_client.errors import (
+    Forbidden,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelPoolError,
+    NotFound,
+    NotSupported,
+    PayloadTooLarge,
+    WorkerDraining,
+)
+from modelpool_client.wire import DecodeError, DrainReply, DrainRequest, decode, encode
+
+from .metrics import render
+from .relay import BrokenOffError
+from .surfaces import openapi, sse
+from .surfaces.openai import (
+    CHAT_PATH,
+    MAX_BODY_BYTES,
+    TEXT_PATH,
+    check_model,
+    check_request,
+    parse,
+)
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = (b"content-type", b"application/json")
+CLOSE = (b"connection", b"close")
+# Routes of OpenAI's API that clients try, and that no engine here speaks yet.
+NOT_SUPPORTED = frozenset(
+    {
+        "/v1/audio/speech",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+        "/v1/embeddings",
+        "/v1/images/edits",
+        "/v1/images/generations",
+        "/v1/images/variations",
+        "/v1/messages",
+        "/v1/moderations",
+        "/v1/rerank",
+        "/v1/responses",
+    }
+)
+
+
+class Exchange:
+    """One request and its answer: what was sent so far decides how an error can be told."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self.status = 0
+
+    @property
+    def path(self) -> str:
+        return str(self.scope["path"])
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """ASGI's ``send``, remembering the status."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+    async def answer(self, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+        """A whole response."""
+        length = (b"content-length", str(len(body)).encode())
+        start = {"type": "http.response.start", "status": status, "headers": [length, *headers]}
+        await self.send(start)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def answer_json(self, value: Any, status: int = 200, *headers: Any) -> None:
+        """A whole response with a JSON body."""
+        await self.answer(json.dumps(value).encode(), JSON, *headers, status=status)
+
+    async def fail(self, error: ModelPoolError) -> None:
+        """Tell an error: as a response, or within the stream that has begun already."""
+        if self.status:
+            await self._send({"type": "http.response.body", "body": sse.event(error.body())})
+            return
+        headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
+        if isinstance(error, MethodNotAllowed):
+            headers.append((b"allow", str(error.details["allow"]).encode()))
+        if isinstance(error, (WorkerDraining, PayloadTooLarge)):
+            headers.append(CLOSE)
+        await self.answer_json(error.body(), error.status, *headers)
+
+    async def body(self) -> bytes:
+        """The request's body.
+
+        Raises:
+            PayloadTooLarge: over ``MAX_BODY_BYTES``.
+            ConnectionResetError: the client left.
+        """
+        parts, size = [], 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
+            size += len(message["body"])
+            # Read on up to twice the limit: to close at once would reset the client's connection
+            # before it has read the answer.
+            if size <= MAX_BODY_BYTES:
+                parts.append(message["body"])
+            if not message.get("more_body") or size > 2 * MAX_BODY_BYTES:
+                break
+        if size > MAX_BODY_BYTES:
+            raise PayloadTooLarge(f"the body is over {MAX_BODY_BYTES} bytes")
+        return b"".join(parts)
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class App:
+    """The ASGI callable."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._hosts = guard.hosts_for(worker.assignment.host)
+        self._secret = f"Bearer {worker.assignment.secret}".encode()
+        self.routes: dict[str, dict[str, Handler]] = {
+            CHAT_PATH: {"POST": self._complete},
+            TEXT_PATH: {"POST": self._complete},
+            "/v1/models": {"GET": self._models},
+            "/health": {"GET": self._health},
+            "/metrics": {"GET": self._metrics},
+            "/openapi.json": {"GET": self._openapi},
+            "/internal/facts": {"GET": self._facts},
+            "/internal/drain": {"POST": self._drain},
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        try:
+            guard.check_headers(scope["headers"], self._hosts, "worker")
+            await self._handler(exchange)(exchange)
+        except ModelPoolError as e:
+            # A worker never speaks for the pool; the shared checks do not know who runs them.
+            e.source = "worker" if e.source == "pool" else e.source
+            await exchange.fail(e)
+        except ConnectionResetError:
+            pass
+        except Exception:
+            log.exception("%s %s", scope["method"], scope["path"])
+            await exchange.fail(InternalError("a bug in the worker, see its log", source="worker"))
+        finally:
+            self._worker.metrics.count(self._route_name(exchange.path), exchange.status)
+
+    def _route_name(self, path: str) -> str:
+        return path if path in self.routes or path in NOT_SUPPORTED else "other"
+
+    def _handler(self, exchange: Exchange) -> Handler:
+        path, method = exchange.path, str(exchange.scope["method"])
+        if path in NOT_SUPPORTED:
+            raise NotSupported(f"{path} is not supported by this worker")
+        methods = self.routes.get(path)
+        if methods is None:
+            raise NotFound(f"no route {path[:200]!r}; see /openapi.json")
+        handler = methods.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allow = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+            raise MethodNotAllowed(f"{path} takes {allow}, not {method}", details={"allow": allow})
+        if path.startswith("/internal/"):
+            self._check_secret(exchange)
+        return handler
+
+    def _check_secret(self, exchange: Exchange) -> None:
+        given = dict(exchange.scope["headers"]).get(b"authorization", b"")
+        if not hmac.compare_digest(given, self._secret):
+            raise Forbidden("the worker's secret is needed")
+
+    async def _complete(self, exchange: Exchange) -> None:
+        worker = self._worker
+        # From here to the begin of the call nothing is awaited: a drain happens before or after.
+        worker.check_ready()
+        guard.check_json(exchange.scope["headers"], "worker")
+        with worker.call() as call:
+            data = parse(await exchange.body())
+            request = check_request(exchange.path, data)
+            check_model(data, worker.assignment.model_id, worker.assignment.aliases)
+            watch = asyncio.create_task(_watch(exchange.receive, call.leave))
+            try:
+                headers = _ignored_header(request.ignored)
+                if request.stream:
+                    await call.stream(exchange.path, request, exchange.send, headers)
+                else:
+                    answer = await call.collect(exchange.path, request)
+                    await exchange.answer_json(answer, 200, *headers)
+            except BrokenOffError as e:
+                raise await worker.explain(str(e)) from None
+            finally:
+                watch.cancel()
+
+    async def _models(self, exchange: Exchange) -> None:
+        self._worker.check_ready(draining_too=True)
+        await exchange.answer_json(self._worker.models())
+
+    async def _health(self, exchange: Exchange) -> None:
+        health = self._worker.health()
+        await exchange.answer_json(health, 200 if health["status"] == "ready" else 503)
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+        await exchange.answer(render(self._worker).encode(), kind)
+
+    async def _openapi(self, exchange: Exchange) -> None:
+        a = self._worker.assignment
+        await exchange.answer_json(openapi.describe(a.model_id, a.aliases))
+
+    async def _facts(self, exchange: Exchange) -> None:
+        await exchange.answer_json(encode(self._worker.facts()))
+
+    async def _drain(self, exchange: Exchange) -> None:
+        try:
+            request = decode(DrainRequest, parse(await exchange.body() or b"{}"))
+        except DecodeError as e:
+            raise InvalidRequest(str(e)) from None
+        drained = self._worker.drain(request.if_idle_for, request.reason or "told by the manager")
+        await exchange.answer_json(encode(DrainReply(drained, self._worker.facts())))
+
+
+async def _watch(receive: Receive, on_gone: Callable[[], None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        on_gone()
+
+
+def _ignored_header(names: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
+    return [(b"x-modelpool-ignored", ", ".join(names).encode())] if names else []

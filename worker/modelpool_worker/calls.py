@@ -1,0 +1,73 @@
+"""One completion request in flight: it can be stopped from outside, readably."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from modelpool_client.errors import ModelPoolError
+
+from .relay import Send
+from .surfaces.openai import Request
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+
+class Call:
+    """A context manager around the work for one request, run in the request's own task.
+
+    ``stop`` cancels that task; leaving the context turns the cancellation into the error given,
+    or into ConnectionResetError when the client left.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._error: ModelPoolError | None = None
+        self._is_stopped = self._is_over = False
+        self.tokens = 0
+
+    def __enter__(self) -> Call:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._worker.begin(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._is_over = True
+        if self._is_stopped and isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()
+            error = self._error or ConnectionResetError()
+        self._worker.end(self, failed=_is_failure(error))
+        if error is not None:
+            raise error
+
+    def leave(self) -> None:
+        """The client left."""
+        self.stop(None)
+
+    def stop(self, error: ModelPoolError | None) -> None:
+        """End the call with that error; a second stop changes nothing."""
+        if not self._is_stopped and not self._is_over:
+            self._is_stopped, self._error = True, error
+            self._task.cancel()
+
+    async def stream(self, path: str, request: Request, send: Send, headers: list[Any]) -> None:
+        """See ``Relay.stream``."""
+        self.tokens = await self._worker.relay.stream(path, request, send, headers)
+
+    async def collect(self, path: str, request: Request) -> dict[str, Any]:
+        """See ``Relay.collect``."""
+        answer, self.tokens = await self._worker.relay.collect(path, request)
+        return answer
+
+
+def _is_failure(error: BaseException | None) -> bool:
+    """The worker's or the engine's fault; not the client's, who asked wrongly or left."""
+    if error is None or isinstance(error, ConnectionResetError):
+        return False
+    return not isinstance(error, ModelPoolError) or error.status >= 500

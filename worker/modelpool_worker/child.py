@@ -1,0 +1,184 @@
+"""The front's hold on its engine child: start, status, last words, end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from modelpool_client.wire import Assignment
+
+from .config import child_environment, job_line
+from .proc import start_time
+
+LAST_LINES = 20
+STATUS_FD = "MODELPOOL_STATUS_FD"
+_LINE_LIMIT = 500
+# How long a child that was asked to end may take before it is killed.
+STOP_SECONDS = 2.0
+
+
+class Listener(Protocol):
+    """Who hears of the child."""
+
+    def on_status(self, event: dict[str, Any]) -> None:
+        """A status line arrived."""
+
+    def on_exit(self, code: int) -> None:
+        """The child is gone; ``code`` is negative for a signal. Its last lines are complete."""
+
+
+class EngineChild:
+    """One engine process, started by the constructor; ``attach`` begins to listen to it."""
+
+    def __init__(self, assignment: Assignment, socket_path: str, label: str) -> None:
+        status_read, status_write = os.pipe()
+        output_read, output_write = os.pipe()
+        command = [sys.executable, "-m", "modelpool_worker", "host", assignment.engine, label]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output_write,
+                stderr=output_write,
+                pass_fds=(status_write,),
+                env=child_environment(os.environ, **{STATUS_FD: str(status_write)}),
+            )
+        finally:
+            os.close(status_write)
+            os.close(output_write)
+        self.pid = self._process.pid
+        self.started = start_time(self.pid) or time.time()
+        self.exit_code: int | None = None
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._status = _Lines(status_read)
+        self._output = _Lines(output_read)
+        self._tell(job_line(assignment, socket_path))
+
+    def __repr__(self) -> str:
+        end = "" if self.exit_code is None else f" ended: {describe_exit(self.exit_code)}"
+        return f"<EngineChild pid {self.pid}{end}>"
+
+    def attach(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+        """Copy its output to ours, pass on its status lines, and report its end once."""
+        self._listener = listener
+        self._loop = loop
+        self._gone = asyncio.Event()
+        loop.add_reader(self._status.fd, self._read, self._status, self._on_status_line)
+        loop.add_reader(self._output.fd, self._read, self._output, self._on_output_line)
+        # A thread, not a pidfd: the same on every system, and no polling either.
+        threading.Thread(target=self._wait, daemon=True, name="engine-exit").start()
+
+    async def wait(self) -> None:
+        """Until the child is gone and has been reported."""
+        await self._gone.wait()
+
+    async def stop(self, patience: float = STOP_SECONDS) -> None:
+        """End it: close its standard input, kill it when that does not help in time."""
+        if patience > 0:
+            self._let_go()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._gone.wait()
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            await self._gone.wait()
+
+    def _tell(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        # A child that died at once is reported by its exit, not by a broken pipe.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def _let_go(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._on_gone, code)
+
+    def _on_gone(self, code: int) -> None:
+        self.exit_code = code
+        # What it wrote last is still in the pipes; a process that it leaked may hold them open.
+        self._read(self._status, self._on_status_line)
+        self._read(self._output, self._on_output_line)
+        self._output.finish(self._on_output_line)
+        for pipe in (self._status, self._output):
+            self._loop.remove_reader(pipe.fd)
+            pipe.close()
+        self._let_go()
+        self._gone.set()
+        self._listener.on_exit(code)
+
+    def _read(self, pipe: _Lines, take: Callable[[str], None]) -> None:
+        if not pipe.read(take):
+            self._loop.remove_reader(pipe.fd)
+
+    def _on_output_line(self, line: str) -> None:
+        self.last_lines.append(line[:_LINE_LIMIT])
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode())
+
+    def _on_status_line(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict):
+            self._listener.on_status(event)
+
+
+class _Lines:
+    """Whole lines from a pipe that never blocks."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self._rest = b""
+
+    def read(self, take: Callable[[str], None]) -> bool:
+        """Hand over what is there. False at the end of the pipe."""
+        while True:
+            try:
+                data = os.read(self.fd, 65536)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                take(line.decode(errors="replace"))
+
+    def finish(self, take: Callable[[str], None]) -> None:
+        """Hand over a last line without its end."""
+        if self._rest:
+            take(self._rest.decode(errors="replace"))
+            self._rest = b""
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words: ``exit code 1``, ``signal 9 (SIGKILL; out of memory?)``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"signal {-code} ({name}{'; out of memory?' if name == 'SIGKILL' else ''})"

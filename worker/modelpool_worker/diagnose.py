@@ -1,0 +1,42 @@
+"""PURE. Why an engine failed, read from its last words; for native code that only logs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_SIGNS = (
+    ("unsupported_arch", r"unknown model architecture|unsupported (model )?architecture"),
+    ("bad_file", r"invalid magic|not a GGUF|bad magic|gguf_init_from|not within the file bounds"),
+    ("bad_file", r"failed to open (GGUF )?file|corrupted or incomplete|tensor .* not found"),
+    (
+        "bad_file",
+        r"error loading model (hyperparameters|vocabulary)|wrong (number|shape) of tensor",
+    ),
+    (
+        "oom",
+        r"bad_alloc|out of memory|failed to allocate|unable to allocate|cannot allocate memory",
+    ),
+    ("oom", r"cudaMalloc failed|MemoryError|alloc.* failed"),
+    ("missing_dependency", r"ModuleNotFoundError|No module named|cannot open shared object"),
+)
+_REASONS = re.compile("|".join(pattern for _, pattern in _SIGNS), re.IGNORECASE)
+# llama.cpp puts the time and the level before each line.
+_PREFIX = re.compile(r"^[\d.]+ [A-Z] ")
+
+
+def code_of(lines: Sequence[str], default: str) -> str:
+    """The load code that the lines speak of, the most specific one first."""
+    text = "\n".join(lines)
+    for code, pattern in _SIGNS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return code
+    return default
+
+
+def reason_of(lines: Sequence[str]) -> str:
+    """The first line that says why, without its prefix; empty if none does."""
+    for line in lines:
+        if _REASONS.search(line):
+            return _PREFIX.sub("", line).strip()
+    return ""

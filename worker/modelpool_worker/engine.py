@@ -1,0 +1,133 @@
+"""The contract of an engine: what computes behind a worker's front, in a process of its own."""
+
+from __future__ import annotations
+
+import abc
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from modelpool_client.errors import InvalidRequest, LoadFailed
+
+from .schema import Schema, check
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """What an engine child is told, as one JSON line: what to load, which unix socket to serve."""
+
+    engine: str
+    model_id: str
+    source: str
+    socket: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, line: bytes) -> EngineJob:
+        """Read the line that the front wrote. Unknown keys are left out."""
+        data = json.loads(line)
+        return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data})
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Whether an engine can work here; if not, why, and what would help."""
+
+    usable: bool
+    reason: str = ""
+    install_hint: str = ""
+
+
+class Status:
+    """The child's pipe to its front: one JSON line per event. Safe after the front is gone."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def progress(
+        self,
+        stage: str,
+        fraction: float | None = None,
+        *,
+        bytes_done: int | None = None,
+        bytes_total: int | None = None,
+        eta_seconds: float | None = None,
+    ) -> None:
+        """How far the load is: ``fraction`` from 0 to 1, as the engine itself knows it."""
+        self._write(
+            event="progress",
+            stage=stage,
+            fraction=fraction,
+            bytes_done=bytes_done,
+            bytes_total=bytes_total,
+            eta_seconds=eta_seconds,
+        )
+
+    def ready(self, context_length: int | None = None) -> None:
+        """The unix socket answers from now on. ``context_length`` is in tokens, for one request."""
+        self._write(event="ready", context_length=context_length)
+
+    def failed(self, code: str, message: str) -> None:
+        """The load failed: a code of ``errors.LOAD_CODES`` or ``load_failed``, and why."""
+        self._write(event="failed", code=code, message=message)
+
+    def _write(self, **event: Any) -> None:
+        line = json.dumps({k: v for k, v in event.items() if v is not None}) + "\n"
+        try:
+            os.write(self._fd, line.encode())
+        except OSError:
+            return
+
+
+class Engine(abc.ABC):
+    """One kind of engine. Importing its module must be cheap: heavy imports belong in ``serve``.
+
+    ``formats`` are the file formats it loads, ``capabilities`` what its models can do at most,
+    ``options`` the load options of an instance as JSON Schema properties.
+    """
+
+    name: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]] = ()
+    capabilities: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, Schema]] = {}
+
+    @abc.abstractmethod
+    def probe(self) -> Usable:
+        """Whether it can work on this machine, found out without loading anything."""
+
+    @abc.abstractmethod
+    def serve(self, job: EngineJob, status: Status) -> None:
+        """Load, report ``status.ready``, serve HTTP on ``job.socket``; returns only at the end.
+
+        Runs in the main thread of the engine child, which ends when the front does.
+
+        Raises:
+            LoadFailed: with a code of ``errors.LOAD_CODES``.
+        """
+
+    def inspect(self, source: str) -> None:  # noqa: B027 - most need no look
+        """Look at a source before a load, cheaply.
+
+        Raises:
+            LoadFailed: it is seen to be unusable (``bad_file``, ``unsupported_arch``).
+        """
+
+    def outlives_stdin(self, job: EngineJob) -> bool:
+        """Whether the child stays when its front lets go of it. Only a test double wants that."""
+        return False
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Check load options.
+
+        Raises:
+            LoadFailed: code ``bad_config``, naming the unknown or wrong option.
+        """
+        table = {"type": "object", "properties": self.options, "additionalProperties": False}
+        try:
+            check(table, dict(options), "options")
+        except InvalidRequest as e:
+            raise LoadFailed(
+                f"{self.name}: {e.message}", code="bad_config", param=e.param, source="engine"
+            ) from None

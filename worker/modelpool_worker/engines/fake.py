@@ -1,0 +1,126 @@
+"""An engine that computes nothing: it follows a script of options, faults included.
+
+A child process like any other, for tests, demos and for trying out a pool without a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn
+
+from modelpool_client.errors import LOAD_CODES, LoadFailed
+
+from modelpool_worker.engine import Engine, EngineJob, Status, Usable
+from modelpool_worker.schema import Schema
+
+from .fake_http import FakeServer
+
+_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 86400}
+_COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 10**9}
+_FLAG: Schema = {"type": "boolean"}
+
+OPTIONS: Mapping[str, Schema] = {
+    "reply": {"type": "string", "description": "what it answers; default: the last user message"},
+    "tokens": {**_COUNT, "description": "how many tokens (words) to answer; the reply repeats"},
+    "tokens_per_second": {"type": "number", "minimum": 0, "description": "0: at full speed"},
+    "first_token_seconds": {**_SECONDS, "description": "time before the first token"},
+    "context_length": {"type": "integer", "minimum": 1, "description": "in words; default 4096"},
+    "parallel": {**_COUNT, "description": "requests at once, more wait; 0: no limit"},
+    "load_seconds": {**_SECONDS, "description": "how long the load takes"},
+    "load_steps": {**_COUNT, "description": "progress reports during the load"},
+    "memory_mb": {**_COUNT, "description": "memory to hold, in MiB, all of it touched"},
+    "fail_load": {"type": "string", "enum": [*LOAD_CODES, "load_failed"]},
+    "message": {"type": "string", "description": "goes with fail_load"},
+    "die_while_loading": {"type": ["integer", "string"], "description": "exit code, or SIGKILL …"},
+    "never_ready": {**_FLAG, "description": "loads for ever"},
+    "lie_ready": {**_FLAG, "description": "says ready, refuses connections"},
+    "die_after_tokens": {**_COUNT, "description": "kills itself after so many tokens of an answer"},
+    "hang_after_tokens": {**_COUNT, "description": "sends so many tokens, then nothing more"},
+    "hang_everything": {**_FLAG, "description": "accepts connections, never answers"},
+    "garbage": {**_FLAG, "description": "answers with bytes that are no event stream"},
+    "end_early": {**_FLAG, "description": "ends a stream without [DONE]"},
+    "ignore_term": {**_FLAG, "description": "stays until it is killed"},
+    "leak_process": {**_FLAG, "description": "starts a process of its own that outlives it"},
+}
+
+
+class Fake(Engine):
+    """See ``OPTIONS``; its source is not read and may be anything."""
+
+    name = "fake"
+    formats = ("none",)
+    capabilities = ("chat", "completion", "streaming")
+    options: ClassVar[Mapping[str, Schema]] = OPTIONS
+
+    def probe(self) -> Usable:
+        return Usable(True)
+
+    def outlives_stdin(self, job: EngineJob) -> bool:
+        """Whether the child stays when its front closes its standard input."""
+        return bool(job.options.get("ignore_term"))
+
+    def serve(self, job: EngineJob, status: Status) -> None:
+        options = job.options
+        if options.get("leak_process"):
+            _leak()
+        ballast = _hold(int(options.get("memory_mb", 0)))
+        _load(options, status)
+        server = FakeServer(job.model_id, options)
+        if not options.get("lie_ready"):
+            server.listen(job.socket)
+        status.ready(context_length=options.get("context_length", 4096))
+        if options.get("lie_ready"):
+            _wait_for_ever()
+        server.run()
+        del ballast
+
+
+def _load(options: Mapping[str, Any], status: Status) -> None:
+    seconds, steps = options.get("load_seconds", 0.0), options.get("load_steps", 0)
+    for step in range(steps):
+        status.progress("weights", step / steps, bytes_done=step, bytes_total=steps)
+        time.sleep(seconds / steps)
+    if not steps:
+        time.sleep(seconds)
+    if "fail_load" in options:
+        message = options.get("message", "told to fail")
+        print(f"fake: {message}", file=sys.stderr)
+        raise LoadFailed(message, code=options["fail_load"], source="engine")
+    if "die_while_loading" in options:
+        _die(options["die_while_loading"])
+    if options.get("never_ready"):
+        _wait_for_ever()
+
+
+def _die(how: int | str) -> NoReturn:
+    print(f"fake: dying by {how}", file=sys.stderr, flush=True)
+    if isinstance(how, str) or how < 0:
+        number = getattr(signal, how, signal.SIGKILL) if isinstance(how, str) else -how
+        signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None
+        os.kill(os.getpid(), number)
+        _wait_for_ever()
+    os._exit(how)
+
+
+def _wait_for_ever() -> NoReturn:
+    while True:
+        threading.Event().wait(3600)
+
+
+def _hold(megabytes: int) -> bytearray:
+    ballast = bytearray(megabytes << 20)
+    for i in range(0, len(ballast), 4096):
+        ballast[i] = 1
+    return ballast
+
+
+def _leak() -> None:
+    with contextlib.suppress(OSError):
+        subprocess.Popen(["sleep", "3600"], stdin=subprocess.DEVNULL)

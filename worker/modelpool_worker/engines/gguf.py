@@ -1,0 +1,107 @@
+"""The few facts of a GGUF file that a load needs, read from its first kilobytes.
+
+Format: magic, version, counts, then key-value pairs; see the specification in the ggml repository.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from modelpool_client.errors import LoadFailed
+
+_STRING, _ARRAY = 8, 9
+_FORMATS = {
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i",
+    6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
+}  # fmt: skip
+_MAX_STRING = 1 << 20
+_MAX_KEYS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Header:
+    """``context_length`` is what the model was trained with, in tokens, if the file says so."""
+
+    architecture: str
+    context_length: int | None
+
+
+def read_header(path: str) -> Header:
+    """Read architecture and trained context length.
+
+    Raises:
+        LoadFailed: code ``bad_file``: cannot be read, is no GGUF file, or ends within its header.
+    """
+    try:
+        with open(path, "rb") as f:
+            return _read(f)
+    except OSError as e:
+        raise _bad(path, e.strerror or str(e)) from None
+    except (struct.error, UnicodeDecodeError, OverflowError):
+        raise _bad(path, "the file is truncated or damaged") from None
+    except ValueError as e:
+        raise _bad(path, str(e)) from None
+
+
+def _bad(path: str, why: str) -> LoadFailed:
+    return LoadFailed(f"{path}: {why}", code="bad_file", param="source", source="engine")
+
+
+def _read(f: BinaryIO) -> Header:
+    if f.read(4) != b"GGUF":
+        raise ValueError("not a GGUF file")
+    version, _, keys = struct.unpack("<IQQ", f.read(20))
+    if version not in (2, 3):
+        raise ValueError(f"GGUF version {version} is not supported")
+    if keys > _MAX_KEYS:
+        raise ValueError("the file is damaged: absurdly many keys")
+    architecture = ""
+    for _ in range(keys):
+        key, value = _text(f), _value(f)
+        if key == "general.architecture" and isinstance(value, str):
+            architecture = value
+        elif architecture and key == f"{architecture}.context_length":
+            return Header(architecture, int(value))
+        elif key.startswith("tokenizer."):
+            # All that comes after is large, and never what we look for.
+            break
+    return Header(architecture, None)
+
+
+def _value(f: BinaryIO) -> Any:
+    (kind,) = struct.unpack("<I", f.read(4))
+    if kind == _STRING:
+        return _text(f)
+    if kind == _ARRAY:
+        return _skip_array(f)
+    return _number(f, kind)
+
+
+def _number(f: BinaryIO, kind: int) -> Any:
+    layout = _FORMATS.get(kind)
+    if layout is None:
+        raise ValueError(f"the file is damaged: value type {kind}")
+    return struct.unpack(layout, f.read(struct.calcsize(layout)))[0]
+
+
+def _skip_array(f: BinaryIO) -> None:
+    kind, count = struct.unpack("<IQ", f.read(12))
+    if kind in _FORMATS:
+        f.seek(count * struct.calcsize(_FORMATS[kind]), 1)
+    elif kind == _STRING and count <= 1 << 24:
+        for _ in range(count):
+            _text(f)
+    else:
+        raise ValueError("the file is damaged: an impossible array")
+
+
+def _text(f: BinaryIO) -> str:
+    (length,) = struct.unpack("<Q", f.read(8))
+    if length > _MAX_STRING:
+        raise ValueError("the file is damaged: an endless string")
+    data = f.read(length)
+    if len(data) < length:
+        raise ValueError("the file is truncated or damaged")
+    return data.decode()

@@ -1,0 +1,263 @@
+"""The front: serves the port, listens to its engine child, and decides when the worker ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from typing import Any
+
+import aiohttp
+import uvloop
+from modelpool_client.errors import ModelPoolError, WorkerFailed
+from modelpool_client.wire import (
+    WORKER_EXIT_ENGINE_DIED,
+    WORKER_EXIT_LOAD_FAILED,
+    WORKER_EXIT_OK,
+    Assignment,
+    Failure,
+    Phase,
+    Progress,
+)
+
+from . import diagnose
+from .app import App
+from .child import STOP_SECONDS, EngineChild, describe_exit
+from .heartbeat import Heartbeat
+from .listener import HttpListener
+from .progress import SAMPLE_SECONDS, LoadEstimate
+from .record import write_exit_record
+from .relay import Relay
+from .worker import Change, Worker
+
+log = logging.getLogger(__name__)
+
+# How long requests that were told why they end may take to say so.
+FAREWELL_SECONDS = 2.0
+# How long an engine that said "ready" may take to accept a connection.
+ACCEPT_SECONDS = 2.0
+
+
+def run(
+    assignment: Assignment,
+    sock: socket.socket,
+    child: EngineChild,
+    socket_path: str,
+    told: list[int],
+) -> int:
+    """Run a front to its end. Returns the exit code."""
+
+    async def main() -> int:
+        return await Front(assignment, sock, child, socket_path).run(told)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+class Front:
+    """One worker's life. ``run`` returns the exit code."""
+
+    def __init__(
+        self, assignment: Assignment, sock: socket.socket, child: EngineChild, socket_path: str
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._assignment = assignment
+        self._child = child
+        self._socket_path = socket_path
+        self._exit: asyncio.Future[int] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._terms = 0
+        self._was_ready = False
+        self._said: Failure | None = None
+        self._relay = Relay(socket_path, self._on_work)
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        port = sock.getsockname()[1]
+        self._worker = Worker(assignment, port, child, self._relay, self._on_change)
+        self._listener = HttpListener(App(self._worker), sock)
+        self._heartbeat = Heartbeat(assignment, self._session, self._worker.facts, self._leave)
+
+    def __repr__(self) -> str:
+        return repr(self._worker)
+
+    async def run(self, told: list[int]) -> int:
+        """Serve until told to stop, drained, orphaned, or until the engine is gone.
+
+        ``told`` holds the signals that came before anybody could act on them.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_term, number)
+        self._heartbeat.policy.phase_is(Phase.LOADING)
+        await self._listener.start()
+        beat = self._spawn(self._heartbeat.run())
+        self._spawn(self._watch_load())
+        self._child.attach(self._loop, self)
+        for early in told:
+            self._on_term(early)
+        code = await self._exit
+        beat.cancel()
+        await self._finish(code)
+        return code
+
+    # What the worker, the child and the system report.
+
+    def _on_work(self) -> None:
+        self._worker.worked()
+
+    def _on_change(self, change: Change) -> None:
+        policy = self._heartbeat.policy
+        if change == "phase":
+            policy.phase_is(self._worker.phase)
+            if self._worker.phase is Phase.DRAINING:
+                self._spawn(self._drain())
+        elif change == "activity":
+            policy.activity_changed()
+        else:
+            policy.progress_changed()
+        self._heartbeat.wake()
+
+    def on_status(self, event: dict[str, Any]) -> None:
+        """A status line of the engine child."""
+        kind = event.get("event")
+        if kind == "progress":
+            self._worker.load_went_on(_progress(event))
+        elif kind == "ready" and self._worker.phase is Phase.LOADING:
+            self._worker.context_length = event.get("context_length")
+            self._spawn(self._make_ready())
+        elif kind == "failed":
+            self._said = Failure(str(event.get("code")), str(event.get("message")))
+
+    def on_exit(self, code: int) -> None:
+        """The engine child is gone."""
+        if self._worker.phase is Phase.DRAINING:
+            self._cut(self._worker.last_words())
+            return
+        if not self._exit.done() and self._worker.phase is not Phase.FAILED:
+            died = self._worker.phase is Phase.READY
+            self._fail(self._failure(code, died), died)
+
+    def _on_term(self, number: int) -> None:
+        self._terms += 1
+        if self._terms > 1:
+            self._cut(WorkerFailed("the worker was told twice to stop", source="worker"))
+        else:
+            self._leave(f"told to stop ({signal.Signals(number).name})")
+
+    def _leave(self, reason: str) -> None:
+        if self._worker.phase is not Phase.FAILED:
+            self._worker.drain(reason=reason)
+
+    # What it does about it.
+
+    async def _make_ready(self) -> None:
+        if await self._accepts():
+            if self._worker.phase is Phase.LOADING:
+                log.info("%s is ready on port %d", self._assignment.model_id, self._worker.port)
+                self._was_ready = True
+                self._worker.become(Phase.READY)
+        elif self._worker.phase is Phase.LOADING:
+            message = "the engine said it was ready but accepts no connection"
+            self._fail(Failure("engine_failed", message, tuple(self._child.last_lines)), died=False)
+
+    async def _accepts(self) -> bool:
+        end = self._loop.time() + ACCEPT_SECONDS
+        while self._loop.time() < end:
+            try:
+                _, writer = await asyncio.open_unix_connection(self._socket_path)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return True
+        return False
+
+    async def _watch_load(self) -> None:
+        estimate = LoadEstimate(self._child.pid, self._assignment.source)
+        start = self._loop.time()
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            known = self._worker.progress
+            # What the engine itself reports is better than any estimate.
+            if self._worker.phase is not Phase.LOADING or (known and not known.estimated):
+                return
+            sample = estimate.sample(self._loop.time() - start)
+            if sample is not None:
+                self._worker.load_went_on(sample)
+
+    async def _drain(self) -> None:
+        log.info("draining: %s", self._worker.drain_reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._assignment.drain_seconds):
+                await self._until_idle()
+        self._cut(WorkerFailed("cut: the worker stopped before the answer ended", source="worker"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._until_idle()
+        self._end(WORKER_EXIT_OK)
+
+    def _fail(self, failure: Failure, died: bool) -> None:
+        log.error("%s: %s", failure.code, failure.message)
+        write_exit_record(self._assignment.exit_record, failure)
+        self._worker.become(Phase.FAILED, failure)
+        code = WORKER_EXIT_ENGINE_DIED if died else WORKER_EXIT_LOAD_FAILED
+        self._spawn(self._say_farewell(code))
+
+    async def _say_farewell(self, code: int) -> None:
+        # Broken answers explain themselves; one that did not notice yet is told.
+        self._loop.call_later(0.5, self._cut, self._worker.last_words())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._until_idle()
+        self._end(code)
+
+    async def _until_idle(self) -> None:
+        while self._worker.activity.in_flight:
+            await self._worker.became_idle.wait()
+
+    def _cut(self, error: ModelPoolError) -> None:
+        for call in list(self._worker.calls):
+            call.stop(error)
+
+    def _end(self, code: int) -> None:
+        if not self._exit.done():
+            self._exit.set_result(code)
+
+    async def _finish(self, code: int) -> None:
+        # A load that is cancelled waits for nobody; its constructor may hold the interpreter.
+        await asyncio.gather(self._heartbeat.flush(), self._listener.close())
+        await self._child.stop(STOP_SECONDS if self._was_ready else 0)
+        for task in self._tasks:
+            task.cancel()
+        await self._relay.close()
+        await self._session.close()
+        log.info("exit %d", code)
+
+    def _failure(self, code: int, died: bool) -> Failure:
+        lines = tuple(self._child.last_lines)
+        end = describe_exit(code)
+        if died:
+            return Failure("engine_died", f"the engine died: {end}", lines, code)
+        said = self._said or Failure("load_failed", f"the engine ended while loading: {end}")
+        if said.code == "load_failed":
+            reason = diagnose.reason_of(lines)
+            message = f"{said.message}: {reason}" if reason else said.message
+            said = Failure(diagnose.code_of(lines, said.code), message)
+        return Failure(said.code, said.message, lines, code)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _progress(event: dict[str, Any]) -> Progress:
+    return Progress(
+        stage=str(event.get("stage", "load")),
+        fraction=event.get("fraction"),
+        bytes_done=event.get("bytes_done"),
+        bytes_total=event.get("bytes_total"),
+        eta_seconds=event.get("eta_seconds"),
+        estimated=False,
+    )

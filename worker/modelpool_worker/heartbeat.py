@@ -1,0 +1,192 @@
+"""How a worker reports its facts, and how long it stays when nobody listens.
+
+``PostPolicy`` and ``Contact`` are pure (``now`` is an argument); ``Heartbeat`` does the posting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import aiohttp
+from modelpool_client.wire import Assignment, DecodeError, Facts, FactsReply, Phase, decode, encode
+
+log = logging.getLogger(__name__)
+
+ACTIVITY_SECONDS = 1.0
+PROGRESS_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+POST_TIMEOUT_SECONDS = 5.0
+FLUSH_TIMEOUT_SECONDS = 1.0
+
+
+class PostPolicy:
+    """PURE. When the next facts are due."""
+
+    def __init__(self, beat_seconds: float) -> None:
+        self._beat_seconds = beat_seconds
+        self._beat_due = -math.inf
+        self._phase: Phase | None = None
+        self._acknowledged: Phase | None = None
+        self._phase_due = -math.inf
+        self._activity_changed = self._progress_changed = False
+        self._activity_due = self._progress_due = -math.inf
+
+    def phase_is(self, phase: Phase) -> None:
+        """A change of phase goes out at once, and again until it is acknowledged."""
+        if phase is not self._phase:
+            self._phase, self._phase_due = phase, -math.inf
+
+    def activity_changed(self) -> None:
+        """The worker became busy or idle: at once, at most one a second."""
+        self._activity_changed = True
+
+    def progress_changed(self) -> None:
+        """The load went on: at most four a second."""
+        self._progress_changed = True
+
+    def due(self) -> float:
+        """When to post next; in the past if at once."""
+        times = [self._beat_due]
+        if self._phase is not self._acknowledged:
+            times.append(self._phase_due)
+        if self._activity_changed:
+            times.append(self._activity_due)
+        if self._progress_changed:
+            times.append(self._progress_due)
+        return min(times)
+
+    def begin(self, now: float, jitter: float) -> None:
+        """A post with the newest facts begins; ``jitter`` in -1..1 shifts the next beat by 10 %."""
+        self._beat_due = now + self._beat_seconds * (1 + 0.1 * jitter)
+        self._phase_due = now + RETRY_SECONDS
+        if self._activity_changed:
+            self._activity_due = now + ACTIVITY_SECONDS
+        if self._progress_changed:
+            self._progress_due = now + PROGRESS_SECONDS
+        self._activity_changed = self._progress_changed = False
+
+    def acknowledged(self, phase: Phase) -> None:
+        """The manager answered facts that said ``phase``."""
+        self._acknowledged = phase
+
+    def failed(self, now: float) -> None:
+        """The post failed: with the next beat, or after a second if the phase is still unknown."""
+        self._phase_due = now + RETRY_SECONDS
+
+
+class Verdict(Enum):
+    """What an answer, or none, means for the worker."""
+
+    STAY = "stay"
+    DISMISSED = "the manager does not know this worker"
+    ORPHANED = "no manager answered until the lease was over"
+
+
+@dataclass
+class Contact:
+    """PURE. What the worker knows of its manager. Seconds; lease None means it never expires."""
+
+    pool_id: str
+    lease_seconds: float | None
+    orphan_seconds: float
+    last_answer: float
+
+    def hear(self, now: float, reply: FactsReply | None) -> Verdict:
+        """Take in an answer; None stands for no answer or one that counts as none."""
+        if reply is not None and reply.known:
+            self.last_answer, self.lease_seconds = now, reply.lease_seconds
+            return Verdict.STAY
+        if reply is not None and reply.pool_id == self.pool_id:
+            return Verdict.DISMISSED
+        return Verdict.ORPHANED if now >= self.deadline else Verdict.STAY
+
+    @property
+    def deadline(self) -> float:
+        """When a worker that hears nothing leaves."""
+        if self.lease_seconds is None:
+            return math.inf
+        return self.last_answer + self.lease_seconds + self.orphan_seconds
+
+
+class Heartbeat:
+    """Posts facts by the loop that serves, one post at a time, always the newest."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        session: aiohttp.ClientSession,
+        facts: Callable[[], Facts],
+        on_leave: Callable[[str], None],
+    ) -> None:
+        self._url = f"{assignment.manager_url.rstrip('/')}/internal/workers/"
+        self._url += f"{assignment.worker_id}/facts"
+        self._headers = {
+            "authorization": f"Bearer {assignment.secret}",
+            "content-type": "application/json",
+        }
+        self._session = session
+        self._facts = facts
+        self._on_leave = on_leave
+        self._changed = asyncio.Event()
+        self._now = asyncio.get_running_loop().time
+        self.policy = PostPolicy(assignment.beat_seconds)
+        self.contact = Contact(
+            assignment.pool_id, assignment.lease_seconds, assignment.orphan_seconds, self._now()
+        )
+
+    def wake(self) -> None:
+        """Something was told to the policy."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Post until cancelled."""
+        while True:
+            await self._sleep_until(self.policy.due())
+            if self._now() >= self.policy.due():
+                await self._beat()
+
+    async def flush(self) -> None:
+        """Post the newest facts once more, whatever the policy says; a failure is nothing."""
+        await self._post(self._facts(), FLUSH_TIMEOUT_SECONDS)
+
+    async def _sleep_until(self, due: float) -> None:
+        self._changed.clear()
+        delay = due - self._now()
+        if delay > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._changed.wait()
+
+    async def _beat(self) -> None:
+        self.policy.begin(self._now(), random.uniform(-1, 1))
+        facts = self._facts()
+        reply = await self._post(facts, POST_TIMEOUT_SECONDS)
+        if reply is not None and reply.known:
+            self.policy.acknowledged(facts.phase)
+        else:
+            self.policy.failed(self._now())
+        verdict = self.contact.hear(self._now(), reply)
+        if verdict is not Verdict.STAY:
+            self._on_leave(verdict.value)
+
+    async def _post(self, facts: Facts, timeout: float) -> FactsReply | None:
+        try:
+            async with self._session.post(
+                self._url,
+                data=json.dumps(encode(facts)).encode(),
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(timeout),
+            ) as answer:
+                body = await answer.read()
+                return decode(FactsReply, json.loads(body)) if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, DecodeError) as e:
+            log.debug("facts not delivered: %r", e)
+            return None

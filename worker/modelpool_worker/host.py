@@ -1,0 +1,73 @@
+"""The engine child: loads one model and serves it on a unix socket; ends when its front does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import NoReturn
+
+from modelpool_client.errors import LoadFailed
+
+from . import engines
+from .engine import EngineJob, Status
+
+STATUS_FD = "MODELPOOL_STATUS_FD"
+NICENESS = 5
+_PR_SET_PDEATHSIG = 1
+_LOAD_FAILED = 3
+
+
+def host(name: str) -> NoReturn:
+    """Run the engine ``name`` with the job on standard input. Exits 3 if the load fails."""
+    _settle()
+    status = Status(int(os.environ[STATUS_FD]))
+    job = EngineJob.parse(sys.stdin.buffer.readline())
+    try:
+        engine = engines.get(name)
+        engine.check(job.options)
+        if not engine.outlives_stdin(job):
+            threading.Thread(target=_exit_at_eof, daemon=True).start()
+        engine.serve(job, status)
+    except LoadFailed as e:
+        status.failed(e.code, e.message)
+        _leave(_LOAD_FAILED)
+    except BaseException as e:
+        traceback.print_exc()
+        status.failed("oom" if isinstance(e, MemoryError) else "load_failed", f"{e!r}")
+        _leave(_LOAD_FAILED)
+    _leave(0)
+
+
+def _settle() -> None:
+    # The manager ends a worker with SIGTERM to the whole group, and the front still needs its
+    # engine to finish current work: the child ends with its standard input, not by a signal.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    if sys.platform == "linux":
+        _die_with_parent()
+
+
+def _die_with_parent() -> None:
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _exit_at_eof() -> None:
+    while os.read(0, 4096):
+        pass
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    # Not sys.exit: tearing down an interpreter whose native threads still run can crash or hang.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

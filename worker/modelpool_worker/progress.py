@@ -1,0 +1,50 @@
+"""An estimate of how far a load is, seen from outside: what the child has read of its file.
+
+llama.cpp's server core reports nothing while it loads and holds the child's interpreter meanwhile.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+
+from modelpool_client.wire import Progress
+
+from .proc import bytes_read, mapped_bytes
+
+SAMPLE_SECONDS = 0.5
+
+
+class LoadEstimate:
+    """Bytes that the process ``pid`` has read or mapped, over the size of its source."""
+
+    def __init__(self, pid: int, source: str) -> None:
+        self._pid = pid
+        self._path = os.path.realpath(source)
+        self._total = source_bytes(self._path)
+        # An interpreter reads a few megabytes of its own before it comes to the model.
+        self._before = bytes_read(pid) or 0
+
+    def sample(self, elapsed: float) -> Progress | None:
+        """The estimate after ``elapsed`` seconds; None where nothing can be known."""
+        read = bytes_read(self._pid)
+        if read is None or not self._total:
+            return None
+        done = max(read - self._before, mapped_bytes(self._pid, self._path))
+        return estimate(min(done, self._total), self._total, elapsed)
+
+
+def estimate(done: int, total: int, elapsed: float) -> Progress:
+    """PURE. Progress of ``done`` of ``total`` bytes in ``elapsed`` seconds at an even rate."""
+    left = (total - done) * elapsed / done if done else None
+    return Progress("weights", done / total, done, total, left, estimated=True)
+
+
+def source_bytes(path: str) -> int:
+    """Size of a model file, with all its parts if it is one of ``…-00001-of-00003.gguf``."""
+    pattern = re.sub(r"-\d{5}-of-(\d{5})", r"-*-of-\1", glob.escape(path))
+    try:
+        return sum(os.path.getsize(p) for p in glob.glob(pattern) if os.path.isfile(p))
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""The APIs that a worker speaks towards its clients."""

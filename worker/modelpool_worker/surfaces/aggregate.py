@@ -1,0 +1,126 @@
+"""PURE. Streamed chunks of OpenAI's chat and text completions, put together into one answer.
+
+Workers always stream from their engines, because llama.cpp's server notices a client that left
+only on streams; this makes the single answer for clients that did not ask for a stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LISTS = ("content", "refusal")
+_LEGACY_LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+
+
+class Aggregate:
+    """Add every chunk in order, then take the ``result``."""
+
+    def __init__(self, *, chat: bool) -> None:
+        self._chat = chat
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._usages: list[dict[str, Any]] = []
+        self._has_final_usage = False
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Take in one chunk, as the engine sent it."""
+        choices = chunk.get("choices") or []
+        for key, value in chunk.items():
+            if key not in ("choices", "usage") and value is not None:
+                self._head[key] = value
+        for choice in choices:
+            self._add_choice(choice)
+        if usage := chunk.get("usage"):
+            self._add_usage(usage, final=not choices)
+
+    @property
+    def is_complete(self) -> bool:
+        """Every choice seen has a finish reason, and there is one."""
+        return bool(self._choices) and all(c["finish_reason"] for c in self._choices.values())
+
+    def result(self) -> dict[str, Any]:
+        """One ``chat.completion`` or ``text_completion``."""
+        kind = "chat.completion" if self._chat else "text_completion"
+        choices = [self._choices[i] for i in sorted(self._choices)]
+        answer = {**self._head, "object": kind, "choices": choices}
+        if self._usages:
+            answer["usage"] = _total(self._usages)
+        return answer
+
+    def _add_usage(self, usage: dict[str, Any], *, final: bool) -> None:
+        # A chunk without choices carries the whole usage; llama.cpp's text completions carry one
+        # in the last chunk of each choice instead.
+        if final:
+            self._usages = []
+        if final or not self._has_final_usage:
+            self._usages.append(usage)
+        self._has_final_usage = self._has_final_usage or final
+
+    def _add_choice(self, part: dict[str, Any]) -> None:
+        choice = self._choices.setdefault(part.get("index", 0), self._new(part.get("index", 0)))
+        if self._chat:
+            _add_delta(choice["message"], part.get("delta") or {})
+        else:
+            choice["text"] += part.get("text") or ""
+        if logprobs := part.get("logprobs"):
+            choice["logprobs"] = _add_logprobs(choice.get("logprobs"), logprobs)
+        if part.get("finish_reason"):
+            choice["finish_reason"] = part["finish_reason"]
+
+    def _new(self, index: int) -> dict[str, Any]:
+        if self._chat:
+            message = {"role": "assistant", "content": None}
+            return {"index": index, "message": message, "logprobs": None, "finish_reason": None}
+        return {"index": index, "text": "", "logprobs": None, "finish_reason": None}
+
+
+def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    for key, value in delta.items():
+        if value is None:
+            continue
+        if key == "tool_calls":
+            calls = message.setdefault("tool_calls", [])
+            for call in value:
+                _add_tool_call(calls, call)
+        elif key == "role":
+            message["role"] = value
+        elif isinstance(value, str):
+            message[key] = (message.get(key) or "") + value
+        else:
+            message[key] = value
+
+
+def _add_tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:
+    index = part.get("index", len(calls))
+    while len(calls) <= min(index, 1023):
+        calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
+    call = calls[min(index, 1023)]
+    for key in ("id", "type"):
+        if part.get(key):
+            call[key] = part[key]
+    for key, text in (part.get("function") or {}).items():
+        call["function"][key] = call["function"].get(key, "") + (text or "")
+
+
+def _add_logprobs(known: dict[str, Any] | None, part: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(known or {})
+    for key, value in part.items():
+        if key in (*_LISTS, *_LEGACY_LISTS) and isinstance(value, list):
+            merged[key] = [*(merged.get(key) or []), *value]
+        else:
+            merged.setdefault(key, value)
+    return merged
+
+
+def _total(usages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Usage over all choices: what was generated adds up, the prompt they share counts once."""
+    if len(usages) == 1:
+        return usages[0]
+    prompt = max(u.get("prompt_tokens", 0) for u in usages)
+    completion = sum(u.get("completion_tokens", 0) for u in usages)
+    return {
+        **usages[-1],
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }

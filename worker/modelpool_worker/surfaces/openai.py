@@ -1,0 +1,258 @@
+"""PURE. OpenAI's chat and text completions: one table checks requests and describes the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelpool_client.errors import InvalidRequest, ModelNotFound
+
+from modelpool_worker.schema import Schema, check, nullable
+
+MAX_BODY_BYTES = 64 << 20
+CHAT_PATH = "/v1/chat/completions"
+TEXT_PATH = "/v1/completions"
+
+# Load options belong to the instance (SPEC rule 11): in a request they are dropped, and named.
+LOAD_OPTIONS = frozenset(
+    {
+        "cache_type_k",
+        "cache_type_v",
+        "context_length",
+        "context_size",
+        "ctx_size",
+        "gpu_layers",
+        "keep_alive",
+        "low_vram",
+        "main_gpu",
+        "mmap",
+        "model_path",
+        "n_batch",
+        "n_ctx",
+        "n_gpu_layers",
+        "n_parallel",
+        "n_threads",
+        "n_ubatch",
+        "num_batch",
+        "num_ctx",
+        "num_gpu",
+        "num_thread",
+        "numa",
+        "parallel",
+        "threads",
+        "use_mlock",
+        "use_mmap",
+    }
+)
+
+_MAX_TOKENS = 1 << 20
+_INT64 = 1 << 63
+_STRING: Schema = {"type": "string"}
+_TOKEN_COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": _MAX_TOKENS}
+_PENALTY: Schema = {"type": "number", "minimum": -2, "maximum": 2}
+_TEXT_PART: Schema = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"type": "string", "minLength": 1}, "text": _STRING},
+}
+_MESSAGE: Schema = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {
+            "type": "string",
+            "enum": ["system", "developer", "user", "assistant", "tool", "function"],
+        },
+        "content": {"anyOf": [_STRING, {"type": "null"}, {"type": "array", "items": _TEXT_PART}]},
+        "name": nullable(_STRING),
+        "tool_calls": nullable({"type": "array", "items": {"type": "object"}}),
+        "tool_call_id": nullable(_STRING),
+    },
+}
+_FUNCTION: Schema = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 128},
+        "description": nullable(_STRING),
+        "parameters": nullable({"type": "object"}),
+    },
+}
+_TOOL: Schema = {
+    "type": "object",
+    "required": ["type", "function"],
+    "properties": {"type": {"type": "string", "enum": ["function"]}, "function": _FUNCTION},
+}
+
+# Everything but the model may be null, which stands for "not given".
+_COMMON: Mapping[str, Schema] = {
+    "model": _STRING,
+    "stream": {"type": "boolean"},
+    "stream_options": {
+        "type": "object",
+        "properties": {"include_usage": nullable({"type": "boolean"})},
+        "description": "only with stream",
+    },
+    "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+    "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+    "n": {"type": "integer", "minimum": 1, "maximum": 128},
+    "max_tokens": _TOKEN_COUNT,
+    "stop": {
+        "anyOf": [_STRING, {"type": "array", "maxItems": 16, "items": _STRING}],
+    },
+    "seed": {"type": "integer", "minimum": -_INT64, "maximum": _INT64 - 1},
+    "presence_penalty": _PENALTY,
+    "frequency_penalty": _PENALTY,
+    "logit_bias": {
+        "type": "object",
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+    },
+    "user": _STRING,
+}
+_CHAT: Mapping[str, Schema] = {
+    "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
+    "max_completion_tokens": _TOKEN_COUNT,
+    "logprobs": {"type": "boolean"},
+    "top_logprobs": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 20,
+        "description": "only with logprobs",
+    },
+    "response_format": {
+        "type": "object",
+        "required": ["type"],
+        "properties": {
+            "type": {"type": "string", "enum": ["text", "json_object", "json_schema"]},
+            "json_schema": nullable({"type": "object"}),
+        },
+    },
+    "tools": {"type": "array", "maxItems": 1024, "items": _TOOL},
+    "tool_choice": {
+        "anyOf": [
+            {"type": "string", "enum": ["none", "auto", "required"]},
+            {"type": "object"},
+        ]
+    },
+    "parallel_tool_calls": {"type": "boolean"},
+}
+_TOKEN: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
+_TEXT: Mapping[str, Schema] = {
+    "prompt": {
+        "anyOf": [_STRING, {"type": "array", "minItems": 1, "items": {"anyOf": [_STRING, _TOKEN]}}]
+    },
+    "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+    "echo": {"type": "boolean"},
+    "suffix": _STRING,
+    "best_of": {"type": "integer", "minimum": 1, "maximum": 128},
+}
+
+
+def _table(own: Mapping[str, Schema], required: str) -> Schema:
+    properties = {k: v if k == required else nullable(v) for k, v in {**own, **_COMMON}.items()}
+    return {"type": "object", "required": [required], "properties": properties}
+
+
+BODIES: Mapping[str, Schema] = {
+    CHAT_PATH: _table(_CHAT, "messages"),
+    TEXT_PATH: _table(_TEXT, "prompt"),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request: what goes to the engine, whether the client streams, what was dropped."""
+
+    body: dict[str, Any]
+    stream: bool
+    ignored: tuple[str, ...]
+
+    def upstream(self) -> bytes:
+        """The body for the engine, which is always asked for a stream.
+
+        Raises:
+            InvalidRequest: a string holds half a surrogate pair.
+        """
+        body = self.body
+        if not self.stream:
+            body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        try:
+            return json.dumps(body, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("the body holds half a surrogate pair", source="worker") from None
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a body.
+
+    Raises:
+        InvalidRequest: not UTF-8, no JSON, no object, or NaN, infinities, absurd numbers.
+    """
+    try:
+        data = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+    except UnicodeDecodeError as e:
+        raise InvalidRequest(f"the body is not UTF-8: {e.reason} at byte {e.start}") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    except ValueError as e:
+        raise InvalidRequest(f"the body is no JSON: {e}") from None
+    if not isinstance(data, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return data
+
+
+def check_request(path: str, data: dict[str, Any]) -> Request:
+    """Check the body of a completion request.
+
+    Raises:
+        InvalidRequest: with ``param``.
+    """
+    check(BODIES[path], data)
+    given = {k: v for k, v in data.items() if v is not None}
+    stream = bool(given.get("stream", False))
+    if "stream_options" in given and not stream:
+        raise InvalidRequest("stream_options needs stream", param="stream_options")
+    if given.get("top_logprobs") is not None and not given.get("logprobs"):
+        raise InvalidRequest("top_logprobs needs logprobs", param="top_logprobs")
+    if path == TEXT_PATH:
+        _check_prompt(given["prompt"])
+    ignored = tuple(sorted(LOAD_OPTIONS & given.keys()))
+    body = {k: v for k, v in given.items() if k not in LOAD_OPTIONS}
+    return Request(body, stream, ignored)
+
+
+def check_model(data: Mapping[str, Any], model_id: str, aliases: Collection[str]) -> None:
+    """A worker answers for its own model, its aliases, or no model at all.
+
+    Raises:
+        ModelNotFound: naming what is served here.
+    """
+    name = data.get("model")
+    if name is None or name == model_id or name in aliases:
+        return
+    served = ", ".join([model_id, *aliases])
+    shown = name if len(name) <= 200 else f"{name[:197]}..."
+    raise ModelNotFound(
+        f"model {shown!r} is not served here; this worker serves {served}",
+        param="model",
+        source="worker",
+    )
+
+
+def _check_prompt(prompt: Any) -> None:
+    kinds = {type(p) for p in prompt} if isinstance(prompt, list) else set()
+    if len(kinds) > 1:
+        raise InvalidRequest("prompt mixes strings and token numbers", param="prompt")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value

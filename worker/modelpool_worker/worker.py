@@ -1,0 +1,213 @@
+"""The state of one worker, and every answer that is read from it. Changed by its front only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from modelpool_client import __version__
+from modelpool_client.errors import EngineFailed, LoadFailed, ModelLoading, WorkerDraining
+from modelpool_client.wire import Assignment, Facts, Failure, Phase, Progress, encode
+
+from .activity import Activity
+from .calls import Call
+from .child import EngineChild, describe_exit
+from .metrics import Metrics
+from .proc import resident_bytes
+from .relay import Relay
+
+# How long a broken answer waits for the engine's death, to be told with its last words.
+LAST_WORDS_SECONDS = 1.0
+SHOWN_LINES = 5
+
+Change = Literal["phase", "activity", "progress"]
+
+
+class Worker:
+    """``on_change`` hears what changed; ``on_idle`` the end of the last request in flight."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        port: int,
+        child: EngineChild,
+        relay: Relay,
+        on_change: Callable[[Change], None],
+    ) -> None:
+        self.assignment = assignment
+        self.port = port
+        self.child = child
+        self.relay = relay
+        self.phase = Phase.LOADING
+        self.activity = Activity()
+        self.metrics = Metrics()
+        self.calls: set[Call] = set()
+        self.progress: Progress | None = None
+        self.failure: Failure | None = None
+        self.context_length: int | None = None
+        self.drain_reason = ""
+        self.became_idle = asyncio.Event()
+        self._on_change = on_change
+        self._now = asyncio.get_running_loop().time
+        self._started = self._now()
+        self._created = int(time.time())
+        self._sequence = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Worker {self.assignment.model_id} on {self.port}: {self.phase}, "
+            f"{self.activity.in_flight} in flight>"
+        )
+
+    # What happens to it.
+
+    def become(self, phase: Phase, failure: Failure | None = None) -> None:
+        """Enter a phase. Ready starts the idle time."""
+        self.phase, self.failure = phase, failure
+        if phase is Phase.READY:
+            self.activity.last_end = self._now()
+        self._on_change("phase")
+
+    def load_went_on(self, progress: Progress) -> None:
+        """The load came this far."""
+        self.progress = progress
+        self._on_change("progress")
+
+    def call(self) -> Call:
+        """A completion request, to be entered as a context."""
+        return Call(self)
+
+    def begin(self, call: Call) -> None:
+        """A call starts."""
+        self.calls.add(call)
+        self.became_idle.clear()
+        if self.activity.begin(self._now()):
+            self._on_change("activity")
+
+    def end(self, call: Call, *, failed: bool) -> None:
+        """A call ended."""
+        self.calls.discard(call)
+        if self.activity.end(self._now(), failed=failed, tokens=call.tokens):
+            self.became_idle.set()
+            self._on_change("activity")
+
+    def worked(self) -> None:
+        """The engine gave a sign of work."""
+        self.activity.sign_of_work(self._now())
+
+    def drain(self, if_idle_for: float | None = None, reason: str = "") -> bool:
+        """Refuse new work, if idle for so long; False means busy. The front does what follows."""
+        was_draining = self.activity.is_draining
+        drained = self.activity.drain(self._now(), if_idle_for)
+        if drained and not was_draining:
+            self.drain_reason = reason
+            self.become(Phase.DRAINING)
+        return drained
+
+    # What it says.
+
+    def check_ready(self, *, draining_too: bool = False) -> None:
+        """Raise ModelLoading, WorkerDraining or LoadFailed unless a request can be taken now."""
+        if self.phase is Phase.FAILED and self.failure is not None:
+            raise LoadFailed(
+                self.failure.message, code=self.failure.code, source="worker", retry_after=1
+            )
+        if self.activity.is_draining and not draining_too:
+            raise WorkerDraining(
+                f"this worker is stopping: {self.drain_reason}", source="worker", retry_after=1
+            )
+        if self.phase is Phase.LOADING:
+            raise self._loading()
+
+    async def explain(self, message: str) -> EngineFailed:
+        """The error for an answer that broke off, with the engine's last words if it is dying."""
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await self.child.wait()
+        except TimeoutError:
+            return EngineFailed(message, source="engine")
+        return self.last_words()
+
+    def last_words(self) -> EngineFailed:
+        """The error for what was in flight when the engine died."""
+        code = self.child.exit_code or 0
+        lines = list(self.child.last_lines)
+        words = " | ".join(lines[-SHOWN_LINES:]) or "nothing"
+        return EngineFailed(
+            f"the engine died: {describe_exit(code)}; it said last: {words}",
+            source="engine",
+            details={"exit_code": code, "lines": lines},
+        )
+
+    def facts(self) -> Facts:
+        """What is reported now; each has the next number."""
+        self._sequence += 1
+        a, now, activity = self.assignment, self._now(), self.activity
+        return Facts(
+            worker_id=a.worker_id,
+            pool_id=a.pool_id,
+            epoch=a.epoch,
+            sequence=self._sequence,
+            phase=self.phase,
+            port=self.port,
+            pid=os.getpid(),
+            in_flight=activity.in_flight,
+            idle_seconds=activity.idle_seconds(now),
+            progress_seconds=activity.progress_seconds(now),
+            requests_total=activity.requests,
+            errors_total=activity.errors,
+            tokens_total=activity.tokens,
+            uptime_seconds=now - self._started,
+            engine_pid=self.child.pid,
+            engine_started=self.child.started,
+            rss_bytes=self._resident(),
+            context_length=self.context_length,
+            progress=self.progress if self.phase is Phase.LOADING else None,
+            failure=self.failure,
+            version=__version__,
+        )
+
+    def health(self) -> dict[str, Any]:
+        """The body of ``/health``."""
+        return {
+            "model": self.assignment.model_id,
+            "status": self.phase.value,
+            "uptime_seconds": round(self._now() - self._started, 3),
+            "requests_served": self.activity.requests - self.activity.in_flight,
+            "port": self.port,
+            "in_flight": self.activity.in_flight,
+            "engine": self.assignment.engine,
+            "engine_pid": self.child.pid,
+            "progress": encode(self.progress) if self.phase is Phase.LOADING else None,
+            "worker_id": self.assignment.worker_id,
+        }
+
+    def models(self) -> dict[str, Any]:
+        """The body of ``/v1/models``: the model and its aliases."""
+        names = [self.assignment.model_id, *self.assignment.aliases]
+        meta = {"created": self._created, "owned_by": "modelpool"}
+        meta |= {"context_length": self.context_length}
+        models = [{"id": name, "object": "model", **meta} for name in names]
+        return {"object": "list", "data": models}
+
+    def _loading(self) -> ModelLoading:
+        progress = self.progress
+        left = progress.eta_seconds if progress else None
+        how_far = ""
+        if progress and progress.fraction is not None:
+            about = "about " if progress.estimated else ""
+            how_far = f", {about}{progress.fraction:.0%} of {progress.stage}"
+        return ModelLoading(
+            f"{self.assignment.model_id} is still loading{how_far}",
+            source="worker",
+            retry_after=min(30.0, max(1.0, left or 1.0)),
+            details={"progress": encode(progress)} if progress else None,
+        )
+
+    def _resident(self) -> int | None:
+        sizes = [resident_bytes(os.getpid()), resident_bytes(self.child.pid)]
+        known = [s for s in sizes if s is not None]
+        return sum(known) if known else None
