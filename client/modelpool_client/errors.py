@@ -216,7 +216,7 @@ def _all_classes(cls: type[ModelPoolError]) -> list[type[ModelPoolError]]:
 
 def _class_for(status: int, code: str) -> type[ModelPoolError]:
     classes = _all_classes(ModelPoolError)
-    if code in LOAD_CODES:
+    if code in LOAD_CODES and status == LoadFailed.status:
         return LoadFailed
     by_code = {cls.default_code: cls for cls in classes}
     by_status = {cls.status: cls for cls in reversed(classes)}

@@ -18,6 +18,7 @@ from modelpool_client.guard import hosts_for
 
 from modelpool.api import faults, internal, models, system
 from modelpool.catalog.catalog import Catalog
+from modelpool.catalog.describe import Estimator
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.engines import Engines
@@ -32,7 +33,7 @@ from modelpool.pool.crew import Crew
 from modelpool.pool.link import HttpLink, base_url
 from modelpool.pool.pool import Pool, Surroundings
 from modelpool.pool.recovery import Recoverer, Recovery
-from modelpool.services import Services, estimated_bytes, inspected_config
+from modelpool.services import Services, described_config, described_if_possible
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,11 @@ def _session() -> aiohttp.ClientSession:
 async def _build(
     config: PoolConfig, store: Store, session: aiohttp.ClientSession, launcher: Launcher
 ) -> tuple[Services, Recoverer]:
-    own_models = await asyncio.to_thread(inspected_config, config)
-    catalog = await Catalog.open(store, own_models)
+    estimator = Estimator()
+    catalog = await Catalog.open(store, await described_config(config, estimator))
+    for model in catalog:
+        if model.origin == "api":
+            await described_if_possible(model, estimator)
     events, usage = EventBus(time.time), UsageMeter(time.time)
     link = HttpLink(session, config.host)
     crew = Crew(launcher, link, store, config.state_dir)
@@ -105,7 +109,7 @@ async def _build(
     world = Surroundings(
         pool_id=store.pool_id,
         manager_url=base_url(config.host, config.port),
-        estimate=estimated_bytes,
+        estimate=estimator,
         host_available=lambda: psutil.virtual_memory().available,
         emit=narrator.tell,
         bug=narrator.bug,
@@ -116,7 +120,7 @@ async def _build(
     metrics = Metrics(pool)
     narrator.listeners += [metrics.count, _counting_loads(usage)]
     services = Services(
-        catalog, pool, crew, events, metrics, usage, Engines(), session, store.pool_id
+        catalog, pool, crew, events, metrics, usage, Engines(), estimator, session, store.pool_id
     )
     return services, Recoverer(pool, crew, launcher, link, store)
 

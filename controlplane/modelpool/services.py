@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from modelpool.catalog.catalog import Catalog, ImportReport
+from modelpool.catalog.describe import Estimator
 from modelpool.catalog.errors import BadModelFile
-from modelpool.catalog.metadata import GgufInfo, estimate_model_bytes, read_gguf
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
 from modelpool.catalog.rules import ParseRules
@@ -29,8 +27,6 @@ from modelpool.pool.slot import Slot
 
 log = logging.getLogger(__name__)
 
-ESTIMATE_KEY = "memory_estimate_bytes"
-
 
 @dataclass
 class Services:
@@ -43,6 +39,7 @@ class Services:
     metrics: Metrics
     usage: UsageMeter
     engines: Engines
+    estimator: Estimator
     session: aiohttp.ClientSession
     pool_id: str
 
@@ -65,7 +62,7 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
-        model = await self.catalog.register(await asyncio.to_thread(inspected, parsed))
+        model = await self.catalog.register(await self.estimator.describe(parsed))
         self.pool.add(model)
         self._tell("model-registered", model)
         return model
@@ -79,6 +76,7 @@ class Services:
         model = self.catalog.get(name)
         await self.pool.remove(model.model_id)
         await self.catalog.delete(model.model_id)
+        self.estimator.forget(model)
         self._tell("model-deleted", model)
         return model
 
@@ -92,7 +90,7 @@ class Services:
         rules = ParseRules(None, await self.engines.names(), self.pool.config.ttl_range)
         report = await self.catalog.import_registry(data, replace, rules)
         for model_id in (*report.added, *report.updated):
-            model = await asyncio.to_thread(_inspected_if_possible, self.catalog.get(model_id))
+            model = await described_if_possible(self.catalog.get(model_id), self.estimator)
             model = await self.catalog.replace(model)
             self._take_over(model)
         return report
@@ -125,53 +123,19 @@ class Services:
         self.events.publish(event, model_id=model.model_id, key=key, reason=reason)
 
 
-def inspected(model: Model) -> Model:
-    """The model with what its file says. Reads the file: not for the event loop.
-
-    Raises:
-        BadModelFile: it is missing, truncated or corrupt.
-    """
-    if not model.source.endswith(".gguf"):
-        return _estimated(model, None)
-    info = read_gguf(Path(model.source))
-    found = dataclasses.replace(
-        model,
-        architecture=model.architecture or info.architecture,
-        context_length=model.context_length or info.context_length,
-        quantization=model.quantization or info.quantization,
-        size_bytes=info.file_bytes,
-        capabilities=model.capabilities or _capabilities(info),
-    )
-    return _estimated(found, info)
-
-
-def _capabilities(info: GgufInfo) -> tuple[str, ...]:
-    return ("chat", "completion", "streaming") if info.has_chat_template else ("completion",)
-
-
-def _estimated(model: Model, info: GgufInfo | None) -> Model:
-    metadata = {**model.metadata, ESTIMATE_KEY: estimate_model_bytes(model, info)}
-    return dataclasses.replace(model, metadata=metadata)
-
-
-def _inspected_if_possible(model: Model) -> Model:
-    try:
-        return inspected(model)
-    except BadModelFile as e:
-        log.warning("%s: %s; loading it will fail until the file is mended", model.model_id, e)
-        return _estimated(model, None)
-
-
-def inspected_config(config: PoolConfig) -> tuple[Model, ...]:
+async def described_config(config: PoolConfig, estimator: Estimator) -> tuple[Model, ...]:
     """The config file's models with what their files say; ``warmup_models`` implies warm-up."""
     models = (
         dataclasses.replace(m, warmup=m.warmup or m.model_id in config.warmup_models)
         for m in config.models
     )
-    return tuple(_inspected_if_possible(m) for m in models)
+    return tuple([await described_if_possible(m, estimator) for m in models])
 
 
-def estimated_bytes(model: Model) -> int:
-    """What admission reserves for a model, in bytes."""
-    known = model.metadata.get(ESTIMATE_KEY)
-    return int(known) if isinstance(known, int) else estimate_model_bytes(model)
+async def described_if_possible(model: Model, estimator: Estimator) -> Model:
+    """The model as it is where its file cannot be read: loading it will say so again."""
+    try:
+        return await estimator.describe(model)
+    except BadModelFile as e:
+        log.warning("%s: %s; loading it will fail until the file is mended", model.model_id, e)
+        return model

@@ -1,4 +1,4 @@
-"""The front's hold on its engine child: start, status, last words, end."""
+"""The front's hold on its engine child: status, last words, end."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from modelpool_client.wire import Assignment
-
-from .config import child_environment, job_line
-from .proc import start_time
+from .spawn import Spawned
 
 LAST_LINES = 20
-STATUS_FD = "MODELPOOL_STATUS_FD"
 _LINE_LIMIT = 500
 # How long a child that was asked to end may take before it is killed.
 STOP_SECONDS = 2.0
@@ -38,31 +31,16 @@ class Listener(Protocol):
 
 
 class EngineChild:
-    """One engine process, started by the constructor; ``attach`` begins to listen to it."""
+    """Listens to a started engine process from ``attach`` on."""
 
-    def __init__(self, assignment: Assignment, socket_path: str, label: str) -> None:
-        status_read, status_write = os.pipe()
-        output_read, output_write = os.pipe()
-        command = [sys.executable, "-m", "modelpool_worker", "host", assignment.engine, label]
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=output_write,
-                stderr=output_write,
-                pass_fds=(status_write,),
-                env=child_environment(os.environ, **{STATUS_FD: str(status_write)}),
-            )
-        finally:
-            os.close(status_write)
-            os.close(output_write)
-        self.pid = self._process.pid
-        self.started = start_time(self.pid) or time.time()
+    def __init__(self, spawned: Spawned) -> None:
+        self._process = spawned.process
+        self.pid = spawned.process.pid
+        self.started = spawned.started
         self.exit_code: int | None = None
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        self._status = _Lines(status_read)
-        self._output = _Lines(output_read)
-        self._tell(job_line(assignment, socket_path))
+        self._status = _Lines(spawned.status_fd)
+        self._output = _Lines(spawned.output_fd)
 
     def __repr__(self) -> str:
         end = "" if self.exit_code is None else f" ended: {describe_exit(self.exit_code)}"
@@ -93,13 +71,6 @@ class EngineChild:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             await self._gone.wait()
-
-    def _tell(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        # A child that died at once is reported by its exit, not by a broken pipe.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
 
     def _let_go(self) -> None:
         assert self._process.stdin is not None

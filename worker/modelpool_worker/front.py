@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import sys
 from typing import Any
 
 import aiohttp
@@ -30,6 +31,7 @@ from .listener import HttpListener
 from .progress import SAMPLE_SECONDS, LoadEstimate
 from .record import write_exit_record
 from .relay import Relay
+from .spawn import Spawned
 from .worker import Change, Worker
 
 log = logging.getLogger(__name__)
@@ -43,14 +45,17 @@ ACCEPT_SECONDS = 2.0
 def run(
     assignment: Assignment,
     sock: socket.socket,
-    child: EngineChild,
+    spawned: Spawned,
     socket_path: str,
     told: list[int],
 ) -> int:
     """Run a front to its end. Returns the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
 
     async def main() -> int:
-        return await Front(assignment, sock, child, socket_path).run(told)
+        return await Front(assignment, sock, EngineChild(spawned), socket_path).run(told)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())

@@ -15,6 +15,7 @@ from modelpool_client.errors import LoadFailed
 from . import engines
 from .engine import EngineJob, Status
 
+# As in spawn.py, whose imports a child does not need.
 STATUS_FD = "MODELPOOL_STATUS_FD"
 NICENESS = 5
 _PR_SET_PDEATHSIG = 1

@@ -87,7 +87,11 @@ class Relay:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        aggregate, events, done = Aggregate(chat=path == CHAT_PATH), sse.Events(), False
+        aggregate, events, done = (
+            Aggregate(chat=path == CHAT_PATH, n=request.body.get("n", 1)),
+            sse.Events(),
+            False,
+        )
         async with self._open(path, request.upstream()) as answer:
             piece = await _first_piece(answer)
             while piece:
@@ -125,6 +129,9 @@ class Relay:
 
 async def _first_piece(answer: aiohttp.ClientResponse) -> bytes:
     piece = await answer.content.readany()
+    # llama.cpp begins the stream of a request with several prompts so; clients choke on it.
+    if piece.startswith(b"data: null\n\n"):
+        piece = piece[12:] or await answer.content.readany()
     if not sse.is_event_stream(piece):
         raise BrokenOffError("the engine sent no event stream")
     return piece
@@ -138,10 +145,17 @@ def _take(aggregate: Aggregate, data: bytes) -> bool:
         chunk = json.loads(data)
     except ValueError:
         raise BrokenOffError(f"the engine sent no JSON: {data[:100]!r}") from None
+    if not isinstance(chunk, dict):
+        raise BrokenOffError(f"the engine sent no object: {data[:100]!r}")
     if "error" in chunk:
-        raise engine_error(int(chunk["error"].get("code") or 500), data)
+        raise engine_error(_status_of(chunk["error"]), data)
     aggregate.add(chunk)
     return False
+
+
+def _status_of(error: Any) -> int:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) else 500
 
 
 def _start(status: int, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:

@@ -6,13 +6,10 @@ The engine child loads while the front still imports its HTTP server and client.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 
 from modelpool_client.wire import (
@@ -23,16 +20,15 @@ from modelpool_client.wire import (
 )
 
 from .binding import bind
-from .child import EngineChild
 from .config import BadAssignment, read_assignment
 from .record import write_exit_record
+from .spawn import Spawned, spawn
+
+_CERTIFICATES = "SSL_CERT_FILE"
 
 
 def serve(label: str) -> int:
     """Run a worker with the assignment on standard input. Returns its exit code."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
     try:
         assignment = read_assignment(sys.stdin.buffer.readline())
     except BadAssignment as e:
@@ -47,30 +43,51 @@ def serve(label: str) -> int:
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _: told.append(n))
-    with _socket_path(assignment) as path:
-        code = _run(assignment, sock, EngineChild(assignment, path, label), path, told)
+    try:
+        with _socket_path(assignment) as path:
+            code = _run(assignment, sock, spawn(assignment, path, label), path, told)
+    except RuntimeDirError as e:
+        return _refuse(assignment.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
     _end_group()
     return code
 
 
-def _run(
-    assignment: Assignment, sock: socket.socket, child: EngineChild, path: str, told: list[int]
-) -> int:
-    from .front import run
+class RuntimeDirError(Exception):
+    """The folder for the engine's socket cannot be made."""
 
-    return run(assignment, sock, child, path, told)
+
+def _run(
+    assignment: Assignment, sock: socket.socket, spawned: Spawned, path: str, told: list[int]
+) -> int:
+    with _no_certificates(assignment):
+        from .front import run
+    return run(assignment, sock, spawned, path, told)
+
+
+@contextlib.contextmanager
+def _no_certificates(assignment: Assignment) -> Iterator[None]:
+    # aiohttp loads the system's certificates when it is imported: a quarter of a front's imports
+    # and 2 MB, for nothing where the manager speaks plain HTTP.
+    before = os.environ.get(_CERTIFICATES)
+    if assignment.manager_url.startswith("http://"):
+        os.environ[_CERTIFICATES] = os.devnull
+    try:
+        yield
+    finally:
+        os.environ.pop(_CERTIFICATES, None)
+        if before is not None:
+            os.environ[_CERTIFICATES] = before
 
 
 def _refuse(record: str, code: str, message: str, exit_code: int) -> int:
-    logging.error("%s: %s", code, message)
+    print(f"{code}: {message}", file=sys.stderr)
     write_exit_record(record, Failure(code, message, exit_code=exit_code))
     return exit_code
 
 
 @contextlib.contextmanager
 def _socket_path(assignment: Assignment) -> Iterator[str]:
-    folder = assignment.runtime_dir or tempfile.mkdtemp(prefix="modelpool-")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    folder = _make_folder(assignment.runtime_dir)
     # Workers may share a folder; a pid that comes round again may find a dead one's socket.
     path = os.path.join(folder, f"{os.getpid()}.sock")
     with contextlib.suppress(FileNotFoundError):
@@ -81,7 +98,20 @@ def _socket_path(assignment: Assignment) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         if not assignment.runtime_dir:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
+def _make_folder(folder: str) -> str:
+    try:
+        if folder:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            return folder
+        import tempfile
+
+        return tempfile.mkdtemp(prefix="modelpool-")
+    except OSError as e:
+        raise RuntimeDirError(f"no folder for the engine's socket: {e}") from None
 
 
 def _end_group() -> None:

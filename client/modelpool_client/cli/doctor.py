@@ -19,6 +19,7 @@ from modelpool_client._sync import PoolClient
 from modelpool_client.cli import render
 from modelpool_client.cli.session import exit_code, session
 from modelpool_client.errors import ModelPoolError
+from modelpool_client.types import EngineView
 from modelpool_client.wire import encode
 
 MANAGER_PORT = 8050
@@ -113,15 +114,16 @@ def _config(config: dict[str, Any]) -> Check:
 
 def _engines(pool: PoolClient) -> list[Check]:
     found = pool.engines()
-    checks = [
-        Check(
-            f"engine {e.name}", "ok" if e.usable else "warn", e.reason or "usable", e.install_hint
-        )
-        for e in found
-    ]
+    checks = [_engine(e) for e in found]
     if not any(e.usable for e in found):
         checks.append(Check("engines", "fail", "none is usable", "install one of the above"))
     return checks
+
+
+def _engine(engine: EngineView) -> Check:
+    if engine.usable:
+        return Check(f"engine {engine.name}", "ok", engine.reason or "usable")
+    return Check(f"engine {engine.name}", "warn", engine.reason, engine.install_hint)
 
 
 def _server_parts() -> Check:

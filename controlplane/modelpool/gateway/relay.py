@@ -43,6 +43,11 @@ from modelpool.pool.link import base_url
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant
 
+# Surfaces live in the worker, which says 501 to those that its engine lacks.
+RELAYED = frozenset(
+    {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"}
+    | {"/v1/rerank", "/v1/audio/transcriptions", "/v1/audio/speech", "/v1/images/generations"}
+)
 TRIES = 4
 # A worker that is leaving tells the manager at the same time as it refuses us.
 RETRY_PAUSE_SECONDS = 0.05
@@ -85,6 +90,8 @@ class Gateway:
         try:
             if scope["path"].startswith("/v1/models"):
                 await self._models(scope, send)
+            elif scope["path"] not in RELAYED:
+                raise NotFound(f"there is no route {scope['path']}; see /docs")
             elif scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}")
             else:
@@ -202,7 +209,7 @@ class Gateway:
             raise
 
     async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: _Answer) -> None:
-        url = base_url(self._pool.config.host, grant.port) + _target(scope)
+        url = base_url(self._pool.config.host, grant.port) + scope["path"]
         try:
             async with self._session.post(url, data=body, headers=_forwarded(scope)) as response:
                 if response.status == 503 and response.headers.get(CODE_HEADER) == (
@@ -282,12 +289,6 @@ async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
     except ValueError:
         body = await response.text(errors="replace")
     return from_response(response.status, body, response.headers.get("retry-after"))
-
-
-def _target(scope: Scope) -> str:
-    query: bytes = scope["query_string"]
-    path: str = (scope.get("raw_path") or scope["path"].encode()).decode("ascii")
-    return f"{path}?{query.decode('latin-1')}" if query else path
 
 
 def _forwarded(scope: Scope) -> dict[str, str]:

@@ -11,7 +11,7 @@ from modelpool_client.wire import Failure, Phase, Progress
 from modelpool.pool.admission import Refuse, Wait
 from modelpool.pool.crew import Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
-from modelpool.pool.replica import Replica
+from modelpool.pool.replica import REQUEST, Replica
 from modelpool.pool.waiters import Waiter
 
 
@@ -40,11 +40,10 @@ class Loading(Replica):
         if self.state is State.FAILED and not self._is_burying:
             self.trouble.retry_at = self._clock.now()
         self.stay_up = self.stay_up or stay_up
+        self._wish = reason
         self._on_acquire(waiter)
-        if self.state is State.WARMING:
-            self.reason = reason
 
-    def _start_if_wanted(self, reason: str) -> None:
+    def _start_if_wanted(self) -> None:
         """Level, not edge: whatever state it is in, start if someone waits and it may."""
         wanted = len(self.waiters) > 0 or self.stay_up
         may = self.state is State.COLD or (
@@ -53,9 +52,9 @@ class Loading(Replica):
         if not wanted:
             self._house.leave_queue(self)
         elif may and not self._is_burying and not self._house.is_stopping and not self.is_removed:
-            self._try_start(reason)
+            self._try_start()
 
-    def _try_start(self, reason: str) -> None:
+    def _try_start(self) -> None:
         plan = self._house.admit(self)
         if isinstance(plan, Refuse):
             self._house.leave_queue(self)
@@ -66,7 +65,7 @@ class Loading(Replica):
         else:
             self._house.leave_queue(self)
             self.waiting_for = ""
-            self._become(Trigger.START, f"loading for {reason}")
+            self._become(Trigger.START, f"loading: {self._wish}")
             self._make_room(plan.evict)
 
     def _refuse(self, why: str) -> None:
@@ -101,10 +100,10 @@ class Loading(Replica):
             return
         self._give_back()
         self._become(Trigger.ROOM_LOST, f"{by} is in use after all")
-        self._start_if_wanted("a request")
+        self._start_if_wanted()
 
     def _on_retry_admission(self) -> None:
-        self._start_if_wanted("a request")
+        self._start_if_wanted()
 
     def _launch(self) -> None:
         self.port = self._house.take_port(self, self._ports_tried)
@@ -152,6 +151,7 @@ class Loading(Replica):
         self.lease = Lease(self._ttl())
         self._used(now)
         self.trouble.load_succeeded()
+        self._wish = REQUEST
         self._become(Trigger.READY, "loaded")
         for waiter in self.waiters.take_all():
             self._grant(waiter, was_hot=False)

@@ -16,6 +16,8 @@ from modelpool.pool.lifecycle import Lease, State, Trigger, transition
 from modelpool.pool.mailbox import Mailbox
 from modelpool.pool.waiters import Grant, Waiter, Waiters
 
+REQUEST = "a request came"
+
 
 class Replica(Mailbox):
     """State, use and lease. Reads of its attributes from outside are for display only."""
@@ -33,6 +35,7 @@ class Replica(Mailbox):
         self.trouble = Trouble()
         self.is_removed = False
         self.stay_up = False
+        self._wish = REQUEST
         self._unloads: list[asyncio.Future[str]] = []
         self._forget_worker()
         self.lease = Lease(self._ttl())
@@ -129,7 +132,7 @@ class Replica(Mailbox):
             waiter.outcome.set_exception(self._failed_error())
         else:
             self.waiters.add(waiter)
-            self._start_if_wanted("a request")
+            self._start_if_wanted()
 
     def _failed_error(self) -> ModelPoolError:
         left = self.trouble.retry_at - self._clock.now()
@@ -238,7 +241,7 @@ class Replica(Mailbox):
         self._house.moved(self, previous)
 
     @abstractmethod
-    def _start_if_wanted(self, reason: str) -> None:
+    def _start_if_wanted(self) -> None:
         """Start if someone waits and it may."""
 
     @abstractmethod

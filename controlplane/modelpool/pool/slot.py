@@ -125,7 +125,7 @@ class Slot(Loading):
         self._answer_unloads(self.reason)
         if self.is_removed:
             self.waiters.fail_all(self._cancelled("deleted"))
-        self._start_if_wanted("a request")
+        self._start_if_wanted()
 
     def _answer_unloads(self, text: str) -> None:
         answered, self._unloads = self._unloads, []
@@ -227,7 +227,7 @@ class Slot(Loading):
         if self.state is State.WARMING:
             self._give_up_load()
         elif self.state is State.FAILED:
-            self._start_if_wanted("a new try")
+            self._start_if_wanted()
         elif self.state is State.HOT:
             assert self.facts is not None
             self._cooling_since = self._clock.now()

@@ -21,8 +21,8 @@ from .gguf import read_header
 INSTALL_HINT = "pip install 'modelpool[llama]'"
 DEFAULT_CONTEXT = 4096
 DEFAULT_PARALLEL = 8
-# Errors and warnings: among them every reason of a failed load, but no line per token.
-VERBOSITY = 2
+# Errors only: every reason of a failed load is one; warnings come with ordinary requests.
+VERBOSITY = 1
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 OPTIONS: Mapping[str, Schema] = {

@@ -13,10 +13,11 @@ _LEGACY_LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
 class Aggregate:
-    """Add every chunk in order, then take the ``result``."""
+    """Add every chunk in order, then take the ``result``; ``n`` choices answer each prompt."""
 
-    def __init__(self, *, chat: bool) -> None:
+    def __init__(self, *, chat: bool, n: int = 1) -> None:
         self._chat = chat
+        self._n = max(1, n)
         self._head: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._usages: list[dict[str, Any]] = []
@@ -44,7 +45,7 @@ class Aggregate:
         choices = [self._choices[i] for i in sorted(self._choices)]
         answer = {**self._head, "object": kind, "choices": choices}
         if self._usages:
-            answer["usage"] = _total(self._usages)
+            answer["usage"] = _total(self._usages, self._n)
         return answer
 
     def _add_usage(self, usage: dict[str, Any], *, final: bool) -> None:
@@ -112,11 +113,11 @@ def _add_logprobs(known: dict[str, Any] | None, part: dict[str, Any]) -> dict[st
     return merged
 
 
-def _total(usages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Usage over all choices: what was generated adds up, the prompt they share counts once."""
+def _total(usages: list[dict[str, Any]], n: int) -> dict[str, Any]:
+    """Usage over all choices: everything adds up, but ``n`` choices share one prompt."""
     if len(usages) == 1:
         return usages[0]
-    prompt = max(u.get("prompt_tokens", 0) for u in usages)
+    prompt = sum(u.get("prompt_tokens", 0) for u in usages) // n
     completion = sum(u.get("completion_tokens", 0) for u in usages)
     return {
         **usages[-1],

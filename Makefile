@@ -1,0 +1,58 @@
+# Two commands are all: `make up` runs the pool, `make test` passes the tests.
+# The environment lives in .venv and is made anew whenever what it is made from changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/pool.yaml
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test lint format bench demo-model lock clean
+
+help: ## what can be done here
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.server: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed: make up PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pool and llama.cpp into $(VENV)"
+	@$(INSTALL) --editable '.[server,llama]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.server requirements-dev.txt
+	@echo "installing what the tests need"
+	@$(INSTALL) --requirement requirements-dev.txt
+	@touch $@
+
+up: $(VENV)/.server ## start the pool in the background and wait until its model is HOT
+	@$(BIN)/modelpool up --config $(CONFIG)
+
+down: ## stop the pool; its workers end their work first
+	@test -x $(BIN)/modelpool || { echo "there is no pool: nothing was installed"; exit 0; }; \
+	  $(BIN)/modelpool down --config $(CONFIG)
+
+test: $(VENV)/.dev ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## put the code in shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure speed against the bare parts; wants an idle machine
+	@$(BIN)/python scripts/bench
+
+demo-model: $(VENV)/.dev ## train the demo model anew (needs torch; a few minutes)
+	@$(BIN)/python scripts/demo_model --out configs/models/pool-demo.gguf
+
+lock: ## renew requirements.lock from the newest versions
+	@scripts/lock
+
+clean: ## remove the environment and the state of the pool
+	@rm -rf $(VENV) .modelpool .mypy_cache .ruff_cache .pytest_cache .hypothesis
