@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import aiohttp
 import psutil
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
 from modelpool_client.guard import hosts_for
 
-from modelpool.api import faults, internal, models, system
+from modelpool.api import faults, internal, models, surface, system
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.describe import Estimator
 from modelpool.catalog.store import Store
@@ -147,13 +147,17 @@ class _Meter:
 
 
 def _application(services: Services) -> FrontDoor:
-    api = FastAPI(
+    # Its pages need no foreign server: a pool runs without the internet, and a script from
+    # elsewhere has no business on an address that drives it.
+    api = FastAPIOffline(
+        redoc_url=None,
         title="modelpool",
         version=__version__,
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
     faults.install(api)
+    surface.describe(api)
     for room in (internal, system, models):
         api.include_router(room.routes(services))
     meter = _Meter(services.usage, services.metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from modelpool_client import __version__
 from pydantic import BaseModel, ConfigDict
 
@@ -30,6 +30,10 @@ def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
     router = APIRouter(tags=["pool"])
     pool = services.pool
+
+    @router.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
 
     @router.get("/health")
     async def health() -> dict[str, Any]:

@@ -299,7 +299,7 @@ def _forwarded(scope: Scope) -> dict[str, str]:
 def _priority(scope: Scope) -> str:
     for key, value in scope["headers"]:
         if key == PRIORITY_HEADER:
-            priority = value.decode("latin-1").lower()
+            priority: str = value.decode("latin-1").lower()
             if priority in PRIORITIES:
                 return priority
             raise InvalidRequest("X-Priority must be high, normal or low", param="X-Priority")
