@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from modelpool_client import errors
 from modelpool_client.types import Event, first_choice, text_of, unreadable, view
@@ -104,7 +105,7 @@ class ChunkReader:
         except ValueError:
             raise unreadable(f"a chunk of the answer is not JSON: {data[:80]!r}") from None
         if isinstance(chunk, Mapping) and "error" in chunk:
-            raise errors.from_response(502, chunk)
+            raise _failure_in(chunk)
         choice = first_choice(chunk)
         self.is_done = self.is_done or choice.get("finish_reason") is not None
         return text_of(choice, "delta")
@@ -117,3 +118,11 @@ class ChunkReader:
         """
         if not self.is_done:
             raise errors.WorkerFailed("the answer was cut off before its end")
+
+
+def _failure_in(chunk: Mapping[str, Any]) -> errors.ModelPoolError:
+    """The error of a stream, which has no status of its own any more: its type stands for it."""
+    error = chunk["error"]
+    kind = error.get("type") if isinstance(error, Mapping) else None
+    status = 503 if kind == errors.Unavailable.type else 502
+    return errors.from_response(status, chunk)

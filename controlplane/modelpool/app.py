@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import psutil
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
 from modelpool_client.guard import hosts_for
@@ -147,6 +148,14 @@ class _Meter:
 
 
 def _application(services: Services) -> FrontDoor:
+    meter = _Meter(services.usage, services.metrics)
+    gateway = Gateway(services.catalog, services.pool, services.session, meter)
+    hosts = hosts_for(services.pool.config.host)
+    return FrontDoor(management_api(services), gateway, hosts)
+
+
+def management_api(services: Services) -> FastAPI:
+    """Everything on the manager's port but ``/v1``, and the description of both."""
     # Its pages need no foreign server: a pool runs without the internet, and a script from
     # elsewhere has no business on an address that drives it.
     api = FastAPIOffline(
@@ -160,9 +169,7 @@ def _application(services: Services) -> FrontDoor:
     surface.describe(api)
     for room in (internal, system, models):
         api.include_router(room.routes(services))
-    meter = _Meter(services.usage, services.metrics)
-    gateway = Gateway(services.catalog, services.pool, services.session, meter)
-    return FrontDoor(api, gateway, hosts_for(services.pool.config.host), services.pool)
+    return api
 
 
 async def _announce(services: Services, recovery: Recovery) -> None:

@@ -10,7 +10,6 @@ from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import check_headers, check_json
 
 from modelpool.gateway.asgi import App, Receive, Scope, Send, send_error
-from modelpool.pool.pool import Pool
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 JSON_TYPE = (b"content-type", b"application/json")
@@ -19,11 +18,10 @@ JSON_TYPE = (b"content-type", b"application/json")
 class FrontDoor:
     """Checks Host, Origin and Content-Type before anything is read."""
 
-    def __init__(self, api: App, gateway: App, hosts: frozenset[str], pool: Pool) -> None:
+    def __init__(self, api: App, gateway: App, hosts: frozenset[str]) -> None:
         self._api = api
         self._gateway = gateway
         self._hosts = hosts
-        self._pool = pool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

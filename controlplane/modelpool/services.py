@@ -68,14 +68,13 @@ class Services:
         return model
 
     async def delete(self, name: str) -> Model:
-        """Unload a model and remove it from the catalog.
+        """Remove a model from the catalog; its worker ends its current work first.
 
         Raises:
             ModelNotFound: there is none.
         """
-        model = self.catalog.get(name)
+        model = await self.catalog.delete(name)
         await self.pool.remove(model.model_id)
-        await self.catalog.delete(model.model_id)
         self.estimator.forget(model)
         self._tell("model-deleted", model)
         return model

@@ -14,7 +14,7 @@ _TURN_COUNTS = (1, 1, 1, 1, 2, 2, 2, 3, 4, 8)
 _SYSTEM_SHARE = 0.3
 _FOLLOW_UP_SHARE = 0.3
 _CLEAN_SHARE = 0.5
-_REVISION_SHARE = 0.1
+_REVISION_SHARE = 0.15
 
 EXAM_SYSTEM_PROMPTS = (
     "You are a helpful assistant.",

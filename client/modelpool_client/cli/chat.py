@@ -35,7 +35,7 @@ def chat(
     params = {k: v for k, v in given.items() if v is not None}
     messages = [{"role": "system", "content": system}] if system else []
     with s.client() as pool:
-        if prompt is None and sys.stdin.isatty() and not s.is_json:
+        if prompt is None and has_person() and not s.is_json:
             _converse(pool, model, messages, params)
             return
         messages.append(_said(sys.stdin.read() if prompt is None else prompt))
@@ -43,6 +43,11 @@ def chat(
             s.show(pool.fetch(calls.chat(model, messages, False, params)), str)
         else:
             _answer(pool, model, messages, params)
+
+
+def has_person() -> bool:
+    """Whether somebody can type: standard input is a terminal."""
+    return sys.stdin.isatty()
 
 
 def _converse(

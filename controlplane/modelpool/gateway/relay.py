@@ -108,7 +108,7 @@ class Gateway:
             raise MethodNotAllowed(f"{scope['path']} takes GET, not {scope['method']}")
         name = scope["path"].removeprefix("/v1/models")
         if name in ("", "/"):
-            data = [self._openai_model(m) for m in self._catalog]
+            data = [self._openai_model(m) for m in self._catalog if self._pool.has(m.model_id)]
             await send_json(send, 200, {"object": "list", "data": data})
         elif name.startswith("/"):
             await send_json(send, 200, self._openai_model(self._catalog.get(name[1:])))

@@ -23,6 +23,7 @@ from .base import LaunchError, LaunchSpec, WorkerProcess
 # Two readings of one process's start differ by the clock tick at most.
 SAME_START_SECONDS = 0.05
 POLL_SECONDS = 0.05
+LOG_BYTES = 10_000_000
 
 
 @cache
@@ -174,6 +175,7 @@ class LocalLauncher:
         spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         Path(assignment.exit_record).parent.mkdir(parents=True, exist_ok=True)
         Path(assignment.runtime_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        rotate(spec.log_path)
         with spec.log_path.open("ab") as log:
             child = subprocess.Popen(
                 self._command(label),
@@ -202,6 +204,13 @@ class LocalLauncher:
     async def sweep(self, record: WorkerRow) -> None:
         if record.boot_id == boot_id():
             await asyncio.to_thread(_kill_strays, record.worker_id)
+
+
+def rotate(log: Path, limit: int = LOG_BYTES) -> None:
+    """Between two workers only: a log that somebody has open cannot be moved from under him."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > limit:
+            log.replace(log.with_suffix(".1.log"))
 
 
 def _default_command(label: str) -> list[str]:

@@ -35,7 +35,7 @@ class Slot(Loading):
 
     def remove(self, reason: str) -> asyncio.Future[str]:
         """The model was deleted: end it, answer whoever waits."""
-        self.is_removed = True
+        self._post(self._on_removed)
         return self.unload(reason, force=True)
 
     def evict(self, on_behalf_of: str) -> None:
@@ -62,6 +62,9 @@ class Slot(Loading):
             self._become(Trigger.ADOPT_DRAINING, "adopted while draining")
             self._retire(cut=False)
         self._on_facts(facts)
+
+    def _on_removed(self) -> None:
+        self.is_removed = True
 
     def _on_unload(self, reason: str, force: bool, cut: bool, done: asyncio.Future[str]) -> None:
         kept = "pinned" if self.model.pinned else "a warm-up model" if self.model.warmup else ""

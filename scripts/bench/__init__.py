@@ -1,0 +1,1 @@
+"""The benchmark of the pool: ``python scripts/bench``. See docs/benchmarks.md."""

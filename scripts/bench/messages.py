@@ -1,0 +1,78 @@
+"""The requests that are measured, and HTTP/1.1 spoken plainly over one socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from typing import Any
+
+from bench.figures import BenchError
+
+HOST = "127.0.0.1"
+CHAT = "/v1/chat/completions"
+CHUNKS = 200
+MESSAGES = [{"role": "user", "content": "Tell me something about the weather."}]
+JSON_HEADERS = {"content-type": "application/json"}
+
+
+def chat_body(model: str, max_tokens: int, **more: Any) -> bytes:
+    """The body of a chat request."""
+    body = {"model": model, "messages": MESSAGES, "max_tokens": max_tokens, **more}
+    return json.dumps(body).encode()
+
+
+def token_body(model: str, max_tokens: int) -> bytes:
+    """A stream of exactly so many tokens: a model with random weights must not stop by itself."""
+    return chat_body(model, max_tokens, stream=True, temperature=0, ignore_eos=True)
+
+
+def post_bytes(port: int, body: bytes) -> bytes:
+    """A whole chat request as it goes over the wire."""
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def call(
+    port: int, method: str, path: str, data: Any = None, timeout: float = 120
+) -> tuple[int, Any]:
+    """One request for JSON; the status and what was answered.
+
+    Raises:
+        BenchError: no answer, or none in JSON.
+    """
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
+    body = None if data is None else json.dumps(data).encode()
+    try:
+        connection.request(method, path, body, JSON_HEADERS)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read() or b"null")
+    except (OSError, http.client.HTTPException, ValueError) as e:
+        raise BenchError(f"{method} {path}: {e!r}") from e
+    finally:
+        connection.close()
+
+
+def first_event_at(port: int, body: bytes, timeout: float = 120) -> float:
+    """Send a streaming request and read it to its end; when its first event came.
+
+    Raises:
+        BenchError: it was refused, or broke off.
+    """
+    came: float | None = None
+    seen = b""
+    with socket.create_connection((HOST, port), timeout=timeout) as sock:
+        sock.sendall(post_bytes(port, body))
+        while data := sock.recv(65_536):
+            seen += data
+            if came is None and b"\ndata: " in seen:
+                came = time.perf_counter()
+            if seen.endswith(b"\r\n0\r\n\r\n") or not seen.startswith(b"HTTP/1.1 200"):
+                break
+    if came is None or b"data: [DONE]" not in seen:
+        raise BenchError(f"the stream broke off: {seen[-300:]!r}")
+    return came

@@ -1,0 +1,145 @@
+"""Write the pages that are made from the code: docs/config.md, docs/api.md, docs/cli.md.
+
+usage: gen_docs.py [--check]      --check writes nothing and fails when a page is out of date
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import click
+import typer
+from modelpool.app import management_api
+from modelpool.config import LIVE_KEYS, json_schema
+from modelpool_client.cli import app as poolctl
+from modelpool_worker.surfaces.openapi import describe as describe_worker
+
+ROOT = Path(__file__).parent.parent
+MADE = "<!-- Made by scripts/gen_docs.py; change the code, not this page. -->"
+
+
+def config_page() -> Iterator[str]:
+    """Every key with its default, whether it can change while the pool runs, and its meaning."""
+    yield "# Configuration"
+    yield MADE
+    yield (
+        "YAML or JSON, named by `--config` or `MODELPOOL_CONFIG`; `configs/pool.yaml` is what `make"
+        " up` uses, `configs/pool.example.yaml` has every key. Each key is also an environment"
+        " variable, `MODELPOOL_` and the key in capitals (`MODELPOOL_PORT_RANGE__START` for a key"
+        " inside a key), which wins over the file. `MODEL_MANAGER_MAX_LOADED` and"
+        " `MODEL_KEEPALIVE_MINUTES` are understood as `max_concurrent_models` and"
+        " `default_ttl_minutes`. All errors are reported at once, each with key and place.\n"
+    )
+    yield "| key | default | live | meaning |\n|---|---|---|---|"
+    for key, schema in json_schema()["properties"].items():
+        live = "yes" if key in LIVE_KEYS else ""
+        yield f"| `{key}` | {_default(schema)} | {live} | {schema.get('description', '')} |"
+    yield "\n*live*: `PATCH /config` (`poolctl config set KEY=VALUE`) changes it until the restart."
+
+
+def _default(schema: dict[str, Any]) -> str:
+    return f"`{json.dumps(schema['default'])}`" if "default" in schema else "computed"
+
+
+def api_page() -> Iterator[str]:
+    """Every route of manager and worker, from their OpenAPI descriptions."""
+    yield "# HTTP API"
+    yield MADE
+    yield (
+        'Bodies are JSON. Errors have one shape, `{"error": {message, type, param, code, source}}`,'
+        " with code and source also in the headers `x-modelpool-code` and `x-modelpool-source`;"
+        " source says who failed: `pool`, `worker`, `engine`, `upstream`. `param` names the"
+        " parameter. Try it at `/docs`; the machine-readable form is `/openapi.json`.\n"
+    )
+    yield "## Manager, port 8050"
+    yield from _routes(management_api(MagicMock()).openapi())
+    yield "\n## Worker, ports 8051 to 8099"
+    yield from _routes(describe_worker("MODEL", ()))
+
+
+def _routes(description: dict[str, Any]) -> Iterator[str]:
+    yield "| route | parameters | what |\n|---|---|---|"
+    for path, operations in sorted(description["paths"].items()):
+        for method, operation in operations.items():
+            text = operation.get("description") or operation.get("summary") or "-"
+            text = text.splitlines()[0].replace("``", "`")
+            names = ", ".join(_parameters(operation, description))
+            yield f"| `{method.upper()} {path}` | {names} | {text} |"
+
+
+def _parameters(operation: dict[str, Any], description: dict[str, Any]) -> Iterator[str]:
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] != "path":
+            yield f"`{'?' if parameter['in'] == 'query' else ''}{parameter['name']}`"
+    content = operation.get("requestBody", {}).get("content", {})
+    schema = content.get("application/json", {}).get("schema", {})
+    for name in _resolved(schema, description).get("properties", {}):
+        yield f"`{name}`"
+
+
+def _resolved(schema: dict[str, Any], description: dict[str, Any]) -> dict[str, Any]:
+    options = [s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"]
+    found = options[0]
+    if "$ref" in found:
+        name = found["$ref"].rpartition("/")[2]
+        return dict(description["components"]["schemas"][name])
+    return found
+
+
+def cli_page() -> Iterator[str]:
+    """The help of every poolctl command."""
+    yield "# poolctl"
+    yield MADE
+    command = typer.main.get_command(poolctl)
+    yield from _help(command, click.Context(command, info_name="poolctl"), 2)
+
+
+def _help(command: Any, context: click.Context, level: int) -> Iterator[str]:
+    yield f"{'#' * level} `{context.command_path}`"
+    yield f"```\n{_plain(command, context)}\n```"
+    if hasattr(command, "list_commands"):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _help(inner, click.Context(inner, context, info_name=name), 3)
+
+
+def _plain(command: Any, context: click.Context) -> str:
+    formatter = click.HelpFormatter(width=90)
+    click.Command.format_usage(command, context, formatter)
+    click.Command.format_help_text(command, context, formatter)
+    click.Command.format_options(command, context, formatter)
+    if hasattr(command, "list_commands"):
+        commands = [(n, command.get_command(context, n)) for n in command.list_commands(context)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(n, c.get_short_help_str(60)) for n, c in commands])
+    click.Command.format_epilog(command, context, formatter)
+    return formatter.getvalue().rstrip()
+
+
+PAGES = {"config.md": config_page, "api.md": api_page, "cli.md": cli_page}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` name those that are out of date."""
+    stale = []
+    for name, make in PAGES.items():
+        path = ROOT / "docs" / name
+        text = "\n".join(make()) + "\n"
+        if not path.exists() or path.read_text() != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(text)
+    if stale and "--check" in arguments:
+        print(f"out of date: {', '.join(stale)}; run scripts/gen_docs.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

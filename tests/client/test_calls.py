@@ -1,0 +1,184 @@
+"""What each method sends, to the byte, and that both clients have the same methods."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from modelpool_client import AsyncPoolClient, PoolClient, RetryPolicy, errors
+from modelpool_client import _calls as calls
+
+URL = "http://127.0.0.1:1"
+M = {"model": {"model_id": "m"}}
+
+# What is called, and what should be sent: method, raw path, body.
+SENT: list[tuple[Callable[[Any], Any], str, str, Any]] = [
+    (lambda p: p.health(), "GET", "/health", None),
+    (lambda p: p.engines(), "GET", "/engines", None),
+    (lambda p: p.statistics(), "GET", "/statistics", None),
+    (lambda p: p.metrics(), "GET", "/metrics", None),
+    (lambda p: p.config(), "GET", "/config", None),
+    (lambda p: p.configure(auto_unload=False), "PATCH", "/config", {"auto_unload": False}),
+    (lambda p: p.registry(), "GET", "/registry", None),
+    (
+        lambda p: p.import_registry({"models": [{"model_id": "m"}]}),
+        "POST",
+        "/registry",
+        {"models": [{"model_id": "m"}], "replace": False},
+    ),
+    (
+        lambda p: p.import_registry([], replace=True),
+        "POST",
+        "/registry",
+        {"models": [], "replace": True},
+    ),
+    (lambda p: p.models(), "GET", "/models", None),
+    (lambda p: p.model("a/b:7b"), "GET", "/models/a/b:7b", None),
+    (lambda p: p.model("ü ?#%2F"), "GET", "/models/%C3%BC%20%3F%23%252F", None),
+    (
+        lambda p: p.register("m", engine="fake", source="x", tags=["t"]),
+        "POST",
+        "/models/register",
+        {"model_id": "m", "engine": "fake", "source": "x", "tags": ["t"]},
+    ),
+    (lambda p: p.delete("a/b"), "DELETE", "/models/a/b", None),
+    (lambda p: p.load("m"), "POST", "/models/m/load?wait=300", None),
+    (lambda p: p.load("m", wait=2.5), "POST", "/models/m/load?wait=2.5", None),
+    (lambda p: p.load("m", wait=False), "POST", "/models/m/load", None),
+    (lambda p: p.unload("m"), "POST", "/models/m/unload", {"force": False}),
+    (lambda p: p.unload("m", True, False), "POST", "/models/m/unload?wait=0", {"force": True}),
+    (lambda p: p.extend("m", 30), "POST", "/models/m/extend-ttl", {"minutes": 30}),
+    (lambda p: p.endpoint("m"), "GET", "/models/m/endpoint?wait=300", None),
+    (lambda p: p.endpoint("m", wait=0), "GET", "/models/m/endpoint?wait=0", None),
+    (lambda p: p.model_health("m"), "GET", "/models/m/health", None),
+    (
+        lambda p: p.chat("m", "hi", temperature=0),
+        "POST",
+        "/v1/chat/completions",
+        {
+            "temperature": 0,
+            "model": "m",
+            "messages": [{"role": "user", "content": "hi"}],
+            "stream": False,
+        },
+    ),
+    (
+        lambda p: p.generate("m", "once", max_tokens=3),
+        "POST",
+        "/v1/completions",
+        {"max_tokens": 3, "model": "m", "prompt": "once", "stream": False},
+    ),
+    (lambda p: p.openai_models(), "GET", "/v1/models", None),
+]
+
+
+@pytest.mark.parametrize(("use", "method", "path", "body"), SENT)
+def test_what_is_sent(use: Callable[[Any], Any], method: str, path: str, body: Any) -> None:
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent = json.loads(request.content) if request.content else None
+        seen.append((request.method, request.url.raw_path.decode(), sent))
+        return httpx.Response(200, json=M)
+
+    async def use_async() -> None:
+        async with AsyncPoolClient(URL, transport=httpx.MockTransport(answer)) as pool:
+            await use(pool)
+
+    with PoolClient(URL, transport=httpx.MockTransport(answer)) as pool:
+        use(pool)
+    asyncio.run(use_async())
+    assert seen == [(method, path, body)] * 2
+
+
+def test_every_call_has_a_method_and_the_twins_agree() -> None:
+    sync, twin = _methods(PoolClient), _methods(AsyncPoolClient)
+    assert sync == twin
+    its_calls = {n for n, f in vars(calls).items() if str(_returns(f)).startswith("Call[")}
+    assert its_calls <= {"chat", *sync}
+
+
+def _methods(cls: type) -> dict[str, list[tuple[str, Any, Any]]]:
+    found = {n: f for n, f in vars(cls).items() if not n.startswith("_") and callable(f)}
+    return {
+        name: [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+        for name, f in found.items()
+    }
+
+
+def _returns(thing: object) -> Any:
+    return getattr(thing, "__annotations__", {}).get("return")
+
+
+@pytest.mark.parametrize("name", sorted(_methods(PoolClient)))
+def test_documented(name: str) -> None:
+    assert getattr(PoolClient, name).__doc__
+    assert getattr(AsyncPoolClient, name).__doc__
+
+
+@pytest.mark.parametrize("model_id", ["", "/x", "x/", "a//b", "..", "../config", "a/./b"])
+def test_ids_that_would_reach_another_route(model_id: str) -> None:
+    for call in (calls.model, calls.delete, calls.load):
+        with pytest.raises(errors.InvalidModelId):
+            call(model_id)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8050", "ftp://x", "http://", "x", "file:///"])
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        PoolClient(url)
+    assert caught.value.param == "base_url"
+
+
+def test_where_the_pool_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELPOOL_URL", raising=False)
+    with PoolClient() as pool:
+        assert repr(pool) == "<PoolClient http://127.0.0.1:8050>"
+    monkeypatch.setenv("MODELPOOL_URL", "https://pool.example/prefix/")
+    with PoolClient() as pool:
+        assert pool.base_url == "https://pool.example/prefix"
+
+
+def answering(response: httpx.Response) -> PoolClient:
+    once = RetryPolicy(attempts=1)
+    return PoolClient(URL, retry=once, transport=httpx.MockTransport(lambda _: response))
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (httpx.Response(200, text="<html>"), errors.BadGateway),
+        (httpx.Response(200, json=[1]), errors.BadGateway),
+        (httpx.Response(200, json={"models": 3}), errors.BadGateway),
+        (httpx.Response(200, json={"models": [{"port": "x"}]}), errors.BadGateway),
+        (httpx.Response(404, text="nginx"), errors.NotFound),
+        (httpx.Response(302), errors.ModelPoolError),
+        (httpx.Response(500, text="oops"), errors.ModelPoolError),
+        (httpx.Response(507, json=errors.CannotFit("too big").body()), errors.CannotFit),
+        (httpx.Response(503, json=errors.LoadFailed("x", code="oom").body()), errors.LoadFailed),
+    ],
+)
+def test_answers_that_are_none(response: httpx.Response, error: type[Exception]) -> None:
+    with answering(response) as pool, pytest.raises(error):
+        pool.models()
+
+
+def test_how_long_it_waits() -> None:
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json=M)
+
+    with PoolClient(URL, timeout=5, transport=httpx.MockTransport(answer)) as pool:
+        pool.health()
+        pool.load("m", wait=100)
+        pool.chat("m", "hi")
+        list(pool.logs("m"))
+        list(pool.logs("m", follow=True))
+    assert seen == [5, 105, 605, 5, None]

@@ -1,0 +1,273 @@
+"""``poolctl`` against a fake manager over real HTTP: what it prints, where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelpool_client import errors
+from modelpool_client.cli import app
+from modelpool_client.cli.app import globals_first
+from modelpool_client.cli.session import EXIT_CODES, exit_code
+from rich.cells import cell_len
+from typer.testing import CliRunner, Result
+
+MODEL = "org/tiny:7b"
+FakePool = Any  # the fixture of conftest
+Poolctl = Callable[..., Result]
+NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def poolctl(fake: FakePool) -> Poolctl:
+    def run(*args: str, url: str = fake.url, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, ["--url", url, *args], input=stdin)
+
+    return run
+
+
+def document(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_list(fake: FakePool, poolctl: Poolctl) -> None:
+    done = poolctl("list")
+    assert done.exit_code == 0
+    assert MODEL in done.stdout
+    assert "~1,200 MB" in done.stdout
+    assert document(poolctl("list", "--json")) == {"models": list(fake.models.values())}
+
+
+def test_tables_fit_and_are_plain(fake: FakePool, poolctl: Poolctl) -> None:
+    long_id = "some-owner/" + "a-rather-long-name-" * 6 + "[red]Q4_0"
+    fake.models[long_id] = fake.models[MODEL] | {"model_id": long_id, "reason": "why " * 60}
+    for args in (["list"], ["status", long_id], ["engines"], ["config"], ["doctor"], ["status"]):
+        done = poolctl(*args)
+        assert done.exit_code == 0
+        assert "\x1b" not in done.stdout
+        assert max(cell_len(line) for line in done.stdout.splitlines()) <= 80
+    assert "[red]Q4" in poolctl("status", long_id).stdout
+
+
+def test_status(fake: FakePool, poolctl: Poolctl) -> None:
+    assert "pool healthy: 0 of 1 models loaded" in poolctl("status").stdout
+    assert document(poolctl("status", "--json"))["health"]["status"] == "healthy"
+    fake.models[MODEL] |= {
+        "state": "WARMING",
+        "reason": "first request",
+        "progress": {"stage": "weights", "fraction": 0.42, "eta_seconds": 7.2, "estimated": True},
+    }
+    assert "weights 42% 7 s left (estimate)" in poolctl("status", MODEL).stdout
+    assert "WARMING 42%" in poolctl("status").stdout
+    fake.models[MODEL] |= {"failure": {"code": "oom", "message": "no memory", "lines": ["last"]}}
+    assert "oom: no memory" in poolctl("status", MODEL).stdout
+    assert document(poolctl("--json", "status", MODEL)) == fake.models[MODEL]
+
+
+def test_load_and_unload(fake: FakePool, poolctl: Poolctl) -> None:
+    assert poolctl("load", MODEL, "--no-wait").stdout == f"{MODEL} is WARMING\n"
+    assert poolctl("load", MODEL).stdout == f"{MODEL} is HOT at http://127.0.0.1:8051\n"
+    assert document(poolctl("load", MODEL, "--json"))["model"]["state"] == "HOT"
+    assert "15.0 min" in poolctl("list").stdout
+    assert "45 min granted, the most there is; 60.0" in poolctl("extend", MODEL, "90").stdout
+    fake.models[MODEL]["pinned"] = True
+    refused = poolctl("unload", MODEL)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.splitlines() == [f"error: {MODEL} is pinned", "say it again with --force"]
+    assert poolctl("unload", MODEL, "--force").stdout == "unloaded\n"
+
+
+def test_register_and_delete(fake: FakePool, poolctl: Poolctl, tmp_path: Path) -> None:
+    more = ["--option", "n_ctx=4096", "--option", "name=x", "--ttl", "0", "--warmup"]
+    done = poolctl("register", "m", "--source", "s", "--engine", "fake", "--alias", "a", *more)
+    assert done.stdout == "m is registered\n"
+    sent = fake.requests[-1][2]
+    assert sent["options"] == {"n_ctx": 4096, "name": "x"}
+    assert (sent["aliases"], sent["ttl_minutes"], sent["warmup"]) == (["a"], 0.0, True)
+    assert "tags" not in sent
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps({"model_id": "f", "engine": "fake", "source": "s"}))
+    assert poolctl("register", "--file", str(file), "--tag", "t").stdout == "f is registered\n"
+    assert poolctl("register", "m", "--source", "s", "--engine", "fake").exit_code == 1
+    assert poolctl("register", "m", "--source", "s").exit_code == 2
+    assert poolctl("delete", "m").stdout == "m is deleted\n"
+    assert "m" not in fake.models
+
+
+def test_config(fake: FakePool, poolctl: Poolctl) -> None:
+    assert "auto_unload" in poolctl("config").stdout
+    assert document(poolctl("config", "get", "--json")) == fake.settings
+    assert document(poolctl("--json", "config", "get", "auto_unload")) is True
+    assert "false" in poolctl("config", "set", "auto_unload=false").stdout
+    assert fake.settings["auto_unload"] is False
+    assert poolctl("config", "get", "nonsense").exit_code == 1
+    assert poolctl("config", "set", "nonsense=1").exit_code == 1
+    assert poolctl("config", "set", "nonsense").exit_code == 2
+
+
+def test_export_and_import(poolctl: Poolctl, tmp_path: Path) -> None:
+    file = tmp_path / "registry.json"
+    assert "1 models written" in poolctl("export", str(file)).stdout
+    assert json.loads(file.read_text()) == document(poolctl("export"))
+    assert poolctl("import", str(file)).stdout == "1 added, 0 updated, 0 deleted\n"
+    assert document(poolctl("import", "-", "--json", stdin=file.read_text()))["added"] == [MODEL]
+    for text in ("no JSON", "{}", "3"):
+        file.write_text(text)
+        assert poolctl("import", str(file)).exit_code == 1
+    assert "cannot read" in poolctl("import", str(tmp_path / "none")).stderr
+    assert "cannot write" in poolctl("export", str(tmp_path / "no" / "where")).stderr
+
+
+def test_logs_and_events(fake: FakePool, poolctl: Poolctl) -> None:
+    assert poolctl("logs", MODEL, "-n", "2").stdout == "line 0\nline 1\n"
+    followed = poolctl("logs", MODEL, "-f", "-n", "0").stdout
+    assert followed == "a later [31mline\n"  # nothing there drives the terminal
+    lines = [json.loads(line) for line in poolctl("--json", "logs", MODEL).stdout.splitlines()]
+    assert lines[1] == {"model_id": MODEL, "line": "line 1"}
+    fake.happen("model-loading", state="WARMING", previous="COLD", reason="asked for")
+    fake.happen("model-loaded", state="HOT")
+    told = poolctl("events", "-n", "2", "--model", MODEL).stdout.splitlines()
+    assert told[0] == f"model-loading  {MODEL}  COLD -> WARMING  asked for"
+    lines = poolctl("events", "-n", "2", "--json").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["1", "2"]
+
+
+def test_chat(fake: FakePool, poolctl: Poolctl) -> None:
+    assert poolctl("chat", MODEL, "hi", "--system", "be nice").stdout == "you said hi\n"
+    assert fake.requests[-1][2]["messages"][0] == {"role": "system", "content": "be nice"}
+    assert poolctl("chat", MODEL, stdin="from a pipe").stdout == "you said from a pipe\n"
+    answer = document(poolctl("chat", MODEL, "hi", "--json", "--max-tokens", "5"))
+    assert answer["choices"][0]["message"]["content"] == "you said hi"
+    assert fake.requests[-1][2]["max_tokens"] == 5
+    assert poolctl("chat", MODEL, "--", "--json").stdout == "you said --json\n"
+    fake.cut_stream = True
+    cut = poolctl("chat", MODEL, "hi")
+    assert (cut.exit_code, "cut off" in cut.stderr) == (1, True)
+
+
+def test_a_conversation(fake: FakePool, poolctl: Poolctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter(["hi", "", "ho", "/exit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(said))
+    monkeypatch.setattr("modelpool_client.cli.chat.has_person", lambda: True)
+    assert poolctl("chat", MODEL).stdout == "you said hi\nyou said ho\n"
+    assert [m["content"] for m in fake.requests[-1][2]["messages"]] == ["hi", "you said hi", "ho"]
+
+
+def test_engines_doctor_version(poolctl: Poolctl) -> None:
+    assert "pip install 'modelpool[llama]'" in " ".join(poolctl("engines").stdout.split())
+    checks = {c["name"]: c for c in document(poolctl("doctor", "--json"))["checks"]}
+    assert checks["pool"]["result"] == "ok"
+    assert checks["engine llama.cpp"]["advice"].startswith("pip install")
+    assert document(poolctl("version", "--json"))["pool"] == "not told"
+
+
+def test_without_a_pool(poolctl: Poolctl) -> None:
+    for args in (["list"], ["load", MODEL], ["chat", MODEL, "hi"], ["events"], ["config"]):
+        assert poolctl(*args, url=NOBODY).exit_code == 3
+    down = poolctl("doctor", url=NOBODY)
+    assert down.exit_code == 3
+    assert "nobody answers" in down.stdout
+    assert poolctl("version", url=NOBODY).exit_code == 0
+    told = poolctl("list", "--json", url=NOBODY)
+    assert (told.stdout, json.loads(told.stderr)["error"]["code"]) == ("", "pool_unreachable")
+    assert poolctl("list", url="ftp://x").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.PoolUnreachable("x"), 3),
+        (errors.ModelNotFound("x"), 4),
+        (errors.LoadFailed("x", code="oom"), 5),
+        (errors.LoadTimeout("x"), 5),
+        (errors.CannotFit("x"), 5),
+        (errors.UnloadProtected("x"), 1),
+        (errors.NotFound("x"), 1),
+        (errors.InternalError("x"), 1),
+    ],
+)
+def test_exit_codes(error: errors.ModelPoolError, code: int) -> None:
+    assert exit_code(error) == code
+    assert str(code) in EXIT_CODES
+
+
+def test_last_words_of_a_failed_load(fake: FakePool, poolctl: Poolctl) -> None:
+    details = {"lines": ["reading tensors", "\x1b[2Jcannot allocate"]}
+    failure = errors.LoadFailed("no memory", code="oom", details=details)
+    fake.errors[f"/models/{MODEL}/load"] = [failure]
+    done = poolctl("load", MODEL)
+    assert done.exit_code == 5
+    assert done.stderr.startswith("error: no memory\n  | reading tensors\n  | [2Jcannot")
+    assert "poolctl logs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["list", "--json"], ["--json", "list"]),
+        (["list", "--url", "u", "-x"], ["--url", "u", "list", "-x"]),
+        (["--url=u", "list"], ["--url=u", "list"]),
+        (["chat", "m", "--", "--json"], ["chat", "m", "--", "--json"]),
+        (["list", "--url"], ["--url", "list"]),
+    ],
+)
+def test_global_options_stand_anywhere(args: list[str], expected: list[str]) -> None:
+    assert globals_first(args) == expected
+
+
+def command(fake: FakePool, *args: str) -> list[str]:
+    return [sys.executable, "-m", "modelpool_client.cli", "--url", fake.url, *args]
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [(["list"], 0), (["config", "set", "x=1"], 1), (["lst"], 2), (["load"], 2), (["load", "x"], 4)],
+)
+def test_real_exit_codes(fake: FakePool, args: list[str], code: int) -> None:
+    done = subprocess.run(command(fake, *args), capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert bool(done.stderr) == bool(code)
+    assert "Traceback" not in done.stderr
+
+
+def test_help_tells_the_exit_codes(fake: FakePool) -> None:
+    done = subprocess.run(command(fake, "--help"), capture_output=True, text=True, check=True)
+    assert " ".join(EXIT_CODES.split()) in " ".join(done.stdout.split())
+
+
+def test_interrupted(fake: FakePool) -> None:
+    fake.load_seconds = 30
+    args = command(fake, "load", MODEL)
+    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not fake.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert (process.returncode, b"Traceback" in stderr) == (130, False)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_a_terminal_sees_a_progress_bar(fake: FakePool) -> None:
+    fake.load_seconds = 0.8
+    ours, theirs = os.openpty()
+    env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        command(fake, "load", MODEL), stdout=subprocess.PIPE, stderr=theirs, env=env
+    )
+    stdout, _ = process.communicate(timeout=20)
+    drawn = os.read(ours, 100_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert stdout.decode() == f"{MODEL} is HOT at http://127.0.0.1:8051\n"
+    assert "weights 40%" in drawn
+    assert "3 s left (estimate)" in drawn

@@ -1,0 +1,1 @@
+"""Whole pools: real processes on real ports."""

@@ -1,0 +1,380 @@
+"""A pool of real processes for a test: made in a folder of its own, ended and looked after.
+
+``close`` fails the test when a process, a port, a socket folder or a traceback is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+
+T = TypeVar("T")
+
+MARK = "E2E_POOL"
+FIRST_PORT, LAST_PORT = 18_000, 31_000  # below the ports that the kernel gives away
+MINUTE = 60.0
+WAIT_SECONDS = 30.0
+# What tells of a bug of ours, wherever it is logged.
+BUGS = ("Traceback", "a bug of the pool", "a bug in the worker", "never awaited", "never retrieved")
+FAST: dict[str, Any] = {
+    "min_ttl_minutes": 0,
+    "grace_minutes": 0.1,
+    "port_rest_seconds": 0,
+    "min_residency_seconds": 0,
+    "failed_retry_seconds": 1,
+    "restart_backoff_seconds": 0.5,
+    "beat_seconds": 0.5,
+    "check_interval_seconds": 2,
+    "graceful_shutdown_seconds": 10,
+    "stream_ping_seconds": 0.3,
+    "max_concurrent_models": 30,
+    "log_level": "debug",
+}
+
+
+def until(look: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
+    """The first true value that ``look`` gives.
+
+    Raises:
+        AssertionError: there was none in time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        value = look()
+        if value:
+            return value
+        assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}; last: {value!r}"
+        time.sleep(0.02)
+
+
+def fake(model_id: str, **more: Any) -> dict[str, Any]:
+    """A catalog entry with the fake engine; ``options`` are its script."""
+    return {"model_id": model_id, "engine": "fake", "source": "none", "memory_mb": 1, **more}
+
+
+def chat(model: str, text: str = "hello there", **more: Any) -> dict[str, Any]:
+    """The body of a chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_block(size: int) -> int:
+    """The first of ``size`` neighbouring ports that are free now."""
+    choose = random.Random(f"{os.getpid()} {time.monotonic_ns()}")
+    for _ in range(200):
+        first = choose.randrange(FIRST_PORT, LAST_PORT - size)
+        if all(is_free(port) for port in range(first, first + size)):
+            return first
+    raise AssertionError("no block of free ports")
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes whose environment carries the mark of a pool."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_ours = process.environ().get(MARK) == mark
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODELPOOL_", "MODEL_"))}
+    return {**kept, "NO_COLOR": "1", **more}
+
+
+class PoolProcess:
+    """``python -m modelpool serve`` on ports of its own; keys of the config as arguments."""
+
+    def __init__(
+        self, folder: Path, models: Sequence[Mapping[str, Any]] = (), ports: int = 8, **keys: Any
+    ) -> None:
+        self.folder = folder
+        self.port = free_block(ports + 1)
+        self.ports = range(self.port + 1, self.port + 1 + ports)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.mark = uuid.uuid4().hex
+        self.log_path = folder / "manager.log"
+        self.config = folder / "pool.json"
+        self.state = folder / "state"
+        # Sockets lie below it: their paths must be short.
+        self.tmp = Path(tempfile.mkdtemp(prefix="mp-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        self.expected_bugs = 0
+        span = {"start": self.ports[0], "end": self.ports[-1]}
+        settings = {**FAST, "port": self.port, "port_range": span, "state_dir": str(self.state)}
+        self.config.write_text(json.dumps({**settings, **keys, "models": list(models)}))
+
+    def __enter__(self) -> PoolProcess:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except AssertionError:
+            if kind is None:  # else the first failure says more
+                raise
+            sys.stderr.write(self.log()[-6000:])
+
+    # -- the manager ---------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return clean_environment(**{MARK: self.mark, "TMPDIR": str(self.tmp)})
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def launch(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """``modelpool`` with this pool's config, its output at the end of the log."""
+        command = [sys.executable, "-m", "modelpool", *arguments, "--config", str(self.config)]
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
+            )
+
+    def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """``modelpool`` to its end."""
+        command = [sys.executable, "-m", "modelpool", *arguments, "--config", str(self.config)]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout
+        )
+
+    def start(self) -> PoolProcess:
+        self.process = self.launch("serve")
+        until(self.answers, "the manager's answer")
+        return self
+
+    def answers(self) -> bool:
+        assert self.process is None or self.process.poll() is None, self.log()[-3000:]
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """The manager is gone without a word; its workers go on."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self, seconds: float = 40) -> int:
+        """TERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    # -- what it says --------------------------------------------------------------------------
+
+    def model(self, model_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/models/{model_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def state_of(self, model_id: str) -> str:
+        return str(self.model(model_id)["state"])
+
+    def wait_for(self, model_id: str, state: str, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+        def look() -> dict[str, Any]:
+            view = self.model(model_id)
+            return view if view["state"] == state else {}
+
+        return until(look, f"{model_id} to be {state}", seconds)
+
+    def load(self, model_id: str) -> dict[str, Any]:
+        """Load, wait, and return what ``/models`` says of it."""
+        answer = self.http.post(f"/models/{model_id}/load?wait=60", json={})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json()["model"])
+
+    def chat(self, model: str, text: str = "hello there", **more: Any) -> httpx.Response:
+        return self.http.post("/v1/chat/completions", json=chat(model, text, **more))
+
+    def ask(self, model: str, text: str = "hello there", **more: Any) -> str:
+        """The content of an answer through the gateway."""
+        answer = self.chat(model, text, **more)
+        assert answer.status_code == 200, answer.text
+        return content(answer)
+
+    def events(self, since: str = "x-0") -> list[dict[str, Any]]:
+        """Every event that is kept, up to now."""
+        found: list[dict[str, Any]] = []
+        marker = self.http.patch("/config", json={"crash_window_seconds": random.uniform(500, 600)})
+        assert marker.status_code == 200, marker.text
+        with self.http.stream("GET", "/events", headers={"last-event-id": since}) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("data: "):
+                    found.append(json.loads(line[6:]))
+                    changed = found[-1].get("changed", {})
+                    if changed == marker.json()["changed"]:
+                        return found[:-1]
+        raise AssertionError("the events ended")
+
+    def story(self, model_id: str) -> list[tuple[str, str]]:
+        """The events of a model without its progress: names and reasons."""
+        return [
+            (e["event"], e["reason"])
+            for e in self.events()
+            if e.get("model_id") == model_id and e["event"] != "model-progress"
+        ]
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End everything, then look whether anything is left."""
+        self.http.close()
+        try:
+            if self.process is not None and self.process.poll() is None:
+                self.stop()
+            else:
+                down = self.run("down")
+                assert down.returncode == 0, down.stdout + down.stderr
+            self.assert_nothing_left()
+        finally:
+            if self.process is not None and self.process.poll() is None:
+                self.kill()
+            for process in marked(self.mark):
+                process.kill()
+            shutil.rmtree(self.tmp, ignore_errors=True)
+        self.assert_no_bugs()
+
+    def assert_nothing_left(self) -> None:
+        def left() -> list[str]:
+            return [f"{p.pid} {p.status()} {' '.join(p.cmdline())}" for p in marked(self.mark)]
+
+        until(lambda: not left(), f"the end of {left()}", 2)
+        assert not (taken := [p for p in (self.port, *self.ports) if not is_free(p)]), taken
+        assert not (folders := list(self.tmp.iterdir())), folders
+
+    def fronts(self) -> list[psutil.Process]:
+        """The workers' fronts that live."""
+        return [p for p in marked(self.mark) if "serve" in p.cmdline() and p.pid != self.pid]
+
+    def assert_none_but_the_manager(self) -> None:
+        def others() -> list[str]:
+            return [" ".join(p.cmdline()) for p in marked(self.mark) if p.pid != self.pid]
+
+        until(lambda: not others(), f"the end of {others()}", 2)
+
+    def forget_models(self) -> None:
+        """What was registered at run time is gone from the database; the manager must be down."""
+        with contextlib.closing(sqlite3.connect(self.state / "pool.db")) as database:
+            database.execute("DELETE FROM models")
+            database.commit()
+
+    def assert_no_bugs(self) -> None:
+        logs = [self.log_path, *self.state.glob("logs/*.log")]
+        texts = {path: path.read_text(errors="replace") for path in logs if path.exists()}
+        for path, text in texts.items():
+            found = [bug for bug in BUGS if bug in text]
+            assert not found, f"{path.name} tells of {found}:\n{text[-8000:]}"
+
+
+def content(answer: httpx.Response) -> str:
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+class Stream:
+    """A server-sent stream as it came: comments, data, and whether it ended with ``[DONE]``."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.comments: list[str] = []
+        self.data: list[dict[str, Any]] = []
+        self.is_done = False
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: str) -> None:
+        if line.startswith(":"):
+            self.comments.append(line[1:].strip())
+        elif line == "data: [DONE]":
+            self.is_done = True
+        elif line.startswith("data: "):
+            self.data.append(json.loads(line[6:]))
+
+    @property
+    def text(self) -> str:
+        choices = [c for d in self.data for c in d.get("choices", ())]
+        return "".join(c["delta"].get("content") or "" for c in choices)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error that it ended with; empty if it did not."""
+        return dict(self.data[-1].get("error") or {}) if self.data else {}
+
+
+def streamed(url: str, body: Mapping[str, Any], seconds: float = 60) -> Stream:
+    """Send a chat request as a stream to the server at ``url`` and read it to its end."""
+    with httpx.stream(
+        "POST",
+        f"{url}/v1/chat/completions",
+        json={**body, "stream": True},
+        timeout=seconds,
+        trust_env=False,
+    ) as answer:
+        assert answer.status_code == 200, answer.read()
+        return Stream(answer.iter_lines())
+
+
+def assert_error(answer: httpx.Response, status: int, code: str, param: str | None = None) -> str:
+    """Check the shape of an error and its headers; its message."""
+    assert answer.status_code == status, (answer.status_code, answer.text[:500])
+    error = answer.json()["error"]
+    assert {"message", "type", "param", "code", "source"} <= set(error), error
+    assert error["code"] == code, error
+    assert answer.headers["x-modelpool-code"] == code
+    assert answer.headers["x-modelpool-source"] == error["source"]
+    assert error["message"], error
+    if param is not None:
+        assert error["param"] == param, error
+    return str(error["message"])
+
+
+SIGKILL, SIGTERM, SIGSTOP, SIGCONT = (
+    signal.SIGKILL,
+    signal.SIGTERM,
+    signal.SIGSTOP,
+    signal.SIGCONT,
+)

@@ -1,0 +1,144 @@
+"""Start and stop: two managers, ports that strangers have, TERM with work in flight, up and down."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from e2e.conftest import MakePool
+from e2e.support import SIGTERM, PoolProcess, alive, assert_error, chat, fake, free_block, streamed
+from e2e.test_worker_death import in_background, result, until_busy
+
+
+@contextmanager
+def stranger(port: int) -> Iterator[None]:
+    with socket.create_server(("127.0.0.1", port)):
+        yield
+
+
+def test_a_second_manager_on_the_database_refuses(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"))
+    view = pool.load("m")
+    settings = json.loads(pool.config.read_text())
+    pool.config.write_text(json.dumps(settings | {"port": free_block(1)}))
+    second = pool.run("serve")
+    pool.config.write_text(json.dumps(settings))
+    assert second.returncode != 0
+    assert f"in use by process {pool.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert pool.model("m")["worker_pid"] == view["worker_pid"]
+    assert alive(view["worker_pid"])
+
+
+def test_a_second_manager_on_the_port_refuses(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"))
+    second = pool.run("serve")
+    assert second.returncode != 0
+    assert str(pool.port) in second.stderr
+    assert "MODELPOOL_PORT" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert pool.ask("m") == "hello there"
+
+
+def test_a_stranger_on_a_workers_port_is_stepped_over(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"), warmup_models=[])
+    with stranger(pool.ports[0]), stranger(pool.ports[1]):
+        view = pool.load("m")
+        assert view["port"] == pool.ports[2]
+        taken = [e for e in pool.events() if e["event"] == "port-taken"]
+        assert [e["port"] for e in taken] == list(pool.ports[:2])
+        assert all(e["reason"] for e in taken)
+        assert pool.ask("m") == "hello there"
+
+
+def test_all_ports_taken_is_503(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"), fake("n"), ports=1)
+    pool.load("m")
+    answer = pool.chat("n")
+    assert_error(answer, 503, "no_port_free")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_term_lets_streams_end_and_leaves_nothing(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m", options={"tokens": 40, "tokens_per_second": 20}))
+    view = pool.load("m")
+    tasks = [
+        in_background(lambda url=url: streamed(url, chat("m")))
+        for url in (pool.url, view["endpoint"])
+    ]
+    until_busy(pool, "m")
+    time.sleep(0.2)
+    pool.signal(SIGTERM)
+    for stream in map(result, tasks):
+        assert stream.is_done, stream.error
+        assert not stream.error
+    assert pool.process is not None
+    assert pool.process.wait(20) == 0
+    pool.assert_nothing_left()
+
+
+def test_term_cuts_readably_what_does_not_end_in_time(make_pool: MakePool) -> None:
+    slow = {"tokens": 2000, "tokens_per_second": 20}
+    pool = make_pool(fake("m", options=slow), graceful_shutdown_seconds=1)
+    pool.load("m")
+    task = in_background(lambda: streamed(pool.url, chat("m")))
+    until_busy(pool, "m")
+    pool.signal(SIGTERM)
+    stream = result(task)
+    assert not stream.is_done
+    assert stream.error["message"]
+    assert pool.process is not None
+    assert pool.process.wait(20) == 0
+
+
+def test_while_stopping_new_work_is_refused(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m", options={"tokens": 40, "tokens_per_second": 20}))
+    pool.load("m")
+    task = in_background(lambda: streamed(pool.url, chat("m")))
+    until_busy(pool, "m")
+    pool.signal(SIGTERM)
+    time.sleep(0.3)
+    assert_error(pool.chat("m"), 503, "pool_stopping")
+    assert pool.http.get("/readyz").status_code == 503
+    assert result(task).is_done
+
+
+def test_up_is_repeatable_and_down_ends_it(tmp_path: Path) -> None:
+    pool = PoolProcess(tmp_path, [fake("m")], warmup_models=["m"])
+    try:
+        first = pool.run("up")
+        assert first.returncode == 0, first.stderr
+        assert f"http://127.0.0.1:{pool.port}" in first.stdout
+        assert "m  HOT" in first.stdout
+        second = pool.run("up")
+        assert second.returncode == 0, second.stderr
+        assert "runs already" in second.stdout
+        assert pool.ask("m") == "hello there"
+    finally:
+        pool.close()
+
+
+def test_up_tells_why_it_failed(tmp_path: Path) -> None:
+    pool = PoolProcess(tmp_path, [fake("m")])
+    try:
+        with stranger(pool.port):
+            refused = pool.run("up")
+            assert refused.returncode != 0
+            assert f"port {pool.port}" in refused.stderr
+    finally:
+        pool.close()
+
+
+def test_up_says_when_the_warm_up_failed(tmp_path: Path) -> None:
+    broken = fake("m", options={"fail_load": "bad_file", "message": "not a model"})
+    pool = PoolProcess(tmp_path, [broken], warmup_models=["m"])
+    try:
+        up = pool.run("up")
+        assert "FAILED" in up.stdout
+        assert "not a model" in up.stdout
+    finally:
+        pool.close()

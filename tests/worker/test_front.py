@@ -1,0 +1,378 @@
+"""A worker's ordinary life: real processes, real HTTP, a fake engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+CHAT = "/v1/chat/completions"
+
+
+def sse(text: str) -> list[Any]:
+    lines = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+# Answers.
+
+
+def test_a_chat(echo: Any) -> None:
+    answer = echo.chat("one two three")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "demo"
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "one two three"}
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
+
+
+def test_a_streamed_chat(echo: Any) -> None:
+    answer = echo.chat("one two", stream=True)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    deltas = [c["choices"][0]["delta"].get("content") or "" for c in sse(answer.text)]
+    assert "".join(deltas) == "one two"
+
+
+def test_a_text_completion_with_choices(echo: Any) -> None:
+    answer = echo.http.post("/v1/completions", json={"prompt": "a b c", "n": 2, "max_tokens": 2})
+    choices = answer.json()["choices"]
+    assert [(c["index"], c["text"], c["finish_reason"]) for c in choices] == [
+        (0, "a b", "length"),
+        (1, "a b", "length"),
+    ]
+
+
+def test_a_curl_without_a_content_type(echo: Any) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}]})
+    assert echo.http.post(CHAT, content=body, headers=form).status_code == 200
+    page = {**form, "origin": "http://localhost"}
+    assert echo.http.post(CHAT, content=body, headers=page).status_code == 415
+
+
+def test_ignored_load_options_are_named(echo: Any) -> None:
+    answer = echo.chat(num_ctx=99, keep_alive=0)
+    assert answer.headers["x-modelpool-ignored"] == "keep_alive, num_ctx"
+
+
+@pytest.mark.parametrize("name", ["demo", "nick", None])
+def test_own_names(echo: Any, name: str | None) -> None:
+    assert echo.chat(model=name).status_code == 200
+
+
+def test_another_model_is_not_found(echo: Any) -> None:
+    answer = echo.chat(model="other")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["source"]) == (
+        404,
+        "model_not_found",
+        "worker",
+    )
+    assert "demo, nick" in error["message"]
+
+
+def test_too_long_a_prompt_is_the_clients_mistake(echo: Any) -> None:
+    error = echo.chat("word " * 2000).json()["error"]
+    assert (error["code"], error["source"]) == ("context_length_exceeded", "engine")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("POST", "/v1/embeddings", 501, "not_supported"),
+        ("GET", CHAT, 405, "method_not_allowed"),
+        ("DELETE", "/health", 405, "method_not_allowed"),
+        ("OPTIONS", CHAT, 405, "method_not_allowed"),
+        ("GET", "/internal/facts", 403, "forbidden"),
+        ("POST", "/internal/drain", 403, "forbidden"),
+    ],
+)
+def test_refused_routes(echo: Any, method: str, path: str, status: int, code: str) -> None:
+    answer = echo.http.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.headers["x-modelpool-code"] == code
+    assert answer.headers["x-modelpool-source"] == "worker"
+
+
+def test_a_405_says_what_is_allowed(echo: Any) -> None:
+    assert echo.http.get(CHAT).headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", CHAT])
+def test_a_strange_host_or_origin_is_forbidden(echo: Any, path: str) -> None:
+    assert echo.http.get(path, headers={"host": "evil.example"}).status_code == 403
+    assert echo.http.get(path, headers={"origin": "http://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"messages": 3}'])
+def test_bad_bodies(echo: Any, body: bytes) -> None:
+    answer = echo.http.post(CHAT, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_huge_body(echo: Any) -> None:
+    answer = echo.http.post(CHAT, content=b" " * (65 << 20))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
+
+
+# Views.
+
+
+def test_health(echo: Any) -> None:
+    health = echo.http.get("/health").json()
+    assert health["model"] == "demo"
+    assert health["status"] == "ready"
+    assert health["port"] == echo.port
+    assert health["worker_id"] == echo.id
+    assert psutil.Process(health["engine_pid"]).ppid() == echo.process.pid
+
+
+def test_models(echo: Any) -> None:
+    models = echo.http.get("/v1/models").json()["data"]
+    assert [m["id"] for m in models] == ["demo", "nick"]
+
+
+def test_metrics(echo: Any) -> None:
+    echo.chat("a b")
+    text = echo.http.get("/metrics").text
+    assert 'modelpool_worker_engine_up{model="demo"} 1' in text
+    assert f'route="{CHAT}",status="200"' in text
+    for line in text.splitlines():
+        assert line.startswith("#") or float(line.rpartition(" ")[2]) >= 0
+
+
+def test_the_description_names_every_public_route(echo: Any) -> None:
+    document = echo.http.get("/openapi.json").json()
+    assert document["paths"].keys() == {
+        CHAT,
+        "/v1/completions",
+        "/v1/models",
+        "/health",
+        "/metrics",
+        "/openapi.json",
+    }
+
+
+def test_facts(echo: Any) -> None:
+    facts = echo.live_facts()
+    assert facts["phase"] == "ready"
+    assert facts["pid"] == echo.process.pid
+    assert facts["port"] == echo.port
+    engine = psutil.Process(facts["engine_pid"])
+    assert facts["engine_started"] == pytest.approx(engine.create_time(), abs=0.02)
+    assert facts["rss_bytes"] > 10 << 20
+    assert echo.live_facts()["sequence"] > facts["sequence"]
+
+
+def test_posts_carry_the_secret_and_go_to_the_right_place(echo: Any, manager: Any) -> None:
+    posts = [p for p in manager.posts if p[2]["worker_id"] == echo.id]
+    assert {secret for _, secret, _ in posts} == {f"Bearer {echo.secret}"}
+    assert {body["path"] for _, _, body in posts} == {f"/internal/workers/{echo.id}/facts"}
+    numbers = [body["sequence"] for _, _, body in posts]
+    assert numbers == sorted(set(numbers))
+
+
+# The load.
+
+
+def test_progress_is_reported_and_requests_wait_outside(worker: Any, until: Any) -> None:
+    one = worker({"load_seconds": 0.8, "load_steps": 8}).start()
+    until(lambda: one.facts["progress"])
+    health = one.http.get("/health")
+    assert (health.status_code, health.json()["status"]) == (503, "loading")
+    refused = one.chat()
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_loading")
+    assert int(refused.headers["retry-after"]) >= 1
+    one.wait_phase("ready")
+    fractions = [f["progress"]["fraction"] for f in one.manager.facts(one.id) if f["progress"]]
+    assert fractions == sorted(fractions)
+    assert one.live_facts()["progress"] is None
+    assert one.chat().status_code == 200
+
+
+def test_the_engine_sees_no_secret_and_stands_in_the_group(echo: Any) -> None:
+    engine = psutil.Process(echo.http.get("/health").json()["engine_pid"])
+    environment = engine.environ()
+    assert environment["MODELPOOL_WORKER_ID"] == echo.id
+    assert "SOME_API_KEY" not in environment
+    assert echo.secret not in str(environment)
+    assert os.getpgid(engine.pid) == os.getpgid(echo.process.pid) == echo.process.pid
+    assert engine.nice() == psutil.Process(echo.process.pid).nice() + 5
+
+
+# Drain and stop.
+
+
+def test_drain_if_idle(worker: Any) -> None:
+    one = worker().ready()
+    one.chat()
+    busy = one.internal("POST", "drain", json={"if_idle_for": 3600}).json()
+    assert busy["drained"] is False
+    assert busy["facts"]["phase"] == "ready"
+    assert one.chat().status_code == 200
+    gone = one.internal("POST", "drain", json={"if_idle_for": 0}).json()
+    assert gone["drained"] is True
+    assert gone["facts"]["phase"] == "draining"
+    assert one.wait_exit() == 0
+    assert one.facts["phase"] == "draining"
+
+
+def test_a_busy_worker_is_not_drained_if_idle(worker: Any, until: Any) -> None:
+    one = worker({"tokens": 1000, "tokens_per_second": 20}).ready()
+    with one.http.stream("POST", CHAT, json={"messages": [{"role": "user"}], "stream": True}):
+        until(lambda: one.live_facts()["in_flight"] == 1)
+        answer = one.internal("POST", "drain", json={"if_idle_for": 0}).json()
+        assert answer["drained"] is False
+    until(lambda: one.live_facts()["in_flight"] == 0)
+    assert one.internal("POST", "drain", json={"if_idle_for": 0}).json()["drained"] is True
+    assert one.wait_exit() == 0
+
+
+def test_a_bad_drain_request(echo: Any) -> None:
+    answer = echo.internal("POST", "drain", json={"if_idle_for": "soon"})
+    assert answer.status_code == 400
+    assert "if_idle_for" in answer.json()["error"]["message"]
+
+
+def test_sigterm_lets_current_work_end_and_refuses_new(worker: Any, until: Any) -> None:
+    one = worker({"tokens": 30, "tokens_per_second": 60}).ready()
+    body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    with one.http.stream("POST", CHAT, json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        # As a manager does: the whole group.
+        os.killpg(one.process.pid, signal.SIGTERM)
+        until(lambda: one.facts["phase"] == "draining")
+        refused = one.chat()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "worker_draining")
+        assert refused.headers["connection"] == "close"
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert one.wait_exit() == 0
+    assert not one.record_path.exists()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_outlasts_the_drain_is_cut_readably(worker: Any, until: Any, stream: bool) -> None:
+    one = worker({"hang_after_tokens": 1}, drain_seconds=0.3).ready()
+    with httpx.Client(timeout=20) as client:
+        body = {"messages": [{"role": "user", "content": "a b"}], "stream": stream}
+        url = f"http://127.0.0.1:{one.port}{CHAT}"
+        request = client.build_request("POST", url, json=body)
+        answer = terminate_when_busy(one, until, lambda: client.send(request))
+    assert "cut: the worker stopped" in answer.text
+    assert "[DONE]" not in answer.text
+    assert answer.status_code == (200 if stream else 502)
+    assert one.wait_exit() == 0
+
+
+def terminate_when_busy(one: Any, until: Any, send: Callable[[], httpx.Response]) -> httpx.Response:
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(send)
+        until(lambda: one.live_facts()["in_flight"] == 1)
+        one.process.terminate()
+        return answer.result()
+
+
+def test_a_second_sigterm_cuts_at_once(worker: Any, until: Any) -> None:
+    one = worker({"hang_after_tokens": 1}, drain_seconds=3600).ready()
+    body = {"messages": [{"role": "user", "content": "a b"}], "stream": True}
+    with one.http.stream("POST", CHAT, json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        one.process.terminate()
+        until(lambda: one.facts["phase"] == "draining")
+        one.process.terminate()
+        assert any("told twice" in line for line in lines)
+    assert one.wait_exit() == 0
+
+
+def test_sigterm_cancels_a_load(worker: Any, until: Any) -> None:
+    one = worker({"never_ready": True}).start()
+    assert one.facts["phase"] == "loading"
+    one.process.terminate()
+    assert one.wait_exit() == 0
+
+
+def test_an_engine_that_will_not_go_is_killed(worker: Any) -> None:
+    one = worker({"ignore_term": True}).ready()
+    engine = one.facts["engine_pid"]
+    one.process.terminate()
+    assert one.wait_exit() == 0
+    assert not psutil.pid_exists(engine)
+
+
+def test_what_the_engine_leaked_goes_too(worker: Any, until: Any) -> None:
+    one = worker({"leak_process": True}).ready()
+    leaked = psutil.Process(one.facts["engine_pid"]).children()
+    assert len(leaked) == 1
+    one.process.terminate()
+    assert one.wait_exit() == 0
+    until(lambda: not leaked[0].is_running() or leaked[0].status() == psutil.STATUS_ZOMBIE)
+
+
+def test_no_connection_is_reset_at_the_end(worker: Any) -> None:
+    one = worker().ready()
+    waiting = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(20)]
+    request = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 16\r\n\r\n"
+    one.process.terminate()
+    for connection in waiting:
+        with connection:
+            connection.sendall(request + b'{"prompt": "hi"}')
+            connection.settimeout(10)
+            answer = connection.recv(4096)
+            assert answer == b"" or answer.startswith((b"HTTP/1.1 503", b"HTTP/1.1 200"))
+    assert one.wait_exit() == 0
+
+
+# The clients.
+
+
+def test_a_client_that_leaves_frees_its_slot(worker: Any, until: Any) -> None:
+    one = worker({"parallel": 1, "tokens": 10_000, "tokens_per_second": 50}).ready()
+    for stream in (True, False):
+        with pytest.raises(httpx.ReadTimeout):
+            one.http.post(
+                CHAT, json={"messages": [{"role": "user"}], "stream": stream}, timeout=0.2
+            )
+        until(lambda: one.live_facts()["in_flight"] == 0)
+    # The only slot is free again: a short answer comes.
+    assert one.chat(max_tokens=2).status_code == 200
+    assert one.live_facts()["errors_total"] == 0
+
+
+def test_activity_is_posted_on_the_edges(worker: Any, own_manager: Any, until: Any) -> None:
+    one = worker({"tokens": 3}, manager=own_manager, beat_seconds=3600.0).ready()
+    before = len(own_manager.posts)
+    one.chat()
+    until(lambda: len(own_manager.posts) > before)
+    until(lambda: one.facts["in_flight"] == 0 and one.facts["requests_total"] == 1)
+    assert one.facts["tokens_total"] == 3
+
+
+def test_describe() -> None:
+    command = [sys.executable, "-m", "modelpool_worker", "describe"]
+    engines = json.loads(subprocess.check_output(command))["engines"]
+    by_name = {e["name"]: e for e in engines}
+    assert by_name["fake"]["usable"] is True
+    assert by_name["llama.cpp"]["formats"] == ["gguf"]
+    one = [*command, "--engine", "fake", "--options", '{"tokens": "x"}']
+    answer = json.loads(subprocess.check_output(one))
+    assert answer["usable"] is False
+    assert "options.tokens" in answer["reason"]

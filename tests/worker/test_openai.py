@@ -1,0 +1,213 @@
+"""Every wrong body is refused with its parameter named; nothing but our errors comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelpool_client.errors import InvalidRequest, ModelNotFound
+from modelpool_worker.surfaces.openai import (
+    BODIES,
+    CHAT_PATH,
+    TEXT_PATH,
+    check_model,
+    check_request,
+    parse,
+)
+
+USER = {"role": "user", "content": "hi"}
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    return {"messages": [USER], **more}
+
+
+def text(**more: Any) -> dict[str, Any]:
+    return {"prompt": "hi", **more}
+
+
+BAD_CHATS: list[tuple[dict[str, Any], str]] = [
+    ({}, "messages"),
+    ({"messages": None}, "messages"),
+    ({"messages": "hi"}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": [3]}, "messages[0]"),
+    ({"messages": [USER, {"content": "x"}]}, "messages[1].role"),
+    ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0].type"),
+    (chat(temperature=2.1), "temperature"),
+    (chat(temperature=-0.1), "temperature"),
+    (chat(temperature="hot"), "temperature"),
+    (chat(temperature=True), "temperature"),
+    (chat(top_p=1.01), "top_p"),
+    (chat(n=0), "n"),
+    (chat(n=129), "n"),
+    (chat(n=1.5), "n"),
+    (chat(max_tokens=0), "max_tokens"),
+    (chat(max_tokens=10**30), "max_tokens"),
+    (chat(max_completion_tokens=-1), "max_completion_tokens"),
+    (chat(stop=3), "stop"),
+    (chat(stop=["a", 3]), "stop[1]"),
+    (chat(stop=["a"] * 17), "stop"),
+    (chat(seed="x"), "seed"),
+    (chat(seed=1 << 63), "seed"),
+    (chat(stream="yes"), "stream"),
+    (chat(stream=1), "stream"),
+    (chat(stream_options={"include_usage": True}), "stream_options"),
+    (chat(stream=True, stream_options=[]), "stream_options"),
+    (chat(stream=True, stream_options={"include_usage": 1}), "stream_options.include_usage"),
+    (chat(logprobs=3), "logprobs"),
+    (chat(top_logprobs=3), "top_logprobs"),
+    (chat(logprobs=True, top_logprobs=21), "top_logprobs"),
+    (chat(presence_penalty=-2.5), "presence_penalty"),
+    (chat(frequency_penalty=3), "frequency_penalty"),
+    (chat(response_format="json"), "response_format"),
+    (chat(response_format={}), "response_format.type"),
+    (chat(response_format={"type": "xml"}), "response_format.type"),
+    (chat(tools={}), "tools"),
+    (chat(tools=[{"type": "function"}]), "tools[0].function"),
+    (chat(tools=[{"type": "function", "function": {"name": ""}}]), "tools[0].function.name"),
+    (chat(tool_choice="perhaps"), "tool_choice"),
+    (chat(logit_bias=[]), "logit_bias"),
+    (chat(logit_bias={"5": "x"}), "logit_bias.5"),
+    (chat(user=3), "user"),
+    (chat(model=3), "model"),
+]
+BAD_TEXTS: list[tuple[dict[str, Any], str]] = [
+    ({}, "prompt"),
+    (text(prompt=3), "prompt"),
+    (text(prompt=[]), "prompt"),
+    (text(prompt=[True]), "prompt[0]"),
+    (text(prompt=["a", 3]), "prompt"),
+    (text(prompt=[-1]), "prompt[0]"),
+    (text(prompt=[[1], [2]]), "prompt[0]"),
+    (text(logprobs=True), "logprobs"),
+    (text(echo="x"), "echo"),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), BAD_CHATS)
+def test_bad_chats(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check_request(CHAT_PATH, body)
+    assert caught.value.param == param
+    assert param in caught.value.message
+
+
+@pytest.mark.parametrize(("body", "param"), BAD_TEXTS)
+def test_bad_texts(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check_request(TEXT_PATH, body)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(),
+        chat(temperature=0, top_p=1, n=1, max_tokens=5.0, seed=-1, stop="x", user="me"),
+        chat(stream=True, stream_options={"include_usage": True}),
+        chat(temperature=None, stop=None, tools=None, logprobs=None, top_logprobs=None),
+        chat(logprobs=True, top_logprobs=5, logit_bias={"5": -100}),
+        chat(tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}]),
+        chat(tool_choice={"type": "function", "function": {"name": "f"}}),
+        chat(response_format={"type": "json_schema", "json_schema": {"schema": {}}}),
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+        chat(something_new={"a": 1}),
+    ],
+)
+def test_good_chats(body: dict[str, Any]) -> None:
+    request = check_request(CHAT_PATH, body)
+    assert request.body.items() <= body.items()
+    sent = json.loads(request.upstream())
+    assert sent["stream"] is True
+    assert sent["messages"] == body["messages"]
+
+
+def test_the_engine_is_asked_for_usage_unless_the_client_streams() -> None:
+    quiet = json.loads(check_request(CHAT_PATH, chat()).upstream())
+    assert quiet["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in json.loads(
+        check_request(CHAT_PATH, chat(stream=True)).upstream()
+    )
+
+
+def test_load_options_in_a_request_are_dropped_and_named() -> None:
+    request = check_request(CHAT_PATH, chat(num_ctx=9, keep_alive="5m", top_k=3))
+    assert request.ignored == ("keep_alive", "num_ctx")
+    assert request.body == chat(top_k=3)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"a": "\xc3"}',
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": ' * 100_000,
+        b"[" * 200_000,
+    ],
+)
+def test_bodies_that_are_no_object(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse(raw)
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    body = parse(rb'{"messages": [{"role": "user", "content": "\ud800"}]}')
+    with pytest.raises(InvalidRequest):
+        check_request(CHAT_PATH, body).upstream()
+
+
+@pytest.mark.parametrize("name", [None, "demo", "nick"])
+def test_own_names(name: str | None) -> None:
+    check_model({"model": name}, "demo", ("nick",))
+
+
+@pytest.mark.parametrize("name", ["", "other", "x" * 10_000])
+def test_other_names(name: str) -> None:
+    with pytest.raises(ModelNotFound, match="serves demo, nick") as caught:
+        check_model({"model": name}, "demo", ("nick",))
+    assert caught.value.param == "model"
+    assert len(caught.value.message) < 400
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from([CHAT_PATH, TEXT_PATH]), st.data())
+def test_any_body_is_taken_or_refused_with_one_of_our_errors(
+    path: str, data: st.DataObject
+) -> None:
+    names = st.sampled_from(sorted(BODIES[path]["properties"]))
+    body = data.draw(st.dictionaries(names | st.text(max_size=8), values, max_size=6))
+    base = {CHAT_PATH: chat(), TEXT_PATH: text()}[path] if data.draw(st.booleans()) else {}
+    # Any other error than ours, or a server's, fails the test.
+    with contextlib.suppress(InvalidRequest):
+        check_request(path, {**base, **body}).upstream()
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_bytes_are_an_object_or_refused(raw: bytes) -> None:
+    with contextlib.suppress(InvalidRequest):
+        assert isinstance(parse(raw), dict)

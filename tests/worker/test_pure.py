@@ -1,0 +1,237 @@
+"""Small decisions: headers, the assignment, last words, the engine's errors, estimates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelpool_client import guard
+from modelpool_client.errors import Forbidden, ModelPoolError, UnsupportedMediaType
+from modelpool_client.wire import Assignment
+from modelpool_worker import diagnose
+from modelpool_worker.child import describe_exit
+from modelpool_worker.config import BadAssignment, child_environment, read_assignment
+from modelpool_worker.progress import estimate, source_bytes
+from modelpool_worker.relay import count_tokens, engine_error
+from modelpool_worker.surfaces import openapi, sse
+from modelpool_worker.surfaces.openai import BODIES, CHAT_PATH
+
+HOSTS = guard.hosts_for("127.0.0.1")
+
+
+def headers(**values: str) -> list[tuple[bytes, bytes]]:
+    return [(k.replace("_", "-").encode(), v.encode()) for k, v in values.items()]
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"host": "localhost"},
+        {"host": "127.0.0.1:8051"},
+        {"host": "[::1]:8051"},
+        {"host": "LOCALHOST:1"},
+        {"host": "localhost", "origin": "http://localhost:3000"},
+        {"host": "localhost", "origin": "https://127.0.0.1"},
+    ],
+)
+def test_hosts_that_pass(good: dict[str, str]) -> None:
+    guard.check_headers(headers(**good), HOSTS)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"host": ""},
+        {"host": "evil.example"},
+        {"host": "localhost.evil.example"},
+        {"host": "127.0.0.1.evil.example:8051"},
+        {"host": "localhost@evil.example"},
+        {"host": "[::1"},
+        {"host": "localhost", "origin": "http://evil.example"},
+        {"host": "localhost", "origin": "null"},
+        {"host": "localhost", "origin": "file://localhost"},
+        {"host": "localhost", "origin": "http://localhost.evil.example"},
+    ],
+)
+def test_hosts_that_do_not_pass(bad: dict[str, str]) -> None:
+    with pytest.raises(Forbidden):
+        guard.check_headers(headers(**bad), HOSTS)
+
+
+def test_two_hosts_do_not_pass() -> None:
+    with pytest.raises(Forbidden):
+        guard.check_headers([(b"host", b"localhost"), (b"host", b"localhost")], HOSTS)
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("given", "passes"),
+    [
+        ({"content_type": "application/json"}, True),
+        ({"content_type": "Application/JSON; charset=utf-8"}, True),
+        ({}, True),
+        ({"content_type": FORM}, True),
+        ({"content_type": FORM, "origin": "http://localhost"}, False),
+        ({"content_type": FORM, "sec_fetch_site": "same-origin"}, False),
+        ({"sec_fetch_site": "cross-site"}, False),
+        ({"content_type": "application/json", "origin": "http://localhost"}, True),
+        ({"content_type": "text/plain"}, False),
+        ({"content_type": "multipart/form-data"}, False),
+    ],
+)
+def test_content_types(given: dict[str, str], passes: bool) -> None:
+    if passes:
+        guard.check_json(headers(**given))
+    else:
+        with pytest.raises(UnsupportedMediaType):
+            guard.check_json(headers(**given))
+
+
+ASSIGNMENT = {
+    "worker_id": "w",
+    "secret": "s",
+    "pool_id": "p",
+    "epoch": 1,
+    "manager_url": "http://127.0.0.1:8050",
+    "model_id": "m",
+    "engine": "fake",
+    "source": "",
+    "port": 8051,
+}
+
+
+def test_an_assignment() -> None:
+    read = read_assignment(json.dumps({**ASSIGNMENT, "from_the_future": 1}).encode())
+    assert isinstance(read, Assignment)
+    assert read.aliases == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"port": "x"}, "port"),
+        ({"port": 70000}, "port"),
+        ({"secret": ""}, "secret"),
+        ({"worker_id": "a/b"}, "worker_id"),
+        ({"manager_url": "unix:/x"}, "manager_url"),
+        ({"beat_seconds": 0}, "beat_seconds"),
+        ({"drain_seconds": -1}, "drain_seconds"),
+        ({"runtime_dir": "/" + "x" * 100}, "runtime_dir"),
+        ({"options": []}, "options"),
+    ],
+)
+def test_bad_assignments(change: dict[str, Any], named: str) -> None:
+    line = json.dumps({**ASSIGNMENT, "exit_record": "/r", **change}).encode()
+    with pytest.raises(BadAssignment, match=named) as caught:
+        read_assignment(line)
+    assert caught.value.exit_record == "/r"
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b"{}"])
+def test_no_assignments(line: bytes) -> None:
+    with pytest.raises(BadAssignment):
+        read_assignment(line)
+
+
+def test_a_child_sees_no_secrets() -> None:
+    environment = {
+        "PATH": "/bin",
+        "MODELPOOL_WORKER_ID": "w",
+        "MODELPOOL_ADMIN_SECRET": "x",
+        "OPENAI_API_KEY": "x",
+        "HF_TOKEN": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    kept = {"PATH", "MODELPOOL_WORKER_ID", "TOKENIZERS_PARALLELISM", "MORE"}
+    assert child_environment(environment, MORE="1").keys() == kept
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("0.0 E llama_model_load: unknown model architecture: 'qwenx'", "unsupported_arch"),
+        ("gguf_init_from_reader: invalid magic characters: 'hell'", "bad_file"),
+        ("tensor 'x' data is not within the file bounds, model is corrupted", "bad_file"),
+        ("llama_init_from_model: failed to initialize the context: std::bad_alloc", "oom"),
+        ("ggml_backend_cuda: cudaMalloc failed: out of memory", "oom"),
+        ("ModuleNotFoundError: No module named 'torch'", "missing_dependency"),
+        ("something else", "load_failed"),
+    ],
+)
+def test_last_words(line: str, code: str) -> None:
+    assert diagnose.code_of(["noise", line, "failed to load model"], "load_failed") == code
+    assert bool(diagnose.reason_of(["noise", line])) == (code != "load_failed")
+
+
+def test_exits_in_words() -> None:
+    assert describe_exit(3) == "exit code 3"
+    assert describe_exit(-11) == "signal 11 (SIGSEGV)"
+    assert "out of memory?" in describe_exit(-9)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "name"),
+    [
+        (400, {"message": "m", "type": "exceed_context_size_error"}, "ContextLengthExceeded"),
+        (400, {"message": "m", "type": "invalid_request_error"}, "InvalidRequest"),
+        (500, {"message": "[json.exception.type_error.302] …", "type": "x"}, "InvalidRequest"),
+        (500, {"message": "image input is not supported", "type": "x"}, "InvalidRequest"),
+        (501, {"message": "m"}, "NotSupported"),
+        (500, {"message": "m"}, "EngineFailed"),
+    ],
+)
+def test_engine_errors(status: int, body: dict[str, str], name: str) -> None:
+    error = engine_error(status, json.dumps({"error": body}).encode())
+    assert isinstance(error, ModelPoolError)
+    assert (type(error).__name__, error.source) == (name, "engine")
+    assert error.message == body["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "x"}', b"\xff"])
+def test_engine_errors_without_a_readable_body(body: bytes) -> None:
+    assert "500" in engine_error(500, body).message
+
+
+def test_tokens_are_counted_from_the_tail() -> None:
+    usage = (
+        b'data: {"usage":{"completion_tokens":42,"prompt_tokens":1},"timings":{"predicted_n":9}}'
+    )
+    assert count_tokens(usage) == 42
+    assert count_tokens(b'"timings": {"predicted_n": 9}}\n\ndata: [DONE]') == 9
+    assert count_tokens(b"data: [DONE]") == 0
+
+
+def test_estimates() -> None:
+    progress = estimate(25, 100, elapsed=2)
+    assert (progress.fraction, progress.eta_seconds, progress.estimated) == (0.25, 6, True)
+    assert estimate(0, 100, 2).eta_seconds is None
+
+
+def test_the_size_of_a_split_file(tmp_path: Path) -> None:
+    for i in (1, 2):
+        (tmp_path / f"m[x]-0000{i}-of-00002.gguf").write_bytes(b"x" * i)
+    assert source_bytes(str(tmp_path / "m[x]-00001-of-00002.gguf")) == 3
+    assert source_bytes(str(tmp_path / "none")) == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "is_one"),
+    [(b"data: {}", True), (b": ping", True), (b"", True), (b"<html>", False), (b"\x00\x01", False)],
+)
+def test_what_an_event_stream_begins_with(start: bytes, is_one: bool) -> None:
+    assert sse.is_event_stream(start) is is_one
+
+
+def test_the_description_is_made_from_the_table() -> None:
+    document = openapi.describe("demo", ["nick"])
+    post = document["paths"][CHAT_PATH]["post"]
+    schema = post["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["properties"].keys() == BODIES[CHAT_PATH]["properties"].keys()
+    assert schema["properties"]["model"]["enum"] == ["demo", "nick", None]
+    json.dumps(document)
