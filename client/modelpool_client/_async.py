@@ -101,7 +101,7 @@ class AsyncPoolClient:
     async def import_registry(
         self, models: Mapping[str, Any] | Sequence[Mapping[str, Any]], replace: bool = False
     ) -> types.RegistryChange:
-        """Take over a registry document; ``replace`` deletes the models that it lacks."""
+        """Take over a registry document; ``replace``: also over models that differ."""
         return await self._do(calls.import_registry(models, replace))
 
     async def events(
@@ -169,7 +169,7 @@ class AsyncPoolClient:
         return await self._do(calls.endpoint(model_id, wait))
 
     async def model_health(self, model_id: str) -> dict[str, Any]:
-        """The health of a model's worker."""
+        """The health of a model's worker, or why there is none: see ``status`` in it."""
         return await self._do(calls.model_health(model_id))
 
     async def logs(
@@ -248,7 +248,7 @@ class AsyncPoolClient:
             try:
                 request = self._http.build_request(**request_arguments(call, self._timeout))
                 response = await self._http.send(request, stream=True)
-                if response.is_success:
+                if call.is_answered_by(response.status_code):
                     return response
                 async with aclosing(response):
                     error = calls.failure(

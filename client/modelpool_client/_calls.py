@@ -44,6 +44,7 @@ class Call(Generic[T]):
 
     ``patience`` are the seconds the pool may be silent on top of the client's own timeout, None
     without limit. ``repeatable``: sending it twice does no more than sending it once.
+    ``accepts``: statuses besides 2xx that are answers, too.
     """
 
     method: str
@@ -54,6 +55,11 @@ class Call(Generic[T]):
     patience: float | None = 0.0
     repeatable: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
+    accepts: tuple[int, ...] = ()
+
+    def is_answered_by(self, status: int) -> bool:
+        """Whether this status comes with an answer, and not with an error."""
+        return 200 <= status < 300 or status in self.accepts
 
 
 # -- the pool ------------------------------------------------------------------------------------
@@ -157,7 +163,7 @@ def endpoint(model_id: str, wait: bool | float = True) -> Call[Endpoint]:
 
 
 def model_health(model_id: str) -> Call[dict[str, Any]]:
-    return Call("GET", _path(model_id, "health"), _object)
+    return Call("GET", _path(model_id, "health"), _health, accepts=(503,))
 
 
 def logs(model_id: str, lines: int = 100, follow: bool = False) -> Call[str]:
@@ -231,6 +237,12 @@ def _object(document: Any) -> dict[str, Any]:
             f"expected a JSON object, got {str(document)[:80]!r}: is this a model pool?"
         )
     return document
+
+
+def _health(document: Any) -> dict[str, Any]:
+    if "error" in _object(document):
+        raise errors.from_response(503, document)
+    return _object(document)
 
 
 def _list(document: Any, key: str) -> list[Any]:

@@ -111,7 +111,7 @@ class PoolClient:
     def import_registry(
         self, models: Mapping[str, Any] | Sequence[Mapping[str, Any]], replace: bool = False
     ) -> types.RegistryChange:
-        """Take over a registry document; ``replace`` deletes the models that it lacks."""
+        """Take over a registry document; ``replace``: also over models that differ."""
         return self._do(calls.import_registry(models, replace))
 
     def events(
@@ -188,7 +188,7 @@ class PoolClient:
         return self._do(calls.endpoint(model_id, wait))
 
     def model_health(self, model_id: str) -> dict[str, Any]:
-        """The health of a model's worker."""
+        """The health of a model's worker, or why there is none: see ``status`` in it."""
         return self._do(calls.model_health(model_id))
 
     def logs(self, model_id: str, lines: int = 100, follow: bool = False) -> Iterator[str]:
@@ -262,7 +262,7 @@ class PoolClient:
             try:
                 request = self._http.build_request(**request_arguments(call, self._timeout))
                 response = self._http.send(request, stream=True)
-                if response.is_success:
+                if call.is_answered_by(response.status_code):
                     return response
                 with closing(response):
                     error = calls.failure(response.status_code, response.headers, response.read())

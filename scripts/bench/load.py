@@ -17,13 +17,13 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
 from bench.figures import BenchError
 from bench.messages import HOST, post_bytes
-from bench.processes import module, run_json
+from bench.processes import module, output_of
 
 TAIL_BYTES = 2048
 STREAM_END = b"\r\n0\r\n\r\n"
@@ -60,7 +60,7 @@ def run(port: int, body: bytes, connections: int, seconds: float) -> Outcome:
     """
     plan = {"port": port, "body": body.decode(), "connections": connections, "seconds": seconds}
     command = module("bench.load", json.dumps(plan))
-    result = json.loads(run_json(command, seconds + _MARGIN_SECONDS))
+    result = json.loads(output_of(command, seconds + _MARGIN_SECONDS))
     if result.get("error"):
         raise BenchError(f"a wrong answer on port {port}: {result['error']}")
     return Outcome(**result["outcome"])
@@ -86,8 +86,8 @@ class Connection(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not an isinstance check: uvloop's transports are no subclasses.
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:

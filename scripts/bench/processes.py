@@ -115,7 +115,7 @@ def _environment(search: Sequence[Path]) -> Mapping[str, str]:
     return environ
 
 
-def run_json(command: Sequence[str], timeout: float) -> str:
+def output_of(command: Sequence[str], timeout: float) -> str:
     """Run one of our own programs to its end; what it wrote on standard output.
 
     Raises:

@@ -11,7 +11,7 @@ from bench import load
 from bench.figures import BenchError
 from bench.load import Outcome
 from bench.messages import CHAT, HOST
-from bench.processes import run_json
+from bench.processes import output_of
 
 INSTALL_HINT = "wrk: not installed, our own client is used; apt-get install wrk"
 _SCRIPT = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
@@ -37,7 +37,7 @@ def requests(port: int, body: bytes, connections: int, seconds: float) -> Outcom
         script = Path(folder) / "post.lua"
         script.write_text(f"{_SCRIPT}wrk.body = [==[{body.decode()}]==]\n", encoding="utf-8")
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
-        text = run_json([*command, "-s", str(script), f"http://{HOST}:{port}{CHAT}"], seconds + 30)
+        text = output_of([*command, "-s", str(script), f"http://{HOST}:{port}{CHAT}"], seconds + 30)
     return parse(text)
 
 

@@ -187,7 +187,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send(known | {"endpoint": self.server.url, "base_url": f"{self.server.url}/v1"})
 
     def model_health(self, model: dict[str, Any]) -> None:
-        self.send({"model": model["model_id"], "status": "ready"})
+        is_up = model["state"] == "HOT"
+        body = {"model": model["model_id"], "status": "ready" if is_up else "cold"}
+        self.send(body, 200 if is_up else 503)
 
     def model_logs(self, model: dict[str, Any]) -> None:
         lines = [f"line {n}" for n in range(int(self.query["lines"]))]

@@ -83,7 +83,7 @@ def test_load_and_unload(fake: FakePool, poolctl: Poolctl) -> None:
     refused = poolctl("unload", MODEL)
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr.splitlines() == [f"error: {MODEL} is pinned", "say it again with --force"]
-    assert poolctl("unload", MODEL, "--force").stdout == "unloaded\n"
+    assert poolctl("unload", MODEL, "--force").stdout == f"{MODEL} is COLD\n"
 
 
 def test_register_and_delete(fake: FakePool, poolctl: Poolctl, tmp_path: Path) -> None:

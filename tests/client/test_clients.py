@@ -47,6 +47,10 @@ def test_a_model_from_register_to_delete(fake: FakePool, pool: PoolClient) -> No
     with pytest.raises(errors.UnloadProtected, match="pinned"):
         pool.unload("new/one")
     assert pool.unload("new/one", force=True).state == "COLD"
+    assert pool.model_health("new/one")["status"] == "cold"
+    fake.errors["/models/new/one/health"] = [errors.PoolStopping("stopping")]
+    with pytest.raises(errors.PoolStopping):
+        pool.model_health("new/one")
     assert pool.delete("new/one") == "new/one"
     with pytest.raises(errors.ModelNotFound, match="near"):
         pool.model("new/one")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.launchers import LaunchError, LaunchSpec
 from modelpool.pool import crew as crew_module
+from modelpool.pool.admission import Start
 from modelpool.pool.clock import Clock
 from modelpool.pool.crew import Crew, Worker
 from modelpool.pool.lifecycle import State
 from modelpool.pool.pool import Pool, Surroundings
 from modelpool.pool.replica import Replica
+from modelpool.pool.slot import Slot
 from modelpool_client.wire import (
     Assignment,
     DrainReply,
@@ -33,6 +36,7 @@ from modelpool_client.wire import (
 )
 
 MB = 1_000_000
+LIVELOCK = 2000  # so many events in one moment are a loop
 
 
 @dataclass
@@ -47,6 +51,8 @@ class Script:
     deaf_to_drain: bool = False
     refuse_launch: str = ""
     strange_ports: set[int] = field(default_factory=set)
+    beat_seconds: float = 0.0  # 0: only changes are reported
+    launch_seconds: float = 0.01
 
 
 class SimProcess:
@@ -64,6 +70,8 @@ class SimProcess:
         self.idle_since = self.now()
         self.sequence = 0
         self.cut = 0
+        self.was_told_to_end = False  # by the test: whatever is cut then is no fault of the pool
+        self._terms = 0
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self._tasks = [asyncio.ensure_future(self._live())]
@@ -103,6 +111,9 @@ class SimProcess:
         self.idle_since = self.now()
         self.progress = None
         self.report()
+        while script.beat_seconds:
+            await asyncio.sleep(script.beat_seconds)
+            self.report()
         return None
 
     def facts(self) -> Facts:
@@ -125,18 +136,27 @@ class SimProcess:
 
     def report(self) -> None:
         if self.is_alive and not self.world.is_deaf:
-            slot = self.world.pool.slot_of(self.assignment.worker_id)
-            if slot is not None:
-                self.world.pool.heard(slot.model.model_id, self.facts())
+            facts = self.facts()
+            if delay := self.world.delay():
+                asyncio.get_running_loop().call_later(delay, self._deliver, facts)
+            else:
+                self._deliver(facts)
+
+    def _deliver(self, facts: Facts) -> None:
+        slot = self.world.pool.slot_of(self.assignment.worker_id)
+        # A worker whose start is not written down yet is told to say it again.
+        if slot is not None and (slot.worker is not None or not self.world.delay()):
+            self.world.pool.heard(slot.model.model_id, facts)
 
     async def serve(self, seconds: float) -> bool:
-        """A request made straight to the port; False if it is refused. Never cut silently."""
+        """A request made straight to the port; False if it is refused or, what ``cut`` counts,
+        ended before its time."""
         if self.phase is not Phase.READY or not self.is_alive:
             return False
         self.in_flight += 1
         self.requests_total += 1
         self.report()
-        await asyncio.sleep(seconds)
+        await asyncio.wait({self.exit}, timeout=seconds)
         self.in_flight -= 1
         self.idle_since = self.now()
         if not self.is_alive:
@@ -164,12 +184,18 @@ class SimProcess:
         return await asyncio.shield(self.exit)
 
     def terminate(self) -> None:
+        """TERM: the first lets current work end, the second cuts it."""
         if self.script.ignore_term or not self.is_alive:
             return
-        self._tasks.append(asyncio.ensure_future(self._end()))
+        self._terms += 1
+        if self._terms > 1:
+            self.die(0)
+        else:
+            self._tasks.append(asyncio.ensure_future(self._end()))
 
     async def _end(self) -> None:
         self.phase = Phase.DRAINING
+        self.report()
         deadline = self.now() + self.assignment.drain_seconds
         while self.in_flight and self.now() < deadline:  # noqa: ASYNC110 - it is the script
             await asyncio.sleep(0.1)
@@ -193,6 +219,8 @@ class SimWorld:
         self.records: dict[str, WorkerRow] = {}
         self.epochs: Counter[str] = Counter()
         self.is_deaf = False
+        self.delay: Callable[[], float] = lambda: 0.0  # of what workers report
+        self.broken_journal = ""  # the name of the call that fails
         self._pids = itertools.count(1000)
         self.host_bytes = 10**12
         self.config = PoolConfig.model_validate(
@@ -215,8 +243,9 @@ class SimWorld:
         return Pool(self.config, crew, surroundings, Clock())
 
     def used_bytes(self) -> int:
+        """What the living workers take: each what was reserved for it, for it was estimated so."""
         ids = [p.assignment.model_id for p in self.alive()]
-        return sum(self.pool.estimate(self.pool.slot(i).model) for i in ids)
+        return sum(self.pool.reserved_bytes(i) for i in ids)
 
     def alive(self, model_id: str | None = None) -> list[SimProcess]:
         return [
@@ -227,6 +256,8 @@ class SimWorld:
         now = asyncio.get_running_loop().time()
         move = f"{previous}->{slot.state}" if previous is not slot.state else ""
         self.events.append((now, slot.model.model_id, event, move, slot.reason))
+        if len(self.events) > LIVELOCK and self.events[-LIVELOCK][0] == now:
+            raise RuntimeError(f"endless: {self.events[-6:]}")
 
     def moves(self, model_id: str) -> list[str]:
         """The states that a model went through."""
@@ -236,7 +267,7 @@ class SimWorld:
     # launcher
     async def start(self, spec: LaunchSpec) -> SimProcess:
         script = self.scripts.setdefault(spec.assignment.model_id, Script())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(script.launch_seconds)
         if script.refuse_launch:
             raise LaunchError(script.refuse_launch)
         process = SimProcess(self, spec, next(self._pids))
@@ -246,6 +277,9 @@ class SimWorld:
     async def attach(self, record: WorkerRow) -> SimProcess | None:
         found = [p for p in self.alive() if p.assignment.worker_id == record.worker_id]
         return found[0] if found else None
+
+    async def sweep(self, record: WorkerRow) -> None:
+        """Nothing is ever left of a simulated worker."""
 
     # link
     def _process(self, worker: Worker) -> SimProcess:
@@ -271,12 +305,17 @@ class SimWorld:
         self.epochs[model_id] += 1
         return self.epochs[model_id]
 
-    async def intend_worker(self, record: WorkerRow) -> None:
+    async def _write(self, what: str) -> None:
         await asyncio.sleep(0.001)
+        if what == self.broken_journal:
+            raise OSError(f"disk full: {what}")
+
+    async def intend_worker(self, record: WorkerRow) -> None:
+        await self._write("intend_worker")
         self.records[record.worker_id] = record
 
     async def worker_started(self, worker_id: str, pid: int, create_time: float) -> None:
-        await asyncio.sleep(0.001)
+        await self._write("worker_started")
         found = self.records[worker_id]
         self.records[worker_id] = replace(found, pid=pid, create_time=create_time)
 
@@ -290,16 +329,73 @@ class SimWorld:
     def check(self) -> None:
         """The rules that must hold after every step."""
         assert not self.bugs, self.bugs
+        assert all(reason for *_, reason in self.events), "an event without a reason"
+        self._check_limits()
+        self._check_ports()
+        self._check_cuts()
+        for slot in self.pool.slots:
+            self._check_slot(slot)
+
+    def _check_limits(self) -> None:
         alive = Counter(p.assignment.model_id for p in self.alive())
         assert all(n == 1 for n in alive.values()), f"two workers of one model: {alive}"
-        assert len(alive) <= self.config.max_concurrent_models, alive
-        limit = self.config.memory_limit_bytes
-        assert self.used_bytes() <= limit, "over the memory limit"
-        for slot in self.pool.slots:
-            reserved = self.pool.reserved_bytes(slot.model.model_id)
-            assert bool(reserved) == (slot.state.has_worker or slot._is_burying), slot
+        assert len(alive) <= self.pool.config.max_concurrent_models, alive
+        used = self.used_bytes()
+        assert used <= self.pool.config.memory_limit_bytes, "over the memory limit"
+        assert used <= self.host_bytes, "over what the host has"
+
+    def _check_ports(self) -> None:
         ports = [p.assignment.port for p in self.alive()]
         assert len(ports) == len(set(ports)), "two workers on one port"
+        assert all(p in self.pool.config.port_range for p in ports), "a port out of the range"
+        held = [slot.port for slot in self.pool.slots if slot.port is not None]
+        assert len(held) == len(set(held)), "two slots on one port"
+        free = len(self.pool.config.port_range) - len(held)
+        assert self.pool.ports.available == free, f"ports lost: {self.pool.ports}, {held}"
+
+    def _check_cuts(self) -> None:
+        cut = [p for p in self.processes if p.cut and not p.was_told_to_end]
+        assert not cut, f"work was cut: {[p.assignment.model_id for p in cut]}"
+
+    def _check_slot(self, slot: Slot) -> None:
+        model_id = slot.model.model_id
+        reserved = self.pool.reserved_bytes(model_id)
+        assert bool(reserved) == slot.state.has_worker, f"a reservation too many or lost: {slot!r}"
+        known = [r.worker_id for r in self.records.values() if r.model_id == model_id]
+        if not slot.state.has_worker:
+            assert not self.alive(model_id), f"a process without an owner: {slot!r}"
+            assert not known, f"a record of what is gone: {slot!r}"
+        if slot.state.is_serving:
+            assert known == [slot.worker_id], f"not written down: {slot!r}"
+        self._check_waiters(slot)
+        self._check_idleness(slot)
+
+    def _check_waiters(self, slot: Slot) -> None:
+        """Whoever waits waits for something that will come."""
+        if not len(slot.waiters):
+            return
+        now = asyncio.get_running_loop().time()
+        is_queued = slot.model.model_id in self.pool._queue
+        cools_off = slot.state is State.FAILED and now < slot.trouble.retry_at
+        is_due = slot._alarm is not None and slot._alarm.when() <= slot.trouble.retry_at
+        moves = slot.state in (State.WARMING, State.UNLOADING) or slot.is_leaving
+        assert moves or is_queued or (cools_off and is_due), f"waits for nothing: {slot!r}"
+
+    def _check_idleness(self, slot: Slot) -> None:
+        now = asyncio.get_running_loop().time()
+        if slot.is_busy or slot.is_leaving or not slot._may_idle_out():
+            return
+        if slot.state is State.HOT and slot.lease.until is not None:
+            assert now <= slot.lease.until + 1, f"its lease is over: {slot!r}"
+        if slot.state is State.COOLING:
+            grace = self.pool.config.grace_minutes * 60
+            assert now <= slot._cooling_since + grace + 1, f"its grace is over: {slot!r}"
+
+    def check_settled(self) -> None:
+        """Nobody waits for room that is there. Only when the loop has nothing to do right now."""
+        for model_id in list(self.pool._queue):
+            decision = self.pool.plan_for(self.pool.slot(model_id))
+            assert not isinstance(decision, Start), f"{model_id} waits, but {decision}"
 
 
 def model(model_id: str, **fields: Any) -> Model:

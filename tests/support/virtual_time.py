@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+STANDSTILL = 100_000
+
 
 class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     """Never waits: the time that it should have waited passes at once."""
@@ -16,6 +18,7 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
     def __init__(self) -> None:
         super().__init__()
         self.elapsed = 0.0
+        self._rounds = 0
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
@@ -23,6 +26,10 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
             raise RuntimeError("everybody waits for something that will never happen")
         if not ready and timeout:
             self.elapsed += timeout
+            self._rounds = 0
+        self._rounds += 1
+        if self._rounds > STANDSTILL:
+            raise RuntimeError("the loop is busy for ever and time stands still")
         return ready
 
 

@@ -118,9 +118,10 @@ def unload(
 ) -> None:
     """Unload a model; its work may end first."""
     s = session(ctx)
+    call = calls.unload(model, force, not no_wait)
     with s.client() as pool:
-        document = pool.fetch(calls.unload(model, force, not no_wait))
-    s.show(document, lambda: _message(document, f"{model} is unloaded"))
+        document = pool.fetch(call)
+    s.show(document, lambda: f"{model} is {call.parse(document).state}")
 
 
 def extend(
@@ -191,8 +192,3 @@ def delete(ctx: typer.Context, model: Model) -> None:
     with s.client() as pool:
         document = pool.fetch(calls.delete(model))
     s.show(document, lambda: f"{model} is deleted")
-
-
-def _message(document: Any, otherwise: str) -> str:
-    message = document.get("message") if isinstance(document, dict) else None
-    return render.clean(str(message or otherwise))

@@ -19,7 +19,7 @@ from modelpool_client.cli.render import clean
 
 # A person wants to hear at once that the pool is down; who follows events wants to outlive its
 # restart.
-AT_ONCE = RetryPolicy(down_seconds=1.0)
+AT_ONCE = RetryPolicy(down_seconds=0.5)
 PATIENT = RetryPolicy(attempts=40, down_seconds=60.0)
 
 EXIT_CODES = """\

@@ -81,7 +81,7 @@ def import_registry(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A registry file; - is stdin.")],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Delete the models that it lacks.")
+        bool, typer.Option("--replace", help="Also over models that differ.")
     ] = False,
 ) -> None:
     """Take over a registry file into the catalog."""

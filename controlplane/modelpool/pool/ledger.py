@@ -78,11 +78,15 @@ class Ledger:
         return self._world.estimate(model)
 
     def admit(self, slot: Replica) -> Plan:
-        need = Need(slot.model.model_id, self.estimate(slot.model))
-        decision = plan(need, [self._resident(s) for s in self._holders()], self._budget())
+        decision = self.plan_for(slot)
         if isinstance(decision, Start):
-            self._reserved[need.model_id] = need.bytes
+            self._reserved[slot.model.model_id] = self.estimate(slot.model)
         return decision
+
+    def plan_for(self, slot: Replica) -> Plan:
+        """What a load would do right now; nothing is reserved."""
+        need = Need(slot.model.model_id, self.estimate(slot.model))
+        return plan(need, [self._resident(s) for s in self._holders()], self._budget())
 
     def _holders(self) -> Iterable[Slot]:
         return (self._slots[model_id] for model_id in self._reserved)

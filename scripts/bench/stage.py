@@ -1,0 +1,77 @@
+"""What every suite gets: how long, how often, where; and the paired rounds they all run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.figures import Kind, Row, Versus
+
+Measure = Callable[[], float]
+
+
+@dataclass
+class Stage:
+    """``deadline`` is a reading of ``time.monotonic``: no round begins that would miss it."""
+
+    seconds: float
+    rounds: int
+    quick: bool
+    folder: Path
+    cache: Path
+    deadline: float
+    say: Callable[[str], None]
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """A remark that stands under the table as well."""
+        if text and text not in self.notes:
+            self.notes.append(text)
+            self.say(text)
+
+    def log(self, name: str) -> Path:
+        """Where a child writes what it has to say."""
+        return self.folder / f"{name}.log"
+
+    def paired(self, title: str, systems: Mapping[str, Measure], rounds: int = 0) -> Samples:
+        """Measure every system once a round, so that each round makes a pair of any two.
+
+        Every other round goes backwards, so that a drift of the machine favours nobody.
+        """
+        samples: dict[str, list[float]] = {name: [] for name in systems}
+        wanted = rounds or self.rounds
+        for turn in range(wanted):
+            began = time.monotonic()
+            names = list(systems) if turn % 2 == 0 else list(systems)[::-1]
+            for name in names:
+                self.say(f"{title}: {name}, round {turn + 1} of {wanted}")
+                samples[name].append(systems[name]())
+            now = time.monotonic()
+            if turn + 1 < wanted and now + (now - began) > self.deadline:
+                self.note(f"{title}: cut short after {turn + 1} of {wanted} rounds, time is over")
+                break
+        return Samples({name: tuple(values) for name, values in samples.items()})
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of every system, by its name; those with the same index are a pair."""
+
+    of: Mapping[str, tuple[float, ...]]
+
+    def row(
+        self,
+        place: tuple[str, str],
+        system: str,
+        unit: str,
+        against: str = "",
+        *,
+        kind: Kind = "ratio",
+        target: str = "",
+    ) -> Row:
+        """A line of the report: suite and figure, system, unit; and what it is held against."""
+        versus = Versus(against, self.of[against], kind) if against in self.of else None
+        shown = target if versus or not against else ""
+        return Row(*place, system, unit, self.of[system], versus, shown)

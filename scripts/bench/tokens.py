@@ -1,0 +1,67 @@
+"""Tokens a second: through the worker's port, through the gateway, and from the bare engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+
+from bench import load
+from bench.bare import BareEngine
+from bench.figures import BenchError, Row
+from bench.messages import token_body
+from bench.model import BenchModel, prepare
+from bench.pool import BenchPool
+from bench.stage import Samples, Stage
+
+SUITE = "tokens"
+MODEL = "bench"
+BARE, WORKER, GATEWAY = "bare engine", "worker port", "gateway"
+TARGETS = {WORKER: ">= 0.97x bare", GATEWAY: ">= 0.95x bare"}
+# Streams at a time, and the tokens of each: about a second of work on two cores, either way.
+LOADS = ((1, 64), (8, 32))
+# A ratio near one needs more pairs than one that is far from it.
+PAIRS_PER_ROUND = 2
+
+
+def run(stage: Stage) -> Iterator[Row]:
+    """The three in turn, in every round.
+
+    Raises:
+        BenchError: something is missing, did not start, or answered wrongly.
+    """
+    model = prepare(stage)
+    with ExitStack() as stack:
+        ports = _start(stage, stack, model)
+        for streams, tokens in LOADS:
+            figure = f"tokens/s, {streams} stream{'s' if streams > 1 else ''}"
+            systems = {
+                name: partial(_rate, stage, port, streams, tokens) for name, port in ports.items()
+            }
+            samples = stage.paired(figure, systems, stage.rounds * PAIRS_PER_ROUND)
+            yield from _rows(samples, figure)
+
+
+def _start(stage: Stage, stack: ExitStack, model: BenchModel) -> dict[str, int]:
+    stage.say("tokens: loading the model twice, in the bare engine and in a worker")
+    bare = stack.enter_context(BareEngine(stage, model))
+    pool = stack.enter_context(BenchPool(stage.folder, "tokens", [model.entry(MODEL)]))
+    ports = {BARE: bare.port, WORKER: pool.load(MODEL), GATEWAY: pool.port}
+    for port in ports.values():  # fills the prompt caches of every slot
+        load.run(port, token_body(MODEL, 2), 8, 0)
+    return ports
+
+
+def _rate(stage: Stage, port: int, streams: int, tokens: int) -> float:
+    outcome = load.run(port, token_body(MODEL, tokens), streams, stage.seconds / 2)
+    if outcome.tokens != outcome.answers * tokens:
+        wrong = f"{outcome.tokens} tokens in {outcome.answers} streams of {tokens}"
+        raise BenchError(f"the engine stopped by itself: {wrong}")
+    return outcome.tokens_per_second
+
+
+def _rows(samples: Samples, figure: str) -> Iterator[Row]:
+    for system in samples.of:
+        against = "" if system == BARE else BARE
+        target = TARGETS.get(system, "")
+        yield samples.row((SUITE, figure), system, "/s", against, target=target)
