@@ -93,6 +93,7 @@ def _settings(app: object) -> uvicorn.Config:
         loop="none",
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         date_header=False,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 import aiohttp
@@ -24,6 +24,7 @@ from modelpool_client.errors import (
     WorkerFailed,
     from_response,
 )
+from yarl import URL
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
@@ -57,6 +58,7 @@ HOP_HEADERS = frozenset(
 )
 # Credentials for the pool are no business of a worker.
 PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
+NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS
 PRIORITY_HEADER = b"x-priority"
 
 
@@ -167,28 +169,20 @@ class Gateway:
     ) -> None:
         last: ModelPoolError | None = None
         for _ in range(TRIES):
-            async with self._granted(model.model_id, priority, is_stream, answer) as grant:
-                self._meter.began(model.model_id, was_hot=grant.was_hot)
-                try:
-                    await self._relay(grant, scope, body, answer)
-                    return
-                except _Gone as gone:
-                    last = gone.error
+            grant = self._pool.try_acquire(model.model_id)
+            if grant is None:
+                grant = await self._wait_for_grant(model.model_id, priority, is_stream, answer)
+            self._meter.began(model.model_id, was_hot=grant.was_hot)
+            try:
+                await self._relay(grant, scope, body, answer)
+                return
+            except _Gone as gone:
+                last = gone.error
+            finally:
+                grant.release()
             await asyncio.sleep(RETRY_PAUSE_SECONDS)
         assert last is not None
         raise last
-
-    @asynccontextmanager
-    async def _granted(
-        self, model_id: str, priority: str, is_stream: bool, answer: _Answer
-    ) -> AsyncIterator[Grant]:
-        grant = self._pool.try_acquire(model_id)
-        if grant is None:
-            grant = await self._wait_for_grant(model_id, priority, is_stream, answer)
-        try:
-            yield grant
-        finally:
-            grant.release()
 
     async def _wait_for_grant(
         self, model_id: str, priority: str, is_stream: bool, answer: _Answer
@@ -209,7 +203,7 @@ class Gateway:
             raise
 
     async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: _Answer) -> None:
-        url = base_url(self._pool.config.host, grant.port) + scope["path"]
+        url = _url(self._pool.config.host, grant.port, scope["path"])
         try:
             async with self._session.post(url, data=body, headers=_forwarded(scope)) as response:
                 if response.status == 503 and response.headers.get(CODE_HEADER) == (
@@ -283,6 +277,11 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
+@lru_cache(maxsize=1024)
+def _url(host: str, port: int, path: str) -> URL:
+    return URL(base_url(host, port) + path)
+
+
 async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
     try:
         body = await response.json(content_type=None)
@@ -292,8 +291,11 @@ async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
 
 
 def _forwarded(scope: Scope) -> dict[str, str]:
-    drop = HOP_HEADERS | PRIVATE_HEADERS
-    return {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"] if k not in drop}
+    return {
+        k.decode("latin-1"): v.decode("latin-1")
+        for k, v in scope["headers"]
+        if k not in NOT_FORWARDED
+    }
 
 
 def _priority(scope: Scope) -> str:

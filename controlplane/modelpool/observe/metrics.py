@@ -45,6 +45,8 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
+        # Looking a child up costs more than counting, and this is on the data path.
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._events = {
             name: Counter(f"modelpool_{what}", f"Number of {what}", labels, registry=self._registry)
             for name, what in COUNTED_EVENTS.items()
@@ -52,8 +54,15 @@ class Metrics:
 
     def ended(self, model_id: str, status: int, seconds: float) -> None:
         """A request of the gateway was answered."""
-        self._requests.labels(model_id, str(status)).inc()
-        self._seconds.labels(model_id).observe(seconds)
+        key = (model_id, status)
+        children = self._children.get(key)
+        if children is None:
+            children = self._children[key] = (
+                self._requests.labels(model_id, str(status)),
+                self._seconds.labels(model_id),
+            )
+        children[0].inc()
+        children[1].observe(seconds)
 
     def count(self, event: Event) -> None:
         """An event was published."""

@@ -80,7 +80,7 @@ def plan(need: Need, residents: Sequence[Resident], budget: Budget) -> Plan:
 
     Those already leaving are counted as gone: the start waits for them as for its own victims.
     """
-    pinned = [r for r in residents if r.pinned]
+    pinned = [r for r in residents if r.pinned and not r.leaving]
     if why := _never_fits(need, pinned, residents, budget):
         return Refuse(why)
     leaving = [r for r in residents if r.leaving]
@@ -134,8 +134,8 @@ def _never_fits(
     need: Need, pinned: Sequence[Resident], residents: Sequence[Resident], budget: Budget
 ) -> str:
     held = sum(r.bytes for r in pinned)
-    ours = sum(r.bytes - r.pending_bytes for r in residents if not r.pinned)
-    host = budget.host_available + ours
+    ours = sum(r.bytes - r.pending_bytes for r in residents if r not in pinned)
+    host = budget.host_available + ours - sum(r.pending_bytes for r in pinned)
     names = ", ".join(f"{r.model_id} {_mb(r.bytes)}" for r in pinned)
     pins = f" (pinned: {names})" if pinned else ""
     if len(pinned) >= budget.max_models:

@@ -108,7 +108,7 @@ class Crew:
 
         Raises:
             LaunchError: the process could not be started.
-            StoreError: the intent could not be written; nothing was started.
+            StoreError: it could not be written down; nothing is left running.
         """
         epoch = await self._journal.next_epoch(assignment.model_id)
         record = self._record(assignment, epoch)
@@ -123,11 +123,16 @@ class Crew:
         try:
             process = await self._launcher.start(LaunchSpec(assignment, Path(record.log_path)))
         except BaseException:
-            await self._journal.forget_worker(record.worker_id)
+            await self.forget(record)
             raise
         record = replace(record, pid=process.pid, create_time=process.create_time)
-        await self._journal.worker_started(record.worker_id, process.pid, process.create_time)
-        return Worker(record, process)
+        worker = Worker(record, process)
+        try:
+            await self._journal.worker_started(record.worker_id, process.pid, process.create_time)
+        except Exception:  # nobody would know of it
+            await self.bury(worker, None)
+            raise
+        return worker
 
     def _record(self, assignment: Assignment, epoch: int) -> WorkerRow:
         runtime = Path(tempfile.gettempdir()) / f"modelpool-{assignment.worker_id}"
@@ -153,13 +158,17 @@ class Crew:
         except Exception:
             return None
 
-    async def retire(self, worker: Worker, *, cut: bool, grace: float) -> Burial:
+    async def retire(
+        self, worker: Worker, *, cut: bool, grace: float, told: bool = False
+    ) -> Burial:
         """TERM, then KILL to the group; returns when the group is gone.
 
-        ``cut``: current work is ended at once, else it has ``grace`` seconds.
+        ``cut``: current work is ended at once, else it has ``grace`` seconds. ``told``: it drains
+        already, and might take another TERM for the second, which cuts.
         """
         process = worker.process
-        process.terminate()
+        if cut or not told:
+            process.terminate()
         if cut:
             await asyncio.sleep(SECOND_TERM_SECONDS)
             process.terminate()

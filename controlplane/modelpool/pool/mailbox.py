@@ -27,7 +27,8 @@ class Mailbox(ABC):
         self._bug = bug
         self._mailbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_handling = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = 0.0
         self._jobs: set[asyncio.Task[None]] = set()
 
     @abstractmethod
@@ -45,14 +46,17 @@ class Mailbox(ABC):
         self._is_handling = True
         try:
             while self._mailbox:
-                handle, values = self._mailbox.popleft()
-                handle(*values)
-        except Exception as e:
-            log.exception("%r: a handler failed", self)
-            self._bug(e)
+                self._handle(*self._mailbox.popleft())
         finally:
             self._is_handling = False
         self._set_alarm()
+
+    def _handle(self, handler: Callable[..., None], args: tuple[Any, ...]) -> None:
+        try:
+            handler(*args)
+        except Exception as e:
+            log.exception("%r: a handler failed", self)
+            self._bug(e)
 
     def _run(
         self, work: Coroutine[Any, Any, Any], then: Callable[..., None], worker_id: str
@@ -75,9 +79,10 @@ class Mailbox(ABC):
         if when is None:
             return
         if self._alarm is not None:
-            if self._alarm.when() <= when:
+            if self._alarm_at <= when:
                 return
             self._alarm.cancel()
+        self._alarm_at = when  # uvloop's handles for what is due at once do not know it
         self._alarm = self._clock.call_at(when, self._ring)
 
     def _ring(self) -> None:

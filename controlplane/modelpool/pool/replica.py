@@ -100,8 +100,12 @@ class Replica(Mailbox):
 
     @property
     def is_leaving(self) -> bool:
-        """Its worker is ending, dead, or being asked whether it could go."""
-        return self.state is State.UNLOADING or bool(self._draining_for) or self._is_burying
+        """Its worker is ending, dead, or being asked whether it could go.
+
+        A load whose worker just died is not: it may go on at another port.
+        """
+        is_dead = self._is_burying and self.state is not State.WARMING
+        return self.state is State.UNLOADING or bool(self._draining_for) or is_dead
 
     @property
     def protection(self) -> str:

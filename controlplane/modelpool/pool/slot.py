@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import asyncio
 
-from modelpool_client.errors import LoadCancelled, ModelNotFound, ModelPoolError, UnloadProtected
+from modelpool_client.errors import (
+    LoadCancelled,
+    ModelNotFound,
+    ModelPoolError,
+    PoolStopping,
+    UnloadProtected,
+)
 from modelpool_client.wire import (
     WORKER_EXIT_PORT_TAKEN,
     DrainReply,
@@ -19,7 +25,7 @@ from modelpool_client.wire import (
     Phase,
 )
 
-from modelpool.pool.crew import Burial, Worker
+from modelpool.pool.crew import SECOND_TERM_SECONDS, Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
 from modelpool.pool.loading import Loading
 
@@ -60,7 +66,7 @@ class Slot(Loading):
             self._become(Trigger.ADOPT_READY, "adopted from a former manager")
         else:
             self._become(Trigger.ADOPT_DRAINING, "adopted while draining")
-            self._retire(cut=False)
+            self._retire(cut=False, told=True)
         self._on_facts(facts)
 
     def _on_removed(self) -> None:
@@ -73,7 +79,7 @@ class Slot(Loading):
             done.set_exception(UnloadProtected(text, param="force"))
             return
         self.stay_up = False
-        if self.state is not State.UNLOADING:
+        if self.state is not State.UNLOADING or self._house.is_stopping:
             self.waiters.fail_all(self._cancelled(reason))
         self._unloads.append(done)
         self._house.leave_queue(self)
@@ -90,6 +96,8 @@ class Slot(Loading):
     def _cancelled(self, reason: str) -> ModelPoolError:
         if self.is_removed:
             return ModelNotFound(f"{self.model.model_id} was deleted", param="model")
+        if self._house.is_stopping:
+            return PoolStopping("the pool is shutting down")
         return LoadCancelled(
             f"the load of {self.model.model_id} was cancelled: {reason}", retry_after=1
         )
@@ -98,20 +106,24 @@ class Slot(Loading):
         if cut and not self._is_cut and self.worker is not None:
             self._is_cut = True
             self.worker.process.terminate()
+            # The second TERM cuts, and it may have been draining without a first.
+            again = self._clock.now() + SECOND_TERM_SECONDS
+            self._clock.call_at(again, self.worker.process.terminate)
 
     def _stop(self, reason: str, *, cut: bool = False) -> None:
         self._draining_for = ""
         self._become(Trigger.STOP, reason)
         if self.worker is not None:
-            self._retire(cut=cut)
+            drains = self.facts is not None and self.facts.phase is Phase.DRAINING
+            self._retire(cut=cut, told=drains)
         elif not self.worker_id:  # it was still waiting for room: there is no process to end
             self._gone(None)
 
-    def _retire(self, *, cut: bool) -> None:
+    def _retire(self, *, cut: bool, told: bool = False) -> None:
         assert self.worker is not None
         self._is_cut = cut
         grace = self._house.config.graceful_shutdown_seconds
-        work = self._house.crew.retire(self.worker, cut=cut, grace=grace)
+        work = self._house.crew.retire(self.worker, cut=cut, grace=grace, told=told)
         self._run(work, self._on_retired, self.worker_id)
 
     def _on_retired(self, worker_id: str, burial: Burial | Exception) -> None:
@@ -137,7 +149,7 @@ class Slot(Loading):
                 done.set_result(text)
 
     def _on_evict(self, on_behalf_of: str) -> None:
-        if self.state is State.UNLOADING or self._draining_for:
+        if self.is_leaving:  # the end of it will be heard
             return
         if not self.state.is_serving or self.is_busy or self.model.pinned:
             self._house.refused_to_leave(self)
@@ -162,6 +174,7 @@ class Slot(Loading):
         else:
             self._stop(f"{reason}; the worker did not answer when asked to drain")
         if reason.startswith("evicted") and self.state is State.UNLOADING:
+            self.stay_up = False  # or two warm-up models in the room of one would take turns
             self._house.emit("model-evicted", self)
 
     def _stays(self, facts: Facts) -> None:
@@ -213,8 +226,10 @@ class Slot(Loading):
         config = self._house.config
         if self.state is State.WARMING and self.worker is not None:
             return self._progress_at + config.load_stall_seconds
-        if self.state is State.FAILED and not self._is_burying:
-            return self.trouble.retry_at if self.stay_up or len(self.waiters) else None
+        if self.state is State.FAILED:
+            is_wanted = self.stay_up or len(self.waiters) > 0
+            cools_off = self._clock.now() < self.trouble.retry_at  # else the queue has it
+            return self.trouble.retry_at if is_wanted and cools_off else None
         if self._draining_for or self.is_busy or not self._may_idle_out():
             return None
         if self.state is State.HOT:
@@ -224,13 +239,14 @@ class Slot(Loading):
         return None
 
     def _on_time(self) -> None:
+        if self.state is State.FAILED:
+            self._start_if_wanted()
+            return
         when = self._next_deadline()
         if when is None or self._clock.now() < when:
             return
         if self.state is State.WARMING:
             self._give_up_load()
-        elif self.state is State.FAILED:
-            self._start_if_wanted()
         elif self.state is State.HOT:
             assert self.facts is not None
             self._cooling_since = self._clock.now()
