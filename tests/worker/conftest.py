@@ -59,7 +59,11 @@ class FakeManager:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: Any) -> None:
+                """A worker that was killed while it posted is no news."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -220,3 +224,9 @@ def echo(manager: FakeManager, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
     return poll
+
+
+@pytest.fixture(scope="session")
+def running() -> type[RunningWorker]:
+    """For fixtures that share one worker among several tests."""
+    return RunningWorker

@@ -106,30 +106,46 @@ def test_a_failed_beat_waits_for_the_next() -> None:
 KNOWN = FactsReply(True, "mine", 60)
 
 
+IDLE = 1e6
+
+
 def contact(lease: float | None = 60) -> Contact:
     return Contact("mine", lease, orphan_seconds=100, last_answer=0)
 
 
 def test_replies() -> None:
-    assert contact().hear(1, KNOWN) is Verdict.STAY
-    assert contact().hear(1, FactsReply(False, "mine")) is Verdict.DISMISSED
-    assert contact().hear(1, FactsReply(False, "stranger")) is Verdict.STAY
-    assert contact().hear(1, None) is Verdict.STAY
+    assert contact().hear(1, KNOWN, IDLE) is Verdict.STAY
+    assert contact().hear(1, FactsReply(False, "mine"), IDLE) is Verdict.DISMISSED
+    assert contact().hear(1, FactsReply(False, "stranger"), IDLE) is Verdict.STAY
+    assert contact().hear(1, None, IDLE) is Verdict.STAY
 
 
 def test_an_orphan_leaves_when_lease_and_patience_are_over() -> None:
     c = contact()
-    assert c.hear(159.9, None) is Verdict.STAY
-    assert c.hear(160, None) is Verdict.ORPHANED
-    assert c.hear(160, FactsReply(False, "stranger")) is Verdict.ORPHANED
+    assert c.hear(159.9, None, IDLE) is Verdict.STAY
+    assert c.hear(160, None, IDLE) is Verdict.ORPHANED
+    assert c.hear(160, FactsReply(False, "stranger"), IDLE) is Verdict.ORPHANED
 
 
 def test_every_answer_renews_the_lease_as_told() -> None:
     c = contact()
-    c.hear(50, FactsReply(True, "mine", 30))
+    c.hear(50, FactsReply(True, "mine", 30), IDLE)
     assert c.deadline == 180
-    c.hear(60, FactsReply(True, "mine", None))
-    assert c.hear(10**9, None) is Verdict.STAY
+
+
+def test_a_lease_without_end_holds_under_a_manager_only() -> None:
+    c = contact(None)
+    assert c.hear(60, FactsReply(True, "mine", None), IDLE) is Verdict.STAY
+    assert c.hear(159.9, None, IDLE) is Verdict.STAY
+    assert c.hear(160, None, IDLE) is Verdict.ORPHANED
+
+
+def test_use_without_a_manager_renews_the_lease_by_its_ttl() -> None:
+    c = Contact("mine", 60, orphan_seconds=100, last_answer=0, ttl_seconds=60)
+    assert c.hear(500, None, 0.0) is Verdict.STAY
+    assert c.deadline == 660
+    assert c.hear(659, None, 159) is Verdict.STAY
+    assert c.hear(661, None, 161) is Verdict.ORPHANED
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 500), st.booleans()), max_size=20))
@@ -138,5 +154,5 @@ def test_a_worker_that_is_answered_in_time_never_leaves(steps: list[tuple[float,
     for seconds, answered in steps:
         now += seconds
         late = now >= c.deadline
-        verdict = c.hear(now, KNOWN if answered else None)
+        verdict = c.hear(now, KNOWN if answered else None, IDLE)
         assert verdict is (Verdict.ORPHANED if late and not answered else Verdict.STAY)

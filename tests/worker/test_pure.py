@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from modelpool_client.wire import Assignment
 from modelpool_worker import diagnose
 from modelpool_worker.child import describe_exit
 from modelpool_worker.config import BadAssignment, child_environment, read_assignment
-from modelpool_worker.progress import estimate, source_bytes
+from modelpool_worker.progress import LoadEstimate, estimate, source_bytes
 from modelpool_worker.relay import count_tokens, engine_error
 from modelpool_worker.surfaces import openapi, sse
 from modelpool_worker.surfaces.openai import BODIES, CHAT_PATH
@@ -167,6 +170,7 @@ def test_a_child_sees_no_secrets() -> None:
 def test_last_words(line: str, code: str) -> None:
     assert diagnose.code_of(["noise", line, "failed to load model"], "load_failed") == code
     assert bool(diagnose.reason_of(["noise", line])) == (code != "load_failed")
+    assert diagnose.reason_of(["noise", "0.1.2 E x failed"]) == "x failed"
 
 
 def test_exits_in_words() -> None:
@@ -211,6 +215,18 @@ def test_estimates() -> None:
     progress = estimate(25, 100, elapsed=2)
     assert (progress.fraction, progress.eta_seconds, progress.estimated) == (0.25, 6, True)
     assert estimate(0, 100, 2).eta_seconds is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_mapping_a_file_is_progress(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"x" * (1 << 20))
+    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[::4096]) > 0
+        sample = LoadEstimate(os.getpid(), str(path)).sample(1.0)
+    assert sample is not None
+    assert (sample.bytes_done, sample.bytes_total) == (1 << 20, 1 << 20)
+    assert LoadEstimate(os.getpid(), str(tmp_path / "none")).sample(1.0) is None
 
 
 def test_the_size_of_a_split_file(tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ class App:
         except DecodeError as e:
             raise InvalidRequest(str(e)) from None
         drained = self._worker.drain(request.if_idle_for, request.reason or "told by the manager")
-        await exchange.answer_json(encode(DrainReply(drained, self._worker.facts())))
+        reply = encode(DrainReply(drained, self._worker.facts()))
+        await exchange.answer_json(reply, 200, *([CLOSE] if drained else []))
 
 
 async def _watch(receive: Receive, on_gone: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from .spawn import Spawned
 
 LAST_LINES = 20
 _LINE_LIMIT = 500
+_REST_LIMIT = 1 << 16
 # How long a child that was asked to end may take before it is killed.
 STOP_SECONDS = 2.0
 
@@ -131,6 +132,8 @@ class _Lines:
             if not data:
                 return False
             *lines, self._rest = (self._rest + data).split(b"\n")
+            if len(self._rest) > _REST_LIMIT:
+                lines, self._rest = [*lines, self._rest], b""
             for line in lines:
                 take(line.decode(errors="replace"))
 

@@ -18,11 +18,13 @@ _SIGNS = (
         r"bad_alloc|out of memory|failed to allocate|unable to allocate|cannot allocate memory",
     ),
     ("oom", r"cudaMalloc failed|MemoryError|alloc.* failed"),
+    ("bad_config", r"cache type .* does not divide|requires flash_attn|V cache quantization"),
     ("missing_dependency", r"ModuleNotFoundError|No module named|cannot open shared object"),
 )
 _REASONS = re.compile("|".join(pattern for _, pattern in _SIGNS), re.IGNORECASE)
 # llama.cpp puts the time and the level before each line.
 _PREFIX = re.compile(r"^[\d.]+ [A-Z] ")
+_ERROR = re.compile(r"^[\d.]+ E |error", re.IGNORECASE)
 
 
 def code_of(lines: Sequence[str], default: str) -> str:
@@ -35,8 +37,7 @@ def code_of(lines: Sequence[str], default: str) -> str:
 
 
 def reason_of(lines: Sequence[str]) -> str:
-    """The first line that says why, without its prefix; empty if none does."""
-    for line in lines:
-        if _REASONS.search(line):
-            return _PREFIX.sub("", line).strip()
-    return ""
+    """The first line that says why, without its prefix, or else the first that is an error."""
+    known = (line for line in lines if _REASONS.search(line))
+    errors = (line for line in lines if _ERROR.search(line))
+    return _PREFIX.sub("", next(known, None) or next(errors, "")).strip()

@@ -230,8 +230,10 @@ class Front:
 
     async def _finish(self, code: int) -> None:
         # A load that is cancelled waits for nobody; its constructor may hold the interpreter.
-        await asyncio.gather(self._heartbeat.flush(), self._listener.close())
-        await self._child.stop(STOP_SECONDS if self._was_ready else 0)
+        patience = STOP_SECONDS if self._was_ready else 0
+        await asyncio.gather(
+            self._child.stop(patience), self._heartbeat.flush(), self._listener.close()
+        )
         for task in self._tasks:
             task.cancel()
         await self._relay.close()

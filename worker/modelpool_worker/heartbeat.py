@@ -92,15 +92,23 @@ class Verdict(Enum):
 
 @dataclass
 class Contact:
-    """PURE. What the worker knows of its manager. Seconds; lease None means it never expires."""
+    """PURE. What the worker knows of its manager. All in seconds.
+
+    ``lease_seconds`` is what was left of the lease at the last answer, None if it never expires:
+    that holds under a manager, not without one. ``ttl_seconds`` is how much a use without a
+    manager adds. ``last_use`` is the end of the last request.
+    """
 
     pool_id: str
     lease_seconds: float | None
     orphan_seconds: float
     last_answer: float
+    ttl_seconds: float | None = None
+    last_use: float = -math.inf
 
-    def hear(self, now: float, reply: FactsReply | None) -> Verdict:
+    def hear(self, now: float, reply: FactsReply | None, idle_seconds: float) -> Verdict:
         """Take in an answer; None stands for no answer or one that counts as none."""
+        self.last_use = now - idle_seconds
         if reply is not None and reply.known:
             self.last_answer, self.lease_seconds = now, reply.lease_seconds
             return Verdict.STAY
@@ -110,10 +118,10 @@ class Contact:
 
     @property
     def deadline(self) -> float:
-        """When a worker that hears nothing leaves."""
-        if self.lease_seconds is None:
-            return math.inf
-        return self.last_answer + self.lease_seconds + self.orphan_seconds
+        """When a worker that hears nothing leaves: after its own last lease, and some more."""
+        told = self.last_answer + (self.lease_seconds or 0.0)
+        own = self.last_use + (self.ttl_seconds or 0.0)
+        return max(told, own) + self.orphan_seconds
 
 
 class Heartbeat:
@@ -139,7 +147,11 @@ class Heartbeat:
         self._now = asyncio.get_running_loop().time
         self.policy = PostPolicy(assignment.beat_seconds)
         self.contact = Contact(
-            assignment.pool_id, assignment.lease_seconds, assignment.orphan_seconds, self._now()
+            assignment.pool_id,
+            assignment.lease_seconds,
+            assignment.orphan_seconds,
+            self._now(),
+            ttl_seconds=assignment.lease_seconds,
         )
 
     def wake(self) -> None:
@@ -173,7 +185,7 @@ class Heartbeat:
             self.policy.acknowledged(facts.phase)
         else:
             self.policy.failed(self._now())
-        verdict = self.contact.hear(self._now(), reply)
+        verdict = self.contact.hear(self._now(), reply, facts.idle_seconds)
         if verdict is not Verdict.STAY:
             self._on_leave(verdict.value)
 

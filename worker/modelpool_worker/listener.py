@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 KEEP_ALIVE_SECONDS = 90
 CLOSE_SECONDS = 0.5
+LINGER_SECONDS = 0.2
 
 
 class HttpListener:
@@ -66,11 +67,22 @@ class HttpListener:
                 await self._loop.connect_accepted_socket(self._protocol, connection)
 
     async def _finish(self, seconds: float) -> None:
-        # A fresh connection has sent nothing yet as far as its protocol knows: give it a moment.
-        fresh = {c for c in self._connections if c.cycle is None}
         end = self._loop.time() + seconds
         while self._connections and self._loop.time() < end:
             for connection in list(self._connections):
-                if connection not in fresh or connection.cycle is not None:
+                if not self._may_ask(connection):
                     connection.shutdown()
             await asyncio.sleep(0.01)
+
+    def _may_ask(self, connection: HttpToolsProtocol) -> bool:
+        """Whether a request may be on its way: on a new connection, or on one just used.
+
+        To close under it would be a reset for the client instead of an answer.
+        """
+        if connection.cycle is None:
+            return True
+        timer = connection.timeout_keep_alive_task
+        if timer is None:
+            return False
+        idle = self._loop.time() - (timer.when() - KEEP_ALIVE_SECONDS)
+        return idle < LINGER_SECONDS

@@ -14,6 +14,8 @@ from modelpool_client.wire import Progress
 from .proc import bytes_read, mapped_bytes
 
 SAMPLE_SECONDS = 0.5
+# What an interpreter reads, about, before it comes to the model.
+_OWN_BYTES = 4 << 20
 
 
 class LoadEstimate:
@@ -23,15 +25,13 @@ class LoadEstimate:
         self._pid = pid
         self._path = os.path.realpath(source)
         self._total = source_bytes(self._path)
-        # An interpreter reads a few megabytes of its own before it comes to the model.
-        self._before = bytes_read(pid) or 0
 
     def sample(self, elapsed: float) -> Progress | None:
         """The estimate after ``elapsed`` seconds; None where nothing can be known."""
         read = bytes_read(self._pid)
         if read is None or not self._total:
             return None
-        done = max(read - self._before, mapped_bytes(self._pid, self._path))
+        done = max(0, read - _OWN_BYTES, mapped_bytes(self._pid, self._path))
         return estimate(min(done, self._total), self._total, elapsed)
 
 

@@ -20,7 +20,7 @@ from .proc import resident_bytes
 from .relay import Relay
 
 # How long a broken answer waits for the engine's death, to be told with its last words.
-LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.5
 SHOWN_LINES = 5
 
 Change = Literal["phase", "activity", "progress"]

@@ -123,4 +123,9 @@ def _hold(megabytes: int) -> bytearray:
 
 def _leak() -> None:
     with contextlib.suppress(OSError):
-        subprocess.Popen(["sleep", "3600"], stdin=subprocess.DEVNULL)
+        # It must not inherit that an engine child ignores SIGTERM.
+        subprocess.Popen(
+            ["sleep", "3600"],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,9 @@ _MESSAGE: Schema = {
         "tool_calls": nullable({"type": "array", "items": {"type": "object"}}),
         "tool_call_id": nullable(_STRING),
     },
+    # Described here, checked by _check_messages.
+    "if": {"properties": {"role": {"not": {"const": "assistant"}}}},
+    "then": {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
 }
 _FUNCTION: Schema = {
     "type": "object",
@@ -141,7 +144,11 @@ _CHAT: Mapping[str, Schema] = {
 _TOKEN: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
 _TEXT: Mapping[str, Schema] = {
     "prompt": {
-        "anyOf": [_STRING, {"type": "array", "minItems": 1, "items": {"anyOf": [_STRING, _TOKEN]}}]
+        "anyOf": [
+            _STRING,
+            {"type": "array", "minItems": 1, "items": _TOKEN},
+            {"type": "array", "minItems": 1, "items": _STRING},
+        ]
     },
     "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
     "echo": {"type": "boolean"},
@@ -158,6 +165,13 @@ def _table(own: Mapping[str, Schema], required: str) -> Schema:
 BODIES: Mapping[str, Schema] = {
     CHAT_PATH: _table(_CHAT, "messages"),
     TEXT_PATH: _table(_TEXT, "prompt"),
+}
+
+
+# Parameters that make sense only when another one is true.
+NEEDS: Mapping[str, Mapping[str, str]] = {
+    CHAT_PATH: {"stream_options": "stream", "top_logprobs": "logprobs"},
+    TEXT_PATH: {"stream_options": "stream"},
 }
 
 
@@ -212,12 +226,10 @@ def check_request(path: str, data: dict[str, Any]) -> Request:
     check(BODIES[path], data)
     given = {k: v for k, v in data.items() if v is not None}
     stream = bool(given.get("stream", False))
-    if "stream_options" in given and not stream:
-        raise InvalidRequest("stream_options needs stream", param="stream_options")
-    if given.get("top_logprobs") is not None and not given.get("logprobs"):
-        raise InvalidRequest("top_logprobs needs logprobs", param="top_logprobs")
-    if path == TEXT_PATH:
-        _check_prompt(given["prompt"])
+    for name, other in NEEDS[path].items():
+        if name in given and not given.get(other):
+            raise InvalidRequest(f"{name} needs {other}", param=name)
+    _check_messages(given.get("messages", ()))
     ignored = tuple(sorted(LOAD_OPTIONS & given.keys()))
     body = {k: v for k, v in given.items() if k not in LOAD_OPTIONS}
     return Request(body, stream, ignored)
@@ -241,10 +253,11 @@ def check_model(data: Mapping[str, Any], model_id: str, aliases: Collection[str]
     )
 
 
-def _check_prompt(prompt: Any) -> None:
-    kinds = {type(p) for p in prompt} if isinstance(prompt, list) else set()
-    if len(kinds) > 1:
-        raise InvalidRequest("prompt mixes strings and token numbers", param="prompt")
+def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
+    for i, message in enumerate(messages):
+        if message["role"] != "assistant" and message.get("content") is None:
+            where = f"messages[{i}].content"
+            raise InvalidRequest(f"{where} is required of {message['role']}", param=where)
 
 
 def _refuse_constant(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelpool_client import __version__
 
-from .openai import BODIES, CHAT_PATH, TEXT_PATH
+from .openai import BODIES, CHAT_PATH, NEEDS, TEXT_PATH
 
 _ERROR_REF = {"$ref": "#/components/schemas/Error"}
 _ERRORS = {
@@ -63,12 +63,13 @@ def describe(model_id: str, aliases: Sequence[str]) -> dict[str, Any]:
 def _completion(path: str, kind: str, names: Sequence[str]) -> dict[str, Any]:
     table = BODIES[path]
     model = {"type": ["string", "null"], "enum": [*names, None]}
-    body = {**table, "properties": {**table["properties"], "model": model}}
+    needs = [_need(name, other) for name, other in NEEDS[path].items()]
+    body = {**table, "properties": {**table["properties"], "model": model}, "allOf": needs}
     answer = _object("id", "object", "created", "choices")
     answer["properties"] = {"object": {"type": "string", "enum": [kind]}}
     content = {
         "application/json": {"schema": answer},
-        "text/event-stream": {"schema": {"type": "string"}},
+        "text/event-stream": {"schema": {}},
     }
     return {
         "post": {
@@ -77,6 +78,12 @@ def _completion(path: str, kind: str, names: Sequence[str]) -> dict[str, Any]:
             "responses": {"200": {"description": "the answer", "content": content}, **_failures()},
         }
     }
+
+
+def _need(name: str, other: str) -> dict[str, Any]:
+    given = {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+    true = {"required": [other], "properties": {other: {"const": True}}}
+    return {"if": given, "then": true}
 
 
 def _health() -> dict[str, Any]:

@@ -1,0 +1,230 @@
+"""llama.cpp for real, on a tiny model with random weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelpool_client.errors import LoadFailed
+from modelpool_worker.engines.cpu import physical_cores
+from modelpool_worker.engines.gguf import read_header
+from modelpool_worker.engines.llama_cpp import LlamaCpp
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"),
+]
+
+CHAT = "/v1/chat/completions"
+MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
+SHAPE = [
+    "--layers=2",
+    "--hidden=64",
+    "--ffn=192",
+    "--heads=4",
+    "--kv=2",
+    "--vocab=1024",
+    "--ctx=512",
+]
+OPTIONS = {"threads": 1, "parallel": 2}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    subprocess.run([sys.executable, MAKE, path, *SHAPE], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def llama(model: Path, manager: Any, tmp_path_factory: pytest.TempPathFactory, running: Any) -> Any:
+    folder = tmp_path_factory.mktemp("llama")
+    one = running(manager, folder, engine="llama.cpp", source=str(model), options=OPTIONS).ready()
+    yield one
+    one.close()
+
+
+def test_ready_says_what_it_can(llama: Any) -> None:
+    facts = llama.live_facts()
+    assert facts["context_length"] == 512
+    assert facts["phase"] == "ready"
+
+
+def test_a_chat(llama: Any) -> None:
+    body = llama.chat(max_tokens=5, seed=1).json()
+    assert body["model"] == "demo"
+    assert body["object"] == "chat.completion"
+    assert body["usage"]["completion_tokens"] == 5
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["timings"]["predicted_n"] == 5
+
+
+def test_an_alias_answers_with_the_models_name(llama: Any) -> None:
+    assert llama.chat(max_tokens=1, model="nick").json()["model"] == "demo"
+
+
+def test_a_stream(llama: Any) -> None:
+    before = llama.live_facts()["tokens_total"]
+    text = llama.chat(max_tokens=4, stream=True).text
+    assert text.endswith("data: [DONE]\n\n")
+    assert llama.live_facts()["tokens_total"] == before + 4
+
+
+def test_choices_logprobs_and_several_prompts(llama: Any) -> None:
+    chat = llama.chat(max_tokens=3, n=2, logprobs=True, top_logprobs=2).json()
+    assert [c["index"] for c in chat["choices"]] == [0, 1]
+    assert len(chat["choices"][0]["logprobs"]["content"]) == 3
+    body = {"prompt": ["a b c", "d e f"], "max_tokens": 2}
+    text = llama.http.post("/v1/completions", json=body).json()
+    assert [c["index"] for c in text["choices"]] == [0, 1]
+    assert text["usage"]["completion_tokens"] == 4
+    stream = llama.http.post("/v1/completions", json={**body, "stream": True}).text
+    assert "data: null" not in stream
+
+
+def test_too_long_a_prompt(llama: Any) -> None:
+    error = llama.chat("word " * 3000).json()["error"]
+    assert (error["code"], error["source"]) == ("context_length_exceeded", "engine")
+
+
+@pytest.mark.parametrize(
+    "body", [{"n_predict": "many"}, {"grammar": "(((("}, {"n": 3}, {"json_schema": {"type": "x"}}]
+)
+def test_what_only_the_engine_can_refuse(llama: Any, body: dict[str, Any]) -> None:
+    answer = llama.chat(**{"max_tokens": 2, **body})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["source"] == "engine"
+
+
+def test_an_image_without_a_projector(llama: Any) -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    assert llama.http.post(CHAT, json=body).status_code == 400
+
+
+def test_a_client_that_leaves_frees_its_slot(worker: Any, model: Path, until: Any) -> None:
+    options = {"threads": 1, "parallel": 1, "context_length": 100_000}
+    one = worker(options, engine="llama.cpp", source=str(model)).ready()
+    endless = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "stream": True}
+    with one.http.stream("POST", CHAT, json=endless) as answer:
+        next(answer.iter_lines())
+    # The only slot: this comes only when the endless answer has ended.
+    assert one.chat(max_tokens=2).status_code == 200
+    assert one.live_facts()["in_flight"] == 0
+
+
+def test_the_engine_is_killed_in_the_middle(worker: Any, model: Path) -> None:
+    options = {"threads": 1, "parallel": 1, "context_length": 100_000}
+    one = worker(options, engine="llama.cpp", source=str(model)).ready()
+    endless = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "stream": True}
+    with one.http.stream("POST", CHAT, json=endless) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        os.kill(one.facts["engine_pid"], signal.SIGKILL)
+        assert any("the engine died" in line for line in lines)
+    assert one.wait_exit() == 6
+
+
+def broken(model: Path, kind: str) -> bytes:
+    whole = model.read_bytes()
+    return {
+        "no gguf": b"hello world, no gguf",
+        "empty": b"",
+        "header cut": whole[:40],
+        "keys cut": whole[:3000],
+        "tensors cut": whole[:-5000],
+        "strange": whole.replace(b"qwen2", b"qwenx"),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "words"),
+    [
+        ("no gguf", "bad_file", "not a GGUF file"),
+        ("empty", "bad_file", "not a GGUF file"),
+        ("header cut", "bad_file", "truncated or damaged"),
+        ("keys cut", "bad_file", "failed to read key-value pairs"),
+        ("tensors cut", "bad_file", "corrupted or incomplete"),
+        ("strange", "unsupported_arch", "unknown model architecture: 'qwenx'"),
+    ],
+)
+def test_files_that_do_not_load(
+    worker: Any, model: Path, tmp_path: Path, kind: str, code: str, words: str
+) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(broken(model, kind))
+    one = worker(OPTIONS, engine="llama.cpp", source=str(path)).start()
+    assert one.wait_exit() == 3
+    assert one.record["code"] == code
+    assert words in one.record["message"]
+
+
+def test_a_missing_file(worker: Any, tmp_path: Path) -> None:
+    one = worker(engine="llama.cpp", source=str(tmp_path / "none.gguf")).start()
+    assert one.wait_exit() == 3
+    assert one.record["code"] == "bad_file"
+    assert "No such file" in one.record["message"]
+
+
+def test_all_options_are_understood(worker: Any, model: Path) -> None:
+    options = {
+        "context_length": 256,
+        "parallel": 2,
+        "threads": 1,
+        "batch_size": 128,
+        "cache_type_k": "bf16",
+        "cache_type_v": "f16",
+        "temperature": 0,
+        "seed": 7,
+        "mmap": False,
+        "gpu_layers": 0,
+    }
+    assert options.keys() == LlamaCpp.options.keys()
+    one = worker(options, engine="llama.cpp", source=str(model)).ready()
+    assert one.facts["context_length"] == 256
+    answers = {one.chat(max_tokens=6).json()["choices"][0]["message"]["content"] for _ in range(3)}
+    assert len(answers) == 1
+
+
+def test_an_option_that_does_not_fit_the_model(worker: Any, model: Path) -> None:
+    options = {**OPTIONS, "cache_type_k": "q8_0"}
+    one = worker(options, engine="llama.cpp", source=str(model)).start()
+    assert one.wait_exit() == 3
+    assert one.record["code"] == "bad_config"
+    assert "K cache type q8_0" in one.record["message"]
+
+
+def test_the_header(model: Path) -> None:
+    header = read_header(str(model))
+    assert (header.architecture, header.context_length) == ("qwen2", 512)
+
+
+@pytest.mark.parametrize("size", range(0, 400, 7))
+def test_a_cut_header_is_a_bad_file_or_enough(model: Path, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(model.read_bytes()[:size])
+    try:
+        header = read_header(str(path))
+    except LoadFailed as e:
+        assert e.code == "bad_file"  # noqa: PT017 - either outcome is right
+    else:
+        assert header.architecture == "qwen2"
+
+
+def test_cores_are_within_what_there_is() -> None:
+    assert 1 <= physical_cores() <= (os.cpu_count() or 1)
+
+
+def test_describe_looks_at_the_file(model: Path) -> None:
+    command = [sys.executable, "-m", "modelpool_worker", "describe", "--engine", "llama.cpp"]
+    good = json.loads(subprocess.check_output([*command, "--source", model]))
+    assert good["usable"] is True
+    bad = json.loads(subprocess.check_output([*command, "--source", __file__]))
+    assert (bad["usable"], bad["code"]) == (False, "bad_file")
