@@ -151,7 +151,8 @@ def _application(services: Services) -> FrontDoor:
     meter = _Meter(services.usage, services.metrics)
     gateway = Gateway(services.catalog, services.pool, services.session, meter)
     hosts = hosts_for(services.pool.config.host)
-    return FrontDoor(management_api(services), gateway, hosts)
+    limit = services.pool.config.max_body_bytes
+    return FrontDoor(management_api(services), gateway, hosts, limit)
 
 
 def management_api(services: Services) -> FastAPI:

@@ -9,7 +9,17 @@ from __future__ import annotations
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import check_headers, check_json
 
-from modelpool.gateway.asgi import App, Receive, Scope, Send, send_error
+from modelpool.gateway.asgi import (
+    App,
+    ClientGone,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    parse_object,
+    read_body,
+    send_error,
+)
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 JSON_TYPE = (b"content-type", b"application/json")
@@ -18,28 +28,43 @@ JSON_TYPE = (b"content-type", b"application/json")
 class FrontDoor:
     """Checks Host, Origin and Content-Type before anything is read."""
 
-    def __init__(self, api: App, gateway: App, hosts: frozenset[str]) -> None:
+    def __init__(self, api: App, gateway: App, hosts: frozenset[str], max_body_bytes: int) -> None:
         self._api = api
         self._gateway = gateway
         self._hosts = hosts
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._api(scope, receive, send)
             return
+        is_inference = scope["path"].startswith("/v1/")
         try:
             check_headers(scope["headers"], self._hosts)
             if scope["method"] in BODY_METHODS:
                 check_json(scope["headers"])
+                if not is_inference:
+                    receive = await self._checked_body(receive)
+                    _say_json(scope)
         except ModelPoolError as error:
             await send_error(send, error)
             return
-        if scope["path"].startswith("/v1/"):
-            await self._gateway(scope, receive, send)
-        else:
-            if scope["method"] in BODY_METHODS:
-                _say_json(scope)
-            await self._api(scope, receive, send)
+        except ClientGone:
+            return
+        await (self._gateway if is_inference else self._api)(scope, receive, send)
+
+    async def _checked_body(self, receive: Receive) -> Receive:
+        """The same with the body read and known to be JSON: FastAPI knows no limit, and of what it
+        cannot parse it says only that it could not."""
+        body = await read_body(receive, self._max_body_bytes)
+        if body.strip() not in (b"", b"null"):
+            parse_object(body)
+        waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        return replay
 
 
 def _say_json(scope: Scope) -> None:

@@ -15,6 +15,7 @@ from modelpool_client.errors import ModelPoolError
 
 from modelpool.app import running
 from modelpool.config import PoolConfig
+from modelpool.launchers import Launcher
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +61,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(config: PoolConfig) -> None:
+async def serve(config: PoolConfig, launcher: Launcher | None = None) -> None:
     """Run a pool until TERM or INT, then end its workers gracefully.
+
+    ``launcher`` takes the place of the local one: benchmarks start stand-ins with it.
 
     Raises:
         ModelPoolError: it could not be started; the text says why.
     """
     sock = bind(config.host, config.port)
     try:
-        async with running(config) as pool:
+        async with running(config, launcher) as pool:
             for warning in config.warnings:
                 log.warning("%s", warning)
             server = _Server(_settings(pool.app))
@@ -119,11 +122,11 @@ def _stop_signal() -> asyncio.Event:
     return asked
 
 
-def run(config: PoolConfig) -> None:
+def run(config: PoolConfig, launcher: Launcher | None = None) -> None:
     """``serve`` on the fastest loop there is."""
     try:
         import uvloop
     except ImportError:  # not on this platform
-        asyncio.run(serve(config))
+        asyncio.run(serve(config, launcher))
     else:
-        uvloop.run(serve(config))
+        uvloop.run(serve(config, launcher))

@@ -8,11 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from bench import cold, idle, machine, relay, tokens
 from bench.figures import BenchError, Row
+from bench.processes import stop_all
 from bench.report import Report, table
 from bench.stage import Stage
 
@@ -24,21 +26,24 @@ SUITES: dict[str, Callable[[Stage], Iterator[Row]]] = {
 }
 # Of the whole run, over the suites in their order; what one leaves, the next ones get.
 LIMIT_SECONDS = 300.0
-SHARES = {relay.SUITE: 0.4, tokens.SUITE: 0.7, cold.SUITE: 0.9, idle.SUITE: 1.0}
+TIME_IS_OVER = "the time of the whole run is over (--limit)"
+SHARES = {relay.SUITE: 0.4, tokens.SUITE: 0.7, cold.SUITE: 0.85, idle.SUITE: 0.95}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python scripts/bench``. Returns 0, 1 if a suite could not be run, 130 if interrupted."""
     options = _arguments(argv)
-    _listen_to_signals()
     report = Report(machine.facts(), _said(options))
     began = time.monotonic()
     say = _speaker(began)
     try:
-        failed = _run(options, report, began, say)
+        with _unwinding_signals(options.limit):
+            failed = _run(options, report, began, say)
     except KeyboardInterrupt:
-        say("interrupted; all that was started has been ended")
+        say("interrupted; ending what was started")
         return 130
+    finally:
+        stop_all()
     print(f"\n{table(report.rows)}\n" if report.rows else "")
     for note in report.notes:
         print(f"note: {note}")
@@ -63,9 +68,10 @@ def _run(
         )
         stage.note(machine.busy_warning())
         for name in options.only or SUITES:
-            share = 1.0 if options.only else SHARES[name]
+            share = SHARES[idle.SUITE] if options.only else SHARES[name]
             stage.deadline = began + options.limit * share
             try:
+                _check_time(began + options.limit)
                 report.rows.extend(SUITES[name](stage))
             except BenchError as e:
                 failed = True
@@ -80,8 +86,17 @@ def _speaker(began: float) -> Callable[[str], None]:
     return say
 
 
-def _listen_to_signals() -> None:
-    """TERM and Ctrl-C unwind everything, once; a second one must not stop the cleaning up."""
+def _check_time(end: float) -> None:
+    if time.monotonic() >= end:
+        raise BenchError(TIME_IS_OVER)
+
+
+@contextmanager
+def _unwinding_signals(limit: float) -> Iterator[None]:
+    """TERM and Ctrl-C unwind everything, once; a second one must not stop the cleaning up.
+
+    After ``limit`` seconds the suite that still runs fails.
+    """
     asked: list[int] = []
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -89,8 +104,19 @@ def _listen_to_signals() -> None:
         if len(asked) == 1:
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    def on_alarm(_: int, __: FrameType | None) -> None:
+        raise BenchError(TIME_IS_OVER)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    handlers = (on_signal, on_signal, on_alarm)
+    before = [signal.signal(n, handler) for n, handler in zip(numbers, handlers, strict=True)]
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

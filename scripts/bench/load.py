@@ -22,11 +22,10 @@ from typing import Any, cast
 import uvloop
 
 from bench.figures import BenchError
-from bench.messages import HOST, post_bytes
+from bench.messages import HOST, STREAM_END, post_bytes, unchunked
 from bench.processes import module, output_of
 
 TAIL_BYTES = 2048
-STREAM_END = b"\r\n0\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d+)", re.IGNORECASE)
 _TOKENS = re.compile(rb'"(?:completion_tokens|predicted_n)": ?(\d+)')
 _MARGIN_SECONDS = 60.0
@@ -80,10 +79,16 @@ class Tally:
 class Connection(asyncio.Protocol):
     """Sends requests until the time is over; ``done`` is set at its end."""
 
+    _head: bytes
+    _tail: bytes
+    _missing: int
+    _is_stream: bool
+
     def __init__(self, request: bytes, tally: Tally) -> None:
         self._request = request
         self._tally = tally
         self.done = asyncio.get_running_loop().create_future()
+        self._begin()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an isinstance check: uvloop's transports are no subclasses.
@@ -102,14 +107,19 @@ class Connection(asyncio.Protocol):
             self._missing = max(0, self._missing - len(data))
         if self._is_stream:
             if self._tail.endswith(STREAM_END):
+                self._tail = unchunked(self._tail)
                 self._answered(b"data: [DONE]" in self._tail)
         elif self._missing == 0:
             self._answered(True)
 
-    def _send(self) -> None:
+    def _begin(self) -> None:
+        """Nothing of the next answer has come yet."""
         self._head = self._tail = b""
         self._missing, self._is_stream = -1, False
         self._sent = time.perf_counter()
+
+    def _send(self) -> None:
+        self._begin()
         self._transport.write(self._request)
 
     def _after_head(self, data: bytes) -> int:

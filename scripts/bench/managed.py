@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 
 from modelpool import server
-from modelpool.app import running
 from modelpool.config import load_config
 from modelpool.launchers.local import LocalLauncher
 
@@ -19,10 +17,7 @@ def main(file: str) -> None:
     config = load_config(file)
     logging.basicConfig(level=config.log_level.upper(), stream=sys.stderr)
     launcher = LocalLauncher(lambda label: module("bench.standin", label))
-    # The command line of workers is no setting of a pool, so serve() takes none; all else that it
-    # does, the benchmark wants as it is.
-    server.running = functools.partial(running, launcher=launcher)  # type: ignore[assignment]
-    server.run(config)
+    server.run(config, launcher)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Child:
     ) -> None:
         self._name = Path(command[2] if command[1:2] == ["-m"] else command[0]).name
         self._log = log
+        self._is_over = False
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 command,
@@ -43,6 +44,7 @@ class Child:
                 env=_environment(search),
                 start_new_session=True,
             )
+        _STARTED.append(self)
 
     @property
     def pid(self) -> int:
@@ -80,7 +82,9 @@ class Child:
         return " | ".join(line.strip() for line in lines[-5:]) or "it left no word"
 
     def stop(self) -> None:
-        """TERM; KILL to it and to whatever it leaves behind."""
+        """TERM; KILL to it and to whatever it leaves behind. A second time it does nothing."""
+        if self._is_over:
+            return
         family = self._descendants()
         if self.process.poll() is None:
             self.process.terminate()
@@ -96,6 +100,7 @@ class Child:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+        self._is_over = True
 
     def _descendants(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
@@ -103,7 +108,17 @@ class Child:
         return []
 
 
-def module(name: str, *arguments: str | int) -> list[str]:
+_STARTED: list[Child] = []
+
+
+def stop_all() -> None:
+    """Stop what an interruption at the wrong moment has left running."""
+    for child in reversed(_STARTED):
+        child.stop()
+    _STARTED.clear()
+
+
+def module(name: str, *arguments: object) -> list[str]:
     """The command line of one of our own programs."""
     return [sys.executable, "-m", name, *map(str, arguments)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 
 from bench import engine, load, nginx, wrk
 from bench.figures import BenchError, Row
@@ -81,7 +82,7 @@ def _requests(stage: Stage, ports: Mapping[str, int]) -> Iterator[Row]:
     def measure(port: int) -> float:
         return wrk.requests(port, WHOLE_BODY, CONNECTIONS, stage.seconds).per_second
 
-    samples = stage.paired(REQUESTS, {n: lambda p=p: measure(p) for n, p in ports.items()})
+    samples = stage.paired(REQUESTS, {n: partial(measure, p) for n, p in ports.items()})
     yield from _rows(samples, REQUESTS, "/s", NGINX, ">= 0.5x nginx")
 
 
@@ -89,7 +90,7 @@ def _streams(stage: Stage, ports: Mapping[str, int]) -> Iterator[Row]:
     def measure(port: int) -> float:
         return load.run(port, STREAM_BODY, STREAMS, stage.seconds).per_second
 
-    samples = stage.paired(STREAM, {n: lambda p=p: measure(p) for n, p in ports.items()})
+    samples = stage.paired(STREAM, {n: partial(measure, p) for n, p in ports.items()})
     yield from _rows(samples, STREAM, "/s", NGINX, ">= 0.9x nginx")
 
 
@@ -97,7 +98,7 @@ def _median(stage: Stage, ports: Mapping[str, int]) -> Iterator[Row]:
     def measure(port: int) -> float:
         return wrk.requests(port, WHOLE_BODY, 1, stage.seconds).median_seconds * 1000
 
-    samples = stage.paired(MEDIAN, {n: lambda p=p: measure(p) for n, p in ports.items()})
+    samples = stage.paired(MEDIAN, {n: partial(measure, p) for n, p in ports.items()})
     place = (SUITE, MEDIAN)
     for system in samples.of:
         against = "" if system == UPSTREAM else UPSTREAM

@@ -17,7 +17,7 @@ from demo_model.tokenizer import DialogueTokenizer
 
 _WARMUP_STEPS = 40
 _LAST_RATE_SHARE = 0.01
-_EXAMS_AT = (0.55, 0.7, 0.85)  # shares of the training
+_EXAMS_AT = (0.5, 0.65, 0.8, 0.9)  # shares of the training
 _REPORT_EVERY = 50  # steps
 _EXAM_ROWS = 64
 
@@ -75,7 +75,7 @@ class Trainer:
         self._exam = exam
         self._plan = plan
         self._optimizer = torch.optim.AdamW(
-            network.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.1, fused=True
+            network.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
         self._exams_left = list(_EXAMS_AT)
         self._missed: int | None = None

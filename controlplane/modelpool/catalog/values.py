@@ -56,7 +56,7 @@ def number(low: float, high: float = MAX_INTEGER) -> Check:
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"must be a number, not {_short(value)}")
-        if not math.isfinite(value) or not low <= value <= high:
+        if not low <= value <= high or not math.isfinite(value):
             raise ValueError(f"must be between {low:g} and {high:g}, not {_short(value)}")
         return value
 

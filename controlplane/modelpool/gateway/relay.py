@@ -60,6 +60,8 @@ HOP_HEADERS = frozenset(
 PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS
 PRIORITY_HEADER = b"x-priority"
+EVENTS = b"text/event-stream"
+JSON_TYPE = {"content-type": "application/json"}
 
 
 class Meter(Protocol):
@@ -233,11 +235,12 @@ class _Answer:
         self.status = 499  # nginx's code for a client that left before any answer
         self.has_begun = False
         self.has_content = False
+        self._is_events = False
 
     async def comment(self, text: str) -> None:
         """A line that clients of a stream ignore."""
         if not self.has_begun:
-            await self._begin(200, [(b"content-type", b"text/event-stream; charset=utf-8")])
+            await self._begin(200, [(b"content-type", EVENTS + b"; charset=utf-8")])
         line = text.replace("\n", " ")
         await self._body(f": {line}\n\n".encode(), more=True)
 
@@ -245,15 +248,16 @@ class _Answer:
         """The worker's answer, byte by byte as it comes."""
         if self.has_begun and response.status != 200:
             raise await _as_error(response)
+        self.has_content = True  # it was answered: another try would compute it twice
+        # One that breaks off is found out while the status can still say so.
+        whole = await response.read() if response.content_length is not None else None
         if not self.has_begun:
             raw = [(k.lower(), v) for k, v in response.raw_headers]
             headers = [(k, v) for k, v in raw if k not in HOP_HEADERS or k == b"content-length"]
             headers.append((b"x-modelpool-model", grant.model_id.encode("ascii", "replace")))
-            self.has_content = True
             await self._begin(response.status, headers)
-        self.has_content = True
-        if response.content_length is not None:
-            await self._body(await response.read(), more=False)
+        if whole is not None:
+            await self._body(whole, more=False)
             return
         async for chunk in response.content.iter_any():
             await self._body(chunk, more=True)
@@ -266,11 +270,13 @@ class _Answer:
             await send_error(self._send, error)
             return
         self.status = error.status
-        await self._body(error_event(error), more=False)
+        if self._is_events:  # else the server closes the connection, for the answer has no end
+            await self._body(error_event(error), more=False)
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun = True
         self.status = status
+        self._is_events = any(v.startswith(EVENTS) for k, v in headers if k == b"content-type")
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _body(self, body: bytes, *, more: bool) -> None:
@@ -291,7 +297,8 @@ async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
 
 
 def _forwarded(scope: Scope) -> dict[str, str]:
-    return {
+    # The guard has let a body pass that does not say what it is; the worker is told.
+    return JSON_TYPE | {
         k.decode("latin-1"): v.decode("latin-1")
         for k, v in scope["headers"]
         if k not in NOT_FORWARDED
