@@ -74,6 +74,7 @@ def _or_machine(value: Any) -> Any:
 Minutes = Annotated[float, Field(ge=0, le=525_600)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
 SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Megabytes = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_or_machine)]
 PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 ModelIds = Annotated[tuple[StrictStr, ...], Field(strict=False)]
 ModelEntry = Annotated[InstanceOf[Model], WithJsonSchema(model_entry_schema())]
@@ -120,7 +121,7 @@ class PoolConfig(_Frozen):
     max_concurrent_models: Annotated[int, Field(ge=1, le=65_535)] = Field(
         5, description="Models in memory at the same time"
     )
-    memory_limit_mb: Annotated[int, Field(ge=1), BeforeValidator(_or_machine)] = Field(
+    memory_limit_mb: Megabytes = Field(
         default_factory=default_memory_limit_mb,
         description="Host memory for all workers; null is 32000, or what the machine has if less",
         json_schema_extra={"type": ["integer", "null"]},

@@ -12,7 +12,7 @@ import xllamacpp
 from demo_model.dialogues import Dialogue, Turn, exam
 from demo_model.facts import all_facts, held_out_facts
 
-THREADS = 2
+THREADS = 1
 _SLOTS = 4
 _SLOT_CONTEXT = 1024  # tokens
 _LONGEST_ANSWER = 96  # tokens

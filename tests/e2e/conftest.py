@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from e2e.support import PoolProcess, fake
 
 MakePool = Callable[..., PoolProcess]
+Add = Callable[..., str]
+
+_numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,12 +37,33 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
-    """One pool for the tests that leave it as they found it."""
+def session_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     models = [
         fake("plain", aliases=["standing-in"], tags=["small"]),
         fake("org/slashed:7b", display_name="A name with / and :"),
-        fake("other"),
     ]
-    with PoolProcess(tmp_path_factory.mktemp("shared"), models, ports=12) as pool:
+    with PoolProcess(tmp_path_factory.mktemp("shared"), models, ports=20) as pool:
         yield pool
+
+
+@pytest.fixture
+def pool(session_pool: PoolProcess) -> Iterator[PoolProcess]:
+    """One pool for every test that leaves it as it found it."""
+    yield session_pool
+    assert session_pool.answers()
+
+
+@pytest.fixture
+def add(pool: PoolProcess) -> Iterator[Add]:
+    """Register a fake model of its own name with the given script; deleted after the test."""
+    with ExitStack() as stack:
+
+        def register(**script: Any) -> str:
+            entry = script.pop("entry", {})
+            model = f"m{next(_numbers)}"
+            answer = pool.http.post("/models/register", json=fake(model, options=script, **entry))
+            assert answer.status_code == 201, answer.text
+            stack.callback(pool.http.delete, f"/models/{model}")
+            return model
+
+        yield register

@@ -16,6 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,7 +135,7 @@ class PoolProcess:
         self.tmp = Path(tempfile.mkdtemp(prefix="mp-"))
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
-        self.expected_bugs = 0
+        self.is_told = False
         span = {"start": self.ports[0], "end": self.ports[-1]}
         settings = {**FAST, "port": self.port, "port_range": span, "state_dir": str(self.state)}
         self.config.write_text(json.dumps({**settings, **keys, "models": list(models)}))
@@ -177,6 +178,7 @@ class PoolProcess:
         )
 
     def start(self) -> PoolProcess:
+        self.is_told = False
         self.process = self.launch("serve")
         until(self.answers, "the manager's answer")
         return self
@@ -188,8 +190,12 @@ class PoolProcess:
         except httpx.TransportError:
             return False
 
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+    def term(self) -> None:
+        """Told to stop; a second time would be an order to leave at once."""
+        assert self.process is not None
+        if not self.is_told:
+            self.is_told = True
+            self.process.terminate()
 
     def kill(self) -> None:
         """The manager is gone without a word; its workers go on."""
@@ -200,7 +206,7 @@ class PoolProcess:
     def stop(self, seconds: float = 40) -> int:
         """TERM; the exit code."""
         assert self.process is not None
-        self.process.terminate()
+        self.term()
         return self.process.wait(seconds)
 
     def log(self) -> str:
@@ -288,9 +294,15 @@ class PoolProcess:
         assert not (taken := [p for p in (self.port, *self.ports) if not is_free(p)]), taken
         assert not (folders := list(self.tmp.iterdir())), folders
 
-    def fronts(self) -> list[psutil.Process]:
-        """The workers' fronts that live."""
-        return [p for p in marked(self.mark) if "serve" in p.cmdline() and p.pid != self.pid]
+    def fronts(self, model: str = "") -> list[psutil.Process]:
+        """The workers' fronts that live; all, or those of a model."""
+        found = []
+        for process in marked(self.mark):
+            with contextlib.suppress(psutil.Error):
+                *_, verb, label = ("", *process.cmdline())
+                if verb == "serve" and label.startswith(f"{model}@" if model else ""):
+                    found.append(process)
+        return [p for p in found if p.pid != self.pid]
 
     def assert_none_but_the_manager(self) -> None:
         def others() -> list[str]:
@@ -308,8 +320,10 @@ class PoolProcess:
         logs = [self.log_path, *self.state.glob("logs/*.log")]
         texts = {path: path.read_text(errors="replace") for path in logs if path.exists()}
         for path, text in texts.items():
-            found = [bug for bug in BUGS if bug in text]
-            assert not found, f"{path.name} tells of {found}:\n{text[-8000:]}"
+            lines = text.splitlines()
+            at = next((n for n, line in enumerate(lines) if any(b in line for b in BUGS)), None)
+            around = "\n".join(lines[max(0, (at or 0) - 10) : (at or 0) + 40])
+            assert at is None, f"{path.name} tells of a bug:\n{around}"
 
 
 def content(answer: httpx.Response) -> str:
@@ -356,6 +370,24 @@ def streamed(url: str, body: Mapping[str, Any], seconds: float = 60) -> Stream:
     ) as answer:
         assert answer.status_code == 200, answer.read()
         return Stream(answer.iter_lines())
+
+
+def in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    return thread, results
+
+
+def result(task: tuple[threading.Thread, list[Any]], seconds: float = 40) -> Any:
+    thread, results = task
+    thread.join(seconds)
+    assert results, "it did not end, or failed"
+    return results[0]
+
+
+def until_busy(pool: PoolProcess, model: str) -> None:
+    until(lambda: pool.model(model)["in_flight"] > 0, f"{model} to be busy")
 
 
 def assert_error(answer: httpx.Response, status: int, code: str, param: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Start and stop: two managers, ports that strangers have, TERM with work in flight, up and down."""
+"""Start and stop: two managers, ports that strangers have, TERM with work in flight, up, down."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.conftest import MakePool
-from e2e.support import SIGTERM, PoolProcess, alive, assert_error, chat, fake, free_block, streamed
-from e2e.test_worker_death import in_background, result, until_busy
+from e2e.support import (
+    PoolProcess,
+    alive,
+    assert_error,
+    chat,
+    fake,
+    free_block,
+    in_background,
+    result,
+    streamed,
+    until_busy,
+)
 
 
 @contextmanager
@@ -72,7 +82,7 @@ def test_term_lets_streams_end_and_leaves_nothing(make_pool: MakePool) -> None:
     ]
     until_busy(pool, "m")
     time.sleep(0.2)
-    pool.signal(SIGTERM)
+    pool.term()
     for stream in map(result, tasks):
         assert stream.is_done, stream.error
         assert not stream.error
@@ -87,7 +97,7 @@ def test_term_cuts_readably_what_does_not_end_in_time(make_pool: MakePool) -> No
     pool.load("m")
     task = in_background(lambda: streamed(pool.url, chat("m")))
     until_busy(pool, "m")
-    pool.signal(SIGTERM)
+    pool.term()
     stream = result(task)
     assert not stream.is_done
     assert stream.error["message"]
@@ -100,7 +110,7 @@ def test_while_stopping_new_work_is_refused(make_pool: MakePool) -> None:
     pool.load("m")
     task = in_background(lambda: streamed(pool.url, chat("m")))
     until_busy(pool, "m")
-    pool.signal(SIGTERM)
+    pool.term()
     time.sleep(0.3)
     assert_error(pool.chat("m"), 503, "pool_stopping")
     assert pool.http.get("/readyz").status_code == 503

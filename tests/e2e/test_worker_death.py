@@ -1,16 +1,15 @@
-"""A worker dies: its front or its engine, idle or busy. Requests are told, the next one restarts."""
+"""A worker dies: front or engine, idle or busy. Requests are told, the next one restarts it."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from e2e.conftest import MakePool
+
+from e2e.conftest import Add, MakePool
 from e2e.support import (
     SIGKILL,
     SIGSTOP,
@@ -19,47 +18,34 @@ from e2e.support import (
     assert_error,
     chat,
     fake,
+    in_background,
+    result,
     streamed,
     until,
+    until_busy,
 )
 
 SLOW = {"tokens": 200, "tokens_per_second": 20}
 WHO = ("worker_pid", "engine_pid")
 
 
-def in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(work()))
-    thread.start()
-    return thread, results
-
-
-def result(task: tuple[threading.Thread, list[Any]], seconds: float = 40) -> Any:
-    thread, results = task
-    thread.join(seconds)
-    assert results, "it did not end, or failed"
-    return results[0]
-
-
-def until_busy(pool: PoolProcess, model: str) -> None:
-    until(lambda: pool.model(model)["in_flight"] > 0, f"{model} to be busy")
-
-
 @pytest.mark.parametrize("who", WHO)
-def test_killed_while_idle_the_next_request_starts_it_again(make_pool: MakePool, who: str) -> None:
-    pool = make_pool(fake("m"))
-    before = pool.load("m")
+def test_killed_while_idle_the_next_request_starts_it_again(
+    pool: PoolProcess, add: Add, who: str
+) -> None:
+    m = add()
+    before = pool.load(m)
     os.kill(before[who], SIGKILL)
-    failed = pool.wait_for("m", "FAILED")
+    failed = pool.wait_for(m, "FAILED")
     assert failed["failure"]["retry_at"]
     assert failed["reason"]
-    answer = pool.chat("m")
+    answer = pool.chat(m)
     if answer.status_code != 200:  # within the back-off
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
         time.sleep(0.6)
-    assert pool.ask("m") == "hello there"
-    after = pool.model("m")
+    assert pool.ask(m) == "hello there"
+    after = pool.model(m)
     assert after["worker_pid"] != before["worker_pid"]
     assert after["generation"] > before["generation"]
     until(lambda: not alive(before["worker_pid"]) and not alive(before["engine_pid"]), "their end")
@@ -68,20 +54,20 @@ def test_killed_while_idle_the_next_request_starts_it_again(make_pool: MakePool,
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("way", ["gateway", "port"])
 def test_killed_while_busy_a_stream_ends_with_an_error(
-    make_pool: MakePool, who: str, way: str
+    pool: PoolProcess, add: Add, who: str, way: str
 ) -> None:
-    pool = make_pool(fake("m", options=SLOW))
-    view = pool.load("m")
+    m = add(**SLOW)
+    view = pool.load(m)
     url = pool.url if way == "gateway" else view["endpoint"]
 
     def read() -> Any:
         try:
-            return streamed(url, chat("m"))
+            return streamed(url, chat(m))
         except httpx.TransportError as e:
             return e
 
     task = in_background(read)
-    until_busy(pool, "m")
+    until_busy(pool, m)
     time.sleep(0.2)
     os.kill(view[who], SIGKILL)
     stream = result(task)
@@ -92,16 +78,18 @@ def test_killed_while_busy_a_stream_ends_with_an_error(
         assert stream.error["message"]
         assert stream.error["source"] in ("engine", "worker")
         assert stream.text
-    pool.wait_for("m", "FAILED")
+    pool.wait_for(m, "FAILED")
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_killed_while_busy_a_plain_request_gets_an_answer(make_pool: MakePool, who: str) -> None:
+def test_killed_while_busy_a_plain_request_gets_an_answer(
+    pool: PoolProcess, add: Add, who: str
+) -> None:
     """Nothing was sent to the client yet: the front's death is made good by another try."""
-    pool = make_pool(fake("m", options={"tokens": 10, "tokens_per_second": 10}))
-    view = pool.load("m")
-    task = in_background(lambda: pool.chat("m"))
-    until_busy(pool, "m")
+    m = add(tokens=10, tokens_per_second=10)
+    view = pool.load(m)
+    task = in_background(lambda: pool.chat(m))
+    until_busy(pool, m)
     os.kill(view[who], SIGKILL)
     answer = result(task)
     if answer.status_code != 200:
@@ -111,17 +99,17 @@ def test_killed_while_busy_a_plain_request_gets_an_answer(make_pool: MakePool, w
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_killed_while_warming(make_pool: MakePool, who: str) -> None:
-    pool = make_pool(fake("m", options={"load_seconds": 30}))
-    task = in_background(lambda: pool.chat("m"))
-    view = until(lambda: (v := pool.model("m"))[who] and v, "its processes")
+def test_killed_while_warming(pool: PoolProcess, add: Add, who: str) -> None:
+    m = add(load_seconds=30)
+    task = in_background(lambda: pool.chat(m))
+    view = until(lambda: (v := pool.model(m))[who] and v, "its processes")
     assert view["state"] == "WARMING"
     os.kill(view[who], SIGKILL)
     answer = result(task)
     assert answer.status_code == 503, answer.text
     assert "SIGKILL" in answer.json()["error"]["message"]
     assert int(answer.headers["retry-after"]) >= 1
-    assert pool.state_of("m") == "FAILED"
+    assert pool.state_of(m) == "FAILED"
 
 
 def test_a_crash_loop_ends_with_the_budget(make_pool: MakePool) -> None:
@@ -136,15 +124,14 @@ def test_a_crash_loop_ends_with_the_budget(make_pool: MakePool) -> None:
     assert pool.load("m")["state"] == "HOT"  # an explicit load does not wait
 
 
-def test_a_load_that_fails_says_why_with_the_last_lines(make_pool: MakePool) -> None:
-    broken = {"fail_load": "oom", "message": "no room for the tensors"}
-    pool = make_pool(fake("m", options=broken))
-    message = assert_error(pool.chat("m"), 503, "oom")
+def test_a_load_that_fails_says_why_with_the_last_lines(pool: PoolProcess, add: Add) -> None:
+    m = add(fail_load="oom", message="no room for the tensors")
+    message = assert_error(pool.chat(m), 503, "oom")
     assert "no room for the tensors" in message
-    view = pool.model("m")
+    view = pool.model(m)
     assert view["state"] == "FAILED"
     assert any("no room" in line for line in view["failure"]["lines"])
-    assert "no room for the tensors" in pool.http.get("/models/m/logs").text
+    assert "no room for the tensors" in pool.http.get(f"/models/{m}/logs").text
 
 
 def test_a_warm_up_model_comes_back_by_itself(make_pool: MakePool) -> None:
@@ -156,15 +143,15 @@ def test_a_warm_up_model_comes_back_by_itself(make_pool: MakePool) -> None:
     assert after["port"] == before["port"] == pool.ports[0]
 
 
-def test_a_stopped_worker_is_ended_by_a_forced_unload(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"))
-    view = pool.load("m")
+def test_a_stopped_worker_is_ended_by_a_forced_unload(pool: PoolProcess, add: Add) -> None:
+    m = add()
+    view = pool.load(m)
     os.kill(view["worker_pid"], SIGSTOP)
-    answer = pool.http.post("/models/m/unload", json={"force": True})
+    answer = pool.http.post(f"/models/{m}/unload", json={"force": True})
     assert answer.status_code == 200, answer.text
     assert not alive(view["worker_pid"])
     assert not alive(view["engine_pid"])
-    assert pool.state_of("m") == "COLD"
+    assert pool.state_of(m) == "COLD"
 
 
 def test_an_engine_that_ignores_its_end_is_killed(make_pool: MakePool) -> None:

@@ -191,6 +191,9 @@ class PoolMachine(RuleBasedStateMachine):
     def direct_request(self, data: st.DataObject, length: float) -> None:
         async def begin() -> None:
             worker = data.draw(st.sampled_from(self.world.alive()))
+            if self.world.pool.slot(worker.assignment.model_id).state is State.WARMING:
+                # Its word that it is ready may never come; the load is given up then.
+                worker.was_told_to_end = True
             self.jobs.append(asyncio.ensure_future(worker.serve(length)))
 
         self.do(begin())

@@ -156,14 +156,15 @@ class SimProcess:
         self.in_flight += 1
         self.requests_total += 1
         self.report()
-        await asyncio.wait({self.exit}, timeout=seconds)
-        self.in_flight -= 1
-        self.idle_since = self.now()
+        try:
+            await asyncio.wait({self.exit}, timeout=seconds)
+        finally:  # the client may leave
+            self.in_flight -= 1
+            self.idle_since = self.now()
+            self.report()
         if not self.is_alive:
             self.cut += 1
-            return False
-        self.report()
-        return True
+        return self.is_alive
 
     def drain(self, request: DrainRequest) -> DrainReply:
         idle = 0.0 if self.in_flight else self.now() - self.idle_since
@@ -219,7 +220,7 @@ class SimWorld:
         self.records: dict[str, WorkerRow] = {}
         self.epochs: Counter[str] = Counter()
         self.is_deaf = False
-        self.delay: Callable[[], float] = lambda: 0.0  # of what workers report
+        self.delay: Callable[[], float] = lambda: 0.0  # of what is on the wire
         self.broken_journal = ""  # the name of the call that fails
         self._pids = itertools.count(1000)
         self.host_bytes = 10**12
@@ -291,13 +292,13 @@ class SimWorld:
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:
         process = self._process(worker)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001 + self.delay())
         if process.script.deaf_to_drain:
             await asyncio.sleep(3600)
         if not process.is_alive:
             raise ConnectionRefusedError
         reply = process.drain(request)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001 + self.delay())
         return reply
 
     # journal
@@ -392,7 +393,12 @@ class SimWorld:
             assert now <= slot._cooling_since + grace + 1, f"its grace is over: {slot!r}"
 
     def check_settled(self) -> None:
-        """Nobody waits for room that is there. Only when the loop has nothing to do right now."""
+        """Nobody waits for room that is there, unless the end of another will wake him anyway.
+
+        Only when the loop has nothing to do right now.
+        """
+        if any(slot.is_leaving or slot._is_burying for slot in self.pool.slots):
+            return
         for model_id in list(self.pool._queue):
             decision = self.pool.plan_for(self.pool.slot(model_id))
             assert not isinstance(decision, Start), f"{model_id} waits, but {decision}"

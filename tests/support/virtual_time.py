@@ -29,6 +29,7 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
             self._rounds = 0
         self._rounds += 1
         if self._rounds > STANDSTILL:
+            self._rounds = 0  # the loop is still to be closed
             raise RuntimeError("the loop is busy for ever and time stands still")
         return ready
 

@@ -70,7 +70,8 @@ def _types(schema: Schema) -> list[str]:
 def _check_number(schema: Schema, value: float, where: str) -> None:
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
     if not low <= value <= high:
-        _refuse(where, f"must be {_between(low, high)}")
+        text = _between(low, high) if value > high else f"at least {low}"
+        _refuse(where, f"must be {text}")
 
 
 def _check_string(schema: Schema, value: str, where: str) -> None:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from modelpool_client.errors import (
     InternalError,
+    InvalidModelId,
     InvalidRequest,
     MethodNotAllowed,
     ModelPoolError,
@@ -60,6 +61,9 @@ def _param(error: dict[str, Any]) -> str:
 
 def _from_http(request: Request, error: HTTPException) -> ModelPoolError:
     if error.status_code == 404:
+        path = request.scope["path"]
+        if path.startswith("/models/") and "\n" in path:  # the patterns of routes end at a line
+            return InvalidModelId("model_id must not hold control characters", param="model_id")
         return NotFound(f"there is no route {request.method} {request.url.path}; see /docs")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")

@@ -22,19 +22,18 @@ from modelpool_client.errors import (
     NotSupported,
     WorkerDraining,
     WorkerFailed,
-    from_response,
 )
 from yarl import URL
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.gateway.answer import HOP_HEADERS, Answer
 from modelpool.gateway.asgi import (
     ClientGone,
     Departure,
     Receive,
     Scope,
     Send,
-    error_event,
     parse_object,
     read_body,
     send_error,
@@ -52,15 +51,10 @@ RELAYED = frozenset(
 TRIES = 4
 # A worker that is leaving tells the manager at the same time as it refuses us.
 RETRY_PAUSE_SECONDS = 0.05
-HOP_HEADERS = frozenset(
-    {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"}
-    | {b"proxy-authenticate", b"proxy-authorization", b"host", b"content-length", b"expect"}
-)
 # Credentials for the pool are no business of a worker.
 PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS
 PRIORITY_HEADER = b"x-priority"
-EVENTS = b"text/event-stream"
 JSON_TYPE = {"content-type": "application/json"}
 
 
@@ -139,7 +133,7 @@ class Gateway:
         model = self._named(data)
         priority = _priority(scope)
         began = time.perf_counter()
-        answer = _Answer(send)
+        answer = Answer(send)
         try:
             async with Departure(receive):
                 await self._try(model, priority, scope, body, data.get("stream") is True, answer)
@@ -167,7 +161,7 @@ class Gateway:
         scope: Scope,
         body: bytes,
         is_stream: bool,
-        answer: _Answer,
+        answer: Answer,
     ) -> None:
         last: ModelPoolError | None = None
         for _ in range(TRIES):
@@ -187,7 +181,7 @@ class Gateway:
         raise last
 
     async def _wait_for_grant(
-        self, model_id: str, priority: str, is_stream: bool, answer: _Answer
+        self, model_id: str, priority: str, is_stream: bool, answer: Answer
     ) -> Grant:
         """A stream that waits is silent for a while, then gets comments, so that nobody on the
         way takes it for dead."""
@@ -204,7 +198,7 @@ class Gateway:
                 waiting.result().release()
             raise
 
-    async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: _Answer) -> None:
+    async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: Answer) -> None:
         url = _url(self._pool.config.host, grant.port, scope["path"])
         try:
             async with self._session.post(url, data=body, headers=_forwarded(scope)) as response:
@@ -227,73 +221,9 @@ class Gateway:
             raise _Gone(error) from e
 
 
-class _Answer:
-    """What the client has been sent so far; decides in which form an error can still be told."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 499  # nginx's code for a client that left before any answer
-        self.has_begun = False
-        self.has_content = False
-        self._is_events = False
-
-    async def comment(self, text: str) -> None:
-        """A line that clients of a stream ignore."""
-        if not self.has_begun:
-            await self._begin(200, [(b"content-type", EVENTS + b"; charset=utf-8")])
-        line = text.replace("\n", " ")
-        await self._body(f": {line}\n\n".encode(), more=True)
-
-    async def pass_on(self, response: aiohttp.ClientResponse, grant: Grant) -> None:
-        """The worker's answer, byte by byte as it comes."""
-        if self.has_begun and response.status != 200:
-            raise await _as_error(response)
-        self.has_content = True  # it was answered: another try would compute it twice
-        # One that breaks off is found out while the status can still say so.
-        whole = await response.read() if response.content_length is not None else None
-        if not self.has_begun:
-            raw = [(k.lower(), v) for k, v in response.raw_headers]
-            headers = [(k, v) for k, v in raw if k not in HOP_HEADERS or k == b"content-length"]
-            headers.append((b"x-modelpool-model", grant.model_id.encode("ascii", "replace")))
-            await self._begin(response.status, headers)
-        if whole is not None:
-            await self._body(whole, more=False)
-            return
-        async for chunk in response.content.iter_any():
-            await self._body(chunk, more=True)
-        await self._body(b"", more=False)
-
-    async def fail(self, error: ModelPoolError) -> None:
-        """Tell the client, in whichever way is still open."""
-        if not self.has_begun:
-            self.status = error.status
-            await send_error(self._send, error)
-            return
-        self.status = error.status
-        if self._is_events:  # else the server closes the connection, for the answer has no end
-            await self._body(error_event(error), more=False)
-
-    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.has_begun = True
-        self.status = status
-        self._is_events = any(v.startswith(EVENTS) for k, v in headers if k == b"content-type")
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def _body(self, body: bytes, *, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
-
 @lru_cache(maxsize=1024)
 def _url(host: str, port: int, path: str) -> URL:
     return URL(base_url(host, port) + path)
-
-
-async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
-    try:
-        body = await response.json(content_type=None)
-    except ValueError:
-        body = await response.text(errors="replace")
-    return from_response(response.status, body, response.headers.get("retry-after"))
 
 
 def _forwarded(scope: Scope) -> dict[str, str]:

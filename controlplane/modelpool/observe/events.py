@@ -39,10 +39,10 @@ class Event:
 class Subscription:
     """One listener's queue. When it is full the oldest go, and the listener is told how many."""
 
-    def __init__(self, missed: list[Event]) -> None:
+    def __init__(self, missed: list[Event], dropped: int = 0) -> None:
         self._queue: deque[Event] = deque(missed, maxlen=PER_SUBSCRIBER)
         self._woken = asyncio.Event()
-        self._dropped = 0
+        self._dropped = dropped
         self._is_closed = False
 
     def put(self, event: Event) -> None:
@@ -87,6 +87,7 @@ class EventBus:
         self._serial = 0
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<EventBus {self._serial} events, {len(self._subscriptions)} listening>"
@@ -104,24 +105,26 @@ class EventBus:
 
     def subscribe(self, last_event_id: str | None = None) -> Subscription:
         """Listen from now on, or from after ``last_event_id`` as far as it is still kept."""
-        subscription = Subscription(self._after(last_event_id))
+        after = self._serial if last_event_id is None else self._serial_of(last_event_id)
+        missed = [e for e in self._kept if e.serial > after]
+        subscription = Subscription(missed, max(0, self._serial - after - len(missed)))
         self._subscriptions.add(subscription)
+        if self._is_closed:
+            subscription.close()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 
     def close(self) -> None:
-        """End every listener's stream."""
+        """End every listener's stream, also of those still to come."""
+        self._is_closed = True
         for subscription in self._subscriptions:
             subscription.close()
 
-    def _after(self, event_id: str | None) -> list[Event]:
-        if event_id is None:
-            return []
+    def _serial_of(self, event_id: str) -> int:
         run, _, serial = event_id.rpartition("-")
-        after = int(serial) if run == self._run and serial.isdecimal() else 0
-        return [e for e in self._kept if e.serial > after]
+        return int(serial) if run == self._run and serial.isdecimal() else 0
 
     async def stream(
         self, last_event_id: str | None, wanted: Callable[[Event], bool], ping: float

@@ -195,7 +195,8 @@ class Request:
         try:
             return json.dumps(body, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise InvalidRequest("the body holds half a surrogate pair", source="worker") from None
+            text = "the body holds half a surrogate pair"
+            raise InvalidRequest(text, param="body", source="worker") from None
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -207,14 +208,16 @@ def parse(raw: bytes) -> dict[str, Any]:
     try:
         data = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as e:
-        raise InvalidRequest(f"the body is not UTF-8: {e.reason} at byte {e.start}") from None
+        why = f"is not UTF-8: {e.reason} at byte {e.start}"
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        why = "is nested too deeply"
     except ValueError as e:
-        raise InvalidRequest(f"the body is no JSON: {e}") from None
-    if not isinstance(data, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return data
+        why = f"is no JSON: {e}"
+    else:
+        if isinstance(data, dict):
+            return data
+        why = "must be a JSON object"
+    raise InvalidRequest(f"the body {why}", param="body")
 
 
 def check_request(path: str, data: dict[str, Any]) -> Request:
@@ -224,7 +227,8 @@ def check_request(path: str, data: dict[str, Any]) -> Request:
         InvalidRequest: with ``param``.
     """
     check(BODIES[path], data)
-    given = {k: v for k, v in data.items() if v is not None}
+    known = BODIES[path]["properties"]
+    given = {k: _whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
     stream = bool(given.get("stream", False))
     for name, other in NEEDS[path].items():
         if name in given and not given.get(other):
@@ -258,6 +262,11 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
         if message["role"] != "assistant" and message.get("content") is None:
             where = f"messages[{i}].content"
             raise InvalidRequest(f"{where} is required of {message['role']}", param=where)
+
+
+def _whole(schema: Schema, value: Any) -> Any:
+    """JSON Schema counts 2.0 as an integer; engines do not."""
+    return int(value) if isinstance(value, float) and "integer" in schema.get("type", ()) else value
 
 
 def _refuse_constant(name: str) -> Any:

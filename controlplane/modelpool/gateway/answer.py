@@ -1,0 +1,79 @@
+"""The answer to a client: a worker's bytes, and errors in whichever form can still be told."""
+
+from __future__ import annotations
+
+import aiohttp
+from modelpool_client.errors import ModelPoolError, from_response
+
+from modelpool.gateway.asgi import Send, error_event, send_error
+from modelpool.pool.waiters import Grant
+
+HOP_HEADERS = frozenset(
+    {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"}
+    | {b"proxy-authenticate", b"proxy-authorization", b"host", b"content-length", b"expect"}
+)
+EVENTS = b"text/event-stream"
+
+
+class Answer:
+    """What the client has been sent so far; decides in which form an error can still be told."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 499  # nginx's code for a client that left before any answer
+        self.has_begun = False
+        self.has_content = False
+        self._is_events = False
+
+    async def comment(self, text: str) -> None:
+        """A line that clients of a stream ignore."""
+        if not self.has_begun:
+            await self._begin(200, [(b"content-type", EVENTS + b"; charset=utf-8")])
+        line = text.replace("\n", " ")
+        await self._body(f": {line}\n\n".encode(), more=True)
+
+    async def pass_on(self, response: aiohttp.ClientResponse, grant: Grant) -> None:
+        """The worker's answer, byte by byte as it comes."""
+        if self.has_begun and response.status != 200:
+            raise await _as_error(response)
+        self.has_content = True  # it was answered: another try would compute it twice
+        # One that breaks off is found out while the status can still say so.
+        whole = await response.read() if response.content_length is not None else None
+        if not self.has_begun:
+            raw = [(k.lower(), v) for k, v in response.raw_headers]
+            headers = [(k, v) for k, v in raw if k not in HOP_HEADERS or k == b"content-length"]
+            headers.append((b"x-modelpool-model", grant.model_id.encode("ascii", "replace")))
+            await self._begin(response.status, headers)
+        if whole is not None:
+            await self._body(whole, more=False)
+            return
+        async for chunk in response.content.iter_any():
+            await self._body(chunk, more=True)
+        await self._body(b"", more=False)
+
+    async def fail(self, error: ModelPoolError) -> None:
+        """Tell the client, in whichever way is still open."""
+        if not self.has_begun:
+            self.status = error.status
+            await send_error(self._send, error)
+            return
+        self.status = error.status
+        if self._is_events:  # else the server closes the connection, for the answer has no end
+            await self._body(error_event(error), more=False)
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_begun = True
+        self.status = status
+        self._is_events = any(v.startswith(EVENTS) for k, v in headers if k == b"content-type")
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
+    try:
+        body = await response.json(content_type=None)
+    except ValueError:
+        body = await response.text(errors="replace")
+    return from_response(response.status, body, response.headers.get("retry-after"))

@@ -1,0 +1,282 @@
+"""Who may start, and who must go for it: every branch, and what must hold for any pool."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from modelpool.pool.admission import MB, Budget, Need, Plan, Refuse, Resident, Start, Wait, plan
+
+NEED = Need("new", 100 * MB)
+ROOMY = Budget(max_models=5, limit_bytes=1000 * MB, host_available=10_000 * MB)
+
+
+def resident(name: str, size: int = 100, used: float = 0.0, **fields: object) -> Resident:
+    pending = int(fields.pop("pending", 0))  # type: ignore[call-overload]
+    known = Resident(name, size * MB, (-1, used), pending_bytes=pending * MB)
+    return dataclasses.replace(known, **fields)  # type: ignore[arg-type]
+
+
+def limits(models: int = 5, limit: int = 1000, host: int = 10_000) -> Budget:
+    return Budget(models, limit * MB, host * MB)
+
+
+busy = {"protected": "busy"}
+pinned = {"pinned": True}
+leaving = {"protected": "unloading", "leaving": True}
+
+STARTS = {
+    "an empty pool": ([], ROOMY, ()),
+    "room beside others": ([resident("a"), resident("b", **busy)], ROOMY, ()),
+    "exactly as much as there is": ([resident("a", 900)], ROOMY, ()),
+    "the count is full": ([resident("a"), resident("b")], limits(2), ("a",)),
+    "the memory is full": ([resident("a", 950)], ROOMY, ("a",)),
+    "the host is full": ([resident("a", 300)], limits(host=50), ("a",)),
+    "least loss first": (
+        [resident("a", used=9), resident("b", used=3), resident("c", used=5)],
+        limits(3),
+        ("b",),
+    ),
+    "low priority before unused": (
+        [resident("a", used=9, loss=(-2, 9)), resident("b", used=1)],
+        limits(2),
+        ("a",),
+    ),
+    "several have to go": ([resident("a", 500), resident("b", 500)], limits(limit=150), ("a", "b")),
+    "a small early victim is spared": (
+        [resident("small", 10, used=1), resident("large", 940, used=2)],
+        ROOMY,
+        ("large",),
+    ),
+    "the protected stay": ([resident("a", **busy), resident("b", used=9)], limits(2), ("b",)),
+    "the pinned stay": ([resident("a", **pinned), resident("b", used=9)], limits(2), ("b",)),
+    "one that leaves is waited for": ([resident("a", 950, **leaving)], ROOMY, ("a",)),
+    "one that leaves is not waited for in vain": ([resident("a", 50, **leaving)], ROOMY, ()),
+    "a pinned one that leaves is gone": (
+        [resident("a", pinned=True, **leaving)],
+        limits(1),
+        ("a",),
+    ),
+    "who leaves and who must": (
+        [resident("a", 400, **leaving), resident("b", 500, used=1), resident("c", 50, used=2)],
+        limits(limit=500),
+        ("b", "a"),
+    ),
+    "what is still loading is promised": (
+        [resident("a", 50, protected="warming", pending=50), resident("b", 80)],
+        limits(host=120),
+        ("b",),
+    ),
+}
+
+WAITS = {
+    "the busy hold the count": ([resident("a", **busy)], limits(1), ("a",), None),
+    "the busy hold the memory": ([resident("a", 950, **busy)], ROOMY, ("a",), None),
+    "the loading will hold the host": (
+        [resident("a", 50, protected="warming", pending=50)],
+        limits(host=120),
+        ("a",),
+        None,
+    ),
+    "until the first may go": (
+        [
+            resident("a", protected="just loaded", free_at=9.0),
+            resident("b", protected="just loaded", free_at=7.0),
+            resident("c", **busy),
+        ],
+        limits(3),
+        ("a", "b", "c"),
+        7.0,
+    ),
+    "on the busy, not on the pinned": (
+        [resident("a", **busy), resident("b", **pinned)],
+        limits(2),
+        ("a",),
+        None,
+    ),
+}
+
+REFUSALS = {
+    "larger than the limit": (
+        [],
+        limits(limit=99),
+        r"needs 100 MB, but at most 99 MB of 99 MB can be made free$",
+    ),
+    "larger than the pinned leave": (
+        [resident("a", 950, **pinned)],
+        ROOMY,
+        r"at most 50 MB of 1,000 MB can be made free \(pinned: a 950 MB\)",
+    ),
+    "all places are pinned": (
+        [resident("a", **pinned)],
+        limits(1),
+        r"max_concurrent_models is 1 and all are pinned \(pinned: a 100 MB\)",
+    ),
+    "larger than the host": (
+        [resident("a", 30)],
+        limits(host=60),
+        r"the host has 60 MB available and unloading every idle model would add 30 MB",
+    ),
+    "the host is promised to a pinned one": (
+        [resident("a", 50, protected="warming", pending=50, **pinned)],
+        limits(host=120),
+        r"the host has",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_start(name: str) -> None:
+    residents, budget, victims = STARTS[name]
+    assert plan(NEED, residents, budget) == Start(victims)
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_wait(name: str) -> None:
+    residents, budget, on, until = WAITS[name]
+    decision = plan(NEED, residents, budget)
+    assert isinstance(decision, Wait)
+    assert (decision.on, decision.until) == (on, until)
+
+
+def test_a_wait_says_for_what() -> None:
+    decision = plan(NEED, [resident("a", 950, **busy)], ROOMY)
+    assert isinstance(decision, Wait)
+    assert decision.why == "new needs 100 MB; 1 of 5 models loaded: a 950 MB (busy)"
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refuse(name: str) -> None:
+    residents, budget, why = REFUSALS[name]
+    decision = plan(NEED, residents, budget)
+    assert isinstance(decision, Refuse)
+    assert re.search(why, decision.why), decision.why
+
+
+# -- any pool --------------------------------------------------------------------------------------
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> tuple[Need, list[Resident], Budget]:
+    residents = []
+    for i in range(draw(st.integers(0, 6))):
+        size = draw(st.integers(1, 400))
+        state = draw(
+            st.sampled_from(["idle", "idle", "idle", "busy", "young", "warming", "ending"])
+        )
+        residents.append(
+            resident(
+                f"r{i}",
+                size,
+                used=float(draw(st.integers(0, 4))),
+                pinned=draw(st.sampled_from([False, False, False, True])),
+                protected="" if state == "idle" else state,
+                leaving=state == "ending",
+                free_at=draw(st.floats(0, 100)) if state == "young" else None,
+                pending=draw(st.integers(0, size)) if state == "warming" else 0,
+            )
+        )
+    held = sum(r.bytes for r in residents) // MB
+    count = len(residents)
+    budget = limits(
+        draw(st.integers(max(1, count), count + 2)),
+        held + draw(st.integers(0, 300)),
+        draw(st.integers(0, 600)),
+    )
+    return Need("new", draw(st.integers(1, 700)) * MB), residents, budget
+
+
+def fits(need: Need, staying: list[Resident], gone: list[Resident], budget: Budget) -> bool:
+    """Said once more, in the plainest way: the test does not trust the code's own."""
+    host = budget.host_available
+    for r in gone:
+        host += r.bytes - r.pending_bytes
+    for r in staying:
+        host -= r.pending_bytes
+    total = need.bytes + sum(r.bytes for r in staying)
+    return len(staying) < budget.max_models and total <= budget.limit_bytes and need.bytes <= host
+
+
+def without(residents: list[Resident], gone: list[Resident]) -> list[Resident]:
+    return [r for r in residents if r not in gone]
+
+
+@settings(max_examples=500)
+@given(pools())
+def test_any_plan_is_sound(pool: tuple[Need, list[Resident], Budget]) -> None:
+    need, residents, budget = pool
+    decision = plan(need, residents, budget)
+    event(type(decision).__name__)
+    if isinstance(decision, Start):
+        start_is_sound(need, residents, budget, decision)
+    elif isinstance(decision, Wait):
+        wait_is_sound(need, residents, budget, decision)
+    else:
+        pins = [r for r in residents if r.pinned and not r.leaving]
+        assert not fits(need, pins, without(residents, pins), budget)
+        assert decision.why
+
+
+def start_is_sound(need: Need, residents: list[Resident], budget: Budget, decision: Start) -> None:
+    by_id = {r.model_id: r for r in residents}
+    assert len(set(decision.evict)) == len(decision.evict)
+    gone = [by_id[i] for i in decision.evict]
+    assert fits(need, without(residents, gone), gone, budget), "it does not fit"
+    for victim in gone:
+        assert victim.leaving or not (victim.protected or victim.pinned), f"{victim} is protected"
+    ending = [r for r in residents if r.leaving]
+    for victim in [r for r in gone if not r.leaving]:
+        fewer = [r for r in {*gone, *ending} if r is not victim]
+        assert not fits(need, without(residents, fewer), fewer, budget), f"{victim} is needless"
+    victims = [r for r in gone if not r.leaving]
+    if any(r.leaving for r in gone):
+        assert not fits(need, without(residents, victims), victims, budget), "waits in vain"
+
+
+def wait_is_sound(need: Need, residents: list[Resident], budget: Budget, decision: Wait) -> None:
+    assert decision.on
+    assert decision.why
+    free = [r for r in residents if r.leaving or not (r.protected or r.pinned)]
+    assert not fits(need, without(residents, free), free, budget), "it could start"
+    by_id = {r.model_id: r for r in residents}
+    assert not any(by_id[i].pinned or by_id[i].leaving for i in decision.on)
+    assert decision.until is None or decision.until in {by_id[i].free_at for i in decision.on}
+
+
+@given(pools())
+def test_the_same_pool_gives_the_same_plan(pool: tuple[Need, list[Resident], Budget]) -> None:
+    need, residents, budget = pool
+    assert plan(need, residents, budget) == plan(need, list(residents), budget)
+
+
+@settings(max_examples=50)
+@given(pools())
+def test_the_kind_of_answer_does_not_hang_on_the_order(
+    pool: tuple[Need, list[Resident], Budget],
+) -> None:
+    need, residents, budget = pool
+
+    def kinds() -> set[type[Plan]]:
+        orders = itertools.islice(itertools.permutations(residents), 30)
+        return {type(plan(need, order, budget)) for order in orders}
+
+    assert len(kinds()) == 1
+
+
+@given(pools(), st.integers(0, 300))
+def test_more_room_never_makes_it_worse(
+    pool: tuple[Need, list[Resident], Budget], more: int
+) -> None:
+    need, residents, budget = pool
+    roomier = Budget(
+        budget.max_models + 1, budget.limit_bytes + more * MB, budget.host_available + more * MB
+    )
+    rank = {Refuse: 0, Wait: 1, Start: 2}
+    before, after = plan(need, residents, budget), plan(need, residents, roomier)
+    assert rank[type(after)] >= rank[type(before)]
+    if isinstance(before, Start) and not before.evict:
+        assert after == Start()

@@ -1,0 +1,227 @@
+"""Two things at once, each harmless alone. Every scene here was once a fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from modelpool.pool.lifecycle import State
+from modelpool_client.errors import LoadFailed, ModelNotFound, ModelPoolError
+from support.sim import Script, SimWorld, model, without_threads
+from support.virtual_time import run_virtual
+
+
+@pytest.fixture(autouse=True)
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_threads(monkeypatch)
+
+
+def play(scene: Callable[[SimWorld], Awaitable[None]], *models: Any, **config: Any) -> SimWorld:
+    async def main() -> SimWorld:
+        world = SimWorld(list(models) or [model("m")], **config)
+        try:
+            await scene(world)
+            world.check()
+        finally:
+            await world.pool.stop()
+        world.check()
+        assert not world.alive()
+        assert not world.records
+        return world
+
+    return run_virtual(main())
+
+
+async def use(world: SimWorld, model_id: str = "m", seconds: float = 1.0) -> None:
+    grant = await world.pool.acquire(model_id)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        grant.release()
+
+
+def slowly_buried(world: SimWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group of a dead worker takes a while to go, as it does in life."""
+
+    async def group_gone(self: Any, timeout: float) -> bool:
+        await asyncio.sleep(0.2)
+        return True
+
+    monkeypatch.setattr("support.sim.SimProcess.group_gone", group_gone)
+
+
+def test_room_is_wanted_while_a_failed_load_is_buried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: SimWorld) -> None:
+        slowly_buried(world, monkeypatch)
+        world.scripts["a"] = Script(fail_load="oom")
+        failing = asyncio.ensure_future(use(world, "a"))
+        await asyncio.sleep(1.1)
+        assert world.pool.slot("a").is_leaving or world.pool.slot("a").state is State.WARMING
+        await use(world, "b")
+        with pytest.raises(LoadFailed):
+            await failing
+
+    play(scene, model("a"), model("b"), max_concurrent_models=1)
+
+
+def test_room_is_wanted_while_a_busy_worker_is_buried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: SimWorld) -> None:
+        slowly_buried(world, monkeypatch)
+        busy = asyncio.ensure_future(use(world, "a", 30))
+        await asyncio.sleep(2)
+        world.processes[0].die(-9)
+        await asyncio.sleep(0.1)
+        await use(world, "b")
+        await busy
+
+    play(scene, model("a"), model("b"), max_concurrent_models=1)
+
+
+def test_a_failed_one_that_waits_for_room_waits_quietly() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["a"] = Script(fail_load="oom")
+        with pytest.raises(LoadFailed):
+            await use(world, "a")
+        world.scripts["a"] = Script()
+        busy = asyncio.ensure_future(use(world, "b", 60))
+        await asyncio.sleep(20)
+        await use(world, "a")
+        await busy
+
+    play(scene, model("a"), model("b"), max_concurrent_models=1)
+
+
+def test_the_pool_stops_while_someone_waits_for_the_next_load() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world)
+        direct = asyncio.ensure_future(world.processes[0].serve(5))
+        await asyncio.sleep(0)
+        ended = world.pool.slot("m").unload("asked")
+        waiting = asyncio.ensure_future(use(world))
+        await asyncio.sleep(0)
+        await world.pool.stop()
+        await asyncio.sleep(0)
+        assert waiting.done()
+        with pytest.raises(ModelPoolError, match="shutting down"):
+            await waiting
+        assert await direct
+        await ended
+
+    play(scene)
+
+
+def test_a_worker_that_cannot_be_written_down_is_not_left_running() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.broken_journal = "worker_started"
+        with pytest.raises(LoadFailed, match="disk full"):
+            await use(world)
+        assert not world.alive()
+
+    play(scene)
+
+
+def test_two_delete_one_model() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world)
+        await asyncio.gather(world.pool.remove("m"), world.pool.remove("m"))
+        assert not world.pool.has("m")
+        for ask in (world.pool.acquire("m"), world.pool.remove("m"), world.pool.load("m", "", 1)):
+            with pytest.raises(ModelNotFound):
+                await ask
+
+    play(scene)
+
+
+def test_a_late_second_deletion_spares_the_model_of_the_same_name() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world)
+        second = asyncio.ensure_future(world.pool.remove("m"))
+        await asyncio.sleep(0)
+        await world.pool.remove("m")
+        fresh = world.pool.add(model("m"))
+        await second
+        assert world.pool.slot("m") is fresh
+
+    play(scene)
+
+
+def test_work_ends_in_peace_when_an_operator_stops_the_worker() -> None:
+    """The worker drains by itself then; a second TERM from us would cut what it is doing."""
+
+    async def scene(world: SimWorld) -> None:
+        await use(world)
+        direct = asyncio.ensure_future(world.processes[0].serve(20))
+        await asyncio.sleep(1)
+        world.processes[0].terminate()
+        assert await direct
+        assert world.pool.slot("m").state is not State.HOT
+
+    play(scene)
+
+
+def test_force_cuts_a_worker_that_was_told_nothing_before() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world)
+        world.processes[0].was_told_to_end = True
+        direct = asyncio.ensure_future(world.processes[0].serve(20))
+        await asyncio.sleep(1)
+        world.processes[0].terminate()
+        start = asyncio.get_running_loop().time()
+        await world.pool.slot("m").unload("asked", force=True, cut=True)
+        assert asyncio.get_running_loop().time() - start < 5
+        assert not await direct
+
+    play(scene)
+
+
+def test_two_warm_up_models_in_the_room_of_one_do_not_chase_each_other() -> None:
+    async def scene(world: SimWorld) -> None:
+        for name in "ab":
+            await world.pool.load(name, "warm-up", wait=None)
+        await asyncio.sleep(3600)
+        assert len(world.processes) <= 2
+
+    models = [model("a", warmup=True), model("b", warmup=True)]
+    play(scene, *models, max_concurrent_models=1)
+
+
+def test_an_evicted_warm_up_model_lets_the_other_stay() -> None:
+    async def scene(world: SimWorld) -> None:
+        await world.pool.load("warm", "warm-up", wait=60)
+        await use(world, "b")
+        await asyncio.sleep(600)
+        assert world.pool.slot("b").state is State.HOT
+        await use(world, "warm")
+        assert world.pool.slot("warm").state is State.HOT
+
+    play(scene, model("warm", warmup=True), model("b"), max_concurrent_models=1)
+
+
+def test_a_pinned_one_that_is_leaving_is_no_reason_to_refuse() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world, "pin")
+        ended = world.pool.slot("pin").unload("asked", force=True)
+        await use(world, "b")
+        await ended
+
+    play(scene, model("pin", pinned=True), model("b"), max_concurrent_models=1)
+
+
+def test_a_message_that_fails_does_not_hold_up_the_next() -> None:
+    async def scene(world: SimWorld) -> None:
+        slot = world.pool.slot("m")
+        done: list[int] = []
+
+        def outer() -> None:
+            slot._post(done.append, 1)
+            slot._post(lambda: 1 / 0)
+            slot._post(done.append, 2)
+
+        slot._post(outer)
+        assert done == [1, 2]
+        assert [type(bug) for bug in world.bugs] == [ZeroDivisionError]
+        world.bugs.clear()
+
+    play(scene)

@@ -1,0 +1,172 @@
+"""Who may come in, and who answers: before anything is read or run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from modelpool.front_door import FrontDoor
+from modelpool.gateway.asgi import read_body, send_json
+from modelpool_client.guard import hosts_for
+from support.upstream import Client
+
+HOST = (b"host", b"127.0.0.1:8050")
+JSON = (b"content-type", b"application/json")
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
+PAGE = (b"origin", b"https://evil.example")
+OWN_PAGE = (b"origin", b"http://localhost:8050")
+
+
+class Room:
+    """Answers with its name and what it was given."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: bytes | None = None
+        self.kinds: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.kinds.append(scope["type"])
+        if scope["type"] != "http":
+            return
+        self.headers = list(scope["headers"])
+        if scope["method"] in ("POST", "PUT", "PATCH"):
+            self.body = await read_body(receive, 10**9)
+        await send_json(send, 200, {"room": self.name})
+
+
+class House:
+    def __init__(self, limit: int = 1000) -> None:
+        self.api, self.gateway = Room("api"), Room("gateway")
+        self.door = FrontDoor(self.api, self.gateway, hosts_for("127.0.0.1"), limit)
+
+    def ask(self, method: str, path: str, *headers: tuple[bytes, bytes], **more: Any) -> Client:
+        client = Client(method=method, path=path, headers=list(headers), **more)
+        asyncio.run(client.ask(self.door))
+        return client
+
+
+@pytest.mark.parametrize(
+    ("path", "room"),
+    [
+        ("/v1/chat/completions", "gateway"),
+        ("/v1/models", "gateway"),
+        ("/v1", "api"),
+        ("/v10/x", "api"),
+        ("/models", "api"),
+        ("/", "api"),
+        ("/models/v1/x", "api"),
+    ],
+)
+def test_who_answers(path: str, room: str) -> None:
+    assert json.loads(House().ask("GET", path, HOST).text) == {"room": room}
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ((HOST,), 200),
+        (((b"host", b"localhost"),), 200),
+        (((b"host", b"[::1]:8050"),), 200),
+        ((HOST, OWN_PAGE), 200),
+        ((), 403),
+        (((b"host", b"evil.example"),), 403),
+        (((b"host", b"127.0.0.1.evil.example"),), 403),
+        ((HOST, (b"host", b"evil.example")), 403),
+        ((HOST, PAGE), 403),
+        ((HOST, (b"origin", b"null")), 403),
+        ((HOST, OWN_PAGE, PAGE), 403),
+    ],
+)
+def test_host_and_origin(path: str, headers: Any, status: int) -> None:
+    house = House()
+    client = house.ask("GET", path, *headers)
+    assert client.status == status
+    if status == 403:
+        assert client.error["code"] == "forbidden"
+        assert not house.api.kinds + house.gateway.kinds, "somebody was asked all the same"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/models/m/load"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ((JSON,), 200),
+        (((b"content-type", b"Application/JSON; charset=utf-8"),), 200),
+        ((), 200),
+        ((FORM,), 200),  # curl's own, and no browser
+        (((b"content-type", b"text/plain"),), 415),
+        ((FORM, OWN_PAGE), 415),
+        (((b"sec-fetch-site", b"cross-site"),), 415),
+        ((FORM, PAGE), 403),
+    ],
+)
+def test_content_type(path: str, method: str, headers: Any, status: int) -> None:
+    house = House()
+    client = house.ask(method, path, HOST, *headers, body=b"{}")
+    assert client.status == status
+    if status == 415:
+        assert client.error["param"] == "content-type"
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "OPTIONS"])
+def test_what_has_no_body_needs_no_type(method: str) -> None:
+    assert House().ask(method, "/models/m", HOST, (b"content-type", b"text/plain")).status == 200
+
+
+def test_the_api_is_told_that_it_is_json_and_the_gateway_gets_what_was_sent() -> None:
+    house = House()
+    house.ask("POST", "/models/m/load", HOST, FORM, body=b'{"wait":1}')
+    assert [v for k, v in house.api.headers if k == b"content-type"] == [b"application/json"]
+    assert house.api.body == b'{"wait":1}'
+    house.ask("POST", "/v1/completions", HOST, FORM, body=b"not json")
+    assert FORM in house.gateway.headers
+    assert house.gateway.body == b"not json"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        (b"", 200, None),
+        (b" null ", 200, None),
+        (b'{"a": 1}', 200, None),
+        (b"{", 400, "body"),
+        (b"[]", 400, "body"),
+        (b'{"a": "\xff"}', 400, "body"),
+        (b'{"a": "' + b"x" * 1000 + b'"}', 413, None),
+    ],
+)
+def test_bodies_for_the_api(body: bytes, status: int, param: str | None) -> None:
+    house = House(limit=1000)
+    client = house.ask("POST", "/models/m/load", HOST, JSON, parts=[body[:3], body[3:]])
+    assert client.status == status
+    if status == 200:
+        assert house.api.body == body
+    else:
+        assert client.error["param"] == param
+        assert not house.api.kinds
+
+
+def test_who_leaves_while_sending_is_not_answered() -> None:
+    async def scene() -> None:
+        house = House()
+        client = Client(path="/models/m/load", headers=[HOST, JSON], parts=[])
+        client.gone.set()
+        await client.ask(house.door)
+        assert client.sent == []
+        assert not house.api.kinds
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+def test_what_is_no_request_is_the_apis_business(kind: str) -> None:
+    house = House()
+    client = Client()
+    asyncio.run(house.door({"type": kind}, None, client.on_send))
+    assert house.api.kinds == [kind]

@@ -1,0 +1,568 @@
+"""The gateway as a raw ASGI application, between a client that can leave and a scripted worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+from modelpool.catalog.model import Model
+from modelpool.config import PoolConfig
+from modelpool.gateway.relay import TRIES, Gateway
+from modelpool.pool.waiters import Grant
+from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
+from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
+from support.virtual_time import run_virtual
+
+DRAINING = response(
+    b'{"error":{"message":"stopping","code":"worker_draining"}}',
+    "503 Service Unavailable",
+    x_modelpool_code="worker_draining",
+)
+ASK = json.dumps({"model": "m", "messages": []}).encode()
+ASK_STREAM = json.dumps({"model": "m", "stream": True}).encode()
+
+
+class FakeSlot:
+    state = "COLD"
+
+    @staticmethod
+    def describe_wait() -> str:
+        return "m is WARMING: weights 40%"
+
+
+class FakePool:
+    """Hands out the upstream's port, and counts who has it."""
+
+    def __init__(self, upstream: Upstream | None = None, **config: Any) -> None:
+        self.config = PoolConfig.model_validate({"state_dir": "/nonexistent"} | config)
+        self._upstream = upstream
+        self.out = 0
+        self.given = 0
+        self.priorities: list[str] = []
+        self.is_hot = True
+        self.load: Callable[[], Awaitable[None]] = self._at_once
+
+    @staticmethod
+    async def _at_once() -> None: ...
+
+    def _grant(self) -> Grant:
+        self.out += 1
+        self.given += 1
+        port = self._upstream.port if self._upstream else 1
+        return Grant("m", "w", "127.0.0.1", port, 1, self.is_hot, self._release)
+
+    def _release(self, worker_id: str) -> None:
+        self.out -= 1
+
+    def has(self, model_id: str) -> bool:
+        return True
+
+    def slot(self, model_id: str) -> FakeSlot:
+        return FakeSlot()
+
+    def try_acquire(self, model_id: str) -> Grant | None:
+        return self._grant() if self.is_hot else None
+
+    async def acquire(self, model_id: str, *, priority: str = "normal") -> Grant:
+        self.priorities.append(priority)
+        await self.load()
+        return self._grant()
+
+
+class FakeCatalog:
+    models = (Model("m", "sim", "", aliases=("alias",)), Model("org/n", "sim", ""))
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.models)
+
+    def get(self, name: str) -> Model:
+        for model in self.models:
+            if name in model.names:
+                return model
+        raise ModelNotFound(f"there is no model {name!r}", param="model")
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.began_hot: list[bool] = []
+        self.statuses: list[int] = []
+
+    def began(self, model_id: str, *, was_hot: bool) -> None:
+        self.began_hot.append(was_hot)
+
+    def ended(self, model_id: str, status: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.statuses.append(status)
+
+
+class Scene:
+    """A gateway with everything around it."""
+
+    def __init__(self, *answers: Any, **config: Any) -> None:
+        self.upstream = Upstream(*answers or [says(response(b"{}"))])
+        self.pool = FakePool(self.upstream, **config)
+        self.meter = Meter()
+
+    async def __aenter__(self) -> Scene:
+        await self.upstream.__aenter__()
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        parts: tuple[Any, ...] = (FakeCatalog(), self.pool, self._session, self.meter)
+        self.gateway = Gateway(*parts)
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        await self._session.close()
+        await self.upstream.__aexit__()
+        if kind is None:
+            assert self.pool.out == 0, "a grant was not given back"
+            assert len(asyncio.all_tasks()) == 1, asyncio.all_tasks()
+
+    async def ask(self, body: bytes = ASK, **fields: Any) -> Client:
+        return await Client(body, **fields).ask(self.gateway)
+
+
+def test_bytes_in_bytes_out() -> None:
+    async def scene() -> None:
+        answer = b'{"odd" :  "spacing"}'
+        async with Scene(says(response(answer, "418 Teapot", x_own="kept"))) as s:
+            body = b'{ "model":"alias",\n"messages":[] }'
+            client = await s.ask(body, path="/v1/completions")
+            assert (client.status, client.text, client.is_complete) == (418, answer, True)
+            assert client.answer_headers["x-own"] == "kept"
+            assert client.answer_headers["x-modelpool-model"] == "m"
+            assert s.upstream.seen[0].target == "/v1/completions"
+            assert s.upstream.seen[0].body == body
+            assert s.meter.statuses == [418]
+            assert s.meter.began_hot == [True]
+
+    asyncio.run(scene())
+
+
+def test_hop_and_private_headers_stay_where_they_belong() -> None:
+    dropped = ["connection", "keep-alive", "te", "upgrade", "proxy-authorization", "expect"]
+    private = ["authorization", "cookie", "origin", "referer"]
+
+    async def scene() -> None:
+        answer = response(b"{}", keep_alive="timeout=5", proxy_authenticate="x", trailer="x")
+        async with Scene(says(answer)) as s:
+            sent = [(name.encode(), b"client's") for name in dropped + private]
+            kept = [(b"x-request-id", b"7"), (b"content-type", b"application/json")]
+            client = await s.ask(headers=[(b"host", b"pool"), *sent, *kept])
+            seen = s.upstream.seen[0].headers
+            assert seen["x-request-id"] == "7"
+            assert seen["content-type"] == "application/json"
+            assert "client's" not in seen.values()
+            assert seen["host"] == f"127.0.0.1:{s.upstream.port}"
+            assert seen["content-length"] == str(len(ASK))
+            assert not {"keep-alive", "proxy-authenticate", "trailer"} & set(client.answer_headers)
+            assert client.answer_headers["content-length"] == "2"
+
+    asyncio.run(scene())
+
+
+def test_a_stream_passes_as_it_comes() -> None:
+    async def scene() -> None:
+        go_on = asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(stream_head() + chunk(b"data: 1\n\n"))
+            await go_on.wait()  # nothing more until the client has the first
+            writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+        def on_send(message: Any) -> None:
+            if message.get("body"):
+                go_on.set()
+
+        async with Scene(answer) as s:
+            client = await s.ask(ASK_STREAM, on_send=on_send)
+            assert client.chunks == [b"data: 1\n\n", b"data: [DONE]\n\n", b""]
+            assert client.is_complete
+            assert "transfer-encoding" not in client.answer_headers
+
+    asyncio.run(scene())
+
+
+# -- before the first byte: again ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [says(), says(DRAINING)], ids=["hangs up", "is draining"])
+def test_tried_again_before_the_first_byte(first: Any) -> None:
+    async def scene() -> None:
+        async with Scene(first, says(response(b'{"second":1}'))) as s:
+            client = await s.ask()
+            assert (client.status, client.text) == (200, b'{"second":1}')
+            assert s.pool.given == 2
+            assert s.meter.statuses == [200]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [(says(), 502, "worker_failed"), (says(DRAINING), 503, "worker_draining")],
+    ids=["hangs up", "is draining"],
+)
+def test_in_the_end_it_is_said(answer: Any, status: int, code: str) -> None:
+    async def scene() -> None:
+        async with Scene(answer) as s:
+            client = await s.ask()
+            assert (client.status, client.error["code"]) == (status, code)
+            assert client.answer_headers["x-modelpool-code"] == code
+            assert len(s.upstream.seen) == s.pool.given == TRIES
+            assert s.meter.statuses == [status]
+
+    asyncio.run(scene())
+
+
+def test_nobody_listens_there() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool._upstream = None
+            client = await s.ask()
+            assert client.status == 502
+            assert client.error["source"] == "worker"
+            assert "port 1 failed" in client.error["message"]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("status", ["503 Service Unavailable", "500 Oops", "429 Slow down"])
+def test_other_errors_of_the_worker_are_its_own(status: str) -> None:
+    async def scene() -> None:
+        async with Scene(says(response(b'{"error":{"message":"m"}}', status))) as s:
+            client = await s.ask()
+            assert (client.status, len(s.upstream.seen)) == (int(status[:3]), 1)
+            assert client.error == {"message": "m"}
+
+    asyncio.run(scene())
+
+
+# -- after the first byte: told --------------------------------------------------------------------
+
+
+def test_a_stream_that_breaks_off_says_so_without_done() -> None:
+    async def scene() -> None:
+        async with Scene(says(stream_head(), chunk(b"data: 1\n\n"))) as s:
+            client = await s.ask(ASK_STREAM)
+            assert (client.status, client.is_complete) == (200, True)
+            assert client.chunks[0] == b"data: 1\n\n"
+            error = json.loads(client.chunks[-1].removeprefix(b"data: "))["error"]
+            assert error["code"] == "worker_failed"
+            assert b"[DONE]" not in client.text
+            assert len(s.upstream.seen) == 1, "it must not be computed twice"
+            assert s.meter.statuses == [502]
+
+    asyncio.run(scene())
+
+
+def test_an_answer_cut_short_is_an_error_with_a_status() -> None:
+    async def scene() -> None:
+        async with Scene(says(response(b'{"long":"answer"}')[:-5])) as s:
+            client = await s.ask()
+            assert (client.status, client.error["code"]) == (502, "worker_failed")
+            assert client.answer_headers["content-length"] == str(len(client.text))
+            assert len(s.upstream.seen) == 1, "it must not be computed twice"
+
+    asyncio.run(scene())
+
+
+def test_what_is_no_stream_of_events_gets_no_event() -> None:
+    """It is left without an end; the server then closes the connection."""
+
+    async def scene() -> None:
+        async with Scene(says(stream_head("audio/wav"), chunk(b"RIFF"))) as s:
+            client = await s.ask()
+            assert client.chunks == [b"RIFF"]
+            assert not client.is_complete
+            assert s.meter.statuses == [502]
+
+    asyncio.run(scene())
+
+
+# -- waiting ---------------------------------------------------------------------------------------
+
+
+def test_a_waiting_stream_gets_comments_then_the_answer() -> None:
+    async def scene() -> None:
+        enough = asyncio.Event()
+        stream = says(stream_head(), chunk(b"data: 1\n\n") + chunk(b""))
+        async with Scene(stream, stream_ping_seconds=0.001) as s:
+            s.pool.is_hot = False
+
+            async def load() -> None:
+                await enough.wait()
+
+            s.pool.load = load
+            client = Client(ASK_STREAM)
+
+            def on_send(message: Any) -> None:
+                if len(client.sent) == 3:
+                    enough.set()
+
+            client.on_send = on_send
+            await client.ask(s.gateway)
+            assert client.status == 200
+            assert client.answer_headers["content-type"] == "text/event-stream; charset=utf-8"
+            comment = b": m is WARMING: weights 40%\n\n"
+            assert client.text.replace(comment, b"") == b"data: 1\n\n"
+            assert client.text.startswith(comment * 2)
+            assert [m["type"] for m in client.sent].count("http.response.start") == 1
+            assert s.meter.began_hot == [False]
+
+    asyncio.run(scene())
+
+
+def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
+    async def scene() -> None:
+        times: list[float] = []
+        pool: Any = FakePool()
+        pool.is_hot = False
+
+        async def load() -> None:
+            await asyncio.sleep(12)
+            raise LoadTimeout("waited 12 s", retry_after=10)
+
+        pool.load = load
+        parts: Any = (FakeCatalog(), pool, None, Meter())
+        client = Client(ASK_STREAM)
+        client.on_send = lambda message: times.append(asyncio.get_running_loop().time())
+        await client.ask(Gateway(*parts))
+        assert times == [5, 5, 10, 12]
+        assert client.status == 200
+        assert client.chunks[-1].startswith(b'data: {"error": {"message": "waited 12 s"')
+        assert client.is_complete
+
+    run_virtual(scene())
+
+
+def test_an_error_after_comments_is_an_event() -> None:
+    async def scene() -> None:
+        bad = says(response(b'{"error":{"message":"bad","code":"x"}}', "400 Bad Request"))
+        async with Scene(bad, stream_ping_seconds=0.001) as s:
+            s.pool.is_hot = False
+            s.pool.load = lambda: asyncio.sleep(0.05)
+            client = await s.ask(ASK_STREAM)
+            assert client.status == 200
+            assert b'"message": "bad"' in client.chunks[-1]
+            assert s.meter.statuses == [400]
+
+    asyncio.run(scene())
+
+
+def test_what_is_no_stream_waits_in_silence() -> None:
+    async def scene() -> None:
+        async with Scene(stream_ping_seconds=0.001) as s:
+            s.pool.is_hot = False
+            s.pool.load = lambda: asyncio.sleep(0.05)
+            client = await s.ask()
+            assert [m["type"] for m in client.sent] == [
+                "http.response.start",
+                "http.response.body",
+            ]
+
+    asyncio.run(scene())
+
+
+def test_a_load_that_fails_is_an_answer() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = False
+
+            async def load() -> None:
+                raise LoadFailed("oom", code="oom", retry_after=7)
+
+            s.pool.load = load
+            for body in (ASK, ASK_STREAM):
+                client = await s.ask(body)
+                assert (client.status, client.error["code"]) == (503, "oom")
+                assert client.answer_headers["retry-after"] == "7"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("value", "priority"), [(None, "normal"), (b"HIGH", "high")])
+def test_priority_is_handed_on(value: bytes | None, priority: str) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = False
+            await s.ask(headers=[(b"x-priority", value)] if value else [])
+            assert s.pool.priorities == [priority]
+
+    asyncio.run(scene())
+
+
+# -- the client leaves -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [ASK, ASK_STREAM])
+def test_who_leaves_while_waiting_waits_no_more(body: bytes) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = Client(body)
+            left = asyncio.Event()
+            s.pool.is_hot = False
+
+            async def load() -> None:
+                client.gone.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    left.set()
+
+            s.pool.load = load
+            await client.ask(s.gateway)
+            await left.wait()
+            assert client.sent == []
+            assert s.meter.statuses == [499]
+
+    asyncio.run(scene())
+
+
+def test_who_leaves_ends_the_workers_work() -> None:
+    async def scene() -> None:
+        async with Scene(then_waits(stream_head(), chunk(b"data: 1\n\n"))) as s:
+            client = Client(ASK_STREAM)
+
+            def on_send(message: Any) -> None:
+                if message.get("body"):
+                    client.gone.set()
+
+            client.on_send = on_send
+            await client.ask(s.gateway)
+            await s.upstream.left.wait()  # then_waits has seen the connection close
+            assert s.meter.statuses == [200]
+
+    asyncio.run(scene())
+
+
+def test_who_leaves_before_the_first_byte_ends_it_too() -> None:
+    async def scene() -> None:
+        client = Client(ASK)
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            client.gone.set()
+            assert await reader.read() == b""
+
+        async with Scene(answer) as s:
+            await client.ask(s.gateway)
+            await s.upstream.left.wait()
+            assert client.sent == []
+            assert s.meter.statuses == [499]
+
+    asyncio.run(scene())
+
+
+def test_who_leaves_while_sending_is_not_answered() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = Client(parts=[])
+            client.gone.set()
+            await client.ask(s.gateway)
+            assert client.sent == []
+            assert s.pool.given == 0
+
+    asyncio.run(scene())
+
+
+def test_to_be_cancelled_by_others_is_not_swallowed() -> None:
+    async def scene() -> None:
+        async with Scene(then_waits()) as s:
+            asking = asyncio.ensure_future(s.ask())
+            while not s.upstream.seen:  # noqa: ASYNC110 - the script waits for the asking
+                await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            await s.upstream.left.wait()
+
+    asyncio.run(scene())
+
+
+# -- bad requests ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "text"),
+    [
+        (b"", 400, "body", "not valid JSON"),
+        (b'{"model": ', 400, "body", "not valid JSON"),
+        (b"[" * 100_000, 400, "body", "not valid JSON"),
+        (b'{"model": "\xff"}', 400, "body", "not valid UTF-8"),
+        (b"[]", 400, "body", "JSON object, not list"),
+        (b"{}", 400, "model", "model is missing"),
+        (b'{"model": null}', 400, "model", "model is missing"),
+        (b'{"model": 7}', 400, "model", "must be a string"),
+        (b'{"model": "auto"}', 501, "model", "not there yet"),
+        (b'{"model": "nope"}', 404, "model", "no model 'nope'"),
+    ],
+)
+def test_bad_bodies(body: bytes, status: int, param: str, text: str) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = await s.ask(body)
+            assert (client.status, client.error["param"]) == (status, param)
+            assert text in client.error["message"]
+            assert s.pool.given == 0
+            assert s.meter.statuses == []
+
+    asyncio.run(scene())
+
+
+def test_a_bad_priority() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = await s.ask(headers=[(b"x-priority", b"urgent")])
+            assert (client.status, client.error["param"]) == (400, "X-Priority")
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_the_body_limit(extra: int) -> None:
+    async def scene() -> None:
+        async with Scene(max_body_mb=0.001) as s:
+            text = ASK.ljust(1000 + extra)
+            client = await s.ask(parts=[text[:600], text[600:]])
+            assert client.status == (413 if extra else 200)
+            if extra:
+                assert "1,000 bytes (max_body_mb)" in client.error["message"]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/chat/completions", 405),
+        ("POST", "/v1/models", 405),
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/modelsandmore", 404),
+        ("GET", "/v1/models/nope", 404),
+        ("GET", "/v1/models/org/n", 200),
+        ("GET", "/v1/models/alias", 200),
+        ("HEAD", "/v1/models", 200),
+    ],
+)
+def test_routes(method: str, path: str, status: int) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = await s.ask(method=method, path=path)
+            assert client.status == status
+
+    asyncio.run(scene())
+
+
+def test_the_list_of_models() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = await s.ask(method="GET", path="/v1/models")
+            data = json.loads(client.text)["data"]
+            assert [m["id"] for m in data] == ["m", "org/n"]
+            assert data[0]["aliases"] == ["alias"]
+            assert data[0]["state"] == "COLD"
+
+    asyncio.run(scene())

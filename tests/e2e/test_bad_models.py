@@ -1,0 +1,258 @@
+"""Bad names, bad catalog entries and bad files: 4xx with the parameter named, nothing changed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from e2e.support import PoolProcess, assert_error, fake
+
+DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
+SLASHED = "org/slashed:7b"
+ROUTES = [
+    ("GET", ""),
+    ("DELETE", ""),
+    ("POST", "/load"),
+    ("POST", "/unload"),
+    ("POST", "/extend-ttl"),
+    ("GET", "/endpoint"),
+    ("GET", "/health"),
+    ("GET", "/capabilities"),
+    ("GET", "/logs"),
+]
+BAD_IDS = {
+    "dots": "..",
+    "coded dots": "%2e%2e",
+    "dots inside": "a/../b",
+    "coded dots inside": "a%2F..%2Fb",
+    "zero": "a%00b",
+    "newline": "a%0Ab",
+    "escape": "a%1bb",
+    "twice a slash": "a//b",
+    "coded twice": "a%2F%2Fb",
+    "blank": "%20plain",
+    "long": "x" * 256,
+    "long in bytes": "%C3%A9" * 128,
+    "a word": "auto",
+}
+
+
+def raw(pool: PoolProcess, method: str, target: str, body: Any = None) -> httpx.Response:
+    """The target as it stands: other clients would tidy it up."""
+    connection = http.client.HTTPConnection("127.0.0.1", pool.port, timeout=30)
+    try:
+        connection.putrequest(method, target)
+        data = json.dumps(body).encode() if body is not None else b""
+        connection.putheader("Content-Length", str(len(data)))
+        connection.putheader("Content-Type", "application/json")
+        connection.endheaders(data)
+        answer = connection.getresponse()
+        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    finally:
+        connection.close()
+
+
+def body_for(route: str) -> Any:
+    return {"minutes": 1} if route == "/extend-ttl" else {}
+
+
+@pytest.mark.parametrize("model_id", BAD_IDS.values(), ids=BAD_IDS)
+@pytest.mark.parametrize(("method", "route"), ROUTES)
+def test_an_id_against_the_grammar(
+    pool: PoolProcess, method: str, route: str, model_id: str
+) -> None:
+    answer = raw(pool, method, f"/models/{model_id}{route}", body_for(route))
+    assert_error(answer, 400, "invalid_model_id", "model_id")
+
+
+@pytest.mark.parametrize("model_id", ["nope", "%ff", "%F0%9F%A6%99", "plain/more"])
+@pytest.mark.parametrize(("method", "route"), ROUTES)
+def test_an_unknown_id(pool: PoolProcess, method: str, route: str, model_id: str) -> None:
+    answer = raw(pool, method, f"/models/{model_id}{route}", body_for(route))
+    assert_error(answer, 404, "model_not_found")
+
+
+@pytest.mark.parametrize("name", ["org/slashed:7b", "org%2Fslashed:7b", "org%2fslashed%3A7b"])
+@pytest.mark.parametrize(("method", "route"), [r for r in ROUTES if r[0] != "DELETE"])
+def test_a_name_with_slash_and_colon_in_any_spelling(
+    pool: PoolProcess, method: str, route: str, name: str
+) -> None:
+    pool.load(SLASHED)
+    answer = raw(pool, method, f"/models/{name}{route}", body_for(route))
+    assert answer.status_code == 200, answer.text
+    if route != "/logs":
+        assert SLASHED in answer.text
+    assert raw(pool, "GET", f"/v1/models/{name}").json()["id"] == SLASHED
+
+
+WRONG_ENTRIES: list[tuple[dict[str, Any], str]] = [
+    ({"model_id": ".."}, "model_id"),
+    ({"model_id": "a/load"}, "model_id"),
+    ({"model_id": "register"}, "model_id"),
+    ({"model_id": "a\nb"}, "model_id"),
+    ({"model_id": "x" * 256}, "model_id"),
+    ({"model_id": ""}, "model_id"),
+    ({"model_id": 5}, "model_id"),
+    ({"engine": "nope"}, "engine"),
+    ({"source": 5}, "source"),
+    ({"options": []}, "options"),
+    ({"options": {"tokens": 10**400}}, "options"),
+    ({"aliases": "x"}, "aliases"),
+    ({"ttl_minutes": -1}, "ttl_minutes"),
+    ({"ttl_minutes": 1e9}, "ttl_minutes"),
+    ({"priority": "urgent"}, "priority"),
+    ({"memory_mb": -1}, "memory_mb"),
+    ({"memory_mb": 1e300}, "memory_mb"),
+    ({"memory_mb": 10**400}, "memory_mb"),
+    ({"context_length": -1}, "context_length"),
+    ({"warmup": "yes"}, "warmup"),
+    ({"tags": [1]}, "tags"),
+    ({"metadata": []}, "metadata"),
+    ({"display_name": "x" * 100_000}, "display_name"),
+    ({"nope": 1}, "nope"),
+]
+
+
+@pytest.mark.parametrize(("change", "param"), WRONG_ENTRIES, ids=lambda v: str(v)[:30])
+def test_a_wrong_entry(pool: PoolProcess, change: dict[str, Any], param: str) -> None:
+    before = pool.http.get("/registry").json()
+    answer = pool.http.post("/models/register", json=fake("new") | change)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert param in error["message"]
+    assert pool.http.get("/registry").json() == before
+
+
+def test_a_name_that_is_taken(pool: PoolProcess) -> None:
+    answer = pool.http.post("/models/register", json=fake("plain"))
+    assert_error(answer, 409, "model_exists", "model_id")
+    other = pool.http.post("/models/register", json=fake("new", aliases=["standing-in"]))
+    assert other.status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "param"),
+    [
+        ("POST", "/models/plain/load?wait=-1", {}, "wait"),
+        ("POST", "/models/plain/load?wait=x", {}, "wait"),
+        ("POST", "/models/plain/load?wait=nan", {}, "wait"),
+        ("POST", "/models/plain/load?wait=1e300", {}, "wait"),
+        ("POST", "/models/plain/load", {"n_ctx": 4096}, "n_ctx"),
+        ("POST", "/models/plain/unload", {"force": "yes"}, "force"),
+        ("POST", "/models/plain/extend-ttl", {"minutes": -1}, "minutes"),
+        ("POST", "/models/plain/extend-ttl", {"minutes": 1e300}, "minutes"),
+        ("POST", "/models/plain/extend-ttl", {"minutes": 10**400}, "minutes"),
+        ("POST", "/models/plain/extend-ttl", {"minutes": True}, "minutes"),
+        ("POST", "/models/plain/extend-ttl", {}, "minutes"),
+        ("POST", "/models/plain/extend-ttl", [], "body"),
+        ("GET", "/models/plain/logs?lines=-1", None, "lines"),
+        ("GET", "/models/plain/logs?lines=1e9", None, "lines"),
+        ("GET", "/models/plain/logs?follow=perhaps", None, "follow"),
+        ("PATCH", "/config", {"default_ttl_minutes": -1}, "default_ttl_minutes"),
+        ("PATCH", "/config", {"max_concurrent_models": 10**400}, "max_concurrent_models"),
+        ("PATCH", "/config", {"memory_limit_mb": 10**400}, "memory_limit_mb"),
+        ("PATCH", "/config", {"port": 8000}, "port"),
+        ("PATCH", "/config", {"nope": 1}, "nope"),
+        ("PATCH", "/config", "x", "body"),
+        ("POST", "/registry", {}, "models"),
+        ("POST", "/registry", {"models": [5]}, "models[0]"),
+        ("POST", "/registry", {"models": [], "replace": "x"}, "replace"),
+    ],
+    ids=lambda v: f"{v}"[:40],
+)
+def test_a_wrong_parameter(
+    pool: PoolProcess, method: str, path: str, body: Any, param: str
+) -> None:
+    answer = pool.http.request(method, path, json=body)
+    assert_error(answer, 400, "invalid_request", param)
+
+
+@pytest.mark.parametrize("path", ["/models/register", "/registry", "/models/plain/load"])
+def test_a_management_body_that_is_too_large_or_no_json(pool: PoolProcess, path: str) -> None:
+    headers = {"content-type": "application/json"}
+    huge = b'{"a":"' + b"a" * (65 << 20) + b'"}'
+    answer = pool.http.post(path, content=huge, headers=headers)
+    assert_error(answer, 413, "payload_too_large")
+    for body in (b"{", b'{"a": "\xff"}', b"[" * 100_000, b'{"a": 1' + b"0" * 5000 + b"}"):
+        answer = pool.http.post(path, content=body, headers=headers)
+        assert_error(answer, 400, "invalid_request", "body")
+
+
+def gguf(model_id: str, source: Path) -> dict[str, Any]:
+    return {"model_id": model_id, "engine": "llama.cpp", "source": str(source)}
+
+
+FILES = {
+    "empty": b"",
+    "garbage": b"this is no model" * 100,
+    "only the magic": b"GGUF",
+    "absurd counts": b"GGUF" + (3).to_bytes(4, "little") + b"\xff" * 16,
+    "cut in the header": DEMO.read_bytes()[:1000],
+    "cut in the tensors": DEMO.read_bytes()[:-4096],
+}
+
+
+@pytest.mark.parametrize("data", FILES.values(), ids=FILES)
+def test_a_file_that_is_no_model_is_not_registered(
+    pool: PoolProcess, tmp_path: Path, data: bytes
+) -> None:
+    file = tmp_path / "bad.gguf"
+    file.write_bytes(data)
+    answer = pool.http.post("/models/register", json=gguf("bad", file))
+    assert str(file) in assert_error(answer, 400, "bad_file", "source")
+
+
+def test_a_file_that_is_not_there_or_no_file(pool: PoolProcess, tmp_path: Path) -> None:
+    for source in (tmp_path / "none.gguf", tmp_path, Path("/dev/null"), Path("/dev/zero")):
+        answer = pool.http.post("/models/register", json=gguf("bad", source))
+        assert_error(answer, 400, "bad_file", "source")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_directory_that_cannot_be_read(pool: PoolProcess, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "model.gguf").write_bytes(DEMO.read_bytes())
+    closed.chmod(0)
+    try:
+        answer = pool.http.post("/models/register", json=gguf("bad", closed / "model.gguf"))
+        assert_error(answer, 400, "bad_file", "source")
+    finally:
+        closed.chmod(0o700)
+
+
+@pytest.mark.parametrize("spoil", ["gone", "garbage", "cut"])
+def test_a_file_that_went_bad_after_it_was_registered(
+    pool: PoolProcess, tmp_path: Path, spoil: str
+) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(DEMO.read_bytes())
+    assert pool.http.post("/models/register", json=gguf("spoilt", file)).status_code == 201
+    try:
+        if spoil == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(b"garbage" * 100 if spoil == "garbage" else DEMO.read_bytes()[:-4096])
+        assert str(file) in assert_error(pool.chat("spoilt"), 503, "bad_file")
+        view = pool.model("spoilt")
+        assert view["state"] == "FAILED"
+        assert str(file) in view["failure"]["message"]
+    finally:
+        assert pool.http.delete("/models/spoilt").status_code == 200
+
+
+def test_an_option_that_the_engine_does_not_know(pool: PoolProcess) -> None:
+    entry = fake("odd", options={"nope": 1})
+    assert pool.http.post("/models/register", json=entry).status_code in (201, 400)
+    if pool.http.get("/models/odd").status_code == 200:
+        try:
+            assert "nope" in assert_error(pool.chat("odd"), 503, "bad_config")
+        finally:
+            pool.http.delete("/models/odd")

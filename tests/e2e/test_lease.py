@@ -1,0 +1,95 @@
+"""Lease, grace and unload as they are seen from outside, with leases of seconds."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from e2e.conftest import Add, MakePool
+from e2e.support import PoolProcess, alive, assert_error, chat, fake, until
+
+SECOND = 1 / 60
+
+
+def test_idle_goes_from_hot_to_cooling_to_cold_with_reasons(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"), default_ttl_minutes=0.8 * SECOND, grace_minutes=0.8 * SECOND)
+    view = pool.load("m")
+    cooling = pool.wait_for("m", "COOLING")
+    assert cooling["endpoint"] == view["endpoint"]
+    assert cooling["ttl_remaining_minutes"] == 0
+    pool.wait_for("m", "COLD")
+    story = pool.story("m")
+    assert [name for name, _ in story] == [
+        "model-loading",
+        "model-loaded",
+        "model-cooling",
+        "model-unloading",
+        "model-unloaded",
+    ]
+    assert all(reason for _, reason in story)
+    assert "idle" in story[2][1]
+    assert "grace" in story[3][1]
+    assert not alive(view["worker_pid"])
+
+
+@pytest.mark.parametrize("way", ["gateway", "port"])
+def test_a_request_while_cooling_brings_it_back(make_pool: MakePool, way: str) -> None:
+    pool = make_pool(fake("m"), default_ttl_minutes=0.5 * SECOND, grace_minutes=1)
+    view = pool.load("m")
+    pool.wait_for("m", "COOLING")
+    url = pool.url if way == "gateway" else view["endpoint"]
+    answer = httpx.post(f"{url}/v1/chat/completions", json=chat("m"), trust_env=False)
+    assert answer.status_code == 200
+    until(lambda: "model-hot" in dict(pool.story("m")), "its return")
+    assert "used while cooling" in dict(pool.story("m"))["model-hot"]
+    assert pool.model("m")["worker_pid"] == view["worker_pid"]
+
+
+def test_direct_traffic_alone_keeps_it_hot(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"), default_ttl_minutes=1.5 * SECOND, grace_minutes=0.2 * SECOND)
+    view = pool.load("m")
+    end = time.monotonic() + 5
+    with httpx.Client(base_url=view["endpoint"], trust_env=False) as worker:
+        while time.monotonic() < end:
+            assert worker.post("/v1/chat/completions", json=chat("m")).status_code == 200
+            time.sleep(0.3)
+    assert pool.model("m")["worker_pid"] == view["worker_pid"]
+    assert [name for name, _ in pool.story("m")] == ["model-loading", "model-loaded"]
+    pool.wait_for("m", "COLD")
+
+
+def test_a_long_answer_outlasts_the_lease(make_pool: MakePool) -> None:
+    slow = {"tokens": 60, "tokens_per_second": 20}
+    pool = make_pool(fake("m", options=slow), default_ttl_minutes=0.5 * SECOND, grace_minutes=0)
+    view = pool.load("m")
+    answer = httpx.post(
+        f"{view['endpoint']}/v1/chat/completions", json=chat("m"), timeout=30, trust_env=False
+    )
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["completion_tokens"] == 60
+    assert ("model-cooling", "") not in pool.story("m")
+    pool.wait_for("m", "COLD")
+
+
+def test_extend_is_granted_up_to_the_maximum(pool: PoolProcess, add: Add) -> None:
+    m = add()
+    pool.load(m)
+    granted = pool.http.post(f"/models/{m}/extend-ttl", json={"minutes": 30}).json()
+    assert granted["granted_minutes"] == pytest.approx(30, abs=0.1)
+    assert not granted["capped"]
+    capped = pool.http.post(f"/models/{m}/extend-ttl", json={"minutes": 600}).json()
+    assert capped["capped"]
+    assert capped["ttl_remaining_minutes"] == pytest.approx(60, abs=0.1)
+
+
+def test_extend_needs_a_loaded_model(pool: PoolProcess, add: Add) -> None:
+    answer = pool.http.post(f"/models/{add()}/extend-ttl", json={"minutes": 5})
+    assert_error(answer, 409, "not_loaded")
+
+
+def test_a_ttl_of_zero_is_for_ever(pool: PoolProcess, add: Add) -> None:
+    view = pool.load(add(entry={"ttl_minutes": 0}))
+    assert view["ttl_remaining_minutes"] == 0
+    assert view["expires_at"] is None

@@ -1,0 +1,158 @@
+"""The one dependency rule, and what a file may hold. Read from the source, nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {
+    "modelpool_client": ROOT / "client" / "modelpool_client",
+    "modelpool": ROOT / "controlplane" / "modelpool",
+    "modelpool_worker": ROOT / "worker" / "modelpool_worker",
+}
+MAY_IMPORT = {
+    "modelpool_client": set[str](),
+    "modelpool": {"modelpool_client"},
+    "modelpool_worker": {"modelpool_client"},
+}
+ENGINES = frozenset(
+    {"xllamacpp", "llama_cpp", "torch", "transformers", "onnx", "onnxruntime", "mlx", "mlx_lm"}
+    | {"coremltools", "vllm", "numpy", "safetensors", "tokenizers", "accelerate", "ray", "gguf"}
+)
+IMPURE = frozenset(
+    {"asyncio", "time", "logging", "os", "sqlite3", "socket", "aiohttp", "psutil", "subprocess"}
+    | {"threading", "random", "secrets", "httpx", "tempfile", "shutil", "signal", "select"}
+)
+# A file that is PURE but for something says so in its first line, and is then not held to it.
+EXCEPT = "PURE but for"
+LONGEST = 300
+
+
+def sources() -> list[Path]:
+    return sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def module(path: Path) -> str:
+    """``modelpool.pool.slot``"""
+    parent = next(folder.parent for folder in PACKAGES.values() if path.is_relative_to(folder))
+    parts = path.relative_to(parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of what a file imports, wherever in it, for type checkers only too."""
+    own = module(path).split(".")
+    base = own if path.name == "__init__.py" else own[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = base[: len(base) - node.level + 1] if node.level else []
+            prefix = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+            yield from (str(a.value) for a in node.args[:1] if isinstance(a, ast.Constant))
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+def roots(path: Path) -> set[str]:
+    return {full.split(".")[0] for full in imports(path)}
+
+
+def is_pure(path: Path) -> bool:
+    """Its docstring begins with PURE, or its first paragraph ends with it."""
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    first = " ".join(doc.split("\n\n")[0].split())
+    says_so = first.startswith("PURE") or re.search(r"\bPURE\.?$", first) is not None
+    return says_so and EXCEPT not in first
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_one_dependency_rule(package: str) -> None:
+    for path in sorted(PACKAGES[package].rglob("*.py")):
+        ours = (roots(path) & set(PACKAGES)) - {package}
+        assert ours <= MAY_IMPORT[package], f"{name(path)} imports {ours}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_imported_by_the_name_of_its_folder(package: str) -> None:
+    """From the root of the repository that would load a second copy."""
+    for path in PACKAGES[package].rglob("*.py"):
+        assert not roots(path) & {"client", "controlplane", "worker"}, name(path)
+
+
+@pytest.mark.parametrize("package", ["modelpool", "modelpool_client"])
+def test_no_engine_is_imported_outside_the_worker(package: str) -> None:
+    for path in PACKAGES[package].rglob("*.py"):
+        assert not roots(path) & ENGINES, f"{name(path)} imports {roots(path) & ENGINES}"
+
+
+def test_the_front_imports_no_engine_either() -> None:
+    """Only the file of an engine does, and only the child imports that."""
+    folder = PACKAGES["modelpool_worker"]
+    for path in folder.rglob("*.py"):
+        if path.parent != folder / "engines":
+            assert not roots(path) & ENGINES, f"{name(path)} imports {roots(path) & ENGINES}"
+
+
+def test_the_base_install_needs_no_server() -> None:
+    """httpx, typer and rich are all that a client has."""
+    server = {"fastapi", "uvicorn", "uvloop", "httptools", "aiohttp", "psutil", "pydantic", "yaml"}
+    for path in PACKAGES["modelpool_client"].rglob("*.py"):
+        assert not roots(path) & server, f"{name(path)} imports {roots(path) & server}"
+
+
+def test_the_pure_are_known() -> None:
+    pure = {module(path) for path in sources() if is_pure(path)}
+    assert {
+        "modelpool.pool.lifecycle",
+        "modelpool.pool.admission",
+        "modelpool.catalog.estimate",
+        "modelpool.catalog.model",
+        "modelpool_client.guard",
+    } <= pure
+
+
+@pytest.mark.parametrize("path", [p for p in sources() if is_pure(p)], ids=module)
+def test_pure_is_pure(path: Path) -> None:
+    assert not roots(path) & IMPURE, f"{name(path)} imports {roots(path) & IMPURE}"
+    waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    tree = list(ast.walk(ast.parse(path.read_text())))
+    assert not [node for node in tree if isinstance(node, waits)], "it waits"
+    opens = [
+        n for n in tree if isinstance(n, ast.Call) and _called(n) in ("open", "print", "input")
+    ]
+    assert not opens, "it reads or writes"
+
+
+def test_the_pool_knows_nothing_of_those_above_it() -> None:
+    """Gateway, API and composition root use the pool, never the other way round."""
+    above = ("modelpool.gateway", "modelpool.api", "modelpool.app", "modelpool.services")
+    for room in ("pool", "catalog", "launchers", "observe"):
+        for path in (PACKAGES["modelpool"] / room).rglob("*.py"):
+            upwards = [full for full in imports(path) if full.startswith(above)]
+            assert not upwards, f"{name(path)} imports {upwards}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_no_file_is_too_long(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LONGEST, f"{name(path)} has {lines} lines and asks to be two"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_every_file_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), name(path)
