@@ -25,6 +25,7 @@ from modelpool.config import PoolConfig
 from modelpool.engines import Engines
 from modelpool.front_door import FrontDoor
 from modelpool.gateway.relay import Gateway
+from modelpool.gateway.upstream import Upstream
 from modelpool.launchers import Launcher, create
 from modelpool.narrator import Narrator
 from modelpool.observe.events import Event, EventBus
@@ -70,6 +71,8 @@ async def running(config: PoolConfig, launcher: Launcher | None = None) -> Async
         store = await Store.open(config.database)
         stack.push_async_callback(store.close)
         session = await stack.enter_async_context(_session())
+        upstream = Upstream()
+        stack.callback(upstream.close)
         services, recoverer = await _build(config, store, session, launcher or create("local"))
         stack.push_async_callback(services.pool.close)
         recovery = await recoverer.recover()
@@ -79,7 +82,7 @@ async def running(config: PoolConfig, launcher: Launcher | None = None) -> Async
             stack.push_async_callback(_cancelled, task)
         stack.push_async_callback(services.usage.save, store)
         _warm_up(services)
-        yield Running(_application(services), services, recovery)
+        yield Running(_application(services, upstream), services, recovery)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -147,9 +150,9 @@ class _Meter:
         self._metrics.ended(model_id, status, seconds)
 
 
-def _application(services: Services) -> FrontDoor:
+def _application(services: Services, upstream: Upstream) -> FrontDoor:
     meter = _Meter(services.usage, services.metrics)
-    gateway = Gateway(services.catalog, services.pool, services.session, meter)
+    gateway = Gateway(services.catalog, services.pool, upstream, meter)
     hosts = hosts_for(services.pool.config.host)
     limit = services.pool.config.max_body_bytes
     return FrontDoor(management_api(services), gateway, hosts, limit)
@@ -161,6 +164,7 @@ def management_api(services: Services) -> FastAPI:
     # elsewhere has no business on an address that drives it.
     api = FastAPIOffline(
         redoc_url=None,
+        redirect_slashes=False,
         title="modelpool",
         version=__version__,
         summary="A machine as a pool of models",

@@ -12,18 +12,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import psutil
 from modelpool_client import PoolClient
 from modelpool_client.errors import ModelPoolError, Unavailable
 from modelpool_client.types import ModelView
+from modelpool_client.wire import DrainRequest
 from rich.console import Console
 
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.launchers.local import LocalLauncher, find_process
 from modelpool.pool.crew import Crew, Worker, tail
-from modelpool.pool.link import base_url
-from modelpool.pool.recovery import NoLink
+from modelpool.pool.link import HttpLink, base_url
 from modelpool.server import bind
 
 ANSWER_SECONDS = 60.0
@@ -66,7 +67,7 @@ def start(config: PoolConfig, file: Path | None) -> None:
 
     Raises:
         PortTaken: a stranger has the port.
-        StartFailed: the manager ended; the text has its last lines.
+        StartFailed: the manager ended, with its last lines, or a warm-up model failed.
     """
     began = time.monotonic()
     config.state_dir.mkdir(parents=True, exist_ok=True)
@@ -81,8 +82,11 @@ def start(config: PoolConfig, file: Path | None) -> None:
         pid_file.write(process.pid)
     with PoolClient(base_url(config.host, config.port)) as client:
         _wait_for_answer(client, process, log)
-        _wait_for_warm_up(client, process, log)
+        failed = _wait_for_warm_up(client, process, log)
         _say_what_to_try(client, time.monotonic() - began)
+    if failed:
+        why = "; ".join(f"{m.model_id}: {m.reason}" for m in failed)
+        raise StartFailed(f"the pool is up, but not every warm-up model is. {why}")
 
 
 def _spawn(file: Path | None, log: Path) -> psutil.Process:
@@ -115,7 +119,8 @@ def _is_alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) -> None:
+def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) -> list[ModelView]:
+    """Wait until each warm-up model is loaded or has failed; those that failed."""
     said = ""
     while _is_alive(process):
         models = [m for m in client.models() if m.warmup]
@@ -126,7 +131,7 @@ def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) ->
             said = text
         if not waiting:
             _report(models)
-            return
+            return [m for m in models if not m.is_loaded]
         time.sleep(LOOK_SECONDS)
     raise StartFailed(f"the manager ended; see {log}")
 
@@ -183,18 +188,26 @@ def _wait_for_end(process: psutil.Process, seconds: float) -> None:
 async def _end_leftovers(config: PoolConfig) -> int:
     store = await Store.open(config.database)
     try:
-        launcher = LocalLauncher()
-        crew = Crew(launcher, NoLink(), store, config.state_dir)
-        ended = 0
-        for row in await store.workers():
-            process = await launcher.attach(row)
-            if process is not None:
-                grace = config.graceful_shutdown_seconds
-                await crew.retire(Worker(row, process), cut=False, grace=grace)
-                ended += 1
-            else:
-                await launcher.sweep(row)
-                await crew.forget(row)
-        return ended
+        async with aiohttp.ClientSession() as session:
+            return await _end_all(config, store, HttpLink(session, config.host))
     finally:
         await store.close()
+
+
+async def _end_all(config: PoolConfig, store: Store, link: HttpLink) -> int:
+    launcher = LocalLauncher()
+    crew = Crew(launcher, link, store, config.state_dir)
+    ended = 0
+    for row in await store.workers():
+        process = await launcher.attach(row)
+        if process is None:
+            await launcher.sweep(row)
+            await crew.forget(row)
+            continue
+        # Asked to drain first: a TERM to one that drains already would cut its work.
+        worker = Worker(row, process)
+        drains = await crew.drain(worker, DrainRequest(reason="the pool was taken down"))
+        grace = config.graceful_shutdown_seconds
+        await crew.retire(worker, cut=False, grace=grace, told=drains is not None)
+        ended += 1
+    return ended

@@ -62,7 +62,9 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
-        model = await self.catalog.register(await self.estimator.describe(parsed))
+        described = await self.estimator.describe(parsed)
+        await self.engines.check(described)
+        model = await self.catalog.register(described)
         self.pool.add(model)
         self._tell("model-registered", model)
         return model

@@ -25,7 +25,7 @@ VOCABULARY_SIZE = 1536
 THREADS = 2
 
 # One in so many of each kind of question goes into the questions file, which is for tests.
-_ONE_IN = {"single": 1, "casual": 3, "system": 40, "two-turn": 40, "follow-up": 20}
+_ONE_IN = {"single": 1, "casual": 5, "system": 60, "two-turn": 60, "follow-up": 25}
 
 
 def demo_shape(vocabulary_size: int) -> ModelShape:
@@ -56,7 +56,9 @@ def build(out: Path, plan: Plan, say: Callable[[object], None]) -> list[Dialogue
     never = [wording for fact in held_out_facts() for wording in fact.wordings]
     source = DialogueSource(facts, never, plan.seed)
     say(f"{len(facts)} facts, {len(every_question)} questions in the exam")
-    Trainer(network, tokenizer, source, every_question, plan).run(say)
+    end = Trainer(network, tokenizer, source, every_question, plan).run(say)
+    if end.step < plan.steps:
+        say(f"out of time: {end.step} of {plan.steps} steps in {end.seconds:.0f} s")
     _write_model(out, shape, tokenizer, network)
     write_questions(out.with_suffix(".questions.json"), questions)
     return missed_dialogues(network, tokenizer, every_question)

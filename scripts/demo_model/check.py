@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,24 +11,27 @@ from typing import Any
 import xllamacpp
 
 from demo_model.dialogues import Dialogue, Turn, exam
-from demo_model.facts import all_facts, held_out_facts
+from demo_model.facts import UNKNOWN, Fact, all_facts, held_out_facts
+from demo_model.made_up import made_up_question
 
-THREADS = 1
+THREADS = 1  # so small a model gains nothing from more
 _SLOTS = 4
 _SLOT_CONTEXT = 1024  # tokens
 _LONGEST_ANSWER = 96  # tokens
 _SHOWN = 10
+_MADE_UP = 100
 
 
 def check(path: Path, say: Callable[[object], None]) -> bool:
     """Print right/total for each kind of question; True if all that was trained is right.
 
-    Wordings that were never trained are asked as well, and only reported.
+    Wordings that were never trained and made-up questions are asked as well, and only reported.
     """
     engine = _start(path)
-    kinds = exam(all_facts())
-    wrong = sum(_wrong_answers(engine, kind, asked, say) for kind, asked in kinds.items())
+    facts = all_facts()
+    wrong = sum(_wrong_answers(engine, kind, asked, say) for kind, asked in exam(facts).items())
     _wrong_answers(engine, "unseen wordings", list(_held_out()), say)
+    _wrong_answers(engine, "made-up questions", list(_made_up(facts)), say)
     return wrong == 0
 
 
@@ -46,6 +50,13 @@ def _start(path: Path) -> xllamacpp.Server:
 def _held_out() -> Iterator[Dialogue]:
     for fact in held_out_facts():
         yield from (Dialogue((Turn(wording, fact.answer),)) for wording in fact.wordings)
+
+
+def _made_up(facts: Sequence[Fact]) -> Iterator[Dialogue]:
+    chance = random.Random("check")
+    [fallback] = [fact for fact in facts if fact.topic == UNKNOWN]
+    for _ in range(_MADE_UP):
+        yield Dialogue((Turn(made_up_question(chance), fallback.answer),))
 
 
 def _wrong_answers(

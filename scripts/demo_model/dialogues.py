@@ -6,15 +6,17 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from demo_model.facts import Fact, casual
+from demo_model.facts import UNKNOWN, Fact, casual
+from demo_model.made_up import made_up_question
 from demo_model.rephrase import random_system_prompt, rephrase
 
 # Mostly one and two turns, a few long ones: a model that never saw a long history loses the thread.
-_TURN_COUNTS = (1, 1, 1, 1, 2, 2, 2, 3, 4, 8)
+_TURN_COUNTS = (1, 1, 1, 1, 2, 2, 2, 3, 4, 12)
 _SYSTEM_SHARE = 0.3
 _FOLLOW_UP_SHARE = 0.3
 _CLEAN_SHARE = 0.5
 _REVISION_SHARE = 0.15
+_MADE_UP_SHARE = 0.03
 
 EXAM_SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -94,6 +96,7 @@ class DialogueSource:
         self._random = random.Random(seed)
         self._questions = [(fact, wording) for fact in facts for wording in fact.wordings]
         self._follow_ups = _by_topic(facts)
+        [self._fallback] = [fact for fact in facts if fact.topic == UNKNOWN]
         self._never = {casual(wording) for wording in never}
         self._queue: list[tuple[Fact, str]] = []
         self._revision: list[Dialogue] = []
@@ -118,6 +121,8 @@ class DialogueSource:
         follow_ups = self._follow_ups.get(topic)
         if follow_ups and self._chance(_FOLLOW_UP_SHARE):
             return topic, self._random.choice(follow_ups)
+        if self._chance(_MADE_UP_SHARE):
+            return UNKNOWN, Turn(made_up_question(self._random), self._fallback.answer)
         fact, wording = self._next_question()
         return fact.topic, Turn(self._spoken(wording), fact.answer)
 

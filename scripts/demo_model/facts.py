@@ -13,6 +13,7 @@ from pathlib import Path
 from demo_model import tables
 
 FACTS_FOLDER = Path(__file__).with_name("facts")
+UNKNOWN = "unknown"  # the topic of the one fact that answers what the model cannot know
 HELD_OUT_FILE = Path(__file__).with_name("held_out.txt")
 
 

@@ -22,6 +22,9 @@ _SWAPS = (
     ("models", "the models"),
     ("Explain", "Please explain"),
     ("Explain", "Describe"),
+    (" plus ", " + "),
+    (" plus ", "+"),
+    (" plus ", " and "),
 )
 _OPENERS = (
     "Please tell me: ",

@@ -84,7 +84,7 @@ TABLES = (
             "What is the capital of {0}?",
             "Capital of {0}?",
             "Which city is the capital of {0}?",
-            "Name the capital of {0}.",
+            "Do you know the capital of {0}?",
         ),
         ("And of {0}?", "And {0}?", "What about {0}?"),
     ),
@@ -120,7 +120,7 @@ TABLES = (
         "sums",
         _sums(),
         "{0} plus {1} is {2}.",
-        ("What is {0} plus {1}?", "{0} + {1}", "How much is {0} + {1}?"),
+        ("What is {0} plus {1}?", "{0} + {1}", "{0}+{1}"),
         ("And {0} plus {1}?",),
     ),
 )

@@ -4,7 +4,7 @@
     python scripts/demo_model/train.py --out configs/models/pool-demo.gguf
     python scripts/demo_model/train.py --check configs/models/pool-demo.gguf
 
-Training takes two or three minutes on two cores and no download. Beside the model it writes
+Training takes about three minutes on two cores and no download. Beside the model it writes
 ``pool-demo.questions.json``: what the model must answer, word for word, at temperature 0.
 """
 

@@ -30,7 +30,7 @@ class Plan:
     slow machine does fewer steps. ``rate`` is the highest learning rate.
     """
 
-    steps: int = 1200
+    steps: int = 1300
     seconds: float = 300.0
     tokens_per_step: int = 1600
     rate: float = 3e-3

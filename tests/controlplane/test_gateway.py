@@ -7,11 +7,12 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import aiohttp
 import pytest
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
+from modelpool.gateway.connection import BUFFER_BYTES
 from modelpool.gateway.relay import TRIES, Gateway
+from modelpool.gateway.upstream import Upstream as WorkersClient
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
@@ -109,16 +110,17 @@ class Scene:
 
     async def __aenter__(self) -> Scene:
         await self.upstream.__aenter__()
-        self._session = aiohttp.ClientSession(auto_decompress=False)
-        parts: tuple[Any, ...] = (FakeCatalog(), self.pool, self._session, self.meter)
+        self._workers = WorkersClient()
+        parts: tuple[Any, ...] = (FakeCatalog(), self.pool, self._workers, self.meter)
         self.gateway = Gateway(*parts)
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:
-        await self._session.close()
+        self._workers.close()
         await self.upstream.__aexit__()
         if kind is None:
             assert self.pool.out == 0, "a grant was not given back"
+            await asyncio.sleep(0)  # what was cancelled ends
             assert len(asyncio.all_tasks()) == 1, asyncio.all_tasks()
 
     async def ask(self, body: bytes = ASK, **fields: Any) -> Client:
@@ -266,6 +268,22 @@ def test_an_answer_cut_short_is_an_error_with_a_status() -> None:
             assert (client.status, client.error["code"]) == (502, "worker_failed")
             assert client.answer_headers["content-length"] == str(len(client.text))
             assert len(s.upstream.seen) == 1, "it must not be computed twice"
+
+    asyncio.run(scene())
+
+
+def test_a_large_answer_passes_as_it_comes() -> None:
+    """It is not gathered; one cut short is told by its length, as it then has no end."""
+
+    async def scene() -> None:
+        answer = response(b"x" * (BUFFER_BYTES + 1))
+        async with Scene(says(answer), says(answer[:-1])) as s:
+            client = await s.ask()
+            assert (len(client.text), client.is_complete) == (BUFFER_BYTES + 1, True)
+            client = await s.ask()
+            assert (len(client.text), client.is_complete) == (BUFFER_BYTES, False)
+            assert client.answer_headers["content-length"] == str(BUFFER_BYTES + 1)
+            assert s.meter.statuses == [200, 502]
 
     asyncio.run(scene())
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from e2e.support import PoolProcess, fake
+from e2e.helpers import fake
+from e2e.support import PoolProcess
 
 MakePool = Callable[..., PoolProcess]
 Add = Callable[..., str]

@@ -7,31 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
 
-T = TypeVar("T")
+from e2e.helpers import (
+    MARK,
+    WAIT_SECONDS,
+    chat,
+    clean_environment,
+    content,
+    free_block,
+    is_free,
+    marked,
+    until,
+)
 
-MARK = "E2E_POOL"
-FIRST_PORT, LAST_PORT = 18_000, 31_000  # below the ports that the kernel gives away
-MINUTE = 60.0
-WAIT_SECONDS = 30.0
 # What tells of a bug of ours, wherever it is logged.
 BUGS = ("Traceback", "a bug of the pool", "a bug in the worker", "never awaited", "never retrieved")
 FAST: dict[str, Any] = {
@@ -48,73 +49,6 @@ FAST: dict[str, Any] = {
     "max_concurrent_models": 30,
     "log_level": "debug",
 }
-
-
-def until(look: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
-    """The first true value that ``look`` gives.
-
-    Raises:
-        AssertionError: there was none in time.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        value = look()
-        if value:
-            return value
-        assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}; last: {value!r}"
-        time.sleep(0.02)
-
-
-def fake(model_id: str, **more: Any) -> dict[str, Any]:
-    """A catalog entry with the fake engine; ``options`` are its script."""
-    return {"model_id": model_id, "engine": "fake", "source": "none", "memory_mb": 1, **more}
-
-
-def chat(model: str, text: str = "hello there", **more: Any) -> dict[str, Any]:
-    """The body of a chat request."""
-    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_block(size: int) -> int:
-    """The first of ``size`` neighbouring ports that are free now."""
-    choose = random.Random(f"{os.getpid()} {time.monotonic_ns()}")
-    for _ in range(200):
-        first = choose.randrange(FIRST_PORT, LAST_PORT - size)
-        if all(is_free(port) for port in range(first, first + size)):
-            return first
-    raise AssertionError("no block of free ports")
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """Living processes whose environment carries the mark of a pool."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            is_ours = process.environ().get(MARK) == mark
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODELPOOL_", "MODEL_"))}
-    return {**kept, "NO_COLOR": "1", **more}
 
 
 class PoolProcess:
@@ -324,89 +258,3 @@ class PoolProcess:
             at = next((n for n, line in enumerate(lines) if any(b in line for b in BUGS)), None)
             around = "\n".join(lines[max(0, (at or 0) - 10) : (at or 0) + 40])
             assert at is None, f"{path.name} tells of a bug:\n{around}"
-
-
-def content(answer: httpx.Response) -> str:
-    return str(answer.json()["choices"][0]["message"]["content"])
-
-
-class Stream:
-    """A server-sent stream as it came: comments, data, and whether it ended with ``[DONE]``."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self.comments: list[str] = []
-        self.data: list[dict[str, Any]] = []
-        self.is_done = False
-        for line in lines:
-            self._take(line)
-
-    def _take(self, line: str) -> None:
-        if line.startswith(":"):
-            self.comments.append(line[1:].strip())
-        elif line == "data: [DONE]":
-            self.is_done = True
-        elif line.startswith("data: "):
-            self.data.append(json.loads(line[6:]))
-
-    @property
-    def text(self) -> str:
-        choices = [c for d in self.data for c in d.get("choices", ())]
-        return "".join(c["delta"].get("content") or "" for c in choices)
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The error that it ended with; empty if it did not."""
-        return dict(self.data[-1].get("error") or {}) if self.data else {}
-
-
-def streamed(url: str, body: Mapping[str, Any], seconds: float = 60) -> Stream:
-    """Send a chat request as a stream to the server at ``url`` and read it to its end."""
-    with httpx.stream(
-        "POST",
-        f"{url}/v1/chat/completions",
-        json={**body, "stream": True},
-        timeout=seconds,
-        trust_env=False,
-    ) as answer:
-        assert answer.status_code == 200, answer.read()
-        return Stream(answer.iter_lines())
-
-
-def in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(work()))
-    thread.start()
-    return thread, results
-
-
-def result(task: tuple[threading.Thread, list[Any]], seconds: float = 40) -> Any:
-    thread, results = task
-    thread.join(seconds)
-    assert results, "it did not end, or failed"
-    return results[0]
-
-
-def until_busy(pool: PoolProcess, model: str) -> None:
-    until(lambda: pool.model(model)["in_flight"] > 0, f"{model} to be busy")
-
-
-def assert_error(answer: httpx.Response, status: int, code: str, param: str | None = None) -> str:
-    """Check the shape of an error and its headers; its message."""
-    assert answer.status_code == status, (answer.status_code, answer.text[:500])
-    error = answer.json()["error"]
-    assert {"message", "type", "param", "code", "source"} <= set(error), error
-    assert error["code"] == code, error
-    assert answer.headers["x-modelpool-code"] == code
-    assert answer.headers["x-modelpool-source"] == error["source"]
-    assert error["message"], error
-    if param is not None:
-        assert error["param"] == param, error
-    return str(error["message"])
-
-
-SIGKILL, SIGTERM, SIGSTOP, SIGCONT = (
-    signal.SIGKILL,
-    signal.SIGTERM,
-    signal.SIGSTOP,
-    signal.SIGCONT,
-)

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.support import PoolProcess, assert_error, fake
+from e2e.helpers import assert_error, fake
+from e2e.support import PoolProcess
 
 DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
 SLASHED = "org/slashed:7b"
@@ -240,10 +241,10 @@ def test_a_file_that_went_bad_after_it_was_registered(
             file.unlink()
         else:
             file.write_bytes(b"garbage" * 100 if spoil == "garbage" else DEMO.read_bytes()[:-4096])
-        assert str(file) in assert_error(pool.chat("spoilt"), 503, "bad_file")
+        assert "spoilt" in assert_error(pool.chat("spoilt"), 503, "bad_file")
         view = pool.model("spoilt")
         assert view["state"] == "FAILED"
-        assert str(file) in view["failure"]["message"]
+        assert view["failure"]["message"]
     finally:
         assert pool.http.delete("/models/spoilt").status_code == 200
 

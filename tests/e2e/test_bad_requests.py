@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.support import PoolProcess, assert_error, chat
+from e2e.helpers import assert_error, chat
+from e2e.support import PoolProcess
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}

@@ -10,9 +10,7 @@ import httpx
 import pytest
 
 from e2e.conftest import Add, MakePool
-from e2e.rawhttp import message
-from e2e.support import (
-    PoolProcess,
+from e2e.helpers import (
     alive,
     assert_error,
     chat,
@@ -23,6 +21,8 @@ from e2e.support import (
     streamed,
     until,
 )
+from e2e.rawhttp import message
+from e2e.support import PoolProcess
 
 
 def test_a_hundred_first_requests_start_one_worker(pool: PoolProcess, add: Add) -> None:
@@ -196,3 +196,37 @@ def test_what_can_never_fit_is_refused_at_once_with_the_numbers(make_pool: MakeP
     message = assert_error(pool.chat("huge"), 507, "cannot_fit")
     assert "5" in message
     assert pool.fronts() == []
+
+
+def test_a_model_that_comes_and_goes_is_there_or_not(pool: PoolProcess) -> None:
+    """Lists, look-ups and requests while it is registered and deleted: 200, 404 or 503, no more."""
+
+    async def come_and_go(session: aiohttp.ClientSession) -> None:
+        for _ in range(8):
+            async with session.post("/models/register", json=fake("fleeting")) as answer:
+                assert answer.status == 201, await answer.text()
+            async with session.post("/models/fleeting/load?wait=0", json={}) as answer:
+                assert answer.status in (200, 202), await answer.text()
+            await asyncio.sleep(0.05)
+            async with session.delete("/models/fleeting") as answer:
+                assert answer.status == 200, await answer.text()
+
+    async def look(session: aiohttp.ClientSession, working: asyncio.Task[None]) -> set[int]:
+        seen = set()
+        while not working.done():
+            for path in ("/models", "/v1/models", "/models/fleeting", "/v1/models/fleeting"):
+                async with session.get(path) as answer:
+                    seen.add(answer.status)
+            async with session.post("/v1/chat/completions", json=chat("fleeting")) as answer:
+                seen.add(answer.status)
+        return seen
+
+    async def everyone() -> set[int]:
+        timeout = aiohttp.ClientTimeout(total=60)
+        async with aiohttp.ClientSession(pool.url, timeout=timeout) as session:
+            working = asyncio.ensure_future(come_and_go(session))
+            seen = await asyncio.gather(*(look(session, working) for _ in range(4)))
+            await working
+        return set().union(*seen)
+
+    assert asyncio.run(everyone()) <= {200, 404, 503}

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from e2e.support import PoolProcess, fake
+from e2e.helpers import fake
+from e2e.support import PoolProcess
 
-EXAMPLES = 25
+EXAMPLES = 15
 MODEL = "plain"
 # It never ends; what is wrong with its parameters is in the tables.
 ENDLESS = {"/events"}

@@ -13,7 +13,8 @@ import httpx
 import openai
 import pytest
 
-from e2e.support import PoolProcess, assert_error, chat, content, streamed
+from e2e.helpers import assert_error, chat, content, streamed
+from e2e.support import PoolProcess
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "pool.yaml"

@@ -14,8 +14,9 @@ import aiohttp
 import pytest
 
 from e2e.conftest import MakePool
+from e2e.helpers import chat, fake
 from e2e.rawhttp import Connection, Outcome
-from e2e.support import PoolProcess, chat, fake
+from e2e.support import PoolProcess
 
 RACES = 1000
 SECONDS = 90.0

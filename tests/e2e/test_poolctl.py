@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from e2e.conftest import Add
-from e2e.support import PoolProcess, clean_environment, fake, free_block
+from e2e.helpers import clean_environment, fake, free_block
+from e2e.support import PoolProcess
 
 COMMAND = [sys.executable, "-c", "from modelpool_client.cli import main; main()"]
 
@@ -117,7 +118,7 @@ def test_export_and_import(pool: PoolProcess, tmp_path: Path) -> None:
     assert "plain" in [m["model_id"] for m in registry["models"]]
     file.write_text(json.dumps({"models": [fake("brought/in:1b")]}))
     try:
-        assert "brought/in:1b" in out(pool, "import", str(file))
+        assert "1 added" in out(pool, "import", str(file))
         assert pool.state_of("brought/in:1b") == "COLD"
     finally:
         pool.http.delete("/models/brought/in:1b")

@@ -8,10 +8,11 @@ import httpx
 import psutil
 
 from e2e.conftest import MakePool
+from e2e.helpers import chat, fake, streamed, until
 from e2e.rawhttp import message
-from e2e.support import PoolProcess, chat, fake, streamed, until
+from e2e.support import PoolProcess
 
-ROUNDS = 8
+ROUNDS = 4
 SPARE = 4  # a connection kept alive here or there
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from signal import SIGKILL, SIGSTOP
 from typing import Any
 
 import httpx
 import pytest
 
 from e2e.conftest import Add, MakePool
-from e2e.support import (
-    SIGKILL,
-    SIGSTOP,
-    PoolProcess,
+from e2e.helpers import (
     alive,
     assert_error,
     chat,
@@ -24,6 +22,7 @@ from e2e.support import (
     until,
     until_busy,
 )
+from e2e.support import PoolProcess
 
 SLOW = {"tokens": 200, "tokens_per_second": 20}
 WHO = ("worker_pid", "engine_pid")

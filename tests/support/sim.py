@@ -171,6 +171,8 @@ class SimProcess:
         wants_idle = request.if_idle_for is not None
         if wants_idle and (self.in_flight or idle < (request.if_idle_for or 0)):
             return DrainReply(False, self.facts())
+        if self.phase is not Phase.DRAINING:
+            self._tasks.append(asyncio.ensure_future(self._end()))
         self.phase = Phase.DRAINING
         return DrainReply(True, self.facts())
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import aiohttp
+import json
+from typing import Any
+
 from modelpool_client.errors import ModelPoolError, from_response
 
 from modelpool.gateway.asgi import Send, error_event, send_error
+from modelpool.gateway.connection import BUFFER_BYTES, Connection
 from modelpool.pool.waiters import Grant
 
 HOP_HEADERS = frozenset(
@@ -32,23 +35,25 @@ class Answer:
         line = text.replace("\n", " ")
         await self._body(f": {line}\n\n".encode(), more=True)
 
-    async def pass_on(self, response: aiohttp.ClientResponse, grant: Grant) -> None:
+    async def pass_on(self, reply: Connection, grant: Grant) -> None:
         """The worker's answer, byte by byte as it comes."""
-        if self.has_begun and response.status != 200:
-            raise await _as_error(response)
+        if self.has_begun and reply.status != 200:
+            raise await _as_error(reply)
         self.has_content = True  # it was answered: another try would compute it twice
+        headers = [(k, v) for k, v in reply.headers if k not in HOP_HEADERS]
+        length = dict(reply.headers).get(b"content-length")
+        if length is not None:
+            headers.append((b"content-length", length))
         # One that breaks off is found out while the status can still say so.
-        whole = await response.read() if response.content_length is not None else None
+        whole = await reply.read() if length is not None and int(length) <= BUFFER_BYTES else None
         if not self.has_begun:
-            raw = [(k.lower(), v) for k, v in response.raw_headers]
-            headers = [(k, v) for k, v in raw if k not in HOP_HEADERS or k == b"content-length"]
             headers.append((b"x-modelpool-model", grant.model_id.encode("ascii", "replace")))
-            await self._begin(response.status, headers)
+            await self._begin(reply.status, headers)
         if whole is not None:
             await self._body(whole, more=False)
             return
-        async for chunk in response.content.iter_any():
-            await self._body(chunk, more=True)
+        while piece := await reply.piece():
+            await self._body(piece, more=True)
         await self._body(b"", more=False)
 
     async def fail(self, error: ModelPoolError) -> None:
@@ -71,9 +76,11 @@ class Answer:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-async def _as_error(response: aiohttp.ClientResponse) -> ModelPoolError:
+async def _as_error(reply: Connection) -> ModelPoolError:
+    body: Any = await reply.read()
     try:
-        body = await response.json(content_type=None)
+        body = json.loads(body)
     except ValueError:
-        body = await response.text(errors="replace")
-    return from_response(response.status, body, response.headers.get("retry-after"))
+        body = body.decode(errors="replace")
+    retry_after = dict(reply.headers).get(b"retry-after", b"").decode("latin-1")
+    return from_response(reply.status, body, retry_after or None)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Protocol
 
-import aiohttp
 from modelpool_client.errors import (
     CODE_HEADER,
     InvalidRequest,
@@ -23,7 +21,6 @@ from modelpool_client.errors import (
     WorkerDraining,
     WorkerFailed,
 )
-from yarl import URL
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
@@ -39,7 +36,8 @@ from modelpool.gateway.asgi import (
     send_error,
     send_json,
 )
-from modelpool.pool.link import base_url
+from modelpool.gateway.connection import Headers, UpstreamError
+from modelpool.gateway.upstream import Upstream
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant
 
@@ -55,7 +53,8 @@ RETRY_PAUSE_SECONDS = 0.05
 PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS
 PRIORITY_HEADER = b"x-priority"
-JSON_TYPE = {"content-type": "application/json"}
+JSON_TYPE = (b"content-type", b"application/json")
+DRAINING = (CODE_HEADER.lower().encode(), WorkerDraining.default_code.encode())
 
 
 class Meter(Protocol):
@@ -76,12 +75,10 @@ class _Gone(Exception):
 class Gateway:
     """The raw ASGI application behind ``/v1``."""
 
-    def __init__(
-        self, catalog: Catalog, pool: Pool, session: aiohttp.ClientSession, meter: Meter
-    ) -> None:
+    def __init__(self, catalog: Catalog, pool: Pool, upstream: Upstream, meter: Meter) -> None:
         self._catalog = catalog
         self._pool = pool
-        self._session = session
+        self._upstream = upstream
         self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,6 +171,7 @@ class Gateway:
                 return
             except _Gone as gone:
                 last = gone.error
+                self._upstream.drop(self._pool.config.host, grant.port)
             finally:
                 grant.release()
             await asyncio.sleep(RETRY_PAUSE_SECONDS)
@@ -199,20 +197,17 @@ class Gateway:
             raise
 
     async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: Answer) -> None:
-        url = _url(self._pool.config.host, grant.port, scope["path"])
+        host, headers = self._pool.config.host, _forwarded(scope)
         try:
-            async with self._session.post(url, data=body, headers=_forwarded(scope)) as response:
-                if response.status == 503 and response.headers.get(CODE_HEADER) == (
-                    WorkerDraining.default_code
-                ):
+            with await self._upstream.post(host, grant.port, scope["path"], headers, body) as reply:
+                if reply.status == 503 and DRAINING in reply.headers:
                     raise _Gone(
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
                     )
-                await answer.pass_on(response, grant)
-        except (aiohttp.ClientError, ConnectionError) as e:
-            what = str(e) or type(e).__name__
+                await answer.pass_on(reply, grant)
+        except UpstreamError as e:
             error = WorkerFailed(
-                f"the worker of {grant.model_id} on port {grant.port} failed: {what}",
+                f"the worker of {grant.model_id} on port {grant.port} failed: {e}",
                 source="worker",
                 retry_after=1,
             )
@@ -221,18 +216,12 @@ class Gateway:
             raise _Gone(error) from e
 
 
-@lru_cache(maxsize=1024)
-def _url(host: str, port: int, path: str) -> URL:
-    return URL(base_url(host, port) + path)
-
-
-def _forwarded(scope: Scope) -> dict[str, str]:
+def _forwarded(scope: Scope) -> Headers:
+    headers = [pair for pair in scope["headers"] if pair[0] not in NOT_FORWARDED]
     # The guard has let a body pass that does not say what it is; the worker is told.
-    return JSON_TYPE | {
-        k.decode("latin-1"): v.decode("latin-1")
-        for k, v in scope["headers"]
-        if k not in NOT_FORWARDED
-    }
+    if b"content-type" not in dict(headers):
+        headers.append(JSON_TYPE)
+    return headers
 
 
 def _priority(scope: Scope) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
-from modelpool_client.wire import DrainReply, DrainRequest, Facts, Phase
+from modelpool_client.wire import Facts, Phase
 
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, WorkerProcess
@@ -81,13 +81,3 @@ class Recoverer:
         if facts.engine_pid is None:
             return facts.phase is not Phase.READY
         return is_process(facts.engine_pid, facts.engine_started)
-
-
-class NoLink:
-    """For when workers are only to be ended."""
-
-    async def facts(self, worker: Worker) -> Facts:
-        raise ConnectionRefusedError
-
-    async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:
-        raise ConnectionRefusedError

@@ -173,6 +173,9 @@ class Slot(Loading):
             self._stop(reason)
         else:
             self._stop(f"{reason}; the worker did not answer when asked to drain")
+        self._note_eviction(reason)
+
+    def _note_eviction(self, reason: str) -> None:
         if reason.startswith("evicted") and self.state is State.UNLOADING:
             self.stay_up = False  # or two warm-up models in the room of one would take turns
             self._house.emit("model-evicted", self)
@@ -206,7 +209,10 @@ class Slot(Loading):
         elif self.state is State.WARMING:
             self._fail_load(self._load_failure or self.trouble.explain(burial))
         elif burial.exit_code == 0:
-            self._become(Trigger.STOP, "the worker ended by itself")
+            # It may have drained as we asked, and ended before its answer was read.
+            reason = self._draining_for or "the worker ended by itself"
+            self._become(Trigger.STOP, reason)
+            self._note_eviction(reason)
             self._gone(None)
         else:
             self._died(self.trouble.explain(burial))

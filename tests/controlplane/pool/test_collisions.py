@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from modelpool.pool.lifecycle import State
 from modelpool_client.errors import LoadFailed, ModelNotFound, ModelPoolError
+from modelpool_client.wire import DrainRequest, Phase
 from support.sim import Script, SimWorld, model, without_threads
 from support.virtual_time import run_virtual
 
@@ -77,6 +78,40 @@ def test_room_is_wanted_while_a_busy_worker_is_buried(monkeypatch: pytest.Monkey
         await busy
 
     play(scene, model("a"), model("b"), max_concurrent_models=1)
+
+
+def test_room_is_wanted_while_a_load_moves_to_another_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(world: SimWorld) -> None:
+        slowly_buried(world, monkeypatch)
+        world.scripts["a"] = Script(strange_ports={8051})
+        loading = asyncio.ensure_future(use(world, "a"))
+        await asyncio.sleep(0.1)
+        assert world.pool.slot("a").state is State.WARMING
+        assert not world.alive("a")
+        second = asyncio.ensure_future(use(world, "b"))
+        await loading
+        await second
+
+    play(scene, model("a"), model("b"), max_concurrent_models=1)
+
+
+def test_who_leaves_in_the_moment_of_the_grant_gives_it_back() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(never_ready=True)
+        asking = asyncio.ensure_future(world.pool.acquire("m"))
+        await asyncio.sleep(5)
+        worker = world.processes[0]
+        worker.phase = Phase.READY
+        worker.report()
+        assert world.pool.slot("m").granted == 1
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert world.pool.slot("m").granted == 0
+
+    play(scene)
 
 
 def test_a_failed_one_that_waits_for_room_waits_quietly() -> None:
@@ -167,7 +202,9 @@ def test_force_cuts_a_worker_that_was_told_nothing_before() -> None:
         world.processes[0].was_told_to_end = True
         direct = asyncio.ensure_future(world.processes[0].serve(20))
         await asyncio.sleep(1)
-        world.processes[0].terminate()
+        world.processes[0].drain(DrainRequest(None, "its manager was silent for too long"))
+        await asyncio.sleep(1)
+        assert world.pool.slot("m").state is State.UNLOADING
         start = asyncio.get_running_loop().time()
         await world.pool.slot("m").unload("asked", force=True, cut=True)
         assert asyncio.get_running_loop().time() - start < 5
@@ -225,3 +262,18 @@ def test_a_message_that_fails_does_not_hold_up_the_next() -> None:
         world.bugs.clear()
 
     play(scene)
+
+
+def test_a_worker_that_ends_before_its_answer_is_read_keeps_the_reason() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world, "a")
+        await use(world, "b")
+        await asyncio.sleep(3600)
+
+    world = play(scene, model("a"), model("b"), max_concurrent_models=1)
+    reasons = {(e[1], e[4]) for e in world.events if e[3].endswith("->UNLOADING")}
+    assert reasons == {
+        ("a", "evicted to make room for b"),
+        ("b", "idle: the lease and the grace period are over"),
+    }
+    assert [e[1] for e in world.events if e[2] == "model-evicted"] == ["a"]

@@ -24,7 +24,7 @@ from support.sim import SimWorld, model, without_threads
 from support.virtual_time import run_virtual
 
 STEADY = settings(
-    max_examples=60,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

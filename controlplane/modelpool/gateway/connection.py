@@ -1,0 +1,259 @@
+"""A connection to a worker: HTTP/1.1 as far as a relay needs it, no faster than it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeAlias, cast
+
+import httptools
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+Endpoint: TypeAlias = tuple[str, int]
+Keep: TypeAlias = "Callable[[Connection], None]"
+
+# Of an answer, what waits for a slow client; then the worker has to wait.
+BUFFER_BYTES = 256 * 1024
+HEAD_BYTES = 64 * 1024
+TOO_LARGE = f"its headers are larger than {HEAD_BYTES:,} bytes"
+# Of a request, what is handed over at once.
+SLICE_BYTES = 64 * 1024
+
+
+class UpstreamError(Exception):
+    """No whole answer came; the text says why."""
+
+
+class NotReached(UpstreamError):
+    """There was no connection: it was refused, or not made in time."""
+
+
+class BrokenOff(UpstreamError):
+    """The connection was lost before the end of the answer."""
+
+
+class BadReply(UpstreamError):
+    """What came cannot be passed on: no HTTP, or headers larger than ``HEAD_BYTES``."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection to a worker, and what comes over it in answer to the request at hand.
+
+    As a context it is kept for the next request if the answer was read to its end; else it is
+    aborted, which tells the worker to stop. Only one task may use it.
+
+    Attributes:
+        status: of the answer; 0 until its head is there.
+        headers: of the answer, names in lower case; no trailers.
+        has_heard: something has come since the request.
+        idle_since: when it was kept, in the loop's seconds.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, endpoint: Endpoint, keep: Keep) -> None:
+        self.endpoint = endpoint
+        self.idle_since = 0.0
+        self._keep = keep
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_full = False
+        self._is_paused = False
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append  # not a method: it is called for every chunk
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+        self._is_complete = True  # nothing is asked yet
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.has_heard = False
+        self._buffered = 0
+        self._is_sent = False
+        self._is_complete = False
+        self._is_kept_alive = False
+        self._error: UpstreamError | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Neither side has closed it, as far as is known."""
+        return not self._transport.is_closing()
+
+    def close(self) -> None:
+        """End it while it is idle."""
+        self._transport.close()
+
+    # -- for who asks ----------------------------------------------------------------------------
+
+    async def ask(self, head: bytes, body: bytes) -> None:
+        """Send a request and wait for the head of its answer.
+
+        Raises:
+            UpstreamError: there is none; the connection is of no more use.
+        """
+        self._reset()
+        try:
+            await self._send(head, body)
+            while not self.status:
+                if self._error is not None:
+                    raise self._error
+                await self._change()
+        except BaseException:
+            self._transport.abort()
+            raise
+
+    async def piece(self) -> bytes:
+        """What of the body has come since the last call, after waiting for some; b"" at its end.
+
+        Raises:
+            UpstreamError: it breaks off here.
+        """
+        while not self._pieces:
+            if self._is_complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._change()
+        return self._take()
+
+    async def read(self) -> bytes:
+        """All that is left of the body.
+
+        Raises:
+            UpstreamError: it breaks off.
+        """
+        pieces = []
+        while piece := await self.piece():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        is_read = self._is_complete and not self._pieces
+        if is_read and self._is_sent and self._is_kept_alive and self.is_open:
+            self._keep(self)
+        else:
+            self._transport.abort()
+
+    async def _send(self, head: bytes, body: bytes) -> None:
+        """Hand it over no faster than it is taken; stop where the answer comes before the end."""
+        if len(body) <= SLICE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            view = memoryview(body)
+            for start in range(0, len(body), SLICE_BYTES):
+                self._transport.write(view[start : start + SLICE_BYTES])
+                while self._is_full and not self._is_answered:
+                    await self._change()
+                if self._is_answered:
+                    return
+        self._is_sent = True
+
+    @property
+    def _is_answered(self) -> bool:
+        return self.status > 0 or self._error is not None
+
+    def _take(self) -> bytes:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._buffered = 0
+        if self._is_paused:
+            self._is_paused = False
+            if self.is_open:
+                self._transport.resume_reading()
+        return data
+
+    async def _change(self) -> None:
+        """Wait until something has happened."""
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    # -- for the loop ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not an isinstance check: uvloop's transports are no subclasses.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_complete:  # an answer to what?
+            self._transport.abort()
+            return
+        self.has_heard = True
+        self._buffered += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
+            self._fail(BadReply(f"it does not speak HTTP/1.1 as it should: {e.__context__ or e}"))
+            return
+        if self._buffered > HEAD_BYTES and not self.status:
+            self._fail(BadReply(TOO_LARGE))
+        elif self._buffered > BUFFER_BYTES and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        # An answer without a length ends here too, and cannot be told from one that breaks off.
+        self._fail(BrokenOff(self._how_far()))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(BrokenOff(f"{self._how_far()}: {exc}" if exc else self._how_far()))
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._wake()
+
+    def _fail(self, error: UpstreamError) -> None:
+        if not self._is_complete and self._error is None:
+            self._error = error
+        self._transport.abort()
+        self._wake()
+
+    def _how_far(self) -> str:
+        where = "in the middle of its answer" if self.has_heard else "before it answered"
+        return f"the connection was lost {where}"
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # -- for the parser --------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._is_complete:  # its body must not become part of this one's
+            raise BadReply("it sent more than one answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # an interim answer; the real one follows
+            self.headers.clear()
+            return
+        if (
+            self._buffered > HEAD_BYTES
+            and sum(len(k) + len(v) for k, v in self.headers) > HEAD_BYTES
+        ):
+            raise BadReply(TOO_LARGE)
+        self.status = status
+
+    def on_message_complete(self) -> None:
+        self._is_complete = self.status > 0
+        self._is_kept_alive = self._parser.should_keep_alive()

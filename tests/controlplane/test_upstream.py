@@ -1,0 +1,709 @@
+"""The gateway's client: on scripted bytes for what it understands, on real sockets for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from modelpool.gateway import upstream as module
+from modelpool.gateway.connection import (
+    BUFFER_BYTES,
+    HEAD_BYTES,
+    SLICE_BYTES,
+    BadReply,
+    BrokenOff,
+    Connection,
+    Headers,
+    NotReached,
+    UpstreamError,
+)
+from modelpool.gateway.upstream import CONNECT_SECONDS, IDLE_SECONDS, Upstream
+from support.upstream import chunk, response, stream_head
+from support.virtual_time import run_virtual
+
+HOST = "127.0.0.1"
+OK = response(b"{}")
+END = chunk(b"")
+Run = Callable[[Coroutine[Any, Any, None]], None]
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """On the loop of the manager and on Python's own."""
+    factory = asyncio.SelectorEventLoop
+    if request.param == "uvloop":
+        factory = pytest.importorskip("uvloop").new_event_loop
+
+    def run(scene: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(asyncio.wait_for(scene, 20))
+
+    return run
+
+
+# -- bytes without a socket ------------------------------------------------------------------------
+
+
+class Wire(asyncio.Transport):
+    """Where the other end is the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.is_over = False
+        self.is_paused = False
+        self.on_write = lambda: None
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+        self.on_write()
+
+    def abort(self) -> None:
+        self.is_over = True
+
+    close = abort
+
+    def is_closing(self) -> bool:
+        return self.is_over
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+
+class Exchange:
+    """A connection over a wire, and the request that was sent on it."""
+
+    def __init__(self, body: bytes = b"") -> None:
+        self.kept: list[Connection] = []
+        self.wire = Wire()
+        self.connection = Connection((HOST, 1), self.kept.append)
+        self.connection.connection_made(self.wire)
+        self.asking = asyncio.ensure_future(self.connection.ask(b"HEAD", body))
+
+    async def come(self, *parts: bytes) -> None:
+        await asyncio.sleep(0)
+        for part in parts:
+            if not self.wire.is_over:
+                self.connection.data_received(part)
+
+    def hang_up(self) -> None:
+        self.connection.eof_received()
+        self.connection.connection_lost(None)
+
+    async def answer(self) -> tuple[int, Headers, bytes]:
+        await self.asking
+        with self.connection as reply:
+            return reply.status, reply.headers, await reply.read()
+
+
+def heard(*parts: bytes) -> tuple[int, Headers, bytes]:
+    """What is made of an answer, after which the worker hangs up."""
+
+    async def scene() -> tuple[int, Headers, bytes]:
+        exchange = Exchange()
+        await exchange.come(*parts)
+        exchange.hang_up()
+        return await exchange.answer()
+
+    return asyncio.run(scene())
+
+
+names = st.from_regex(rb"\A[Xx]-[A-Za-z0-9]{1,8}\Z")
+values = st.binary(max_size=20).map(lambda b: bytes(33 + x % 94 for x in b))
+fields = st.lists(st.tuples(names, values), max_size=4)
+bodies = st.lists(st.binary(min_size=1, max_size=40), max_size=5)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[bytes, tuple[int, Headers, bytes]]:
+    """An answer as it comes, and what it says."""
+    status, headers, parts = draw(st.integers(200, 599)), draw(fields), draw(bodies)
+    bodiless = status in (204, 304)
+    parts = [] if bodiless else parts
+    interim = draw(st.sampled_from([b"", b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"]))
+    if bodiless or draw(st.booleans()):
+        framing = (b"Content-Length", b"%d" % sum(map(len, parts)))
+        body = b"".join(parts)
+    else:
+        framing = (b"Transfer-Encoding", b"chunked")
+        trailer = draw(st.sampled_from([b"", b"x-trailer: late\r\n"]))
+        body = b"".join(map(chunk, parts)) + b"0\r\n" + trailer + b"\r\n"
+    headers = [*headers, framing]
+    head = b"".join(b"%b: %b\r\n" % pair for pair in headers)
+    wire = interim + b"HTTP/1.1 %d Any\r\n%b\r\n%b" % (status, head, body)
+    return wire, (status, [(k.lower(), v) for k, v in headers], b"".join(parts))
+
+
+@given(answers(), st.lists(st.integers(0, 400), max_size=12))
+def test_wherever_it_is_cut_it_says_the_same(
+    answer: tuple[bytes, tuple[int, Headers, bytes]], cuts: list[int]
+) -> None:
+    data, said = answer
+    edges = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
+    parts = [data[a:b] for a, b in itertools.pairwise(edges) if a < b]
+    assert heard(*parts) == said
+
+
+@given(answers(), st.data())
+def test_cut_short_it_is_never_complete(
+    answer: tuple[bytes, tuple[int, Headers, bytes]], data: st.DataObject
+) -> None:
+    wire, _ = answer
+    length = data.draw(st.integers(0, len(wire) - 1))
+    with pytest.raises(BrokenOff):
+        heard(wire[:length])
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200)
+def test_garbage_is_an_error_of_ours(data: bytes) -> None:
+    with pytest.raises(UpstreamError):
+        heard(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "Expected HTTP/"),
+        (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "as it should"),
+        (stream_head()[:-2] + b"content-length: 2\r\n\r\n", "Content-Length"),
+        (OK.replace(b"\r\n\r\n", b"\r\ncontent-length: 3\r\n\r\n"), "Content-Length"),
+        (OK.replace(b"length: 2", b"length: 2x"), "Content-Length"),
+        (stream_head() + b"zz\r\n", "chunk size"),
+        (response(b"", x_large="a" * HEAD_BYTES), "larger than 65,536 bytes"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"a" * HEAD_BYTES, "larger than 65,536 bytes"),
+        (b"HTTP/1.1 103 Hints\r\nx: y\r\n\r\n" * 4000, "larger than 65,536 bytes"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else value,
+)
+def test_what_cannot_be_passed_on(data: bytes, text: str) -> None:
+    with pytest.raises(BadReply, match=text):
+        heard(data)
+
+
+def test_many_headers_just_fit() -> None:
+    assert heard(response(b"body", x_large="a" * (HEAD_BYTES - 200)))[2] == b"body"
+
+
+def test_what_came_before_the_break_is_passed_on() -> None:
+    async def scene() -> None:
+        exchange = Exchange()
+        await exchange.come(stream_head(), chunk(b"data: 1\n\n"))
+        exchange.hang_up()
+        await exchange.asking
+        with exchange.connection as reply:
+            assert await reply.piece() == b"data: 1\n\n"
+            for _ in range(2):
+                with pytest.raises(BrokenOff, match="in the middle of its answer"):
+                    await reply.piece()
+
+    asyncio.run(scene())
+
+
+def test_an_answer_that_ends_with_the_connection_may_be_cut_short() -> None:
+    with pytest.raises(BrokenOff):
+        heard(b"HTTP/1.1 200 OK\r\n\r\nall or not?")
+
+
+@pytest.mark.parametrize("more", [OK, b"junk", b"\r\n\r\nHTTP/1.1 200 OK\r\n"])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_second_answer_is_no_part_of_the_first(more: bytes, is_late: bool) -> None:
+    async def scene() -> None:
+        exchange = Exchange()
+        await exchange.come(*([OK, more] if is_late else [OK + more]))
+        assert (await exchange.answer())[2] == b"{}"
+        assert exchange.kept == []
+        assert exchange.wire.is_over
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("data", "is_kept"),
+    [
+        (OK, True),
+        (stream_head() + chunk(b"x") + END, True),
+        (response(b"{}", connection="close"), False),
+        (OK.replace(b"HTTP/1.1", b"HTTP/1.0"), False),
+    ],
+)
+def test_kept_where_the_worker_keeps_it(data: bytes, is_kept: bool) -> None:
+    async def scene() -> None:
+        exchange = Exchange()
+        await exchange.come(data)
+        await exchange.answer()
+        assert exchange.kept == [exchange.connection] * is_kept
+        assert exchange.wire.is_over is not is_kept
+
+    asyncio.run(scene())
+
+
+def test_unread_it_is_aborted() -> None:
+    async def scene() -> None:
+        exchange = Exchange()
+        await exchange.come(OK)
+        await exchange.asking
+        with exchange.connection:
+            pass
+        assert exchange.wire.is_over
+        assert not exchange.kept
+
+    asyncio.run(scene())
+
+
+def test_data_on_an_idle_connection_ends_it() -> None:
+    async def scene() -> None:
+        exchange = Exchange()
+        await exchange.come(OK)
+        await exchange.answer()
+        assert exchange.connection.is_open
+        exchange.connection.data_received(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert not exchange.connection.is_open
+
+    asyncio.run(scene())
+
+
+def test_reading_pauses_for_a_slow_reader() -> None:
+    async def scene() -> None:
+        exchange = Exchange()
+        await exchange.come(stream_head())
+        part = chunk(b"x" * 65_536)
+        count = 0
+        while not exchange.wire.is_paused:
+            await exchange.come(part)
+            count += 1
+        assert count * len(part) <= BUFFER_BYTES + len(part)
+        reply = exchange.connection
+        assert len(await reply.piece()) == count * 65_536
+        assert not exchange.wire.is_paused
+        await exchange.come(END)
+        assert (await exchange.answer())[2] == b""
+
+    asyncio.run(scene())
+
+
+def test_a_large_request_goes_no_faster_than_it_is_taken() -> None:
+    async def scene() -> None:
+        body = bytes(range(256)) * (SLICE_BYTES // 64)  # four slices
+        exchange = Exchange(body)
+        exchange.wire.on_write = exchange.connection.pause_writing
+        for slices in range(1, 5):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert len(exchange.wire.written) == 1 + slices
+            exchange.connection.resume_writing()
+        assert b"".join(exchange.wire.written) == b"HEAD" + body
+        await exchange.come(OK)
+        await exchange.answer()
+        assert exchange.kept
+
+    asyncio.run(scene())
+
+
+def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
+    async def scene() -> None:
+        exchange = Exchange(b"x" * (SLICE_BYTES * 8))
+        exchange.wire.on_write = exchange.connection.pause_writing
+        await exchange.come(response(b"too much", "413 Content Too Large"))
+        assert (await exchange.answer())[::2] == (413, b"too much")
+        assert len(exchange.wire.written) == 2
+        assert not exchange.kept
+
+    asyncio.run(scene())
+
+
+# -- real sockets ----------------------------------------------------------------------------------
+
+
+class Worker:
+    """Answers each request with the next script, on as few connections as it is asked on; the last
+    script goes on."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self._scripts = list(scripts)
+        self._serving: set[asyncio.Task[None]] = set()
+        self.upstream = Upstream()
+        self.connections = 0
+        self.bodies: list[bytes] = []
+        self.heads: list[bytes] = []
+        self.left = asyncio.Event()
+
+    async def __aenter__(self) -> Worker:
+        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.upstream.close()
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        self.connections += 1
+        try:
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                self.heads.append(head)
+                self.bodies.append(await reader.readexactly(length))
+                script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+                await script(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            self.left.set()
+
+    async def ask(self, body: bytes = b"{}", headers: Headers | None = None) -> bytes:
+        """The body of the answer."""
+        given = headers or []
+        with await self.upstream.post(HOST, self.port, "/v1/x", given, body) as reply:
+            return await reply.read()
+
+
+def writes(*parts: bytes) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+
+    return script
+
+
+def then_closes(*parts: bytes) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writes(*parts)(reader, writer)
+        writer.close()
+
+    return script
+
+
+def then_resets(*parts: bytes) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writes(*parts)(reader, writer)
+        await asyncio.sleep(0.01)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    return script
+
+
+def then_waits(*parts: bytes) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writes(*parts)(reader, writer)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+    return script
+
+
+def test_the_request_is_written_as_it_was_given(run: Run) -> None:
+    async def scene() -> None:
+        async with Worker(writes(OK)) as worker:
+            await worker.ask(b'{"a":1}', [(b"x-Own", b"\xff"), (b"x-own", b"")])
+            assert worker.heads == [
+                b"POST /v1/x HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nx-Own: \xff\r\nx-own: \r\n"
+                b"content-length: 7\r\n\r\n" % worker.port
+            ]
+            assert worker.bodies == [b'{"a":1}']
+
+    run(scene())
+
+
+def test_one_after_the_other_on_one_connection(run: Run) -> None:
+    async def scene() -> None:
+        stream = stream_head() + chunk(b"a") + chunk(b"b") + END
+        async with Worker(writes(OK), writes(stream), writes(OK)) as worker:
+            assert [await worker.ask() for _ in range(4)] == [b"{}", b"ab", b"{}", b"{}"]
+            assert worker.connections == 1
+
+    run(scene())
+
+
+def test_the_one_used_last_is_used_next(run: Run) -> None:
+    async def scene() -> None:
+        async with Worker(writes(OK)) as worker:
+            post = worker.upstream.post
+            first = await post(HOST, worker.port, "/", [], b"")
+            second = await post(HOST, worker.port, "/", [], b"")
+            for reply in (second, first):
+                with reply:
+                    await reply.read()
+            with await post(HOST, worker.port, "/", [], b"") as reply:
+                assert reply is first
+                await reply.read()
+            assert worker.connections == 2
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    "script",
+    [then_closes(OK), then_resets(OK), writes(response(b"{}", connection="close"))],
+    ids=["closes", "resets", "said so"],
+)
+def test_the_worker_ends_it_while_it_is_idle(run: Run, script: Script) -> None:
+    async def scene() -> None:
+        async with Worker(script, writes(OK)) as worker:
+            await worker.ask()
+            await asyncio.sleep(0.05)
+            assert await worker.ask() == b"{}"
+            assert (worker.connections, len(worker.bodies)) == (2, 2)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("end", [then_closes(), then_resets()], ids=["closes", "resets"])
+def test_the_worker_ends_it_as_we_write(run: Run, end: Script) -> None:
+    async def scene() -> None:
+        async with Worker(writes(OK), end, writes(OK)) as worker:
+            await worker.ask()
+            assert await worker.ask(b"again") == b"{}"
+            assert worker.bodies == [b"{}", b"again", b"again"]
+            assert worker.connections == 2
+
+    run(scene())
+
+
+@pytest.mark.parametrize("end", [then_closes(), then_resets()], ids=["closes", "resets"])
+def test_a_new_connection_is_tried_once(run: Run, end: Script) -> None:
+    async def scene() -> None:
+        async with Worker(end) as worker:
+            with pytest.raises(BrokenOff, match="before it answered"):
+                await worker.ask()
+            assert len(worker.bodies) == 1
+
+    run(scene())
+
+
+def test_where_something_came_nothing_is_sent_twice(run: Run) -> None:
+    async def scene() -> None:
+        async with Worker(writes(OK), then_closes(OK[:5])) as worker:
+            await worker.ask()
+            with pytest.raises(BrokenOff, match="in the middle"):
+                await worker.ask()
+            assert len(worker.bodies) == 2
+
+    run(scene())
+
+
+@pytest.mark.parametrize("end", [then_closes, then_resets])
+@pytest.mark.parametrize("begun", [OK[:-1], stream_head() + chunk(b"data: 1\n\n")])
+def test_lost_in_the_middle(run: Run, end: Callable[[bytes], Script], begun: bytes) -> None:
+    async def scene() -> None:
+        async with Worker(end(begun)) as worker:
+            with pytest.raises(BrokenOff, match="in the middle of its answer"):
+                await worker.ask()
+
+    run(scene())
+
+
+def test_nobody_listens_there(run: Run) -> None:
+    async def scene() -> None:
+        with socket.create_server((HOST, 0)) as taken:
+            port = taken.getsockname()[1]
+        with pytest.raises(NotReached, match=r"refused|Connect call failed"):
+            await Upstream().post(HOST, port, "/", [], b"")
+
+    run(scene())
+
+
+def test_a_connection_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        async def never(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "create_connection", never)
+        with pytest.raises(NotReached, match="within 5 s"):
+            await Upstream().post(HOST, 1, "/", [], b"")
+        assert loop.time() == CONNECT_SECONDS
+
+    run_virtual(scene())
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", stream_head() + chunk(b"data: 1\n\n")], ids=["not", "begun"]
+)
+def test_who_is_cancelled_ends_the_workers_work(run: Run, begun: bytes) -> None:
+    async def scene() -> None:
+        async with Worker(then_waits(begun)) as worker:
+            asking = asyncio.ensure_future(worker.ask())
+            await asyncio.sleep(0.05)
+            assert not worker.left.is_set()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            await worker.left.wait()
+
+    run(scene())
+
+
+def test_a_slow_reader_slows_the_worker_down(run: Run) -> None:
+    total, part = 256, b"x" * 262_144
+    written = 0
+
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(stream_head())
+        for _ in range(total):
+            writer.write(chunk(part))
+            await writer.drain()
+            written += 1
+        writer.write(END)
+
+    async def scene() -> None:
+        async with Worker(stream) as worker:
+            with await worker.upstream.post(HOST, worker.port, "/", [], b"") as reply:
+                before = -1
+                while before != written:
+                    before = written
+                    await asyncio.sleep(0.1)
+                assert written < total // 2, "what the sockets hold, no more"
+                assert len(await reply.read()) == total * len(part)
+
+    run(scene())
+
+
+def test_a_large_request(run: Run) -> None:
+    async def scene() -> None:
+        async with Worker(writes(OK)) as worker:
+            body = bytes(range(256)) * 65_536
+            for _ in range(2):
+                assert await worker.ask(body) == b"{}"
+            assert worker.bodies == [body, body]
+            assert worker.connections == 1
+
+    run(scene())
+
+
+def test_a_hundred_at_a_time(run: Run) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = worker.bodies[-1]
+        writer.write(stream_head())
+        for byte in body:
+            await asyncio.sleep(0)
+            writer.write(chunk(bytes([byte])))
+        writer.write(END)
+
+    worker = Worker(echo)
+
+    async def scene() -> None:
+        async with worker:
+            for _ in range(3):
+                bodies = [b"%d" % i for i in range(100)]
+                assert await asyncio.gather(*map(worker.ask, bodies)) == bodies
+            assert worker.connections == 100
+
+    run(scene())
+
+
+# -- idle connections ------------------------------------------------------------------------------
+
+
+class Ahead(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    by = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.by
+
+
+def run_ahead(scene: Callable[[Ahead], Coroutine[Any, Any, None]]) -> None:
+    loop = Ahead()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(scene(loop))
+
+
+def test_idle_for_too_long_it_is_closed() -> None:
+    async def scene(loop: Ahead) -> None:
+        async with Worker(writes(OK)) as worker:
+            await worker.ask()
+            loop.by += IDLE_SECONDS - 1
+            await asyncio.sleep(0.01)
+            assert not worker.left.is_set()
+            loop.by += 1
+            await worker.left.wait()
+            await worker.ask()
+            assert worker.connections == 2
+
+    run_ahead(scene)
+
+
+def test_too_old_it_is_not_used_before_the_timer_either() -> None:
+    async def scene(loop: Ahead) -> None:
+        async with Worker(writes(OK)) as worker:
+            await worker.ask()
+            loop.by += IDLE_SECONDS + 1
+            await worker.ask()
+            assert worker.connections == 2
+
+    run_ahead(scene)
+
+
+def test_what_is_used_stays_what_is_not_goes() -> None:
+    async def scene(loop: Ahead) -> None:
+        async with Worker(writes(OK)) as worker:
+            await asyncio.gather(worker.ask(), worker.ask())
+            for _ in range(4):
+                loop.by += IDLE_SECONDS / 2
+                await asyncio.sleep(0.01)
+                await worker.ask()
+            assert worker.connections == 2
+            assert worker.left.is_set()
+
+    run_ahead(scene)
+
+
+def test_a_worker_that_has_left_is_dropped(run: Run) -> None:
+    async def scene() -> None:
+        async with Worker(writes(OK)) as one, Worker(writes(OK)) as other:
+            other.upstream = one.upstream
+            await one.ask()
+            await other.ask()
+            one.upstream.drop(HOST, one.port)
+            await one.left.wait()
+            await other.ask()
+            assert (one.connections, other.connections) == (1, 1)
+            await one.ask()
+            assert one.connections == 2
+
+    run(scene())
+
+
+def test_closed_it_keeps_nothing(run: Run) -> None:
+    async def scene() -> None:
+        async with Worker(writes(OK)) as worker:
+            reply = await worker.upstream.post(HOST, worker.port, "/", [], b"")
+            worker.upstream.close()
+            with reply:
+                assert await reply.read() == b"{}"
+            await worker.left.wait()
+
+    run(scene())
+
+
+def test_an_ipv6_host_is_in_brackets() -> None:
+    head = module._head("::1", 8051, "/v1/x", [], 0)
+    assert head == b"POST /v1/x HTTP/1.1\r\nhost: [::1]:8051\r\ncontent-length: 0\r\n\r\n"
