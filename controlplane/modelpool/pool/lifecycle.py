@@ -65,7 +65,6 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.COOLING, Trigger.STOP): State.UNLOADING,
     (State.COOLING, Trigger.DIED): State.FAILED,
     (State.UNLOADING, Trigger.STOPPED): State.COLD,
-    (State.UNLOADING, Trigger.LOAD_FAILED): State.FAILED,
     (State.FAILED, Trigger.START): State.WARMING,
     (State.FAILED, Trigger.CLEAR): State.COLD,
 }

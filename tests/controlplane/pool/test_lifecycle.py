@@ -33,7 +33,6 @@ DRAWN = [
     "COOLING -stop-> UNLOADING",
     "COOLING -died-> FAILED",
     "UNLOADING -stopped-> COLD",
-    "UNLOADING -load failed-> FAILED",
     "FAILED -start-> WARMING",
     "FAILED -clear-> COLD",
 ]
