@@ -17,9 +17,10 @@ from demo_model.tokenizer import DialogueTokenizer
 
 _WARMUP_STEPS = 40
 _LAST_RATE_SHARE = 0.01
-_EXAMS_AT = (0.5, 0.65, 0.8, 0.9)  # shares of the training
+_EXAMS_AT = (0.6, 0.75, 0.88)  # shares of the training
 _REPORT_EVERY = 50  # steps
 _EXAM_ROWS = 64
+_SURE = 0.6  # above one half, so that rounding on another processor changes no answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Plan:
     slow machine does fewer steps. ``rate`` is the highest learning rate.
     """
 
-    steps: int = 1300
+    steps: int = 1400
     seconds: float = 300.0
     tokens_per_step: int = 1600
     rate: float = 3e-3
@@ -134,13 +135,14 @@ def _rate_share(step: int, done: float) -> float:
 def missed_dialogues(
     network: Llama, tokenizer: DialogueTokenizer, dialogues: Sequence[Dialogue]
 ) -> list[Dialogue]:
-    """Those whose answers are not all exactly right, with the most likely token each time."""
+    """Those with an answer that is not surely right: each token of it must stand out."""
     missed: list[Dialogue] = []
     for at in range(0, len(dialogues), _EXAM_ROWS):
         group = dialogues[at : at + _EXAM_ROWS]
         batch = to_batch(tokenizer, group)
-        guesses = network.scores(network(batch.inputs)[batch.learned]).argmax(-1)
+        chances = network.scores(network(batch.inputs)[batch.learned]).softmax(-1)
+        right = chances.gather(1, batch.targets[batch.learned].unsqueeze(1)).squeeze(1)
         rows, _ = torch.where(batch.learned)
-        wrong = rows[guesses != batch.targets[batch.learned]].tolist()
-        missed += [group[row] for row in sorted(set(wrong))]
+        unsure = set(rows[right < _SURE].tolist())
+        missed += [group[row] for row in sorted(unsure)]
     return missed

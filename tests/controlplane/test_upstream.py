@@ -263,13 +263,14 @@ def test_unread_it_is_aborted() -> None:
     asyncio.run(scene())
 
 
-def test_data_on_an_idle_connection_ends_it() -> None:
+@pytest.mark.parametrize("data", [b"HTTP/1.1 408 Request Timeout\r\n", b"\r\n"])
+def test_data_on_an_idle_connection_ends_it(data: bytes) -> None:
     async def scene() -> None:
         exchange = Exchange()
         await exchange.come(OK)
         await exchange.answer()
         assert exchange.connection.is_open
-        exchange.connection.data_received(b"HTTP/1.1 408 Request Timeout\r\n")
+        exchange.connection.data_received(data)
         assert not exchange.connection.is_open
 
     asyncio.run(scene())
@@ -287,7 +288,9 @@ def test_reading_pauses_for_a_slow_reader() -> None:
         assert count * len(part) <= BUFFER_BYTES + len(part)
         reply = exchange.connection
         assert len(await reply.piece()) == count * 65_536
+        await exchange.come(part)
         assert not exchange.wire.is_paused
+        assert len(await reply.piece()) == 65_536
         await exchange.come(END)
         assert (await exchange.answer())[2] == b""
 
@@ -320,6 +323,21 @@ def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
         assert (await exchange.answer())[::2] == (413, b"too much")
         assert len(exchange.wire.written) == 2
         assert not exchange.kept
+
+    asyncio.run(scene())
+
+
+def test_a_worker_that_will_say_nothing_more_is_told_nothing_more() -> None:
+    """It need not close its other half; what is not yet written is not waited for."""
+
+    async def scene() -> None:
+        exchange = Exchange(b"x" * (SLICE_BYTES * 8))
+        exchange.wire.on_write = exchange.connection.pause_writing
+        await exchange.come()
+        exchange.connection.eof_received()
+        with pytest.raises(BrokenOff):
+            await exchange.asking
+        assert exchange.wire.is_over
 
     asyncio.run(scene())
 
@@ -672,6 +690,22 @@ def test_what_is_used_stays_what_is_not_goes() -> None:
                 await worker.ask()
             assert worker.connections == 2
             assert worker.left.is_set()
+
+    run_ahead(scene)
+
+
+def test_each_goes_when_its_time_has_come() -> None:
+    async def scene(loop: Ahead) -> None:
+        async with Worker(writes(OK)) as one, Worker(writes(OK)) as other:
+            other.upstream = one.upstream
+            await one.ask()
+            loop.by += IDLE_SECONDS / 2
+            await other.ask()
+            loop.by += IDLE_SECONDS / 2
+            await one.left.wait()
+            assert not other.left.is_set()
+            loop.by += IDLE_SECONDS / 2
+            await other.left.wait()
 
     run_ahead(scene)
 

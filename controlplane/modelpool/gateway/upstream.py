@@ -1,7 +1,8 @@
 """The gateway's client: POSTs to workers on this machine, over connections that are kept.
 
-It exists for its price. It does only what a relay needs: raw pairs of headers, and the body in
-pieces as they come.
+It exists for its price: with it the manager spends half the CPU time that it spent with aiohttp in
+its place, on a request as on a stream of 200 chunks (``scripts/bench``, a canned worker). It does
+only what a relay needs: raw pairs of headers, and the body in pieces as they come.
 """
 
 from __future__ import annotations
