@@ -62,6 +62,9 @@ class ModelShape:
     norm_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
+        sizes = (self.layers, self.hidden, self.ffn, self.heads, self.kv_heads, self.context)
+        if min(sizes) < 1:
+            raise ValueError("every dimension must be 1 or more")
         if self.hidden % self.heads or self.heads % self.kv_heads or self.head_size % 2:
             raise ValueError(
                 f"hidden {self.hidden} must divide into {self.heads} heads of even size, "

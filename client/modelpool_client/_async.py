@@ -90,6 +90,10 @@ class AsyncPoolClient:
         """The configuration in force."""
         return await self._do(calls.config())
 
+    async def config_file(self) -> dict[str, Any]:
+        """A config file that makes a pool like this one, its models included."""
+        return await self._do(calls.config_file())
+
     async def configure(self, **changes: Any) -> types.ConfigChange:
         """Change configuration keys of the running pool; running models are not touched."""
         return await self._do(calls.configure(changes))
@@ -135,11 +139,10 @@ class AsyncPoolClient:
         return await self._do(calls.model(model_id))
 
     async def register(
-        self, model_id: str, *, engine: str, source: str, **fields: Unpack[types.ModelFields]
+        self, model_id: str, *, source: str, **fields: Unpack[types.ModelFields]
     ) -> types.ModelView:
         """Add a model to the catalog; it is not loaded. Raises ``ModelExists``."""
-        own = {"model_id": model_id, "engine": engine, "source": source}
-        return await self._do(calls.register({**own, **fields}))
+        return await self._do(calls.register({"model_id": model_id, "source": source, **fields}))
 
     async def delete(self, model_id: str) -> str:
         """Take a model out of the catalog, unloading it first. Returns its id."""

@@ -85,6 +85,10 @@ def config() -> Call[dict[str, Any]]:
     return Call("GET", "/config", _object)
 
 
+def config_file() -> Call[dict[str, Any]]:
+    return Call("GET", "/config/file", _object)
+
+
 def configure(changes: Mapping[str, Any]) -> Call[ConfigChange]:
     return Call("PATCH", "/config", lambda d: view(ConfigChange, d), json=dict(changes))
 
@@ -123,7 +127,8 @@ def model(model_id: str) -> Call[ModelView]:
 
 
 def register(model: Mapping[str, Any]) -> Call[ModelView]:
-    return Call("POST", "/models/register", _model, json=dict(model), repeatable=False)
+    said = {key: value for key, value in model.items() if value is not None}
+    return Call("POST", "/models/register", _model, json=said, repeatable=False)
 
 
 def delete(model_id: str) -> Call[str]:

@@ -100,6 +100,10 @@ class PoolClient:
         """The configuration in force."""
         return self._do(calls.config())
 
+    def config_file(self) -> dict[str, Any]:
+        """A config file that makes a pool like this one, its models included."""
+        return self._do(calls.config_file())
+
     def configure(self, **changes: Any) -> types.ConfigChange:
         """Change configuration keys of the running pool; running models are not touched."""
         return self._do(calls.configure(changes))
@@ -145,11 +149,10 @@ class PoolClient:
         return self._do(calls.model(model_id))
 
     def register(
-        self, model_id: str, *, engine: str, source: str, **fields: Unpack[types.ModelFields]
+        self, model_id: str, *, source: str, **fields: Unpack[types.ModelFields]
     ) -> types.ModelView:
         """Add a model to the catalog; it is not loaded. Raises ``ModelExists``."""
-        own = {"model_id": model_id, "engine": engine, "source": source}
-        return self._do(calls.register({**own, **fields}))
+        return self._do(calls.register({"model_id": model_id, "source": source, **fields}))
 
     def delete(self, model_id: str) -> str:
         """Take a model out of the catalog, unloading it first. Returns its id."""

@@ -62,6 +62,7 @@ class ModelView:
     context_length: int | None = None
     quantization: str | None = None
     architecture: str | None = None
+    waiting_for: str = ""
     progress: Progress | None = None
     failure: FailureView | None = None
     replicas: tuple[Mapping[str, Any], ...] = ()
@@ -73,12 +74,14 @@ class ModelView:
 
 
 class ModelFields(TypedDict, total=False):
-    """What a registration may say of a model, besides id, engine and source.
+    """What a registration may say of a model, besides id and source.
 
+    ``engine``: needed where it does not follow from the source, as it does for a GGUF file.
     ``options`` are the engine's load options. ``ttl_minutes`` 0: never unloaded for being idle.
     ``priority``: who has to go first. ``memory_mb``: an estimate; a measurement overrules it.
     """
 
+    engine: str | None
     options: Mapping[str, Any]
     display_name: str
     model_type: str
@@ -106,11 +109,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Extension:
-    """What an extension of the lease granted; ``capped`` when less than was asked for."""
+    """What an extension of the lease granted; ``capped`` when less than was asked for.
+
+    ``message`` says so where the lease never ends.
+    """
 
     model_id: str = ""
     granted_minutes: float = 0.0
     capped: bool = False
+    message: str = ""
     ttl_remaining_minutes: float = 0.0
     expires_at: str | None = None
 

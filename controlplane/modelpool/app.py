@@ -35,7 +35,12 @@ from modelpool.pool.crew import Crew
 from modelpool.pool.link import HttpLink, base_url
 from modelpool.pool.pool import Pool, Surroundings
 from modelpool.pool.recovery import Recoverer, Recovery
-from modelpool.services import Services, described_config, described_if_possible
+from modelpool.services import (
+    Services,
+    described_config,
+    described_if_possible,
+    with_warm_up,
+)
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +125,7 @@ async def _build(
     )
     pool = Pool(config, crew, world)
     for model in catalog:
-        pool.add(model)
+        pool.add(with_warm_up(model, config))
     metrics = Metrics(pool)
     narrator.listeners += [metrics.count, _counting_loads(usage)]
     services = Services(

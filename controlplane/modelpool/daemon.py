@@ -29,7 +29,9 @@ from modelpool.server import bind
 
 ANSWER_SECONDS = 60.0
 LOOK_SECONDS = 0.1
+WARM_UP_SECONDS = 600.0
 STOP_MARGIN_SECONDS = 30.0
+KILL_SECONDS = 5.0
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -122,9 +124,10 @@ def _is_alive(process: psutil.Process) -> bool:
 def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) -> list[ModelView]:
     """Wait until each warm-up model is loaded or has failed; those that failed."""
     said = ""
-    while _is_alive(process):
+    deadline = time.monotonic() + WARM_UP_SECONDS
+    while _is_alive(process) and time.monotonic() < deadline:
         models = [m for m in client.models() if m.warmup]
-        waiting = [m for m in models if not m.is_loaded and m.state != "FAILED"]
+        waiting = [m for m in models if _is_under_way(m)]
         text = ", ".join(f"{m.model_id} {m.state}" for m in waiting)
         if text and text != said:
             console.print(f"waiting for {text}")
@@ -133,7 +136,15 @@ def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) ->
             _report(models)
             return [m for m in models if not m.is_loaded]
         time.sleep(LOOK_SECONDS)
+    if _is_alive(process):
+        raise StartFailed(f"not HOT after {WARM_UP_SECONDS:.0f} s: {said}; the load goes on")
     raise StartFailed(f"the manager ended; see {log}")
+
+
+def _is_under_way(model: ModelView) -> bool:
+    """It may still become HOT by itself; one that is COLD and waits for nothing was refused, or
+    evicted by another."""
+    return model.state in ("WARMING", "UNLOADING") or bool(model.waiting_for)
 
 
 def _report(models: Iterable[ModelView]) -> None:
@@ -177,12 +188,20 @@ def stop(config: PoolConfig) -> None:
 
 
 def _wait_for_end(process: psutil.Process, seconds: float) -> None:
+    if not _ends_within(process, seconds):
+        console.print("it does not end: killing it")
+        process.kill()
+        if not _ends_within(process, KILL_SECONDS):
+            console.print(f"process {process.pid} is still there; the kernel holds it")
+
+
+def _ends_within(process: psutil.Process, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while _is_alive(process):
         if time.monotonic() > deadline:
-            console.print("it does not end: killing it")
-            process.kill()
+            return False
         time.sleep(LOOK_SECONDS)
+    return True
 
 
 async def _end_leftovers(config: PoolConfig) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from modelpool_client.errors import Conflict
 
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.describe import Estimator
 from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
-from modelpool.catalog.rules import ParseRules
+from modelpool.catalog.rules import LATER_ENGINES, ParseRules
 from modelpool.config import PoolConfig
 from modelpool.engines import Engines
 from modelpool.observe.events import EventBus
@@ -64,7 +65,8 @@ class Services:
         )
         described = await self.estimator.describe(parsed)
         await self.engines.check(described)
-        model = await self.catalog.register(described)
+        self._refuse_if_leaving({parsed.model_id})
+        model = with_warm_up(await self.catalog.register(described), self.pool.config)
         self.pool.add(model)
         self._tell("model-registered", model)
         return model
@@ -88,13 +90,28 @@ class Services:
         Raises:
             InvalidRequest: with everything that is wrong.
         """
-        rules = ParseRules(None, await self.engines.names(), self.pool.config.ttl_range)
+        names = await self.engines.names()
+        known = names | LATER_ENGINES if names is not None else None
+        self._refuse_if_leaving({slot.model.model_id for slot in self.pool.slots})
+        rules = ParseRules(None, known, self.pool.config.ttl_range)
         report = await self.catalog.import_registry(data, replace, rules)
         for model_id in (*report.added, *report.updated):
             model = await described_if_possible(self.catalog.get(model_id), self.estimator)
             model = await self.catalog.replace(model)
-            self._take_over(model)
+            self._take_over(with_warm_up(model, self.pool.config))
         return report
+
+    def _refuse_if_leaving(self, model_ids: Collection[str]) -> None:
+        """An id is free again when the worker of the deleted model is gone."""
+        for slot in self.pool.slots:
+            if slot.is_removed and slot.model.model_id in model_ids:
+                raise Conflict(
+                    f"{slot.model.model_id} is being deleted: its worker ends its current work;"
+                    " try again in a moment",
+                    param="model_id",
+                    code="being_deleted",
+                    retry_after=1,
+                )
 
     def _take_over(self, model: Model) -> None:
         if self.pool.has(model.model_id):
@@ -125,12 +142,15 @@ class Services:
 
 
 async def described_config(config: PoolConfig, estimator: Estimator) -> tuple[Model, ...]:
-    """The config file's models with what their files say; ``warmup_models`` implies warm-up."""
-    models = (
-        dataclasses.replace(m, warmup=m.warmup or m.model_id in config.warmup_models)
-        for m in config.models
-    )
-    return tuple([await described_if_possible(m, estimator) for m in models])
+    """The config file's models with what their files say."""
+    return tuple([await described_if_possible(m, estimator) for m in config.models])
+
+
+def with_warm_up(model: Model, config: PoolConfig) -> Model:
+    """The catalog's model as the pool runs it: ``warmup_models`` may name it, too. The catalog
+    keeps what was declared, or a name taken out of the config would stay in force."""
+    is_named = not set(model.names).isdisjoint(config.warmup_models)
+    return dataclasses.replace(model, warmup=True) if is_named and not model.warmup else model
 
 
 async def described_if_possible(model: Model, estimator: Estimator) -> Model:

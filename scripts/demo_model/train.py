@@ -60,6 +60,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _check(path: Path) -> int:
+    if not path.is_file():
+        print(f"train.py: there is no file {path}", file=sys.stderr)
+        return 2
     from demo_model.check import check
 
     return 0 if check(path, _say) else 1

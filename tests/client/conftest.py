@@ -139,6 +139,9 @@ class Handler(BaseHTTPRequestHandler):
             raise errors.ModelNotFound(f"no model {model_id!r}; near: {MODEL}", param="model_id")
         return self.server.models[model_id]
 
+    def GET_config_file(self) -> None:
+        self.send({**self.server.settings, "models": list(self.server.models.values())})
+
     # -- models
 
     def GET_models(self) -> None:
@@ -176,11 +179,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send({"message": "unloaded", "model": model})
 
     def model_extend_ttl(self, model: dict[str, Any]) -> None:
+        if model.get("ttl_minutes") == 0:
+            known = {"model_id": model["model_id"], "granted_minutes": 0, "capped": False}
+            return self.send(known | {"message": "never expires", "expires_at": None})
         granted = min(self.body["minutes"], 45)
         left = {"ttl_remaining_minutes": 15 + granted, "expires_at": "2030-01-01T00:45:00Z"}
         capped = granted < self.body["minutes"]
         known = {"model_id": model["model_id"], "granted_minutes": granted, "capped": capped}
-        self.send(known | left)
+        return self.send(known | left)
 
     def model_endpoint(self, model: dict[str, Any]) -> None:
         known = {"model_id": model["model_id"], "state": "HOT", "port": self.server.server_port}

@@ -46,6 +46,13 @@ SENT: list[tuple[Callable[[Any], Any], str, str, Any]] = [
         "/models/register",
         {"model_id": "m", "engine": "fake", "source": "x", "tags": ["t"]},
     ),
+    (
+        lambda p: p.register("m", engine=None, source="/x.gguf"),
+        "POST",
+        "/models/register",
+        {"model_id": "m", "source": "/x.gguf"},
+    ),
+    (lambda p: p.config_file(), "GET", "/config/file", None),
     (lambda p: p.delete("a/b"), "DELETE", "/models/a/b", None),
     (lambda p: p.load("m"), "POST", "/models/m/load?wait=300", None),
     (lambda p: p.load("m", wait=2.5), "POST", "/models/m/load?wait=2.5", None),

@@ -79,6 +79,8 @@ def test_load_and_unload(fake: FakePool, poolctl: Poolctl) -> None:
     assert document(poolctl("load", MODEL, "--json"))["model"]["state"] == "HOT"
     assert "15.0 min" in poolctl("list").stdout
     assert "45 min granted, the most there is; 60.0" in poolctl("extend", MODEL, "90").stdout
+    fake.models[MODEL]["ttl_minutes"] = 0
+    assert poolctl("extend", MODEL, "90").stdout == f"{MODEL}: never expires\n"
     fake.models[MODEL]["pinned"] = True
     refused = poolctl("unload", MODEL)
     assert (refused.exit_code, refused.stdout) == (1, "")
@@ -98,7 +100,9 @@ def test_register_and_delete(fake: FakePool, poolctl: Poolctl, tmp_path: Path) -
     file.write_text(json.dumps({"model_id": "f", "engine": "fake", "source": "s"}))
     assert poolctl("register", "--file", str(file), "--tag", "t").stdout == "f is registered\n"
     assert poolctl("register", "m", "--source", "s", "--engine", "fake").exit_code == 1
-    assert poolctl("register", "m", "--source", "s").exit_code == 2
+    assert poolctl("register", "m").exit_code == 2
+    assert poolctl("register", "g", "--source", "/g.gguf").stdout == "g is registered\n"
+    assert fake.requests[-1][2] == {"model_id": "g", "source": "/g.gguf"}
     assert poolctl("delete", "m").stdout == "m is deleted\n"
     assert "m" not in fake.models
 
@@ -118,6 +122,10 @@ def test_export_and_import(poolctl: Poolctl, tmp_path: Path) -> None:
     file = tmp_path / "registry.json"
     assert "1 models written" in poolctl("export", str(file)).stdout
     assert json.loads(file.read_text()) == document(poolctl("export"))
+    whole = tmp_path / "pool.json"
+    assert "1 models written" in poolctl("export", "--config", str(whole)).stdout
+    assert json.loads(whole.read_text()) == document(poolctl("export", "--config"))
+    assert json.loads(whole.read_text())["auto_unload"] is True
     assert poolctl("import", str(file)).stdout == "1 added, 0 updated, 0 deleted\n"
     assert document(poolctl("import", "-", "--json", stdin=file.read_text()))["added"] == [MODEL]
     for text in ("no JSON", "{}", "3"):

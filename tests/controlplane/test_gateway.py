@@ -54,7 +54,7 @@ class FakePool:
         self.out += 1
         self.given += 1
         port = self._upstream.port if self._upstream else 1
-        return Grant("m", "w", "127.0.0.1", port, 1, self.is_hot, self._release)
+        return Grant("m", "w", port, 1, self.is_hot, self._release)
 
     def _release(self, worker_id: str) -> None:
         self.out -= 1

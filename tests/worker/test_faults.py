@@ -171,7 +171,8 @@ def test_a_strangers_manager_counts_as_none(worker: Any, own_manager: Any) -> No
 
 def test_an_orphan_serves_on_and_leaves_in_the_end(worker: Any, own_manager: Any) -> None:
     own_manager.reply = {"known": True, "pool_id": "pool-of-the-test", "lease_seconds": 0.5}
-    one = worker(manager=own_manager, beat_seconds=0.05, orphan_seconds=1.0).ready()
+    settings = {"beat_seconds": 0.05, "lease_seconds": 0.5, "orphan_seconds": 1.0}
+    one = worker(manager=own_manager, **settings).ready()
     own_manager.reply = None
     assert one.chat().status_code == 200
     assert one.wait_exit() == 0

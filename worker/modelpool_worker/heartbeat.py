@@ -119,9 +119,10 @@ class Contact:
     @property
     def deadline(self) -> float:
         """When a worker that hears nothing leaves: after its own last lease, and some more."""
-        told = self.last_answer + (self.lease_seconds or 0.0)
-        own = self.last_use + (self.ttl_seconds or 0.0)
-        return max(told, own) + self.orphan_seconds
+        over = self.last_answer + (self.lease_seconds or 0.0)
+        if self.last_use > self.last_answer:  # a use that the manager has not heard of
+            over = max(over, self.last_use + (self.ttl_seconds or 0.0))
+        return over + self.orphan_seconds
 
 
 class Heartbeat:

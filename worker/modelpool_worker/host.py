@@ -44,8 +44,8 @@ def host(name: str) -> NoReturn:
 
 
 def _settle() -> None:
-    # The manager ends a worker with SIGTERM to the whole group, and the front still needs its
-    # engine to finish current work: the child ends with its standard input, not by a signal.
+    # A SIGTERM to the whole group, from a terminal or a service manager, reaches the child too, and
+    # the front still needs it to finish current work: it ends with its standard input instead.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):

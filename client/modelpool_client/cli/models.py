@@ -135,20 +135,19 @@ def extend(
         document = pool.fetch(call)
     got = call.parse(document)
     capped = ", the most there is" if got.capped else ""
-    s.show(
-        document,
-        lambda: (
-            f"{model}: {got.granted_minutes:g} min granted{capped}; "
-            f"{got.ttl_remaining_minutes:.1f} min left"
-        ),
+    text = got.message or (
+        f"{got.granted_minutes:g} min granted{capped}; {got.ttl_remaining_minutes:.1f} min left"
     )
+    s.show(document, lambda: f"{model}: {text}")
 
 
 def register(
     ctx: typer.Context,
     model: Annotated[str | None, typer.Argument(metavar="ID", help="The new model's id.")] = None,
     source: Annotated[str | None, typer.Option(help="A file, a folder or a name.")] = None,
-    engine: Annotated[str | None, typer.Option(help="See `poolctl engines`.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="See `poolctl engines`; GGUF files need none.")
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A load option; repeatable.")
     ] = None,
@@ -171,7 +170,7 @@ def register(
     given |= {"options": assignments(option or []), "aliases": alias, "tags": tag}
     given |= {"priority": priority, "display_name": name, "memory_mb": memory_mb}
     body = _from_file(file) | {k: v for k, v in given.items() if v not in (None, {}, [])}
-    missing = [key for key in ("model_id", "engine", "source") if not body.get(key)]
+    missing = [key for key in ("model_id", "source") if not body.get(key)]
     if missing:
         raise typer.BadParameter(f"give {', '.join(missing)}, or a --file that says it")
     with s.client() as pool:

@@ -64,11 +64,14 @@ def set_config(
 def export_registry(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to; - is stdout.")] = STDIO,
+    whole: Annotated[
+        bool, typer.Option("--config", help="A config file instead: its keys and its models.")
+    ] = False,
 ) -> None:
-    """Write the catalog as a registry file."""
+    """Write the catalog as a registry file, or the whole pool as a config file."""
     s = session(ctx)
     with s.client() as pool:
-        document = pool.registry()
+        document = pool.config_file() if whole else pool.registry()
     if file == STDIO:
         Session(is_json=True).show(document, str)
     else:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, HTTPException, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from modelpool_client.errors import Conflict
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelpool.api.heads import HeadToo
 from modelpool.api.shape import endpoint, lease, model_view
 from modelpool.catalog.model import validate_model_id
 from modelpool.catalog.parse import model_entry_schema
@@ -22,6 +23,11 @@ from modelpool.services import Services
 FOLLOW_SECONDS = 0.25
 HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
 MAX_WAIT_SECONDS = 3600
+
+POST_ONLY = (
+    "/models/register",
+    *(f"/models/{{model_id:path}}/{v}" for v in ("load", "unload", "extend-ttl", "profile")),
+)
 
 Wait = Annotated[
     float | None, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the outcome")
@@ -50,7 +56,7 @@ class LoadBody(_Strict):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["models"])
+    router = APIRouter(tags=["models"], route_class=HeadToo)
     pool = services.pool
 
     @router.get("/models")
@@ -118,11 +124,14 @@ def routes(services: Services) -> APIRouter:
         """Add to the lease, up to ``max_ttl_minutes`` from now."""
         slot = _slot(model_id)
         granted = slot.extend(body.minutes * 60) / 60
+        left = lease(slot, pool)
+        never = left["expires_at"] is None
         return {
             "model_id": slot.model.model_id,
             "granted_minutes": round(granted, 3),
-            "capped": granted < body.minutes - 1e-6,
-            **lease(slot, pool),
+            "capped": not never and granted < body.minutes - 1e-6,
+            **({"message": "never expires"} if never else {}),
+            **left,
         }
 
     @router.get("/models/{model_id:path}/endpoint")
@@ -184,6 +193,9 @@ def routes(services: Services) -> APIRouter:
             _follow(path, text, services), media_type="text/plain; charset=utf-8"
         )
 
+    for path in POST_ONLY:  # before the routes that would take the verb for a part of the id
+        router.add_api_route(path, _post_only, methods=["GET", "DELETE"], include_in_schema=False)
+
     @router.get("/models/{model_id:path}")
     async def show(model_id: str) -> dict[str, Any]:
         """One model."""
@@ -201,6 +213,10 @@ def routes(services: Services) -> APIRouter:
         return services.slot(model_id)
 
     return router
+
+
+async def _post_only() -> None:
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _unhealthy(model_id: str, status: str, reason: str) -> dict[str, Any]:

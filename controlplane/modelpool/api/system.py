@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from modelpool_client import __version__
 from pydantic import BaseModel, ConfigDict
 
+from modelpool.api import later
+from modelpool.api.heads import HeadToo
 from modelpool.api.shape import MB
 from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
@@ -28,7 +30,8 @@ class RegistryBody(BaseModel):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["pool"])
+    router = APIRouter(tags=["pool"], route_class=HeadToo)
+    later.add_to(router)
     pool = services.pool
 
     @router.get("/", include_in_schema=False)
@@ -86,6 +89,11 @@ def routes(services: Services) -> APIRouter:
     async def config() -> dict[str, Any]:
         """Every key with its present value."""
         return pool.config.as_dict()
+
+    @router.get("/config/file")
+    async def config_file() -> dict[str, Any]:
+        """A config file that makes a pool like this one, its models included."""
+        return services.catalog.export_config(pool.config)
 
     @router.patch("/config")
     async def patch(changes: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:

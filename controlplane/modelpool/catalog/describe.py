@@ -15,11 +15,13 @@ class Estimator:
     """Remembers what the files said, so that admission can ask without touching a disk."""
 
     def __init__(self) -> None:
-        self._infos: dict[str, GgufInfo] = {}
+        # By id and source: several models may share a file, and a refused registration may
+        # name the id of a model that stands.
+        self._infos: dict[tuple[str, str], GgufInfo] = {}
 
     def __call__(self, model: Model) -> int:
         """Bytes that the model will need; see ``estimate_model_bytes``."""
-        return estimate_model_bytes(model, self._infos.get(model.source))
+        return estimate_model_bytes(model, self._infos.get((model.model_id, model.source)))
 
     async def describe(self, model: Model) -> Model:
         """The model with what its file says in the fields that nobody declared.
@@ -29,14 +31,15 @@ class Estimator:
         """
         if model.engine == "llama.cpp":
             info = await asyncio.to_thread(read_gguf, model.source)
-            self._infos[model.source] = info
+            self._infos[model.model_id, model.source] = info
             return described(model, info)
         size = await asyncio.to_thread(_file_size, model.source)
         return dataclasses.replace(model, size_bytes=size) if size is not None else model
 
     def forget(self, model: Model) -> None:
-        """The model is gone, or its file changed."""
-        self._infos.pop(model.source, None)
+        """The model is gone, with every source that it ever had."""
+        for key in [key for key in self._infos if key[0] == model.model_id]:
+            del self._infos[key]
 
 
 def described(model: Model, info: GgufInfo) -> Model:

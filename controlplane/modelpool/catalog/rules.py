@@ -8,6 +8,12 @@ from pathlib import Path
 
 from modelpool_client.errors import InvalidModelId, InvalidRequest
 
+# Engines that registry files of other pools name and this version lacks: such a model may be
+# imported, so that nothing of the file is lost; loading it fails.
+LATER_ENGINES = frozenset(
+    {"anthropic", "coreml", "google", "mlx", "ollama", "onnx", "openai", "transformers", "vllm"}
+)
+
 
 @dataclass(frozen=True)
 class ParseRules:

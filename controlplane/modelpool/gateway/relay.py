@@ -36,7 +36,7 @@ from modelpool.gateway.asgi import (
     send_error,
     send_json,
 )
-from modelpool.gateway.connection import Headers, UpstreamError
+from modelpool.gateway.connection import BadReply, Headers, UpstreamError
 from modelpool.gateway.upstream import Upstream
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant
@@ -211,7 +211,7 @@ class Gateway:
                 source="worker",
                 retry_after=1,
             )
-            if answer.has_content:
+            if answer.has_content or isinstance(e, BadReply):
                 raise error from e
             raise _Gone(error) from e
 

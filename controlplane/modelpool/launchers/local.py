@@ -81,10 +81,9 @@ class LocalProcess:
                 os.kill(self._pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        # The group outlives its leader while any member lives, so its number cannot be reused.
-        if self.is_alive() or has_members(self._pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
+        # Its number is not given to another while any member of the group lives.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._pid, signal.SIGKILL)
 
     async def group_gone(self, timeout: float) -> bool:
         loop = asyncio.get_running_loop()
@@ -159,7 +158,8 @@ class LocalLauncher:
 
     async def start(self, spec: LaunchSpec) -> WorkerProcess:
         try:
-            child = self._spawn(spec)
+            # Off the loop that relays: a large assignment fills the pipe until the child reads.
+            child = await asyncio.to_thread(self._spawn, spec)
         except OSError as e:
             raise LaunchError(f"the worker process could not be started: {e}") from e
         try:

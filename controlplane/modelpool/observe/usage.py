@@ -13,6 +13,7 @@ from modelpool.catalog.database import Usage
 log = logging.getLogger(__name__)
 
 LATENCIES_KEPT = 1000
+CLIENT_LEFT = 499  # the client has ended the request: no error of the model
 
 
 class UsageStore(Protocol):
@@ -45,7 +46,7 @@ class UsageMeter:
     def ended(self, model_id: str, status: int, seconds: float) -> None:
         for tally in self._tallies(model_id):
             tally.requests += 1
-            tally.errors += status >= 400
+            tally.errors += status >= 400 and status != CLIENT_LEFT
             tally.seconds += seconds
             tally.last_used = self._wall()
             tally.latencies.append(seconds)

@@ -72,10 +72,6 @@ class Worker:
     def port(self) -> int:
         return self.record.port
 
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.record.port}"
-
 
 @dataclass(frozen=True)
 class Burial:
@@ -180,7 +176,7 @@ class Crew:
         except TimeoutError:
             killed = True
             process.kill()
-            code = await process.wait()
+            code = await _ended_in_time(process)
         return await self.bury(worker, code, killed=killed)
 
     async def bury(self, worker: Worker, code: int | None, *, killed: bool = False) -> Burial:
@@ -196,6 +192,15 @@ class Crew:
         await asyncio.to_thread(_tidy, record)
         with contextlib.suppress(Exception):  # a full disk must not keep a model from its end
             await self._journal.forget_worker(record.worker_id)
+
+
+async def _ended_in_time(process: WorkerProcess) -> int | None:
+    """After a KILL only a process stuck in the kernel stays; the burial will say so."""
+    try:
+        async with asyncio.timeout(GROUP_GONE_SECONDS):
+            return await process.wait()
+    except TimeoutError:
+        return None
 
 
 def _short_hash(text: str) -> str:

@@ -37,7 +37,10 @@ class Loading(Replica):
         self._post(self._on_retry_admission)
 
     def _on_load(self, waiter: Waiter, reason: str, stay_up: bool) -> None:
-        if self.state is State.FAILED and not self._is_burying:
+        if waiter.is_standing and any(w.is_standing for w in self.waiters):
+            waiter.outcome.cancel()  # one wish for a load that nobody waits on is enough
+            return
+        if self.state is State.FAILED:
             self.trouble.retry_at = self._clock.now()
         self.stay_up = self.stay_up or stay_up
         self._wish = reason
@@ -65,8 +68,21 @@ class Loading(Replica):
         else:
             self._house.leave_queue(self)
             self.waiting_for = ""
+            self.port = self._house.take_port(self, frozenset())
+            if self.port is None and not plan.evict:
+                self._no_port()
+                return
             self._become(Trigger.START, f"loading: {self._wish}")
             self._make_room(plan.evict)
+
+    def _no_port(self) -> None:
+        """It is nobody's failure: whoever asks is told, and a warm-up model waits for a port."""
+        self._house.release(self)
+        self.reason = "all worker ports are taken"
+        self.waiters.fail_all(_no_port_free())
+        if self.stay_up:
+            self.waiting_for = "a free port"
+            self._house.join_queue(self, None)
 
     def _refuse(self, why: str) -> None:
         self.stay_up = False
@@ -106,7 +122,8 @@ class Loading(Replica):
         self._start_if_wanted()
 
     def _launch(self) -> None:
-        self.port = self._house.take_port(self, self._ports_tried)
+        if self.port is None:  # it was to come from a victim, or a stranger had the last one
+            self.port = self._house.take_port(self, self._ports_tried)
         self.worker_id = uuid.uuid4().hex
         self.waiting_for = "the load"
         self._progress_at = self._clock.now()
@@ -162,6 +179,7 @@ class Loading(Replica):
         self._house.emit("port-taken", self)
         self._ports_tried |= {self.port}
         self._house.port_is_strange(self, self.port)
+        self.port = None
         self.worker = None
         self.facts = None
         self._launch()
@@ -173,7 +191,7 @@ class Loading(Replica):
         self._become(Trigger.LOAD_FAILED, f"the load failed ({failure.code}): {failure.message}")
         error = self._failed_error()
         if failure.code == NoPortFree.default_code:
-            error = NoPortFree("all worker ports are taken; unload a model", retry_after=10)
+            error = _no_port_free()
         self.waiters.fail_all(error)
         self._answer_unloads("the load had failed")
 
@@ -209,3 +227,7 @@ class Loading(Replica):
     @abstractmethod
     def _answer_unloads(self, text: str) -> None:
         """Whoever asked for an unload has it."""
+
+
+def _no_port_free() -> NoPortFree:
+    return NoPortFree("all worker ports are taken; unload a model", retry_after=10)

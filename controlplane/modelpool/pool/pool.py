@@ -51,7 +51,8 @@ class Pool(Ledger):
         await slot.remove("the model was deleted")
         await slot.close()
         self.leave_queue(slot)
-        self._slots.pop(model_id, None)
+        if self._slots.get(model_id) is slot:
+            del self._slots[model_id]
 
     async def acquire(self, model_id: str, *, priority: str = "normal") -> Grant:
         """Permission to use a worker of the model; loads it if need be. Release it, once.
@@ -88,13 +89,18 @@ class Pool(Ledger):
         """
         slot = self.slot(model_id)
         waiter = self._waiter(wants_grant=False, priority="high")
+        waiter.is_standing = not wait
         slot.load(waiter, reason, stay_up=slot.model.warmup)
         if wait:
             await self._outcome(slot, waiter, wait)
         elif waiter.outcome.done():
-            waiter.outcome.result()
+            if not waiter.outcome.cancelled():
+                waiter.outcome.result()
         else:
             waiter.outcome.add_done_callback(_seen)
+            deadline = self.clock.now() + self._config.load_wait_seconds
+            timer = self.clock.call_at(deadline, lambda: self._withdraw(waiter))
+            waiter.outcome.add_done_callback(lambda _: timer.cancel())
 
     def _waiter(self, *, wants_grant: bool, priority: str) -> Waiter:
         outcome: asyncio.Future[Grant | None] = asyncio.get_running_loop().create_future()

@@ -72,7 +72,7 @@ class Replica(Mailbox):
         Raises:
             Conflict: not loaded.
         """
-        if not self.state.is_serving:
+        if not self.state.is_serving or self.is_leaving:
             raise Conflict(
                 f"{self.model.model_id} is {self.state}; only a loaded model has a lease to extend",
                 code="not_loaded",
@@ -155,7 +155,6 @@ class Replica(Mailbox):
         grant = Grant(
             self.model.model_id,
             self.worker_id,
-            "127.0.0.1",
             self.worker.port,
             self.generation,
             was_hot,

@@ -85,12 +85,12 @@ class Slot(Loading):
         self._house.leave_queue(self)
         if self.state is State.COLD:
             self._answer_unloads("it was not loaded")
-        elif self.state is State.FAILED and not self._is_burying:
+        elif self.state is State.FAILED:
             self._become(Trigger.CLEAR, reason)
             self._answer_unloads("the failure was cleared")
         elif self.state is State.UNLOADING:
             self._cut_short(cut)
-        elif self.state is not State.FAILED:
+        else:
             self._stop(reason, cut=cut or self.state is State.WARMING)
 
     def _cancelled(self, reason: str) -> ModelPoolError:

@@ -17,7 +17,6 @@ class Grant:
 
     model_id: str
     worker_id: str
-    host: str
     port: int
     generation: int
     was_hot: bool
@@ -35,6 +34,7 @@ class Waiter:
     wants_grant: bool
     rank: int = PRIORITIES["normal"]
     since: float = 0.0
+    is_standing: bool = False  # a load that was asked for and that nobody waits on
 
     @property
     def is_gone(self) -> bool:

@@ -102,6 +102,18 @@ def test_describing_fills_what_nobody_declared(tmp_path: Path) -> None:
     assert estimator(seen) == info.file_bytes + WORKER_OVERHEAD_BYTES
 
 
+def test_two_models_on_one_file(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    one = dataclasses.replace(MODEL, model_id="one", source=str(tmp_path / "m.gguf"))
+    two = dataclasses.replace(one, model_id="two")
+    estimator = Estimator()
+    for model in (one, two):
+        asyncio.run(estimator.describe(model))
+    before = estimator(two)
+    estimator.forget(one)
+    assert estimator(one) < estimator(two) == before
+
+
 def test_describing_other_engines(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"12345")
     describe = Estimator().describe

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model, id_problem
 from modelpool.catalog.registry import read_registry
-from modelpool.catalog.rules import DEFAULT_RULES, ParseRules
+from modelpool.catalog.rules import DEFAULT_RULES, LATER_ENGINES, ParseRules
 from modelpool.catalog.store import Store
 from modelpool_client.errors import InvalidRequest
 
@@ -59,6 +59,8 @@ def test_the_first_documents_registry() -> None:
             assert by_id[entry["model_id"]].items() >= entry.items()
         with pytest.raises(InvalidRequest, match="'ollama' is unknown here"):
             await catalog.import_registry(data, rules=ParseRules(known_engines={"fake"}))
+        rules = ParseRules(known_engines={"fake"} | LATER_ENGINES)
+        assert (await catalog.import_registry(data, rules=rules)).unchanged == report.added
 
     play(scene)
 

@@ -82,7 +82,7 @@ def test_nobody_is_lost_and_nobody_overtakes(those: list[tuple[int, float, bool]
 
 def test_a_grant_is_given_back_by_its_workers_id() -> None:
     given_back: list[str] = []
-    grant = Grant("m", "w1", "127.0.0.1", 8051, 3, True, given_back.append)
+    grant = Grant("m", "w1", 8051, 3, True, given_back.append)
     grant.release()
     assert given_back == ["w1"]
 

@@ -29,7 +29,9 @@ def get(name: str) -> Engine:
     where = BUILT_IN.get(name) or plugins().get(name)
     if where is None:
         known = ", ".join(sorted({*BUILT_IN, *plugins()}))
-        raise LoadFailed(f"no engine {name!r}; there are {known}", code="bad_config")
+        raise LoadFailed(
+            f"this version has no engine {name!r}; there are {known}", code="bad_config"
+        )
     return _load(name, where)
 
 

@@ -1,0 +1,207 @@
+"""The management API over a pool that has no workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import modelpool.app
+import pytest
+from modelpool.app import Running, running
+from modelpool.config import PoolConfig, load_config
+from modelpool.observe.usage import UsageMeter
+from modelpool.pool.lifecycle import Lease, State
+from modelpool_client.errors import LoadFailed
+from modelpool_worker import engines
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NAMES = frozenset({"fake", "llama.cpp"})
+Scene = Callable[[httpx.AsyncClient, Running], Awaitable[None]]
+
+
+def play(config: PoolConfig, scene: Scene) -> None:
+    async def known() -> frozenset[str]:
+        return NAMES
+
+    async def main() -> None:
+        async with running(config) as pool:
+            pool.services.engines.names = known  # type: ignore[method-assign]
+            transport = httpx.ASGITransport(pool.app)  # type: ignore[arg-type]
+            async with httpx.AsyncClient(
+                transport=transport, base_url=f"http://127.0.0.1:{config.port}"
+            ) as http:
+                await scene(http, pool)
+
+    asyncio.run(main())
+
+
+def config(folder: Path, **keys: Any) -> PoolConfig:
+    return PoolConfig(state_dir=folder / "state", **keys)
+
+
+def fake(model_id: str, **values: Any) -> dict[str, Any]:
+    return {"model_id": model_id, "engine": "fake", "source": "x", **values}
+
+
+def test_the_first_documents_registry_is_taken_and_its_models_cannot_load(tmp_path: Path) -> None:
+    registry = json.loads((FIXTURES / "model_pool_registry.json").read_text(encoding="utf-8"))
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        answer = await http.post("/registry", json=registry)
+        assert (answer.status_code, len(answer.json()["added"])) == (200, 2)
+        view = (await http.get("/models/llama3.1:8b")).json()
+        assert (view["engine"], view["warmup"]) == ("ollama", True)
+        strange = {"models": [{"model_id": "m", "engine": "abacus", "source": "x"}]}
+        assert (await http.post("/registry", json=strange)).status_code == 400
+        refused = await http.post("/models/register", json=fake("m") | {"engine": "ollama"})
+        assert refused.status_code == 400
+        assert "there are: fake, llama.cpp" in refused.json()["error"]["message"]
+
+    play(config(tmp_path), scene)
+    with pytest.raises(LoadFailed, match="this version has no engine 'ollama'") as caught:
+        engines.get("ollama")
+    assert caught.value.code == "bad_config"
+
+
+def test_a_config_file_makes_the_same_pool(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        for model_id in ("one", "two"):
+            answer = await http.post("/models/register", json=fake(model_id, tags=["t"]))
+            assert answer.status_code == 201, answer.text
+        written = (await http.get("/config/file")).json()
+        (tmp_path / "pool.json").write_text(json.dumps(written))
+
+    play(config(tmp_path, grace_minutes=3, models=()), scene)
+    again = load_config(tmp_path / "pool.json", {})
+    assert (again.grace_minutes, again.state_dir) == (3, tmp_path / "state")
+    assert [(m.model_id, m.tags) for m in again.models] == [("one", ("t",)), ("two", ("t",))]
+
+
+def test_the_first_documents_config_starts_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = {"MODELPOOL_STATE_DIR": str(tmp_path)}
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        assert (await http.get("/health")).json()["total_models"] == 0
+
+    with caplog.at_level(logging.WARNING):
+        play(load_config(FIXTURES / "model_pool_config.json", environment), scene)
+    for model_id in ("qwen2.5-coder:7b", "llama3.1:8b"):
+        assert f"warmup_models names {model_id}" in caplog.text
+
+
+def test_warm_up_models_of_any_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modelpool.app, "_warm_up", lambda _: None)
+    named = config(tmp_path, warmup_models=("by-id", "by-alias", "imported"))
+
+    async def first(http: httpx.AsyncClient, pool: Running) -> None:
+        bodies = fake("by-id"), fake("other", aliases=["by-alias"]), fake("own", warmup=True)
+        for body in (*bodies, fake("none")):
+            await http.post("/models/register", json=body)
+        await http.post("/registry", json={"models": [fake("imported")]})
+        await look(http, pool)
+
+    async def look(http: httpx.AsyncClient, _: Running) -> None:
+        models = (await http.get("/models")).json()["models"]
+        assert [m["model_id"] for m in models if m["warmup"]] == [
+            "by-id",
+            "imported",
+            "other",
+            "own",
+        ]
+
+    async def unnamed(http: httpx.AsyncClient, _: Running) -> None:
+        models = (await http.get("/models")).json()["models"]
+        assert [m["model_id"] for m in models if m["warmup"]] == ["own"]
+
+    play(named, first)
+    play(named, look)
+    play(config(tmp_path), unnamed)
+
+
+@pytest.mark.parametrize("verb", ["load", "unload", "extend-ttl", "profile"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_verbs_take_post(tmp_path: Path, method: str, verb: str) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        answer = await http.request(method, f"/models/a/b:7b/{verb}", json={})
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        if method != "HEAD":
+            error = answer.json()["error"]
+            assert (error["code"], "takes POST" in error["message"]) == ("method_not_allowed", True)
+
+    play(config(tmp_path), scene)
+
+
+def test_what_comes_later(tmp_path: Path) -> None:
+    later = [
+        ("POST", "/discover"),
+        ("POST", "/save-state"),
+        ("POST", "/route"),
+        ("POST", "/swaps"),
+        ("GET", "/swaps/1"),
+        ("POST", "/experiments"),
+        ("POST", "/experiments/1/outcomes"),
+        ("POST", "/models/a/b:7b/profile"),
+        ("GET", "/peers"),
+        ("GET", "/api/v1/models"),
+        ("POST", "/api/v1/models/load"),
+    ]
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        for method, path in later:
+            answer = await http.request(method, path, json={})
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (501, "not_supported"), path
+            assert f"{method} {path} is not in this version yet" in error["message"]
+        assert (await http.get("/nonsense")).status_code == 404
+
+    play(config(tmp_path), scene)
+
+
+def test_head_is_get_without_body(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        await http.post("/models/register", json=fake("m"))
+        for path in ("/health", "/livez", "/readyz", "/metrics", "/models", "/models/m", "/config"):
+            head, get = await http.head(path), await http.get(path)
+            assert (head.status_code, head.content) == (200, b""), path
+            assert head.headers["content-type"] == get.headers["content-type"]
+        for path, status in (("/models/no", 404), ("/models/m/health", 503), ("/nonsense", 404)):
+            assert (await http.head(path)).status_code == status
+        async with asyncio.timeout(10):  # a stream without end
+            assert (await http.head("/events")).status_code == 200
+
+    play(config(tmp_path), scene)
+
+
+def test_extending_a_lease_that_never_ends(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        slot = SimpleNamespace(
+            model=SimpleNamespace(model_id="m"),
+            state=State.HOT,
+            lease=Lease(None),
+            extend=lambda seconds: 0.0,
+        )
+        pool.services.slot = lambda name: cast(Any, slot)  # type: ignore[method-assign]
+        answer = (await http.post("/models/m/extend-ttl", json={"minutes": 30})).json()
+        assert (answer["capped"], answer["message"]) == (False, "never expires")
+        slot.lease = Lease(60.0, until=pool.services.pool.clock.now() + 60)
+        answer = (await http.post("/models/m/extend-ttl", json={"minutes": 30})).json()
+        assert answer["capped"]
+        assert "message" not in answer
+
+    play(config(tmp_path), scene)
+
+
+def test_a_client_that_left_is_no_error() -> None:
+    meter = UsageMeter(lambda: 0.0)
+    for status in (200, 499, 503):
+        meter.ended("m", status, 0.1)
+    statistics = meter.statistics()["models"]["m"]
+    assert (statistics["request_count"], statistics["error_count"]) == (3, 1)
