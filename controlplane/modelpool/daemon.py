@@ -144,7 +144,8 @@ def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) ->
 def _is_under_way(model: ModelView) -> bool:
     """It may still become HOT by itself; one that is COLD and waits for nothing was refused, or
     evicted by another."""
-    return model.state in ("WARMING", "UNLOADING") or bool(model.waiting_for)
+    is_queued = model.state == "COLD" and bool(model.waiting_for)
+    return is_queued or model.state in ("WARMING", "UNLOADING")
 
 
 def _report(models: Iterable[ModelView]) -> None:

@@ -139,7 +139,7 @@ def test_doctor(pool: PoolProcess) -> None:
         (["unload", "nope"], 4, "nope"),
         (["extend", "plain", "-5"], 2, "-5"),
         (["load"], 2, "MODEL"),
-        (["register", "x"], 2, "engine"),
+        (["register", "x"], 2, "source"),
         (["register", "plain", "--engine", "fake", "--source", "none"], 1, "poolctl delete"),
         (["import", "/nowhere/file.json"], 1, "/nowhere/file.json"),
     ],

@@ -206,6 +206,7 @@ class Loading(Replica):
     def _give_back(self) -> None:
         """Port, bytes and count return to the ledger; whoever waits for them is told."""
         self._house.release(self)
+        self.waiting_for = ""
         self._forget_worker()
 
     @abstractmethod
