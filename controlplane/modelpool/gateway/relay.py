@@ -161,11 +161,12 @@ class Gateway:
         answer: Answer,
     ) -> None:
         last: ModelPoolError | None = None
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             grant = self._pool.try_acquire(model.model_id)
             if grant is None:
                 grant = await self._wait_for_grant(model.model_id, priority, is_stream, answer)
-            self._meter.began(model.model_id, was_hot=grant.was_hot)
+            if attempt == 0:  # one request is one hit or miss, however often it is sent
+                self._meter.began(model.model_id, was_hot=grant.was_hot)
             try:
                 await self._relay(grant, scope, body, answer)
                 return

@@ -99,10 +99,6 @@ class Lease:
             return self
         return replace(self, until=max(self.until or 0.0, at + self.ttl))
 
-    def with_ttl(self, ttl: float | None, now: float) -> Lease:
-        """Another time to live, from now on."""
-        return Lease(ttl, None if ttl is None else now + ttl)
-
     def extended(self, seconds: float, now: float, longest: float) -> tuple[Lease, float]:
         """Add ``seconds`` to what is left, at most ``longest`` from now. Also says what was added.
 
@@ -119,9 +115,6 @@ class Lease:
         if self.ttl is None:
             return None
         return max((self.until or now) - now, 0.0)
-
-    def is_over(self, now: float) -> bool:
-        return self.ttl is not None and self.until is not None and now >= self.until
 
 
 def backoff(failures: int, first: float, longest: float) -> float:

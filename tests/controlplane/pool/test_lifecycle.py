@@ -101,19 +101,6 @@ def test_what_is_left(lease: Lease, now: float, left: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lease", "now", "over"),
-    [
-        (Lease(None, 1), 5, False),
-        (Lease(10), 5, False),
-        (Lease(10, 12), 11.9, False),
-        (Lease(10, 12), 12, True),
-    ],
-)
-def test_when_it_is_over(lease: Lease, now: float, over: bool) -> None:
-    assert lease.is_over(now) is over
-
-
-@pytest.mark.parametrize(
     ("lease", "seconds", "longest", "added", "until"),
     [
         (Lease(None, None), 60, 100, 0, None),  # it never ends: it has it already
@@ -128,11 +115,6 @@ def test_extension(
     lease: Lease, seconds: float, longest: float, added: float, until: float | None
 ) -> None:
     assert lease.extended(seconds, 10, longest) == (Lease(lease.ttl, until), added)
-
-
-def test_another_ttl_counts_from_now() -> None:
-    assert Lease(10, 500).with_ttl(20, 100) == Lease(20, 120)
-    assert Lease(10, 500).with_ttl(None, 100) == Lease(None)
 
 
 @given(leases, times)
