@@ -1,0 +1,26 @@
+"""A busy model is deleted: its work ends, and its id is taken until its worker is gone."""
+
+from __future__ import annotations
+
+import httpx
+
+from e2e.helpers import assert_error, chat, fake, in_background, result, until, until_busy
+from e2e.support import PoolProcess
+
+
+def test_an_id_is_free_again_when_its_worker_is_gone(pool: PoolProcess) -> None:
+    entry = fake("leaving", options={"tokens": 30, "tokens_per_second": 10})
+    assert pool.http.post("/models/register", json=entry).status_code == 201
+    asked = in_background(
+        lambda: httpx.post(f"{pool.url}/v1/chat/completions", json=chat("leaving"), timeout=60)
+    )
+    until_busy(pool, "leaving")
+    deleted = in_background(lambda: httpx.delete(f"{pool.url}/models/leaving", timeout=60))
+    until(lambda: pool.http.get("/models/leaving").status_code == 404, "the entry to go")
+    again = pool.http.post("/models/register", json=entry)
+    assert_error(again, 409, "being_deleted", "model_id")
+    assert result(asked).status_code == 200
+    assert result(deleted).status_code == 200
+    assert pool.http.post("/models/register", json=entry).status_code == 201
+    assert pool.model("leaving")["state"] == "COLD"
+    assert pool.http.delete("/models/leaving").status_code == 200
