@@ -25,15 +25,14 @@ from modelpool_client.errors import ModelPoolError
 from .catalog.model import Model, did_you_mean
 from .catalog.parse import read_model
 from .catalog.rules import DEFAULT_RULES, ParseRules
+from .config_checks import Issue, patched, validated
 from .config_keys import (
     LIVE_KEYS,
-    Issue,
     PoolConfig,
     PortRange,
     default_memory_limit_mb,
     default_state_dir,
     machine_memory_mb,
-    validated,
 )
 
 __all__ = [
@@ -45,6 +44,7 @@ __all__ = [
     "default_memory_limit_mb",
     "json_schema",
     "load_config",
+    "patched",
 ]
 
 PREFIX = "MODELPOOL_"

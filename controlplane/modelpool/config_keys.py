@@ -1,5 +1,5 @@
-"""Every key of the configuration, with its default and bounds, and how they are checked. PURE but
-for the two defaults that ask the machine. Import from ``modelpool.config``.
+"""Every key of the configuration, with its default and bounds. PURE but for the two defaults that
+ask the machine. How keys are checked is in ``config_checks``. Import from ``modelpool.config``.
 """
 
 from __future__ import annotations
@@ -7,14 +7,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import reprlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import psutil
-from modelpool_client.errors import InvalidRequest
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,11 +21,10 @@ from pydantic import (
     InstanceOf,
     PrivateAttr,
     StrictStr,
-    ValidationError,
     WithJsonSchema,
 )
 
-from .catalog.model import Model, did_you_mean, printable
+from .catalog.model import Model
 from .catalog.parse import model_entry_schema
 
 DEFAULT_MEMORY_LIMIT_MB = 32_000
@@ -197,21 +193,6 @@ class PoolConfig(_Frozen):
         plain["models"] = [m.as_entry() for m in self.models]
         return plain
 
-    def patched(self, changes: object) -> PoolConfig:
-        """A copy with some of ``LIVE_KEYS`` changed; the body of ``PATCH /config``.
-
-        Raises:
-            InvalidRequest: naming the first wrong key, with all of them in ``details``.
-        """
-        if not isinstance(changes, Mapping):
-            raise InvalidRequest(f"changes must be an object, not {type(changes).__name__}")
-        wrong = [_unpatchable(key) for key in changes if key not in LIVE_KEYS]
-        same = {key: getattr(self, key) for key in type(self).model_fields}
-        config, issues = validated(same | {k: v for k, v in changes.items() if k in LIVE_KEYS})
-        if wrong or config is None:
-            raise _refusal(wrong + issues)
-        return config.with_notes(self._file, self._warnings)
-
     def with_notes(self, file: Path | None, warnings: tuple[str, ...]) -> PoolConfig:
         """This object, told where it comes from; for those who have just built it."""
         self._file, self._warnings = file, warnings
@@ -221,80 +202,3 @@ class PoolConfig(_Frozen):
 _TOLD_AT_THE_START = {"beat_seconds", "log_level", "models", "orphan_seconds", "warmup_models"}
 _PLACES = {"host", "max_body_mb", "ollama_base_url", "port", "port_range", "state_dir"}
 LIVE_KEYS = frozenset(PoolConfig.model_fields) - _TOLD_AT_THE_START - _PLACES
-# Where pydantic speaks of Python's types, the file's author thinks of the file's.
-PLAIN_WORDS = {
-    "tuple_type": "should be a list",
-    "model_type": "should be an object with start and end",
-    "int_type": "should be a whole number",
-    "float_type": "should be a number",
-    "bool_type": "should be true or false",
-}
-
-
-@dataclass(frozen=True)
-class Issue:
-    """One thing that is wrong: the key (dotted, with indexes) and what is wrong with it."""
-
-    key: str
-    message: str
-
-
-def validated(data: Mapping[Any, Any]) -> tuple[PoolConfig | None, list[Issue]]:
-    """The configuration, or None and everything that is wrong with it."""
-    try:
-        config = PoolConfig.model_validate(dict(data))
-    except ValidationError as e:
-        issues = [_issue(error) for error in e.errors(include_url=False)]
-    else:
-        issues = cross_issues(config)
-        return (None if issues else config), issues
-    # What is right on its own may still contradict something else that is.
-    wrong = {str(issue.key).partition(".")[0] for issue in issues}
-    right = {k: v for k, v in data.items() if k not in wrong and k in PoolConfig.model_fields}
-    return None, issues + cross_issues(PoolConfig.model_validate(right), wrong)
-
-
-def cross_issues(config: PoolConfig, but: Collection[str] = ()) -> list[Issue]:
-    """What is wrong between keys that are each right, except where a key of ``but`` is in it."""
-    low, high, ttl = config.min_ttl_minutes, config.max_ttl_minutes, config.default_ttl_minutes
-    ports, backoff = config.port_range, config.restart_backoff_seconds
-    checks = (
-        (("min_ttl_minutes", "max_ttl_minutes"), low > high, f"is above max_ttl_minutes, {high:g}"),
-        (
-            ("default_ttl_minutes", "min_ttl_minutes", "max_ttl_minutes"),
-            ttl != 0 and low <= high and not low <= ttl <= high,
-            f"should be 0 (never) or between {low:g} and {high:g}, the least and most TTL",
-        ),
-        (("port_range",), ports.start > ports.end, "starts after its end"),
-        (("port", "port_range"), config.port in ports, "is one of port_range, the workers' ports"),
-        (
-            ("restart_backoff_seconds", "restart_backoff_max_seconds"),
-            backoff > config.restart_backoff_max_seconds,
-            "is above restart_backoff_max_seconds",
-        ),
-    )
-    return [Issue(keys[0], text) for keys, bad, text in checks if bad and not set(keys) & set(but)]
-
-
-def _issue(error: Mapping[str, Any]) -> Issue:
-    *parents, last = map(str, error["loc"])
-    key = printable(".".join([*parents, last]))
-    if error["type"] == "extra_forbidden":
-        known = PortRange.model_fields if parents else PoolConfig.model_fields
-        return Issue(key, f"is unknown{did_you_mean(last, known)}")
-    said = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
-    text = PLAIN_WORDS.get(error["type"], said)
-    return Issue(key, f"{text}, not {printable(reprlib.repr(error['input']))}")
-
-
-def _unpatchable(key: object) -> Issue:
-    name = printable(str(key)[:80])
-    if name in PoolConfig.model_fields:
-        return Issue(name, "needs a restart: it cannot change while the pool runs")
-    return Issue(name, f"is unknown{did_you_mean(name, LIVE_KEYS)}")
-
-
-def _refusal(issues: list[Issue]) -> InvalidRequest:
-    errors = [{"param": i.key, "message": f"{i.key} {i.message}"} for i in issues]
-    text = "; ".join(e["message"] for e in errors)
-    return InvalidRequest(text, param=issues[0].key, details={"errors": errors})

@@ -17,7 +17,7 @@ from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
 from modelpool.catalog.rules import LATER_ENGINES, ParseRules
-from modelpool.config import PoolConfig
+from modelpool.config import PoolConfig, patched
 from modelpool.engines import Engines
 from modelpool.observe.events import EventBus
 from modelpool.observe.metrics import Metrics
@@ -128,7 +128,7 @@ class Services:
             InvalidRequest: a key is unknown, needs a restart, or has a bad value.
         """
         old = self.pool.config
-        new = old.patched(changes)
+        new = patched(old, changes)
         changed = {k: v for k, v in new.as_dict().items() if v != old.as_dict()[k]}
         self.pool.reconfigure(new)
         if changed:

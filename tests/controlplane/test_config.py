@@ -19,6 +19,7 @@ from modelpool.config import (
     PortRange,
     json_schema,
     load_config,
+    patched,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def test_memory_limit_defaults_to_the_machine_where_that_is_less(
     for machine, limit in ((8_000, 8_000), (64_000, 32_000)):
         monkeypatch.setattr(config_keys, "machine_memory_mb", lambda machine=machine: machine)
         assert PoolConfig().memory_limit_mb == limit
-        assert DEFAULTS.patched({"memory_limit_mb": None}).memory_limit_mb == limit
+        assert patched(DEFAULTS, {"memory_limit_mb": None}).memory_limit_mb == limit
 
 
 def test_reads_the_first_documents_file() -> None:

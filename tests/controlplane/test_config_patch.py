@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from modelpool.config import LIVE_KEYS, PoolConfig, load_config
+from modelpool.config import LIVE_KEYS, PoolConfig, load_config, patched
 from modelpool_client.errors import InvalidRequest
 
 DEFAULTS = PoolConfig(state_dir=Path("/var/pool"))
 
 
 def test_patch_changes_live_keys_only() -> None:
-    config = DEFAULTS.patched({"default_ttl_minutes": 30, "auto_unload": False})
+    config = patched(DEFAULTS, {"default_ttl_minutes": 30, "auto_unload": False})
     assert (config.default_ttl_minutes, config.auto_unload) == (30, False)
     assert (config.state_dir, DEFAULTS.auto_unload) == (DEFAULTS.state_dir, True)
-    assert DEFAULTS.patched({}) == DEFAULTS
+    assert patched(DEFAULTS, {}) == DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_patch_changes_live_keys_only() -> None:
 )
 def test_patch_refuses(changes: object, param: str | None, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
-        DEFAULTS.patched(changes)
+        patched(DEFAULTS, changes)
     assert caught.value.param == param
     json.dumps(caught.value.body(), ensure_ascii=False).encode()
 
 
 def test_patch_says_everything_at_once() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        DEFAULTS.patched({"port": 1, "grace_minutes": True, "min_ttl_minutes": 99})
+        patched(DEFAULTS, {"port": 1, "grace_minutes": True, "min_ttl_minutes": 99})
     params = [e["param"] for e in caught.value.details["errors"]]
     assert params == ["port", "grace_minutes", "min_ttl_minutes"]
 
@@ -51,7 +51,7 @@ def test_patch_says_everything_at_once() -> None:
 def test_patch_keeps_the_notes(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text("ollama_base_url: http://localhost:11434", encoding="utf-8")
-    config = load_config(file, {}).patched({"crash_budget": 1})
+    config = patched(load_config(file, {}), {"crash_budget": 1})
     assert (config.file, len(config.warnings)) == (file, 1)
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from modelpool.catalog.model import Model
+from modelpool.config import patched
 from modelpool.pool.lifecycle import State
 from modelpool_client.errors import CannotFit, ModelPoolError
 
@@ -299,7 +300,7 @@ class PoolMachine(RuleBasedStateMachine):
             pool = self.world.pool
             limits = ("max_concurrent_models", "memory_limit_mb")
             upwards = {k: max(changes[k], getattr(pool.config, k)) for k in limits if k in changes}
-            pool.reconfigure(pool.config.patched(changes | upwards))
+            pool.reconfigure(patched(pool.config, changes | upwards))
 
         self.do(patch())
 

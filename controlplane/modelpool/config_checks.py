@@ -1,0 +1,108 @@
+"""PURE: is a configuration right, within each key and between them, and if not, what is wrong?"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelpool_client.errors import InvalidRequest
+from pydantic import ValidationError
+
+from .catalog.model import did_you_mean, printable
+from .config_keys import LIVE_KEYS, PoolConfig, PortRange
+
+# Where pydantic speaks of Python's types, the file's author thinks of the file's.
+PLAIN_WORDS = {
+    "tuple_type": "should be a list",
+    "model_type": "should be an object with start and end",
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "bool_type": "should be true or false",
+}
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One thing that is wrong: the key (dotted, with indexes) and what is wrong with it."""
+
+    key: str
+    message: str
+
+
+def validated(data: Mapping[Any, Any]) -> tuple[PoolConfig | None, list[Issue]]:
+    """The configuration, or None and everything that is wrong with it."""
+    try:
+        config = PoolConfig.model_validate(dict(data))
+    except ValidationError as e:
+        issues = [_issue(error) for error in e.errors(include_url=False)]
+    else:
+        issues = cross_issues(config)
+        return (None if issues else config), issues
+    # What is right on its own may still contradict something else that is.
+    wrong = {str(issue.key).partition(".")[0] for issue in issues}
+    right = {k: v for k, v in data.items() if k not in wrong and k in PoolConfig.model_fields}
+    return None, issues + cross_issues(PoolConfig.model_validate(right), wrong)
+
+
+def patched(config: PoolConfig, changes: object) -> PoolConfig:
+    """A copy with some of ``LIVE_KEYS`` changed; ``changes`` is the body of ``PATCH /config``.
+
+    Raises:
+        InvalidRequest: naming the first wrong key, with all of them in ``details``.
+    """
+    if not isinstance(changes, Mapping):
+        raise InvalidRequest(f"changes must be an object, not {type(changes).__name__}")
+    wrong = [_unpatchable(key) for key in changes if key not in LIVE_KEYS]
+    same = {key: getattr(config, key) for key in PoolConfig.model_fields}
+    new, issues = validated(same | {k: v for k, v in changes.items() if k in LIVE_KEYS})
+    if wrong or new is None:
+        raise _refusal(wrong + issues)
+    return new.with_notes(config.file, config.warnings)
+
+
+def cross_issues(config: PoolConfig, but: Collection[str] = ()) -> list[Issue]:
+    """What is wrong between keys that are each right, except where a key of ``but`` is in it."""
+    low, high, ttl = config.min_ttl_minutes, config.max_ttl_minutes, config.default_ttl_minutes
+    ports, backoff = config.port_range, config.restart_backoff_seconds
+    checks = (
+        (("min_ttl_minutes", "max_ttl_minutes"), low > high, f"is above max_ttl_minutes, {high:g}"),
+        (
+            ("default_ttl_minutes", "min_ttl_minutes", "max_ttl_minutes"),
+            ttl != 0 and low <= high and not low <= ttl <= high,
+            f"should be 0 (never) or between {low:g} and {high:g}, the least and most TTL",
+        ),
+        (("port_range",), ports.start > ports.end, "starts after its end"),
+        (("port", "port_range"), config.port in ports, "is one of port_range, the workers' ports"),
+        (
+            ("restart_backoff_seconds", "restart_backoff_max_seconds"),
+            backoff > config.restart_backoff_max_seconds,
+            "is above restart_backoff_max_seconds",
+        ),
+    )
+    return [Issue(keys[0], text) for keys, bad, text in checks if bad and not set(keys) & set(but)]
+
+
+def _issue(error: Mapping[str, Any]) -> Issue:
+    *parents, last = map(str, error["loc"])
+    key = printable(".".join([*parents, last]))
+    if error["type"] == "extra_forbidden":
+        known = PortRange.model_fields if parents else PoolConfig.model_fields
+        return Issue(key, f"is unknown{did_you_mean(last, known)}")
+    said = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    text = PLAIN_WORDS.get(error["type"], said)
+    return Issue(key, f"{text}, not {printable(reprlib.repr(error['input']))}")
+
+
+def _unpatchable(key: object) -> Issue:
+    name = printable(str(key)[:80])
+    if name in PoolConfig.model_fields:
+        return Issue(name, "needs a restart: it cannot change while the pool runs")
+    return Issue(name, f"is unknown{did_you_mean(name, LIVE_KEYS)}")
+
+
+def _refusal(issues: list[Issue]) -> InvalidRequest:
+    errors = [{"param": i.key, "message": f"{i.key} {i.message}"} for i in issues]
+    text = "; ".join(e["message"] for e in errors)
+    return InvalidRequest(text, param=issues[0].key, details={"errors": errors})
