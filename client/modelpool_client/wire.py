@@ -88,6 +88,11 @@ class Facts:
 
     ``idle_seconds`` counts from the end of the last request (or from ready); 0 while any is in
     flight. ``progress_seconds`` counts from the engine's last sign of work on a request.
+    ``lease_left_seconds`` is what the worker knows to be left of its lease, None where it never
+    expires: a manager that adopts it does not know what a former one granted.
+    ``memory_bytes`` is the proportional share of its processes, and ``memory_peak_bytes`` the most
+    that it ever was; ``memory_held_bytes`` of it come back only with their end, the rest are pages
+    of files. ``device_memory_bytes`` are bytes by device, where that is known.
     """
 
     worker_id: str
@@ -100,6 +105,7 @@ class Facts:
     in_flight: int = 0
     idle_seconds: float = 0.0
     progress_seconds: float = 0.0
+    lease_left_seconds: float | None = 0.0
     requests_total: int = 0
     errors_total: int = 0
     tokens_total: int = 0
@@ -107,6 +113,10 @@ class Facts:
     engine_pid: int | None = None
     engine_started: float | None = None
     rss_bytes: int | None = None
+    memory_bytes: int | None = None
+    memory_held_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    device_memory_bytes: Mapping[str, int] = field(default_factory=dict)
     context_length: int | None = None
     progress: Progress | None = None
     failure: Failure | None = None
@@ -140,6 +150,28 @@ class DrainReply:
 
     drained: bool
     facts: Facts
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """Ask the engine for one token, within ``timeout_seconds``."""
+
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class ProbeReply:
+    """Whether the engine gave a token, and after how many ``seconds``.
+
+    ``cpu_seconds`` is the processor time that it used meanwhile, None where that is not known.
+    ``message`` says what came instead.
+    """
+
+    answered: bool
+    seconds: float
+    facts: Facts
+    cpu_seconds: float | None = None
+    message: str = ""
 
 
 class DecodeError(ValueError):

@@ -71,6 +71,8 @@ Minutes = Annotated[float, Field(ge=0, le=525_600)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
 SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Megabytes = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_or_machine)]
+DeviceId = Annotated[StrictStr, Field(pattern=r"^[a-z]+:\d+$")]
+DeviceMegabytes = Annotated[int, Field(ge=1, le=1_000_000_000)]
 PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 ModelIds = Annotated[tuple[StrictStr, ...], Field(strict=False)]
 ModelEntry = Annotated[InstanceOf[Model], WithJsonSchema(model_entry_schema())]
@@ -122,11 +124,17 @@ class PoolConfig(_Frozen):
         description="Host memory for all workers; null is 32000, or what the machine has if less",
         json_schema_extra={"type": ["integer", "null"]},
     )
+    device_memory_mb: Mapping[DeviceId, DeviceMegabytes] = Field(
+        {}, description='Memory for all workers on each device, as {"cuda:0": 20000}'
+    )
     auto_unload: bool = Field(True, description="Unload what is idle (eviction happens anyway)")
     graceful_shutdown_seconds: Seconds = Field(30, description="For current work to end in")
     load_wait_seconds: SomeSeconds = Field(300, description="Most that a request waits for a load")
     load_stall_seconds: SomeSeconds = Field(
         300, description="A load without progress for that long is given up"
+    )
+    hang_seconds: SomeSeconds = Field(
+        60, description="Work in flight without progress for that long: the engine is probed"
     )
     port_rest_seconds: Seconds = Field(60, description="A freed port rests, unless none is left")
     failed_retry_seconds: Seconds = Field(10, description="FAILED until requests may load again")
@@ -175,6 +183,11 @@ class PoolConfig(_Frozen):
         return self.memory_limit_mb * BYTES_PER_MB
 
     @property
+    def device_budgets(self) -> dict[str, int]:
+        """``device_memory_mb`` in bytes."""
+        return {device: size * BYTES_PER_MB for device, size in self.device_memory_mb.items()}
+
+    @property
     def max_body_bytes(self) -> int:
         """``max_body_mb`` in bytes."""
         return int(self.max_body_mb * BYTES_PER_MB)
@@ -188,6 +201,7 @@ class PoolConfig(_Frozen):
         """Every key as plain JSON values; what a config file with the same effect would hold."""
         plain = {key: getattr(self, key) for key in type(self).model_fields}
         plain["port_range"] = self.port_range.model_dump()
+        plain["device_memory_mb"] = dict(self.device_memory_mb)
         plain["warmup_models"] = list(self.warmup_models)
         plain["state_dir"] = str(self.state_dir)
         plain["models"] = [m.as_entry() for m in self.models]

@@ -36,7 +36,7 @@ class Narrator:
         self._bus = bus
         self.listeners: list[Callable[[Event], None]] = []
 
-    def tell(self, name: str, slot: Replica, previous: State) -> None:
+    def tell(self, name: str, slot: Replica, previous: State, reason: str) -> None:
         """An event of a slot; with no name given, the one that its new state has."""
         name = name or MOVES.get((previous, slot.state)) or ARRIVALS[slot.state]
         model = slot.model
@@ -46,13 +46,13 @@ class Narrator:
             key=f"{model.engine}:{model.model_id}",
             state=slot.state,
             previous=previous,
-            reason=slot.reason if name != "model-waiting" else slot.waiting_for or slot.reason,
+            reason=reason if name != "model-waiting" else slot.waiting_for or reason,
             generation=slot.generation,
             port=slot.port,
             **({"progress": encode(slot.progress)} if name == "model-progress" else {}),
         )
         if name != "model-progress":
-            log.info("%s: %s -> %s (%s)", model.model_id, previous, slot.state, slot.reason)
+            log.info("%s: %s -> %s (%s)", model.model_id, previous, slot.state, reason)
         for listen in self.listeners:
             listen(event)
 

@@ -45,6 +45,8 @@ scripts = st.builds(
     refuse_launch=st.sampled_from(["", "", "", "no such program"]),
     strange_ports=st.sets(st.integers(8051, 8057), max_size=7),
     launch_seconds=st.sampled_from([0.0, 0.01, 2.0]),
+    front_hangs=st.sampled_from([False, False, False, True]),
+    engine_hangs=st.sampled_from([False, False, False, True]),
     beat_seconds=st.just(30.0),
 )
 patches = st.fixed_dictionaries(
@@ -267,8 +269,10 @@ class PoolMachine(RuleBasedStateMachine):
             for worker in self.world.alive(name):
                 worker.script.deaf_to_drain = script.deaf_to_drain
                 worker.script.ignore_term = script.ignore_term
-                if script.deaf_to_drain:
+                if script.deaf_to_drain or worker.script.hangs:
                     worker.was_told_to_end = True  # it is ended for not answering
+                worker.script.front_hangs = script.front_hangs
+                worker.script.engine_hangs = script.engine_hangs
 
         self.do(change())
 
@@ -387,6 +391,8 @@ class PoolMachine(RuleBasedStateMachine):
             self.world.scripts[name] = Script(beat_seconds=30.0)
             for worker in self.world.alive(name):
                 worker.script.deaf_to_drain = worker.script.ignore_term = False
+                worker.was_told_to_end = worker.was_told_to_end or worker.script.hangs
+                worker.script.front_hangs = worker.script.engine_hangs = False
         await asyncio.sleep(2000)  # requests end, waits end, cooling-off and crash windows too
         await self._check()
         assert not self.jobs, "requests that never end"

@@ -32,6 +32,8 @@ from modelpool_client.wire import (
     Facts,
     Failure,
     Phase,
+    ProbeReply,
+    ProbeRequest,
     Progress,
 )
 
@@ -51,8 +53,14 @@ class Script:
     deaf_to_drain: bool = False
     refuse_launch: str = ""
     strange_ports: set[int] = field(default_factory=set)
+    front_hangs: bool = False
+    engine_hangs: bool = False
     beat_seconds: float = 0.0  # 0: only changes are reported
     launch_seconds: float = 0.01
+
+    @property
+    def hangs(self) -> bool:
+        return self.front_hangs or self.engine_hangs
 
 
 class SimProcess:
@@ -67,7 +75,7 @@ class SimProcess:
         self.phase = Phase.LOADING
         self.in_flight = 0
         self.requests_total = 0
-        self.idle_since = self.now()
+        self.idle_since = self.worked_at = self.now()
         self.sequence = 0
         self.cut = 0
         self.was_told_to_end = False  # by the test: whatever is cut then is no fault of the pool
@@ -116,6 +124,10 @@ class SimProcess:
             self.report()
         return None
 
+    @property
+    def _is_stuck(self) -> bool:
+        return self.script.engine_hangs and self.in_flight > 0
+
     def facts(self) -> Facts:
         self.sequence += 1
         idle = 0.0 if self.in_flight else self.now() - self.idle_since
@@ -128,6 +140,7 @@ class SimProcess:
             port=self.assignment.port,
             pid=self.pid,
             in_flight=self.in_flight,
+            progress_seconds=self.now() - self.worked_at if self._is_stuck else 0.0,
             idle_seconds=idle,
             requests_total=self.requests_total,
             progress=self.progress,
@@ -135,7 +148,7 @@ class SimProcess:
         )
 
     def report(self) -> None:
-        if self.is_alive and not self.world.is_deaf:
+        if self.is_alive and not self.world.is_deaf and not self.script.front_hangs:
             facts = self.facts()
             if delay := self.world.delay():
                 asyncio.get_running_loop().call_later(delay, self._deliver, facts)
@@ -153,11 +166,14 @@ class SimProcess:
         ended before its time."""
         if self.phase is not Phase.READY or not self.is_alive:
             return False
+        self.worked_at = self.worked_at if self._is_stuck else self.now()
         self.in_flight += 1
         self.requests_total += 1
         self.report()
         try:
             await asyncio.wait({self.exit}, timeout=seconds)
+            while self.script.engine_hangs and self.is_alive:
+                await asyncio.wait({self.exit}, timeout=1.0)
         finally:  # the client may leave
             self.in_flight -= 1
             self.idle_since = self.now()
@@ -188,6 +204,8 @@ class SimProcess:
 
     def terminate(self) -> None:
         """TERM: the first lets current work end, the second cuts it."""
+        if self.script.front_hangs:
+            return
         if self.script.ignore_term or not self.is_alive:
             return
         self._terms += 1
@@ -255,10 +273,10 @@ class SimWorld:
             p for p in self.processes if p.is_alive and model_id in (None, p.assignment.model_id)
         ]
 
-    def _on_event(self, event: str, slot: Replica, previous: State) -> None:
+    def _on_event(self, event: str, slot: Replica, previous: State, reason: str) -> None:
         now = asyncio.get_running_loop().time()
         move = f"{previous}->{slot.state}" if previous is not slot.state else ""
-        self.events.append((now, slot.model.model_id, event, move, slot.reason))
+        self.events.append((now, slot.model.model_id, event, move, reason))
         if len(self.events) > LIVELOCK and self.events[-LIVELOCK][0] == now:
             raise RuntimeError(f"endless: {self.events[-6:]}")
 
@@ -289,16 +307,31 @@ class SimWorld:
         assert isinstance(worker.process, SimProcess)
         return worker.process
 
-    async def facts(self, worker: Worker) -> Facts:
-        return self._process(worker).facts()
-
-    async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:
+    async def _reach(self, worker: Worker) -> SimProcess:
         process = self._process(worker)
         await asyncio.sleep(0.001 + self.delay())
-        if process.script.deaf_to_drain:
+        if process.script.front_hangs:
             await asyncio.sleep(3600)
         if not process.is_alive:
             raise ConnectionRefusedError
+        return process
+
+    async def facts(self, worker: Worker) -> Facts:
+        return (await self._reach(worker)).facts()
+
+    async def probe(self, worker: Worker, request: ProbeRequest) -> ProbeReply:
+        process = await self._reach(worker)
+        if process.script.engine_hangs:
+            await asyncio.sleep(request.timeout_seconds)
+            text = "no token in time"
+            return ProbeReply(False, request.timeout_seconds, process.facts(), 0.0, text)
+        process.worked_at = process.now()
+        return ProbeReply(True, 0.01, process.facts(), 0.01)
+
+    async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:
+        process = await self._reach(worker)
+        if process.script.deaf_to_drain:
+            await asyncio.sleep(3600)
         reply = process.drain(request)
         await asyncio.sleep(0.001 + self.delay())
         return reply
@@ -357,7 +390,7 @@ class SimWorld:
         assert self.pool.ports.available == free, f"ports lost: {self.pool.ports}, {held}"
 
     def _check_cuts(self) -> None:
-        cut = [p for p in self.processes if p.cut and not p.was_told_to_end]
+        cut = [p for p in self.processes if p.cut and not (p.was_told_to_end or p.script.hangs)]
         assert not cut, f"work was cut: {[p.assignment.model_id for p in cut]}"
 
     def _check_slot(self, slot: Slot) -> None:

@@ -8,7 +8,7 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelpool_client import guard
 from modelpool_client.errors import (
@@ -22,9 +22,17 @@ from modelpool_client.errors import (
     PayloadTooLarge,
     WorkerDraining,
 )
-from modelpool_client.wire import DecodeError, DrainReply, DrainRequest, decode, encode
+from modelpool_client.wire import (
+    DecodeError,
+    DrainReply,
+    DrainRequest,
+    ProbeRequest,
+    decode,
+    encode,
+)
 
 from .metrics import render
+from .probe import probe
 from .relay import BrokenOffError
 from .surfaces import openapi, sse
 from .surfaces.openai import (
@@ -131,6 +139,7 @@ class Exchange:
         return b"".join(parts)
 
 
+Told = TypeVar("Told")
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -150,6 +159,7 @@ class App:
             "/openapi.json": {"GET": self._openapi},
             "/internal/facts": {"GET": self._facts},
             "/internal/drain": {"POST": self._drain},
+            "/internal/probe": {"POST": self._probe},
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -235,14 +245,23 @@ class App:
     async def _facts(self, exchange: Exchange) -> None:
         await exchange.answer_json(encode(self._worker.facts()))
 
+    async def _probe(self, exchange: Exchange) -> None:
+        request = await _told(exchange, ProbeRequest)
+        reply = await probe(self._worker, request.timeout_seconds)
+        await exchange.answer_json(encode(reply))
+
     async def _drain(self, exchange: Exchange) -> None:
-        try:
-            request = decode(DrainRequest, parse(await exchange.body() or b"{}"))
-        except DecodeError as e:
-            raise InvalidRequest(str(e)) from None
+        request = await _told(exchange, DrainRequest)
         drained = self._worker.drain(request.if_idle_for, request.reason or "told by the manager")
         reply = encode(DrainReply(drained, self._worker.facts()))
         await exchange.answer_json(reply, 200, *([CLOSE] if drained else []))
+
+
+async def _told(exchange: Exchange, shape: type[Told]) -> Told:
+    try:
+        return decode(shape, parse(await exchange.body() or b"{}"))
+    except DecodeError as e:
+        raise InvalidRequest(str(e)) from None
 
 
 async def _watch(receive: Receive, on_gone: Callable[[], None]) -> None:

@@ -71,6 +71,7 @@ class Front:
         self._assignment = assignment
         self._child = child
         self._socket_path = socket_path
+        self._phase_changed = asyncio.Event()
         self._exit: asyncio.Future[int] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._terms = 0
@@ -82,6 +83,7 @@ class Front:
         self._worker = Worker(assignment, port, child, self._relay, self._on_change)
         self._listener = HttpListener(App(self._worker), sock)
         self._heartbeat = Heartbeat(assignment, self._session, self._worker.facts, self._leave)
+        self._worker.lease_left = self._heartbeat.contact.lease_left
 
     def __repr__(self) -> str:
         return repr(self._worker)
@@ -97,6 +99,7 @@ class Front:
         await self._listener.start()
         beat = self._spawn(self._heartbeat.run())
         self._spawn(self._watch_load())
+        self._spawn(self._watch_memory())
         self._child.attach(self._loop, self)
         for early in told:
             self._on_term(early)
@@ -114,6 +117,7 @@ class Front:
         policy = self._heartbeat.policy
         if change == "phase":
             policy.phase_is(self._worker.phase)
+            self._phase_changed.set()
             if self._worker.phase is Phase.DRAINING:
                 self._spawn(self._drain())
         elif change == "activity":
@@ -189,6 +193,17 @@ class Front:
             sample = estimate.sample(self._loop.time() - start)
             if sample is not None:
                 self._worker.load_went_on(sample)
+
+    async def _watch_memory(self) -> None:
+        """With every beat, and when a phase begins, which is reported without waiting for it."""
+        while True:
+            await self._worker.memory.measure()
+            if self._phase_changed.is_set():
+                self._phase_changed.clear()
+                self._on_change("activity")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._assignment.beat_seconds):
+                    await self._phase_changed.wait()
 
     async def _drain(self) -> None:
         log.info("draining: %s", self._worker.drain_reason)

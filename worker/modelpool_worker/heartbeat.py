@@ -116,6 +116,12 @@ class Contact:
             return Verdict.DISMISSED
         return Verdict.ORPHANED if now >= self.deadline else Verdict.STAY
 
+    def lease_left(self, now: float) -> float | None:
+        """Seconds, as the manager counted at its last answer; None if it never expires."""
+        if self.lease_seconds is None:
+            return None
+        return max(0.0, self.last_answer + self.lease_seconds - now)
+
     @property
     def deadline(self) -> float:
         """When a worker that hears nothing leaves: after its own last lease, and some more."""

@@ -15,6 +15,7 @@ from modelpool_client.wire import Assignment, Facts, Failure, Phase, Progress, e
 from .activity import Activity
 from .calls import Call
 from .child import EngineChild, describe_exit
+from .memory import MemoryMeter
 from .metrics import Metrics
 from .proc import resident_bytes
 from .relay import Relay
@@ -43,12 +44,14 @@ class Worker:
         self.relay = relay
         self.phase = Phase.LOADING
         self.activity = Activity()
+        self.memory = MemoryMeter(child.pid)
         self.metrics = Metrics()
         self.calls: set[Call] = set()
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.context_length: int | None = None
         self.drain_reason = ""
+        self.lease_left: Callable[[float], float | None] = lambda now: 0.0
         self.became_idle = asyncio.Event()
         self._on_change = on_change
         self._now = asyncio.get_running_loop().time
@@ -146,6 +149,7 @@ class Worker:
         """What is reported now; each has the next number."""
         self._sequence += 1
         a, now, activity = self.assignment, self._now(), self.activity
+        memory = self.memory.latest
         return Facts(
             worker_id=a.worker_id,
             pool_id=a.pool_id,
@@ -157,6 +161,7 @@ class Worker:
             in_flight=activity.in_flight,
             idle_seconds=activity.idle_seconds(now),
             progress_seconds=activity.progress_seconds(now),
+            lease_left_seconds=self.lease_left(now),
             requests_total=activity.requests,
             errors_total=activity.errors,
             tokens_total=activity.tokens,
@@ -164,6 +169,10 @@ class Worker:
             engine_pid=self.child.pid,
             engine_started=self.child.started,
             rss_bytes=self._resident(),
+            memory_bytes=memory.total if memory else None,
+            memory_held_bytes=memory.held if memory else None,
+            memory_peak_bytes=memory.peak if memory else None,
+            device_memory_bytes=memory.devices if memory else {},
             context_length=self.context_length,
             progress=self.progress if self.phase is Phase.LOADING else None,
             failure=self.failure,

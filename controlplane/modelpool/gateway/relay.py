@@ -36,7 +36,7 @@ from modelpool.gateway.asgi import (
     send_error,
     send_json,
 )
-from modelpool.gateway.connection import BadReply, Headers, UpstreamError
+from modelpool.gateway.connection import BadReply, BrokenOff, Headers, UpstreamError
 from modelpool.gateway.upstream import Upstream
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant
@@ -47,6 +47,8 @@ RELAYED = frozenset(
     | {"/v1/rerank", "/v1/audio/transcriptions", "/v1/audio/speech", "/v1/images/generations"}
 )
 TRIES = 4
+# It may be the request itself that ends workers.
+BREAKS = 2
 # A worker that is leaving tells the manager at the same time as it refuses us.
 RETRY_PAUSE_SECONDS = 0.05
 # Credentials for the pool are no business of a worker.
@@ -67,9 +69,10 @@ class Meter(Protocol):
 class _Gone(Exception):
     """The worker was gone or leaving before the first byte: another try loses nothing."""
 
-    def __init__(self, error: ModelPoolError) -> None:
+    def __init__(self, error: ModelPoolError, *, broke: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
+        self.broke = broke
 
 
 class Gateway:
@@ -161,6 +164,7 @@ class Gateway:
         answer: Answer,
     ) -> None:
         last: ModelPoolError | None = None
+        breaks = 0
         for attempt in range(TRIES):
             grant = self._pool.try_acquire(model.model_id)
             if grant is None:
@@ -173,6 +177,9 @@ class Gateway:
             except _Gone as gone:
                 last = gone.error
                 self._upstream.drop(self._pool.config.host, grant.port)
+                breaks += gone.broke
+                if breaks >= BREAKS:
+                    raise last from gone
             finally:
                 grant.release()
             await asyncio.sleep(RETRY_PAUSE_SECONDS)
@@ -208,13 +215,17 @@ class Gateway:
                 await answer.pass_on(reply, grant)
         except UpstreamError as e:
             error = WorkerFailed(
-                f"the worker of {grant.model_id} on port {grant.port} failed: {e}",
+                f"the worker of {grant.model_id} on port {grant.port} failed: {self._why(grant, e)}",
                 source="worker",
                 retry_after=1,
             )
             if answer.has_content or isinstance(e, BadReply):
                 raise error from e
-            raise _Gone(error) from e
+            raise _Gone(error, broke=isinstance(e, BrokenOff)) from e
+
+    def _why(self, grant: Grant, error: UpstreamError) -> str:
+        ailment = self._pool.ailment(grant)
+        return f"{error}; {ailment}" if ailment else str(error)
 
 
 def _forwarded(scope: Scope) -> Headers:

@@ -6,18 +6,19 @@ last word, for only their workers know whether they are busy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 MB = 1_000_000
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a start would take."""
+    """What a start would take: bytes of the host, and of each device that it would use."""
 
     model_id: str
     bytes: int
+    devices: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Resident:
     ``pinned`` ones stay for good; other protection passes. ``free_at`` is when it passes by
     itself (minimum residency), if that is known. ``loss`` orders the victims, smallest first:
     (priority rank, time of the last use). ``pending_bytes`` of its reservation are not yet
-    resident, so what the host calls available still contains them.
+    resident, so what the host calls available still contains them. ``devices`` are the bytes
+    reserved on each.
     """
 
     model_id: str
@@ -38,15 +40,20 @@ class Resident:
     leaving: bool = False
     free_at: float | None = None
     pending_bytes: int = 0
+    devices: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the pool may use. ``host_available`` is what the host could give now, in bytes."""
+    """What the pool may use. ``host_available`` is what the host could give now, in bytes.
+
+    ``devices`` are the bytes that it may use of each; a device that is not named has no limit.
+    """
 
     max_models: int
     limit_bytes: int
     host_available: int
+    devices: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -108,9 +115,20 @@ def _fits(
         return False
     if sum(r.bytes for r in staying) + need.bytes > budget.limit_bytes:
         return False
+    if any(need.devices[d] > _device_room(d, staying, budget) for d in _budgeted(need, budget)):
+        return False
     returned = sum(r.bytes - r.pending_bytes for r in gone)
     promised = sum(r.pending_bytes for r in staying)
     return need.bytes <= budget.host_available + returned - promised
+
+
+def _budgeted(need: Need, budget: Budget) -> list[str]:
+    """Devices that it would use and that have a budget: how full others are is not its concern."""
+    return [device for device, size in need.devices.items() if size and device in budget.devices]
+
+
+def _device_room(device: str, staying: Sequence[Resident], budget: Budget) -> int:
+    return budget.devices[device] - sum(r.devices.get(device, 0) for r in staying)
 
 
 def _without_needless(
@@ -136,7 +154,7 @@ def _never_fits(
     held = sum(r.bytes for r in pinned)
     ours = sum(r.bytes - r.pending_bytes for r in residents if r not in pinned)
     host = budget.host_available + ours - sum(r.pending_bytes for r in pinned)
-    names = ", ".join(f"{r.model_id} {_mb(r.bytes)}" for r in pinned)
+    names = ", ".join(f"{r.model_id} {_amount(r)}" for r in pinned)
     pins = f" (pinned: {names})" if pinned else ""
     if len(pinned) >= budget.max_models:
         return f"max_concurrent_models is {budget.max_models} and all are pinned{pins}"
@@ -144,6 +162,13 @@ def _never_fits(
         free = _mb(budget.limit_bytes - held)
         limit = _mb(budget.limit_bytes)
         return f"needs {_mb(need.bytes)}, but at most {free} of {limit} can be made free{pins}"
+    for device in _budgeted(need, budget):
+        room = _device_room(device, pinned, budget)
+        if need.devices[device] > room:
+            return (
+                f"needs {_mb(need.devices[device])} of {device}, but at most {_mb(room)} of"
+                f" {_mb(budget.devices[device])} can be made free{pins}"
+            )
     if need.bytes > host:
         return (
             f"needs {_mb(need.bytes)}, but the host has {_mb(budget.host_available)} available"
@@ -155,10 +180,15 @@ def _never_fits(
 def _wait(need: Need, staying: Sequence[Resident], budget: Budget) -> Wait:
     blockers = [r for r in staying if not r.pinned]
     until = min((r.free_at for r in blockers if r.free_at is not None), default=None)
-    holders = ", ".join(f"{r.model_id} {_mb(r.bytes)} ({r.protected})" for r in blockers)
+    holders = ", ".join(f"{r.model_id} {_amount(r)} ({r.protected})" for r in blockers)
     count = f"{len(staying)} of {budget.max_models} models"
-    why = f"{need.model_id} needs {_mb(need.bytes)}; {count} loaded: {holders}"
+    why = f"{need.model_id} needs {_amount(need)}; {count} loaded: {holders}"
     return Wait(tuple(r.model_id for r in blockers), why, until)
+
+
+def _amount(of: Need | Resident) -> str:
+    devices = [f"{_mb(size)} of {device}" for device, size in of.devices.items() if size]
+    return " and ".join([_mb(of.bytes), *devices])
 
 
 def _mb(size: int) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from modelpool_client.wire import (
     Assignment,
@@ -22,13 +23,18 @@ from modelpool_client.wire import (
     DrainRequest,
     Facts,
     Failure,
+    ProbeReply,
+    ProbeRequest,
     decode,
 )
 
 from modelpool.catalog.database import WorkerRow
-from modelpool.launchers import Launcher, LaunchSpec, WorkerProcess
+from modelpool.launchers import Launcher, LaunchError, LaunchSpec, WorkerProcess
 from modelpool.launchers.local import boot_id
+from modelpool.pool.health import ANSWER_SECONDS, PROBE_SECONDS, Look, wants_probe
 
+# A disk or a fork that hangs is given up, too.
+LAUNCH_SECONDS = 60.0
 DRAIN_ANSWER_SECONDS = 5.0
 CUT_SECONDS = 5.0
 GROUP_GONE_SECONDS = 5.0
@@ -36,8 +42,13 @@ GROUP_GONE_SECONDS = 5.0
 FRONT_MARGIN_SECONDS = 5.0
 # A second TERM too soon after the first would be merged with it by the kernel.
 SECOND_TERM_SECONDS = 0.1
+LATE_SECONDS = 1.0
+OUR_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LOG_TAIL_BYTES = 16_384
 LOG_TAIL_LINES = 20
+
+
+T = TypeVar("T")
 
 
 class Journal(Protocol):
@@ -55,6 +66,7 @@ class WorkerLink(Protocol):
 
     async def facts(self, worker: Worker) -> Facts: ...
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply: ...
+    async def probe(self, worker: Worker, request: ProbeRequest) -> ProbeReply: ...
 
 
 @dataclass(frozen=True)
@@ -106,9 +118,13 @@ class Crew:
             LaunchError: the process could not be started.
             StoreError: it could not be written down; nothing is left running.
         """
-        epoch = await self._journal.next_epoch(assignment.model_id)
-        record = self._record(assignment, epoch)
-        await self._journal.intend_worker(record)
+        try:
+            async with asyncio.timeout(LAUNCH_SECONDS):
+                epoch = await self._journal.next_epoch(assignment.model_id)
+                record = self._record(assignment, epoch)
+                await self._journal.intend_worker(record)
+        except TimeoutError:
+            raise LaunchError(f"the database did not take it within {LAUNCH_SECONDS:g} s") from None
         assignment = replace(
             assignment,
             epoch=epoch,
@@ -117,18 +133,33 @@ class Crew:
             exit_record=record.exit_record,
         )
         try:
-            process = await self._launcher.start(LaunchSpec(assignment, Path(record.log_path)))
+            process = await self._start(LaunchSpec(assignment, Path(record.log_path)))
         except BaseException:
             await self.forget(record)
             raise
         record = replace(record, pid=process.pid, create_time=process.create_time)
         worker = Worker(record, process)
         try:
-            await self._journal.worker_started(record.worker_id, process.pid, process.create_time)
+            async with asyncio.timeout(LAUNCH_SECONDS):
+                await self._journal.worker_started(
+                    record.worker_id, process.pid, process.create_time
+                )
         except Exception:  # nobody would know of it
             await self.bury(worker, None)
             raise
         return worker
+
+    async def _start(self, spec: LaunchSpec) -> WorkerProcess:
+        starting = asyncio.ensure_future(self._launcher.start(spec))
+        try:
+            done, _ = await asyncio.wait({starting}, timeout=LAUNCH_SECONDS)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_end_late_comer)
+            raise
+        if not done:
+            starting.add_done_callback(_end_late_comer)
+            raise LaunchError(f"no process was there after {LAUNCH_SECONDS:g} s")
+        return starting.result()
 
     def _record(self, assignment: Assignment, epoch: int) -> WorkerRow:
         runtime = Path(tempfile.gettempdir()) / f"modelpool-{assignment.worker_id}"
@@ -153,6 +184,15 @@ class Crew:
                 return await self._link.drain(worker, request)
         except Exception:
             return None
+
+    async def look(self, worker: Worker, hang_seconds: float) -> Look:
+        """Ask a worker how it is and, where its engine seems to stand still, that for a token."""
+        facts = await _in_time(lambda: self._link.facts(worker), ANSWER_SECONDS)
+        if facts is None or not wants_probe(facts, hang_seconds):
+            return Look(facts)
+        request, limit = ProbeRequest(PROBE_SECONDS), PROBE_SECONDS + ANSWER_SECONDS
+        probe = await _in_time(lambda: self._link.probe(worker, request), limit)
+        return Look(facts if probe is not None else None, probe)
 
     async def retire(
         self, worker: Worker, *, cut: bool, grace: float, told: bool = False
@@ -192,6 +232,35 @@ class Crew:
         await asyncio.to_thread(_tidy, record)
         with contextlib.suppress(Exception):  # a full disk must not keep a model from its end
             await self._journal.forget_worker(record.worker_id)
+
+
+async def _in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:
+    """The answer, or None when there was none in time or it was no answer.
+
+    Where the manager itself was late (suspended, or starved), nobody is judged by it: again.
+
+    Raises:
+        OSError: the manager could not even ask.
+    """
+    now = asyncio.get_running_loop().time
+    while True:
+        began = now()
+        try:
+            async with asyncio.timeout(limit):
+                return await ask()
+        except TimeoutError:
+            if now() - began < limit + LATE_SECONDS:
+                return None
+        except Exception as e:
+            if isinstance(e, OSError) and e.errno in OUR_OWN_TROUBLE:
+                raise
+            return None
+
+
+def _end_late_comer(starting: asyncio.Future[WorkerProcess]) -> None:
+    """Its load was given up; by now nothing else knows of it."""
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().kill()
 
 
 async def _ended_in_time(process: WorkerProcess) -> int | None:

@@ -67,7 +67,9 @@ class House(Protocol):
         """The slot has a new state; tell the world."""
         ...
 
-    def emit(self, event: str, slot: Replica) -> None: ...
+    def emit(self, event: str, slot: Replica, reason: str = "") -> None:
+        """Something that is no change of state; without a reason of its own, the slot's."""
+        ...
 
     def bug(self, error: Exception) -> None:
         """Something of ours is broken; make it visible."""

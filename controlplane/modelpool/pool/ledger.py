@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from modelpool_client.wire import Assignment
@@ -31,16 +31,18 @@ log = logging.getLogger(__name__)
 class Surroundings:
     """What the pool needs to know of the world, as arguments.
 
-    ``estimate`` gives the bytes a model will need, ``host_available`` the bytes the host could
-    give now, ``manager_url`` where workers send their facts.
+    ``estimate`` gives the bytes of host memory that a model will need, ``estimate_devices`` those
+    of each device that has a budget, ``host_available`` the bytes the host could give now,
+    ``manager_url`` where workers send their facts.
     """
 
     pool_id: str
     manager_url: str
     estimate: Callable[[Model], int]
     host_available: Callable[[], int]
-    emit: Callable[[str, Replica, State], None]
+    emit: Callable[[str, Replica, State, str], None]
     bug: Callable[[Exception], None] = lambda e: log.error("bug: %r", e)
+    estimate_devices: Callable[[Model], Mapping[str, int]] = lambda _: {}
 
 
 class Ledger:
@@ -55,7 +57,7 @@ class Ledger:
         self._config = config
         self._world = world
         self._slots: dict[str, Slot] = {}
-        self._reserved: dict[str, int] = {}
+        self._reserved: dict[str, Need] = {}
         self._queue: dict[str, asyncio.TimerHandle | None] = {}
         self._replan_is_due = False
         span = config.port_range
@@ -70,46 +72,59 @@ class Ledger:
     def slots(self) -> list[Slot]:
         return list(self._slots.values())
 
-    def reserved_bytes(self, model_id: str) -> int:
-        return self._reserved.get(model_id, 0)
+    @property
+    def queued(self) -> tuple[str, ...]:
+        """Models whose start waits for room, in the order in which they came."""
+        return tuple(self._queue)
 
-    def estimate(self, model: Model) -> int:
-        """Bytes that the model will need."""
-        return self._world.estimate(model)
+    def reserved_bytes(self, model_id: str) -> int:
+        reserved = self._reserved.get(model_id)
+        return reserved.bytes if reserved is not None else 0
+
+    def need(self, model: Model) -> Need:
+        """What a start of the model would take."""
+        world = self._world
+        return Need(model.model_id, world.estimate(model), world.estimate_devices(model))
 
     def admit(self, slot: Replica) -> Plan:
         decision = self.plan_for(slot)
         if isinstance(decision, Start):
-            self._reserved[slot.model.model_id] = self.estimate(slot.model)
+            self._reserved[slot.model.model_id] = self.need(slot.model)
         return decision
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
-        need = Need(slot.model.model_id, self.estimate(slot.model))
-        return plan(need, [self._resident(s) for s in self._holders()], self._budget())
+        need = self.need(slot.model)
+        return plan(need, [self.resident(s) for s in self._holders()], self.budget())
 
     def _holders(self) -> Iterable[Slot]:
         return (self._slots[model_id] for model_id in self._reserved)
 
-    def _budget(self) -> Budget:
+    def budget(self) -> Budget:
+        """What all starts together may use."""
         config = self._config
         return Budget(
-            config.max_concurrent_models, config.memory_limit_bytes, self._world.host_available()
+            config.max_concurrent_models,
+            config.memory_limit_bytes,
+            self._world.host_available(),
+            config.device_budgets,
         )
 
-    def _resident(self, slot: Replica) -> Resident:
+    def resident(self, slot: Replica) -> Resident:
+        """A slot that holds a reservation, as admission sees it."""
         now = self.clock.now()
-        size = self._reserved[slot.model.model_id]
+        reserved = self._reserved[slot.model.model_id]
         young_until = (slot.hot_since or now) + self._config.min_residency_seconds
         return Resident(
             slot.model.model_id,
-            size,
+            reserved.bytes,
             loss=(-PRIORITIES[slot.model.priority], slot.last_used or 0.0),
             protected=slot.protection or ("just loaded" if now < young_until else ""),
             pinned=slot.model.pinned,
             leaving=slot.is_leaving,
             free_at=young_until if slot.state.is_serving and not slot.is_busy else None,
-            pending_bytes=size if slot.state is State.WARMING else 0,
+            pending_bytes=reserved.bytes if slot.state is State.WARMING else 0,
+            devices=reserved.devices,
         )
 
     def release(self, slot: Replica) -> None:
@@ -193,10 +208,10 @@ class Ledger:
         )
 
     def moved(self, slot: Replica, previous: State) -> None:
-        self._world.emit("", slot, previous)
+        self._world.emit("", slot, previous, slot.reason)
 
-    def emit(self, event: str, slot: Replica) -> None:
-        self._world.emit(event, slot, slot.state)
+    def emit(self, event: str, slot: Replica, reason: str = "") -> None:
+        self._world.emit(event, slot, slot.state, reason or slot.reason)
 
     def bug(self, error: Exception) -> None:
         self._world.bug(error)

@@ -99,6 +99,12 @@ class Lease:
             return self
         return replace(self, until=max(self.until or 0.0, at + self.ttl))
 
+    def at_least(self, seconds: float | None, now: float) -> Lease:
+        """What a former manager granted holds: ``seconds`` from now; None: as it is."""
+        if self.ttl is None or seconds is None:
+            return self
+        return replace(self, until=max(self.until or 0.0, now + seconds))
+
     def extended(self, seconds: float, now: float, longest: float) -> tuple[Lease, float]:
         """Add ``seconds`` to what is left, at most ``longest`` from now. Also says what was added.
 

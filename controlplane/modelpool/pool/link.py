@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import aiohttp
-from modelpool_client.wire import DrainReply, DrainRequest, Facts, decode, encode
+from modelpool_client.wire import (
+    DrainReply,
+    DrainRequest,
+    Facts,
+    ProbeReply,
+    ProbeRequest,
+    decode,
+    encode,
+)
 
 from modelpool.pool.crew import Worker
 
-TIMEOUT = aiohttp.ClientTimeout(total=5)
+TIMEOUT_SECONDS = 5.0
 
 
 def base_url(host: str, port: int) -> str:
@@ -40,10 +48,32 @@ class HttpLink:
         """
         return decode(DrainReply, await self._call(worker, "POST", "drain", encode(request)))
 
-    async def _call(self, worker: Worker, method: str, what: str, body: Any) -> Any:
+    async def probe(self, worker: Worker, request: ProbeRequest) -> ProbeReply:
+        """Have a worker ask its engine for one token.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError, DecodeError: it does not answer as a worker of ours.
+        """
+        limit = request.timeout_seconds + TIMEOUT_SECONDS
+        body = encode(request)
+        return decode(ProbeReply, await self._call(worker, "POST", "probe", body, limit))
+
+    async def _call(
+        self,
+        worker: Worker,
+        method: str,
+        what: str,
+        body: Any,
+        limit: float = TIMEOUT_SECONDS,
+    ) -> Any:
         url = f"{base_url(self._host, worker.port)}/internal/{what}"
         headers = {"authorization": f"Bearer {worker.record.secret}"}
         async with self._session.request(
-            method, url, json=body, headers=headers, timeout=TIMEOUT, raise_for_status=True
+            method,
+            url,
+            json=body,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=limit),
+            raise_for_status=True,
         ) as response:
             return await response.json()

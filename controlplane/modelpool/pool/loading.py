@@ -152,6 +152,7 @@ class Loading(Replica):
         self.worker = worker
         self.port = worker.port
         self.generation = worker.record.epoch
+        self.heard_at = self._clock.now()
         self._run(worker.process.wait(), self._on_exit, worker.worker_id)
 
     def _ready_if_known(self) -> None:
@@ -194,14 +195,6 @@ class Loading(Replica):
             error = _no_port_free()
         self.waiters.fail_all(error)
         self._answer_unloads("the load had failed")
-
-    def _give_up_load(self) -> None:
-        assert self.worker is not None
-        stall = self._house.config.load_stall_seconds
-        text = f"no progress for {stall:.0f} s"
-        self._load_failure = Failure("timeout", text, self.trouble.last_lines(self.worker))
-        self._progress_at = float("inf")
-        self.worker.process.kill()
 
     def _give_back(self) -> None:
         """Port, bytes and count return to the ledger; whoever waits for them is told."""

@@ -132,6 +132,11 @@ class Pool(Ledger):
             waiter.outcome.cancel()
             self.changed()
 
+    def ailment(self, grant: Grant) -> str:
+        """Why the worker of a grant is being replaced; empty if it is not, as far as is known."""
+        slot = self._slots.get(grant.model_id)
+        return slot.ailment if slot is not None and slot.worker_id == grant.worker_id else ""
+
     def heard(self, model_id: str, facts: Facts) -> FactsReply:
         """Facts from a worker that knew its secret; what it is told."""
         slot = self.slot(model_id)
@@ -148,7 +153,7 @@ class Pool(Ledger):
         slot = self._slots.get(worker.record.model_id)
         if slot is None or slot.state is not State.COLD:
             return False
-        self._reserved[slot.model.model_id] = self.estimate(slot.model)
+        self._reserved[slot.model.model_id] = self.need(slot.model)
         slot.adopt(worker, facts)
         return True
 

@@ -35,9 +35,16 @@ class Ports:
 
     def take(self, model_id: str, now: float, *, avoid: frozenset[int] = frozenset()) -> int | None:
         """A port for the model, or None when all are held. ``avoid``: found taken by strangers."""
+        port = self.choose(model_id, now, avoid=avoid)
+        return None if port is None else self._hold(port, model_id)
+
+    def choose(
+        self, model_id: str, now: float, *, avoid: frozenset[int] = frozenset()
+    ) -> int | None:
+        """The port that ``take`` would give; nobody holds it yet."""
         standing = self._standing.get(model_id)
         if standing is not None and standing not in self._held and standing not in avoid:
-            return self._hold(standing, model_id)
+            return standing
         others = set(self._standing.values())
         free = [p for p in self.all if p not in self._held and p not in avoid]
         rested = [p for p in free if now - self._freed.get(p, -self.rest) >= self.rest]
@@ -48,7 +55,7 @@ class Ports:
             free,
         ):
             if choice:
-                return self._hold(choice[0], model_id)
+                return choice[0]
         return None
 
     def claim(self, port: int, model_id: str) -> bool:

@@ -59,7 +59,10 @@ class Replica(Mailbox):
         self._draining_for = ""
         self._room_from: set[str] = set()
         self._ports_tried: frozenset[int] = frozenset()
-        self._load_failure: Failure | None = None
+        self._verdict: Failure | None = None  # why it is to end, known before its end
+        self.heard_at = 0.0
+        self._looked_at = 0.0
+        self._is_looking = False
         self._is_burying = False
         self._is_cut = False
 
@@ -106,6 +109,11 @@ class Replica(Mailbox):
         """
         is_dead = self._is_burying and self.state is not State.WARMING
         return self.state is State.UNLOADING or bool(self._draining_for) or is_dead
+
+    @property
+    def ailment(self) -> str:
+        """Why its worker is to be replaced; empty if it is not."""
+        return self._verdict.message if self._verdict is not None else ""
 
     @property
     def protection(self) -> str:
@@ -183,10 +191,11 @@ class Replica(Mailbox):
         if self.facts is not None and facts.sequence <= self.facts.sequence:
             return
         was_busy, self.facts = self.is_busy, facts
+        self.heard_at = self._clock.now()
         if facts.phase is Phase.LOADING:
             self._note_progress(facts.progress)
         elif facts.phase is Phase.FAILED:
-            self._load_failure = facts.failure
+            self._verdict = facts.failure
         elif facts.phase is Phase.READY:
             self._ready_if_known()
         elif facts.phase is Phase.DRAINING and self.state.is_serving and not self._draining_for:

@@ -27,10 +27,10 @@ from modelpool_client.wire import (
 
 from modelpool.pool.crew import SECOND_TERM_SECONDS, Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
-from modelpool.pool.loading import Loading
+from modelpool.pool.watching import Watching
 
 
-class Slot(Loading):
+class Slot(Watching):
     """One replica of one model."""
 
     def unload(self, reason: str, *, force: bool = False, cut: bool = False) -> asyncio.Future[str]:
@@ -63,6 +63,7 @@ class Slot(Loading):
             self.hot_since = self._clock.now()
             self.lease = Lease(self._ttl())
             self._used(self._clock.now() - facts.idle_seconds)
+            self.lease = self.lease.at_least(facts.lease_left_seconds, self._clock.now())
             self._become(Trigger.ADOPT_READY, "adopted from a former manager")
         else:
             self._become(Trigger.ADOPT_DRAINING, "adopted while draining")
@@ -134,7 +135,7 @@ class Slot(Loading):
         if isinstance(burial, Exception):
             self._house.bug(burial)
         elif burial is not None and not burial.back:
-            self._house.emit("memory-not-back", self)
+            self._house.emit("memory-not-back", self, "some of its processes would not end")
         self._give_back()
         self._become(Trigger.STOPPED, self.reason)
         self._answer_unloads(self.reason)
@@ -191,11 +192,14 @@ class Slot(Loading):
     def _on_exit(self, worker_id: str, code: int | Exception | None) -> None:
         if worker_id != self.worker_id or self.state is State.UNLOADING:
             return
+        self._bury(code if isinstance(code, int) else None)
+
+    def _bury(self, code: int | None, *, killed: bool = False) -> None:
         assert self.worker is not None
-        self._is_burying = True
-        known = code if isinstance(code, int) else None
-        work = self._house.crew.bury(self.worker, known)
-        self._run(work, self._on_buried, worker_id)
+        if not self._is_burying:
+            self._is_burying = True
+            work = self._house.crew.bury(self.worker, code, killed=killed)
+            self._run(work, self._on_buried, self.worker_id)
 
     def _on_buried(self, worker_id: str, burial: Burial | Exception) -> None:
         if worker_id != self.worker_id or self.state is State.UNLOADING:
@@ -204,10 +208,14 @@ class Slot(Loading):
         if isinstance(burial, Exception):
             self._house.bug(burial)
             burial = Burial(None, None)
+        if not burial.back:
+            self._house.emit("memory-not-back", self, "some of its processes would not end")
         if self.state is State.WARMING and burial.exit_code == WORKER_EXIT_PORT_TAKEN:
             self._port_taken()
         elif self.state is State.WARMING:
-            self._fail_load(self._load_failure or self.trouble.explain(burial))
+            self._fail_load(self._verdict or self.trouble.explain(burial))
+        elif self._verdict is not None:
+            self._died(self._verdict)
         elif burial.exit_code == 0:
             # It may have drained as we asked, and ended before its answer was read.
             reason = self._draining_for or "the worker ended by itself"
@@ -226,38 +234,3 @@ class Slot(Loading):
         assert self.trouble.failure is not None
         self._become(Trigger.DIED, self.trouble.failure.message)
         self._answer_unloads("it had died")
-
-    def _next_deadline(self) -> float | None:
-        """When something is due by itself; the alarm may ring early, never late."""
-        config = self._house.config
-        if self.state is State.WARMING and self.worker is not None:
-            return self._progress_at + config.load_stall_seconds
-        if self.state is State.FAILED:
-            is_wanted = self.stay_up or len(self.waiters) > 0
-            cools_off = self._clock.now() < self.trouble.retry_at  # else the queue has it
-            return self.trouble.retry_at if is_wanted and cools_off else None
-        if self._draining_for or self.is_busy or not self._may_idle_out():
-            return None
-        if self.state is State.HOT:
-            return self.lease.until
-        if self.state is State.COOLING:
-            return self._cooling_since + config.grace_minutes * 60
-        return None
-
-    def _on_time(self) -> None:
-        if self.state is State.FAILED:
-            self._start_if_wanted()
-            return
-        when = self._next_deadline()
-        if when is None or self._clock.now() < when:
-            return
-        if self.state is State.WARMING:
-            self._give_up_load()
-        elif self.state is State.HOT:
-            assert self.facts is not None
-            self._cooling_since = self._clock.now()
-            self._used_before_cooling = self.facts.requests_total
-            self._become(Trigger.LEASE_OVER, "idle until the lease was over")
-        elif self.state is State.COOLING:
-            idle = self._clock.now() - self._cooling_since
-            self._ask_to_drain("idle: the lease and the grace period are over", idle)

@@ -21,10 +21,15 @@ def resident(name: str, size: int = 100, used: float = 0.0, **fields: object) ->
     return dataclasses.replace(known, **fields)  # type: ignore[arg-type]
 
 
-def limits(models: int = 5, limit: int = 1000, host: int = 10_000) -> Budget:
-    return Budget(models, limit * MB, host * MB)
+def limits(models: int = 5, limit: int = 1000, host: int = 10_000, **devices: int) -> Budget:
+    return Budget(models, limit * MB, host * MB, on(**devices))
 
 
+def on(**devices: int) -> dict[str, int]:
+    return {device: size * MB for device, size in devices.items()}
+
+
+ON_GPU = Need("new", 100 * MB, on(gpu=60))
 busy = {"protected": "busy"}
 pinned = {"pinned": True}
 leaving = {"protected": "unloading", "leaving": True}
@@ -129,6 +134,56 @@ REFUSALS = {
 }
 
 
+ON_DEVICES = {
+    "as much as the device has": ([resident("a", devices=on(gpu=40))], limits(gpu=100), Start()),
+    "the device is full": ([resident("a", devices=on(gpu=50))], limits(gpu=100), Start(("a",))),
+    "another device is full": (
+        [resident("a", devices=on(other=90)), resident("b", devices=on(gpu=40))],
+        limits(gpu=100, other=10),
+        Start(),
+    ),
+    "a device without a budget": ([resident("a", devices=on(gpu=999))], limits(other=1), Start()),
+    "only who holds the device goes": (
+        [resident("a", used=1), resident("b", used=2, devices=on(gpu=50))],
+        limits(gpu=100),
+        Start(("b",)),
+    ),
+    "one that leaves the device is waited for": (
+        [resident("a", devices=on(gpu=50), **leaving)],
+        limits(gpu=100),
+        Start(("a",)),
+    ),
+    "the busy hold the device": (
+        [resident("a", devices=on(gpu=50), **busy)],
+        limits(gpu=100),
+        Wait(
+            ("a",),
+            "new needs 100 MB and 60 MB of gpu; 1 of 5 models loaded:"
+            " a 100 MB and 50 MB of gpu (busy)",
+        ),
+    ),
+    "larger than the device": (
+        [],
+        limits(gpu=50),
+        Refuse("needs 60 MB of gpu, but at most 50 MB of 50 MB can be made free"),
+    ),
+    "larger than the pinned leave of the device": (
+        [resident("a", devices=on(gpu=50), **pinned)],
+        limits(gpu=100),
+        Refuse(
+            "needs 60 MB of gpu, but at most 50 MB of 100 MB can be made free"
+            " (pinned: a 100 MB and 50 MB of gpu)"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ON_DEVICES)
+def test_devices(name: str) -> None:
+    residents, budget, expected = ON_DEVICES[name]
+    assert plan(ON_GPU, residents, budget) == expected
+
+
 @pytest.mark.parametrize("name", STARTS)
 def test_start(name: str) -> None:
     residents, budget, victims = STARTS[name]
@@ -178,6 +233,7 @@ def pools(draw: st.DrawFn) -> tuple[Need, list[Resident], Budget]:
                 leaving=state == "ending",
                 free_at=draw(st.floats(0, 100)) if state == "young" else None,
                 pending=draw(st.integers(0, size)) if state == "warming" else 0,
+                devices=draw(on_devices(200)),
             )
         )
     held = sum(r.bytes for r in residents) // MB
@@ -187,7 +243,13 @@ def pools(draw: st.DrawFn) -> tuple[Need, list[Resident], Budget]:
         held + draw(st.integers(0, 300)),
         draw(st.integers(0, 600)),
     )
-    return Need("new", draw(st.integers(1, 700)) * MB), residents, budget
+    budget = dataclasses.replace(budget, devices=draw(on_devices(800)))
+    return Need("new", draw(st.integers(1, 700)) * MB, draw(on_devices(300))), residents, budget
+
+
+def on_devices(most: int) -> st.SearchStrategy[dict[str, int]]:
+    sizes = st.integers(0, most).map(lambda size: size * MB)
+    return st.dictionaries(st.sampled_from(["gpu:0", "gpu:1"]), sizes)
 
 
 def fits(need: Need, staying: list[Resident], gone: list[Resident], budget: Budget) -> bool:
@@ -198,6 +260,10 @@ def fits(need: Need, staying: list[Resident], gone: list[Resident], budget: Budg
     for r in staying:
         host -= r.pending_bytes
     total = need.bytes + sum(r.bytes for r in staying)
+    for device, size in need.devices.items():
+        held = sum(r.devices.get(device, 0) for r in staying)
+        if size and held + size > budget.devices.get(device, 10**18):
+            return False
     return len(staying) < budget.max_models and total <= budget.limit_bytes and need.bytes <= host
 
 
@@ -273,7 +339,10 @@ def test_more_room_never_makes_it_worse(
 ) -> None:
     need, residents, budget = pool
     roomier = Budget(
-        budget.max_models + 1, budget.limit_bytes + more * MB, budget.host_available + more * MB
+        budget.max_models + 1,
+        budget.limit_bytes + more * MB,
+        budget.host_available + more * MB,
+        {device: size + more * MB for device, size in budget.devices.items()},
     )
     rank = {Refuse: 0, Wait: 1, Start: 2}
     before, after = plan(need, residents, budget), plan(need, residents, roomier)

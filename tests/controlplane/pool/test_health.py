@@ -1,0 +1,241 @@
+"""A worker that hangs with its port open is found and replaced; one that works is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelpool.pool.health import MISSED_BEATS, Look, Vitals, diagnosis, wants_probe
+from modelpool.pool.lifecycle import Lease, State
+from modelpool_client.errors import LoadFailed
+from modelpool_client.wire import Facts, Phase, ProbeReply
+from support.sim import Script, SimWorld, model, without_threads
+from support.virtual_time import run_virtual
+
+HANG = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_threads(monkeypatch)
+
+
+def facts(in_flight: int = 1, progress: float = 0.0, phase: Phase = Phase.READY) -> Facts:
+    return Facts("w", "p", 1, 1, phase, 8051, 7, in_flight=in_flight, progress_seconds=progress)
+
+
+def probed(progress: float, *, answered: bool = False, cpu: float | None = 0.0) -> Look:
+    now = facts(progress=progress)
+    return Look(now, ProbeReply(answered, 10.0, now, cpu, "no token within 10 s"))
+
+
+@given(heard=st.floats(0, 1e6), beat=st.floats(0.1, 100), worked=st.none() | st.floats(0, 1e6))
+def test_a_look_is_due_when_beats_or_progress_are_missing(
+    heard: float, beat: float, worked: float | None
+) -> None:
+    due = Vitals(heard, beat, worked).due(HANG)
+    assert due <= heard + MISSED_BEATS * beat
+    assert worked is None or due <= worked + HANG
+    assert due in (heard + MISSED_BEATS * beat, (worked or 0.0) + HANG)
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [
+        (facts(1, HANG), True),
+        (facts(1, HANG - 1), False),
+        (facts(0, HANG), False),
+        (facts(1, HANG, Phase.DRAINING), False),
+        (facts(1, HANG, Phase.LOADING), False),
+    ],
+)
+def test_only_work_without_progress_is_probed(now: Facts, wanted: bool) -> None:
+    assert wants_probe(now, HANG) is wanted
+
+
+@pytest.mark.parametrize(
+    ("look", "said"),
+    [
+        (Look(facts()), ""),
+        (Look(None), "does not answer"),
+        (probed(70, answered=True), ""),
+        (probed(70), "uses no processor time and gives no token"),
+        (probed(70, cpu=None), "uses no processor time"),
+        (probed(70, cpu=0.4), "uses no processor time"),
+        (probed(70, cpu=9.0), ""),  # a long prompt
+        (probed(601, cpu=9.0), "computes but gives no token"),
+    ],
+)
+def test_what_a_look_says(look: Look, said: str) -> None:
+    assert (said in diagnosis(look, HANG)) if said else (diagnosis(look, HANG) == "")
+
+
+@given(st.floats(0, 1000), st.none() | st.floats(0, 1000))
+def test_an_adopted_lease_is_never_shorter(own: float, left: float | None) -> None:
+    lease = Lease(900.0, own).at_least(left, 100.0)
+    assert (lease.until or 0) >= own
+    assert left is None or (lease.until or 0) >= 100.0 + left
+    assert Lease(None).at_least(left, 0.0) == Lease(None)
+
+
+def play(scene: Callable[[SimWorld], Awaitable[None]], **config: Any) -> SimWorld:
+    async def main() -> SimWorld:
+        world = SimWorld([model("m")], **config)
+        world.scripts["m"] = Script(beat_seconds=10.0)
+        try:
+            await scene(world)
+            world.check()
+        finally:
+            await world.pool.stop()
+        assert not world.alive()
+        return world
+
+    return run_virtual(main())
+
+
+async def load(world: SimWorld) -> Any:
+    await world.pool.load("m", "test", 300)
+    return world.processes[-1]
+
+
+def replaced(world: SimWorld) -> list[str]:
+    return [reason for _, _, event, _, reason in world.events if event == "worker-replaced"]
+
+
+def test_a_front_that_hangs_is_replaced() -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        world.scripts["m"] = Script(beat_seconds=10.0)
+        worker.script.front_hangs = True
+        await asyncio.sleep(34)
+        assert worker.is_alive
+        await asyncio.sleep(10)
+        assert not worker.is_alive
+        slot = world.pool.slot("m")
+        assert slot.state is State.FAILED
+        assert slot.trouble.failure is not None
+        assert slot.trouble.failure.code == "worker_hung"
+        assert "does not answer" in slot.reason
+        await asyncio.sleep(2)
+        (await world.pool.acquire("m")).release()
+        assert len(world.processes) == 2
+
+    assert len(replaced(play(scene))) == 1
+
+
+def test_an_engine_that_hangs_under_work_is_replaced_and_one_at_rest_is_not() -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        world.scripts["m"] = Script(beat_seconds=10.0)
+        worker.script.engine_hangs = True
+        await asyncio.sleep(400)
+        assert worker.is_alive, "nobody asked anything of it"
+        request = asyncio.ensure_future(worker.serve(1.0))
+        await asyncio.sleep(85)
+        assert not worker.is_alive
+        assert not await request
+        assert "uses no processor time" in replaced(world)[0]
+
+    play(scene)
+
+
+def test_long_work_with_progress_is_left_alone() -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        assert await worker.serve(5000.0)
+
+    assert not replaced(play(scene))
+
+
+def test_beats_that_get_lost_are_asked_for() -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        world.is_deaf = True
+        await asyncio.sleep(600)
+        assert worker.is_alive
+        heard = world.pool.slot("m").heard_at
+        assert asyncio.get_running_loop().time() - heard < 60
+
+    assert not replaced(play(scene))
+
+
+def test_a_load_that_says_nothing_is_asked_before_it_is_given_up() -> None:
+    """Its word that it is ready was lost."""
+
+    async def scene(world: SimWorld) -> None:
+        world.is_deaf = True
+        await world.pool.load("m", "test", 300)
+        assert world.pool.slot("m").state is State.HOT
+
+    assert not replaced(play(scene))
+
+
+def test_a_load_without_progress_is_given_up() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(beat_seconds=10.0, never_ready=True)
+        with pytest.raises(LoadFailed, match="no progress for 100 s"):
+            await world.pool.load("m", "test", 300)
+
+    play(scene, load_stall_seconds=100)
+
+
+def test_the_managers_own_trouble_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of descriptors it cannot ask; that says nothing of the worker."""
+
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        world.is_deaf = True
+
+        async def facts(worker: Any) -> Facts:
+            raise OSError(errno.EMFILE, "too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world, "facts", facts)
+            await asyncio.sleep(300)
+        assert worker.is_alive
+        assert world.bugs
+        world.bugs.clear()
+
+    play(scene)
+
+
+def test_a_manager_that_was_late_asks_again() -> None:
+    """It was suspended while it waited for the answer."""
+
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        asked = 0
+        sound = world.facts
+
+        async def facts(of: Any) -> Facts:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                asyncio.get_running_loop()._jumping.elapsed += 60  # type: ignore[attr-defined]
+                await asyncio.sleep(100)
+            return await sound(of)
+
+        world.is_deaf = True
+        world.facts = facts  # type: ignore[method-assign]
+        await asyncio.sleep(120)
+        assert asked >= 2
+        assert worker.is_alive
+
+    assert not replaced(play(scene))
+
+
+def test_a_start_that_hangs_is_given_up_and_leaves_nothing() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(launch_seconds=200.0)
+        with pytest.raises(LoadFailed, match="no process was there after 60 s"):
+            await world.pool.load("m", "test", 300)
+        world.scripts["m"].launch_seconds = 0.0
+        await asyncio.sleep(200)
+        assert not world.alive()
+
+    play(scene)

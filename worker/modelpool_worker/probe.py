@@ -1,0 +1,40 @@
+"""One token from the engine, on suspicion: whether it answers, not whether its port is open."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from modelpool_client.errors import ModelPoolError
+from modelpool_client.wire import ProbeReply
+
+from .proc import cpu_seconds
+from .relay import BrokenOffError
+from .surfaces.openai import TEXT_PATH, check_request
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+QUESTION = {"prompt": "1", "max_tokens": 1, "temperature": 0}
+
+
+async def probe(worker: Worker, limit: float) -> ProbeReply:
+    """Ask past the counters, for a probe is no use of the model; gives up after ``limit`` seconds.
+
+    An engine that refuses has answered.
+    """
+    now = asyncio.get_running_loop().time
+    began, used = now(), cpu_seconds(worker.child.pid)
+    answered, message = True, ""
+    try:
+        async with asyncio.timeout(limit):
+            await worker.relay.collect(TEXT_PATH, check_request(TEXT_PATH, dict(QUESTION)))
+    except TimeoutError:
+        answered, message = False, f"no token within {limit:g} s"
+    except BrokenOffError as e:
+        answered, message = False, str(e)
+    except ModelPoolError as e:
+        message = e.message
+    after = cpu_seconds(worker.child.pid)
+    spent = after - used if after is not None and used is not None else None
+    return ProbeReply(answered, now() - began, worker.facts(), spent, message)
