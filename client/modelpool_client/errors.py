@@ -28,7 +28,9 @@ the code.
     │   ├── LoadCancelled         503
     │   ├── NoPortFree            503
     │   ├── PoolBusy              503  waited for room in vain
-    │   └── PoolStopping          503
+    │   │   └── QueueFull         503  too many wait already
+    │   ├── PoolStopping          503
+    │   └── PoolRestarting        503  the manager is replaced; the workers go on
     ├── LoadTimeout               504
     ├── CannotFit                 507  needs more than there is; waiting would not help
     ├── InternalError             500  a bug of ours
@@ -186,8 +188,16 @@ class PoolBusy(Unavailable):
     default_code = "pool_busy"
 
 
+class QueueFull(PoolBusy):
+    default_code = "queue_full"
+
+
 class PoolStopping(Unavailable):
     default_code = "pool_stopping"
+
+
+class PoolRestarting(Unavailable):
+    default_code = "pool_restarting"
 
 
 class LoadTimeout(ModelPoolError):

@@ -26,6 +26,7 @@ from pydantic import (
 
 from .catalog.model import Model
 from .catalog.parse import model_entry_schema
+from .registrars.settings import RegistrarSettings, each_once
 
 DEFAULT_MEMORY_LIMIT_MB = 32_000
 BYTES_PER_MB = 1_000_000
@@ -130,6 +131,18 @@ class PoolConfig(_Frozen):
     auto_unload: bool = Field(True, description="Unload what is idle (eviction happens anyway)")
     graceful_shutdown_seconds: Seconds = Field(30, description="For current work to end in")
     load_wait_seconds: SomeSeconds = Field(300, description="Most that a request waits for a load")
+    max_queue_wait_seconds: Seconds = Field(
+        30, description="A start that waited for room that long: those that have room yield to it"
+    )
+    priority_ageing_seconds: SomeSeconds = Field(
+        30, description="Waiting that long for room is worth one class of priority"
+    )
+    max_waiting_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1000, description="Requests that may wait for a model that is not HOT"
+    )
+    eviction_policy: Literal["loss", "lru"] = Field(
+        "loss", description="Who goes first: the least (use x reload time / bytes), or the oldest"
+    )
     load_stall_seconds: SomeSeconds = Field(
         300, description="A load without progress for that long is given up"
     )
@@ -153,6 +166,9 @@ class PoolConfig(_Frozen):
         default_factory=default_state_dir,
         description="Database, logs and run time files; relative to this file's folder",
     )
+    registrars: Annotated[
+        tuple[RegistrarSettings, ...], Field(strict=False), AfterValidator(each_once)
+    ] = Field((), description="Registries that are told about HOT workers")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     models: Annotated[tuple[ModelEntry, ...], Field(strict=False)] = Field(
         (), description="Models that exist from the start; source relative to this file's folder"
@@ -203,6 +219,7 @@ class PoolConfig(_Frozen):
         plain["port_range"] = self.port_range.model_dump()
         plain["device_memory_mb"] = dict(self.device_memory_mb)
         plain["warmup_models"] = list(self.warmup_models)
+        plain["registrars"] = [r.model_dump() for r in self.registrars]
         plain["state_dir"] = str(self.state_dir)
         plain["models"] = [m.as_entry() for m in self.models]
         return plain
@@ -215,4 +232,4 @@ class PoolConfig(_Frozen):
 
 _TOLD_AT_THE_START = {"beat_seconds", "log_level", "models", "orphan_seconds", "warmup_models"}
 _PLACES = {"host", "max_body_mb", "ollama_base_url", "port", "port_range", "state_dir"}
-LIVE_KEYS = frozenset(PoolConfig.model_fields) - _TOLD_AT_THE_START - _PLACES
+LIVE_KEYS = frozenset(PoolConfig.model_fields) - _TOLD_AT_THE_START - _PLACES - {"registrars"}

@@ -48,6 +48,7 @@ class Script:
     load_seconds: float = 1.0
     progress_every: float = 0.5
     fail_load: str = ""
+    fail_loads: list[str] = field(default_factory=list)  # one after the other, then none
     never_ready: bool = False
     ignore_term: bool = False
     deaf_to_drain: bool = False
@@ -110,9 +111,9 @@ class SimProcess:
             self.report()
         if script.never_ready:
             return None
-        if script.fail_load:
+        if fault := script.fail_loads.pop(0) if script.fail_loads else script.fail_load:
             self.phase = Phase.FAILED
-            self.failure = Failure(script.fail_load, "scripted failure", ("last line",))
+            self.failure = Failure(fault, "scripted failure", ("last line",))
             self.report()
             return self.die(3)
         self.phase = Phase.READY
@@ -411,7 +412,7 @@ class SimWorld:
         if not len(slot.waiters):
             return
         now = asyncio.get_running_loop().time()
-        is_queued = slot.model.model_id in self.pool._queue
+        is_queued = slot.key in self.pool.line
         cools_off = slot.state is State.FAILED and now < slot.trouble.retry_at
         is_due = slot._alarm is not None and slot._alarm.when() <= slot.trouble.retry_at
         moves = slot.state in (State.WARMING, State.UNLOADING) or slot.is_leaving
@@ -434,7 +435,7 @@ class SimWorld:
         """
         if any(slot.is_leaving or slot._is_burying for slot in self.pool.slots):
             return
-        for model_id in list(self.pool._queue):
+        for model_id in self.pool.line.keys:
             decision = self.pool.plan_for(self.pool.slot(model_id))
             assert not isinstance(decision, Start), f"{model_id} waits, but {decision}"
 

@@ -7,7 +7,7 @@ last word, for only their workers know whether they are busy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MB = 1_000_000
 
@@ -26,18 +26,20 @@ class Resident:
     """One that holds a reservation. ``protected`` says why it may not be evicted, or is empty.
 
     ``pinned`` ones stay for good; other protection passes. ``free_at`` is when it passes by
-    itself (minimum residency), if that is known. ``loss`` orders the victims, smallest first:
-    (priority rank, time of the last use). ``pending_bytes`` of its reservation are not yet
+    itself (minimum residency), if that is known. ``may_yield``: it serves, and could go once it is
+    idle and old enough. ``loss`` orders the victims, smallest first: (class, what its going would
+    cost, time of the last use). ``pending_bytes`` of its reservation are not yet
     resident, so what the host calls available still contains them. ``devices`` are the bytes
     reserved on each.
     """
 
     model_id: str
     bytes: int
-    loss: tuple[int, float]
+    loss: tuple[float, ...]
     protected: str = ""
     pinned: bool = False
     leaving: bool = False
+    may_yield: bool = False
     free_at: float | None = None
     pending_bytes: int = 0
     devices: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -100,11 +102,25 @@ def plan(need: Need, residents: Sequence[Resident], budget: Budget) -> Plan:
         victims.append(candidates.pop(0))
         staying = [r for r in staying if r not in victims]
     victims = _without_needless(need, residents, leaving, victims, budget)
-    gone = leaving if not _fits(need, [*staying, *leaving], victims, budget) else []
+    spared = [r for r in residents if r not in victims]
+    gone = leaving if not _fits(need, spared, victims, budget) else []
     return Start(tuple(r.model_id for r in [*victims, *gone]))
 
 
-def _loss(resident: Resident) -> tuple[int, float]:
+def to_yield(need: Need, residents: Sequence[Resident], budget: Budget) -> tuple[str, ...]:
+    """Who would have to finish and go for it: the plan as if who serves were idle and old enough.
+
+    Empty where that would not help, either.
+    """
+    idle = [replace(r, protected="") if r.may_yield else r for r in residents]
+    decision = plan(need, idle, budget)
+    if not isinstance(decision, Start):
+        return ()
+    staying = {r.model_id for r in residents if r.may_yield and not r.leaving}
+    return tuple(model_id for model_id in decision.evict if model_id in staying)
+
+
+def _loss(resident: Resident) -> tuple[float, ...]:
     return resident.loss
 
 

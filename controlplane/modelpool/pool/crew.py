@@ -105,11 +105,13 @@ class Crew:
         self._link = link
         self._journal = journal
         self._state_dir = state_dir
+        self._to_forget: set[str] = set()
 
     def log_path(self, model_id: str) -> Path:
         """One log file per model, appended to by each of its workers in turn."""
         safe = "".join(c if c.isalnum() or c in ".-_" else "_" for c in model_id)
-        return self._state_dir / "logs" / f"{safe[:80]}-{_short_hash(model_id)}.log"
+        digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
+        return self._state_dir / "logs" / f"{safe[:80]}-{digest}.log"
 
     async def launch(self, assignment: Assignment) -> Worker:
         """Write the intent down, start the worker, write down what came of it.
@@ -230,8 +232,11 @@ class Crew:
     async def forget(self, record: WorkerRow) -> None:
         """Remove what a worker that is gone has left on disk and in the journal."""
         await asyncio.to_thread(_tidy, record)
-        with contextlib.suppress(Exception):  # a full disk must not keep a model from its end
-            await self._journal.forget_worker(record.worker_id)
+        self._to_forget.add(record.worker_id)
+        with contextlib.suppress(Exception):  # a full disk: at the next end it is tried again
+            for worker_id in tuple(self._to_forget):
+                await self._journal.forget_worker(worker_id)
+                self._to_forget.discard(worker_id)
 
 
 async def _in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:
@@ -270,10 +275,6 @@ async def _ended_in_time(process: WorkerProcess) -> int | None:
             return await process.wait()
     except TimeoutError:
         return None
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _last_words(record: WorkerRow) -> Failure:

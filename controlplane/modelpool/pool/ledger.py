@@ -6,23 +6,24 @@ Planning and reserving is one synchronous step here; slots only ask. What they m
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from modelpool_client.wire import Assignment
 
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
-from modelpool.pool.admission import Budget, Need, Plan, Resident, Start, plan
+from modelpool.pool.admission import Budget, Need, Plan, Resident, Start, plan, to_yield
 from modelpool.pool.clock import Clock
 from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import State
+from modelpool.pool.line import Line
 from modelpool.pool.ports import Ports
+from modelpool.pool.queueing import UNKNOWN_LOAD_SECONDS
+from modelpool.pool.rates import loss
 from modelpool.pool.replica import Replica
 from modelpool.pool.slot import Slot
-from modelpool.pool.waiters import PRIORITIES
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,7 @@ class Ledger:
         self._world = world
         self._slots: dict[str, Slot] = {}
         self._reserved: dict[str, Need] = {}
-        self._queue: dict[str, asyncio.TimerHandle | None] = {}
-        self._replan_is_due = False
+        self.line = Line(self._slots, self.clock, lambda: self._config, self._to_yield)
         span = config.port_range
         self.ports = Ports(span.start, span.end, rest=config.port_rest_seconds)
         self.ports.reserve_standing(config.warmup_models)
@@ -72,11 +72,6 @@ class Ledger:
     def slots(self) -> list[Slot]:
         return list(self._slots.values())
 
-    @property
-    def queued(self) -> tuple[str, ...]:
-        """Models whose start waits for room, in the order in which they came."""
-        return tuple(self._queue)
-
     def reserved_bytes(self, model_id: str) -> int:
         reserved = self._reserved.get(model_id)
         return reserved.bytes if reserved is not None else 0
@@ -86,19 +81,40 @@ class Ledger:
         world = self._world
         return Need(model.model_id, world.estimate(model), world.estimate_devices(model))
 
+    def needed(self, slot: Replica) -> int:
+        return self._need_of(slot).bytes
+
+    def _need_of(self, slot: Replica) -> Need:
+        need = self.need(slot.model)
+        return replace(need, model_id=slot.key, bytes=int(need.bytes * slot.headroom))
+
     def admit(self, slot: Replica) -> Plan:
         decision = self.plan_for(slot)
         if isinstance(decision, Start):
-            self._reserved[slot.model.model_id] = self.need(slot.model)
+            self._reserved[slot.key] = self._need_of(slot)
         return decision
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
-        need = self.need(slot.model)
-        return plan(need, [self.resident(s) for s in self._holders()], self.budget())
+        residents = self._residents()
+        first = self.line.first_overdue()
+        if first is not None and first.key != slot.key:
+            residents.append(self._promised(first))
+        return plan(self._need_of(slot), residents, self.budget())
 
-    def _holders(self) -> Iterable[Slot]:
-        return (self._slots[model_id] for model_id in self._reserved)
+    def _promised(self, slot: Replica) -> Resident:
+        """The room that the one who has waited longest will have next."""
+        need = self._need_of(slot)
+        why = "has waited longest for that room"
+        return Resident(
+            slot.key, need.bytes, (), why, pending_bytes=need.bytes, devices=need.devices
+        )
+
+    def _to_yield(self, slot: Replica) -> tuple[str, ...]:
+        return to_yield(self._need_of(slot), self._residents(), self.budget())
+
+    def _residents(self) -> list[Resident]:
+        return [self.resident(self._slots[key]) for key in self._reserved]
 
     def budget(self) -> Budget:
         """What all starts together may use."""
@@ -113,73 +129,70 @@ class Ledger:
     def resident(self, slot: Replica) -> Resident:
         """A slot that holds a reservation, as admission sees it."""
         now = self.clock.now()
-        reserved = self._reserved[slot.model.model_id]
-        young_until = (slot.hot_since or now) + self._config.min_residency_seconds
+        reserved = self._reserved[slot.key]
+        young_until = (slot.hot_since or now) + self._residency(slot)
         return Resident(
-            slot.model.model_id,
+            slot.key,
             reserved.bytes,
-            loss=(-PRIORITIES[slot.model.priority], slot.last_used or 0.0),
+            loss=(-slot.rank, self._loss(slot, reserved.bytes), slot.last_used or 0.0),
             protected=slot.protection or ("just loaded" if now < young_until else ""),
             pinned=slot.model.pinned,
             leaving=slot.is_leaving,
+            may_yield=slot.state.is_serving,
             free_at=young_until if slot.state.is_serving and not slot.is_busy else None,
             pending_bytes=reserved.bytes if slot.state is State.WARMING else 0,
             devices=reserved.devices,
         )
 
+    def _residency(self, slot: Replica) -> float:
+        """Seconds that a loaded one is no victim: at least as long as it took to load, or two that
+        take turns would load more than they serve; no longer than others have patience."""
+        config = self._config
+        as_loaded = min(slot.load_seconds or 0.0, config.max_queue_wait_seconds)
+        return max(config.min_residency_seconds, as_loaded)
+
+    def _loss(self, slot: Replica, size: int) -> float:
+        if self._config.eviction_policy == "lru":
+            return 0.0
+        reload_seconds = slot.load_seconds or UNKNOWN_LOAD_SECONDS
+        return loss(slot.rate.per_second(self.clock.now()), reload_seconds, size)
+
     def release(self, slot: Replica) -> None:
-        model_id = slot.model.model_id
-        self._reserved.pop(model_id, None)
+        self._reserved.pop(slot.key, None)
         if slot.port is not None:
             self.ports.free(slot.port, self.clock.now())
         for other in self.slots:
             if other is not slot:
-                other.room_made(model_id)
+                other.room_made(slot.key)
         self.changed()
 
     def join_queue(self, slot: Replica, until: float | None) -> None:
-        self._cancel_timer(slot)
-        timer = None if until is None else self.clock.call_at(until, self.changed)
-        is_new = slot.model.model_id not in self._queue
-        self._queue[slot.model.model_id] = timer
-        if is_new:
+        if self.line.join(slot.key, until):
             self.emit("model-waiting", slot)
 
     def leave_queue(self, slot: Replica) -> None:
-        self._cancel_timer(slot)
-        self._queue.pop(slot.model.model_id, None)
-
-    def _cancel_timer(self, slot: Replica) -> None:
-        timer = self._queue.get(slot.model.model_id)
-        if timer is not None:
-            timer.cancel()
+        self.line.leave(slot.key)
 
     def changed(self) -> None:
-        if self._queue and not self._replan_is_due:
-            self._replan_is_due = True
-            asyncio.get_running_loop().call_soon(self._replan)
+        self.line.changed()
 
-    def _replan(self) -> None:
-        """In the order in which they came; one that cannot start does not hold up the rest."""
-        self._replan_is_due = False
-        for model_id in list(self._queue):
-            if model_id in self._slots:
-                self._slots[model_id].retry_admission()
+    def wait_seconds(self, slot: Replica) -> float:
+        return self.line.wait_seconds(self._slots[slot.key])
 
-    def ask_to_leave(self, model_ids: tuple[str, ...], on_behalf_of: str) -> None:
-        for model_id in model_ids:
-            self._slots[model_id].evict(on_behalf_of)
+    def ask_to_leave(self, keys: tuple[str, ...], on_behalf_of: str) -> None:
+        for key in keys:
+            self._slots[key].evict(on_behalf_of)
 
     def refused_to_leave(self, slot: Replica) -> None:
         for other in self.slots:
             if other is not slot:
-                other.room_denied(slot.model.model_id)
+                other.room_denied(slot.key)
 
     def take_port(self, slot: Replica, avoid: frozenset[int]) -> int | None:
-        return self.ports.take(slot.model.model_id, self.clock.now(), avoid=avoid)
+        return self.ports.take(slot.key, self.clock.now(), avoid=avoid)
 
     def claim_port(self, slot: Replica, port: int) -> None:
-        self.ports.claim(port, slot.model.model_id)
+        self.ports.claim(port, slot.key)
 
     def port_is_strange(self, slot: Replica, port: int) -> None:
         self.ports.free(port, self.clock.now())

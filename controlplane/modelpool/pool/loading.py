@@ -8,14 +8,19 @@ from abc import abstractmethod
 from modelpool_client.errors import CannotFit, NoPortFree
 from modelpool_client.wire import Failure, Phase, Progress
 
-from modelpool.pool.admission import Refuse, Wait
+from modelpool.pool.admission import MB, Refuse, Wait
 from modelpool.pool.crew import Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
-from modelpool.pool.replica import REQUEST, Replica
+from modelpool.pool.replica import REQUEST
+from modelpool.pool.serving import Serving
 from modelpool.pool.waiters import Waiter
 
+OOM = "oom"
+# Half as much again: estimates that were short by more than that were never near.
+OOM_HEADROOM = 1.5
 
-class Loading(Replica):
+
+class Loading(Serving):
     """The way up."""
 
     def acquire(self, waiter: Waiter) -> None:
@@ -66,14 +71,20 @@ class Loading(Replica):
             self.waiting_for = plan.why
             self._house.join_queue(self, plan.until)
         else:
+            self._begin(plan.evict)
+
+    def _begin(self, victims: tuple[str, ...]) -> None:
+        self.waiting_for = ""
+        self.port = self._house.take_port(self, frozenset())
+        if self.port is None and not victims:
             self._house.leave_queue(self)
-            self.waiting_for = ""
-            self.port = self._house.take_port(self, frozenset())
-            if self.port is None and not plan.evict:
-                self._no_port()
-                return
-            self._become(Trigger.START, f"loading: {self._wish}")
-            self._make_room(plan.evict)
+            self._no_port()
+            return
+        self._began = self._clock.now()
+        self._become(Trigger.START, f"loading: {self._wish}")
+        self._make_room(victims)
+        # Only now: those that yield to it are asked to leave before they may serve again.
+        self._house.leave_queue(self)
 
     def _no_port(self) -> None:
         """It is nobody's failure: whoever asks is told, and a warm-up model waits for a port."""
@@ -85,6 +96,10 @@ class Loading(Replica):
             self._house.join_queue(self, None)
 
     def _refuse(self, why: str) -> None:
+        if self.headroom > 1.0:  # what was set aside at first is still what it is said to need
+            before = self._house.needed(self) / self.headroom / MB
+            self.headroom = 1.0
+            why = f"it ran out of memory with {before:,.0f} MB, and for more: {why}"
         self.stay_up = False
         self.reason = f"refused: {why}"
         self._house.emit("model-refused", self)
@@ -100,7 +115,7 @@ class Loading(Replica):
             names = ", ".join(victims)
             self.progress = Progress(f"waiting for the memory of {names}", estimated=False)
             self.waiting_for = f"the memory of {names}"
-            self._house.ask_to_leave(victims, self.model.model_id)
+            self._house.ask_to_leave(victims, self.key)
         else:
             self._launch()
 
@@ -166,6 +181,7 @@ class Loading(Replica):
         self.progress = None
         self.waiting_for = ""
         self.hot_since = now
+        self.load_seconds = now - self._began
         self.lease = Lease(self._ttl())
         self._used(now)
         self.trouble.load_succeeded()
@@ -187,6 +203,9 @@ class Loading(Replica):
 
     def _fail_load(self, failure: Failure) -> None:
         now = self._clock.now()
+        if failure.code == OOM and self.headroom == 1.0 and len(self.waiters):
+            self._try_with_more()
+            return
         self.trouble.load_failed(failure, now, self._clock.wall(), self._house.config)
         self._give_back()
         self._become(Trigger.LOAD_FAILED, f"the load failed ({failure.code}): {failure.message}")
@@ -195,6 +214,17 @@ class Loading(Replica):
             error = _no_port_free()
         self.waiters.fail_all(error)
         self._answer_unloads("the load had failed")
+
+    def _try_with_more(self) -> None:
+        """Once; its options are its own, so what changes is the room that is made for it."""
+        before = self._house.needed(self)
+        self.headroom = OOM_HEADROOM
+        self._give_back()
+        text = "out of memory; trying once more with {:,.0f} MB set aside instead of {:,.0f} MB"
+        text = text.format(self._house.needed(self) / MB, before / MB)
+        self._house.emit("model-retrying", self, text)
+        self._become(Trigger.ROOM_LOST, text)
+        self._start_if_wanted()
 
     def _give_back(self) -> None:
         """Port, bytes and count return to the ledger; whoever waits for them is told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from modelpool_client.errors import LoadTimeout, ModelNotFound, ModelPoolError
+from modelpool_client.errors import LoadTimeout, ModelNotFound, ModelPoolError, PoolBusy
 from modelpool_client.wire import Facts, FactsReply
 
 from modelpool.catalog.model import Model
@@ -23,7 +23,7 @@ class Pool(Ledger):
 
     def __repr__(self) -> str:
         up = sum(slot.state.is_serving for slot in self.slots)
-        return f"<Pool {up} of {len(self._slots)} serving, {len(self._queue)} queued, {self.ports}>"
+        return f"<Pool {up} of {len(self._slots)} serving, {len(self.line)} queued, {self.ports}>"
 
     def add(self, model: Model) -> Slot:
         """A slot for a model that is new in the catalog."""
@@ -70,7 +70,7 @@ class Pool(Ledger):
     def try_acquire(self, model_id: str) -> Grant | None:
         """A grant if the model is HOT or COOLING right now, else None and nothing happens."""
         slot = self.slot(model_id)
-        if not slot.state.is_serving or slot.is_leaving:
+        if not slot.state.is_serving or slot.is_leaving or slot.yields_to:
             return None
         waiter = self._waiter(wants_grant=True, priority="normal")
         slot.acquire(waiter)
@@ -114,14 +114,19 @@ class Pool(Ledger):
                 return await asyncio.shield(waiter.outcome)
         except TimeoutError:
             self._withdraw(waiter)
-            what = slot.waiting_for or slot.reason
-            raise LoadTimeout(
-                f"waited {seconds:.0f} s for {slot.model.model_id}, which is {slot.state}: {what}",
-                retry_after=10,
-            ) from None
+            raise self._waited_in_vain(slot, seconds) from None
         except asyncio.CancelledError:
             self._withdraw(waiter)
             raise
+
+    def _waited_in_vain(self, slot: Slot, seconds: float) -> ModelPoolError:
+        what = slot.waiting_for or slot.reason
+        text = f"waited {seconds:.0f} s for {slot.model.model_id}, which is {slot.state}: {what}"
+        place = self.line.place(slot)
+        if place is None:
+            return LoadTimeout(text, retry_after=10)
+        where = f"it is number {place.position} of {place.length} that wait for room"
+        return PoolBusy(f"{text}; {where}", retry_after=min(place.seconds, seconds))
 
     def _withdraw(self, waiter: Waiter) -> None:
         """Who leaves gives back what was granted in the same moment."""
@@ -180,10 +185,7 @@ class Pool(Ledger):
     async def close(self) -> None:
         """Stop watching; workers, if any are left, go on."""
         self.is_stopping = True
-        for timer in self._queue.values():
-            if timer is not None:
-                timer.cancel()
-        self._queue.clear()
+        self.line.clear()
         await asyncio.gather(*(slot.close() for slot in self.slots))
 
 

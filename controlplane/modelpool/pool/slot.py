@@ -113,6 +113,7 @@ class Slot(Watching):
 
     def _stop(self, reason: str, *, cut: bool = False) -> None:
         self._draining_for = ""
+        self.yields_to = ""
         self._become(Trigger.STOP, reason)
         if self.worker is not None:
             drains = self.facts is not None and self.facts.phase is Phase.DRAINING
@@ -228,7 +229,7 @@ class Slot(Watching):
     def _died(self, failure: Failure) -> None:
         now = self._clock.now()
         self.trouble.died(failure, now, self._clock.wall(), self._house.config)
-        self._draining_for = ""
+        self._draining_for = self.yields_to = ""
         self.stay_up = self.stay_up or (self.model.warmup and not self._unloads)
         self._give_back()
         assert self.trouble.failure is not None

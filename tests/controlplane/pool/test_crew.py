@@ -1,0 +1,44 @@
+"""What the crew does of its own: nothing that has ended stays on record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modelpool.catalog.database import WorkerRow
+from modelpool.catalog.errors import StoreError
+from modelpool.pool.crew import Crew
+
+
+class FullDisk:
+    """A journal that cannot be written for a while."""
+
+    def __init__(self, rows: Sequence[str]) -> None:
+        self.rows = set(rows)
+        self.is_full = True
+
+    async def forget_worker(self, worker_id: str) -> None:
+        if self.is_full:
+            raise StoreError(Path("pool.db"), "cannot be written: the disk is full")
+        self.rows.discard(worker_id)
+
+
+def row(worker_id: str, folder: Path) -> WorkerRow:
+    places = {name: str(folder / name) for name in ("runtime_dir", "exit_record", "log_path")}
+    return WorkerRow(worker_id, "pool", "m", 1, 8051, "secret", "boot", started_at=0.0, **places)
+
+
+def test_what_a_full_disk_kept_on_record_is_forgotten_at_the_next_end(tmp_path: Path) -> None:
+    journal: Any = FullDisk(["a", "b"])
+    crew = Crew(launcher=None, link=None, journal=journal, state_dir=tmp_path)  # type: ignore[arg-type]
+
+    async def scene() -> None:
+        await crew.forget(row("a", tmp_path))
+        assert journal.rows == {"a", "b"}
+        journal.is_full = False
+        await crew.forget(row("b", tmp_path))
+        assert journal.rows == set()
+
+    asyncio.run(scene())

@@ -1,0 +1,60 @@
+"""The registries to test against, each as settings that lead to a running one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from modelpool.registrars import create
+from modelpool.registrars.base import Registrar
+from modelpool.registrars.record import Record
+from modelpool.registrars.settings import RegistrarSettings
+from support.consul import FakeConsul
+from support.servers import Etcd, Registry
+
+POOL = "8d6f0c1e-pool"
+
+
+def record(record_id: str, **values: Any) -> Record:
+    plain = {"model": "org/m:7b", "engine": "fake", "host": "127.0.0.1", "port": 8051}
+    lists = {"aliases": ("one", "two=2"), "capabilities": ("chat", "tools")}
+    base = {"id": record_id, "pool": POOL, "node": "n", "started_at": "t"}
+    return Record(**{**base, **plain, **lists, **values})
+
+
+class Servers:
+    """Started when they are first asked for."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._running: dict[str, Etcd | Registry] = {}
+
+    def url(self, kind: str) -> str:
+        if kind not in self._running:
+            server = {"etcd": Etcd, "http": Registry}[kind](self._folder / kind)
+            self._stack.callback(server.kill)
+            server.start()
+            self._running[kind] = server
+        return self._running[kind].url
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """As the manager's: it leaves bodies as they come."""
+    async with aiohttp.ClientSession(auto_decompress=False, trust_env=False) as made:
+        yield made
+
+
+@asynccontextmanager
+async def registries(
+    kind: str, servers: Servers, *pools: str, **more: Any
+) -> AsyncIterator[list[Registrar]]:
+    """One registry of that kind, as each of these pools sees it."""
+    async with session() as http, FakeConsul().serving() as consul:
+        url = consul.url if kind == "consul" else servers.url(kind)
+        settings = RegistrarSettings(kind=kind, url=url, **more)
+        yield [create(settings, pool, http) for pool in pools]
