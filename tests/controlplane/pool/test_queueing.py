@@ -125,8 +125,10 @@ async def client(
         await asyncio.sleep(1.0)
 
 
-@pytest.mark.parametrize("load_seconds", [1.0, 20.0])
-def test_two_that_take_turns_in_one_room_neither_starve_nor_thrash(load_seconds: float) -> None:
+@pytest.mark.parametrize(("load_seconds", "least"), [(1.0, 200), (20.0, 25)])
+def test_two_that_take_turns_in_one_room_neither_starve_nor_thrash(
+    load_seconds: float, least: int
+) -> None:
     """Four clients each, all the time: A is never idle by itself."""
     waits: dict[str, list[float]] = {"a": [], "b": []}
 
@@ -142,7 +144,7 @@ def test_two_that_take_turns_in_one_room_neither_starve_nor_thrash(load_seconds:
     # with the residency that goes with it.
     assert longest <= max(30 + 2 + load_seconds, 4 * load_seconds) + 2, longest
     served = {name: len(w) for name, w in waits.items()}
-    assert min(served.values()) > 200, served
+    assert min(served.values()) >= least, served
     loading = len(world.processes) * load_seconds
     assert loading <= 600 / 2 + load_seconds, f"{loading} of 600 s went into loads: it thrashes"
 
