@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from .catalog.model import Model
-from .catalog.parse import model_entry_schema
+from .catalog.fields import model_entry_schema
 from .registrars.settings import RegistrarSettings, each_once
 
 DEFAULT_MEMORY_LIMIT_MB = 32_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Collection, Mapping
@@ -20,29 +21,42 @@ from modelpool.catalog.rules import LATER_ENGINES, ParseRules
 from modelpool.config import PoolConfig, patched
 from modelpool.engines import Engines
 from modelpool.observe.events import EventBus
+from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.crew import Crew
 from modelpool.pool.pool import Pool
 from modelpool.pool.slot import Slot
+from modelpool.registrars.reconcile import Registrars
+from modelpool.restart import Restart
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Services:
-    """Everything the routes need, built once in ``app``."""
+    """Everything the routes need, built once in ``app``.
+
+    Attributes:
+        said: what config file and environment said when they were last read.
+        reloading: held by whoever reads them again.
+    """
 
     catalog: Catalog
     pool: Pool
     crew: Crew
     events: EventBus
+    history: History
     metrics: Metrics
     usage: UsageMeter
     engines: Engines
     estimator: Estimator
     session: aiohttp.ClientSession
     pool_id: str
+    said: PoolConfig
+    registrars: Registrars
+    restart: Restart
+    reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
     def slot(self, name: str) -> Slot:
         """The slot of the model with that id or alias.
@@ -65,10 +79,10 @@ class Services:
         )
         described = await self.estimator.describe(parsed)
         await self.engines.check(described)
-        self._refuse_if_leaving({parsed.model_id})
+        self.refuse_if_leaving({parsed.model_id})
         model = with_warm_up(await self.catalog.register(described), self.pool.config)
         self.pool.add(model)
-        self._tell("model-registered", model)
+        self._tell("model-registered", model, "registered")
         return model
 
     async def delete(self, name: str) -> Model:
@@ -78,10 +92,17 @@ class Services:
             ModelNotFound: there is none.
         """
         model = await self.catalog.delete(name)
+        await self.remove(model, "deleted")
+        return model
+
+    async def remove(self, model: Model, reason: str) -> None:
+        """The catalog has it no more: its worker ends its current work, then nothing names it."""
         await self.pool.remove(model.model_id)
         self.estimator.forget(model)
-        self._tell("model-deleted", model)
-        return model
+        self.metrics.forget(model.model_id)
+        self.usage.forget(model.model_id)
+        await self.history.forget(model.model_id)
+        self._tell("model-deleted", model, reason)
 
     async def import_registry(self, data: object, *, replace: bool) -> ImportReport:
         """Add the models of a registry file, all or none; running ones keep what they run with
@@ -92,16 +113,16 @@ class Services:
         """
         names = await self.engines.names()
         known = names | LATER_ENGINES if names is not None else None
-        self._refuse_if_leaving({slot.model.model_id for slot in self.pool.slots})
+        self.refuse_if_leaving({slot.model.model_id for slot in self.pool.slots})
         rules = ParseRules(None, known, self.pool.config.ttl_range)
         report = await self.catalog.import_registry(data, replace, rules)
         for model_id in (*report.added, *report.updated):
             model = await described_if_possible(self.catalog.get(model_id), self.estimator)
             model = await self.catalog.replace(model)
-            self._take_over(with_warm_up(model, self.pool.config))
+            self.take_over(model, "imported")
         return report
 
-    def _refuse_if_leaving(self, model_ids: Collection[str]) -> None:
+    def refuse_if_leaving(self, model_ids: Collection[str]) -> None:
         """An id is free again when the worker of the deleted model is gone."""
         for slot in self.pool.slots:
             if slot.is_removed and slot.model.model_id in model_ids:
@@ -113,13 +134,15 @@ class Services:
                     retry_after=1,
                 )
 
-    def _take_over(self, model: Model) -> None:
+    def take_over(self, model: Model, reason: str) -> None:
+        """An entry of the catalog is new or another: its options count from the next load on."""
+        model = with_warm_up(model, self.pool.config)
         if self.pool.has(model.model_id):
-            self.pool.slot(model.model_id).replace_model(model)
-            self._tell("model-updated", model)
+            self.pool.group(model.model_id).replace_model(model)
+            self._tell("model-updated", model, reason)
         else:
             self.pool.add(model)
-            self._tell("model-registered", model)
+            self._tell("model-registered", model, reason)
 
     def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change live keys; what changed is returned.
@@ -135,9 +158,8 @@ class Services:
             self.events.publish("config-changed", changed=changed, reason="PATCH /config")
         return changed
 
-    def _tell(self, event: str, model: Model) -> None:
+    def _tell(self, event: str, model: Model, reason: str) -> None:
         key = f"{model.engine}:{model.model_id}"
-        reason = event.replace("model-", "")
         self.events.publish(event, model_id=model.model_id, key=key, reason=reason)
 
 

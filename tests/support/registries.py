@@ -12,6 +12,7 @@ from modelpool.registrars import create
 from modelpool.registrars.base import Registrar
 from modelpool.registrars.record import Record
 from modelpool.registrars.settings import RegistrarSettings
+
 from support.consul import FakeConsul
 from support.servers import Etcd, Registry
 
@@ -29,13 +30,13 @@ class Servers:
     """Started when they are first asked for."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder = folder
+        self.folder = folder
         self._stack = stack
         self._running: dict[str, Etcd | Registry] = {}
 
     def url(self, kind: str) -> str:
         if kind not in self._running:
-            server = {"etcd": Etcd, "http": Registry}[kind](self._folder / kind)
+            server = {"etcd": Etcd, "http": Registry}[kind](self.folder / kind)
             self._stack.callback(server.kill)
             server.start()
             self._running[kind] = server

@@ -160,7 +160,7 @@ class SimProcess:
         slot = self.world.pool.slot_of(self.assignment.worker_id)
         # A worker whose start is not written down yet is told to say it again.
         if slot is not None and (slot.worker is not None or not self.world.delay()):
-            self.world.pool.heard(slot.model.model_id, facts)
+            self.world.pool.heard(slot, facts)
 
     async def serve(self, seconds: float) -> bool:
         """A request made straight to the port; False if it is refused or, what ``cut`` counts,
@@ -266,8 +266,12 @@ class SimWorld:
 
     def used_bytes(self) -> int:
         """What the living workers take: each what was reserved for it, for it was estimated so."""
-        ids = [p.assignment.model_id for p in self.alive()]
-        return sum(self.pool.reserved_bytes(i) for i in ids)
+        return sum(self.pool.reserved_bytes(self.key_of(p)) for p in self.alive())
+
+    def key_of(self, process: SimProcess) -> str:
+        """The ledger's name of the copy that a worker is; its model's where none owns it."""
+        slot = self.pool.slot_of(process.assignment.worker_id)
+        return slot.key if slot is not None else process.assignment.model_id
 
     def alive(self, model_id: str | None = None) -> list[SimProcess]:
         return [
@@ -374,8 +378,8 @@ class SimWorld:
             self._check_slot(slot)
 
     def _check_limits(self) -> None:
-        alive = Counter(p.assignment.model_id for p in self.alive())
-        assert all(n == 1 for n in alive.values()), f"two workers of one model: {alive}"
+        alive = Counter(self.key_of(p) for p in self.alive())
+        assert all(n == 1 for n in alive.values()), f"two workers of one copy: {alive}"
         assert len(alive) <= self.pool.config.max_concurrent_models, alive
         used = self.used_bytes()
         assert used <= self.pool.config.memory_limit_bytes, "over the memory limit"
@@ -396,14 +400,16 @@ class SimWorld:
 
     def _check_slot(self, slot: Slot) -> None:
         model_id = slot.model.model_id
-        reserved = self.pool.reserved_bytes(model_id)
+        reserved = self.pool.reserved_bytes(slot.key)
         assert bool(reserved) == slot.state.has_worker, f"a reservation too many or lost: {slot!r}"
         known = [r.worker_id for r in self.records.values() if r.model_id == model_id]
         if not slot.state.has_worker:
-            assert not self.alive(model_id), f"a process without an owner: {slot!r}"
-            assert not known, f"a record of what is gone: {slot!r}"
+            own = [s.worker_id for s in self.pool.group(model_id)]
+            stray = [p for p in self.alive(model_id) if p.assignment.worker_id not in own]
+            assert not stray, f"a process without an owner: {slot!r}"
+            assert not set(known) - set(own), f"a record of what is gone: {slot!r}"
         if slot.state.is_serving:
-            assert known == [slot.worker_id], f"not written down: {slot!r}"
+            assert slot.worker_id in known, f"not written down: {slot!r}"
         self._check_waiters(slot)
         self._check_idleness(slot)
 
@@ -435,9 +441,10 @@ class SimWorld:
         """
         if any(slot.is_leaving or slot._is_burying for slot in self.pool.slots):
             return
-        for model_id in self.pool.line.keys:
-            decision = self.pool.plan_for(self.pool.slot(model_id))
-            assert not isinstance(decision, Start), f"{model_id} waits, but {decision}"
+        for slot in self.pool.slots:
+            if slot.key in self.pool.line:
+                decision = self.pool.plan_for(slot)
+                assert not isinstance(decision, Start), f"{slot.key} waits, but {decision}"
 
 
 def model(model_id: str, **fields: Any) -> Model:

@@ -1,15 +1,23 @@
-"""An event loop whose time jumps to the next timer, so that hours pass in milliseconds."""
+"""An event loop whose time jumps to the next timer, so that hours pass in milliseconds.
+
+On it a part of a program can also be stopped as SIGSTOP stops a process, or vanish as KILL makes it
+vanish: what runs in a context that names an ``OWNER`` belongs to that owner.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import selectors
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 STANDSTILL = 100_000
+
+OWNER: ContextVar[object] = ContextVar("owner", default=None)
 
 
 class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
@@ -21,28 +29,95 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
         self._rounds = 0
 
     def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and timeout is None:
+        if timeout is None:
             raise RuntimeError("everybody waits for something that will never happen")
-        if not ready and timeout:
+        if timeout:
             self.elapsed += timeout
             self._rounds = 0
         self._rounds += 1
         if self._rounds > STANDSTILL:
             self._rounds = 0  # the loop is still to be closed
             raise RuntimeError("the loop is busy for ever and time stands still")
-        return ready
+        return ()
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Virtual seconds; real threads and sockets must not be used on it."""
 
+    _ready: Any
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
+
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
+        self._held: dict[object, list[Any]] = {}  # what stopped owners have yet to do
+        self._gone: set[object] = set()
         super().__init__(self._jumping)
 
     def time(self) -> float:
         return float(self._jumping.elapsed)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is left to do in this moment."""
+        if self._ready:
+            return False
+        return not self._scheduled or self._scheduled[0].when() > self.time()
+
+    def timers_of(self, owner: object) -> list[asyncio.TimerHandle]:
+        """What the owner has set and not cancelled."""
+        return [h for h in self._scheduled if not h.cancelled() and _owner(h) is owner]
+
+    def stop_owner(self, owner: object) -> None:
+        """Nothing of the owner runs until ``resume_owner``; its timers ring late."""
+        self._held[owner] = self._taken(owner)
+
+    def resume_owner(self, owner: object) -> None:
+        """What fell due meanwhile is done now, in its order."""
+        for handle in self._held.pop(owner):
+            if isinstance(handle, asyncio.TimerHandle):
+                heapq.heappush(self._scheduled, handle)
+                handle._scheduled = True  # type: ignore[attr-defined]
+            else:
+                self._ready.append(handle)
+
+    def remove_owner(self, owner: object) -> None:
+        """Nothing of the owner ever runs again, no ``finally`` either."""
+        self._taken(owner)
+        self._held.pop(owner, None)
+        self._gone.add(owner)
+
+    def forget_removed(self) -> None:
+        """At the very end, so that tasks which were left in the middle can be closed."""
+        self._gone.clear()
+
+    def _taken(self, owner: object) -> list[Any]:
+        timers = [h for h in self._scheduled if _owner(h) is owner]
+        self._scheduled = [h for h in self._scheduled if _owner(h) is not owner]
+        heapq.heapify(self._scheduled)
+        for handle in timers:
+            handle._scheduled = False
+            self._timer_cancelled_count -= handle.cancelled()
+        timers.sort(key=lambda h: h.when())
+        ready = [h for h in self._ready if _owner(h) is owner]
+        kept = [h for h in self._ready if _owner(h) is not owner]
+        self._ready.clear()
+        self._ready.extend(kept)
+        return ready + [h for h in timers if not h.cancelled()]
+
+    def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:
+        handle = super().call_soon(*args, **kwargs)
+        if self._held or self._gone:
+            owner = _owner(handle)
+            if owner in self._gone:
+                self._ready.pop()
+            elif owner in self._held:
+                self._held[owner].append(self._ready.pop())
+        return handle
+
+
+def _owner(handle: Any) -> object:
+    return handle._context.get(OWNER)
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:

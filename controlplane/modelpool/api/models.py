@@ -14,9 +14,11 @@ from modelpool_client.errors import Conflict
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api.heads import HeadToo
+from modelpool.api.plan import plan_view
 from modelpool.api.shape import endpoint, lease, model_view
 from modelpool.catalog.model import validate_model_id
-from modelpool.catalog.parse import model_entry_schema
+from modelpool.catalog.fields import model_entry_schema
+from modelpool.observe.history import KEPT_PER_MODEL
 from modelpool.pool.crew import tail
 from modelpool.services import Services
 
@@ -31,6 +33,11 @@ POST_ONLY = (
 
 Wait = Annotated[
     float | None, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the outcome")
+]
+
+Limit = Annotated[int, Query(ge=1, le=KEPT_PER_MODEL, description="Most events to show")]
+Before = Annotated[
+    int | None, Query(ge=1, le=2**53, description="Only those before this `number` (a page on)")
 ]
 
 
@@ -108,7 +115,8 @@ def routes(services: Services) -> APIRouter:
         """End the model's worker; returns when it is COLD, or after ``wait`` seconds."""
         slot = _slot(model_id)
         force = body is not None and body.force
-        done = slot.unload("asked for by the API", force=force, cut=force)
+        group = pool.group(slot.model.model_id)
+        done = group.unload("asked for by the API", force=force, cut=force)
         if done.done():
             done.result()
         elif wait is None or wait > 0:
@@ -123,7 +131,7 @@ def routes(services: Services) -> APIRouter:
     async def extend(model_id: str, body: ExtendBody) -> dict[str, Any]:
         """Add to the lease, up to ``max_ttl_minutes`` from now."""
         slot = _slot(model_id)
-        granted = slot.extend(body.minutes * 60) / 60
+        granted = pool.group(slot.model.model_id).extend(body.minutes * 60) / 60
         left = lease(slot, pool)
         never = left["expires_at"] is None
         return {
@@ -169,6 +177,19 @@ def routes(services: Services) -> APIRouter:
                 why = f"the worker does not answer: {e or type(e).__name__}"
                 return JSONResponse(_unhealthy(slot.model.model_id, "unreachable", why), 503)
         return JSONResponse(_unhealthy(slot.model.model_id, slot.state.lower(), slot.reason), 503)
+
+    @router.get("/models/{model_id:path}/plan")
+    async def plan(model_id: str) -> dict[str, Any]:
+        """What a load would do right now: action, evictions, bytes, port; nothing is changed."""
+        return plan_view(_slot(model_id), pool)
+
+    @router.get("/models/{model_id:path}/history")
+    async def history(model_id: str, limit: Limit = 50, before: Before = None) -> dict[str, Any]:
+        """What happened to the model, newest first; kept over restarts of the manager."""
+        name = _slot(model_id).model.model_id
+        events = await services.history.of(name, limit, before)
+        next_before = events[-1]["number"] if len(events) == limit else None
+        return {"model_id": name, "events": events, "next_before": next_before}
 
     @router.get("/models/{model_id:path}/capabilities")
     async def capabilities(model_id: str) -> dict[str, Any]:
@@ -224,10 +245,10 @@ def _unhealthy(model_id: str, status: str, reason: str) -> dict[str, Any]:
 
 
 async def _follow(path: Path, text: str, services: Services) -> AsyncIterator[bytes]:
-    """What is appended to a file, until the pool stops."""
+    """What is appended to a file, until the pool stops or restarts."""
     position = path.stat().st_size if path.exists() else 0  # noqa: ASYNC240 - one stat
     yield text.encode()
-    while not services.pool.is_stopping:
+    while not (services.pool.is_stopping or services.restart.is_asked):
         chunk, position = await asyncio.to_thread(_read_from, path, position)
         if chunk:
             yield chunk

@@ -48,7 +48,7 @@ def replica(slot: Slot, pool: Pool) -> dict[str, Any]:
         "tokens_total": facts.tokens_total if facts else 0,
         "worker_pid": slot.worker.process.pid if slot.worker else None,
         "engine_pid": facts.engine_pid if facts else None,
-        "memory_measured_mb": _mb(facts.rss_bytes if facts else None),
+        "memory_measured_mb": in_mb(facts.rss_bytes if facts else None),
         "progress": encode(slot.progress),
         "failure": slot.trouble.view(iso),
     }
@@ -66,25 +66,45 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "source": model.source,
         **copy,
         "waiting_for": slot.waiting_for,
+        "queue": _queue(slot, pool),
         "warmup": model.warmup,
         "pinned": model.pinned,
         "auto_unload": model.auto_unload,
         "ttl_minutes": model.ttl_minutes,
+        "min_replicas": model.min_replicas,
+        "max_replicas": model.max_replicas,
         "priority": model.priority,
         "tags": list(model.tags),
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
         "options": dict(model.options),
-        "memory_estimate_mb": _mb(pool.estimate(model)),
-        "size_mb": _mb(model.size_bytes),
+        "memory_estimate_mb": in_mb(pool.need(model).bytes),
+        "size_mb": in_mb(model.size_bytes),
         "context_length": (slot.facts.context_length if slot.facts else None)
         or model.context_length,
         "quantization": model.quantization,
         "architecture": model.architecture,
         "origin": model.origin,
-        "replicas": [copy] if slot.state.has_worker else [],
+        "replicas": [
+            {"replica": s.key, **replica(s, pool)}
+            for s in pool.group(model.model_id)
+            if s.state.has_worker
+        ],
     }
 
 
-def _mb(size: int | None) -> float | None:
+def _queue(slot: Slot, pool: Pool) -> dict[str, Any] | None:
+    """Where it stands among those that wait for room; None if it does not. Seconds are estimated."""
+    place = pool.line.place(slot)
+    if place is None:
+        return None
+    return {
+        "position": place.position,
+        "length": place.length,
+        "estimated_wait_seconds": round(place.seconds, 1),
+    }
+
+
+def in_mb(size: int | None) -> float | None:
+    """Bytes as MB of 1,000,000, to a tenth."""
     return None if size is None else round(size / MB, 1)

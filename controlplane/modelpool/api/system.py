@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from modelpool_client import __version__
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api import later
 from modelpool.api.heads import HeadToo
-from modelpool.api.shape import MB
+from modelpool.api.shape import MB, model_view
 from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
 from modelpool.pool.lifecycle import State
+from modelpool.reload import readable_config, reload_config
+from modelpool.restart import check_program
 from modelpool.services import Services
 
 EVENT_PING_SECONDS = 15.0
@@ -26,6 +30,13 @@ class RegistryBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
     models: list[Any]
     replace: bool = False
+
+
+class RestartBody(BaseModel):
+    """How long requests under way may take to end; None: ``graceful_shutdown_seconds``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    wait_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
 
 
 def routes(services: Services) -> APIRouter:
@@ -41,20 +52,22 @@ def routes(services: Services) -> APIRouter:
     @router.get("/health")
     async def health() -> dict[str, Any]:
         """The pool in a few figures."""
-        slots = pool.slots
-        loaded = [s for s in slots if s.state.is_serving]
+        slots, models = pool.slots, [group.best for group in pool.groups]
+        loaded = [s for s in models if s.state.is_serving]
         return {
-            "status": "stopping" if pool.is_stopping else "healthy",
+            "status": _status(services),
             "active_models": len(loaded),
-            "total_models": len(slots),
+            "total_models": len(models),
             "total_memory_mb": round(
-                sum(pool.reserved_bytes(s.model.model_id) for s in slots) / MB, 1
+                sum(pool.reserved_bytes(s.key) for s in slots) / MB, 1
             ),
             "available_ports": pool.ports.available,
-            "failed_models": sum(s.state is State.FAILED for s in slots),
+            "failed_models": sum(s.state is State.FAILED for s in models),
             "memory_limit_mb": pool.config.memory_limit_mb,
             "version": __version__,
             "pool_id": services.pool_id,
+            "run": services.events.run,
+            "pid": os.getpid(),
         }
 
     @router.get("/livez")
@@ -65,8 +78,9 @@ def routes(services: Services) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
         """The pool takes requests."""
-        if pool.is_stopping:
-            return JSONResponse({"status": "stopping"}, 503)
+        status = _status(services)
+        if status != "healthy":
+            return JSONResponse({"status": status}, 503)
         return JSONResponse({"status": "ok"})
 
     @router.get("/metrics", response_class=Response)
@@ -101,6 +115,28 @@ def routes(services: Services) -> APIRouter:
         changed = services.reconfigure(changes)
         return {"changed": changed, "live_keys": sorted(LIVE_KEYS), "config": await config()}
 
+    @router.post("/config/reload")
+    async def reload() -> dict[str, Any]:
+        """Read the config file again: what changed in it counts, but for keys that need a restart;
+        models that run are not touched."""
+        return await reload_config(services, "POST /config/reload")
+
+    @router.post("/restart", status_code=202)
+    async def restart(body: RestartBody | None = None) -> dict[str, Any]:
+        """Replace the manager by a fresh one that adopts the workers; `run` of /health changes."""
+        await readable_config(pool.config.file)
+        await asyncio.to_thread(check_program)
+        wait = body.wait_seconds if body is not None else None
+        seconds = pool.config.graceful_shutdown_seconds if wait is None else wait
+        services.restart.ask(seconds)
+        workers = [model_view(slot, pool) for slot in pool.slots if slot.worker is not None]
+        return {
+            "message": "restarting",
+            "run": services.events.run,
+            "wait_seconds": seconds,
+            "models": workers,
+        }
+
     @router.get("/registry")
     async def export() -> dict[str, Any]:
         """The catalog as a registry file."""
@@ -134,3 +170,9 @@ def routes(services: Services) -> APIRouter:
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     return router
+
+
+def _status(services: Services) -> str:
+    if services.pool.is_stopping:
+        return "stopping"
+    return "restarting" if services.restart.is_asked else "healthy"

@@ -20,6 +20,9 @@ Origin = Literal["config", "api"]
 MAX_ID_BYTES = 255
 MAX_COMPARED = 24
 
+# What llama.cpp serves at once where nothing else is said.
+DEFAULT_PARALLEL = 8
+
 # What only the catalog itself sets.
 OWN_FIELDS = ("created_at", "updated_at", "origin")
 
@@ -53,6 +56,10 @@ class Model:
             engine understands.
         auto_unload: None follows the pool; False is never unloaded for idleness alone.
         ttl_minutes: idle minutes until it cools down; None is the pool's default, 0 is never.
+        min_replicas, max_replicas: running copies while it is loaded; more than one is started as
+            load grows, where there is spare room.
+        target_in_flight: requests in flight for each copy before another is wanted; None is what
+            the engine serves at once.
         memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
             peak overrules it.
         context_length: tokens; declared, or what the file was trained for.
@@ -74,6 +81,9 @@ class Model:
     priority: Priority = "normal"
     tags: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target_in_flight: int | None = None
     memory_mb: float | None = None
     context_length: int | None = None
     size_bytes: int | None = None
@@ -93,6 +103,13 @@ class Model:
         """Idle minutes until it cools down, None for never. Warm-up implies never."""
         minutes = default if self.ttl_minutes is None else self.ttl_minutes
         return None if self.warmup or minutes == 0 else minutes
+
+    @property
+    def per_replica(self) -> int:
+        """Requests in flight for each copy before another is wanted."""
+        parallel = self.options.get("parallel")
+        default = parallel if isinstance(parallel, int) and parallel > 0 else DEFAULT_PARALLEL
+        return self.target_in_flight or default
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values of every field."""
@@ -143,6 +160,12 @@ def id_problem(value: object) -> str | None:
     return _text_problem(value) or _segment_problem(value.split("/"))
 
 
+def _is_copy(value: str) -> bool:
+    """Whether it reads like the name of a second copy: ``qwen#2``."""
+    _, mark, number = value.rpartition("#")
+    return bool(mark) and number.isdecimal()
+
+
 def _text_problem(value: str) -> str | None:
     try:
         size = len(value.encode())
@@ -156,6 +179,8 @@ def _text_problem(value: str) -> str | None:
         return "must not hold control characters"
     if value in RESERVED_NAMES:
         return f"must not be {value!r}, which the gateway understands as a word of its own"
+    if _is_copy(value):
+        return "must not end in '#' and a number, which stands for a further copy of a model"
     return None
 
 

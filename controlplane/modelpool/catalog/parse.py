@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import values
-from .model import Model, did_you_mean, id_problem, printable
+from .fields import FIELDS
+from .model import Model, did_you_mean, printable
 from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
-from .values import Check
 
 MB_PER_GB = 1000
-MAX_MEMORY_MB = 10**9
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "model_id": ("id",),
@@ -43,88 +40,10 @@ METADATA_KEYS = (
     "repository",
     "resource_requirements",
 )
-ENGINE_SPELLINGS = {
-    "claude": "anthropic",
-    "gguf": "llama.cpp",
-    "llama_cpp": "llama.cpp",
-    "llamacpp": "llama.cpp",
-}
-CAPABILITY_SPELLINGS = {
-    "text_generation": "completion",
-    "chat_completion": "chat",
-    "function_calling": "tools",
-    "embedding": "embeddings",
-}
 # Engines whose source is always a file of this machine.
 FILE_ENGINES = frozenset({"llama.cpp"})
 
 
-@dataclass(frozen=True)
-class Field:
-    """How one key is checked, and its piece of JSON schema."""
-
-    check: Check
-    schema: Mapping[str, Any]
-
-
-def _model_id(value: Any) -> str:
-    problem = id_problem(value)
-    if problem:
-        raise ValueError(problem)
-    return str(value)
-
-
-def _engine(value: Any) -> str:
-    return engine_name(values.text(value))
-
-
-def _capability(value: Any) -> str:
-    word = values.text(value).casefold().replace(" ", "_").replace("-", "_")
-    return CAPABILITY_SPELLINGS.get(word, word)
-
-
-def _number(low: float, high: float) -> Field:
-    schema = {"type": ["number", "null"], "minimum": low, "maximum": high}
-    return Field(values.optional(values.number(low, high)), schema)
-
-
-def _integer(low: int) -> Field:
-    return Field(
-        values.optional(values.integer(low)), {"type": ["integer", "null"], "minimum": low}
-    )
-
-
-_TEXT = Field(values.text, {"type": "string"})
-_OPTIONAL_TEXT = Field(values.optional(values.text), {"type": ["string", "null"]})
-_FLAG = Field(values.flag, {"type": "boolean"})
-_OBJECT = {"type": "object"}
-_TEXTS = {"type": "array", "items": {"type": "string"}}
-
-FIELDS: Mapping[str, Field] = {
-    "model_id": Field(_model_id, {"type": "string", "minLength": 1, "maxLength": 255}),
-    "engine": Field(_engine, {"type": "string"}),
-    "source": _TEXT,
-    "display_name": _TEXT,
-    "model_type": _TEXT,
-    "options": Field(values.flat_object, _OBJECT),
-    "aliases": Field(values.several(_model_id), _TEXTS),
-    "warmup": _FLAG,
-    "pinned": _FLAG,
-    "auto_unload": Field(values.optional(values.flag), {"type": ["boolean", "null"]}),
-    "ttl_minutes": _number(0, values.MAX_INTEGER),
-    "priority": Field(
-        values.choice("high", "normal", "low"),
-        {"type": "string", "enum": ["high", "normal", "low"]},
-    ),
-    "tags": Field(values.several(values.text), _TEXTS),
-    "capabilities": Field(values.several(_capability), _TEXTS),
-    "memory_mb": _number(0, MAX_MEMORY_MB),
-    "context_length": _integer(1),
-    "size_bytes": _integer(0),
-    "architecture": _OPTIONAL_TEXT,
-    "quantization": _OPTIONAL_TEXT,
-    "metadata": Field(values.json_object, _OBJECT),
-}
 _ALIAS_OF = {alias: key for key, aliases in SYNONYMS.items() for alias in aliases}
 KNOWN_KEYS = (*FIELDS, *_ALIAS_OF, "name", "memory_gb", *METADATA_KEYS)
 
@@ -163,11 +82,6 @@ def canonical_keys(data: Mapping[Any, Any]) -> set[str]:
     return {key for key in (_key_of(spelling, has_id) for spelling in data) if key}
 
 
-def engine_name(name: str) -> str:
-    """Our name of an engine that the older documents may call otherwise."""
-    return ENGINE_SPELLINGS.get(name.casefold(), name)
-
-
 class _Entry:
     """One model being read: the values so far and everything that was wrong."""
 
@@ -191,6 +105,7 @@ class _Entry:
         self._engine()
         self._source()
         self._ttl()
+        self._replicas()
         if self.values.get("model_id") in self.values.get("aliases", ()):
             self.wrong("aliases", "hold the id itself")
         self.problems += unknown
@@ -243,6 +158,11 @@ class _Entry:
             return
         self.values["source"] = os.path.normpath(os.path.join(self.rules.base_dir or "", path))
 
+    def _replicas(self) -> None:
+        least = self.values.get("min_replicas", 1)
+        if least > self.values.setdefault("max_replicas", least):
+            self.wrong("min_replicas", "is above max_replicas")
+
     def _ttl(self) -> None:
         minutes = self.values.get("ttl_minutes")
         low, high = self.rules.ttl_range
@@ -288,12 +208,3 @@ def _megabytes(value: Any) -> Any:
 def _is_path(source: str, engine: object) -> bool:
     is_marked = source.startswith(("/", "./", "../", "~/"))
     return is_marked or engine in FILE_ENGINES or source.casefold().endswith(".gguf")
-
-
-def model_entry_schema() -> dict[str, Any]:
-    """JSON schema of one entry of ``models``, in our own spellings."""
-    return {
-        "type": "object",
-        "required": ["model_id", "source"],
-        "properties": {key: dict(f.schema) for key, f in FIELDS.items()},
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelpool_client.errors import (
@@ -55,6 +56,7 @@ RETRY_PAUSE_SECONDS = 0.05
 PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS
 PRIORITY_HEADER = b"x-priority"
+SESSION_HEADER = b"x-session-id"
 JSON_TYPE = (b"content-type", b"application/json")
 DRAINING = (CODE_HEADER.lower().encode(), WorkerDraining.default_code.encode())
 
@@ -75,6 +77,14 @@ class _Gone(Exception):
         self.broke = broke
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """How a request wants to be served: its class, and what it has in common with earlier ones."""
+
+    priority: str
+    affinity: str
+
+
 class Gateway:
     """The raw ASGI application behind ``/v1``."""
 
@@ -83,6 +93,7 @@ class Gateway:
         self._pool = pool
         self._upstream = upstream
         self._meter = meter
+        self.cut_by: ModelPoolError | None = None  # why requests are cancelled, if the pool does it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -131,14 +142,18 @@ class Gateway:
         body = await read_body(receive, self._pool.config.max_body_bytes)
         data = parse_object(body)
         model = self._named(data)
-        priority = _priority(scope)
+        wish = _Wish(_priority(scope), _affinity(scope, data))
         began = time.perf_counter()
         answer = Answer(send)
         try:
             async with Departure(receive):
-                await self._try(model, priority, scope, body, data.get("stream") is True, answer)
+                await self._try(model, wish, scope, body, data.get("stream") is True, answer)
         except ModelPoolError as error:
             await answer.fail(error)
+        except asyncio.CancelledError:
+            if self.cut_by is None:
+                raise
+            await answer.fail(self.cut_by)
         finally:
             self._meter.ended(model.model_id, answer.status, time.perf_counter() - began)
 
@@ -157,7 +172,7 @@ class Gateway:
     async def _try(
         self,
         model: Model,
-        priority: str,
+        wish: _Wish,
         scope: Scope,
         body: bytes,
         is_stream: bool,
@@ -166,9 +181,9 @@ class Gateway:
         last: ModelPoolError | None = None
         breaks = 0
         for attempt in range(TRIES):
-            grant = self._pool.try_acquire(model.model_id)
+            grant = self._pool.try_acquire(model.model_id, wish.affinity)
             if grant is None:
-                grant = await self._wait_for_grant(model.model_id, priority, is_stream, answer)
+                grant = await self._wait_for_grant(model.model_id, wish, is_stream, answer)
             if attempt == 0:  # one request is one hit or miss, however often it is sent
                 self._meter.began(model.model_id, was_hot=grant.was_hot)
             try:
@@ -187,13 +202,14 @@ class Gateway:
         raise last
 
     async def _wait_for_grant(
-        self, model_id: str, priority: str, is_stream: bool, answer: Answer
+        self, model_id: str, wish: _Wish, is_stream: bool, answer: Answer
     ) -> Grant:
         """A stream that waits is silent for a while, then gets comments, so that nobody on the
         way takes it for dead."""
+        acquiring = self._pool.acquire(model_id, priority=wish.priority, affinity=wish.affinity)
         if not is_stream:
-            return await self._pool.acquire(model_id, priority=priority)
-        waiting = asyncio.ensure_future(self._pool.acquire(model_id, priority=priority))
+            return await acquiring
+        waiting = asyncio.ensure_future(acquiring)
         try:
             ping = self._pool.config.stream_ping_seconds
             while not (await asyncio.wait({waiting}, timeout=ping))[0]:
@@ -234,6 +250,15 @@ def _forwarded(scope: Scope) -> Headers:
     if b"content-type" not in dict(headers):
         headers.append(JSON_TYPE)
     return headers
+
+
+def _affinity(scope: Scope, data: Mapping[str, Any]) -> str:
+    """What a conversation's requests have in common; empty where they do not say."""
+    for key, value in scope["headers"]:
+        if key == SESSION_HEADER:
+            return str(value.decode("latin-1"))
+    named = data.get("prompt_cache_key") or data.get("user")
+    return named if isinstance(named, str) else ""
 
 
 def _priority(scope: Scope) -> str:

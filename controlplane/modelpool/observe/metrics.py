@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modelpool_client import __version__
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -22,15 +23,16 @@ COUNTED_EVENTS = {
     "model-evicted": "evictions",
     "model-unloaded": "unloads",
     "model-refused": "refusals",
+    "worker-replaced": "workers_replaced",
 }
 
 
 class Metrics:
     """The pool's registry and the counters that requests and events feed."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, pool_id: str = "") -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_PoolCollector(pool))
+        self._registry.register(_PoolCollector(pool, pool_id))
         labels = ["model"]
         self._requests = Counter(
             "modelpool_requests",
@@ -52,6 +54,10 @@ class Metrics:
             for name, what in COUNTED_EVENTS.items()
         }
 
+    def add(self, collector: Collector) -> None:
+        """Show the figures of another part of the pool, too."""
+        self._registry.register(collector)
+
     def ended(self, model_id: str, status: int, seconds: float) -> None:
         """A request of the gateway was answered."""
         key = (model_id, status)
@@ -66,9 +72,19 @@ class Metrics:
 
     def count(self, event: Event) -> None:
         """An event was published."""
-        counter = self._events.get(event.name)
-        if counter is not None:
-            counter.labels(event.data["model_id"]).inc()
+        model_id = event.data["model_id"]
+        # All begin at 0 together: Prometheus sees no increase in a series that begins with 1.
+        counters = {name: counter.labels(model_id) for name, counter in self._events.items()}
+        if event.name in counters:
+            counters[event.name].inc()
+
+    def forget(self, model_id: str) -> None:
+        """The model was deleted: a scrape names it no more."""
+        for key in [key for key in self._children if key[0] == model_id]:
+            del self._children[key]
+            self._requests.remove(model_id, str(key[1]))
+        for metric in (self._seconds, *self._events.values()):
+            metric.remove(model_id)
 
     def text(self) -> bytes:
         """Prometheus' text format."""
@@ -78,8 +94,9 @@ class Metrics:
 class _PoolCollector(Collector):
     """What the pool looks like at the moment of a scrape."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, pool_id: str) -> None:
         self._pool = pool
+        self._pool_id = pool_id
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -90,18 +107,39 @@ class _PoolCollector(Collector):
         in_flight = _gauge("in_flight", "Requests in flight on the worker", ["model"])
         lease = _gauge("lease_seconds", "Left of the lease; only where there is one", ["model"])
         reserved = _gauge("reserved_bytes", "Memory reserved", ["model"])
-        ports = _gauge("ports_available", "Worker ports that nobody holds", [])
-        ports.add_metric([], self._pool.ports.available)
-        for slot in self._pool.slots:
-            name = slot.model.model_id
+        waiters = _gauge("waiters", "Requests that wait for the model to be loaded", ["model"])
+        waited = _gauge("waiting_seconds", "How long the first of them has waited", ["model"])
+        replicas = _gauge("replicas", "Copies that serve", ["model"])
+        for group in self._pool.groups:
+            name, best = group.model.model_id, group.best
             for each in State:
-                state.add_metric([name, each], float(slot.state is each))
-            in_flight.add_metric([name], slot.in_flight)
-            reserved.add_metric([name], self._pool.reserved_bytes(name))
-            left = slot.lease.remaining(now)
-            if slot.state.is_serving and left is not None:
+                state.add_metric([name, each], float(best.state is each))
+            replicas.add_metric([name], sum(s.state.is_serving for s in group))
+            in_flight.add_metric([name], sum(s.in_flight for s in group))
+            reserved.add_metric([name], sum(self._pool.reserved_bytes(s.key) for s in group))
+            waiters.add_metric([name], sum(len(s.waiters) for s in group))
+            since = min((w.since for s in group for w in s.waiters), default=now)
+            waited.add_metric([name], now - since)
+            left = best.lease.remaining(now)
+            if best.state.is_serving and left is not None:
                 lease.add_metric([name], left)
-        yield from (state, in_flight, lease, reserved, ports)
+        yield from (state, replicas, in_flight, lease, reserved, waiters, waited)
+        yield from self._of_the_pool()
+
+    def _of_the_pool(self) -> Iterator[Metric]:
+        pool = self._pool
+        info = _gauge("info", "1; its labels say which pool and version this is", ["version", "id"])
+        info.add_metric([__version__, self._pool_id], 1)
+        yield info
+        for name, text, value in (
+            ("ports_available", "Worker ports that nobody holds", pool.ports.available),
+            ("memory_limit_bytes", "Memory for all workers", pool.config.memory_limit_bytes),
+            ("models_limit", "Models in memory at a time", pool.config.max_concurrent_models),
+            ("queue_length", "Starts that wait for room", len(pool.line)),
+        ):
+            gauge = _gauge(name, text, [])
+            gauge.add_metric([], value)
+            yield gauge
 
 
 def _gauge(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:

@@ -12,6 +12,7 @@ from modelpool.pool.admission import Plan
 from modelpool.pool.clock import Clock
 from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import State
+from modelpool.pool.queueing import Place
 
 if TYPE_CHECKING:
     from modelpool.pool.replica import Replica
@@ -33,6 +34,10 @@ class House(Protocol):
         """Plan, and when the plan is to start, reserve in the same step."""
         ...
 
+    def admit_spare(self, slot: Replica) -> bool:
+        """Reserve if there is room that nobody has or waits for."""
+        ...
+
     def release(self, slot: Replica) -> None:
         """Bytes, count and port of the slot are free again."""
         ...
@@ -45,6 +50,10 @@ class House(Protocol):
 
     def needed(self, slot: Replica) -> int:
         """Bytes of host memory that its start would reserve."""
+        ...
+
+    def place(self, slot: Replica) -> Place | None:
+        """Where it stands among those that wait for room; None if it does not."""
         ...
 
     def wait_seconds(self, slot: Replica) -> float:

@@ -20,7 +20,7 @@ from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import State
 from modelpool.pool.line import Line
 from modelpool.pool.ports import Ports
-from modelpool.pool.queueing import UNKNOWN_LOAD_SECONDS
+from modelpool.pool.queueing import UNKNOWN_LOAD_SECONDS, Place
 from modelpool.pool.rates import loss
 from modelpool.pool.replica import Replica
 from modelpool.pool.slot import Slot
@@ -93,6 +93,12 @@ class Ledger:
         if isinstance(decision, Start):
             self._reserved[slot.key] = self._need_of(slot)
         return decision
+
+    def admit_spare(self, slot: Replica) -> bool:
+        if len(self.line) or self.plan_for(slot) != Start():
+            return False
+        self._reserved[slot.key] = self._need_of(slot)
+        return True
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
@@ -175,6 +181,9 @@ class Ledger:
 
     def changed(self) -> None:
         self.line.changed()
+
+    def place(self, slot: Replica) -> Place | None:
+        return self.line.place(self._slots[slot.key])
 
     def wait_seconds(self, slot: Replica) -> float:
         return self.line.wait_seconds(self._slots[slot.key])

@@ -31,6 +31,10 @@ class Loading(Serving):
         """An explicit load: from FAILED it does not wait for the cooling-off to be over."""
         self._post(self._on_load, waiter, reason, stay_up)
 
+    def start_spare(self, reason: str) -> None:
+        """Start into room that nobody has or waits for; else nothing happens."""
+        self._post(self._on_start_spare, reason)
+
     def room_made(self, by: str) -> None:
         self._post(self._on_room_made, by)
 
@@ -53,14 +57,15 @@ class Loading(Serving):
 
     def _start_if_wanted(self) -> None:
         """Level, not edge: whatever state it is in, start if someone waits and it may."""
-        wanted = len(self.waiters) > 0 or self.stay_up
-        may = self.state is State.COLD or (
-            self.state is State.FAILED and self._clock.now() >= self.trouble.retry_at
-        )
-        if not wanted:
+        if not (self.stay_up or len(self.waiters)):
             self._house.leave_queue(self)
-        elif may and not self._is_burying and not self._house.is_stopping and not self.is_removed:
+        elif self.may_start:
             self._try_start()
+
+    def _on_start_spare(self, reason: str) -> None:
+        if self.may_start and self._house.admit_spare(self):
+            self._wish = reason
+            self._begin(())
 
     def _try_start(self) -> None:
         plan = self._house.admit(self)

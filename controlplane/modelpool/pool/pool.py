@@ -9,68 +9,108 @@ from modelpool_client.wire import Facts, FactsReply
 
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
-from modelpool.pool.crew import Worker
+from modelpool.pool.clock import Clock
+from modelpool.pool.crew import Crew, Worker
+from modelpool.pool.group import Group
 from modelpool.pool.ledger import Ledger, Surroundings
 from modelpool.pool.lifecycle import State
+from modelpool.pool.replica import Replica
 from modelpool.pool.slot import Slot
 from modelpool.pool.waiters import PRIORITIES, Grant, Waiter
 
 __all__ = ["Pool", "Surroundings"]
 
+SCALE_SECONDS = 1.0
+
 
 class Pool(Ledger):
-    """Owns the slots."""
+    """Owns the slots, one for each copy of a model, and the groups that they form."""
+
+    def __init__(
+        self, config: PoolConfig, crew: Crew, world: Surroundings, clock: Clock | None = None
+    ) -> None:
+        super().__init__(config, crew, world, clock)
+        self._groups: dict[str, Group] = {}
+        self._scaling: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         up = sum(slot.state.is_serving for slot in self.slots)
         return f"<Pool {up} of {len(self._slots)} serving, {len(self.line)} queued, {self.ports}>"
 
+    @property
+    def groups(self) -> list[Group]:
+        """One for each model."""
+        return list(self._groups.values())
+
     def add(self, model: Model) -> Slot:
         """A slot for a model that is new in the catalog."""
-        slot = self._slots[model.model_id] = Slot(model, self)
+        first = self._slot_for(model, 1)
+        self._groups[model.model_id] = Group(first, lambda n: self._slot_for(first.model, n))
+        return first
+
+    def _slot_for(self, model: Model, number: int) -> Slot:
+        slot = Slot(model, self, number)
+        self._slots[slot.key] = slot
         return slot
 
     def has(self, model_id: str) -> bool:
-        return model_id in self._slots
+        return model_id in self._groups
 
-    def slot(self, model_id: str) -> Slot:
-        """The slot of a model, by its id.
+    def group(self, model_id: str) -> Group:
+        """The copies of a model, by its id.
 
         Raises:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
         try:
-            return self._slots[model_id]
+            return self._groups[model_id]
         except KeyError:
             text = f"there is no model {model_id!r} in the pool"
             raise ModelNotFound(text, param="model") from None
 
-    async def remove(self, model_id: str) -> None:
-        """End the model's worker if it has one, then forget its slot."""
-        slot = self.slot(model_id)
-        await slot.remove("the model was deleted")
-        await slot.close()
-        self.leave_queue(slot)
-        if self._slots.get(model_id) is slot:
-            del self._slots[model_id]
+    def slot(self, model_id: str) -> Slot:
+        """The copy that speaks for a model, by the model's id.
 
-    async def acquire(self, model_id: str, *, priority: str = "normal") -> Grant:
+        Raises:
+            ModelNotFound: there is none, or it was deleted in this moment.
+        """
+        return self.group(model_id).best
+
+    async def remove(self, model_id: str) -> None:
+        """End the model's workers if it has any, then forget its slots."""
+        group = self.group(model_id)
+        await asyncio.gather(*(slot.remove("the model was deleted") for slot in group))
+        for slot in group:
+            await slot.close()
+            self.leave_queue(slot)
+            if self._slots.get(slot.key) is slot:
+                del self._slots[slot.key]
+        if self._groups.get(model_id) is group:
+            del self._groups[model_id]
+
+    async def acquire(
+        self, model_id: str, *, priority: str = "normal", affinity: str = ""
+    ) -> Grant:
         """Permission to use a worker of the model; loads it if need be. Release it, once.
 
         Raises:
             ModelPoolError: why there is none, at the latest after ``load_wait_seconds``.
         """
-        slot = self.slot(model_id)
+        group = self.group(model_id)
+        slot = group.serving(affinity) or group.to_wait_for()
         waiter = self._waiter(wants_grant=True, priority=priority)
         slot.acquire(waiter)
         grant = await self._outcome(slot, waiter, self._config.load_wait_seconds)
         assert grant is not None
         return grant
 
-    def try_acquire(self, model_id: str) -> Grant | None:
-        """A grant if the model is HOT or COOLING right now, else None and nothing happens."""
-        slot = self.slot(model_id)
-        if not slot.state.is_serving or slot.is_leaving or slot.yields_to:
+    def try_acquire(self, model_id: str, affinity: str = "") -> Grant | None:
+        """A grant if the model is HOT or COOLING right now, else None and nothing happens.
+
+        Requests with the same ``affinity`` go to the same copy while that is not much busier.
+        """
+        slot = self.group(model_id).serving(affinity)
+        if slot is None:
             return None
         waiter = self._waiter(wants_grant=True, priority="normal")
         slot.acquire(waiter)
@@ -87,7 +127,8 @@ class Pool(Ledger):
         Raises:
             ModelPoolError: why not.
         """
-        slot = self.slot(model_id)
+        group = self.group(model_id)
+        slot = group.serving() or group.to_wait_for()
         waiter = self._waiter(wants_grant=False, priority="high")
         waiter.is_standing = not wait
         slot.load(waiter, reason, stay_up=slot.model.warmup)
@@ -139,12 +180,11 @@ class Pool(Ledger):
 
     def ailment(self, grant: Grant) -> str:
         """Why the worker of a grant is being replaced; empty if it is not, as far as is known."""
-        slot = self._slots.get(grant.model_id)
-        return slot.ailment if slot is not None and slot.worker_id == grant.worker_id else ""
+        slot = self.slot_of(grant.worker_id)
+        return slot.ailment if slot is not None else ""
 
-    def heard(self, model_id: str, facts: Facts) -> FactsReply:
-        """Facts from a worker that knew its secret; what it is told."""
-        slot = self.slot(model_id)
+    def heard(self, slot: Slot, facts: Facts) -> FactsReply:
+        """Facts from the worker of a slot, which knew its secret; what it is told."""
         slot.heard(facts)
         left = slot.lease.remaining(self.clock.now())
         return FactsReply(True, self._world.pool_id, left)
@@ -155,10 +195,11 @@ class Pool(Ledger):
 
     def adopt(self, worker: Worker, facts: Facts) -> bool:
         """Give a slot the worker that a former manager started for it; False if it has no use."""
-        slot = self._slots.get(worker.record.model_id)
+        group = self._groups.get(worker.record.model_id)
+        slot = group.spare(group.model.max_replicas) if group is not None else None
         if slot is None or slot.state is not State.COLD:
             return False
-        self._reserved[slot.model.model_id] = self.need(slot.model)
+        self._reserved[slot.key] = self._need_of(slot)
         slot.adopt(worker, facts)
         return True
 
@@ -171,9 +212,37 @@ class Pool(Ledger):
 
     def look(self) -> None:
         """The repair sweep."""
+        self._watch_scale()
         for slot in self.slots:
             slot.look()
         self.changed()
+
+    def moved(self, slot: Replica, previous: State) -> None:
+        super().moved(slot, previous)
+        group = self._groups.get(slot.model.model_id)
+        if group is None or slot.state is not State.HOT or self._slots.get(slot.key) is not slot:
+            return
+        for other in group:
+            if other is not slot and len(other.waiters):
+                other.hand_over(self._slots[slot.key])
+        self._watch_scale()
+
+    def _watch_scale(self) -> None:
+        """Look every second while a model runs that may have several copies."""
+        runs = any(
+            group.model.max_replicas > 1 and any(s.state.has_worker for s in group)
+            for group in self._groups.values()
+        )
+        if runs and self._scaling is None and not self.is_stopping:
+            when = self.clock.now() + SCALE_SECONDS
+            self._scaling = self.clock.call_at(when, self._scale)
+
+    def _scale(self) -> None:
+        self._scaling = None
+        for group in self.groups:
+            if group.model.max_replicas > 1:
+                group.scale(self.clock.now())
+        self._watch_scale()
 
     async def stop(self) -> None:
         """Refuse new work, let current work end, end every worker."""
@@ -186,6 +255,8 @@ class Pool(Ledger):
         """Stop watching; workers, if any are left, go on."""
         self.is_stopping = True
         self.line.clear()
+        if self._scaling is not None:
+            self._scaling.cancel()
         await asyncio.gather(*(slot.close() for slot in self.slots))
 
 

@@ -101,6 +101,18 @@ class Replica(Mailbox):
         return self.state is State.UNLOADING or bool(self._draining_for) or is_dead
 
     @property
+    def is_open(self) -> bool:
+        """A request would be granted at once."""
+        return self.state.is_serving and not self.is_leaving and not self.yields_to
+
+    @property
+    def may_start(self) -> bool:
+        """It is down, and nothing forbids to start it."""
+        cools_off = self._clock.now() < self.trouble.retry_at
+        is_down = self.state is State.COLD or (self.state is State.FAILED and not cools_off)
+        return is_down and not (self._is_burying or self._house.is_stopping or self.is_removed)
+
+    @property
     def ailment(self) -> str:
         """Why its worker is to be replaced; empty if it is not."""
         return self._verdict.message if self._verdict is not None else ""
@@ -115,7 +127,9 @@ class Replica(Mailbox):
     def describe_wait(self) -> str:
         """For whoever waits: what for, and how far it is."""
         if self.progress is None:
-            return f"{self.key} is {self.state}, waiting for {self.waiting_for}"
+            place = self._house.place(self)
+            where = f" (number {place.position} of {place.length})" if place is not None else ""
+            return f"{self.key} is {self.state}, waiting for {self.waiting_for}{where}"
         share = self.progress.fraction
         percent = "" if share is None else f" {share:.0%}"
         about = " (estimated)" if percent and self.progress.estimated else ""

@@ -52,6 +52,10 @@ class Serving(Replica):
         """Let new requests wait: one has waited for this one's room for too long."""
         self._post(self._on_hold, for_whom)
 
+    def hand_over(self, to: Serving) -> None:
+        """Another copy serves already: whoever waits for this one need not."""
+        self._post(self._on_hand_over, to)
+
     def resume(self) -> None:
         """It need not yield any more."""
         self._post(self._on_resume)
@@ -74,8 +78,9 @@ class Serving(Replica):
             self._start_if_wanted()
 
     def _may_grant(self, waiter: Waiter) -> bool:
-        is_open = not self.yields_to or not waiter.wants_grant
-        return self.state.is_serving and not self.is_leaving and is_open
+        return self.is_open or (
+            not waiter.wants_grant and self.state.is_serving and not self.is_leaving
+        )
 
     def _queue_full(self) -> ModelPoolError:
         return QueueFull(
@@ -90,6 +95,12 @@ class Serving(Replica):
         self.yields_to = for_whom
         text = f"yields to {for_whom}, which has waited long: new requests wait, current ones end"
         self._house.emit("model-yielding", self, text)
+
+    def _on_hand_over(self, to: Serving) -> None:
+        if self.is_open or not to.is_open:
+            return
+        for waiter in self.waiters.take_all():
+            to.acquire(waiter)
 
     def _on_resume(self) -> None:
         self.yields_to = ""
@@ -193,6 +204,10 @@ class Serving(Replica):
         if self.state is State.COOLING:
             self._become(Trigger.USED, "lease extended while cooling")
         granted.append(added)
+
+    @abstractmethod
+    def acquire(self, waiter: Waiter) -> None:
+        """A request, or with ``wants_grant`` off the wish to have it HOT."""
 
     @abstractmethod
     def _start_if_wanted(self) -> None:

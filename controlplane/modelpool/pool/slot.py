@@ -44,6 +44,10 @@ class Slot(Watching):
         self._post(self._on_removed)
         return self.unload(reason, force=True)
 
+    def let_go(self, reason: str) -> None:
+        """Go if idle."""
+        self._post(self._on_let_go, reason)
+
     def evict(self, on_behalf_of: str) -> None:
         """Go if idle, to make room."""
         self._post(self._on_evict, on_behalf_of)
@@ -157,6 +161,10 @@ class Slot(Watching):
             self._house.refused_to_leave(self)
         else:
             self._ask_to_drain(f"evicted to make room for {on_behalf_of}", 0.0)
+
+    def _on_let_go(self, reason: str) -> None:
+        if self.state.is_serving and not self.is_leaving and not self.is_busy:
+            self._ask_to_drain(reason, 0.0)
 
     def _ask_to_drain(self, reason: str, if_idle_for: float) -> None:
         """The worker alone knows of requests made straight to its port, so it decides."""

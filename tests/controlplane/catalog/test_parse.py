@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelpool.catalog.fields import FIELDS, model_entry_schema
 from modelpool.catalog.model import (
     Model,
 )
-from modelpool.catalog.parse import (
-    FIELDS,
-    KNOWN_KEYS,
-    METADATA_KEYS,
-    SYNONYMS,
-    model_entry_schema,
-    parse_model,
-)
+from modelpool.catalog.parse import KNOWN_KEYS, METADATA_KEYS, SYNONYMS, parse_model
 from modelpool_client.errors import InvalidModelId, InvalidRequest
 
 BASE = Path("/base")

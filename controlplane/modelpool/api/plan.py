@@ -1,0 +1,135 @@
+"""What a load would do right now, with its reasons. Reads only: nothing is reserved or begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelpool.api.shape import MB, in_mb
+from modelpool.observe.events import iso
+from modelpool.pool.admission import Refuse, Start, Wait
+from modelpool.pool.lifecycle import State
+from modelpool.pool.pool import Pool
+from modelpool.pool.slot import Slot
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """``action`` is one of loaded, join, start, wait, refuse; ``until`` is in the pool's time."""
+
+    action: str
+    reason: str
+    evict: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    until: float | None = None
+
+
+def plan_view(slot: Slot, pool: Pool) -> dict[str, Any]:
+    """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API."""
+    outlook = _outlook(slot, pool)
+    now = pool.clock.now()
+    until = None if outlook.until is None else iso(pool.clock.wall() + outlook.until - now)
+    return {
+        "model_id": slot.model.model_id,
+        "state": slot.state,
+        "action": outlook.action,
+        "reason": outlook.reason,
+        "evict": [_victim(victim, pool) for victim in _named(outlook.evict, pool)],
+        "waits_for": list(outlook.waits_for),
+        "until": until,
+        "queue": _place(slot, pool),
+        "port": _port(slot, pool, outlook),
+        "needs": _needs(slot, pool),
+        "memory": _memory(pool),
+        "models": {"limit": pool.config.max_concurrent_models, "held": len(_holders(pool))},
+        "failure": slot.trouble.view(iso) if slot.state is State.FAILED else None,
+    }
+
+
+def _outlook(slot: Slot, pool: Pool) -> _Outlook:
+    name = slot.model.model_id
+    if pool.is_stopping:
+        return _Outlook("refuse", "the pool is shutting down")
+    if slot.is_leaving:
+        own = f"its own worker is ending ({slot.reason}); it is loaded again after that"
+        return _Outlook("wait", own, waits_for=(name,))
+    if slot.state.is_serving:
+        return _Outlook("loaded", f"it is {slot.state} already")
+    if slot.state is State.WARMING:
+        return _Outlook("join", f"a load is under way, one for all: {slot.describe_wait()}")
+    plan = pool.plan_for(slot)
+    if isinstance(plan, Refuse):
+        return _Outlook("refuse", plan.why)
+    if isinstance(plan, Wait):
+        return _Outlook("wait", plan.why, waits_for=plan.on, until=plan.until)
+    return _start(slot, pool, plan)
+
+
+def _start(slot: Slot, pool: Pool, plan: Start) -> _Outlook:
+    if not plan.evict and pool.ports.choose(slot.model.model_id, pool.clock.now()) is None:
+        return _Outlook("refuse", "all worker ports are taken; unload a model")
+    names = ", ".join(plan.evict)
+    return _Outlook("start", f"once {names} made room" if names else "it fits now", plan.evict)
+
+
+def _victim(victim: Slot, pool: Pool) -> dict[str, Any]:
+    held = pool.resident(victim)
+    if held.leaving:
+        reason = f"it is leaving already: {victim.reason}"
+    else:
+        idle = pool.clock.now() - (victim.last_used or victim.hot_since or pool.clock.now())
+        reason = f"idle for {idle:.0f} s, priority {victim.model.priority}"
+    return {
+        "model_id": victim.model.model_id,
+        "state": victim.state,
+        "memory_mb": in_mb(held.bytes),
+        "reason": reason,
+    }
+
+
+def _named(keys: tuple[str, ...], pool: Pool) -> list[Slot]:
+    by_key = {slot.key: slot for slot in pool.slots}
+    return [by_key[key] for key in keys]
+
+
+def _place(slot: Slot, pool: Pool) -> dict[str, Any]:
+    """How long the queue is, and where it stands in it, if it does; the seconds are estimated."""
+    place = pool.line.place(slot)
+    return {
+        "length": len(pool.line),
+        "position": place.position if place is not None else None,
+        "estimated_seconds": round(place.seconds, 1) if place is not None else None,
+    }
+
+
+def _port(slot: Slot, pool: Pool, outlook: _Outlook) -> int | None:
+    if slot.state.has_worker:
+        return slot.port
+    if outlook.action != "start":
+        return None
+    free = pool.ports.choose(slot.model.model_id, pool.clock.now())
+    # With none free it gets that of a victim, when that has left.
+    return free if free is not None else _named(outlook.evict, pool)[0].port
+
+
+def _needs(slot: Slot, pool: Pool) -> dict[str, Any]:
+    need = pool.need(slot.model)
+    return {
+        "memory_mb": in_mb(pool.needed(slot)),
+        "devices_mb": {device: in_mb(size) for device, size in need.devices.items()},
+    }
+
+
+def _memory(pool: Pool) -> dict[str, Any]:
+    budget = pool.budget()
+    held = sum(pool.reserved_bytes(s.key) for s in pool.slots)
+    return {
+        "limit_mb": pool.config.memory_limit_bytes / MB,
+        "held_mb": in_mb(held),
+        "free_mb": in_mb(budget.limit_bytes - held),
+        "host_available_mb": in_mb(budget.host_available),
+    }
+
+
+def _holders(pool: Pool) -> list[Slot]:
+    return [s for s in pool.slots if pool.reserved_bytes(s.key)]

@@ -1,0 +1,113 @@
+"""What an entry of the catalog may hold: how each key is checked, and its piece of schema. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import values
+from .model import id_problem
+from .values import Check
+
+MAX_MEMORY_MB = 10**9
+MAX_REPLICAS = 16
+
+ENGINE_SPELLINGS = {
+    "claude": "anthropic",
+    "gguf": "llama.cpp",
+    "llama_cpp": "llama.cpp",
+    "llamacpp": "llama.cpp",
+}
+CAPABILITY_SPELLINGS = {
+    "text_generation": "completion",
+    "chat_completion": "chat",
+    "function_calling": "tools",
+    "embedding": "embeddings",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one key is checked, and its piece of JSON schema."""
+
+    check: Check
+    schema: Mapping[str, Any]
+
+
+def _model_id(value: Any) -> str:
+    problem = id_problem(value)
+    if problem:
+        raise ValueError(problem)
+    return str(value)
+
+
+def _engine(value: Any) -> str:
+    return engine_name(values.text(value))
+
+
+def _capability(value: Any) -> str:
+    word = values.text(value).casefold().replace(" ", "_").replace("-", "_")
+    return CAPABILITY_SPELLINGS.get(word, word)
+
+
+def _number(low: float, high: float) -> Field:
+    schema = {"type": ["number", "null"], "minimum": low, "maximum": high}
+    return Field(values.optional(values.number(low, high)), schema)
+
+
+def _integer(low: int) -> Field:
+    return Field(
+        values.optional(values.integer(low)), {"type": ["integer", "null"], "minimum": low}
+    )
+
+
+_COUNT = {"type": "integer", "minimum": 1, "maximum": MAX_REPLICAS}
+_TEXT = Field(values.text, {"type": "string"})
+_OPTIONAL_TEXT = Field(values.optional(values.text), {"type": ["string", "null"]})
+_FLAG = Field(values.flag, {"type": "boolean"})
+_OBJECT = {"type": "object"}
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+
+FIELDS: Mapping[str, Field] = {
+    "model_id": Field(_model_id, {"type": "string", "minLength": 1, "maxLength": 255}),
+    "engine": Field(_engine, {"type": "string"}),
+    "source": _TEXT,
+    "display_name": _TEXT,
+    "model_type": _TEXT,
+    "options": Field(values.flat_object, _OBJECT),
+    "aliases": Field(values.several(_model_id), _TEXTS),
+    "warmup": _FLAG,
+    "pinned": _FLAG,
+    "auto_unload": Field(values.optional(values.flag), {"type": ["boolean", "null"]}),
+    "ttl_minutes": _number(0, values.MAX_INTEGER),
+    "priority": Field(
+        values.choice("high", "normal", "low"),
+        {"type": "string", "enum": ["high", "normal", "low"]},
+    ),
+    "tags": Field(values.several(values.text), _TEXTS),
+    "capabilities": Field(values.several(_capability), _TEXTS),
+    "min_replicas": Field(values.integer(1, MAX_REPLICAS), _COUNT),
+    "max_replicas": Field(values.integer(1, MAX_REPLICAS), _COUNT),
+    "target_in_flight": _integer(1),
+    "memory_mb": _number(0, MAX_MEMORY_MB),
+    "context_length": _integer(1),
+    "size_bytes": _integer(0),
+    "architecture": _OPTIONAL_TEXT,
+    "quantization": _OPTIONAL_TEXT,
+    "metadata": Field(values.json_object, _OBJECT),
+}
+
+
+def engine_name(name: str) -> str:
+    """Our name of an engine that the older documents may call otherwise."""
+    return ENGINE_SPELLINGS.get(name.casefold(), name)
+
+
+def model_entry_schema() -> dict[str, Any]:
+    """JSON schema of one entry of ``models``, in our own spellings."""
+    return {
+        "type": "object",
+        "required": ["model_id", "source"],
+        "properties": {key: dict(f.schema) for key, f in FIELDS.items()},
+    }
