@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+from cronsim import CronSim, CronSimError
 
 from . import values
 from .model import id_problem
@@ -12,6 +15,7 @@ from .values import Check
 
 MAX_MEMORY_MB = 10**9
 MAX_REPLICAS = 16
+ACTIONS = ("load", "unload")
 
 ENGINE_SPELLINGS = {
     "claude": "anthropic",
@@ -51,6 +55,23 @@ def _capability(value: Any) -> str:
     return CAPABILITY_SPELLINGS.get(word, word)
 
 
+def _appointment(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or set(value) != {"cron", "action"}:
+        raise ValueError('must hold objects like {"cron": "0 8 * * mon-fri", "action": "load"}')
+    values.choice(*ACTIONS)(value["action"])
+    try:
+        CronSim(values.text(value["cron"]), datetime(2026, 1, 1))
+    except CronSimError as e:
+        raise ValueError(f"has a bad cron expression, {value['cron']!r}: {e}") from None
+    return {"cron": value["cron"], "action": value["action"]}
+
+
+def _appointments(value: Any) -> tuple[dict[str, str], ...]:
+    if not isinstance(value, (list, tuple)) or len(value) > values.MAX_ITEMS:
+        raise ValueError(f"must be a list of at most {values.MAX_ITEMS} objects")
+    return tuple(_appointment(each) for each in value)
+
+
 def _number(low: float, high: float) -> Field:
     schema = {"type": ["number", "null"], "minimum": low, "maximum": high}
     return Field(values.optional(values.number(low, high)), schema)
@@ -63,6 +84,18 @@ def _integer(low: int) -> Field:
 
 
 _COUNT = {"type": "integer", "minimum": 1, "maximum": MAX_REPLICAS}
+_SCHEDULE = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["cron", "action"],
+        "properties": {
+            "cron": {"type": "string"},
+            "action": {"type": "string", "enum": list(ACTIONS)},
+        },
+        "additionalProperties": False,
+    },
+}
 _TEXT = Field(values.text, {"type": "string"})
 _OPTIONAL_TEXT = Field(values.optional(values.text), {"type": ["string", "null"]})
 _FLAG = Field(values.flag, {"type": "boolean"})
@@ -90,6 +123,7 @@ FIELDS: Mapping[str, Field] = {
     "min_replicas": Field(values.integer(1, MAX_REPLICAS), _COUNT),
     "max_replicas": Field(values.integer(1, MAX_REPLICAS), _COUNT),
     "target_in_flight": _integer(1),
+    "schedule": Field(_appointments, _SCHEDULE),
     "memory_mb": _number(0, MAX_MEMORY_MB),
     "context_length": _integer(1),
     "size_bytes": _integer(0),

@@ -58,6 +58,8 @@ class Model:
         ttl_minutes: idle minutes until it cools down; None is the pool's default, 0 is never.
         min_replicas, max_replicas: running copies while it is loaded; more than one is started as
             load grows, where there is spare room.
+        schedule: loads and unloads by the clock, each {"cron": "0 8 * * mon-fri", "action": "load"}
+            in local time.
         target_in_flight: requests in flight for each copy before another is wanted; None is what
             the engine serves at once.
         memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
@@ -84,6 +86,7 @@ class Model:
     min_replicas: int = 1
     max_replicas: int = 1
     target_in_flight: int | None = None
+    schedule: tuple[Mapping[str, Any], ...] = ()
     memory_mb: float | None = None
     context_length: int | None = None
     size_bytes: int | None = None

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
-import json
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,20 +16,19 @@ from typing import Protocol, TypeVar
 
 from modelpool_client.wire import (
     Assignment,
-    DecodeError,
     DrainReply,
     DrainRequest,
     Facts,
     Failure,
     ProbeReply,
     ProbeRequest,
-    decode,
 )
 
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, LaunchError, LaunchSpec, WorkerProcess
 from modelpool.launchers.local import boot_id
 from modelpool.pool.health import ANSWER_SECONDS, PROBE_SECONDS, Look, wants_probe
+from modelpool.pool.remains import last_words, tidy
 
 # A disk or a fork that hangs is given up, too.
 LAUNCH_SECONDS = 60.0
@@ -44,8 +41,6 @@ FRONT_MARGIN_SECONDS = 5.0
 SECOND_TERM_SECONDS = 0.1
 LATE_SECONDS = 1.0
 OUR_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-LOG_TAIL_BYTES = 16_384
-LOG_TAIL_LINES = 20
 
 
 T = TypeVar("T")
@@ -96,16 +91,23 @@ class Burial:
 
 
 class Crew:
-    """Carries out what slots decide."""
+    """Carries out what slots decide. ``on_memory_back`` is awaited when a worker's group is gone
+    and what it held is the host's again."""
 
     def __init__(
-        self, launcher: Launcher, link: WorkerLink, journal: Journal, state_dir: Path
+        self,
+        launcher: Launcher,
+        link: WorkerLink,
+        journal: Journal,
+        state_dir: Path,
+        on_memory_back: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        self._on_memory_back = on_memory_back
         self._launcher = launcher
         self._link = link
         self._journal = journal
         self._state_dir = state_dir
-        self._to_forget: set[str] = set()
+        self._to_forget: dict[str, None] = {}  # in order
 
     def log_path(self, model_id: str) -> Path:
         """One log file per model, appended to by each of its workers in turn."""
@@ -225,18 +227,20 @@ class Crew:
         """The front is dead: end the rest of its group, read its last words, forget it."""
         worker.process.kill()
         back = await worker.process.group_gone(GROUP_GONE_SECONDS)
-        failure = await asyncio.to_thread(_last_words, worker.record)
+        failure = await asyncio.to_thread(last_words, worker.record)
         await self.forget(worker.record)
+        if self._on_memory_back is not None:  # before anybody plans with what it held
+            await self._on_memory_back()
         return Burial(code, failure, killed, back)
 
     async def forget(self, record: WorkerRow) -> None:
         """Remove what a worker that is gone has left on disk and in the journal."""
-        await asyncio.to_thread(_tidy, record)
-        self._to_forget.add(record.worker_id)
+        await asyncio.to_thread(tidy, record)
+        self._to_forget[record.worker_id] = None
         with contextlib.suppress(Exception):  # a full disk: at the next end it is tried again
             for worker_id in tuple(self._to_forget):
                 await self._journal.forget_worker(worker_id)
-                self._to_forget.discard(worker_id)
+                self._to_forget.pop(worker_id, None)
 
 
 async def _in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:
@@ -275,26 +279,3 @@ async def _ended_in_time(process: WorkerProcess) -> int | None:
             return await process.wait()
     except TimeoutError:
         return None
-
-
-def _last_words(record: WorkerRow) -> Failure:
-    with contextlib.suppress(OSError, ValueError, DecodeError):
-        return decode(Failure, json.loads(Path(record.exit_record).read_text()))
-    return Failure("worker_died", "the worker left no word", tail(Path(record.log_path)))
-
-
-def tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
-    """The last lines of a log; nothing if there is none."""
-    try:
-        with path.open("rb") as f:
-            f.seek(0, 2)
-            f.seek(max(0, f.tell() - LOG_TAIL_BYTES))
-            text = f.read().decode(errors="replace")
-    except OSError:
-        return ()
-    return tuple(text.splitlines()[-lines:])
-
-
-def _tidy(record: WorkerRow) -> None:
-    shutil.rmtree(record.runtime_dir, ignore_errors=True)
-    Path(record.exit_record).unlink(missing_ok=True)

@@ -11,8 +11,9 @@ from modelpool_client.errors import LoadFailed, ModelPoolError
 from modelpool_client.wire import Failure
 
 from modelpool.config import PoolConfig
-from modelpool.pool.crew import Burial, Worker, tail
+from modelpool.pool.crew import Burial, Worker
 from modelpool.pool.lifecycle import backoff, recent
+from modelpool.pool.remains import tail
 
 
 @dataclass

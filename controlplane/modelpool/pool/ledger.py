@@ -102,7 +102,7 @@ class Ledger:
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
-        residents = self._residents()
+        residents = self.residents()
         first = self.line.first_overdue()
         if first is not None and first.key != slot.key:
             residents.append(self._promised(first))
@@ -117,9 +117,10 @@ class Ledger:
         )
 
     def _to_yield(self, slot: Replica) -> tuple[str, ...]:
-        return to_yield(self._need_of(slot), self._residents(), self.budget())
+        return to_yield(self._need_of(slot), self.residents(), self.budget())
 
-    def _residents(self) -> list[Resident]:
+    def residents(self) -> list[Resident]:
+        """All that hold reservations."""
         return [self.resident(self._slots[key]) for key in self._reserved]
 
     def budget(self) -> Budget:
@@ -136,19 +137,30 @@ class Ledger:
         """A slot that holds a reservation, as admission sees it."""
         now = self.clock.now()
         reserved = self._reserved[slot.key]
+        size, pending = self._taken(slot, reserved.bytes)
         young_until = (slot.hot_since or now) + self._residency(slot)
         return Resident(
             slot.key,
-            reserved.bytes,
-            loss=(-slot.rank, self._loss(slot, reserved.bytes), slot.last_used or 0.0),
+            size,
+            loss=(-slot.rank, self._loss(slot, size), slot.last_used or 0.0),
             protected=slot.protection or ("just loaded" if now < young_until else ""),
             pinned=slot.model.pinned,
             leaving=slot.is_leaving,
             may_yield=slot.state.is_serving,
             free_at=young_until if slot.state.is_serving and not slot.is_busy else None,
-            pending_bytes=reserved.bytes if slot.state is State.WARMING else 0,
+            pending_bytes=pending,
             devices=reserved.devices,
         )
+
+    @staticmethod
+    def _taken(slot: Replica, reserved: int) -> tuple[int, int]:
+        """What it takes of the budget, and how much of that the host still calls available: what
+        is not in memory yet, and pages of files, which come back without anybody's end."""
+        facts = slot.facts
+        if facts is None or facts.memory_bytes is None or facts.memory_held_bytes is None:
+            return reserved, reserved if slot.state is State.WARMING else 0
+        size = max(reserved, facts.memory_bytes)
+        return size, max(0, size - facts.memory_held_bytes)
 
     def _residency(self, slot: Replica) -> float:
         """Seconds that a loaded one is no victim: at least as long as it took to load, or two that
@@ -178,6 +190,12 @@ class Ledger:
 
     def leave_queue(self, slot: Replica) -> None:
         self.line.leave(slot.key)
+
+    @property
+    def is_moving(self) -> bool:
+        """Somebody waits for room, or is being loaded or unloaded."""
+        ways = (State.WARMING, State.UNLOADING)
+        return len(self.line) > 0 or any(slot.state in ways for slot in self._slots.values())
 
     def changed(self) -> None:
         self.line.changed()

@@ -29,7 +29,7 @@ class Mailbox(ABC):
         self._is_handling = False
         self._alarm: asyncio.Handle | None = None
         self._alarm_at = 0.0
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: dict[asyncio.Task[None], None] = {}  # in order
 
     @abstractmethod
     def _next_deadline(self) -> float | None:
@@ -71,8 +71,8 @@ class Mailbox(ABC):
             self._post(then, worker_id, result)
 
         task = asyncio.ensure_future(job())
-        self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        self._jobs[task] = None
+        task.add_done_callback(self._jobs.pop)
 
     def _set_alarm(self) -> None:
         when = self._next_deadline()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelpool_client.wire import Facts, Phase
@@ -30,16 +31,26 @@ class Recovery:
 
 
 class Recoverer:
-    """Goes through the journal once, before the pool takes requests."""
+    """Goes through the journal once, before the pool takes requests.
+
+    ``is_running`` says whether the process of that pid and start (None: unknown) is alive.
+    """
 
     def __init__(
-        self, pool: Pool, crew: Crew, launcher: Launcher, link: WorkerLink, journal: Journal
+        self,
+        pool: Pool,
+        crew: Crew,
+        launcher: Launcher,
+        link: WorkerLink,
+        journal: Journal,
+        is_running: Callable[[int, float | None], bool] = is_process,
     ) -> None:
         self._pool = pool
         self._crew = crew
         self._launcher = launcher
         self._link = link
         self._journal = journal
+        self._is_running = is_running
 
     async def recover(self) -> Recovery:
         """Adopt what serves and is ours, end what is ours and does not, forget what is gone."""
@@ -71,8 +82,7 @@ class Recoverer:
                 return await self._link.facts(worker)
         return None
 
-    @staticmethod
-    def _is_sound(row: WorkerRow, process: WorkerProcess, facts: Facts) -> bool:
+    def _is_sound(self, row: WorkerRow, process: WorkerProcess, facts: Facts) -> bool:
         """It is the one on record, and its engine is the one that it started."""
         if (facts.worker_id, facts.pid) != (row.worker_id, process.pid):
             return False
@@ -80,4 +90,4 @@ class Recoverer:
             return False
         if facts.engine_pid is None:
             return facts.phase is not Phase.READY
-        return is_process(facts.engine_pid, facts.engine_started)
+        return self._is_running(facts.engine_pid, facts.engine_started)

@@ -36,6 +36,7 @@ class Replica(Mailbox):
         self.is_removed = False
         self.stay_up = False
         self.rate = Rate()
+        self.uses = 0  # requests that its workers have begun, as far as they were heard of
         self.load_seconds: float | None = None  # of the last load that succeeded
         self.headroom = 1.0  # of what is set aside for it, after it ran out of memory
         self.yields_to = ""

@@ -170,6 +170,7 @@ class Serving(Replica):
     def _count_uses(self, facts: Facts) -> None:
         before = self.facts.requests_total if self.facts is not None else 0
         if (uses := facts.requests_total - before) > 0:
+            self.uses += uses
             self.rate = self.rate.used(uses, self._clock.now())
 
     def _note_use(self, facts: Facts) -> None:

@@ -1,0 +1,1 @@
+"""What the pool does before it is asked: schedules, preloads, and room made under pressure."""

@@ -1,0 +1,324 @@
+"""Schedules, habits and pressure: what is done before anybody asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelpool.catalog.parse import parse_model
+from modelpool.foresight.foresight import LOOK_SECONDS, Foresight
+from modelpool.foresight.habits import HOURS, Habit, hour_of_week
+from modelpool.foresight.pressure import Limits, complaint, victim
+from modelpool.foresight.schedule import LATEST, due
+from modelpool.pool.admission import Resident
+from modelpool.pool.lifecycle import State
+from modelpool.pool.memory import Pressure
+from modelpool_client.errors import InvalidRequest
+from support.sim import SimWorld, model, without_threads
+from support.virtual_time import run_virtual
+
+MONDAY = datetime(2026, 11, 23, 7, 59).astimezone()
+MORNING = {"cron": "0 8 * * mon-fri", "action": "load"}
+EVENING = {"cron": "0 18 * * mon-fri", "action": "unload"}
+MB = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_threads(monkeypatch)
+
+
+# -- schedules ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [(0, []), (0.9, []), (1, ["load"]), (5, ["load"]), (-60, [])],
+)
+def test_due(minutes: float, expected: list[str]) -> None:
+    assert due([MORNING, EVENING], MONDAY, MONDAY + timedelta(minutes=minutes)) == expected
+
+
+def test_what_was_missed_long_ago_is_let_be() -> None:
+    assert due([MORNING], MONDAY, MONDAY + timedelta(minutes=1) + LATEST) == []
+    assert due([MORNING], MONDAY, MONDAY + LATEST) == ["load"]
+
+
+@given(st.lists(st.floats(1, 500), min_size=1, max_size=60))
+def test_each_time_is_due_once_however_often_one_looks(pauses: list[float]) -> None:
+    """As long as nobody sleeps for longer than is made up for."""
+    at, found = MONDAY, []
+    for pause in pauses:
+        since, at = at, at + timedelta(seconds=pause)
+        found += due([{"cron": "*/30 * * * *", "action": "load"}], since, at)
+    first, last = MONDAY.timestamp() // 1800, at.timestamp() // 1800
+    assert len(found) == last - first
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        [{"cron": "0 8 * *", "action": "load"}],
+        [{"cron": "99 8 * * *", "action": "load"}],
+        [{"cron": "0 8 * * *", "action": "explode"}],
+        [{"cron": "0 8 * * *"}],
+        ["0 8 * * *"],
+        {"cron": "0 8 * * *", "action": "load"},
+    ],
+)
+def test_a_bad_schedule_is_refused(schedule: Any) -> None:
+    entry = {"model_id": "m", "engine": "fake", "source": "x", "schedule": schedule}
+    with pytest.raises(InvalidRequest, match="schedule") as caught:
+        parse_model(entry)
+    assert caught.value.param == "schedule"
+
+
+# -- habits ------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 50)), max_size=40))
+def test_a_habit_never_expects_more_than_ever_was(uses: list[tuple[int, int]]) -> None:
+    habit, at, counts = Habit(), MONDAY, [0]
+    for hours, times in uses:
+        at += timedelta(hours=hours)
+        habit = habit.used(times, at)
+        counts.append(times)
+    most = sum(counts)
+    assert all(habit.expected(at + timedelta(hours=h)) <= most for h in range(HOURS))
+
+
+def test_a_habit_is_learned_in_weeks_and_lost_in_weeks() -> None:
+    habit = Habit()
+    for week in range(4):
+        nine = MONDAY.replace(hour=9, minute=10) + timedelta(weeks=week)
+        habit = habit.used(20, nine).until(nine + timedelta(hours=1))
+    soon = nine + timedelta(weeks=1)
+    assert habit.expected(soon) > 10
+    assert habit.expected(soon + timedelta(hours=1)) == 0
+    for week in range(1, 8):
+        quiet = nine + timedelta(weeks=week)
+        habit = habit.used(0, quiet).until(quiet + timedelta(hours=1))
+    assert habit.expected(soon) < 2
+    assert hour_of_week(MONDAY) == 7
+
+
+# -- pressure ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reading", "said"),
+    [
+        (Pressure(900 * MB, 10**12, 0.0), ""),
+        (Pressure(900 * MB, 10**12, None), ""),
+        (Pressure(90 * MB, 10**12, None), "90 MB available, less than 100 MB"),
+        (Pressure(900 * MB, 10**12, 25.0), "waited for it 25 % of the last 10 s"),
+    ],
+)
+def test_complaint(reading: Pressure, said: str) -> None:
+    found = complaint(reading, Limits(20, 100 * MB))
+    assert (said in found) if said else (found == "")
+    assert complaint(reading, Limits(0, 0)) == ""
+
+
+def resident(key: str, loss: float, **more: Any) -> Resident:
+    return Resident(key, 100, loss=(-1, loss, 0.0), **more)
+
+
+def test_the_cheapest_that_may_go_goes() -> None:
+    those = [
+        resident("busy", 0.0, protected="busy"),
+        resident("pinned", 0.0, pinned=True),
+        resident("dear", 5.0),
+        resident("cheap", 1.0),
+        resident("leaving", 0.5, leaving=True),
+    ]
+    assert victim(those) == "cheap"
+    assert victim(those[:2]) is None
+
+
+# -- in a pool ---------------------------------------------------------------------------------
+
+
+class Memory:
+    """A store for habits."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    async def habits(self) -> Mapping[str, str]:
+        return dict(self.texts)
+
+    async def save_habits(self, habits: Mapping[str, str]) -> None:
+        self.texts |= habits
+
+
+class Scene:
+    """A pool with its foresight, from one Monday at 07:59 on."""
+
+    def __init__(self, *models: Any, **config: Any) -> None:
+        self.world = SimWorld(list(models), **config)
+        self.pool = self.world.pool
+        self.store = Memory()
+        self.reading = Pressure(10**12, 10**12, 0.0)
+        self.told: list[tuple[str, str]] = []
+        self.offset = timedelta()
+        self.foresight = self.make()
+
+    def make(self) -> Foresight:
+        return Foresight(
+            self.pool,
+            self.store,
+            self.wall,
+            lambda: self.reading,
+            lambda name, reason: self.told.append((name, reason)),
+        )
+
+    def wall(self) -> datetime:
+        now = asyncio.get_running_loop().time()
+        return MONDAY + timedelta(seconds=now) + self.offset
+
+    async def pass_by(self, seconds: float) -> None:
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.foresight.look()
+            self.world.check()
+
+    async def use(self, name: str, times: int) -> None:
+        for _ in range(times):
+            (await self.pool.acquire(name)).release()
+            await self.world.alive(name)[0].serve(0.1)
+
+    def state(self, name: str) -> State:
+        return self.pool.slot(name).state
+
+    def skip(self, **span: float) -> None:
+        self.offset += timedelta(**span)
+
+
+def play(scene: Callable[[Scene], Awaitable[None]], *models: Any, **config: Any) -> None:
+    async def main() -> None:
+        stage = Scene(*models, **config)
+        try:
+            await scene(stage)
+        finally:
+            await stage.pool.stop()
+        assert not stage.world.alive()
+
+    run_virtual(main())
+
+
+def test_a_schedule_loads_and_unloads() -> None:
+    async def scene(s: Scene) -> None:
+        assert s.state("m") is State.COLD
+        await s.pass_by(70)
+        assert s.state("m") is State.HOT
+        assert any("scheduled" in reason for *_, reason in s.world.events)
+        s.skip(hours=9, minutes=55)
+        await s.pass_by(300)
+        assert s.state("m") is State.COLD
+
+    play(scene, model("m", schedule=(MORNING, EVENING)), auto_unload=False)
+
+
+def test_a_clock_that_is_set_back_repeats_nothing_harmful() -> None:
+    async def scene(s: Scene) -> None:
+        await s.pass_by(70)
+        await s.pool.group("m").unload("test")
+        s.skip(hours=-2)
+        await s.pass_by(60)
+        assert s.state("m") is State.COLD
+
+    play(scene, model("m", schedule=(MORNING,)))
+
+
+async def learn(s: Scene) -> None:
+    """Three weeks of twenty uses on Monday at nine."""
+    for _ in range(3):
+        s.skip(hours=1, minutes=10)
+        await s.use("m", 20)
+        await s.pass_by(10)
+        await s.pool.group("m").unload("the end of the hour")
+        s.skip(days=7, hours=-1, minutes=-10)
+        await s.pass_by(10)
+
+
+SPECULATING = {"enable_speculative_loading": True, "preload_threshold": 10}
+
+
+def test_a_habit_is_preloaded_shortly_before() -> None:
+    async def scene(s: Scene) -> None:
+        await learn(s)
+        assert s.state("m") is State.COLD
+        s.skip(minutes=45)
+        await s.pass_by(10)
+        assert s.state("m") is State.COLD, "too early"
+        s.skip(minutes=12)
+        await s.pass_by(10)
+        assert s.state("m") is State.HOT
+        assert any(r.startswith("loading: preloaded: used 13") for *_, r in s.world.events)
+        await s.pool.group("m").unload("not this week")
+        await s.pass_by(60)
+        assert s.state("m") is State.COLD, "it was let go within the hour"
+
+    play(scene, model("m"), **SPECULATING)
+
+
+def test_no_preload_without_spare_memory_or_unasked() -> None:
+    async def scene(s: Scene) -> None:
+        await learn(s)
+        (await s.pool.acquire("other")).release()
+        s.skip(minutes=58)
+        await s.pass_by(10)
+        assert s.state("m") is State.COLD
+        assert s.state("other") is State.HOT
+
+    tight = {"memory_limit_mb": 150}
+    play(scene, model("m"), model("other"), **SPECULATING, **tight)
+    play(scene, model("m"), model("other"))
+
+
+def test_habits_outlive_the_manager_and_not_the_model() -> None:
+    async def scene(s: Scene) -> None:
+        await learn(s)
+        await s.foresight.save()
+        s.foresight = s.make()
+        await s.foresight.open()
+        s.skip(minutes=58)
+        await s.pass_by(10)
+        assert s.state("m") is State.HOT
+        await s.pool.remove("m")
+        await s.pass_by(10)
+        assert "0 habits" in repr(s.foresight)
+
+    play(scene, model("m"), **SPECULATING)
+
+
+def test_pressure_evicts_what_is_idle_one_at_a_time() -> None:
+    async def scene(s: Scene) -> None:
+        for name in ("a", "b", "pinned"):
+            (await s.pool.acquire(name)).release()
+        grant = await s.pool.acquire("busy")
+        await s.pass_by(20)
+        s.reading = Pressure(10**12, 10**12, 50.0)
+        await s.pass_by(LOOK_SECONDS)
+        assert [s.state(n) for n in ("a", "b")].count(State.COLD) <= 1
+        await s.pass_by(40)
+        assert s.state("a") is s.state("b") is State.COLD
+        assert s.state("pinned") is s.state("busy") is State.HOT
+        evicted = [r for _, _, event, _, r in s.world.events if event == "model-evicted"]
+        assert len(evicted) == 2
+        assert "memory is short" in evicted[0]
+        s.reading = Pressure(10**12, 10**12, 0.0)
+        await s.pass_by(10)
+        assert [name for name, _ in s.told] == ["memory-pressure"] * 2
+        assert s.told[-1][1] == "memory is no longer short"
+        grant.release()
+
+    names = ("a", "b", "busy")
+    play(scene, *(model(n) for n in names), model("pinned", pinned=True))
