@@ -1,0 +1,97 @@
+"""An engine that dies at any stage of its load gives its last words where people look."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.helpers import fake, in_background, result, until
+from e2e.support import PoolProcess
+
+CODES = ("oom", "bad_file", "unsupported_arch", "missing_dependency")
+STEPS = {"load_seconds": 6, "load_steps": 6}
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
+    models = [
+        *(fake(c, options={"fail_load": c, "message": f"words of {c}"}) for c in CODES),
+        fake("exits", options={"die_while_loading": 42}),
+        fake("killed", options={"die_while_loading": "SIGKILL"}),
+        fake("segfault", options={"die_while_loading": "SIGSEGV", **STEPS, "load_seconds": 0.5}),
+        fake("liar", options={"lie_ready": True}),
+        fake("slow", options=STEPS),
+        {
+            "model_id": "truncated",
+            "engine": "llama.cpp",
+            "source": str(_truncated(tmp_path_factory.mktemp("files"))),
+        },
+    ]
+    with PoolProcess(tmp_path_factory.mktemp("pool"), models) as running:
+        yield running
+
+
+def _truncated(folder: Path) -> Path:
+    """It reads like a model up to its weights."""
+    whole = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
+    file = folder / "truncated.gguf"
+    file.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return file
+
+
+def failed(pool: PoolProcess, model: str) -> dict[str, Any]:
+    """What the API says after a load; the answer to the load says the same."""
+    answer = pool.http.post(f"/models/{model}/load?wait=60", json={})
+    assert answer.status_code == 503, answer.text
+    failure = dict(pool.model(model)["failure"])
+    error = answer.json()["error"]
+    assert error["code"] == failure["code"]
+    assert failure["message"] in error["message"]
+    assert pool.state_of(model) == "FAILED"
+    assert failure["retry_at"]
+    return failure
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_load_that_fails_says_why(pool: PoolProcess, code: str) -> None:
+    failure = failed(pool, code)
+    assert failure["code"] == code
+    assert f"words of {code}" in failure["message"] + " ".join(failure["lines"])
+
+
+@pytest.mark.parametrize(
+    ("model", "end"),
+    [("exits", "exit code 42"), ("killed", "SIGKILL"), ("segfault", "SIGSEGV")],
+)
+def test_an_engine_that_dies_while_it_loads(pool: PoolProcess, model: str, end: str) -> None:
+    failure = failed(pool, model)
+    assert end in failure["message"]
+    assert any("dying by" in line for line in failure["lines"]), failure
+
+
+def test_an_engine_that_says_ready_and_is_not(pool: PoolProcess) -> None:
+    assert "accepts no connection" in failed(pool, "liar")["message"]
+
+
+def test_a_real_file_that_ends_too_early(pool: PoolProcess) -> None:
+    failure = failed(pool, "truncated")
+    assert failure["code"] == "bad_file", failure
+
+
+@pytest.mark.parametrize(("who", "words"), [("worker_pid", "SIGKILL"), ("engine_pid", "SIGKILL")])
+def test_killed_from_outside_in_the_middle_of_a_load(
+    pool: PoolProcess, who: str, words: str
+) -> None:
+    pool.http.post("/models/slow/unload", json={"force": True})
+    task = in_background(lambda: pool.http.post("/models/slow/load?wait=60", json={}))
+    view = until(lambda: (v := pool.model("slow"))["progress"] and v["engine_pid"] and v, "a load")
+    os.kill(view[who], signal.SIGKILL)
+    answer = result(task)
+    assert answer.status_code == 503
+    assert words in answer.json()["error"]["message"]
+    assert words in pool.model("slow")["failure"]["message"]
