@@ -1,4 +1,4 @@
-"""``modelpool serve`` in the foreground, ``up`` and ``down`` for a pool in the background."""
+"""``modelpool serve`` in the foreground; ``up``, ``restart``, ``down`` in the background."""
 
 from __future__ import annotations
 
@@ -49,6 +49,25 @@ def down(config: Config = None) -> None:
     from modelpool.daemon import stop
 
     stop(load_config(config))
+
+
+@app.command()
+def registry(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="where it listens")] = 6121,
+) -> None:
+    """Run a small service registry on loopback, to try a registrar of kind http with."""
+    from modelpool.registrars.server import run
+
+    run(port)
+
+
+@app.command()
+def restart(config: Config = None) -> None:
+    """Replace the manager by a fresh one; its workers go on and are adopted."""
+    from modelpool.config import load_config
+    from modelpool.daemon import restart
+
+    restart(load_config(config))
 
 
 def main() -> None:

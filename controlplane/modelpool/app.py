@@ -5,36 +5,49 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import platform
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 import aiohttp
-import psutil
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
+from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import hosts_for
 
-from modelpool.api import faults, internal, models, surface, system
+from modelpool import background
+from modelpool.api import discovery, faults, internal, models, surface, system
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.describe import Estimator
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.engines import Engines
+from modelpool.foresight.foresight import Foresight
 from modelpool.front_door import FrontDoor
 from modelpool.gateway.relay import Gateway
 from modelpool.gateway.upstream import Upstream
 from modelpool.launchers import Launcher, create
+from modelpool.meter import Meter, counting_loads, reporting_missing
 from modelpool.narrator import Narrator
-from modelpool.observe.events import Event, EventBus
+from modelpool.observe.events import EventBus
+from modelpool.observe.history import LAST_OF_A_RUN, History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.crew import Crew
 from modelpool.pool.link import HttpLink, base_url
+from modelpool.pool.memory import HostMemory, read_pressure
 from modelpool.pool.pool import Pool, Surroundings
 from modelpool.pool.recovery import Recoverer, Recovery
+from modelpool.registrars.metrics import RegistrarCollector
+from modelpool.registrars.reconcile import Registrars
+from modelpool.registrars.record import Record, hot_records
+from modelpool.restart import Restart
 from modelpool.services import (
     Services,
     described_config,
@@ -44,7 +57,9 @@ from modelpool.services import (
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS = 10.0
+# A worker's start is a few milliseconds; then it is on record and the next manager adopts it.
+LAUNCH_SECONDS = 5.0
+LOOK_SECONDS = 0.01
 # Relays keep a connection no longer than workers do (75 s), or a request could meet a closing one.
 KEEP_ALIVE_SECONDS = 30.0
 
@@ -54,23 +69,45 @@ class Running:
     """A pool in operation: the ASGI application and what its owner may ask of it."""
 
     app: FrontDoor
+    gateway: Gateway
     services: Services
     recovery: Recovery
 
     async def stop(self) -> None:
         """Drain and end every worker; readers of events are sent home."""
         await self.services.pool.stop()
+        self.services.events.publish(LAST_OF_A_RUN, reason="the manager was told to stop")
         self.services.events.close()
+
+    def cut(self, error: ModelPoolError) -> int:
+        """End every request under way with that error; how many there were."""
+        self.gateway.cut_by = error
+        return self.app.cut(error)
+
+    async def leave(self) -> None:
+        """Workers go on; those that are just being started are written down first."""
+        slots = self.services.pool.slots
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAUNCH_SECONDS):
+                while any(s.worker_id and s.worker is None for s in slots):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_SECONDS)
+        self.services.events.publish(LAST_OF_A_RUN, reason="the manager restarts, workers go on")
 
 
 @asynccontextmanager
-async def running(config: PoolConfig, launcher: Launcher | None = None) -> AsyncIterator[Running]:
+async def running(
+    config: PoolConfig, launcher: Launcher | None = None, memory: HostMemory | None = None
+) -> AsyncIterator[Running]:
     """A pool from an opened store to recovered workers and begun warm-ups.
+
+    ``memory`` takes the place of the host's own; so does, for tests with real processes, a folder
+    in the environment variable MODELPOOL_TEST_HOST_ROOT.
 
     On exit workers that still run are left alone: whoever wants them ended calls ``stop`` first.
 
     Raises:
         StoreError: the database cannot be used, or another manager has it.
+        BadRegistrar: a registrar of the configuration cannot be made.
     """
     async with AsyncExitStack() as stack:
         store = await Store.open(config.database)
@@ -78,16 +115,35 @@ async def running(config: PoolConfig, launcher: Launcher | None = None) -> Async
         session = await stack.enter_async_context(_session())
         upstream = Upstream()
         stack.callback(upstream.close)
-        services, recoverer = await _build(config, store, session, launcher or create("local"))
+        services, recoverer = await _build(
+            config, store, session, launcher or create("local"), memory or _host_memory()
+        )
         stack.push_async_callback(services.pool.close)
         recovery = await recoverer.recover()
+        await services.history.tidy()
+        stack.push_async_callback(services.history.flush)
         await _announce(services, recovery)
-        for work in (_sweeping(services), _saving(services, store)):
+        services.registrars.begin()
+        stack.push_async_callback(services.registrars.close)
+        await services.foresight.open()
+        stack.push_async_callback(services.foresight.save)
+        works = (
+            background.sweep(services),
+            background.save(services, store),
+            services.foresight.run(),
+        )
+        for work in (*works, background.watch_memory(services), services.history.write_on()):
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
         stack.push_async_callback(services.usage.save, store)
-        _warm_up(services)
-        yield Running(_application(services, upstream), services, recovery)
+        background.warm_up(services)
+        gateway = _gateway(services, upstream)
+        yield Running(_front_door(services, gateway), gateway, services, recovery)
+
+
+def _host_memory() -> HostMemory:
+    root = Path(os.environ.get("MODELPOOL_TEST_HOST_ROOT") or "/")
+    return HostMemory(lambda: read_pressure(root))
 
 
 def _session() -> aiohttp.ClientSession:
@@ -104,7 +160,11 @@ def _session() -> aiohttp.ClientSession:
 
 
 async def _build(
-    config: PoolConfig, store: Store, session: aiohttp.ClientSession, launcher: Launcher
+    config: PoolConfig,
+    store: Store,
+    session: aiohttp.ClientSession,
+    launcher: Launcher,
+    memory: HostMemory,
 ) -> tuple[Services, Recoverer]:
     estimator = Estimator()
     catalog = await Catalog.open(store, await described_config(config, estimator))
@@ -112,52 +172,71 @@ async def _build(
         if model.origin == "api":
             await described_if_possible(model, estimator)
     events, usage = EventBus(time.time), UsageMeter(time.time)
+    history = events.archive = History(store, time.time, reporting_missing(events))
+    events.listeners.append(history.note)
     link = HttpLink(session, config.host)
-    crew = Crew(launcher, link, store, config.state_dir)
+    crew = Crew(launcher, link, store, config.state_dir, memory.refresh)
     narrator = Narrator(events)
     world = Surroundings(
         pool_id=store.pool_id,
         manager_url=base_url(config.host, config.port),
         estimate=estimator,
-        host_available=lambda: psutil.virtual_memory().available,
+        host_available=memory.available,
         emit=narrator.tell,
         bug=narrator.bug,
     )
     pool = Pool(config, crew, world)
     for model in catalog:
         pool.add(with_warm_up(model, config))
-    metrics = Metrics(pool)
-    narrator.listeners += [metrics.count, _counting_loads(usage)]
+    metrics = Metrics(pool, store.pool_id)
+    narrator.listeners += [metrics.count, counting_loads(usage)]
+    registrars = Registrars(
+        config.registrars, store.pool_id, session, _hot(pool, store.pool_id), events.publish
+    )
+    events.listeners.append(registrars.heard)
+    metrics.add(RegistrarCollector(registrars))
     services = Services(
-        catalog, pool, crew, events, metrics, usage, Engines(), estimator, session, store.pool_id
+        catalog=catalog,
+        pool=pool,
+        crew=crew,
+        events=events,
+        history=history,
+        metrics=metrics,
+        usage=usage,
+        engines=Engines(),
+        estimator=estimator,
+        session=session,
+        pool_id=store.pool_id,
+        memory=memory,
+        said=config,
+        registrars=registrars,
+        restart=Restart(),
+        foresight=Foresight(
+            pool,
+            store,
+            lambda: datetime.now().astimezone(),
+            lambda: memory.now,
+            lambda name, reason: events.publish(name, reason=reason),
+        ),
     )
     return services, Recoverer(pool, crew, launcher, link, store)
 
 
-def _counting_loads(usage: UsageMeter) -> Callable[[Event], None]:
-    def count(event: Event) -> None:
-        if event.name == "model-loaded":
-            usage.loaded(event.data["model_id"])
+def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
+    node = platform.node()
 
-    return count
+    def records() -> dict[str, Record]:
+        return hot_records(pool.slots, pool.config.host, pool_id, node)
 
-
-class _Meter:
-    """What the gateway counts goes to the statistics and to Prometheus."""
-
-    def __init__(self, usage: UsageMeter, metrics: Metrics) -> None:
-        self.began = usage.began
-        self._usage = usage
-        self._metrics = metrics
-
-    def ended(self, model_id: str, status: int, seconds: float) -> None:
-        self._usage.ended(model_id, status, seconds)
-        self._metrics.ended(model_id, status, seconds)
+    return records
 
 
-def _application(services: Services, upstream: Upstream) -> FrontDoor:
-    meter = _Meter(services.usage, services.metrics)
-    gateway = Gateway(services.catalog, services.pool, upstream, meter)
+def _gateway(services: Services, upstream: Upstream) -> Gateway:
+    meter = Meter(services.usage, services.metrics, services.pool.has)
+    return Gateway(services.catalog, services.pool, upstream, meter)
+
+
+def _front_door(services: Services, gateway: Gateway) -> FrontDoor:
     hosts = hosts_for(services.pool.config.host)
     limit = services.pool.config.max_body_bytes
     return FrontDoor(management_api(services), gateway, hosts, limit)
@@ -177,7 +256,7 @@ def management_api(services: Services) -> FastAPI:
     )
     faults.install(api)
     surface.describe(api)
-    for room in (internal, system, models):
+    for room in (internal, system, discovery, models):
         api.include_router(room.routes(services))
     return api
 
@@ -192,39 +271,6 @@ async def _announce(services: Services, recovery: Recovery) -> None:
         ended=len(recovery.ended),
         config_models_added=list(report.added),
     )
-
-
-def _warm_up(services: Services) -> None:
-    """Begin to load what is to be HOT from the start; failures are events, not the pool's end."""
-    for name in services.pool.config.warmup_models:
-        if services.catalog.find(name) is None:
-            log.warning("warmup_models names %s, which is not in the catalog", name)
-    for slot in services.pool.slots:
-        if slot.model.warmup and not slot.state.has_worker:
-            loading = services.pool.load(slot.model.model_id, "warm-up", None)
-            task = asyncio.ensure_future(_quietly(loading))
-            _WARMING.add(task)
-            task.add_done_callback(_WARMING.discard)
-
-
-_WARMING: set[asyncio.Task[None]] = set()
-
-
-async def _quietly(work: Awaitable[None]) -> None:
-    with contextlib.suppress(Exception):
-        await work
-
-
-async def _sweeping(services: Services) -> None:
-    while True:
-        await asyncio.sleep(services.pool.config.check_interval_seconds)
-        services.pool.look()
-
-
-async def _saving(services: Services, store: Store) -> None:
-    while True:
-        await asyncio.sleep(SAVE_SECONDS)
-        await services.usage.save(store)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

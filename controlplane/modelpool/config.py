@@ -25,7 +25,7 @@ from modelpool_client.errors import ModelPoolError
 from .catalog.model import Model, did_you_mean
 from .catalog.parse import read_model
 from .catalog.rules import DEFAULT_RULES, ParseRules
-from .config_checks import Issue, patched, validated
+from .config_checks import Issue, Reloaded, patched, reloaded, validated
 from .config_keys import (
     LIVE_KEYS,
     PoolConfig,
@@ -41,10 +41,12 @@ __all__ = [
     "ConfigIssue",
     "PoolConfig",
     "PortRange",
+    "Reloaded",
     "default_memory_limit_mb",
     "json_schema",
     "load_config",
     "patched",
+    "reloaded",
 ]
 
 PREFIX = "MODELPOOL_"
@@ -53,7 +55,7 @@ BORROWED = {
     "MODEL_KEEPALIVE_MINUTES": "default_ttl_minutes",
 }
 # Ours, but no keys: where the file is, where the manager is, what a worker is told.
-NOT_KEYS = frozenset({"CONFIG", "URL", "WORKER_ID", "STATUS_FD"})
+NOT_KEYS = frozenset({"CONFIG", "TEST_HOST_ROOT", "URL", "WORKER_ID", "STATUS_FD"})
 TEXT_KEYS = frozenset({"host", "log_level", "ollama_base_url", "state_dir"})
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from .catalog.model import did_you_mean, printable
 from .config_keys import LIVE_KEYS, PoolConfig, PortRange
+from .registrars.settings import RegistrarSettings
 
 # Where pydantic speaks of Python's types, the file's author thinks of the file's.
 PLAIN_WORDS = {
@@ -21,6 +22,7 @@ PLAIN_WORDS = {
     "float_type": "should be a number",
     "bool_type": "should be true or false",
 }
+INNER_KEYS = {"port_range": PortRange.model_fields, "registrars": RegistrarSettings.model_fields}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,37 @@ def patched(config: PoolConfig, changes: object) -> PoolConfig:
     return new.with_notes(config.file, config.warnings)
 
 
+@dataclass(frozen=True)
+class Reloaded:
+    """What a file that was read again makes of the configuration in force.
+
+    Attributes:
+        config: what is in force afterwards.
+        changed: the live keys that change by it.
+        needs_restart: keys that the file wants otherwise than they are, and that are no live ones.
+    """
+
+    config: PoolConfig
+    changed: Mapping[str, Any]
+    needs_restart: Mapping[str, Any]
+
+
+def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reloaded:
+    """Take over what ``said``, the file now, says otherwise than ``former``, the file when it was
+    last read. A key that the file still says as it did keeps what was set at run time.
+
+    Raises:
+        InvalidRequest: a new value contradicts one that was set at run time.
+    """
+    live = {k: getattr(said, k) for k in LIVE_KEYS if getattr(said, k) != getattr(former, k)}
+    new = patched(config, live).model_copy(update={"models": said.models})
+    old, now, wanted = config.as_dict(), new.as_dict(), said.as_dict()
+    changed = {k: now[k] for k in sorted(live) if now[k] != old[k]}
+    fixed = PoolConfig.model_fields.keys() - LIVE_KEYS - {"models"}
+    needs = {k: wanted[k] for k in sorted(fixed) if wanted[k] != old[k]}
+    return Reloaded(new.with_notes(said.file, said.warnings), changed, needs)
+
+
 def cross_issues(config: PoolConfig, but: Collection[str] = ()) -> list[Issue]:
     """What is wrong between keys that are each right, except where a key of ``but`` is in it."""
     low, high, ttl = config.min_ttl_minutes, config.max_ttl_minutes, config.default_ttl_minutes
@@ -88,9 +121,15 @@ def _issue(error: Mapping[str, Any]) -> Issue:
     *parents, last = map(str, error["loc"])
     key = printable(".".join([*parents, last]))
     if error["type"] == "extra_forbidden":
-        known = PortRange.model_fields if parents else PoolConfig.model_fields
+        known = INNER_KEYS.get(parents[0], {}) if parents else PoolConfig.model_fields
         return Issue(key, f"is unknown{did_you_mean(last, known)}")
+    if error["type"] == "missing":
+        return Issue(key, "is required")
+    if error["type"] == "model_type" and parents:
+        return Issue(key, f"should be an object with {', '.join(INNER_KEYS[parents[0]])}")
     said = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    if key.startswith("registrars") and error["type"] == "value_error":
+        return Issue(key, said)  # an address may hold a password
     text = PLAIN_WORDS.get(error["type"], said)
     return Issue(key, f"{text}, not {printable(reprlib.repr(error['input']))}")
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import aiohttp
 import psutil
-from modelpool_client import PoolClient
+from modelpool_client import PoolClient, RetryPolicy
+from modelpool_client.cli.render import restart_text
 from modelpool_client.errors import ModelPoolError, Unavailable
 from modelpool_client.types import ModelView
 from modelpool_client.wire import DrainRequest
@@ -22,9 +23,11 @@ from rich.console import Console
 
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
-from modelpool.launchers.local import LocalLauncher, find_process
-from modelpool.pool.crew import Crew, Worker, tail
+from modelpool.launchers.local import LocalLauncher, boot_id, find_process, start_time
+from modelpool.pool.crew import Crew, Worker
 from modelpool.pool.link import HttpLink, base_url
+from modelpool.pool.remains import tail
+from modelpool.registrars.reconcile import Registrars
 from modelpool.server import bind
 
 ANSWER_SECONDS = 60.0
@@ -49,13 +52,15 @@ class PidFile:
     path: Path
 
     def write(self, pid: int) -> None:
-        started = psutil.Process(pid).create_time()
-        self.path.write_text(json.dumps({"pid": pid, "create_time": started}))
+        identity = {"pid": pid, "create_time": start_time(pid), "boot_id": boot_id()}
+        self.path.write_text(json.dumps(identity))
 
     def process(self) -> psutil.Process | None:
         """The manager, if it lives."""
         try:
             data = json.loads(self.path.read_text())
+            if data["boot_id"] != boot_id():
+                return None
             return find_process(int(data["pid"]), float(data["create_time"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -173,6 +178,16 @@ def _say_what_to_try(client: PoolClient, seconds: float) -> None:
     console.print("  make down    # ends it")
 
 
+def restart(config: PoolConfig) -> None:
+    """Replace the manager that runs on this configuration's port; its workers go on.
+
+    Raises:
+        PoolUnreachable: nobody answers there.
+    """
+    with PoolClient(base_url(config.host, config.port), retry=RetryPolicy(attempts=1)) as client:
+        console.print(restart_text(client.restart()), markup=False)
+
+
 def stop(config: PoolConfig) -> None:
     """End the manager and its workers; also what a killed manager has left."""
     pid_file = PidFile(config.state_dir / "pool.pid")
@@ -209,9 +224,17 @@ async def _end_leftovers(config: PoolConfig) -> int:
     store = await Store.open(config.database)
     try:
         async with aiohttp.ClientSession() as session:
-            return await _end_all(config, store, HttpLink(session, config.host))
+            ended = await _end_all(config, store, HttpLink(session, config.host))
+            await _withdraw(config, store.pool_id, session)
+            return ended
     finally:
         await store.close()
+
+
+async def _withdraw(config: PoolConfig, pool_id: str, session: aiohttp.ClientSession) -> None:
+    """What a killed manager has told of its workers is told no longer; failures are logged."""
+    nothing = Registrars(config.registrars, pool_id, session, dict, lambda *_, **__: None)
+    await nothing.close()
 
 
 async def _end_all(config: PoolConfig, store: Store, link: HttpLink) -> int:

@@ -6,6 +6,8 @@ and its tokens but this.
 
 from __future__ import annotations
 
+import asyncio
+
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import check_headers, check_json
 
@@ -33,8 +35,30 @@ class FrontDoor:
         self._gateway = gateway
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
+        self._under_way: set[asyncio.Task[object]] = set()
+        self._cut_by: ModelPoolError | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        try:
+            await self._answer(scope, receive, send)
+        except asyncio.CancelledError:
+            if self._cut_by is None:  # else whoever could be told has been
+                raise
+        finally:
+            self._under_way.discard(task)
+
+    def cut(self, error: ModelPoolError) -> int:
+        """End every request that is under way; how many. Those of the management API that have no
+        answer yet get ``error``; to the others the gateway tells it."""
+        self._cut_by = error
+        for task in self._under_way:
+            task.cancel()
+        return len(self._under_way)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._api(scope, receive, send)
             return
@@ -51,7 +75,25 @@ class FrontDoor:
             return
         except ClientGone:
             return
-        await (self._gateway if is_inference else self._api)(scope, receive, send)
+        if is_inference:
+            await self._gateway(scope, receive, send)
+        else:
+            await self._manage(scope, receive, send)
+
+    async def _manage(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._api(scope, receive, note)
+        except asyncio.CancelledError:
+            if self._cut_by is None or has_begun:
+                raise
+            await send_error(send, self._cut_by)
 
     async def _checked_body(self, receive: Receive) -> Receive:
         """The same with the body read and known to be JSON: FastAPI knows no limit, and of what it

@@ -20,11 +20,13 @@ from modelpool.catalog.parse import parse_model
 from modelpool.catalog.rules import LATER_ENGINES, ParseRules
 from modelpool.config import PoolConfig, patched
 from modelpool.engines import Engines
+from modelpool.foresight.foresight import Foresight
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.crew import Crew
+from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.slot import Slot
 from modelpool.registrars.reconcile import Registrars
@@ -53,9 +55,11 @@ class Services:
     estimator: Estimator
     session: aiohttp.ClientSession
     pool_id: str
+    memory: HostMemory
     said: PoolConfig
     registrars: Registrars
     restart: Restart
+    foresight: Foresight
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
     def slot(self, name: str) -> Slot:

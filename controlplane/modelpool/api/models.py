@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelpool.api.heads import HeadToo
 from modelpool.api.plan import plan_view
 from modelpool.api.shape import endpoint, lease, model_view
-from modelpool.catalog.model import validate_model_id
 from modelpool.catalog.fields import model_entry_schema
+from modelpool.catalog.model import validate_model_id
 from modelpool.observe.history import KEPT_PER_MODEL
-from modelpool.pool.crew import tail
+from modelpool.pool.remains import tail
 from modelpool.services import Services
 
 FOLLOW_SECONDS = 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from modelpool.api.shape import MB, in_mb
+from modelpool.api.shape import MB, in_mb, queue_view
 from modelpool.observe.events import iso
 from modelpool.pool.admission import Refuse, Start, Wait
 from modelpool.pool.lifecycle import State
@@ -37,7 +37,7 @@ def plan_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "evict": [_victim(victim, pool) for victim in _named(outlook.evict, pool)],
         "waits_for": list(outlook.waits_for),
         "until": until,
-        "queue": _place(slot, pool),
+        "queue": queue_view(slot, pool),
         "port": _port(slot, pool, outlook),
         "needs": _needs(slot, pool),
         "memory": _memory(pool),
@@ -90,16 +90,6 @@ def _victim(victim: Slot, pool: Pool) -> dict[str, Any]:
 def _named(keys: tuple[str, ...], pool: Pool) -> list[Slot]:
     by_key = {slot.key: slot for slot in pool.slots}
     return [by_key[key] for key in keys]
-
-
-def _place(slot: Slot, pool: Pool) -> dict[str, Any]:
-    """How long the queue is, and where it stands in it, if it does; the seconds are estimated."""
-    place = pool.line.place(slot)
-    return {
-        "length": len(pool.line),
-        "position": place.position if place is not None else None,
-        "estimated_seconds": round(place.seconds, 1) if place is not None else None,
-    }
 
 
 def _port(slot: Slot, pool: Pool, outlook: _Outlook) -> int | None:

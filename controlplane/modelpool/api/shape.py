@@ -66,7 +66,7 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "source": model.source,
         **copy,
         "waiting_for": slot.waiting_for,
-        "queue": _queue(slot, pool),
+        "queue": queue_view(slot, pool),
         "warmup": model.warmup,
         "pinned": model.pinned,
         "auto_unload": model.auto_unload,
@@ -93,8 +93,8 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
     }
 
 
-def _queue(slot: Slot, pool: Pool) -> dict[str, Any] | None:
-    """Where it stands among those that wait for room; None if it does not. Seconds are estimated."""
+def queue_view(slot: Slot, pool: Pool) -> dict[str, Any] | None:
+    """Where it stands among those that wait for room, seconds estimated; None if it does not."""
     place = pool.line.place(slot)
     if place is None:
         return None

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api import later
 from modelpool.api.heads import HeadToo
-from modelpool.api.shape import MB, model_view
+from modelpool.api.shape import MB
 from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
 from modelpool.pool.lifecycle import State
+from modelpool.pool.slot import Slot
 from modelpool.reload import readable_config, reload_config
 from modelpool.restart import check_program
 from modelpool.services import Services
@@ -58,13 +59,12 @@ def routes(services: Services) -> APIRouter:
             "status": _status(services),
             "active_models": len(loaded),
             "total_models": len(models),
-            "total_memory_mb": round(
-                sum(pool.reserved_bytes(s.key) for s in slots) / MB, 1
-            ),
+            "total_memory_mb": round(sum(pool.reserved_bytes(s.key) for s in slots) / MB, 1),
             "available_ports": pool.ports.available,
             "failed_models": sum(s.state is State.FAILED for s in models),
             "memory_limit_mb": pool.config.memory_limit_mb,
             "version": __version__,
+            "memory_pressure": services.foresight.pressure,
             "pool_id": services.pool_id,
             "run": services.events.run,
             "pid": os.getpid(),
@@ -129,12 +129,12 @@ def routes(services: Services) -> APIRouter:
         wait = body.wait_seconds if body is not None else None
         seconds = pool.config.graceful_shutdown_seconds if wait is None else wait
         services.restart.ask(seconds)
-        workers = [model_view(slot, pool) for slot in pool.slots if slot.worker is not None]
+        workers = [_worker(slot) for slot in pool.slots if slot.worker is not None]
         return {
             "message": "restarting",
             "run": services.events.run,
             "wait_seconds": seconds,
-            "models": workers,
+            "workers": workers,
         }
 
     @router.get("/registry")
@@ -170,6 +170,13 @@ def routes(services: Services) -> APIRouter:
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     return router
+
+
+def _worker(slot: Slot) -> dict[str, Any]:
+    assert slot.worker is not None
+    pid = slot.worker.process.pid
+    name = slot.model.model_id
+    return {"model_id": name, "state": slot.state, "port": slot.port, "worker_pid": pid}
 
 
 def _status(services: Services) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from modelpool_client.errors import Conflict, ModelExists
 
+from .fields import engine_name
 from .index import Clash, Index, mentions
 from .model import Model
-from .parse import engine_name
 from .registry import read_registry, registry_entry
 from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .store import Store
@@ -66,13 +66,11 @@ class Catalog:
     ) -> Catalog:
         """Read the store and bring the config file's models into it.
 
-        A model that came from an earlier config file and is not in this one any more is removed.
-
         Raises:
-            Conflict: a name of the config file belongs to a model registered at run time.
+            Conflict: as ``adopt_config``.
         """
         catalog = cls(store, await store.models(), clock)
-        await catalog._adopt_config(tuple(config_models))
+        catalog.config_report = await catalog.adopt_config(config_models)
         return catalog
 
     def __len__(self) -> int:
@@ -169,6 +167,26 @@ class Catalog:
 
         return await self._alone(change)
 
+    async def adopt_config(self, models: Iterable[Model]) -> ImportReport:
+        """Bring the config file's models in, all or none. One that came from an earlier config file
+        and is not in this one any more is removed.
+
+        Raises:
+            Conflict: a name of the config file belongs to a model registered at run time.
+        """
+        ours = tuple(dataclasses.replace(m, origin="config") for m in models)
+
+        async def change() -> ImportReport:
+            new, changed, same = self._sorted_out(ours)
+            kept = {m.model_id for m in ours}
+            stale = [m.model_id for m in self if m.origin == "config" and m.model_id not in kept]
+            for clash in self._index.clashes((*new, *changed), stale):
+                raise _conflict(clash)
+            await self._write((*new, *changed), stale)
+            return ImportReport(_ids(new), _ids(changed), _ids(same), tuple(stale))
+
+        return await self._alone(change)
+
     async def import_registry(
         self, data: object, replace: bool = False, rules: ParseRules = DEFAULT_RULES
     ) -> ImportReport:
@@ -205,16 +223,6 @@ class Catalog:
     def export_config(self, config: PoolConfig) -> dict[str, Any]:
         """A config file that makes a pool like this one, its models included."""
         return config.as_dict() | self.export_registry()
-
-    async def _adopt_config(self, models: tuple[Model, ...]) -> None:
-        ours = tuple(dataclasses.replace(m, origin="config") for m in models)
-        new, changed, same = self._sorted_out(ours)
-        kept = {m.model_id for m in ours}
-        stale = tuple(m.model_id for m in self if m.origin == "config" and m.model_id not in kept)
-        for clash in self._index.clashes((*new, *changed), stale):
-            raise _conflict(clash)
-        await self._write((*new, *changed), stale)
-        self.config_report = ImportReport(_ids(new), _ids(changed), _ids(same), stale)
 
     def _sorted_out(
         self, models: Iterable[Model]

@@ -10,11 +10,13 @@ import dataclasses
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import event_rows
+from .event_rows import EventRow
 from .lock import StoreLock
 from .migrations import migrate
 from .model import Model
@@ -24,7 +26,8 @@ BUSY_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """One worker as a later manager finds it. Times are seconds since 1970.
+    """One worker as a later manager finds it. Times are seconds since 1970, ``create_time`` as the
+    launcher counts it.
 
     ``pid`` and ``create_time`` are None between the intent and the start; ``boot_id`` tells
     whether they can still mean anything.
@@ -148,6 +151,7 @@ class Database:
         """Delete some, insert or replace others."""
         with self._transaction() as db:
             db.executemany("DELETE FROM models WHERE model_id = ?", [(i,) for i in drop])
+            event_rows.forget(db, drop)
             db.executemany(PUT_MODEL, [_model_row(m) for m in put])
 
     def next_epoch(self, model_id: str) -> int:
@@ -189,6 +193,41 @@ class Database:
     def usage(self) -> dict[str, Usage]:
         """Totals by model id."""
         return {r["model_id"]: Usage(**r) for r in self._rows(Usage, "usage", "model_id")}
+
+    def habits(self) -> dict[str, str]:
+        """What was learned of when each model is used; of those that are no more it is dropped."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM habits WHERE model_id NOT IN (SELECT model_id FROM models)")
+            return dict(db.execute("SELECT model_id, usual FROM habits").fetchall())
+
+    def save_habits(self, habits: Mapping[str, str]) -> None:
+        """Replace what was learned of some models."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO habits VALUES (?, ?)", list(habits.items()))
+
+    def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
+        """Add to the history within its bounds; see ``event_rows.append``."""
+        with self._transaction() as db:
+            event_rows.append(db, rows, keep, oldest)
+
+    def forget_events(self, model_ids: Sequence[str]) -> None:
+        """Drop the history of models, and of those that are no more."""
+        with self._transaction() as db:
+            event_rows.forget(db, model_ids)
+            event_rows.tidy(db)
+
+    def events_of(
+        self, model_id: str, limit: int, before: int | None
+    ) -> tuple[list[EventRow], float | None]:
+        """See ``event_rows.of_model``."""
+        return event_rows.of_model(self._db, model_id, limit, before)
+
+    def events_after(
+        self, run: str, serial: int, limit: int
+    ) -> tuple[int | None, list[EventRow], EventRow | None]:
+        """See ``event_rows.after``; and the event just before them."""
+        first, rows = event_rows.after(self._db, run, serial, limit)
+        return first, rows, event_rows.last_before(self._db, first) if first else None
 
 
 def _check(db: sqlite3.Connection) -> None:

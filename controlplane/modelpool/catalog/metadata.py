@@ -73,6 +73,9 @@ class GgufInfo:
     Attributes:
         head_count, head_count_kv: per layer where the layers differ, else one number.
         key_length, value_length: elements of one head's key and value.
+        window: tokens that a layer with a sliding window attends to.
+        window_pattern: of so many layers all but the last have the window (0: every layer has
+            it), or for each layer whether it has.
         quantization: the file's own word, or the type that most bytes have.
         tensor_bytes: of those tensors whose type is known.
         file_bytes: of all parts of a model in several files.
@@ -91,6 +94,8 @@ class GgufInfo:
     head_count_kv: int | tuple[int, ...] | None = None
     key_length: int | None = None
     value_length: int | None = None
+    window: int | None = None
+    window_pattern: int | tuple[bool, ...] | None = None
     has_chat_template: bool = False
     parts: int = 1
 
@@ -135,6 +140,8 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> GgufInfo:
         head_count_kv=heads if kv_heads is None else kv_heads,
         key_length=head_size if key_length is None else key_length,
         value_length=head_size if value_length is None else value_length,
+        window=keys.count(f"{architecture}.attention.sliding_window"),
+        window_pattern=keys.pattern(f"{architecture}.attention.sliding_window_pattern"),
         has_chat_template=keys.has("tokenizer.chat_template"),
         parts=len(headers),
     )
@@ -166,6 +173,12 @@ class _Keys:
         if isinstance(value, tuple) and all(map(_is_count, value)):
             return value
         return self.count(key)
+
+    def pattern(self, key: str) -> int | tuple[bool, ...] | None:
+        value = self._header.values.get(key)
+        if isinstance(value, tuple) and all(isinstance(v, bool) for v in value):
+            return value
+        return value if _is_count(value) else None
 
     def _wrong(self, key: str, value: object) -> BadModelFile:
         return BadModelFile(self._header.path, f"is corrupt: {key} is {str(value)[:80]!r}")

@@ -72,7 +72,37 @@ def usage(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (models_and_meta, workers_and_epochs, usage)
+def event_history(db: sqlite3.Connection) -> None:
+    """What happened, with reasons: per model, and for those who resume after a restart."""
+    db.execute(
+        """CREATE TABLE events (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            run TEXT NOT NULL,
+            serial INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            model_id TEXT NOT NULL,
+            at REAL NOT NULL,
+            moved INTEGER NOT NULL,
+            data TEXT NOT NULL
+        )"""
+    )
+    db.execute("CREATE INDEX events_of_model ON events (model_id, number)")
+    db.execute("CREATE INDEX events_of_run ON events (run, serial)")
+    db.execute("CREATE INDEX events_by_age ON events (at)")
+
+
+def habits(db: sqlite3.Connection) -> None:
+    """How often each model is used in each hour of the week, as JSON."""
+    db.execute("CREATE TABLE habits (model_id TEXT PRIMARY KEY, usual TEXT NOT NULL) WITHOUT ROWID")
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    models_and_meta,
+    workers_and_epochs,
+    usage,
+    event_history,
+    habits,
+)
 
 
 def migrate(db: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from .database import CorruptDatabase, Database, Usage, WorkerRow
 from .errors import PoolAlreadyRunning, StoreError
+from .event_rows import EventRow
 from .lock import StoreLock
 from .migrations import NewerDatabase
 from .model import Model
@@ -108,6 +109,37 @@ class Store:
     async def usage(self) -> dict[str, Usage]:
         """The statistics by model id; those of deleted models stay."""
         return await self._run(self._database.usage)
+
+    async def habits(self) -> dict[str, str]:
+        """What was learned of when each model is used."""
+        return await self._run(self._database.habits)
+
+    async def save_habits(self, habits: Mapping[str, str]) -> None:
+        """Replace what was learned of some models."""
+        await self._run(self._database.save_habits, dict(habits))
+
+    async def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
+        """Add to the history; of each model's the last ``keep`` stay, none from before ``oldest``
+        (seconds since 1970)."""
+        await self._run(self._database.append_events, tuple(rows), keep, oldest)
+
+    async def forget_events(self, model_ids: Collection[str] = ()) -> None:
+        """Drop the history of models, and of all those that are not in the catalog."""
+        await self._run(self._database.forget_events, tuple(model_ids))
+
+    async def events_of(
+        self, model_id: str, limit: int, before: int | None = None
+    ) -> tuple[list[EventRow], float | None]:
+        """A model's events, newest first; ``before``: with a lower number. And when the model came
+        into the state after the newest of them, None where that one lasts."""
+        return await self._run(self._database.events_of, model_id, limit, before)
+
+    async def events_after(
+        self, run: str, serial: int, limit: int
+    ) -> tuple[int | None, list[EventRow], EventRow | None]:
+        """What was written after an event of any manager, oldest first; the number that the first
+        has if nothing is missing (None: that run is unknown); and the event before them."""
+        return await self._run(self._database.events_after, run, serial, limit)
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # Shielded: a caller that is cancelled must not take back what it has asked for.

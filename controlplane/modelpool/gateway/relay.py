@@ -230,8 +230,9 @@ class Gateway:
                     )
                 await answer.pass_on(reply, grant)
         except UpstreamError as e:
+            who = f"the worker of {grant.model_id} on port {grant.port}"
             error = WorkerFailed(
-                f"the worker of {grant.model_id} on port {grant.port} failed: {self._why(grant, e)}",
+                f"{who} failed: {self._why(grant, e)}",
                 source="worker",
                 retry_after=1,
             )

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 KEPT = 1000
 PER_SUBSCRIBER = 1000
+MOST_DIGITS = 18  # of a serial; SQLite's integers end soon after
 
 
 def iso(wall: float | None) -> str | None:
@@ -34,6 +35,33 @@ class Event:
     def as_sse(self) -> bytes:
         """The event as a server-sent one."""
         return f"id: {self.id}\nevent: {self.name}\ndata: {json.dumps(self.data)}\n\n".encode()
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Events from before those in memory. ``gap`` says why some may be missing, if so."""
+
+    events: tuple[Event, ...]
+    gap: str
+
+
+class Archive(Protocol):
+    """Where events outlive the memory and the manager; see ``history``."""
+
+    async def earlier(self, last_event_id: str, until: tuple[str, int]) -> Earlier: ...
+
+
+def split_id(event_id: str) -> tuple[str, int]:
+    """The manager's run and the serial in it; serial 0 where the text is no id."""
+    run, _, serial = event_id.rpartition("-")
+    is_id = run and serial.isascii() and serial.isdecimal() and len(serial) < MOST_DIGITS
+    return (run, int(serial)) if is_id else ("", 0)
+
+
+def gap_event(reason: str) -> bytes:
+    """Tells a listener that some events may be missing. It has no id: the next resume is from the
+    last real one."""
+    return f"event: gap\ndata: {json.dumps({'event': 'gap', 'reason': reason})}\n\n".encode()
 
 
 class Subscription:
@@ -79,11 +107,19 @@ class Subscription:
 
 
 class EventBus:
-    """Keeps the last events for those who come back, hands every new one to every listener."""
+    """Keeps the last events for those who come back, hands every new one to every listener.
+
+    Attributes:
+        run: names this manager's run; the first half of every event's id.
+        listeners: called with each new event, before any subscriber has it; must be quick.
+        archive: asked for what is not in memory any more, or never was.
+    """
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._run = f"{int(wall() * 1000):x}"
+        self.run = f"{int(wall() * 1000):x}"
+        self.listeners: list[Callable[[Event], None]] = []
+        self.archive: Archive | None = None
         self._serial = 0
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
@@ -95,10 +131,12 @@ class EventBus:
     def publish(self, name: str, **data: Any) -> Event:
         """Tell everybody. Never waits."""
         self._serial += 1
-        event_id = f"{self._run}-{self._serial}"
+        event_id = f"{self.run}-{self._serial}"
         full = {"id": event_id, "event": name, "at": iso(self._wall()), **data}
         event = Event(self._serial, event_id, name, full)
         self._kept.append(event)
+        for listen in self.listeners:
+            listen(event)
         for subscription in self._subscriptions:
             subscription.put(event)
         return event
@@ -123,26 +161,47 @@ class EventBus:
             subscription.close()
 
     def _serial_of(self, event_id: str) -> int:
-        run, _, serial = event_id.rpartition("-")
-        return int(serial) if run == self._run and serial.isdecimal() else 0
+        run, serial = split_id(event_id)
+        return serial if run == self.run else 0
+
+    def _first_kept(self) -> int:
+        """The serial of the oldest event in memory, or of the next one."""
+        return self._kept[0].serial if self._kept else self._serial + 1
+
+    async def _earlier(self, last_event_id: str, first: int, subscription: Subscription) -> Earlier:
+        """What a subscription that began with the serial ``first`` at best could not give."""
+        run, serial = split_id(last_event_id)
+        if run == self.run and serial + 1 >= first:
+            return Earlier((), "")
+        dropped = subscription.take_dropped()
+        if self.archive is not None:
+            return await self.archive.earlier(last_event_id, (self.run, first))
+        why = f"{dropped} are no longer kept" if run == self.run else "they were another manager's"
+        return Earlier((), why)
 
     async def stream(
         self, last_event_id: str | None, wanted: Callable[[Event], bool], ping: float
     ) -> AsyncIterator[bytes]:
         """Server-sent events until the pool stops; a comment every ``ping`` silent seconds."""
-        subscription = self.subscribe(last_event_id)
+        subscription, first = self.subscribe(last_event_id), self._first_kept()
         try:
             yield b": listening\n\n"
+            if last_event_id is not None:
+                earlier = await self._earlier(last_event_id, first, subscription)
+                if earlier.gap:
+                    yield gap_event(f"events may be missing here: {earlier.gap}")
+                for event in filter(wanted, earlier.events):
+                    yield event.as_sse()
             while True:
                 try:
-                    event = await subscription.next(ping)
+                    news = await subscription.next(ping)
                 except StopAsyncIteration:
                     return
                 if dropped := subscription.take_dropped():
                     yield f": {dropped} events were dropped, you read too slowly\n\n".encode()
-                if event is None:
+                if news is None:
                     yield b": ping\n\n"
-                elif wanted(event):
-                    yield event.as_sse()
+                elif wanted(news):
+                    yield news.as_sse()
         finally:
             self.unsubscribe(subscription)

@@ -38,6 +38,7 @@ class UsageMeter:
         self._since_start: dict[str, _Tally] = {}
         self._unsaved: dict[str, _Tally] = {}
         self._loads: Counter[str] = Counter()
+        self._of_deleted = _Tally()
 
     def began(self, model_id: str, *, was_hot: bool) -> None:
         for tally in self._tallies(model_id):
@@ -53,6 +54,13 @@ class UsageMeter:
 
     def loaded(self, model_id: str) -> None:
         self._loads[model_id] += 1
+
+    def forget(self, model_id: str) -> None:
+        """The model was deleted: it is named no more, but the pool's totals keep what it did."""
+        tally, rest = self._since_start.pop(model_id, _Tally()), self._of_deleted
+        rest.requests += tally.requests
+        rest.errors += tally.errors
+        rest.hot += tally.hot
 
     def _tallies(self, model_id: str) -> tuple[_Tally, _Tally]:
         now = self._since_start.get(model_id)
@@ -88,13 +96,14 @@ class UsageMeter:
     def statistics(self) -> dict[str, Any]:
         """Since this manager started, over all models and for each; times in milliseconds."""
         tallies = self._since_start
-        every = [x for t in tallies.values() for x in t.latencies]
-        requests = sum(t.requests for t in tallies.values())
-        errors = sum(t.errors for t in tallies.values())
+        all_of_them = [*tallies.values(), self._of_deleted]
+        every = [x for t in all_of_them for x in t.latencies]
+        requests = sum(t.requests for t in all_of_them)
+        errors = sum(t.errors for t in all_of_them)
         return {
             "total_requests": requests,
             "success_rate": 1.0 if not requests else 1 - errors / requests,
-            "cache_hit_rate": _share(sum(t.hot for t in tallies.values()), requests),
+            "cache_hit_rate": _share(sum(t.hot for t in all_of_them), requests),
             **_latencies(every),
             "models": {m: _model(t) for m, t in sorted(tallies.items())},
         }

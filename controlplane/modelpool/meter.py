@@ -1,0 +1,44 @@
+"""Who counts what passes, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelpool.observe.events import Event, EventBus
+from modelpool.observe.metrics import Metrics
+from modelpool.observe.usage import UsageMeter
+
+
+def counting_loads(usage: UsageMeter) -> Callable[[Event], None]:
+    """A listener that tells the statistics of loads."""
+
+    def count(event: Event) -> None:
+        if event.name == "model-loaded":
+            usage.loaded(event.data["model_id"])
+
+    return count
+
+
+def reporting_missing(events: EventBus) -> Callable[[int, str], None]:
+    """How the history says what it has lost."""
+
+    def report(count: int, why: str) -> None:
+        reason = f"{count} events are missing in the history, which could not be written: {why}"
+        events.publish("history-incomplete", missing=count, reason=reason)
+
+    return report
+
+
+class Meter:
+    """What the gateway counts goes to the statistics and to Prometheus."""
+
+    def __init__(self, usage: UsageMeter, metrics: Metrics, has: Callable[[str], bool]) -> None:
+        self.began = usage.began
+        self._usage = usage
+        self._metrics = metrics
+        self._has = has
+
+    def ended(self, model_id: str, status: int, seconds: float) -> None:
+        if self._has(model_id):  # else it was deleted meanwhile, and is to be named no more
+            self._usage.ended(model_id, status, seconds)
+            self._metrics.ended(model_id, status, seconds)

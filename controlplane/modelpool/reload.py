@@ -1,0 +1,102 @@
+"""The config file is read again while the pool runs: only what changed in it is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from modelpool_client.errors import Conflict, InvalidRequest, ModelPoolError
+
+from modelpool.catalog.catalog import ImportReport
+from modelpool.config import ConfigError, PoolConfig, Reloaded, load_config, reloaded
+from modelpool.services import Services, described_config
+
+log = logging.getLogger(__name__)
+
+
+async def reload_config(services: Services, why: str) -> dict[str, Any]:
+    """Take over what the file says otherwise than when it was last read; the answer names it.
+
+    Live keys count at once. Models that are new in the file are added, changed ones keep what they
+    run with until they are loaded again, and those gone from it are removed as at a start, their
+    workers ending their current work first. What was set at run time stays where the file says
+    what it said before.
+
+    Args:
+        why: who wants it, for the event.
+
+    Raises:
+        Conflict: there is no file, or a name in it belongs to a model registered at run time.
+        InvalidRequest: the file is wrong, with all that is; nothing was changed.
+    """
+    async with services.reloading:
+        try:
+            return await _reload(services, why)
+        except ModelPoolError as e:
+            services.events.publish("config-reload-failed", reason=f"{why}: {e.message}")
+            raise
+
+
+async def _reload(services: Services, why: str) -> dict[str, Any]:
+    file = services.pool.config.file
+    if file is None:
+        text = "the pool was started without a config file; change keys with PATCH /config"
+        raise Conflict(text, code="no_config_file")
+    said = await readable_config(file)
+    new = reloaded(services.pool.config, services.said, said)
+    models = await described_config(said, services.estimator)
+    services.refuse_if_leaving({model.model_id for model in models})
+    former = {model.model_id: model for model in services.catalog}
+    report = await services.catalog.adopt_config(models)
+    services.said = said
+    services.pool.reconfigure(new.config)
+    answer = _answer(file, new, report)
+    if new.changed or new.needs_restart or report.added or report.updated or report.removed:
+        services.events.publish("config-changed", **answer, reason=why)
+    for model_id in (*report.added, *report.updated):
+        services.take_over(services.catalog.get(model_id), f"{why}: {file.name} has changed")
+    await _begin_warm_ups(services, report.added)
+    gone = (services.remove(former[i], f"{why}: no more in {file.name}") for i in report.removed)
+    await asyncio.gather(*gone)
+    return answer
+
+
+async def readable_config(file: Path | None) -> PoolConfig:
+    """What file and environment say now.
+
+    Raises:
+        InvalidRequest: what is wrong with it, all at once.
+    """
+    try:
+        return await asyncio.to_thread(load_config, file)
+    except ConfigError as e:
+        errors = [{"param": i.key, "message": str(i)} for i in e.errors]
+        raise InvalidRequest(
+            f"nothing was changed: {e.message}",
+            param=e.errors[0].key or None,
+            code=e.code,
+            details={"errors": errors},
+        ) from None
+
+
+def _answer(file: Path, new: Reloaded, report: ImportReport) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "changed": dict(new.changed),
+        "needs_restart": dict(new.needs_restart),
+        "models": {
+            "added": list(report.added),
+            "updated": list(report.updated),
+            "removed": list(report.removed),
+        },
+    }
+
+
+async def _begin_warm_ups(services: Services, model_ids: tuple[str, ...]) -> None:
+    for model_id in model_ids:
+        if services.pool.slot(model_id).model.warmup:
+            with contextlib.suppress(ModelPoolError):  # the model's own events say why not
+                await services.pool.load(model_id, "warm-up", None)
