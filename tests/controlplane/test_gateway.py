@@ -44,6 +44,9 @@ class FakePool:
         self.out = 0
         self.given = 0
         self.priorities: list[str] = []
+        self.affinities: list[str] = []
+        self.waits: list[float] = []
+        self.why = ""
         self.is_hot = True
         self.load: Callable[[], Awaitable[None]] = self._at_once
 
@@ -65,11 +68,18 @@ class FakePool:
     def slot(self, model_id: str) -> FakeSlot:
         return FakeSlot()
 
-    def try_acquire(self, model_id: str) -> Grant | None:
+    def ailment(self, grant: Grant) -> str:
+        return self.why
+
+    def try_acquire(self, model_id: str, affinity: str = "") -> Grant | None:
+        self.affinities.append(affinity)
         return self._grant() if self.is_hot else None
 
-    async def acquire(self, model_id: str, *, priority: str = "normal") -> Grant:
+    async def acquire(
+        self, model_id: str, *, priority: str = "normal", affinity: str = "", wait: float = 0.0
+    ) -> Grant:
         self.priorities.append(priority)
+        self.waits.append(wait)
         await self.load()
         return self._grant()
 
@@ -214,8 +224,54 @@ def test_in_the_end_it_is_said(answer: Any, status: int, code: str) -> None:
             client = await s.ask()
             assert (client.status, client.error["code"]) == (status, code)
             assert client.answer_headers["x-modelpool-code"] == code
-            assert len(s.upstream.seen) == s.pool.given == TRIES
+            # What breaks off may be the request's own doing; to be refused is nobody's.
+            assert len(s.upstream.seen) == s.pool.given == (2 if status == 502 else TRIES)
             assert s.meter.statuses == [status]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "expected"),
+    [
+        ({"x-session-id": "s"}, {"user": "u"}, "s"),
+        ({}, {"prompt_cache_key": "k", "user": "u"}, "k"),
+        ({}, {"user": "u"}, "u"),
+        ({}, {"user": 7}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_what_a_conversation_has_in_common_is_handed_on(
+    headers: dict[str, str], body: dict[str, Any], expected: str
+) -> None:
+    async def scene() -> None:
+        async with Scene(says()) as s:
+            asked = json.dumps({"model": "m", "messages": [], **body}).encode()
+            pairs = [(k.encode(), v.encode()) for k, v in headers.items()]
+            await s.ask(asked, headers=pairs)
+            assert s.pool.affinities[0] == expected
+
+    asyncio.run(scene())
+
+
+def test_the_error_says_why_the_worker_was_ended() -> None:
+    async def scene() -> None:
+        async with Scene(says()) as s:
+            s.pool.why = "the engine hangs"
+            client = await s.ask()
+            assert "; the engine hangs" in client.error["message"]
+
+    asyncio.run(scene())
+
+
+def test_however_often_it_is_sent_it_waits_once() -> None:
+    async def scene() -> None:
+        async with Scene(says(DRAINING), load_wait_seconds=7) as s:
+            s.pool.is_hot = False
+            await s.ask()
+            assert len(s.pool.waits) == TRIES
+            assert s.pool.waits == sorted(s.pool.waits, reverse=True)
+            assert s.pool.waits[0] <= 7
 
     asyncio.run(scene())
 

@@ -179,11 +179,12 @@ class Gateway:
         answer: Answer,
     ) -> None:
         last: ModelPoolError | None = None
-        breaks = 0
+        breaks, end = 0, time.perf_counter() + self._pool.config.load_wait_seconds
         for attempt in range(TRIES):
             grant = self._pool.try_acquire(model.model_id, wish.affinity)
             if grant is None:
-                grant = await self._wait_for_grant(model.model_id, wish, is_stream, answer)
+                left = end - time.perf_counter()  # however often it is sent, it waits once
+                grant = await self._wait_for_grant(model.model_id, wish, left, is_stream, answer)
             if attempt == 0:  # one request is one hit or miss, however often it is sent
                 self._meter.began(model.model_id, was_hot=grant.was_hot)
             try:
@@ -202,11 +203,13 @@ class Gateway:
         raise last
 
     async def _wait_for_grant(
-        self, model_id: str, wish: _Wish, is_stream: bool, answer: Answer
+        self, model_id: str, wish: _Wish, wait: float, is_stream: bool, answer: Answer
     ) -> Grant:
         """A stream that waits is silent for a while, then gets comments, so that nobody on the
         way takes it for dead."""
-        acquiring = self._pool.acquire(model_id, priority=wish.priority, affinity=wish.affinity)
+        acquiring = self._pool.acquire(
+            model_id, priority=wish.priority, affinity=wish.affinity, wait=wait
+        )
         if not is_stream:
             return await acquiring
         waiting = asyncio.ensure_future(acquiring)

@@ -26,11 +26,13 @@ class Trouble:
     retry_at_wall: float = 0.0
     failed_loads: int = 0
     crashes: tuple[float, ...] = field(default=())
+    is_given_up: bool = False  # the crash budget is spent
 
     def load_succeeded(self) -> None:
         """Crashes stay on record: a model that loads and dies, loads and dies, is not well."""
         self.failed_loads = 0
         self.failure = None
+        self.is_given_up = False
 
     def load_failed(self, failure: Failure, now: float, wall: float, config: PoolConfig) -> None:
         """A load failed: cool off, twice as long after each failure in a row."""
@@ -45,7 +47,8 @@ class Trouble:
         self.crashes = (*recent(self.crashes, now, window), now)
         first, longest = config.restart_backoff_seconds, config.restart_backoff_max_seconds
         pause = backoff(len(self.crashes), first, longest)
-        if len(self.crashes) > config.crash_budget:
+        self.is_given_up = len(self.crashes) > config.crash_budget
+        if self.is_given_up:
             pause = window
             text = f"{failure.message}; crashed {len(self.crashes)} times within {window:.0f} s"
             failure = replace(failure, message=text)

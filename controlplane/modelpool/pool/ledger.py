@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from modelpool_client.wire import Assignment
 
+from modelpool.catalog.learned import Figures
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.pool.admission import Budget, Need, Plan, Resident, Start, plan, to_yield
@@ -32,18 +33,18 @@ log = logging.getLogger(__name__)
 class Surroundings:
     """What the pool needs to know of the world, as arguments.
 
-    ``estimate`` gives the bytes of host memory that a model will need, ``estimate_devices`` those
-    of each device that has a budget, ``host_available`` the bytes the host could give now,
+    ``figures`` tells what is known of a model's memory on the host, ``device_bytes`` what it will
+    need of each device that has a budget, ``host_available`` the bytes the host could give now,
     ``manager_url`` where workers send their facts.
     """
 
     pool_id: str
     manager_url: str
-    estimate: Callable[[Model], int]
+    figures: Callable[[Model], Figures]
     host_available: Callable[[], int]
     emit: Callable[[str, Replica, State, str], None]
     bug: Callable[[Exception], None] = lambda e: log.error("bug: %r", e)
-    estimate_devices: Callable[[Model], Mapping[str, int]] = lambda _: {}
+    device_bytes: Callable[[Model], Mapping[str, int]] = lambda _: {}
 
 
 class Ledger:
@@ -78,8 +79,12 @@ class Ledger:
 
     def need(self, model: Model) -> Need:
         """What a start of the model would take."""
-        world = self._world
-        return Need(model.model_id, world.estimate(model), world.estimate_devices(model))
+        reserved = self.figures(model).reserved
+        return Need(model.model_id, reserved, self._world.device_bytes(model))
+
+    def figures(self, model: Model) -> Figures:
+        """What is known of the model's memory, and what of it a start reserves."""
+        return self._world.figures(model)
 
     def needed(self, slot: Replica) -> int:
         return self._need_of(slot).bytes

@@ -89,18 +89,25 @@ class Pool(Ledger):
             del self._groups[model_id]
 
     async def acquire(
-        self, model_id: str, *, priority: str = "normal", affinity: str = ""
+        self,
+        model_id: str,
+        *,
+        priority: str = "normal",
+        affinity: str = "",
+        wait: float | None = None,
     ) -> Grant:
         """Permission to use a worker of the model; loads it if need be. Release it, once.
 
         Raises:
-            ModelPoolError: why there is none, at the latest after ``load_wait_seconds``.
+            ModelPoolError: why there is none, at the latest after ``wait`` seconds,
+                ``load_wait_seconds`` if that is None.
         """
         group = self.group(model_id)
         slot = group.serving(affinity) or group.to_wait_for()
         waiter = self._waiter(wants_grant=True, priority=priority)
         slot.acquire(waiter)
-        grant = await self._outcome(slot, waiter, self._config.load_wait_seconds)
+        limit = self._config.load_wait_seconds if wait is None else wait
+        grant = await self._outcome(slot, waiter, limit)
         assert grant is not None
         return grant
 

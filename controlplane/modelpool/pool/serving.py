@@ -197,6 +197,9 @@ class Serving(Replica):
         ttl = self._ttl()
         if ttl != self.lease.ttl:
             self.lease = Lease(ttl).used(self.last_used or self._clock.now())
+            left = self.lease.remaining(self._clock.now())
+            if self.state is State.COOLING and not self.is_leaving and (left is None or left > 0):
+                self._become(Trigger.USED, "its lease is longer now")
         self._house.changed()
 
     def _on_extend(self, seconds: float, granted: list[float]) -> None:

@@ -225,7 +225,7 @@ class Slot(Watching):
             self._fail_load(self._verdict or self.trouble.explain(burial))
         elif self._verdict is not None:
             self._died(self._verdict)
-        elif burial.exit_code == 0:
+        elif burial.exit_code == 0 and not self._should_have_stayed:
             # It may have drained as we asked, and ended before its answer was read.
             reason = self._draining_for or "the worker ended by itself"
             self._become(Trigger.STOP, reason)
@@ -233,6 +233,11 @@ class Slot(Watching):
             self._gone(None)
         else:
             self._died(self.trouble.explain(burial))
+
+    @property
+    def _should_have_stayed(self) -> bool:
+        """Nobody asked it to end, and it would be started again at once, over and over."""
+        return self.stay_up and not self._draining_for
 
     def _died(self, failure: Failure) -> None:
         now = self._clock.now()
@@ -242,4 +247,6 @@ class Slot(Watching):
         self._give_back()
         assert self.trouble.failure is not None
         self._become(Trigger.DIED, self.trouble.failure.message)
+        if self.trouble.is_given_up:  # those who wait would wait for nothing
+            self.waiters.fail_all(self._failed_error())
         self._answer_unloads("it had died")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from modelpool.config import patched
 from modelpool.pool.lifecycle import State
 from modelpool_client.errors import (
     CannotFit,
@@ -465,5 +466,46 @@ def test_stop_ends_everything_and_refuses_the_late() -> None:
         with pytest.raises(ModelPoolError, match="shutting down"):
             await use(world)
         await stopping
+
+    play(scene)
+
+
+def test_those_who_wait_are_told_when_the_crash_budget_is_spent() -> None:
+    async def scene(world: SimWorld) -> None:
+        (await world.pool.acquire("m")).release()
+        worker = world.alive("m")[0]
+        worker.die(-11)
+        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(world.pool.acquire("m"))
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(LoadFailed, match="SIGSEGV") as caught:
+            await waiting
+        assert asyncio.get_running_loop().time() - began < 10
+        assert caught.value.retry_after
+
+    play(scene, crash_budget=0)
+
+
+def test_a_warm_up_model_that_ends_by_itself_is_not_started_over_and_over() -> None:
+    async def scene(world: SimWorld) -> None:
+        await world.pool.load("m", "warm-up", 60)
+        for _ in range(30):
+            await asyncio.sleep(10)
+            for worker in world.alive("m"):
+                worker.die(0)
+        assert 2 <= len(world.processes) <= 5
+
+    play(scene, model("m", warmup=True))
+
+
+def test_a_longer_lease_brings_a_cooling_one_back() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world)
+        await asyncio.sleep(15 * 60 + 30)
+        assert world.pool.slot("m").state is State.COOLING
+        world.pool.reconfigure(patched(world.pool.config, {"default_ttl_minutes": 30}))
+        assert world.pool.slot("m").state is State.HOT
+        await asyncio.sleep(14 * 60)
+        assert world.pool.slot("m").state is State.HOT
 
     play(scene)
