@@ -39,7 +39,10 @@ def config_page() -> Iterator[str]:
     for key, schema in json_schema()["properties"].items():
         live = "yes" if key in LIVE_KEYS else ""
         yield f"| `{key}` | {_default(schema)} | {live} | {schema.get('description', '')} |"
-    yield "\n*live*: `PATCH /config` (`poolctl config set KEY=VALUE`) changes it until the restart."
+    yield (
+        "\n*live*: `PATCH /config` (`poolctl config set KEY=VALUE`) changes it until the restart, a"
+        " change of the file counts after `poolctl config reload`; the others need `poolctl restart`."
+    )
 
 
 def _default(schema: dict[str, Any]) -> str:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
-
-import httpx
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 from modelpool_client import _calls as calls
-from modelpool_client import types
+from modelpool_client import reports, types
+from modelpool_client._async_transport import AsyncTransport
 from modelpool_client._connection import (
     ONCE,
-    Attempts,
-    RetryPolicy,
-    checked_url,
     connection_lost,
-    is_loopback,
     openai_sdk,
-    request_arguments,
-    unreachable,
+    silent,
     worker_url,
 )
 from modelpool_client._stream import ChunkReader, EventParser, event_of
@@ -32,41 +23,9 @@ from modelpool_client.errors import ModelPoolError
 if TYPE_CHECKING:
     import openai
 
-T = TypeVar("T")
 
-
-class AsyncPoolClient:
+class AsyncPoolClient(AsyncTransport):
     """A model pool, seen from an asyncio program: ``PoolClient``, awaited."""
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        timeout: float = 10.0,
-        retry: RetryPolicy | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        url = checked_url(base_url)
-        self.base_url = str(url)
-        self._timeout, self._retry = timeout, retry or RetryPolicy()
-        self._clock, self._sleep = clock, sleep
-        self._trust_env = not is_loopback(url)
-        self._http = httpx.AsyncClient(base_url=url, transport=transport, trust_env=self._trust_env)
-
-    def __repr__(self) -> str:
-        return f"<AsyncPoolClient {self.base_url}>"
-
-    async def __aenter__(self) -> AsyncPoolClient:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
 
     # -- the pool --------------------------------------------------------------------------------
 
@@ -97,6 +56,33 @@ class AsyncPoolClient:
     async def configure(self, **changes: Any) -> types.ConfigChange:
         """Change configuration keys of the running pool; running models are not touched."""
         return await self._do(calls.configure(changes))
+
+    async def reload_config(self) -> reports.ConfigReload:
+        """Have the pool read its config file again; the answer says what changed."""
+        return await self._do(calls.reload_config())
+
+    async def restart(self, wait_seconds: float | None = None) -> reports.Restarted:
+        """Replace the manager by a fresh one that adopts the workers; returns when it answers."""
+        began = self._clock()
+        begun = await self._do(calls.restart(wait_seconds))
+        limit = self._clock() + begun.wait_seconds + calls.RESTART_PATIENCE
+        while not (run := await self._run_after(begun.run, limit)):
+            await self._sleep(WATCH_SECONDS / 5)
+        models = await self._do(calls.models())
+        return reports.compared(begun, run, models, self._clock() - began)
+
+    async def _run_after(self, run: str, limit: float) -> str:
+        """The manager's run if it is another by now, else nothing, until the time is over."""
+        error: ModelPoolError = silent(self.base_url, "the old manager is still there")
+        try:
+            health = await self._do(calls.health(), ONCE)
+            if health.run != run:
+                return health.run
+        except ModelPoolError as e:
+            error = e
+        if self._clock() > limit:
+            raise error
+        return ""
 
     async def registry(self) -> dict[str, Any]:
         """The catalog as a registry document: ``{"models": […]}``."""
@@ -171,6 +157,16 @@ class AsyncPoolClient:
         """Where a model answers, loading it if need be; ``wait`` as for ``load``, 0: do not."""
         return await self._do(calls.endpoint(model_id, wait))
 
+    async def plan(self, model_id: str) -> reports.LoadPlan:
+        """What loading the model would do right now; nothing is changed."""
+        return await self._do(calls.plan(model_id))
+
+    async def history(
+        self, model_id: str, limit: int = 50, before: int | None = None
+    ) -> reports.History:
+        """What happened to the model, newest first, also before the pool's last restarts."""
+        return await self._do(calls.history(model_id, limit, before))
+
     async def model_health(self, model_id: str) -> dict[str, Any]:
         """The health of a model's worker, or why there is none: see ``status`` in it."""
         return await self._do(calls.model_health(model_id))
@@ -218,48 +214,6 @@ class AsyncPoolClient:
             base_url=url, api_key="modelpool", http_client=http
         )
         return client
-
-    # -- how a call is made ----------------------------------------------------------------------
-
-    async def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
-        """The document that answers a call, as it came."""
-        async with self._stream(call, retry) as response:
-            body = await response.aread()
-        return calls.document(response.headers, body)
-
-    async def _do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
-        return call.parse(await self.fetch(call, retry))
-
-    def _attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
-        return Attempts(retry or self._retry, repeatable, self._clock, random.random())
-
-    @asynccontextmanager
-    async def _stream(
-        self, call: calls.Call[Any], retry: RetryPolicy | None = None
-    ) -> AsyncIterator[httpx.Response]:
-        response = await self._open(call, self._attempts(retry, call.repeatable))
-        try:
-            yield response
-        except httpx.RequestError as e:
-            raise connection_lost(self.base_url, e) from e
-        finally:
-            await response.aclose()
-
-    async def _open(self, call: calls.Call[Any], attempts: Attempts) -> httpx.Response:
-        """Send until an answer begins that is none to try again after."""
-        while True:
-            try:
-                request = self._http.build_request(**request_arguments(call, self._timeout))
-                response = await self._http.send(request, stream=True)
-                if call.is_answered_by(response.status_code):
-                    return response
-                async with aclosing(response):
-                    error = calls.failure(
-                        response.status_code, response.headers, await response.aread()
-                    )
-            except httpx.RequestError as e:
-                error = unreachable(e, self.base_url)
-            await self._sleep(attempts.delay_after(error))
 
     async def _watch(
         self, call: calls.Call[types.ModelView], model_id: str, on_progress: OnProgress

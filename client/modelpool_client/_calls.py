@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from modelpool_client import errors
+from modelpool_client.reports import ConfigReload, History, LoadPlan, RestartBegun
 from modelpool_client.types import (
     ConfigChange,
     Endpoint,
@@ -34,6 +35,7 @@ URL_VARIABLE = "MODELPOOL_URL"
 DEFAULT_URL = "http://127.0.0.1:8050"
 DEFAULT_WAIT = 300.0
 UNLOAD_PATIENCE = 120.0
+RESTART_PATIENCE = 60.0
 INFERENCE_PATIENCE = 600.0
 STREAM_PATIENCE = 90.0
 
@@ -91,6 +93,25 @@ def config_file() -> Call[dict[str, Any]]:
 
 def configure(changes: Mapping[str, Any]) -> Call[ConfigChange]:
     return Call("PATCH", "/config", lambda d: view(ConfigChange, d), json=dict(changes))
+
+
+def reload_config() -> Call[ConfigReload]:
+    # A model that is gone from the file ends its work first.
+    path, patience = "/config/reload", UNLOAD_PATIENCE
+    return Call("POST", path, lambda d: view(ConfigReload, d), json={}, patience=patience)
+
+
+def restart(wait_seconds: float | None = None) -> Call[RestartBegun]:
+    body = {} if wait_seconds is None else {"wait_seconds": wait_seconds}
+    # The pool first sees that its program could be run anew.
+    return Call(
+        "POST",
+        "/restart",
+        lambda d: view(RestartBegun, d),
+        json=body,
+        patience=RESTART_PATIENCE,
+        repeatable=False,
+    )
 
 
 def registry() -> Call[dict[str, Any]]:
@@ -165,6 +186,15 @@ def endpoint(model_id: str, wait: bool | float = True) -> Call[Endpoint]:
     params = {"wait": _number(seconds)}
     path = _path(model_id, "endpoint")
     return Call("GET", path, lambda d: view(Endpoint, d), params, patience=seconds)
+
+
+def plan(model_id: str) -> Call[LoadPlan]:
+    return Call("GET", _path(model_id, "plan"), lambda d: view(LoadPlan, d))
+
+
+def history(model_id: str, limit: int = 50, before: int | None = None) -> Call[History]:
+    params = {"limit": str(limit)} | ({"before": str(before)} if before is not None else {})
+    return Call("GET", _path(model_id, "history"), lambda d: view(History, d), params)
 
 
 def model_health(model_id: str) -> Call[dict[str, Any]]:

@@ -63,9 +63,14 @@ def unreachable(error: httpx.RequestError, url: str) -> errors.PoolUnreachable:
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
         return errors.PoolUnreachable(NOBODY_ANSWERS.format(url=url), source="client")
     if isinstance(error, httpx.TimeoutException):
-        message = f"{url} did not answer in time"
-        return errors.PoolUnreachable(message, code="pool_silent", source="client")
+        return silent(url, str(error) or type(error).__name__)
     return connection_lost(url, error)
+
+
+def silent(url: str, why: str) -> errors.PoolUnreachable:
+    """Our error for a pool that does not answer as it should."""
+    message = f"{url} did not answer in time: {why}"
+    return errors.PoolUnreachable(message, code="pool_silent", source="client")
 
 
 def connection_lost(url: str, why: Exception | str) -> errors.PoolUnreachable:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-import httpx
-
 from modelpool_client import _calls as calls
-from modelpool_client import types
+from modelpool_client import reports, types
 from modelpool_client._connection import (
     ONCE,
-    Attempts,
-    RetryPolicy,
-    checked_url,
     connection_lost,
-    is_loopback,
     openai_sdk,
-    request_arguments,
-    unreachable,
+    silent,
     worker_url,
 )
 from modelpool_client._stream import ChunkReader, EventParser, event_of
+from modelpool_client._sync_transport import Transport
 from modelpool_client.errors import ModelPoolError
 
 if TYPE_CHECKING:
@@ -39,7 +30,7 @@ OnProgress = Callable[[types.ModelView], None]
 WATCH_SECONDS = 0.25
 
 
-class PoolClient:
+class PoolClient(Transport):
     """A model pool, seen from a program. Threads may share one; close it, or use ``with``.
 
     ``base_url`` defaults to ``MODELPOOL_URL``, else the pool of this machine. ``timeout``
@@ -47,36 +38,6 @@ class PoolClient:
     ``retry`` says how long a restarting or busy pool is tried again. Every method raises a
     ``ModelPoolError``: ``PoolUnreachable`` when nobody answers, else what the pool said.
     """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        timeout: float = 10.0,
-        retry: RetryPolicy | None = None,
-        transport: httpx.BaseTransport | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        url = checked_url(base_url)
-        self.base_url = str(url)
-        self._timeout, self._retry = timeout, retry or RetryPolicy()
-        self._clock, self._sleep = clock, sleep
-        self._trust_env = not is_loopback(url)
-        self._http = httpx.Client(base_url=url, transport=transport, trust_env=self._trust_env)
-
-    def __repr__(self) -> str:
-        return f"<PoolClient {self.base_url}>"
-
-    def __enter__(self) -> PoolClient:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     # -- the pool --------------------------------------------------------------------------------
 
@@ -107,6 +68,40 @@ class PoolClient:
     def configure(self, **changes: Any) -> types.ConfigChange:
         """Change configuration keys of the running pool; running models are not touched."""
         return self._do(calls.configure(changes))
+
+    def reload_config(self) -> reports.ConfigReload:
+        """Have the pool read its config file again; the answer says what changed."""
+        return self._do(calls.reload_config())
+
+    def restart(self, wait_seconds: float | None = None) -> reports.Restarted:
+        """Replace the manager by a fresh one that adopts the workers; returns when it answers.
+
+        ``wait_seconds``: how long requests through the gateway may take to end before they are
+        cut; None is the pool's ``graceful_shutdown_seconds``. Those on worker ports go on.
+
+        Raises:
+            PoolUnreachable: no new manager answers, a minute after that.
+        """
+        began = self._clock()
+        begun = self._do(calls.restart(wait_seconds))
+        limit = self._clock() + begun.wait_seconds + calls.RESTART_PATIENCE
+        while not (run := self._run_after(begun.run, limit)):
+            self._sleep(WATCH_SECONDS / 5)
+        models = self._do(calls.models())
+        return reports.compared(begun, run, models, self._clock() - began)
+
+    def _run_after(self, run: str, limit: float) -> str:
+        """The manager's run if it is another by now, else nothing, until the time is over."""
+        error: ModelPoolError = silent(self.base_url, "the old manager is still there")
+        try:
+            health = self._do(calls.health(), ONCE)
+            if health.run != run:
+                return health.run
+        except ModelPoolError as e:
+            error = e
+        if self._clock() > limit:
+            raise error
+        return ""
 
     def registry(self) -> dict[str, Any]:
         """The catalog as a registry document: ``{"models": […]}``."""
@@ -190,6 +185,14 @@ class PoolClient:
         """Where a model answers, loading it if need be; ``wait`` as for ``load``, 0: do not."""
         return self._do(calls.endpoint(model_id, wait))
 
+    def plan(self, model_id: str) -> reports.LoadPlan:
+        """What loading the model would do right now; nothing is changed."""
+        return self._do(calls.plan(model_id))
+
+    def history(self, model_id: str, limit: int = 50, before: int | None = None) -> reports.History:
+        """What happened to the model, newest first, also before the pool's last restarts."""
+        return self._do(calls.history(model_id, limit, before))
+
     def model_health(self, model_id: str) -> dict[str, Any]:
         """The health of a model's worker, or why there is none: see ``status`` in it."""
         return self._do(calls.model_health(model_id))
@@ -232,46 +235,6 @@ class PoolClient:
         http = sdk.DefaultHttpxClient(trust_env=self._trust_env)
         client: openai.OpenAI = sdk.OpenAI(base_url=url, api_key="modelpool", http_client=http)
         return client
-
-    # -- how a call is made ----------------------------------------------------------------------
-
-    def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
-        """The document that answers a call, as it came."""
-        with self._stream(call, retry) as response:
-            body = response.read()
-        return calls.document(response.headers, body)
-
-    def _do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
-        return call.parse(self.fetch(call, retry))
-
-    def _attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
-        return Attempts(retry or self._retry, repeatable, self._clock, random.random())
-
-    @contextmanager
-    def _stream(
-        self, call: calls.Call[Any], retry: RetryPolicy | None = None
-    ) -> Iterator[httpx.Response]:
-        response = self._open(call, self._attempts(retry, call.repeatable))
-        try:
-            yield response
-        except httpx.RequestError as e:
-            raise connection_lost(self.base_url, e) from e
-        finally:
-            response.close()
-
-    def _open(self, call: calls.Call[Any], attempts: Attempts) -> httpx.Response:
-        """Send until an answer begins that is none to try again after."""
-        while True:
-            try:
-                request = self._http.build_request(**request_arguments(call, self._timeout))
-                response = self._http.send(request, stream=True)
-                if call.is_answered_by(response.status_code):
-                    return response
-                with closing(response):
-                    error = calls.failure(response.status_code, response.headers, response.read())
-            except httpx.RequestError as e:
-                error = unreachable(e, self.base_url)
-            self._sleep(attempts.delay_after(error))
 
     def _watch(
         self, call: calls.Call[types.ModelView], model_id: str, on_progress: OnProgress

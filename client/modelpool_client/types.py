@@ -32,7 +32,7 @@ class ModelView:
     """One model of the catalog and what its best replica is doing.
 
     ``reason`` says in words why the model is in its state. ``ttl_remaining_minutes`` 0 means that
-    it never expires, or is not loaded. ``memory_measured_mb`` is the measured peak, None before.
+    it never expires, or is not loaded. ``memory_measured_mb`` is what it takes now.
     """
 
     model_id: str = ""
@@ -124,7 +124,8 @@ class Extension:
 
 @dataclass(frozen=True)
 class PoolHealth:
-    """The pool in five figures. ``version`` is empty where the pool does not tell it."""
+    """The pool in five figures. ``version`` is empty where the pool does not tell it; ``run`` is
+    another after each start of the manager."""
 
     status: str = ""
     active_models: int = 0
@@ -132,6 +133,7 @@ class PoolHealth:
     total_memory_mb: float = 0.0
     available_ports: int = 0
     version: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True)

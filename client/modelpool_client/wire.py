@@ -122,6 +122,11 @@ class Facts:
     failure: Failure | None = None
     version: str = ""
 
+    @property
+    def taken_bytes(self) -> int | None:
+        """The best figure there is of the memory that its processes take now."""
+        return self.memory_bytes if self.memory_bytes is not None else self.rss_bytes
+
 
 @dataclass(frozen=True)
 class FactsReply:

@@ -35,6 +35,9 @@ def view(model_id: str = MODEL, **changes: Any) -> dict[str, Any]:
     return known | changes
 
 
+VERBS = ("load", "unload", "extend-ttl", "endpoint", "logs", "health", "plan", "history")
+
+
 class FakePool(ThreadingHTTPServer):
     """What it holds and what it was asked; tests look at it and change it."""
 
@@ -51,6 +54,7 @@ class FakePool(ThreadingHTTPServer):
         self.load_seconds = 0.0
         self.cut_stream = False
         self.drop_next = 0
+        self.run = "before"
         self.settings = {"default_ttl_minutes": 15, "auto_unload": True}
 
     @property
@@ -128,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         if not path.startswith("/models/"):
             raise errors.NotFound(f"no route {self.command} {path}")
         rest = path.removeprefix("/models/")
-        for verb in ("load", "unload", "extend-ttl", "endpoint", "logs", "health"):
+        for verb in VERBS:
             if rest.endswith(f"/{verb}"):
                 model = self.model(rest.removesuffix(f"/{verb}"))
                 return getattr(self, f"model_{verb.replace('-', '_')}")(model)
@@ -204,11 +208,41 @@ class Handler(BaseHTTPRequestHandler):
         if self.query.get("follow") == "true":
             write("a later \x1b[31mline\n")
 
+    def model_plan(self, model: dict[str, Any]) -> None:
+        victim = {"model_id": "other", "memory_mb": 900.0, "reason": "idle for 70 s"}
+        figures = {"limit_mb": 2000, "held_mb": 1500, "free_mb": 500, "host_available_mb": 9000}
+        known = {"model_id": model["model_id"], "action": "start", "reason": "once other made room"}
+        known |= {"evict": [victim], "port": 8052, "needs": {"memory_mb": 1200}}
+        self.send(known | {"memory": figures, "models": {"held": 2, "limit": 5}, "later": 1})
+
+    def model_history(self, model: dict[str, Any]) -> None:
+        known = {"model_id": model["model_id"], "at": "2030-01-02T03:04:05.678+00:00"}
+        hot = {"number": 8, "event": "model-loaded", "state": "HOT", "previous": "WARMING"}
+        warming = {"number": 7, "event": "model-loading", "state": "WARMING", "previous": "COLD"}
+        told = [
+            known | hot | {"reason": "loaded", "port": 8051, "lasted_seconds": None},
+            known | warming | {"reason": "a request came", "lasted_seconds": 75.5},
+        ][: int(self.query["limit"])]
+        self.send({"model_id": model["model_id"], "events": told, "next_before": 7})
+
     # -- the pool
+
+    def POST_config_reload(self) -> None:
+        models = {"added": ["new"], "updated": [], "removed": []}
+        changes = {"changed": {"grace_minutes": 3}, "needs_restart": {"port": 8060}}
+        self.send({"file": "/pool.yaml", **changes, "models": models})
+
+    def POST_restart(self) -> None:
+        self.server.run = "after"
+        worker = {"model_id": MODEL, "state": "HOT", "port": 8051, "worker_pid": 7}
+        self.server.models[MODEL]["replicas"] = [worker]
+        left = [worker, worker | {"model_id": "gone", "worker_pid": 8}]
+        self.send({"run": "before", "wait_seconds": 0, "workers": left}, 202)
 
     def GET_health(self) -> None:
         figures = {"active_models": 0, "total_models": 1, "total_memory_mb": 0}
-        self.send({"status": "healthy", "available_ports": 49, **figures})
+        run = self.server.run
+        self.send({"status": "healthy", "available_ports": 49, "run": run, **figures})
 
     def GET_statistics(self) -> None:
         self.send({"total_requests": 3})

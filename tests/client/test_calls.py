@@ -24,6 +24,10 @@ SENT: list[tuple[Callable[[Any], Any], str, str, Any]] = [
     (lambda p: p.metrics(), "GET", "/metrics", None),
     (lambda p: p.config(), "GET", "/config", None),
     (lambda p: p.configure(auto_unload=False), "PATCH", "/config", {"auto_unload": False}),
+    (lambda p: p.reload_config(), "POST", "/config/reload", {}),
+    (lambda p: p.plan("a/b:7b"), "GET", "/models/a/b:7b/plan", None),
+    (lambda p: p.history("m"), "GET", "/models/m/history?limit=50", None),
+    (lambda p: p.history("m", 5, 77), "GET", "/models/m/history?limit=5&before=77", None),
     (lambda p: p.registry(), "GET", "/registry", None),
     (
         lambda p: p.import_registry({"models": [{"model_id": "m"}]}),
@@ -101,6 +105,81 @@ def test_what_is_sent(use: Callable[[Any], Any], method: str, path: str, body: A
         use(pool)
     asyncio.run(use_async())
     assert seen == [(method, path, body)] * 2
+
+
+def answering_a_restart(requests: list[str], runs: list[Any]) -> httpx.MockTransport:
+    """``runs`` are what ``/health`` says, one after the other; an error means nobody answers."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(f"{request.method} {request.url.path} {request.content.decode()}".strip())
+        worker = {"state": "HOT", "port": 8051, "worker_pid": 7}
+        if request.url.path == "/restart":
+            gone = {**worker, "model_id": "n", "port": 8052, "worker_pid": 8}
+            left = [{**worker, "model_id": "m"}, gone]
+            return httpx.Response(202, json={"run": "a", "wait_seconds": 30, "workers": left})
+        if request.url.path == "/models":
+            return httpx.Response(200, json={"models": [{"model_id": "m", "replicas": [worker]}]})
+        run = runs.pop(0)
+        if run is None:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json={"run": run})
+
+    return httpx.MockTransport(answer)
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def asleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def restarted(transport: httpx.MockTransport, seconds: float | None, time: Time) -> Any:
+    with PoolClient(URL, transport=transport, clock=time, sleep=time.sleep) as pool:
+        return pool.restart(seconds)
+
+
+def restarted_async(transport: httpx.MockTransport, seconds: float | None, time: Time) -> Any:
+    async def use() -> Any:
+        async with AsyncPoolClient(URL, transport=transport, clock=time, sleep=time.asleep) as pool:
+            return await pool.restart(seconds)
+
+    return asyncio.run(use())
+
+
+@pytest.mark.parametrize("use", [restarted, restarted_async])
+@pytest.mark.parametrize(("seconds", "body"), [(None, {}), (2.5, {"wait_seconds": 2.5})])
+def test_a_restart_is_over_when_another_manager_answers(
+    use: Callable[..., Any], seconds: float | None, body: dict[str, float]
+) -> None:
+    requests: list[str] = []
+    done = use(answering_a_restart(requests, ["a", None, "b"]), seconds, Time())
+    assert json.loads(requests[0].removeprefix("POST /restart ")) == body
+    assert requests[1:] == ["GET /health"] * 3 + ["GET /models"]
+    assert (done.run, [w.model_id for w in done.adopted]) == ("b", ["m"])
+    assert [(w.model_id, w.worker_pid) for w in done.lost] == [("n", 8)]
+    assert 0 < done.seconds < 1
+
+
+@pytest.mark.parametrize("use", [restarted, restarted_async])
+@pytest.mark.parametrize(
+    ("runs", "text"), [(["a"] * 3000, "old manager"), ([None] * 3000, "nobody answers")]
+)
+def test_a_restart_that_does_not_come_back(
+    use: Callable[..., Any], runs: list[Any], text: str
+) -> None:
+    time = Time()
+    with pytest.raises(errors.PoolUnreachable, match=text):
+        use(answering_a_restart([], list(runs)), None, time)
+    assert 90 < time.now < 95, "what the requests may take, and a minute"
 
 
 def test_every_call_has_a_method_and_the_twins_agree() -> None:

@@ -16,6 +16,7 @@ import pytest
 from modelpool_client import errors
 from modelpool_client.cli import app
 from modelpool_client.cli.app import globals_first
+from modelpool_client.cli.render import duration
 from modelpool_client.cli.session import EXIT_CODES, exit_code
 from rich.cells import cell_len
 from typer.testing import CliRunner, Result
@@ -116,6 +117,64 @@ def test_config(fake: FakePool, poolctl: Poolctl) -> None:
     assert poolctl("config", "get", "nonsense").exit_code == 1
     assert poolctl("config", "set", "nonsense=1").exit_code == 1
     assert poolctl("config", "set", "nonsense").exit_code == 2
+
+
+def test_plan(poolctl: Poolctl) -> None:
+    told = poolctl("plan", "load", MODEL).stdout
+    assert f"{MODEL} would start at once" in told
+    assert "1. other (900 MB): idle for 70 s" in told
+    assert "1,500 MB of 2,000 MB held, 500 MB free" in told
+    assert "2 of 5 in memory" in told
+    assert document(poolctl("plan", "load", MODEL, "--json"))["later"] == 1
+    assert poolctl("plan", "load", "nope").exit_code == 4
+
+
+def test_history(poolctl: Poolctl) -> None:
+    lines = [line.split() for line in poolctl("history", MODEL).stdout.splitlines()]
+    assert lines[0] == ["TIME", "EVENT", "STATE", "PORT", "LASTED", "REASON"]
+    assert lines[-2][2:] == ["loaded", "HOT", "8051", "still", "loaded"]
+    assert lines[-1][2:] == ["loading", "WARMING", "1m", "15s", "a", "request", "came"]
+    assert len(poolctl("history", MODEL, "-n", "1").stdout.splitlines()) == len(lines) - 1
+    assert document(poolctl("history", MODEL, "--json"))["next_before"] == 7
+    assert poolctl("history", MODEL, "-n", "0").exit_code == 2
+    assert poolctl("history", "nope").exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0s"),
+        (59.94, "59.9s"),
+        (60, "1m 00s"),
+        (3599, "59m 59s"),
+        (3600, "1h 00m"),
+        (86_399, "23h 59m"),
+        (90_000, "1d 01h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_reload(poolctl: Poolctl) -> None:
+    told = poolctl("config", "reload").stdout
+    assert "grace_minutes" in told
+    assert "port (needs a restart)" in told
+    assert "models added" in told
+    assert document(poolctl("config", "reload", "--json"))["changed"] == {"grace_minutes": 3}
+
+
+def test_restart(fake: FakePool, poolctl: Poolctl) -> None:
+    told = poolctl("restart", "--wait", "2.5").stdout.splitlines()
+    assert ("POST", "/restart", {"wait_seconds": 2.5}) in fake.requests
+    assert told[0].startswith("restarted in ")
+    assert told[0].endswith(" s; 1 workers adopted")
+    assert told[1:] == [
+        f"  {MODEL}  HOT  port 8051  pid 7",
+        "  gone: its worker (pid 8) is gone",
+    ]
+    fake.run = "before"
+    assert [w["worker_pid"] for w in document(poolctl("restart", "--json"))["adopted"]] == [7]
 
 
 def test_export_and_import(poolctl: Poolctl, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
-import modelpool.app
+import modelpool.background
 import pytest
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig, load_config
@@ -98,7 +98,7 @@ def test_the_first_documents_config_starts_with_a_warning(
 
 
 def test_warm_up_models_of_any_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelpool.app, "_warm_up", lambda _: None)
+    monkeypatch.setattr(modelpool.background, "warm_up", lambda _: None)
     named = config(tmp_path, warmup_models=("by-id", "by-alias", "imported"))
 
     async def first(http: httpx.AsyncClient, pool: Running) -> None:
@@ -189,6 +189,7 @@ def test_extending_a_lease_that_never_ends(tmp_path: Path) -> None:
             extend=lambda seconds: 0.0,
         )
         pool.services.slot = lambda name: cast(Any, slot)  # type: ignore[method-assign]
+        pool.services.pool.group = lambda name: cast(Any, slot)  # type: ignore[method-assign]
         answer = (await http.post("/models/m/extend-ttl", json={"minutes": 30})).json()
         assert (answer["capped"], answer["message"]) == (False, "never expires")
         slot.lease = Lease(60.0, until=pool.services.pool.clock.now() + 60)

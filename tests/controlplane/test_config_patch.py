@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from modelpool.config import LIVE_KEYS, PoolConfig, load_config, patched
+from modelpool.config import LIVE_KEYS, PoolConfig, load_config, patched, reloaded
 from modelpool_client.errors import InvalidRequest
 
 DEFAULTS = PoolConfig(state_dir=Path("/var/pool"))
+
+
+def made(**keys: Any) -> PoolConfig:
+    return PoolConfig(**{"state_dir": DEFAULTS.state_dir, **keys})
 
 
 def test_patch_changes_live_keys_only() -> None:
@@ -53,6 +58,75 @@ def test_patch_keeps_the_notes(tmp_path: Path) -> None:
     file.write_text("ollama_base_url: http://localhost:11434", encoding="utf-8")
     config = patched(load_config(file, {}), {"crash_budget": 1})
     assert (config.file, len(config.warnings)) == (file, 1)
+
+
+@pytest.mark.parametrize(
+    ("now", "former", "said", "changed", "in_force"),
+    [
+        ({}, {}, {}, {}, {}),
+        ({}, {}, {"grace_minutes": 3}, {"grace_minutes": 3}, {"grace_minutes": 3}),
+        # Set at run time, and the file says what it said: it stays.
+        (
+            {"grace_minutes": 9},
+            {"grace_minutes": 1},
+            {"grace_minutes": 1},
+            {},
+            {"grace_minutes": 9},
+        ),
+        # The file says otherwise than it did: it wins, also where that is the default again.
+        (
+            {"grace_minutes": 9},
+            {"grace_minutes": 1},
+            {"grace_minutes": 4},
+            {"grace_minutes": 4},
+            {"grace_minutes": 4},
+        ),
+        (
+            {"grace_minutes": 9},
+            {"grace_minutes": 9},
+            {},
+            {"grace_minutes": 2},
+            {"grace_minutes": 2},
+        ),
+        # What was set at run time is what the file says by now.
+        ({"grace_minutes": 9}, {}, {"grace_minutes": 9}, {}, {"grace_minutes": 9}),
+    ],
+)
+def test_a_file_that_was_read_again(
+    now: dict[str, object],
+    former: dict[str, object],
+    said: dict[str, object],
+    changed: dict[str, object],
+    in_force: dict[str, object],
+) -> None:
+    result = reloaded(made(**now), made(**former), made(**said))
+    assert (result.changed, result.needs_restart) == (changed, {})
+    assert {key: getattr(result.config, key) for key in in_force} == in_force
+
+
+def test_keys_that_need_a_restart_are_named_until_it_comes() -> None:
+    said = made(port=9000, log_level="debug", grace_minutes=3)
+    for former in (DEFAULTS, said):
+        result = reloaded(DEFAULTS, former, said)
+        assert result.needs_restart == {"log_level": "debug", "port": 9000}
+        assert (result.config.port, result.config.log_level) == (8050, "info")
+
+
+def test_a_file_may_contradict_what_was_set_at_run_time() -> None:
+    with pytest.raises(InvalidRequest, match="between 20 and 60"):
+        reloaded(
+            made(min_ttl_minutes=20, default_ttl_minutes=30), DEFAULTS, made(default_ttl_minutes=10)
+        )
+
+
+def test_models_and_notes_are_those_of_the_new_file(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text("models: [{model_id: m, engine: fake, source: x}]", encoding="utf-8")
+    said = load_config(file, {"MODELPOOL_STATE_DIR": "/var/pool"})
+    result = reloaded(DEFAULTS, DEFAULTS, said)
+    assert [m.model_id for m in result.config.models] == ["m"]
+    assert result.config.file == file
+    assert result.needs_restart == {}
 
 
 def test_live_keys_are_keys() -> None:

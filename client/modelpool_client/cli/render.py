@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from modelpool_client.reports import Happening, LoadPlan, Restarted
 from modelpool_client.types import EngineView, Event, ModelView, PoolHealth
 from modelpool_client.wire import Progress
 
@@ -97,6 +99,112 @@ def event_line(event: Event) -> str:
     change = f"{event.previous} -> {event.state}" if event.previous else event.state
     parts = (event.at, event.event, event.model_id, change, event.reason)
     return "  ".join(part for part in parts if part)
+
+
+def history_table(events: Sequence[Happening]) -> Table | str:
+    """One line per event, newest first; times are this machine's."""
+    if not events:
+        return "nothing has happened to it yet"
+    rows = (
+        (
+            _local(e.at),
+            e.event.removeprefix("model-"),
+            e.state if e.is_move else "",
+            str(e.port or ""),
+            _lasted(e),
+            e.reason,
+        )
+        for e in events
+    )
+    return _table(("TIME", "EVENT", "STATE", "PORT", "LASTED", "REASON"), rows)
+
+
+def _local(at: str) -> str:
+    try:
+        return datetime.fromisoformat(at).astimezone().strftime("%m-%d %H:%M:%S")
+    except ValueError:
+        return at
+
+
+def _lasted(event: Happening) -> str:
+    if event.lasted_seconds is None:
+        return "still" if event.is_move else ""
+    return duration(event.lasted_seconds)
+
+
+_UNITS = (("m", 60, "s", 1), ("h", 3600, "m", 60), ("d", 86_400, "h", 3600))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them, by their two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    large, size, small, part = next(u for u in reversed(_UNITS) if seconds >= u[1])
+    return f"{int(seconds // size)}{large} {int(seconds % size // part):02d}{small}"
+
+
+_ACTIONS = {
+    "loaded": "nothing to do",
+    "join": "would join the load that is under way",
+    "start": "would start at once",
+    "wait": "would wait",
+    "refuse": "would be refused",
+}
+
+
+def plan_text(plan: LoadPlan) -> Table:
+    """What a load would do, and the figures behind it."""
+    figures = plan.memory
+    facts = {
+        "load": f"{plan.model_id} {_ACTIONS.get(plan.action, plan.action)}",
+        "why": plan.reason,
+        "evicts": "\n".join(
+            f"{n}. {e.model_id} ({e.memory_mb:,.0f} MB): {e.reason}"
+            for n, e in enumerate(plan.evict, 1)
+        ),
+        "waits for": ", ".join(plan.waits_for),
+        "until": plan.until or "",
+        "queue": _queue(plan),
+        "port": str(plan.port or ""),
+        "needs": _needs(plan.needs),
+        "memory": f"{_mb_of(figures, 'held_mb')} of {_mb_of(figures, 'limit_mb')} held, "
+        f"{_mb_of(figures, 'free_mb')} free; the host has {_mb_of(figures, 'host_available_mb')}",
+        "models": f"{plan.models.get('held', '?')} of {plan.models.get('limit', '?')} in memory",
+    }
+    return pairs({k: v for k, v in facts.items() if v})
+
+
+def _needs(needs: Mapping[str, Any]) -> str:
+    """What would be reserved, where that figure comes from, and the others that are known."""
+    source = needs.get("source")
+    others = [
+        f"{name} {_mb_of(needs, key)}"
+        for name, key in (("estimated", "estimated_mb"), ("measured", "measured_peak_mb"))
+        if name != source and needs.get(key) is not None
+    ]
+    notes = "; ".join([source, *others] if source else others)
+    return f"{_mb_of(needs, 'memory_mb')} ({notes})" if notes else _mb_of(needs, "memory_mb")
+
+
+def _queue(plan: LoadPlan) -> str:
+    position, seconds = plan.queue.get("position"), plan.queue.get("estimated_wait_seconds")
+    if position is None:
+        return ""
+    about = f", about {duration(float(seconds))} left" if seconds is not None else ""
+    return f"place {position} of {plan.queue.get('length', '?')}{about}"
+
+
+def _mb_of(figures: Mapping[str, Any], key: str) -> str:
+    value = figures.get(key)
+    return f"{value:,.0f} MB" if isinstance(value, (int, float)) else "?"
+
+
+def restart_text(done: Restarted) -> str:
+    """Which workers were adopted, and which not."""
+    lines = [f"restarted in {done.seconds:.1f} s; {len(done.adopted)} workers adopted"]
+    lines += [f"  {m.model_id}  {m.state}  port {m.port}  pid {m.worker_pid}" for m in done.adopted]
+    lines += [f"  {m.model_id}: its worker (pid {m.worker_pid}) is gone" for m in done.lost]
+    return "\n".join(lines)
 
 
 def ttl(model: ModelView) -> str:

@@ -11,6 +11,7 @@ from modelpool_client import _calls as calls
 from modelpool_client.cli import render
 from modelpool_client.cli.files import STDIO, assignments, read_json, write_json
 from modelpool_client.cli.session import Session, refuse, session
+from modelpool_client.reports import ConfigReload
 
 config_app = typer.Typer(
     invoke_without_command=True, rich_markup_mode=None, help="Show or change the configuration."
@@ -59,6 +60,21 @@ def set_config(
         document = pool.fetch(call)
     changed = call.parse(document).changed
     s.show(document, lambda: render.pairs(changed) if changed else "nothing changed")
+
+
+@config_app.command("reload")
+def reload_config(ctx: typer.Context) -> None:
+    """Have the pool read its config file again; only what changed in it is touched."""
+    s, call = session(ctx), calls.reload_config()
+    with s.client() as pool:
+        document = pool.fetch(call)
+    s.show(document, lambda: render.pairs(_changes(call.parse(document))))
+
+
+def _changes(done: ConfigReload) -> dict[str, Any]:
+    told = {**done.changed, **{f"models {what}": ids for what, ids in done.models.items() if ids}}
+    told |= {f"{key} (needs a restart)": value for key, value in done.needs_restart.items()}
+    return told or {done.file: "nothing changed"}
 
 
 def export_registry(

@@ -68,7 +68,7 @@ class LocalProcess:
         except (AttributeError, OSError):  # no pidfd here (macOS, old kernels), or gone already
             while self.is_alive():  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(POLL_SECONDS)
-        return self._child.wait() if self._child else None
+        return self._child.wait() if self._child else reap(self._pid)
 
     def is_alive(self) -> bool:
         if self._child is not None:
@@ -117,11 +117,36 @@ async def _exited(pid: int) -> None:
         os.close(fd)
 
 
+def reap(pid: int) -> int | None:
+    """The exit code of a process that has ended, None where it is no child of ours. A manager that
+    was restarted in its own process is still the parent of its workers."""
+    with contextlib.suppress(ChildProcessError):
+        found, status = os.waitpid(pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if found else None
+    return None
+
+
+def start_time(pid: int) -> float | None:
+    """When the process started, None if it is gone: on Linux in seconds since the boot, elsewhere
+    since 1970.
+
+    Not psutil's ``create_time`` on Linux: that adds a time of boot which moves with every step of
+    the clock, so that nobody would be taken for who he was before it.
+    """
+    try:
+        if sys.platform != "linux":
+            return psutil.Process(pid).create_time()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (OSError, psutil.Error):
+        return None
+    return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def find_process(pid: int, create_time: float) -> psutil.Process | None:
-    """The living process of that pid and start, or None."""
+    """The living process of that pid and start (see ``start_time``), or None."""
     with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - create_time) <= SAME_START_SECONDS
+        process, started = psutil.Process(pid), start_time(pid)
+        same = started is not None and abs(started - create_time) <= SAME_START_SECONDS
         if same and process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None
@@ -162,11 +187,8 @@ class LocalLauncher:
             child = await asyncio.to_thread(self._spawn, spec)
         except OSError as e:
             raise LaunchError(f"the worker process could not be started: {e}") from e
-        try:
-            started = psutil.Process(child.pid).create_time()
-        except psutil.Error:
-            started = 0.0  # it ended at once; wait() will say how
-        return LocalProcess(child.pid, started, child=child)
+        # 0: it ended at once; wait() will say how.
+        return LocalProcess(child.pid, start_time(child.pid) or 0.0, child=child)
 
     def _spawn(self, spec: LaunchSpec) -> subprocess.Popen[bytes]:
         assignment = spec.assignment
@@ -199,7 +221,9 @@ class LocalLauncher:
             found = next((p for p in strays if _leads_group(p.pid)), None)
         else:
             found = find_process(record.pid, record.create_time)
-        return LocalProcess(found.pid, found.create_time()) if found else None
+            if found is None:
+                reap(record.pid)
+        return LocalProcess(found.pid, start_time(found.pid) or 0.0) if found else None
 
     async def sweep(self, record: WorkerRow) -> None:
         if record.boot_id == boot_id():

@@ -27,7 +27,9 @@ from modelpool.launchers.local import (
     find_process,
     has_members,
     is_process,
+    reap,
     rotate,
+    start_time,
 )
 from modelpool_client.wire import Assignment, decode
 
@@ -321,7 +323,8 @@ def test_kill_ends_the_whole_group(play: Play) -> None:
 
 def test_zombies_do_not_count() -> None:
     with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as child:
-        started = psutil.Process(child.pid).create_time()
+        started = start_time(child.pid)
+        assert started is not None
         assert asyncio.run(gone(child.pid))
         assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
         assert find_process(child.pid, started) is None
@@ -348,8 +351,7 @@ def test_attach_by_pid_and_start(play: Play) -> None:
         assert await launcher.attach(replace(row, boot_id="another boot")) is None
         ended = asyncio.ensure_future(adopted.wait())
         adopted.terminate()
-        assert await ended is None, "the exit code of another's child cannot be known"
-        assert await process.wait() == -signal.SIGTERM
+        assert await ended == -signal.SIGTERM, "after a restart in place it is our child still"
         assert await launcher.attach(row) is None
 
     play(scene)
@@ -368,9 +370,13 @@ def test_an_adopted_one_is_waited_for_without_pidfd_too(
         assert adopted is not None
         ended = asyncio.ensure_future(adopted.wait())
         adopted.kill()
-        assert await ended is None
+        assert await ended == -signal.SIGKILL
 
     play(scene)
+
+
+def test_of_anothers_child_no_exit_code_is_known() -> None:
+    assert reap(os.getppid()) is None
 
 
 def test_attach_by_the_worker_id_of_an_intent(play: Play) -> None:
@@ -414,10 +420,20 @@ def test_sweep_ends_what_a_dead_front_left(play: Play) -> None:
 
 
 def test_is_process() -> None:
-    me = psutil.Process()
-    assert is_process(me.pid, me.create_time())
-    assert is_process(me.pid, None)
-    assert not is_process(me.pid, me.create_time() + 5)
+    me, started = os.getpid(), start_time(os.getpid())
+    assert started is not None
+    assert is_process(me, started)
+    assert is_process(me, None)
+    assert not is_process(me, started + 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a start is kept as it was")
+def test_a_step_of_the_clock_makes_nobody_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = start_time(os.getpid())
+    assert started is not None
+    # The kernel derives the time of boot from the clock, and psutil every start from that.
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: 12_345.0)
+    assert is_process(os.getpid(), started)
 
 
 def test_the_boot_id_stays() -> None:

@@ -1,0 +1,135 @@
+"""What the pool answers to those who run it: plans, history, reloads and restarts.
+
+As in ``types``: every field has a default, times are ISO 8601 in UTC, MB are 1,000,000 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelpool_client.types import ModelView, view
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """A model that would have to go, and why it is the one."""
+
+    model_id: str = ""
+    state: str = ""
+    memory_mb: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What a load would do right now.
+
+    Attributes:
+        action: ``loaded`` (it is already), ``join`` (a load is under way), ``start`` (after those
+            in ``evict`` are gone, in that order), ``wait`` (for those in ``waits_for``, at most
+            until ``until`` where that is known) or ``refuse``.
+        port: where it stands or would stand, as far as that is decided.
+        needs, memory, models, queue: the figures behind it.
+    """
+
+    model_id: str = ""
+    state: str = ""
+    action: str = ""
+    reason: str = ""
+    evict: tuple[Eviction, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    until: str | None = None
+    port: int | None = None
+    queue: Mapping[str, Any] = field(default_factory=dict)
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One event of a model's past. ``lasted_seconds``: how long the state lasted that it began,
+    None where it lasts still, or where it began none."""
+
+    number: int = 0
+    id: str = ""
+    at: str = ""
+    event: str = ""
+    state: str = ""
+    previous: str = ""
+    reason: str = ""
+    generation: int | None = None
+    port: int | None = None
+    lasted_seconds: float | None = None
+
+    @property
+    def is_move(self) -> bool:
+        """Whether the model came into another state."""
+        return self.state != self.previous
+
+
+@dataclass(frozen=True)
+class History:
+    """A page of a model's past, newest first. ``next_before`` asks for the next page, if any."""
+
+    model_id: str = ""
+    events: tuple[Happening, ...] = ()
+    next_before: int | None = None
+
+
+@dataclass(frozen=True)
+class ConfigReload:
+    """What the config file, read again, changed; ``needs_restart``: what it could not."""
+
+    file: str = ""
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    needs_restart: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """A worker process, by the pid of its front."""
+
+    model_id: str = ""
+    state: str = ""
+    port: int | None = None
+    worker_pid: int | None = None
+
+
+@dataclass(frozen=True)
+class RestartBegun:
+    """The manager takes its leave: ``run`` names it, ``workers`` are those that it leaves."""
+
+    run: str = ""
+    wait_seconds: float = 0.0
+    workers: tuple[WorkerView, ...] = ()
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """A restart that is over. ``lost`` are workers that the new manager does not have."""
+
+    run: str = ""
+    seconds: float = 0.0
+    adopted: tuple[WorkerView, ...] = ()
+    lost: tuple[WorkerView, ...] = ()
+
+
+def compared(
+    begun: RestartBegun, run: str, models: Iterable[ModelView], seconds: float
+) -> Restarted:
+    """Which workers outlived the restart. PURE."""
+    now = {
+        copy.get("worker_pid"): view(WorkerView, {**copy, "model_id": model.model_id})
+        for model in models
+        for copy in model.replicas
+    }
+    return Restarted(
+        run,
+        seconds,
+        tuple(now[w.worker_pid] for w in begun.workers if w.worker_pid in now),
+        tuple(w for w in begun.workers if w.worker_pid not in now),
+    )

@@ -1,0 +1,217 @@
+"""A restart replaces the manager; workers, their streams and their leases never notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from e2e.conftest import MakePool
+from e2e.helpers import (
+    alive,
+    assert_error,
+    chat,
+    clean_environment,
+    fake,
+    in_background,
+    result,
+    streamed,
+    until,
+    until_busy,
+)
+from e2e.support import PoolProcess
+
+# Longer than a restart takes on a busy machine.
+SLOW = {"tokens": 240, "tokens_per_second": 20}
+POOLCTL = [sys.executable, "-m", "modelpool_client.cli"]
+
+
+def poolctl(pool: PoolProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*POOLCTL, *arguments],
+        env=clean_environment(MODELPOOL_URL=pool.url, COLUMNS="160"),
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+def identity(view: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(view[key] for key in ("worker_pid", "engine_pid", "port", "generation"))
+
+
+def run_of(pool: PoolProcess) -> str:
+    return str(pool.http.get("/health").json()["run"])
+
+
+def restart(pool: PoolProcess, **body: Any) -> None:
+    """By the route; returns when the next manager answers."""
+    before = run_of(pool)
+    answer = pool.http.post("/restart", json=body)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["run"] == before
+    until_another(pool, before)
+
+
+def until_another(pool: PoolProcess, run: str) -> None:
+    def is_another() -> bool:
+        try:
+            return run_of(pool) != run
+        except httpx.TransportError:
+            return False
+
+    until(is_another, "the next manager")
+
+
+def test_workers_and_leases_go_on(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"), fake("n"), fake("cold"), default_ttl_minutes=10)
+    before, other = pool.load("m"), pool.load("n")
+    pool.ask("m")
+    time.sleep(1.2)
+    done = poolctl(pool, "restart")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 workers adopted" in done.stdout
+    for view in (before, other):
+        assert f"port {view['port']}  pid {view['worker_pid']}" in done.stdout
+    after = pool.model("m")
+    assert (identity(after), identity(pool.model("n"))) == (identity(before), identity(other))
+    assert 9.5 < after["ttl_remaining_minutes"] < 10 - 1 / 60  # it goes on, not anew
+    assert pool.process is not None
+    assert pool.process.poll() is None, "the manager has the same process"
+    assert pool.http.get("/health").json()["pid"] == pool.pid
+    assert pool.ask("m") == "hello there"
+
+
+def test_again_and_again_and_then_down(make_pool: MakePool) -> None:
+    """Each manager reaps what it inherited, and what it ends is gone."""
+    pool = make_pool(fake("m"), fake("n"))
+    first = pool.load("m")
+    for _ in range(3):
+        restart(pool)
+    assert identity(pool.model("m")) == identity(first)
+    pool.http.post("/models/m/unload", json={})
+    assert not psutil.pid_exists(first["worker_pid"]), "a dead child that nobody reaped"
+    died = pool.load("n")
+    restart(pool)
+    os.kill(died["worker_pid"], signal.SIGKILL)
+    pool.wait_for("n", "FAILED")
+    assert pool.model("n")["failure"]["exit_code"] == -signal.SIGKILL
+    assert pool.stop() == 0
+
+
+def test_a_stream_on_a_workers_port_never_notices(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m", options=SLOW))
+    view = pool.load("m")
+    task = in_background(lambda: streamed(view["endpoint"], chat("m")))
+    until_busy(pool, "m")
+    restart(pool)
+    assert pool.model("m")["in_flight"] == 1, "it is still under way"
+    stream = result(task)
+    assert stream.is_done
+    assert len(stream.data) == 240 + 2
+    assert identity(pool.model("m")) == identity(view)
+
+
+def test_requests_through_the_gateway_may_end(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m", options={"tokens": 20, "tokens_per_second": 20}))
+    pool.load("m")
+    answer = in_background(lambda: pool.chat("m"))
+    stream = in_background(lambda: streamed(pool.url, chat("m")))
+    until_busy(pool, "m")
+    with httpx.Client(base_url=pool.url, trust_env=False) as http:
+        run = http.get("/health").json()["run"]
+        assert http.post("/restart", json={"wait_seconds": 20}).status_code == 202
+    assert result(answer).status_code == 200
+    assert result(stream).is_done
+    until_another(pool, run)
+
+
+def test_what_takes_too_long_is_cut_with_a_readable_error(make_pool: MakePool) -> None:
+    pool = make_pool(
+        fake("m", options={"tokens": 600, "tokens_per_second": 20}),
+        fake("cold", options={"load_seconds": 30}),
+    )
+    view = pool.load("m")
+    answer = in_background(lambda: pool.chat("m"))
+    stream = in_background(lambda: streamed(pool.url, chat("m")))
+    load = in_background(
+        lambda: httpx.post(f"{pool.url}/models/cold/load?wait=60", json={}, timeout=60)
+    )
+    until(lambda: pool.model("m")["in_flight"] == 2, "both requests")
+    until(lambda: pool.model("cold")["engine_pid"], "the load")
+    loading = pool.model("cold")["worker_pid"]
+    restart(pool, wait_seconds=0.5)
+    assert "restarts" in assert_error(result(answer), 503, "pool_restarting")
+    assert result(answer).headers["retry-after"] == "1"
+    cut = result(stream)
+    assert (cut.error["code"], cut.is_done) == ("pool_restarting", False)
+    assert cut.text, "it had begun"
+    assert_error(result(load), 503, "pool_restarting")
+    until(lambda: pool.model("m")["in_flight"] == 0, "the engine to notice that nobody listens")
+    assert identity(pool.model("m")) == identity(view)
+    assert pool.model("cold")["worker_pid"] == loading, "the load goes on"
+
+
+def test_nobody_is_refused_meanwhile(make_pool: MakePool) -> None:
+    """New connections wait in the queue of the socket that both managers share."""
+    pool = make_pool(fake("m"))
+    pool.load("m")
+    run, seen = run_of(pool), []
+    assert pool.http.post("/restart", json={}).status_code == 202
+    while not seen or seen[-1] == run:
+        try:
+            seen.append(httpx.get(f"{pool.url}/health", timeout=30, trust_env=False).json()["run"])
+        except httpx.ConnectError as e:
+            pytest.fail(f"refused: {e}")
+        except httpx.TransportError:
+            continue  # it came to the old one in its last moment
+    assert pool.ask("m") == "hello there"
+
+
+def test_events_go_on_from_the_last_one_seen(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"))
+    pool.load("m")
+    seen = pool.events()[-1]["id"]
+    pool.http.post("/models/m/unload", json={})
+    restart(pool)
+    told = [e["event"] for e in pool.events(seen)]
+    assert told[:3] == ["config-changed", "model-unloading", "model-unloaded"]
+    assert [e for e in told if e in ("stopped", "initialized")] == ["stopped", "initialized"]
+    assert "gap" not in told
+
+
+def test_a_restart_that_cannot_be(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"))
+    good = pool.config.read_text()
+    run = run_of(pool)
+    pool.config.write_text(json.dumps({**json.loads(good), "grace_minutes": -1, "nonsense": 1}))
+    answer = pool.http.post("/restart", json={})
+    text = assert_error(answer, 400, "bad_config")
+    assert "grace_minutes" in text
+    assert "nonsense" in text
+    pool.config.write_text(good)
+    assert_error(pool.http.post("/restart", json={"wait_seconds": -1}), 400, "invalid_request")
+    assert run_of(pool) == run
+
+
+def test_keys_that_need_it_and_modelpool_restart(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"))
+    view = pool.load("m")
+    keys = json.loads(pool.config.read_text())
+    pool.config.write_text(json.dumps({**keys, "max_body_mb": 1}))
+    done = pool.run("restart")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"pid {view['worker_pid']}" in done.stdout
+    assert pool.http.get("/config").json()["max_body_mb"] == 1
+    pool.stop()
+    gone = pool.run("restart")
+    assert (gone.returncode, alive(view["worker_pid"])) == (1, False)
+    assert "nobody answers" in gone.stderr.lower()
