@@ -18,6 +18,7 @@ from modelpool_client.wire import (
     WORKER_EXIT_LOAD_FAILED,
     WORKER_EXIT_OK,
     Assignment,
+    Facts,
     Failure,
     Phase,
     Progress,
@@ -28,6 +29,7 @@ from .app import App
 from .child import STOP_SECONDS, EngineChild, describe_exit
 from .heartbeat import Heartbeat
 from .listener import HttpListener
+from .oom import OomWatch
 from .progress import SAMPLE_SECONDS, LoadEstimate
 from .record import write_exit_record
 from .relay import Relay
@@ -82,7 +84,8 @@ class Front:
         port = sock.getsockname()[1]
         self._worker = Worker(assignment, port, child, self._relay, self._on_change)
         self._listener = HttpListener(App(self._worker), sock)
-        self._heartbeat = Heartbeat(assignment, self._session, self._worker.facts, self._leave)
+        self._oom = OomWatch()
+        self._heartbeat = Heartbeat(assignment, self._session, self._facts, self._leave)
         self._worker.lease_left = self._heartbeat.contact.lease_left
 
     def __repr__(self) -> str:
@@ -109,6 +112,10 @@ class Front:
         return code
 
     # What the worker, the child and the system report.
+
+    def _facts(self) -> Facts:
+        self._oom.look()
+        return self._worker.facts()
 
     def _on_work(self) -> None:
         self._worker.worked()
@@ -197,9 +204,10 @@ class Front:
     async def _watch_memory(self) -> None:
         """With every beat, and when a phase begins, which is reported without waiting for it."""
         while True:
+            is_new = self._phase_changed.is_set()
+            self._phase_changed.clear()
             await self._worker.memory.measure()
-            if self._phase_changed.is_set():
-                self._phase_changed.clear()
+            if is_new:
                 self._on_change("activity")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._assignment.beat_seconds):
@@ -258,6 +266,8 @@ class Front:
     def _failure(self, code: int, died: bool) -> Failure:
         lines = tuple(self._child.last_lines)
         end = describe_exit(code)
+        if code == -signal.SIGKILL and self._oom.has_struck():
+            return Failure("oom", "the kernel ended the engine for lack of memory", lines, code)
         if died:
             return Failure("engine_died", f"the engine died: {end}", lines, code)
         said = self._said or Failure("load_failed", f"the engine ended while loading: {end}")

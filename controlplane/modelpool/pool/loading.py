@@ -223,13 +223,17 @@ class Loading(Serving):
     def _try_with_more(self) -> None:
         """Once; its options are its own, so what changes is the room that is made for it."""
         before = self._house.needed(self)
-        self.headroom = OOM_HEADROOM
+        self._set_more_aside()
         self._give_back()
         text = "out of memory; trying once more with {:,.0f} MB set aside instead of {:,.0f} MB"
         text = text.format(self._house.needed(self) / MB, before / MB)
         self._house.emit("model-retrying", self, text)
         self._become(Trigger.ROOM_LOST, text)
         self._start_if_wanted()
+
+    def _set_more_aside(self) -> None:
+        """For the next start, after it ran out of memory."""
+        self.headroom = OOM_HEADROOM
 
     def _give_back(self) -> None:
         """Port, bytes and count return to the ledger; whoever waits for them is told."""

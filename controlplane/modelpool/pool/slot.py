@@ -27,6 +27,7 @@ from modelpool_client.wire import (
 
 from modelpool.pool.crew import SECOND_TERM_SECONDS, Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
+from modelpool.pool.loading import OOM
 from modelpool.pool.watching import Watching
 
 
@@ -242,6 +243,8 @@ class Slot(Watching):
     def _died(self, failure: Failure) -> None:
         now = self._clock.now()
         self.trouble.died(failure, now, self._clock.wall(), self._house.config)
+        if failure.code == OOM:
+            self._set_more_aside()
         self._draining_for = self.yields_to = ""
         self.stay_up = self.stay_up or (self.model.warmup and not self._unloads)
         self._give_back()

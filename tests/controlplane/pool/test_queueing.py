@@ -13,6 +13,7 @@ from modelpool.pool.lifecycle import State
 from modelpool.pool.queueing import Queued, Wish, in_order, overdue, places
 from modelpool.pool.rates import HALF_LIFE_SECONDS, Rate, loss
 from modelpool_client.errors import CannotFit, LoadFailed, PoolBusy, QueueFull
+from modelpool_client.wire import Failure, Phase
 from support.sim import Script, SimWorld, model, without_threads
 from support.virtual_time import run_virtual
 
@@ -296,3 +297,18 @@ def test_out_of_memory_where_there_is_no_more_says_so() -> None:
         (await world.pool.acquire("a")).release()
 
     play(scene, A, memory_limit_mb=120)
+
+
+def test_one_that_died_of_it_is_started_with_more_set_aside() -> None:
+    async def scene(world: SimWorld) -> None:
+        (await world.pool.acquire("a")).release()
+        worker = world.alive("a")[0]
+        worker.failure = Failure("oom", "the kernel ended the engine")
+        worker.phase = Phase.FAILED
+        worker.report()
+        worker.die(6)
+        await asyncio.sleep(5)
+        (await world.pool.acquire("a")).release()
+        assert world.pool.reserved_bytes("a") == 150_000_000
+
+    play(scene, A, memory_limit_mb=220)
