@@ -38,7 +38,9 @@ from modelpool.narrator import Narrator
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import LAST_OF_A_RUN, History
 from modelpool.observe.metrics import Metrics
+from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
+from modelpool.pool.comeback import Comeback
 from modelpool.pool.crew import Crew
 from modelpool.pool.link import HttpLink, base_url
 from modelpool.pool.memory import HostMemory, read_pressure
@@ -136,6 +138,7 @@ async def running(
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
         stack.push_async_callback(services.usage.save, store)
+        stack.push_async_callback(services.peaks.save, store)
         background.warm_up(services)
         gateway = _gateway(services, upstream)
         yield Running(_front_door(services, gateway), gateway, services, recovery)
@@ -167,6 +170,7 @@ async def _build(
     memory: HostMemory,
 ) -> tuple[Services, Recoverer]:
     estimator = Estimator()
+    estimator.learn(await store.peaks())
     catalog = await Catalog.open(store, await described_config(config, estimator))
     for model in catalog:
         if model.origin == "api":
@@ -175,12 +179,14 @@ async def _build(
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
     link = HttpLink(session, config.host)
-    crew = Crew(launcher, link, store, config.state_dir, memory.refresh)
+    comeback = Comeback(memory, lambda worker_id: pool.facts_of(worker_id))
+    crew = Crew(launcher, link, store, config.state_dir, comeback)
     narrator = Narrator(events)
     world = Surroundings(
         pool_id=store.pool_id,
         manager_url=base_url(config.host, config.port),
-        estimate=estimator,
+        figures=estimator.figures,
+        device_bytes=estimator.devices,
         host_available=memory.available,
         emit=narrator.tell,
         bug=narrator.bug,
@@ -189,6 +195,8 @@ async def _build(
     for model in catalog:
         pool.add(with_warm_up(model, config))
     metrics = Metrics(pool, store.pool_id)
+    estimator.budgets = lambda: pool.config.device_budgets
+    peaks = PeakMeter(pool, estimator, time.time)
     narrator.listeners += [metrics.count, counting_loads(usage)]
     registrars = Registrars(
         config.registrars, store.pool_id, session, _hot(pool, store.pool_id), events.publish
@@ -205,6 +213,7 @@ async def _build(
         usage=usage,
         engines=Engines(),
         estimator=estimator,
+        peaks=peaks,
         session=session,
         pool_id=store.pool_id,
         memory=memory,

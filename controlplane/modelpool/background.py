@@ -58,8 +58,9 @@ async def watch_memory(services: Services) -> None:
 
 
 async def save(services: Services, store: Store) -> None:
-    """Write the use statistics down now and then."""
+    """Write down now and then what was counted, measured and learned."""
     while True:
         await asyncio.sleep(SAVE_SECONDS)
         await services.usage.save(store)
+        await services.peaks.save(store)
         await services.foresight.save()

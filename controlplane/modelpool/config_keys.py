@@ -4,14 +4,12 @@ ask the machine. How keys are checked is in ``config_checks``. Import from ``mod
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import psutil
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,8 +22,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from .catalog.model import Model
 from .catalog.fields import model_entry_schema
+from .catalog.model import Model
+from .pool.memory import read_pressure
 from .registrars.settings import RegistrarSettings, each_once
 
 DEFAULT_MEMORY_LIMIT_MB = 32_000
@@ -34,10 +33,7 @@ BYTES_PER_MB = 1_000_000
 
 def machine_memory_mb() -> int:
     """Memory of this machine, or of the container that it is run in, in MB of 1,000,000 bytes."""
-    total = psutil.virtual_memory().total
-    with contextlib.suppress(OSError, ValueError):  # no cgroup here, or "max": no limit
-        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return int(total) // BYTES_PER_MB
+    return read_pressure().total // BYTES_PER_MB
 
 
 def default_memory_limit_mb() -> int:
@@ -139,6 +135,18 @@ class PoolConfig(_Frozen):
     )
     max_waiting_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         1000, description="Requests that may wait for a model that is not HOT"
+    )
+    enable_speculative_loading: bool = Field(
+        False, description="Load what is usually used soon, into spare memory only"
+    )
+    preload_threshold: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        10, description="Uses usual for an hour of the week from which on a model is preloaded"
+    )
+    pressure_available_mb: Annotated[float, Field(ge=0, le=1_000_000_000)] = Field(
+        256, description="Idle models go while the host has less memory available; 0 is off"
+    )
+    pressure_percent: Annotated[float, Field(ge=0, le=100)] = Field(
+        20, description="... or while so much of the time something waits for memory; 0 is off"
     )
     eviction_policy: Literal["loss", "lru"] = Field(
         "loss", description="Who goes first: the least (use x reload time / bytes), or the oldest"

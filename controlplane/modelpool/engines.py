@@ -38,8 +38,9 @@ class Engines:
         found = frozenset(str(engine["name"]) for engine in await self.all())
         return found or None
 
-    async def check(self, model: Model) -> None:
-        """Would the model's engine take its options and its file?
+    async def check(self, model: Model) -> int | None:
+        """Would the model's engine take its options and its file? Bytes that it expects to need,
+        where it can tell.
 
         Raises:
             InvalidRequest: no, and why; an engine that is merely not installed yet is no reason.
@@ -50,6 +51,8 @@ class Engines:
         param = REFUSALS.get(str((found or {}).get("code")))
         if found is not None and param is not None:
             raise InvalidRequest(str(found["reason"]), param=param, code=found["code"])
+        told = (found or {}).get("memory_bytes")
+        return told if isinstance(told, int) else None
 
     async def _ask(self) -> list[dict[str, Any]]:
         found = await self._describe()

@@ -24,6 +24,7 @@ from modelpool.foresight.foresight import Foresight
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
+from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.crew import Crew
 from modelpool.pool.memory import HostMemory
@@ -53,6 +54,7 @@ class Services:
     usage: UsageMeter
     engines: Engines
     estimator: Estimator
+    peaks: PeakMeter
     session: aiohttp.ClientSession
     pool_id: str
     memory: HostMemory
@@ -82,9 +84,11 @@ class Services:
             ttl_range=self.pool.config.ttl_range,
         )
         described = await self.estimator.describe(parsed)
-        await self.engines.check(described)
+        told = await self.engines.check(described)
         self.refuse_if_leaving({parsed.model_id})
         model = with_warm_up(await self.catalog.register(described), self.pool.config)
+        if told is not None:
+            self.estimator.tell(model, told)
         self.pool.add(model)
         self._tell("model-registered", model, "registered")
         return model

@@ -8,36 +8,43 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelpool.catalog.database import WorkerRow
+from modelpool.catalog.learned import Figures
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.launchers import LaunchError, LaunchSpec
 from modelpool.pool import crew as crew_module
-from modelpool.pool.admission import Start
 from modelpool.pool.clock import Clock
 from modelpool.pool.crew import Crew, Worker
 from modelpool.pool.lifecycle import State
 from modelpool.pool.pool import Pool, Surroundings
 from modelpool.pool.replica import Replica
-from modelpool.pool.slot import Slot
 from modelpool_client.wire import (
     Assignment,
     DrainReply,
     DrainRequest,
     Facts,
+    FactsReply,
     Failure,
     Phase,
     ProbeReply,
     ProbeRequest,
     Progress,
 )
+from modelpool_worker.heartbeat import Contact, Verdict
+
+from .rules import RULES, SETTLED
 
 MB = 1_000_000
+ENGINE_PIDS = 1_000_000  # above those of the fronts
+FRONT_NOTICES_SECONDS = 0.2
+RETRY_SECONDS = 1.0
+BEAT_MOST = 30.0
 LIVELOCK = 2000  # so many events in one moment are a loop
 
 
@@ -83,7 +90,19 @@ class SimProcess:
         self._terms = 0
         self.progress: Progress | None = None
         self.failure: Failure | None = None
-        self._tasks = [asyncio.ensure_future(self._live())]
+        self.size = 0  # bytes, once it is loaded
+        self.has_engine = True
+        self.is_adopted = False
+        self.acknowledged: Phase | None = None
+        assignment = self.assignment
+        self.contact = Contact(
+            assignment.pool_id,
+            assignment.lease_seconds,
+            assignment.orphan_seconds,
+            self.now(),
+            ttl_seconds=assignment.lease_seconds,
+        )
+        self._tasks = [world.spawn(self._live())]
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -99,6 +118,22 @@ class SimProcess:
     @property
     def is_alive(self) -> bool:
         return not self.exit.done()
+
+    @property
+    def engine_pid(self) -> int:
+        return self.pid + ENGINE_PIDS
+
+    def lose_engine(self) -> None:
+        """The front notices in a moment and ends."""
+        self.has_engine = False
+        asyncio.get_running_loop().call_later(FRONT_NOTICES_SECONDS, self.die, 6)
+
+    @property
+    def resident(self) -> int:
+        """Bytes that it has by now."""
+        if self.phase is not Phase.LOADING:
+            return self.size
+        return int(self.size * (self.progress.fraction or 0.0)) if self.progress else 0
 
     async def _live(self) -> None:
         script = self.script
@@ -120,8 +155,11 @@ class SimProcess:
         self.idle_since = self.now()
         self.progress = None
         self.report()
+        again = RETRY_SECONDS
         while script.beat_seconds:
-            await asyncio.sleep(script.beat_seconds)
+            is_known = self.acknowledged is self.phase
+            again = RETRY_SECONDS if is_known else 2 * again
+            await asyncio.sleep(script.beat_seconds if is_known else min(again, BEAT_MOST))
             self.report()
         return None
 
@@ -143,24 +181,36 @@ class SimProcess:
             in_flight=self.in_flight,
             progress_seconds=self.now() - self.worked_at if self._is_stuck else 0.0,
             idle_seconds=idle,
+            lease_left_seconds=self.contact.lease_left(self.now()),
+            engine_pid=self.engine_pid if self.phase is Phase.READY else None,
+            engine_started=1.0 if self.phase is Phase.READY else None,
             requests_total=self.requests_total,
             progress=self.progress,
             failure=self.failure,
         )
 
     def report(self) -> None:
-        if self.is_alive and not self.world.is_deaf and not self.script.front_hangs:
-            facts = self.facts()
-            if delay := self.world.delay():
-                asyncio.get_running_loop().call_later(delay, self._deliver, facts)
-            else:
-                self._deliver(facts)
+        if not self.is_alive or self.script.front_hangs:
+            return
+        facts = self.facts()
+        if self.world.is_deaf:
+            self.answered(facts, None)
+        elif delay := self.world.delay():
+            asyncio.get_running_loop().call_later(delay, self.world.hear, self, facts)
+        else:
+            self.world.hear(self, facts)
 
-    def _deliver(self, facts: Facts) -> None:
-        slot = self.world.pool.slot_of(self.assignment.worker_id)
-        # A worker whose start is not written down yet is told to say it again.
-        if slot is not None and (slot.worker is not None or not self.world.delay()):
-            self.world.pool.heard(slot, facts)
+    def answered(self, facts: Facts, reply: FactsReply | None) -> None:
+        """What came back on a report; None: nothing that counts as an answer."""
+        if not self.is_alive:
+            return
+        if reply is not None and reply.known:
+            self.acknowledged = facts.phase
+        idle = 0.0 if self.in_flight else self.now() - self.idle_since
+        verdict = self.contact.hear(self.now(), reply, idle)
+        if verdict is not Verdict.STAY and self.phase is not Phase.DRAINING:
+            self.was_told_to_end = self.was_told_to_end or verdict is Verdict.DISMISSED
+            self._tasks.append(self.world.spawn(self._end()))
 
     async def serve(self, seconds: float) -> bool:
         """A request made straight to the port; False if it is refused or, what ``cut`` counts,
@@ -189,7 +239,7 @@ class SimProcess:
         if wants_idle and (self.in_flight or idle < (request.if_idle_for or 0)):
             return DrainReply(False, self.facts())
         if self.phase is not Phase.DRAINING:
-            self._tasks.append(asyncio.ensure_future(self._end()))
+            self._tasks.append(self.world.spawn(self._end()))
         self.phase = Phase.DRAINING
         return DrainReply(True, self.facts())
 
@@ -213,7 +263,7 @@ class SimProcess:
         if self._terms > 1:
             self.die(0)
         else:
-            self._tasks.append(asyncio.ensure_future(self._end()))
+            self._tasks.append(self.world.spawn(self._end()))
 
     async def _end(self) -> None:
         self.phase = Phase.DRAINING
@@ -233,11 +283,16 @@ class SimProcess:
 class SimWorld:
     """Launcher, link, journal and surroundings in one, for a real pool."""
 
+    clock = Clock()
+
     def __init__(self, models: list[Model], **config: Any) -> None:
         self.scripts: dict[str, Script] = {}
         self.processes: list[SimProcess] = []
+        self._living: list[SimProcess] = []
         self.events: list[tuple[float, str, str, str, str]] = []
         self.bugs: list[Exception] = []
+        self.checked_events = 0
+        self.ceilings: dict[str, int] = {}  # of each limit, what it was lowered under
         self.records: dict[str, WorkerRow] = {}
         self.epochs: Counter[str] = Counter()
         self.is_deaf = False
@@ -253,20 +308,31 @@ class SimWorld:
             self.pool.add(model)
 
     def _make_pool(self) -> Pool:
-        crew = Crew(self, self, self, Path("/nonexistent"))
+        self.crew = Crew(self, self, self, Path("/nonexistent"))
         surroundings = Surroundings(
             pool_id="sim",
             manager_url="http://sim",
-            estimate=lambda m: int((m.memory_mb or 100) * MB),
+            figures=lambda m: Figures.of(int((m.memory_mb or 100) * MB)),
             host_available=lambda: self.host_bytes - self.used_bytes(),
             emit=self._on_event,
             bug=self.bugs.append,
         )
-        return Pool(self.config, crew, surroundings, Clock())
+        return Pool(self.config, self.crew, surroundings, self.clock)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task of the world, not of the manager."""
+        return asyncio.ensure_future(work)
+
+    def hear(self, process: SimProcess, facts: Facts) -> None:
+        """The manager takes what a worker reports."""
+        slot = self.pool.slot_of(process.assignment.worker_id)
+        # A worker whose start is not written down yet is told to say it again.
+        if slot is not None and (slot.worker is not None or not self.delay()):
+            process.answered(facts, self.pool.heard(slot, facts))
 
     def used_bytes(self) -> int:
-        """What the living workers take: each what was reserved for it, for it was estimated so."""
-        return sum(self.pool.reserved_bytes(self.key_of(p)) for p in self.alive())
+        """What the living workers have by now."""
+        return sum(p.resident for p in self.alive())
 
     def key_of(self, process: SimProcess) -> str:
         """The ledger's name of the copy that a worker is; its model's where none owns it."""
@@ -274,9 +340,8 @@ class SimWorld:
         return slot.key if slot is not None else process.assignment.model_id
 
     def alive(self, model_id: str | None = None) -> list[SimProcess]:
-        return [
-            p for p in self.processes if p.is_alive and model_id in (None, p.assignment.model_id)
-        ]
+        self._living = [p for p in self._living if not p.exit.done()]
+        return [p for p in self._living if model_id in (None, p.assignment.model_id)]
 
     def _on_event(self, event: str, slot: Replica, previous: State, reason: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -297,7 +362,9 @@ class SimWorld:
         if script.refuse_launch:
             raise LaunchError(script.refuse_launch)
         process = SimProcess(self, spec, next(self._pids))
+        process.size = self.pool.reserved_bytes(self.key_of(process))
         self.processes.append(process)
+        self._living.append(process)
         return process
 
     async def attach(self, record: WorkerRow) -> SimProcess | None:
@@ -369,82 +436,13 @@ class SimWorld:
     # checks
     def check(self) -> None:
         """The rules that must hold after every step."""
-        assert not self.bugs, self.bugs
-        assert all(reason for *_, reason in self.events), "an event without a reason"
-        self._check_limits()
-        self._check_ports()
-        self._check_cuts()
-        for slot in self.pool.slots:
-            self._check_slot(slot)
-
-    def _check_limits(self) -> None:
-        alive = Counter(self.key_of(p) for p in self.alive())
-        assert all(n == 1 for n in alive.values()), f"two workers of one copy: {alive}"
-        assert len(alive) <= self.pool.config.max_concurrent_models, alive
-        used = self.used_bytes()
-        assert used <= self.pool.config.memory_limit_bytes, "over the memory limit"
-        assert used <= self.host_bytes, "over what the host has"
-
-    def _check_ports(self) -> None:
-        ports = [p.assignment.port for p in self.alive()]
-        assert len(ports) == len(set(ports)), "two workers on one port"
-        assert all(p in self.pool.config.port_range for p in ports), "a port out of the range"
-        held = [slot.port for slot in self.pool.slots if slot.port is not None]
-        assert len(held) == len(set(held)), "two slots on one port"
-        free = len(self.pool.config.port_range) - len(held)
-        assert self.pool.ports.available == free, f"ports lost: {self.pool.ports}, {held}"
-
-    def _check_cuts(self) -> None:
-        cut = [p for p in self.processes if p.cut and not (p.was_told_to_end or p.script.hangs)]
-        assert not cut, f"work was cut: {[p.assignment.model_id for p in cut]}"
-
-    def _check_slot(self, slot: Slot) -> None:
-        model_id = slot.model.model_id
-        reserved = self.pool.reserved_bytes(slot.key)
-        assert bool(reserved) == slot.state.has_worker, f"a reservation too many or lost: {slot!r}"
-        known = [r.worker_id for r in self.records.values() if r.model_id == model_id]
-        if not slot.state.has_worker:
-            own = [s.worker_id for s in self.pool.group(model_id)]
-            stray = [p for p in self.alive(model_id) if p.assignment.worker_id not in own]
-            assert not stray, f"a process without an owner: {slot!r}"
-            assert not set(known) - set(own), f"a record of what is gone: {slot!r}"
-        if slot.state.is_serving:
-            assert slot.worker_id in known, f"not written down: {slot!r}"
-        self._check_waiters(slot)
-        self._check_idleness(slot)
-
-    def _check_waiters(self, slot: Slot) -> None:
-        """Whoever waits waits for something that will come."""
-        if not len(slot.waiters):
-            return
-        now = asyncio.get_running_loop().time()
-        is_queued = slot.key in self.pool.line
-        cools_off = slot.state is State.FAILED and now < slot.trouble.retry_at
-        is_due = slot._alarm is not None and slot._alarm.when() <= slot.trouble.retry_at
-        moves = slot.state in (State.WARMING, State.UNLOADING) or slot.is_leaving
-        assert moves or is_queued or (cools_off and is_due), f"waits for nothing: {slot!r}"
-
-    def _check_idleness(self, slot: Slot) -> None:
-        now = asyncio.get_running_loop().time()
-        if slot.is_busy or slot.is_leaving or not slot._may_idle_out():
-            return
-        if slot.state is State.HOT and slot.lease.until is not None:
-            assert now <= slot.lease.until + 1, f"its lease is over: {slot!r}"
-        if slot.state is State.COOLING:
-            grace = self.pool.config.grace_minutes * 60
-            assert now <= slot._cooling_since + grace + 1, f"its grace is over: {slot!r}"
+        for rule in RULES:
+            rule(self)
 
     def check_settled(self) -> None:
-        """Nobody waits for room that is there, unless the end of another will wake him anyway.
-
-        Only when the loop has nothing to do right now.
-        """
-        if any(slot.is_leaving or slot._is_burying for slot in self.pool.slots):
-            return
-        for slot in self.pool.slots:
-            if slot.key in self.pool.line:
-                decision = self.pool.plan_for(slot)
-                assert not isinstance(decision, Start), f"{slot.key} waits, but {decision}"
+        """Those that hold when the loop has nothing to do right now."""
+        for rule in SETTLED:
+            rule(self)
 
 
 def model(model_id: str, **fields: Any) -> Model:

@@ -7,15 +7,18 @@ vanish: what runs in a context that names an ``OWNER`` belongs to that owner.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import selectors
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
 STANDSTILL = 100_000
+CLOSINGS = 10
 
 OWNER: ContextVar[object] = ContextVar("owner", default=None)
 
@@ -52,6 +55,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumping = _JumpingSelector()
         self._held: dict[object, list[Any]] = {}  # what stopped owners have yet to do
         self._gone: set[object] = set()
+        self._owners: WeakKeyDictionary[asyncio.Task[Any], object] = WeakKeyDictionary()
+        self._remains: list[asyncio.Task[Any]] = []
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -75,6 +80,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def resume_owner(self, owner: object) -> None:
         """What fell due meanwhile is done now, in its order."""
         for handle in self._held.pop(owner):
+            if handle.cancelled():
+                continue
             if isinstance(handle, asyncio.TimerHandle):
                 heapq.heappush(self._scheduled, handle)
                 handle._scheduled = True  # type: ignore[attr-defined]
@@ -86,10 +93,28 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._taken(owner)
         self._held.pop(owner, None)
         self._gone.add(owner)
+        self._remains += self.tasks_of(owner)
 
-    def forget_removed(self) -> None:
-        """At the very end, so that tasks which were left in the middle can be closed."""
-        self._gone.clear()
+    def tasks_of(self, owner: object) -> list[asyncio.Task[Any]]:
+        """Those that have not ended."""
+        return [t for t in asyncio.all_tasks(self) if self._owners.get(t) is owner]
+
+    def abandon(self) -> None:
+        """Close the loop, and with it whatever was left in the middle on it."""
+        self.set_exception_handler(lambda *_: None)
+        for task in [*self._remains, *asyncio.all_tasks(self)]:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _close(task.get_coro())
+        self._remains.clear()
+        self.close()
+
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        task = super().create_task(coro, **kwargs)
+        context = kwargs.get("context")
+        owner = OWNER.get() if context is None else context.get(OWNER)
+        if owner is not None:
+            self._owners[task] = owner
+        return task
 
     def _taken(self, owner: object) -> list[Any]:
         timers = [h for h in self._scheduled if _owner(h) is owner]
@@ -118,6 +143,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def _owner(handle: Any) -> object:
     return handle._context.get(OWNER)
+
+
+def _close(coroutine: Any) -> None:
+    """Whatever its ``finally`` says; one that awaits something there has to be told again."""
+    for _ in range(CLOSINGS):
+        with contextlib.suppress(Exception):
+            coroutine.close()
+            return
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:

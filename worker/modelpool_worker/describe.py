@@ -34,7 +34,8 @@ def _one(name: str, source: str, options: dict[str, Any]) -> dict[str, Any]:
         engine.inspect(source)
     except LoadFailed as e:
         return {"name": name, "usable": False, "reason": e.message, "code": e.code}
-    return {**_about(engine), "options": engine.options}
+    memory = engine.memory_bytes(source, options)
+    return {**_about(engine), "options": engine.options, "memory_bytes": memory}
 
 
 def _summary(name: str) -> dict[str, Any]:

@@ -114,6 +114,11 @@ class Engine(abc.ABC):
             LoadFailed: it is seen to be unusable (``bad_file``, ``unsupported_arch``).
         """
 
+    def memory_bytes(self, source: str, options: Mapping[str, Any]) -> int | None:
+        """Bytes of host memory that the child will take with that, beyond a worker's own; None
+        where only the size of the source can tell. Of options that ``check`` has passed."""
+        return None
+
     def outlives_stdin(self, job: EngineJob) -> bool:
         """Whether the child stays when its front lets go of it. Only a test double wants that."""
         return False

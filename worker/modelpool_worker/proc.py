@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 
 def start_time(pid: int) -> float | None:
-    """When the process started, in seconds since 1970, as psutil's ``create_time`` gives it."""
+    """When the process started, in seconds since the boot: unlike the time since 1970 that stays
+    the same when somebody sets the clock."""
     fields = read(f"/proc/{pid}/stat")
-    boot = _boot_time()
-    if fields is None or boot is None:
+    if fields is None:
         return None
-    ticks = int(fields.rpartition(")")[2].split()[19])
-    return boot + ticks / os.sysconf("SC_CLK_TCK")
+    return int(fields.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int | None:
@@ -31,7 +29,7 @@ def cpu_seconds(pid: int) -> float | None:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def bytesread(pid: int) -> int | None:
+def bytes_read(pid: int) -> int | None:
     """Bytes that the process asked for by reading files, from disk or from the page cache."""
     fields = read(f"/proc/{pid}/io")
     if fields is None:
@@ -49,14 +47,6 @@ def mapped_bytes(pid: int, path: str) -> int:
         elif inside and first == "Rss:":
             total += int(rest.split()[0]) * 1024
     return total
-
-
-@functools.cache
-def _boot_time() -> float | None:
-    for line in (read("/proc/stat") or "").splitlines():
-        if line.startswith("btime "):
-            return float(line.split()[1])
-    return None
 
 
 def fields_of(text: str) -> dict[str, int]:

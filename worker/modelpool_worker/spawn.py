@@ -19,7 +19,7 @@ STATUS_FD = "MODELPOOL_STATUS_FD"
 
 @dataclass(frozen=True)
 class Spawned:
-    """A started engine process and our ends of its pipes; ``started`` in seconds since 1970."""
+    """A started engine process and our ends of its pipes; ``started`` as ``proc`` tells it."""
 
     process: subprocess.Popen[bytes]
     status_fd: int

@@ -34,6 +34,7 @@ def routes(services: Services) -> APIRouter:
         expected = f"Bearer {slot.worker.record.secret}"
         if not secrets.compare_digest(authorization.encode(), expected.encode()):
             raise Forbidden("that is not this worker's secret")
+        services.peaks.heard(slot.model, heard)
         return _plain(services.pool.heard(slot, heard))
 
     return router

@@ -103,9 +103,12 @@ def _port(slot: Slot, pool: Pool, outlook: _Outlook) -> int | None:
 
 
 def _needs(slot: Slot, pool: Pool) -> dict[str, Any]:
-    need = pool.need(slot.model)
+    need, known = pool.need(slot.model), pool.figures(slot.model)
     return {
         "memory_mb": in_mb(pool.needed(slot)),
+        "estimated_mb": in_mb(known.estimated),
+        "measured_peak_mb": in_mb(known.measured_peak),
+        "source": known.source,
         "devices_mb": {device: in_mb(size) for device, size in need.devices.items()},
     }
 

@@ -48,7 +48,8 @@ def replica(slot: Slot, pool: Pool) -> dict[str, Any]:
         "tokens_total": facts.tokens_total if facts else 0,
         "worker_pid": slot.worker.process.pid if slot.worker else None,
         "engine_pid": facts.engine_pid if facts else None,
-        "memory_measured_mb": in_mb(facts.rss_bytes if facts else None),
+        "memory_measured_mb": in_mb(facts.taken_bytes if facts else None),
+        "memory_reserved_mb": in_mb(pool.reserved_bytes(slot.key)),
         "progress": encode(slot.progress),
         "failure": slot.trouble.view(iso),
     }
@@ -79,6 +80,7 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "capabilities": list(model.capabilities),
         "options": dict(model.options),
         "memory_estimate_mb": in_mb(pool.need(model).bytes),
+        "memory": memory_view(slot, pool),
         "size_mb": in_mb(model.size_bytes),
         "context_length": (slot.facts.context_length if slot.facts else None)
         or model.context_length,
@@ -90,6 +92,24 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
             for s in pool.group(model.model_id)
             if s.state.has_worker
         ],
+    }
+
+
+def memory_view(slot: Slot, pool: Pool) -> dict[str, Any]:
+    """What is known of the model's memory on the host. ``reserved_mb`` is what it holds, or would
+    if it were loaded now; that is the figure named by ``source_of_reservation``."""
+    known, facts = pool.figures(slot.model), slot.facts
+    return {
+        "estimated_mb": in_mb(known.estimated),
+        "declared_mb": in_mb(known.declared),
+        "measured_peak_mb": in_mb(known.measured_peak),
+        "current_mb": in_mb(facts.taken_bytes if facts else None),
+        "current_peak_mb": in_mb(facts.memory_peak_bytes if facts else None),
+        "reserved_mb": in_mb(pool.reserved_bytes(slot.key) or known.reserved),
+        "source_of_reservation": known.source,
+        "devices_mb": {device: in_mb(size) for device, size in facts.device_memory_bytes.items()}
+        if facts
+        else {},
     }
 
 

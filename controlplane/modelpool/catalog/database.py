@@ -17,11 +17,13 @@ from typing import Any
 
 from . import event_rows
 from .event_rows import EventRow
+from .learned import Peak
 from .lock import StoreLock
 from .migrations import migrate
 from .model import Model
 
 BUSY_TIMEOUT_SECONDS = 5.0
+CACHE_KIB = 256
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ ADD_USAGE = f"""{_insert(Usage, "usage")} ON CONFLICT (model_id) DO UPDATE SET
     loads = loads + excluded.loads,
     latency_seconds = latency_seconds + excluded.latency_seconds,
     last_used_at = max(last_used_at, excluded.last_used_at)"""
+# As ``Peak.__or__`` has it.
+ADD_PEAK = f"""{_insert(Peak, "peaks")} ON CONFLICT DO UPDATE SET
+    peak_bytes = max(peak_bytes, excluded.peak_bytes),
+    samples = samples + excluded.samples,
+    worked = max(worked, excluded.worked),
+    updated_at = max(updated_at, excluded.updated_at)"""
 NEXT_EPOCH = """INSERT INTO epochs VALUES (?, 1)
     ON CONFLICT (model_id) DO UPDATE SET epoch = epoch + 1"""
 
@@ -109,6 +117,8 @@ class Database:
         self._connection = db
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        # Its default would grow for an hour, and the kernel has the file in memory anyway.
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         _check(db)
         migrate(db)
         (self.pool_id,) = self._one("SELECT value FROM meta WHERE key = 'pool_id'")
@@ -151,6 +161,7 @@ class Database:
         """Delete some, insert or replace others."""
         with self._transaction() as db:
             db.executemany("DELETE FROM models WHERE model_id = ?", [(i,) for i in drop])
+            db.executemany("DELETE FROM peaks WHERE model_id = ?", [(i,) for i in drop])
             event_rows.forget(db, drop)
             db.executemany(PUT_MODEL, [_model_row(m) for m in put])
 
@@ -204,6 +215,16 @@ class Database:
         """Replace what was learned of some models."""
         with self._transaction() as db:
             db.executemany("INSERT OR REPLACE INTO habits VALUES (?, ?)", list(habits.items()))
+
+    def add_peaks(self, peaks: Iterable[Peak]) -> None:
+        """Take each together with what is known of the same."""
+        with self._transaction() as db:
+            db.executemany(ADD_PEAK, [dataclasses.asdict(p) for p in peaks])
+
+    def peaks(self) -> list[Peak]:
+        """All that was ever measured."""
+        rows = self._rows(Peak, "peaks", "model_id, fingerprint, options, device")
+        return [Peak(**(row | {"worked": bool(row["worked"])})) for row in rows]
 
     def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
         """Add to the history within its bounds; see ``event_rows.append``."""

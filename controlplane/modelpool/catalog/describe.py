@@ -1,27 +1,69 @@
-"""Fill in what nobody declared about a model from its file, and estimate its memory from that."""
+"""Fill in what nobody declared about a model from its file, and say how much memory it needs."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from .estimate import estimate_model_bytes
+from .estimate import Footprint, estimate_footprint
+from .learned import Figures, Key, Peak, device_bytes, figures, key_of
 from .metadata import GgufInfo, read_gguf
 from .model import Model
 
+ENGINE_GGUF = "llama.cpp"
+
 
 class Estimator:
-    """Remembers what the files said, so that admission can ask without touching a disk."""
+    """Remembers what files said and workers took, so that admission can ask without a disk.
 
-    def __init__(self) -> None:
+    ``budgets`` gives the bytes that the pool may use of each device.
+    """
+
+    def __init__(self, budgets: Callable[[], Mapping[str, int]] = dict) -> None:
+        self.budgets = budgets
         # By id and source: several models may share a file, and a refused registration may
         # name the id of a model that stands.
         self._infos: dict[tuple[str, str], GgufInfo] = {}
+        self._prints: dict[tuple[str, str], str] = {}
+        self._told: dict[Key, int] = {}
+        self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
 
     def __call__(self, model: Model) -> int:
-        """Bytes that the model will need; see ``estimate_model_bytes``."""
-        return estimate_model_bytes(model, self._infos.get((model.model_id, model.source)))
+        """Bytes of host memory to reserve for the model."""
+        return self.figures(model).reserved
+
+    def figures(self, model: Model) -> Figures:
+        """Every figure of the model's host memory, and which one counts."""
+        return figures(model, self._footprint(model), self._known_peaks(model))
+
+    def devices(self, model: Model) -> Mapping[str, int]:
+        """Bytes to reserve of each device."""
+        return device_bytes(self._footprint(model), self._known_peaks(model))
+
+    def _footprint(self, model: Model) -> Footprint:
+        told = self._told.get(self._key(model))
+        info = self._infos.get((model.model_id, model.source))
+        return estimate_footprint(model, info, told, self.budgets())
+
+    def _key(self, model: Model) -> Key:
+        return key_of(model, self._prints.get((model.model_id, model.source), ""))
+
+    def _known_peaks(self, model: Model) -> Mapping[str, Peak]:
+        return self._peaks.get(self._key(model), {})
+
+    def learn(self, peaks: Iterable[Peak]) -> None:
+        """Take in measured peaks; the largest of each counts."""
+        for peak in peaks:
+            known = self._peaks[peak.key]
+            before = known.get(peak.device)
+            known[peak.device] = peak if before is None else before | peak
+
+    def tell(self, model: Model, size: int) -> None:
+        """Take in what the engine itself expects for the model, in bytes."""
+        self._told[self._key(model)] = size
 
     async def describe(self, model: Model) -> Model:
         """The model with what its file says in the fields that nobody declared.
@@ -29,17 +71,28 @@ class Estimator:
         Raises:
             BadModelFile: the file is missing, truncated or corrupt.
         """
-        if model.engine == "llama.cpp":
+        await self.look(model)
+        if model.engine == ENGINE_GGUF:
             info = await asyncio.to_thread(read_gguf, model.source)
             self._infos[model.model_id, model.source] = info
             return described(model, info)
         size = await asyncio.to_thread(_file_size, model.source)
         return dataclasses.replace(model, size_bytes=size) if size is not None else model
 
+    async def look(self, model: Model) -> Key:
+        """What the peaks of the model's present file are kept under."""
+        found = await asyncio.to_thread(_fingerprint, model.source)
+        self._prints[model.model_id, model.source] = found
+        return key_of(model, found)
+
     def forget(self, model: Model) -> None:
         """The model is gone, with every source that it ever had."""
-        for key in [key for key in self._infos if key[0] == model.model_id]:
-            del self._infos[key]
+        for known in (self._infos, self._prints):
+            for source in [key for key in known if key[0] == model.model_id]:
+                del known[source]
+        for learned in (self._told, self._peaks):
+            for key in [key for key in learned if key.model_id == model.model_id]:
+                del learned[key]
 
 
 def described(model: Model, info: GgufInfo) -> Model:
@@ -61,3 +114,13 @@ def _file_size(source: str) -> int | None:
         return path.stat().st_size if path.is_absolute() and path.is_file() else None
     except (OSError, ValueError):
         return None
+
+
+def _fingerprint(source: str) -> str:
+    """Size and time of a file or folder; nothing of what is not in the file system."""
+    try:
+        path = Path(source)
+        stat = path.stat() if path.is_absolute() else None
+    except (OSError, ValueError):
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}" if stat is not None else ""

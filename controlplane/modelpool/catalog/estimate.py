@@ -97,7 +97,7 @@ def kv_cache_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
     parallel = _count(options, "parallel", DEFAULT_PARALLEL)
     keys = (info.key_length or 0) * _cache_bytes(options, "cache_type_k")
     values = (info.value_length or 0) * _cache_bytes(options, "cache_type_v")
-    window = min(context, _window_cells(info, options))
+    window = _window_cells(info, options, context)
     rows = sum(
         heads * (window if _is_windowed(info, layer) else context)
         for layer, heads in enumerate(_kv_heads(info))
@@ -116,7 +116,8 @@ def estimate_footprint(
     told: int | None = None,
     budgets: Mapping[str, int] | None = None,
 ) -> Footprint:
-    """What any engine's model will need, by its file, whatever was declared.
+    """What any engine's model will need, by its file, whatever was declared. The fake engine's
+    option ``memory_mb`` comes on top of a worker's overhead.
 
     Args:
         told: bytes that the engine itself expects for the model, beyond the worker around it.
@@ -152,14 +153,6 @@ def _share_on_devices(info: GgufInfo, options: Mapping[str, Any]) -> float:
     return 1.0 if asked is None else min(layers, _count(options, "gpu_layers", 0)) / layers
 
 
-def estimate_model_bytes(model: Model, info: GgufInfo | None = None) -> int:
-    """Bytes for any engine's model: what is declared, else what the file says, else its size, else
-    a worker's overhead. The fake engine's option ``memory_mb`` comes on top of that overhead."""
-    if model.memory_mb is not None:
-        return int(model.memory_mb * BYTES_PER_MB)
-    return estimate_footprint(model, info).host
-
-
 def _kv_heads(info: GgufInfo) -> tuple[int, ...]:
     """Of each layer."""
     heads = info.head_count_kv
@@ -176,11 +169,12 @@ def _is_windowed(info: GgufInfo, layer: int) -> bool:
     return pattern == 0 or layer % pattern < pattern - 1
 
 
-def _window_cells(info: GgufInfo, options: Mapping[str, Any]) -> int:
-    """Most cells that one context has in a layer with a window."""
+def _window_cells(info: GgufInfo, options: Mapping[str, Any], context: int) -> int:
+    """Cells of one context in a layer with a window."""
     if not info.window:
-        return DEFAULT_CONTEXT_LENGTH_MOST
-    return math.ceil((info.window + _batch(options)) / WINDOW_PADDING) * WINDOW_PADDING
+        return context
+    blocks = math.ceil((info.window + _batch(options)) / WINDOW_PADDING)
+    return min(context, blocks * WINDOW_PADDING)
 
 
 def _batch(options: Mapping[str, Any]) -> int:

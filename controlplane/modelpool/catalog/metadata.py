@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BadModelFile
-from .estimate import estimate_memory_bytes, estimate_model_bytes
+from .estimate import estimate_memory_bytes
 from .gguf import TENSOR_TYPES, Header, Tensor, read_header
 
 __all__ = [
     "BadModelFile",
     "GgufInfo",
     "estimate_memory_bytes",
-    "estimate_model_bytes",
     "read_gguf",
 ]
 

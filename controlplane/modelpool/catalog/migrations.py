@@ -96,12 +96,30 @@ def habits(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE habits (model_id TEXT PRIMARY KEY, usual TEXT NOT NULL) WITHOUT ROWID")
 
 
+def memory_peaks(db: sqlite3.Connection) -> None:
+    """The most that each model took of each device, by its file and the options of its load."""
+    db.execute(
+        """CREATE TABLE peaks (
+            model_id TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            options TEXT NOT NULL,
+            device TEXT NOT NULL,
+            peak_bytes INTEGER NOT NULL,
+            samples INTEGER NOT NULL,
+            worked INTEGER NOT NULL,
+            updated_at REAL NOT NULL,
+            PRIMARY KEY (model_id, fingerprint, options, device)
+        ) WITHOUT ROWID"""
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     models_and_meta,
     workers_and_epochs,
     usage,
     event_history,
     habits,
+    memory_peaks,
 )
 
 

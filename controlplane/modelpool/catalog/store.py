@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 from .database import CorruptDatabase, Database, Usage, WorkerRow
 from .errors import PoolAlreadyRunning, StoreError
 from .event_rows import EventRow
+from .learned import Peak
 from .lock import StoreLock
 from .migrations import NewerDatabase
 from .model import Model
@@ -117,6 +118,14 @@ class Store:
     async def save_habits(self, habits: Mapping[str, str]) -> None:
         """Replace what was learned of some models."""
         await self._run(self._database.save_habits, dict(habits))
+
+    async def add_peaks(self, peaks: Iterable[Peak]) -> None:
+        """Take measured peaks together with what is known, in one transaction."""
+        await self._run(self._database.add_peaks, tuple(peaks))
+
+    async def peaks(self) -> list[Peak]:
+        """Every measured peak; those of deleted models are gone."""
+        return await self._run(self._database.peaks)
 
     async def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
         """Add to the history; of each model's the last ``keep`` stay, none from before ``oldest``

@@ -107,6 +107,9 @@ class _PoolCollector(Collector):
         in_flight = _gauge("in_flight", "Requests in flight on the worker", ["model"])
         lease = _gauge("lease_seconds", "Left of the lease; only where there is one", ["model"])
         reserved = _gauge("reserved_bytes", "Memory reserved", ["model"])
+        estimated = _gauge("memory_estimated_bytes", "Estimated from file and options", ["model"])
+        peak = _gauge("memory_measured_peak_bytes", "The most ever measured", ["model"])
+        current = _gauge("memory_current_bytes", "What its workers take now", ["model"])
         waiters = _gauge("waiters", "Requests that wait for the model to be loaded", ["model"])
         waited = _gauge("waiting_seconds", "How long the first of them has waited", ["model"])
         replicas = _gauge("replicas", "Copies that serve", ["model"])
@@ -117,6 +120,12 @@ class _PoolCollector(Collector):
             replicas.add_metric([name], sum(s.state.is_serving for s in group))
             in_flight.add_metric([name], sum(s.in_flight for s in group))
             reserved.add_metric([name], sum(self._pool.reserved_bytes(s.key) for s in group))
+            known = self._pool.figures(group.model)
+            estimated.add_metric([name], known.estimated)
+            if known.measured_peak is not None:
+                peak.add_metric([name], known.measured_peak)
+            taken = [s.facts.taken_bytes or 0 for s in group if s.facts is not None]
+            current.add_metric([name], sum(taken))
             waiters.add_metric([name], sum(len(s.waiters) for s in group))
             since = min((w.since for s in group for w in s.waiters), default=now)
             waited.add_metric([name], now - since)
@@ -124,6 +133,7 @@ class _PoolCollector(Collector):
             if best.state.is_serving and left is not None:
                 lease.add_metric([name], left)
         yield from (state, replicas, in_flight, lease, reserved, waiters, waited)
+        yield from (estimated, peak, current)
         yield from self._of_the_pool()
 
     def _of_the_pool(self) -> Iterator[Metric]:

@@ -168,8 +168,10 @@ def _never_fits(
     need: Need, pinned: Sequence[Resident], residents: Sequence[Resident], budget: Budget
 ) -> str:
     held = sum(r.bytes for r in pinned)
-    ours = sum(r.bytes - r.pending_bytes for r in residents if r not in pinned)
-    host = budget.host_available + ours - sum(r.pending_bytes for r in pinned)
+    # How much of what one that loads will take the host has given already is not known; that it
+    # can never fit is said only where it is so either way.
+    ours = sum(r.bytes for r in residents if r not in pinned)
+    host = budget.host_available + ours
     names = ", ".join(f"{r.model_id} {_amount(r)}" for r in pinned)
     pins = f" (pinned: {names})" if pinned else ""
     if len(pinned) >= budget.max_models:

@@ -32,6 +32,7 @@ from modelpool.pool.remains import last_words, tidy
 
 # A disk or a fork that hangs is given up, too.
 LAUNCH_SECONDS = 60.0
+FORGET_SECONDS = 5.0
 DRAIN_ANSWER_SECONDS = 5.0
 CUT_SECONDS = 5.0
 GROUP_GONE_SECONDS = 5.0
@@ -82,7 +83,8 @@ class Worker:
 
 @dataclass(frozen=True)
 class Burial:
-    """How a worker ended. ``back`` False: some process of its group would not go."""
+    """How a worker ended. ``back`` False: some process of its group would not go, or what it held
+    of a device was not given back."""
 
     exit_code: int | None
     failure: Failure | None
@@ -91,8 +93,8 @@ class Burial:
 
 
 class Crew:
-    """Carries out what slots decide. ``on_memory_back`` is awaited when a worker's group is gone
-    and what it held is the host's again."""
+    """Carries out what slots decide. ``memory_is_back`` is asked when the processes of the worker
+    with that id are gone."""
 
     def __init__(
         self,
@@ -100,9 +102,9 @@ class Crew:
         link: WorkerLink,
         journal: Journal,
         state_dir: Path,
-        on_memory_back: Callable[[], Awaitable[object]] | None = None,
+        memory_is_back: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
-        self._on_memory_back = on_memory_back
+        self._memory_is_back = memory_is_back
         self._launcher = launcher
         self._link = link
         self._journal = journal
@@ -122,16 +124,10 @@ class Crew:
             LaunchError: the process could not be started.
             StoreError: it could not be written down; nothing is left running.
         """
-        try:
-            async with asyncio.timeout(LAUNCH_SECONDS):
-                epoch = await self._journal.next_epoch(assignment.model_id)
-                record = self._record(assignment, epoch)
-                await self._journal.intend_worker(record)
-        except TimeoutError:
-            raise LaunchError(f"the database did not take it within {LAUNCH_SECONDS:g} s") from None
+        record = await self._intended(assignment)
         assignment = replace(
             assignment,
-            epoch=epoch,
+            epoch=record.epoch,
             secret=record.secret,
             runtime_dir=record.runtime_dir,
             exit_record=record.exit_record,
@@ -143,15 +139,23 @@ class Crew:
             raise
         record = replace(record, pid=process.pid, create_time=process.create_time)
         worker = Worker(record, process)
+        started = self._journal.worker_started(record.worker_id, process.pid, process.create_time)
         try:
-            async with asyncio.timeout(LAUNCH_SECONDS):
-                await self._journal.worker_started(
-                    record.worker_id, process.pid, process.create_time
-                )
+            await _written(started)
         except Exception:  # nobody would know of it
             await self.bury(worker, None)
             raise
         return worker
+
+    async def _intended(self, assignment: Assignment) -> WorkerRow:
+        epoch = await _written(self._journal.next_epoch(assignment.model_id))
+        record = self._record(assignment, epoch)
+        try:
+            await _written(self._journal.intend_worker(record))
+        except Exception:  # a write that was given up may be made all the same
+            self._to_forget[record.worker_id] = None
+            raise
+        return record
 
     async def _start(self, spec: LaunchSpec) -> WorkerProcess:
         starting = asyncio.ensure_future(self._launcher.start(spec))
@@ -229,8 +233,8 @@ class Crew:
         back = await worker.process.group_gone(GROUP_GONE_SECONDS)
         failure = await asyncio.to_thread(last_words, worker.record)
         await self.forget(worker.record)
-        if self._on_memory_back is not None:  # before anybody plans with what it held
-            await self._on_memory_back()
+        if self._memory_is_back is not None:  # before anybody plans with what it held
+            back = await self._memory_is_back(worker.worker_id) and back
         return Burial(code, failure, killed, back)
 
     async def forget(self, record: WorkerRow) -> None:
@@ -238,9 +242,24 @@ class Crew:
         await asyncio.to_thread(tidy, record)
         self._to_forget[record.worker_id] = None
         with contextlib.suppress(Exception):  # a full disk: at the next end it is tried again
-            for worker_id in tuple(self._to_forget):
-                await self._journal.forget_worker(worker_id)
-                self._to_forget.pop(worker_id, None)
+            async with asyncio.timeout(FORGET_SECONDS):
+                for worker_id in tuple(self._to_forget):
+                    await self._journal.forget_worker(worker_id)
+                    self._to_forget.pop(worker_id, None)
+
+
+async def _written(write: Awaitable[T]) -> T:
+    """Wait for the database, not for ever.
+
+    Raises:
+        LaunchError: it hangs.
+        StoreError: it would not take it.
+    """
+    try:
+        async with asyncio.timeout(LAUNCH_SECONDS):
+            return await write
+    except TimeoutError:
+        raise LaunchError(f"the database did not take it within {LAUNCH_SECONDS:g} s") from None
 
 
 async def _in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:

@@ -163,7 +163,8 @@ class Ledger:
         is not in memory yet, and pages of files, which come back without anybody's end."""
         facts = slot.facts
         if facts is None or facts.memory_bytes is None or facts.memory_held_bytes is None:
-            return reserved, reserved if slot.state is State.WARMING else 0
+            # One that is ended in the middle of its load never had all of it.
+            return reserved, reserved if slot.hot_since is None else 0
         size = max(reserved, facts.memory_bytes)
         return size, max(0, size - facts.memory_held_bytes)
 

@@ -46,6 +46,7 @@ class Line:
         self._to_yield = to_yield
         self._entries: dict[str, _Entry] = {}
         self._replan_is_due = False
+        self._is_replanning = False
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,6 +67,8 @@ class Line:
         patience = self._queued(key).since + self._settings().max_queue_wait_seconds
         times = [t for t in (until, patience if patience > now else None) if t is not None]
         entry.timer = self._clock.call_at(min(times), self.changed) if times else None
+        if patience <= now and not self._is_replanning:
+            self._let_yield()
         return is_new
 
     def leave(self, key: str) -> None:
@@ -73,6 +76,7 @@ class Line:
         entry = self._entries.pop(key, None)
         if entry is not None:
             entry.cancel()
+            self.changed()  # room that was promised to it is free for others
         for slot in self._slots.values():
             if slot.yields_to == key:
                 slot.resume()
@@ -113,9 +117,15 @@ class Line:
     def _replan(self) -> None:
         """One that cannot start does not hold up those that can without its room."""
         self._replan_is_due = False
+        self._is_replanning = True
         for queued in self._queue():
             if queued.key in self._entries:
                 self._slots[queued.key].retry_admission()
+        self._is_replanning = False
+        self._let_yield()
+
+    def _let_yield(self) -> None:
+        """Those in the way of who has waited for too long."""
         if (first := self.first_overdue()) is not None:
             for key in self._to_yield(first):
                 self._slots[key].hold(first.key)

@@ -196,6 +196,11 @@ class Pool(Ledger):
         left = slot.lease.remaining(self.clock.now())
         return FactsReply(True, self._world.pool_id, left)
 
+    def facts_of(self, worker_id: str) -> Facts | None:
+        """The newest facts of a worker of the pool."""
+        slot = self.slot_of(worker_id)
+        return slot.facts if slot is not None else None
+
     def slot_of(self, worker_id: str) -> Slot | None:
         """The slot whose present worker that is."""
         return next((s for s in self.slots if s.worker_id == worker_id), None)

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 from modelpool.catalog.describe import Estimator, described
-from modelpool.catalog.estimate import WORKER_OVERHEAD_BYTES, estimate_model_bytes
+from modelpool.catalog.estimate import (
+    DEVICE_OVERHEAD_BYTES,
+    WORKER_OVERHEAD_BYTES,
+    compute_bytes,
+    estimate_footprint,
+    kv_cache_bytes,
+)
 from modelpool.catalog.metadata import BadModelFile, GgufInfo, estimate_memory_bytes, read_gguf
 from modelpool.catalog.model import Model
 
@@ -57,16 +63,69 @@ def test_formula_with_other_shapes() -> None:
     assert estimate_memory_bytes(unknown) == estimate_memory_bytes(1000) == 1000 + overhead
 
 
-def test_what_is_declared_comes_first() -> None:
-    def needs(info: GgufInfo | None = None, **values: Any) -> int:
-        return estimate_model_bytes(dataclasses.replace(MODEL, **values), info)
+def test_models_of_any_engine() -> None:
+    def needs(info: GgufInfo | None = None, told: int | None = None, **values: Any) -> int:
+        return estimate_footprint(dataclasses.replace(MODEL, **values), info, told).host
 
-    assert needs(INFO, memory_mb=7, size_bytes=9) == 7_000_000
-    assert needs(INFO) == estimate_memory_bytes(INFO)
+    assert needs(INFO, memory_mb=7, size_bytes=9) == estimate_memory_bytes(INFO)
     assert needs(size_bytes=9) == 9 + WORKER_OVERHEAD_BYTES
+    assert needs(size_bytes=9, told=700) == 700 + WORKER_OVERHEAD_BYTES
     assert needs() == WORKER_OVERHEAD_BYTES
     fake = {"engine": "fake", "options": {"memory_mb": 5}}
-    assert needs(**fake) == 5_000_000 + WORKER_OVERHEAD_BYTES
+    assert needs(**fake) == (5 << 20) + WORKER_OVERHEAD_BYTES
+
+
+def test_what_is_in_hand_grows_with_the_batch() -> None:
+    wide = dataclasses.replace(INFO, embedding_length=1000)
+    assert compute_bytes(wide, {}) == 512 * 24 * 1000 * 4
+    assert compute_bytes(wide, {"batch_size": 100}) == 100 * 24 * 1000 * 4
+    assert compute_bytes(wide, {"batch_size": 4096}) == compute_bytes(wide, {})
+    assert estimate_memory_bytes(wide) - estimate_memory_bytes(INFO) == compute_bytes(wide, {})
+
+
+WINDOW = dataclasses.replace(INFO, block_count=4, window=500, context_length=10_000)
+ROW = 2 * (64 + 32) * 2  # of one layer and cell
+# Rows of 4 layers at a context of 4096; in a window of 500 and a batch of 512 there are 1024.
+WINDOWS = {
+    "no such architecture": ({}, 4 * 4096),
+    "every second layer": ({"architecture": "gemma2"}, 2 * 4096 + 2 * 1024),
+    "the file knows better": ({"architecture": "gemma2", "window_pattern": 4}, 4096 + 3 * 1024),
+    "every layer": ({"window_pattern": 0}, 4 * 1024),
+    "no layer": ({"architecture": "gemma2", "window_pattern": 1}, 4 * 4096),
+    "layer by layer": ({"window_pattern": (True, False, True)}, 2 * 4096 + 2 * 1024),
+    "no window": ({"architecture": "gemma2", "window": None}, 4 * 4096),
+    "the window is wider": ({"window_pattern": 0, "window": 9000}, 4 * 4096),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_layers_with_a_window(name: str) -> None:
+    fields, rows = WINDOWS[name]
+    info = dataclasses.replace(WINDOW, **fields)
+    assert kv_cache_bytes(info, {"context_length": 4096, "parallel": 3}) == 3 * rows * ROW
+
+
+def test_devices_count_where_they_have_a_budget() -> None:
+    model = dataclasses.replace(MODEL, options={"gpu_layers": 5})
+    assert estimate_footprint(model, INFO).devices == {}
+    assert estimate_footprint(model, INFO).firm == INFO.tensor_bytes
+    some = estimate_footprint(model, INFO, None, {"cuda:0": 300, "cuda:1": 100})
+    moved = int(5 / 11 * (INFO.file_bytes + kv_cache_bytes(INFO, {})))
+    assert some.host == estimate_memory_bytes(INFO) - moved
+    assert some.firm == 900 - int(5 / 11 * 900)
+    on_devices = {device: size - DEVICE_OVERHEAD_BYTES for device, size in some.devices.items()}
+    assert on_devices == {"cuda:0": moved * 300 // 400, "cuda:1": moved * 100 // 400}
+
+
+@pytest.mark.parametrize(
+    ("options", "host_has_weights"),
+    [({}, False), ({"gpu_layers": 0}, True), ({"gpu_layers": 99}, False)],
+)
+def test_as_many_layers_as_there_are(options: dict[str, Any], host_has_weights: bool) -> None:
+    model = dataclasses.replace(MODEL, options=options)
+    found = estimate_footprint(model, INFO, None, {"cuda:0": 10**9})
+    assert (found.firm > 0) is host_has_weights
+    assert bool(found.devices) is not host_has_weights
 
 
 def text(value: str) -> bytes:

@@ -87,6 +87,18 @@ WAITS = {
         ("a",),
         None,
     ),
+    "a pinned one loads, and the host may have given it some already": (
+        [resident("a", 50, protected="warming", pending=50, **pinned)],
+        limits(host=120),
+        (),
+        None,
+    ),
+    "one that loads may have some of what the host will give back": (
+        [resident("a", 50, protected="warming", pending=50)],
+        limits(host=60),
+        ("a",),
+        None,
+    ),
     "until the first may go": (
         [
             resident("a", protected="just loaded", free_at=9.0),
@@ -125,11 +137,6 @@ REFUSALS = {
         [resident("a", 30)],
         limits(host=60),
         r"the host has 60 MB available and unloading every idle model would add 30 MB",
-    ),
-    "the host is promised to a pinned one": (
-        [resident("a", 50, protected="warming", pending=50, **pinned)],
-        limits(host=120),
-        r"the host has",
     ),
 }
 

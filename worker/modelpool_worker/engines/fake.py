@@ -62,6 +62,9 @@ class Fake(Engine):
     def probe(self) -> Usable:
         return Usable(True)
 
+    def memory_bytes(self, source: str, options: Mapping[str, Any]) -> int | None:
+        return int(options.get("memory_mb", 0)) << 20
+
     def outlives_stdin(self, job: EngineJob) -> bool:
         """Whether the child stays when its front closes its standard input."""
         return bool(job.options.get("ignore_term"))

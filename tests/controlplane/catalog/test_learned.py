@@ -1,0 +1,151 @@
+"""What is reserved: by estimate, by declaration, by what was measured."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelpool.catalog.describe import Estimator
+from modelpool.catalog.estimate import Footprint
+from modelpool.catalog.learned import HOST, Figures, Peak, device_bytes, figures, key_of
+from modelpool.catalog.model import Model
+from modelpool.catalog.store import Store
+
+MODEL = Model("m", "other", "/m.bin", options={"a": 1, "b": 2})
+MB = 1_000_000
+NEEDS = Footprint(100 * MB, {"cuda:0": 50 * MB}, firm=60 * MB)
+
+
+def peak(mb: float = 80, worked: bool = True, **fields: Any) -> Peak:
+    known = Peak(*key_of(MODEL, "print"), HOST, int(mb * MB), worked=worked)
+    return dataclasses.replace(known, **fields)
+
+
+#        declared, peak,              reserved, source
+RULES = {
+    "nothing known": (None, None, 100, "estimated"),
+    "declared": (70, None, 70, "declared"),
+    "measured overrules the estimate": (None, peak(80), 84, "measured"),
+    "measured overrules what was declared": (500, peak(80), 84, "measured"),
+    "measured above the estimate": (None, peak(200), 210, "measured"),
+    "never less than its weights": (None, peak(10), 60, "measured"),
+    "idle all its life": (None, peak(80, worked=False), 100, "estimated"),
+    "idle, and declared": (90, peak(80, worked=False), 90, "declared"),
+    "even idle it took more": (70, peak(80, worked=False), 84, "measured"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_is_reserved(name: str) -> None:
+    declared, measured, reserved, source = RULES[name]
+    model = dataclasses.replace(MODEL, memory_mb=declared)
+    found = figures(model, NEEDS, {HOST: measured} if measured else {})
+    assert (found.reserved, found.source) == (reserved * MB, source)
+    assert found.estimated == 100 * MB
+    assert found.declared == (declared * MB if declared else None)
+    assert found.measured_peak == (measured.peak_bytes if measured else None)
+
+
+sizes = st.integers(0, 10**12)
+
+
+@given(sizes, st.none() | st.integers(1, 10**6), sizes, sizes, st.booleans())
+def test_a_reservation_holds_what_was_seen(
+    estimated: int, declared: int | None, firm: int, seen: int, worked: bool
+) -> None:
+    model = dataclasses.replace(MODEL, memory_mb=declared)
+    known = peak(peak_bytes=seen, worked=worked)
+    found = figures(model, Footprint(estimated, firm=firm), {HOST: known})
+    assert found.reserved >= seen
+    assert found.reserved >= (firm if worked else min(estimated, (declared or 10**7) * MB))
+    more = dataclasses.replace(known, peak_bytes=seen + 1)
+    assert figures(model, Footprint(estimated, firm=firm), {HOST: more}).reserved >= found.reserved
+
+
+@given(st.lists(st.builds(peak, st.floats(0, 100), st.booleans()), min_size=1))
+def test_peaks_add_up_in_any_order(peaks: list[Peak]) -> None:
+    def total(some: list[Peak]) -> Peak:
+        result = some[0]
+        for one in some[1:]:
+            result = result | one
+        return result
+
+    assert total(peaks) == total(peaks[::-1])
+    assert total(peaks).peak_bytes == max(p.peak_bytes for p in peaks)
+
+
+def test_devices_follow_the_same_rule() -> None:
+    idle, worked = (peak(20, is_worked, device="cuda:0") for is_worked in (False, True))
+    assert device_bytes(NEEDS, {}) == {"cuda:0": 50 * MB}
+    assert device_bytes(NEEDS, {"cuda:0": idle}) == {"cuda:0": 50 * MB}
+    assert device_bytes(NEEDS, {"cuda:0": worked}) == {"cuda:0": 21 * MB}
+    assert device_bytes(Footprint(1), {"cuda:0": worked}) == {}
+
+
+def test_a_peak_is_kept_under_file_and_options() -> None:
+    same = dataclasses.replace(MODEL, options={"b": 2, "a": 1}, tags=("x",), memory_mb=3)
+    assert key_of(same, "print") == key_of(MODEL, "print")
+    for other in (
+        dataclasses.replace(MODEL, options={"a": 1}),
+        dataclasses.replace(MODEL, source="/n.bin"),
+        dataclasses.replace(MODEL, engine="another"),
+    ):
+        assert key_of(other, "print") != key_of(MODEL, "print")
+    assert key_of(MODEL, "new") != key_of(MODEL, "print")
+
+
+def test_a_file_that_changed_is_measured_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        file = tmp_path / "m.bin"
+        file.write_bytes(b"12345")
+        model = dataclasses.replace(MODEL, source=str(file))
+        estimator = Estimator()
+        seen = await estimator.describe(model)
+        estimator.learn([dataclasses.replace(peak(), **(await estimator.look(seen))._asdict())])
+        assert estimator.figures(seen).source == "measured"
+        assert estimator(seen) == 84 * MB
+        file.write_bytes(b"123456")
+        seen = await estimator.describe(model)
+        assert estimator.figures(seen).source == "estimated"
+
+    asyncio.run(main())
+
+
+def test_what_is_deleted_is_forgotten() -> None:
+    async def main() -> None:
+        estimator = Estimator()
+        await estimator.look(MODEL)
+        estimator.learn([peak(fingerprint="")])
+        estimator.tell(MODEL, 5)
+        assert estimator(MODEL) == 84 * MB
+        estimator.forget(MODEL)
+        fresh = Estimator()
+        assert estimator.figures(MODEL) == fresh.figures(MODEL) == Figures.of(fresh(MODEL))
+
+    asyncio.run(main())
+
+
+def test_peaks_survive_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await Store.open(tmp_path / "pool.db")
+        await store.add_peaks([peak(80, worked=False, updated_at=5.0), peak(7, device="cuda:0")])
+        await store.add_peaks([peak(60, updated_at=9.0)])
+        await store.close()
+        store = await Store.open(tmp_path / "pool.db")
+        device, host = await store.peaks()
+        assert (
+            host
+            == peak(80, samples=2, updated_at=9.0)
+            == peak(80, False, updated_at=5.0) | peak(60, updated_at=9.0)
+        )
+        assert device == peak(7, device="cuda:0")
+        await store.write_models([MODEL], ["m"])
+        assert await store.peaks() == []
+        await store.close()
+
+    asyncio.run(main())

@@ -1,0 +1,87 @@
+"""What is known of memory, from real workers: measured, remembered, shown, and heeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.helpers import fake, until
+from e2e.support import PoolProcess
+
+pytestmark = pytest.mark.e2e
+
+MB = 1_000_000
+
+
+class PoolOfAHost(PoolProcess):
+    """One that is made to believe what its folder ``host`` says of the machine's memory."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {"MODELPOOL_TEST_HOST_ROOT": str(self.folder / "host")}
+
+    def has_available(self, mb: int) -> None:
+        info = self.folder / "host" / "proc" / "meminfo"
+        info.parent.mkdir(parents=True, exist_ok=True)
+        new = info.with_suffix(".new")
+        new.write_text(f"MemTotal: {16 << 20} kB\nMemAvailable: {mb * MB // 1024} kB\n")
+        new.replace(info)
+
+
+def figures(pool: PoolProcess, model_id: str) -> dict[str, Any]:
+    return dict(pool.model(model_id)["memory"])
+
+
+def test_a_measured_peak_is_remembered(tmp_path: Path) -> None:
+    model = fake("a", options={"memory_mb": 64}) | {"memory_mb": 700}
+    with PoolProcess(tmp_path, [model]) as pool:
+        before = figures(pool, "a")
+        assert (before["reserved_mb"], before["source_of_reservation"]) == (700, "declared")
+        assert before["measured_peak_mb"] is before["current_mb"] is None
+        pool.load("a")
+        assert pool.ask("a") == "hello there"
+        loaded = until(
+            lambda: (figures(pool, "a")["current_mb"] or 0) > 67 and figures(pool, "a"), ""
+        )
+        assert loaded["reserved_mb"] == 700
+        text = pool.http.get("/metrics").text
+        assert 'modelpool_memory_current_bytes{model="a"}' in text
+        assert pool.stop() == 0
+        pool.start()
+        after = figures(pool, "a")
+        assert after["source_of_reservation"] == "measured"
+        assert 67 < after["measured_peak_mb"] < 300
+        assert after["reserved_mb"] == pytest.approx(after["measured_peak_mb"] * 1.05, abs=0.2)
+        assert after["declared_mb"] == 700
+        needs = pool.http.get("/models/a/plan").json()["needs"]
+        assert (needs["memory_mb"], needs["source"]) == (after["reserved_mb"], "measured")
+        peak = [x for x in pool.http.get("/metrics").text.splitlines() if "measured_peak" in x][-1]
+        assert float(peak.split()[-1]) == pytest.approx(after["measured_peak_mb"] * MB, rel=0.01)
+
+
+def test_other_options_are_measured_anew(make_pool: Callable[..., PoolProcess]) -> None:
+    pool = make_pool(fake("a", options={"memory_mb": 64}))
+    pool.load("a")
+    pool.ask("a")
+    assert pool.stop() == 0
+    pool.config.write_text(pool.config.read_text().replace('"memory_mb": 64', '"memory_mb": 32'))
+    pool.start()
+    assert figures(pool, "a")["measured_peak_mb"] is None
+
+
+def test_what_the_host_has_decides(tmp_path: Path) -> None:
+    pool = PoolOfAHost(tmp_path, [fake("a") | {"memory_mb": 300}])
+    pool.has_available(100)
+    with pool:
+        answer = pool.http.post("/models/a/load?wait=20", json={})
+        assert answer.status_code >= 400
+        assert "the host has 100 MB available" in answer.json()["error"]["message"]
+        pool.has_available(1000)
+
+        def loads() -> bool:
+            return pool.http.post("/models/a/load?wait=20", json={}).status_code == 200
+
+        until(loads, "the host's memory to be read again")

@@ -1,0 +1,112 @@
+"""What the processes of a worker take of the machine's memory, measured in a thread.
+
+Proportional set size (PSS): a page that several processes map, as those of a model's file, counts
+once in the sum over them. What is swapped out counts as if it were not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from . import devices
+from .proc import fields_of, read
+
+PS_SECONDS = 5.0
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Share:
+    """Bytes that a process takes. ``held`` of them come back only with its end; the rest are pages
+    of files, which the kernel may drop and read again."""
+
+    total: int
+    held: int
+
+    def __add__(self, other: Share) -> Share:
+        return Share(self.total + other.total, self.held + other.held)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``peak`` is the largest total so far; ``devices`` are bytes on each device, by its id."""
+
+    total: int
+    held: int
+    peak: int
+    devices: Mapping[str, int] = field(default_factory=dict)
+
+
+class MemoryMeter:
+    """Measures a worker when it is told to; ``latest`` is None until then, or where it cannot."""
+
+    def __init__(
+        self,
+        engine_pid: int,
+        ask_devices: Callable[[Iterable[int]], Mapping[str, int]] = devices.used_by,
+    ) -> None:
+        self.latest: Measured | None = None
+        self._engine_pid = engine_pid
+        self._ask_devices = ask_devices
+
+    async def measure(self) -> None:
+        """Walking the pages of a large process takes tens of milliseconds: not on the loop."""
+        self.latest = await asyncio.to_thread(self._measure) or self.latest
+
+    def _measure(self) -> Measured | None:
+        engine = [self._engine_pid, *descendants(self._engine_pid)]
+        shares = shares_of([os.getpid(), *engine])
+        if not shares:
+            return None
+        share = sum(shares, Share(0, 0))
+        peak = self.latest.peak if self.latest is not None else 0
+        on_devices = self._ask_devices(engine)
+        return Measured(share.total, share.held, max(peak, share.total), on_devices)
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process below that one, nearest first."""
+    known = [pid]
+    for parent in known:  # it grows meanwhile
+        for path in glob.glob(f"/proc/{parent}/task/*/children"):
+            known += map(int, (read(path) or "").split())
+    return known[1:]
+
+
+def shares_of(pids: Iterable[int]) -> list[Share]:
+    """What each of the processes takes; those that are gone are left out."""
+    known = list(pids)
+    shares = [share for pid in known if (share := share_of(pid)) is not None]
+    return shares or [Share(size, size) for size in _told_by_ps(known)]
+
+
+def share_of(pid: int) -> Share | None:
+    """The proportional share of one process, or its resident memory on kernels without that; None
+    where there is no /proc, or no such process."""
+    rollup = fields_of(read(f"/proc/{pid}/smaps_rollup") or "")
+    if "Pss" in rollup:
+        swapped = rollup.get("SwapPss", 0)
+        own = rollup.get("Pss_Anon", rollup.get("Anonymous", 0))  # before Linux 5.4 only the latter
+        held = own + rollup.get("Pss_Shmem", 0)
+        return Share((rollup["Pss"] + swapped) * KIB, (held + swapped) * KIB)
+    pages = (read(f"/proc/{pid}/statm") or "").split()
+    if not pages:
+        return None
+    resident, of_files = int(pages[1]), int(pages[2])
+    size = os.sysconf("SC_PAGE_SIZE")
+    return Share(resident * size, (resident - of_files) * size)
+
+
+def _told_by_ps(pids: list[int]) -> list[int]:
+    """Resident bytes where there is no /proc (macOS): ``ps`` gives them in KiB."""
+    command = ["ps", "-o", "rss=", "-p", ",".join(map(str, pids))]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=PS_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [int(word) * KIB for word in told.stdout.split() if word.isdigit()]
