@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format bench demo-model lock clean
+.PHONY: help up down test lint format bench chaos soak demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ format: $(VENV)/.dev ## put the code in shape
 
 bench: $(VENV)/.dev ## measure speed against the bare parts; wants an idle machine
 	@$(BIN)/python scripts/bench
+
+chaos: $(VENV)/.dev ## random faults on a real pool, each rule checked after each (SEED=, STEPS=)
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+
+soak: $(VENV)/.dev ## whether the manager grows under a constant load (MINUTES=)
+	@PYTHONPATH=tests $(BIN)/python -m chaos.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 demo-model: $(VENV)/.dev ## train the demo model anew (needs torch; a few minutes)
 	@$(BIN)/python scripts/demo_model --out configs/models/pool-demo.gguf

@@ -73,7 +73,10 @@ class Recoverer:
         is_sound = facts is not None and self._is_sound(row, process, facts)
         if facts is not None and is_sound and self._pool.adopt(worker, facts):
             return "adopted"
-        await self._crew.retire(worker, cut=facts is None, grace=0.0)
+        if facts is None:  # it hangs: to ask it to end would only hold up the start
+            await self._crew.bury(worker, None, killed=True)
+        else:
+            await self._crew.retire(worker, cut=False, grace=0.0)
         return "ended"
 
     async def _facts(self, worker: Worker) -> Facts | None:
