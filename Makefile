@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format bench chaos soak demo-model lock clean
+.PHONY: help up down test lint format bench chaos simulate soak demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,7 +34,7 @@ down: ## stop the pool; its workers end their work first
 	  $(BIN)/modelpool down --config $(CONFIG)
 
 test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -50,6 +50,9 @@ bench: $(VENV)/.dev ## measure speed against the bare parts; wants an idle machi
 
 chaos: $(VENV)/.dev ## random faults on a real pool, each rule checked after each (SEED=, STEPS=)
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+
+simulate: $(VENV)/.dev ## the pool on virtual time with every fault; one seed decides all (SEED=, STEPS=)
+	@$(BIN)/python scripts/simulate $(if $(SEED),--seed $(SEED) --trace) $(if $(STEPS),--steps $(STEPS))
 
 soak: $(VENV)/.dev ## whether the manager grows under a constant load (MINUTES=)
 	@PYTHONPATH=tests $(BIN)/python -m chaos.soak $(if $(MINUTES),--minutes $(MINUTES))

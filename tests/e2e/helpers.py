@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 MARK = "E2E_POOL"
 FIRST_PORT, LAST_PORT = 18_000, 31_000  # below the ports that the kernel gives away
+SHARES = 8
 WAIT_SECONDS = 30.0
 
 
@@ -63,8 +64,12 @@ def is_free(port: int) -> bool:
 def free_block(size: int) -> int:
     """The first of ``size`` neighbouring ports that are free now."""
     choose = random.Random(f"{os.getpid()} {time.monotonic_ns()}")
+    # Tests that run beside us have ranges of their own: what is free now may be theirs in a moment.
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % SHARES
+    share = (LAST_PORT - FIRST_PORT) // SHARES
+    start = FIRST_PORT + beside * share
     for _ in range(200):
-        first = choose.randrange(FIRST_PORT, LAST_PORT - size)
+        first = choose.randrange(start, start + share - size)
         if all(is_free(port) for port in range(first, first + size)):
             return first
     raise AssertionError("no block of free ports")
