@@ -128,7 +128,10 @@ async def running(
         services.registrars.begin()
         stack.push_async_callback(services.registrars.close)
         await services.foresight.open()
+        # The last saves, after those that save now and then were ended.
         stack.push_async_callback(services.foresight.save)
+        stack.push_async_callback(services.usage.save, store)
+        stack.push_async_callback(services.peaks.save, store)
         works = (
             background.sweep(services),
             background.save(services, store),
@@ -137,8 +140,6 @@ async def running(
         for work in (*works, background.watch_memory(services), services.history.write_on()):
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
-        stack.push_async_callback(services.usage.save, store)
-        stack.push_async_callback(services.peaks.save, store)
         background.warm_up(services)
         gateway = _gateway(services, upstream)
         yield Running(_front_door(services, gateway), gateway, services, recovery)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelpool_worker.oom import OomWatch
+from modelpool_worker.oom import SETTLE_SECONDS, OomWatch
 
 
-def test_a_kill_between_two_looks_is_seen(tmp_path: Path) -> None:
+def test_a_kill_is_seen_although_it_was_counted_before_its_end(tmp_path: Path) -> None:
     vmstat = tmp_path / "vmstat"
     vmstat.write_text("pgfault 12\noom_kill 3\noom_kill_other 9\n")
-    watch = OomWatch(vmstat)
-    assert not watch.has_struck()
+    watch = OomWatch(0.0, vmstat)
+    for now in (10.0, 20.0, 29.0):
+        watch.look(now)
+        assert not watch.has_struck(now)
     vmstat.write_text("pgfault 13\noom_kill 4\n")
-    assert watch.has_struck()
-    watch.look()
-    assert not watch.has_struck()
+    watch.look(30.0)  # while the process is taken apart
+    watch.look(31.0)
+    assert watch.has_struck(31.2)
+    watch.look(31.2 + SETTLE_SECONDS)
+    assert not watch.has_struck(31.2 + 2 * SETTLE_SECONDS)
 
 
-def test_where_nobody_counts_nothing_is_seen(tmp_path: Path) -> None:
-    watch = OomWatch(tmp_path / "none")
-    watch.look()
-    assert not watch.has_struck()
+def test_looks_do_not_pile_up(tmp_path: Path) -> None:
+    watch = OomWatch(0.0, tmp_path / "none")
+    for now in range(1000):
+        watch.look(float(now))
+    assert len(watch._seen) < 3 * SETTLE_SECONDS
+    assert not watch.has_struck(1000.0)

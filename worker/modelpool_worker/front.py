@@ -84,7 +84,7 @@ class Front:
         port = sock.getsockname()[1]
         self._worker = Worker(assignment, port, child, self._relay, self._on_change)
         self._listener = HttpListener(App(self._worker), sock)
-        self._oom = OomWatch()
+        self._oom = OomWatch(self._loop.time())
         self._heartbeat = Heartbeat(assignment, self._session, self._facts, self._leave)
         self._worker.lease_left = self._heartbeat.contact.lease_left
 
@@ -114,7 +114,7 @@ class Front:
     # What the worker, the child and the system report.
 
     def _facts(self) -> Facts:
-        self._oom.look()
+        self._oom.look(self._loop.time())
         return self._worker.facts()
 
     def _on_work(self) -> None:
@@ -266,7 +266,7 @@ class Front:
     def _failure(self, code: int, died: bool) -> Failure:
         lines = tuple(self._child.last_lines)
         end = describe_exit(code)
-        if code == -signal.SIGKILL and self._oom.has_struck():
+        if code == -signal.SIGKILL and self._oom.has_struck(self._loop.time()):
             return Failure("oom", "the kernel ended the engine for lack of memory", lines, code)
         if died:
             return Failure("engine_died", f"the engine died: {end}", lines, code)

@@ -34,7 +34,8 @@ def routes(services: Services) -> APIRouter:
         expected = f"Bearer {slot.worker.record.secret}"
         if not secrets.compare_digest(authorization.encode(), expected.encode()):
             raise Forbidden("that is not this worker's secret")
-        services.peaks.heard(slot.model, heard)
+        if slot.launched is not None:  # else nobody knows which options it was started with
+            services.peaks.heard(slot.launched, heard)
         return _plain(services.pool.heard(slot, heard))
 
     return router

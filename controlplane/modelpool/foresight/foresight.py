@@ -96,14 +96,14 @@ class Foresight:
         """One look; failures of loads are in the models' own state and events."""
         now, since = self._wall(), self._looked
         self._looked = now
+        self._relieve()
         for group in self._pool.groups:
             self._learn(group, now)
             for action in due(group.model.schedule, since, now):
                 await self._act(group, action)
-            if self._pool.config.enable_speculative_loading:
+            if self._pool.config.enable_speculative_loading and not self.pressure:
                 self._preload(group, now)
         self._forget_deleted()
-        self._relieve()
 
     # -- schedules -------------------------------------------------------------------------------
 
@@ -137,7 +137,9 @@ class Foresight:
         expected = self._habits.get(model_id, Habit()).expected(soon)
         is_down = all(slot.state is State.COLD for slot in group)
         was_tried = self._preloaded.get(model_id) == hour
-        if is_down and not was_tried and expected >= self._pool.config.preload_threshold:
+        if not is_down:  # what ends in this hour was to end
+            self._preloaded[model_id] = hour
+        elif not was_tried and expected >= self._pool.config.preload_threshold:
             self._preloaded[model_id] = hour
             group.first.start_spare(f"preloaded: used {expected:.0f} times in this hour of weeks")
 

@@ -184,6 +184,8 @@ class Gateway:
             grant = self._pool.try_acquire(model.model_id, wish.affinity)
             if grant is None:
                 left = end - time.perf_counter()  # however often it is sent, it waits once
+                if last is not None and left <= 0:
+                    raise last
                 grant = await self._wait_for_grant(model.model_id, wish, left, is_stream, answer)
             if attempt == 0:  # one request is one hit or miss, however often it is sent
                 self._meter.began(model.model_id, was_hot=grant.was_hot)

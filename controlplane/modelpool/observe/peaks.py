@@ -68,7 +68,8 @@ class PeakMeter:
                 return
             self._estimator.learn(peaks)
         for worker_id, seen in news.items():
-            self._lives[worker_id].saved |= seen
+            if (life := self._lives.get(worker_id)) is not None:
+                life.saved |= seen
         self._forget_ended()
 
     def _forget_deleted(self) -> None:

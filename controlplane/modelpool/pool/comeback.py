@@ -67,5 +67,4 @@ async def devices_of(pid: int) -> Mapping[str, int]:
         return {}
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            process.kill()  # not waited for: it may be stuck in the driver

@@ -187,19 +187,17 @@ class Crew:
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:
         """Ask it to stop taking work; None when it does not answer."""
-        try:
-            async with asyncio.timeout(DRAIN_ANSWER_SECONDS):
-                return await self._link.drain(worker, request)
-        except Exception:
-            return None
+        with contextlib.suppress(OSError):
+            return await in_time(lambda: self._link.drain(worker, request), DRAIN_ANSWER_SECONDS)
+        return None
 
     async def look(self, worker: Worker, hang_seconds: float) -> Look:
         """Ask a worker how it is and, where its engine seems to stand still, that for a token."""
-        facts = await _in_time(lambda: self._link.facts(worker), ANSWER_SECONDS)
+        facts = await in_time(lambda: self._link.facts(worker), ANSWER_SECONDS)
         if facts is None or not wants_probe(facts, hang_seconds):
             return Look(facts)
         request, limit = ProbeRequest(PROBE_SECONDS), PROBE_SECONDS + ANSWER_SECONDS
-        probe = await _in_time(lambda: self._link.probe(worker, request), limit)
+        probe = await in_time(lambda: self._link.probe(worker, request), limit)
         return Look(facts if probe is not None else None, probe)
 
     async def retire(
@@ -262,7 +260,7 @@ async def _written(write: Awaitable[T]) -> T:
         raise LaunchError(f"the database did not take it within {LAUNCH_SECONDS:g} s") from None
 
 
-async def _in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:
+async def in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:
     """The answer, or None when there was none in time or it was no answer.
 
     Where the manager itself was late (suspended, or starved), nobody is judged by it: again.

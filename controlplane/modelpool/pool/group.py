@@ -49,6 +49,11 @@ class Group:
         """The copy that speaks for the model."""
         return min(self.slots, key=lambda s: BEST_FIRST.index(s.state))
 
+    @property
+    def may_scale(self) -> bool:
+        """There may be several copies, or there are, from when there might."""
+        return self.model.max_replicas > 1 or len(self.slots) > 1
+
     def serving(self, affinity: str = "") -> Slot | None:
         """The copy that takes a request now; None where none can."""
         if len(self.slots) == 1:
@@ -77,6 +82,8 @@ class Group:
         """End every copy; see ``Slot.unload``. Resolves when all are COLD."""
         ending = [s.unload(reason, force=force, cut=cut) for s in self.slots]
         if all(e.done() for e in ending):
+            for other in ending[1:]:
+                other.exception()  # refused for the same reason as the first
             return ending[0]
         return asyncio.ensure_future(_first_of_all(ending))
 
@@ -98,6 +105,18 @@ class Group:
         for slot in self.slots:
             slot.replace_model(model)
 
+    def keeps(self, slot: Slot) -> bool:
+        """It stays, idle as it is, for it is one of the least number while others are used."""
+        up = [s for s in self.slots if s.state is State.HOT]
+        others = any(s is not slot and s.is_in_use for s in up)
+        return others and len(up) <= self.model.min_replicas
+
+    def open_for(self, slot: Slot) -> None:
+        """A copy takes requests: who waits for another of them need not."""
+        for other in self.slots:
+            if other is not slot and len(other.waiters):
+                other.hand_over(slot)
+
     def scale(self, now: float) -> None:
         """Start a copy where there is spare room for it, or let one go that is idle."""
         model = self.model
@@ -113,7 +132,8 @@ class Group:
         if change > 0 and (spare := self.spare(bounds.most)) is not None:
             spare.start_spare(f"scaled up: {busy}")
         elif change < 0:
-            idle = [s for s in copies if s.state.is_serving and not s.is_busy and not s.is_leaving]
+            # One that is to stay up would be loaded again.
+            idle = [s for s in copies if s.is_open and not s.is_busy and not s.stay_up]
             if idle:
                 idle[-1].let_go(f"scaled down: {busy}")
 

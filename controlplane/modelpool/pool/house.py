@@ -42,6 +42,10 @@ class House(Protocol):
         """Bytes, count and port of the slot are free again."""
         ...
 
+    def take_back(self, slot: Replica) -> None:
+        """A reservation that was not used after all; unlike ``release`` this frees nothing new."""
+        ...
+
     def join_queue(self, slot: Replica, until: float | None) -> None:
         """Try again when something changed, or at ``until``."""
         ...
@@ -75,6 +79,14 @@ class House(Protocol):
     def assignment(
         self, model: Model, worker_id: str, port: int, lease: float | None
     ) -> Assignment: ...
+
+    def opened(self, slot: Replica) -> None:
+        """It takes requests again; who waits for another copy of its model need not."""
+        ...
+
+    def keeps(self, slot: Replica) -> bool:
+        """It is not to idle out, for its model wants that many copies while one is used."""
+        ...
 
     def changed(self) -> None:
         """Somebody became idle or something was freed: queued starts are planned again, soon."""

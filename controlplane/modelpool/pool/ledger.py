@@ -91,7 +91,9 @@ class Ledger:
 
     def _need_of(self, slot: Replica) -> Need:
         need = self.need(slot.model)
-        return replace(need, model_id=slot.key, bytes=int(need.bytes * slot.headroom))
+        # What was measured includes what it ran out of.
+        headroom = 1.0 if self.figures(slot.model).source == "measured" else slot.headroom
+        return replace(need, model_id=slot.key, bytes=int(need.bytes * headroom))
 
     def admit(self, slot: Replica) -> Plan:
         decision = self.plan_for(slot)
@@ -107,11 +109,17 @@ class Ledger:
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
-        residents = self.residents()
+        need, residents, budget = self._need_of(slot), self.residents(), self.budget()
         first = self.line.first_overdue()
-        if first is not None and first.key != slot.key:
-            residents.append(self._promised(first))
-        return plan(self._need_of(slot), residents, self.budget())
+        if first is None or first.key == slot.key:
+            return plan(need, residents, budget)
+        promised = self._promised(first)
+        if plan(need, residents, budget) == Start():  # now, and beside the other later?
+            yielding = self._to_yield(first)
+            later = [replace(r, leaving=r.leaving or r.model_id in yielding) for r in residents]
+            if isinstance(plan(need, [*later, promised], budget), Start):
+                return Start()
+        return plan(need, [*residents, promised], budget)
 
     def _promised(self, slot: Replica) -> Resident:
         """The room that the one who has waited longest will have next."""
@@ -144,15 +152,16 @@ class Ledger:
         reserved = self._reserved[slot.key]
         size, pending = self._taken(slot, reserved.bytes)
         young_until = (slot.hot_since or now) + self._residency(slot)
+        is_young = now < young_until
         return Resident(
             slot.key,
             size,
             loss=(-slot.rank, self._loss(slot, size), slot.last_used or 0.0),
-            protected=slot.protection or ("just loaded" if now < young_until else ""),
+            protected=slot.protection or ("just loaded" if is_young else ""),
             pinned=slot.model.pinned,
             leaving=slot.is_leaving,
-            may_yield=slot.state.is_serving,
-            free_at=young_until if slot.state.is_serving and not slot.is_busy else None,
+            may_yield=slot.state.is_serving and not is_young,
+            free_at=young_until if slot.state.is_serving and is_young else None,
             pending_bytes=pending,
             devices=reserved.devices,
         )
@@ -189,6 +198,9 @@ class Ledger:
             if other is not slot:
                 other.room_made(slot.key)
         self.changed()
+
+    def take_back(self, slot: Replica) -> None:
+        self._reserved.pop(slot.key, None)
 
     def join_queue(self, slot: Replica, until: float | None) -> None:
         if self.line.join(slot.key, until):

@@ -82,9 +82,9 @@ class Loading(Serving):
         self.waiting_for = ""
         self.port = self._house.take_port(self, frozenset())
         if self.port is None and not victims:
-            self._house.leave_queue(self)
             self._no_port()
             return
+        self.launched = self.model
         self._began = self._clock.now()
         self._become(Trigger.START, f"loading: {self._wish}")
         self._make_room(victims)
@@ -93,12 +93,14 @@ class Loading(Serving):
 
     def _no_port(self) -> None:
         """It is nobody's failure: whoever asks is told, and a warm-up model waits for a port."""
-        self._house.release(self)
+        self._house.take_back(self)  # nothing is free that was not before: nobody is told
         self.reason = "all worker ports are taken"
         self.waiters.fail_all(_no_port_free())
         if self.stay_up:
             self.waiting_for = "a free port"
             self._house.join_queue(self, None)
+        else:
+            self._house.leave_queue(self)
 
     def _refuse(self, why: str) -> None:
         if self.headroom > 1.0:  # what was set aside at first is still what it is said to need
@@ -151,7 +153,8 @@ class Loading(Serving):
         if self.port is None:
             self._fail_load(Failure("no_port_free", "all worker ports are taken"))
             return
-        assignment = self._house.assignment(self.model, self.worker_id, self.port, self.lease.ttl)
+        model = self.launched or self.model  # another entry may have come since room was made
+        assignment = self._house.assignment(model, self.worker_id, self.port, self.lease.ttl)
         self._run(self._house.crew.launch(assignment), self._on_launched, self.worker_id)
 
     def _on_launched(self, worker_id: str, worker: Worker | Exception) -> None:
@@ -178,7 +181,7 @@ class Loading(Serving):
     def _ready_if_known(self) -> None:
         """Its word and the news of its start may come in either order."""
         is_ready = self.facts is not None and self.facts.phase is Phase.READY
-        if self.state is State.WARMING and self.worker is not None and is_ready:
+        if self.state is State.WARMING and self.worker and is_ready and not self._is_burying:
             self._on_ready()
 
     def _on_ready(self) -> None:
@@ -204,11 +207,12 @@ class Loading(Serving):
         self.port = None
         self.worker = None
         self.facts = None
+        self._is_looking = False
         self._launch()
 
     def _fail_load(self, failure: Failure) -> None:
         now = self._clock.now()
-        if failure.code == OOM and self.headroom == 1.0 and len(self.waiters):
+        if failure.code == OOM and self.headroom == 1.0:
             self._try_with_more()
             return
         self.trouble.load_failed(failure, now, self._clock.wall(), self._house.config)

@@ -232,17 +232,31 @@ class Pool(Ledger):
     def moved(self, slot: Replica, previous: State) -> None:
         super().moved(slot, previous)
         group = self._groups.get(slot.model.model_id)
-        if group is None or slot.state is not State.HOT or self._slots.get(slot.key) is not slot:
+        if group is None or self._slots.get(slot.key) is not slot:
             return
-        for other in group:
-            if other is not slot and len(other.waiters):
-                other.hand_over(self._slots[slot.key])
-        self._watch_scale()
+        if slot.state is State.HOT:
+            self.opened(slot)
+            self._watch_scale()
+        elif slot.state is State.COOLING:  # others may have stayed for its sake
+            for other in group:
+                if other is not slot:
+                    other.look()
+
+    def opened(self, slot: Replica) -> None:
+        group = self._groups.get(slot.model.model_id)
+        if group is not None and len(group.slots) > 1:
+            group.open_for(self._slots[slot.key])
+
+    def keeps(self, slot: Replica) -> bool:
+        group = self._groups.get(slot.model.model_id)
+        if group is None or len(group.slots) == 1:
+            return False
+        return group.keeps(self._slots[slot.key])
 
     def _watch_scale(self) -> None:
         """Look every second while a model runs that may have several copies."""
         runs = any(
-            group.model.max_replicas > 1 and any(s.state.has_worker for s in group)
+            group.may_scale and any(s.state.has_worker for s in group)
             for group in self._groups.values()
         )
         if runs and self._scaling is None and not self.is_stopping:
@@ -252,7 +266,7 @@ class Pool(Ledger):
     def _scale(self) -> None:
         self._scaling = None
         for group in self.groups:
-            if group.model.max_replicas > 1:
+            if group.may_scale:
                 group.scale(self.clock.now())
         self._watch_scale()
 

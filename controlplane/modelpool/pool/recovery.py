@@ -13,7 +13,7 @@ from modelpool_client.wire import Facts, Phase
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, WorkerProcess
 from modelpool.launchers.local import is_process
-from modelpool.pool.crew import Crew, Journal, Worker, WorkerLink
+from modelpool.pool.crew import Crew, Journal, Worker, WorkerLink, in_time
 from modelpool.pool.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -76,13 +76,14 @@ class Recoverer:
         if facts is None:  # it hangs: to ask it to end would only hold up the start
             await self._crew.bury(worker, None, killed=True)
         else:
-            await self._crew.retire(worker, cut=False, grace=0.0)
+            await self._crew.retire(
+                worker, cut=False, grace=self._pool.config.graceful_shutdown_seconds
+            )
         return "ended"
 
     async def _facts(self, worker: Worker) -> Facts | None:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(FACTS_SECONDS):
-                return await self._link.facts(worker)
+        with contextlib.suppress(OSError):
+            return await in_time(lambda: self._link.facts(worker), FACTS_SECONDS)
         return None
 
     def _is_sound(self, row: WorkerRow, process: WorkerProcess, facts: Facts) -> bool:

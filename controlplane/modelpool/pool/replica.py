@@ -72,9 +72,11 @@ class Replica(Mailbox):
         self._verdict: Failure | None = None  # why it is to end, known before its end
         self.heard_at = 0.0
         self._looked_at = 0.0
+        self._look_began = 0.0
         self._is_looking = False
         self._is_burying = False
         self._is_cut = False
+        self.launched: Model | None = None  # the entry that it was started with; None: adopted
         self._began = 0.0
 
     @property
@@ -105,6 +107,12 @@ class Replica(Mailbox):
     def is_open(self) -> bool:
         """A request would be granted at once."""
         return self.state.is_serving and not self.is_leaving and not self.yields_to
+
+    @property
+    def is_in_use(self) -> bool:
+        """It works, or its lease is not over."""
+        left = self.lease.remaining(self._clock.now())
+        return self.is_busy or left is None or left > 0
 
     @property
     def may_start(self) -> bool:

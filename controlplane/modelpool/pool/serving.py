@@ -107,6 +107,7 @@ class Serving(Replica):
         if self.state.is_serving and not self.is_leaving:
             for waiter in self.waiters.take_all():
                 self._grant(waiter, was_hot=True)
+            self._house.opened(self)
 
     def _failed_error(self) -> ModelPoolError:
         left = self.trouble.retry_at - self._clock.now()
@@ -116,6 +117,7 @@ class Serving(Replica):
         if waiter.is_gone:
             return
         if self.state is State.COOLING:
+            self._used(self._clock.now())
             self._become(Trigger.USED, "used while cooling")
         if not waiter.wants_grant:
             waiter.outcome.set_result(None)
@@ -168,6 +170,8 @@ class Serving(Replica):
             self._house.changed()
 
     def _count_uses(self, facts: Facts) -> None:
+        if self.facts is None and self.launched is None:
+            return  # adopted: its past is not of this moment
         before = self.facts.requests_total if self.facts is not None else 0
         if (uses := facts.requests_total - before) > 0:
             self.uses += uses

@@ -60,6 +60,8 @@ class Slot(Watching):
     def _on_adopt(self, worker: Worker, facts: Facts) -> None:
         self._house.claim_port(self, worker.port)
         self.worker_id = worker.worker_id
+        self.stay_up = self.model.warmup
+        self._began = self._clock.now()
         self._employ(worker)
         if facts.phase is Phase.LOADING:
             self._progress_at = self._clock.now()
@@ -192,12 +194,13 @@ class Slot(Watching):
             self._house.emit("model-evicted", self)
 
     def _stays(self, facts: Facts) -> None:
-        self._house.refused_to_leave(self)
         self._on_facts(facts)
+        self._house.refused_to_leave(self)
         if self.state is State.COOLING:
             self._become(Trigger.USED, "used while cooling")
         for waiter in self.waiters.take_all():
             self._grant(waiter, was_hot=True)
+        self._house.opened(self)
 
     def _on_exit(self, worker_id: str, code: int | Exception | None) -> None:
         if worker_id != self.worker_id or self.state is State.UNLOADING:

@@ -42,7 +42,7 @@ class Watching(Loading):
         if self.is_leaving or self.is_busy or not self._may_idle_out():
             return None
         if self.state is State.HOT:
-            return self.lease.until
+            return None if self._house.keeps(self) else self.lease.until
         if self.state is State.COOLING:
             return self._cooling_since + self._house.config.grace_minutes * 60
         return None
@@ -85,6 +85,7 @@ class Watching(Loading):
     def _look_at_worker(self) -> None:
         assert self.worker is not None
         self._is_looking = True
+        self._look_began = self._clock.now()
         work = self._house.crew.look(self.worker, self._house.config.hang_seconds)
         self._run(work, self._on_looked, self.worker_id)
 
@@ -98,6 +99,8 @@ class Watching(Loading):
             return
         if look.facts is not None:
             self._on_facts(look.probe.facts if look.probe is not None else look.facts)
+        elif self.heard_at > self._look_began:  # it spoke up meanwhile
+            return
         if self.is_leaving or self._is_burying or worker_id != self.worker_id:
             return
         if why := diagnosis(look, self._house.config.hang_seconds):
