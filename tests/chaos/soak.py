@@ -30,7 +30,7 @@ from chaos import models, replies
 
 MOST_MB_PER_MINUTE = 0.1
 SPARE_DESCRIPTORS = 2  # a connection of ours that is just being closed
-MINUTES = 6.0
+MINUTES = 10.0
 SAMPLE_SECONDS = 4.0
 PAUSE_SECONDS = 0.05  # between two rounds of an actor: the manager is to work, not to be stuck
 FILLERS = 3

@@ -313,7 +313,7 @@ class SimWorld:
             pool_id="sim",
             manager_url="http://sim",
             figures=lambda m: Figures.of(int((m.memory_mb or 100) * MB)),
-            host_available=lambda: self.host_bytes - self.used_bytes(),
+            host_available=self.host_available,
             emit=self._on_event,
             bug=self.bugs.append,
         )
@@ -329,6 +329,12 @@ class SimWorld:
         # A worker whose start is not written down yet is told to say it again.
         if slot is not None and (slot.worker is not None or not self.delay()):
             process.answered(facts, self.pool.heard(slot, facts))
+
+    def host_available(self) -> int:
+        """As it was last measured: what the dead had counts as theirs until they are buried."""
+        workers = [self._process(s.worker) for s in self.pool.slots if s.worker is not None]
+        dead = sum(p.resident for p in workers if not p.is_alive)
+        return self.host_bytes - self.used_bytes() - dead
 
     def used_bytes(self) -> int:
         """What the living workers have by now."""

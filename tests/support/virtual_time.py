@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 import selectors
+import warnings
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -23,6 +25,10 @@ CLOSINGS = 10
 OWNER: ContextVar[object] = ContextVar("owner", default=None)
 
 
+class Standstill(RuntimeError):
+    """Time does not go on: everybody waits for ever, or somebody is busy for ever."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     """Never waits: the time that it should have waited passes at once."""
 
@@ -33,14 +39,14 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            raise RuntimeError("everybody waits for something that will never happen")
+            raise Standstill("everybody waits for something that will never happen")
         if timeout:
             self.elapsed += timeout
             self._rounds = 0
         self._rounds += 1
         if self._rounds > STANDSTILL:
             self._rounds = 0  # the loop is still to be closed
-            raise RuntimeError("the loop is busy for ever and time stands still")
+            raise Standstill("the loop is busy for ever and time stands still")
         return ()
 
 
@@ -59,8 +65,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._remains: list[asyncio.Task[Any]] = []
         super().__init__(self._jumping)
 
+    @property
+    def _clock_resolution(self) -> float:
+        """Exact: one that rang early and was set again for the rest would ring for ever."""
+        return math.ulp(self.time())
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, seconds: float) -> None:
+        """What the loop believes of the real clock does not matter."""
+
     def time(self) -> float:
         return float(self._jumping.elapsed)
+
+    def pass_over(self, seconds: float) -> None:
+        """Time that passes while the program does not run; all its timers ring late."""
+        self._jumping.elapsed += seconds
 
     @property
     def is_quiet(self) -> bool:
@@ -147,10 +166,12 @@ def _owner(handle: Any) -> object:
 
 def _close(coroutine: Any) -> None:
     """Whatever its ``finally`` says; one that awaits something there has to be told again."""
-    for _ in range(CLOSINGS):
-        with contextlib.suppress(Exception):
-            coroutine.close()
-            return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one that was passed to another, which never began
+        for _ in range(CLOSINGS):
+            with contextlib.suppress(Exception):
+                coroutine.close()
+                return
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:

@@ -134,7 +134,7 @@ class Crew:
         )
         try:
             process = await self._start(LaunchSpec(assignment, Path(record.log_path)))
-        except BaseException:
+        except Exception:  # not when cancelled: a manager that goes leaves it to the next to look
             await self.forget(record)
             raise
         record = replace(record, pid=process.pid, create_time=process.create_time)

@@ -1,0 +1,108 @@
+"""``python -m simulation``: a pool on virtual time, with every fault, one seed deciding everything.
+
+Prints what happened, and how often. Exit status: 0, or 1 when a rule did not hold; the last line
+then says how to make the same steps again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from simulation.driver import Report, SeedFailed, run, shortest
+from simulation.rules import DESCRIBED
+
+SEEDS = 205
+STEPS = 500
+PROGRESS_SECONDS = 10.0
+
+
+def main() -> int:
+    """See the module."""
+    options = parsed()
+    if options.rules:
+        for rule in DESCRIBED:
+            print(f"{rule.__name__}: {' '.join((rule.__doc__ or '').split())}")
+        return 0
+    if options.seed is not None:
+        return replay(options.seed, options.steps, trace=options.trace)
+    return search(range(options.first, options.first + options.seeds), options.steps)
+
+
+def replay(seed: int, steps: int, *, trace: bool) -> int:
+    """One seed; with ``trace`` every step and event of it."""
+    try:
+        report = run(seed, steps, tell if trace else None)
+    except SeedFailed as e:
+        return show(e)
+    print(f"seed {seed}, {report.steps} steps: every rule held; digest {report.digest}")
+    return 0
+
+
+def search(seeds: range, steps: int) -> int:
+    """One seed after the other, until a rule does not hold."""
+    total, began = Report(0), time.monotonic()
+    said = began
+    for number, seed in enumerate(seeds, 1):
+        try:
+            add(total, run(seed, steps))
+        except SeedFailed as e:
+            return show(e)
+        if (now := time.monotonic()) - said > PROGRESS_SECONDS:
+            said = now
+            rate = total.steps / (now - began)
+            tell(f"{number} of {len(seeds)} seeds, {total.steps:,} steps, {rate:.0f} steps/s")
+    seconds = time.monotonic() - began
+    print(f"every rule held; seeds {seeds.start} to {seeds.stop - 1}, {total.steps:,} steps")
+    print(f"{total.seconds / 3600:.0f} hours of pool life in {seconds:.0f} s")
+    print(f"{total.steps / seconds:.0f} steps/s")
+    print("steps:", counted(total.counts))
+    print("events:", counted(total.events))
+    return 0
+
+
+def add(total: Report, report: Report) -> None:
+    """Sum up."""
+    total.steps += report.steps
+    total.seconds += report.seconds
+    total.counts += report.counts
+    total.events += report.events
+
+
+def counted(counts: Counter[str]) -> str:
+    """The most frequent first."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.most_common())
+
+
+def show(failure: SeedFailed) -> int:
+    """What broke, what came before it, and how to see it again."""
+    print(*failure.lines, sep="\n")
+    print(f"BROKEN {failure}")
+    steps = shortest(failure)
+    if steps < failure.step:
+        print(f"the same rule is broken after {steps} steps already")
+    print(f"again: scripts/simulate --seed {failure.seed} --steps {steps} --trace")
+    return 1
+
+
+def tell(line: str) -> None:
+    """At once: whoever watches wants to see where it is."""
+    print(line, flush=True)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many to try")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--steps", type=int, default=STEPS, help="for each seed")
+    parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print what happens")
+    parser.add_argument("--rules", action="store_true", help="only print the rules")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
