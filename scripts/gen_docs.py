@@ -41,7 +41,8 @@ def config_page() -> Iterator[str]:
         yield f"| `{key}` | {_default(schema)} | {live} | {schema.get('description', '')} |"
     yield (
         "\n*live*: `PATCH /config` (`poolctl config set KEY=VALUE`) changes it until the restart, a"
-        " change of the file counts after `poolctl config reload`; the others need `poolctl restart`."
+        " change of the file counts after `poolctl config reload`; the others need"
+        " `poolctl restart`."
     )
 
 
