@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from modelpool_client.wire import encode
 
@@ -50,6 +51,7 @@ class Narrator:
             generation=slot.generation,
             port=slot.port,
             **({"progress": encode(slot.progress)} if name == "model-progress" else {}),
+            **(_place(slot) if name == "model-waiting" else {}),
         )
         if name != "model-progress":
             log.info("%s: %s -> %s (%s)", model.model_id, previous, slot.state, reason)
@@ -60,3 +62,12 @@ class Narrator:
         """A failure of ours, visible to whoever watches."""
         log.error("a bug of the pool: %r", error, exc_info=error)
         self._bus.publish("internal-error", reason=repr(error))
+
+
+def _place(slot: Replica) -> dict[str, Any]:
+    """Where it stands among those that wait for room; the seconds are an estimate."""
+    place = slot.place
+    if place is None:
+        return {}
+    known = {"position": place.position, "length": place.length}
+    return {"queue": known | {"estimated_wait_seconds": round(place.seconds, 1)}}

@@ -12,6 +12,7 @@ from modelpool.pool.failures import Trouble
 from modelpool.pool.house import House
 from modelpool.pool.lifecycle import Lease, State, Trigger, transition
 from modelpool.pool.mailbox import Mailbox
+from modelpool.pool.queueing import Place
 from modelpool.pool.rates import Rate
 from modelpool.pool.waiters import PRIORITIES, Waiters
 
@@ -133,10 +134,15 @@ class Replica(Mailbox):
             return "busy"
         return "" if self.state.is_serving else self.state.lower()
 
+    @property
+    def place(self) -> Place | None:
+        """Where it stands among those that wait for room; None if it does not."""
+        return self._house.place(self)
+
     def describe_wait(self) -> str:
         """For whoever waits: what for, and how far it is."""
         if self.progress is None:
-            place = self._house.place(self)
+            place = self.place
             where = f" (number {place.position} of {place.length})" if place is not None else ""
             return f"{self.key} is {self.state}, waiting for {self.waiting_for}{where}"
         share = self.progress.fraction
