@@ -80,8 +80,9 @@ def test_an_engine_that_never_answers_is_replaced_and_the_client_told(pool: Pool
     answer = pool.chat("stuck")
     # Tried once more where its model is started again in time, and no more: it may be the request
     # that does it.
-    expected = {502: "worker_failed", 503: "worker_hung"}
-    assert "the engine hangs" in assert_error(answer, s := answer.status_code, expected[s])
+    status = answer.status_code
+    code = {502: "worker_failed", 503: "worker_hung"}[status]
+    assert "the engine hangs" in assert_error(answer, status, code)
     assert int(answer.headers["retry-after"]) >= 1
     assert [name for name, _ in pool.story("stuck")].count("worker-replaced") in (1, 2)
 
