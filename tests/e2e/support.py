@@ -236,7 +236,9 @@ class PoolProcess:
                 *_, verb, label = ("", *process.cmdline())
                 if verb == "serve" and label.startswith(f"{model}@" if model else ""):
                     found.append(process)
-        return [p for p in found if p.pid != self.pid]
+        # An engine child that was forked and has not become itself yet still reads like its front.
+        pids = {p.pid for p in found}
+        return [p for p in found if p.pid != self.pid and _parent(p) not in pids]
 
     def assert_none_but_the_manager(self) -> None:
         def others() -> list[str]:
@@ -258,3 +260,9 @@ class PoolProcess:
             at = next((n for n, line in enumerate(lines) if any(b in line for b in BUGS)), None)
             around = "\n".join(lines[max(0, (at or 0) - 10) : (at or 0) + 40])
             assert at is None, f"{path.name} tells of a bug:\n{around}"
+
+
+def _parent(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error):
+        return int(process.ppid())
+    return None
