@@ -159,9 +159,14 @@ class DrainReply:
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """Ask the engine for one token, within ``timeout_seconds``."""
+    """Ask the engine for one token, within ``timeout_seconds``.
+
+    If it gives one, requests for which it has given nothing for ``silent_seconds`` are ended: it
+    lives, and has forgotten them.
+    """
 
     timeout_seconds: float = 10.0
+    silent_seconds: float | None = None
 
 
 @dataclass(frozen=True)

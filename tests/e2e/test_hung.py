@@ -33,6 +33,7 @@ def pool(tmp_path: Path) -> Iterator[PoolProcess]:
         fake("quick"),
         fake("slow", options=SLOW),
         fake("stuck", options={"hang_everything": True}),
+        fake("forgets", options={"hang_after_tokens": 3}),
     ]
     with PoolProcess(tmp_path, models, hang_seconds=1, crash_budget=100) as running:
         yield running
@@ -97,3 +98,11 @@ def test_a_manager_that_was_stopped_judges_nobody(pool: PoolProcess) -> None:
     assert pool.ask("quick") == "hello there"
     assert pool.model("quick")["worker_pid"] == view["worker_pid"]
     assert "worker-replaced" not in [name for name, _ in pool.story("quick")]
+
+
+def test_a_request_that_the_engine_forgot_is_ended_and_the_engine_stays(pool: PoolProcess) -> None:
+    view = pool.load("forgets")
+    stream = streamed(pool.url, chat("forgets", "one two three four five"))
+    assert stream.text
+    assert "gave nothing for this request" in stream.error["message"]
+    assert pool.model("forgets")["worker_pid"] == view["worker_pid"]

@@ -247,7 +247,7 @@ class App:
 
     async def _probe(self, exchange: Exchange) -> None:
         request = await _told(exchange, ProbeRequest)
-        reply = await probe(self._worker, request.timeout_seconds)
+        reply = await probe(self._worker, request)
         await exchange.answer_json(encode(reply))
 
     async def _drain(self, exchange: Exchange) -> None:

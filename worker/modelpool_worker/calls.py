@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,14 @@ class Call:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._error: ModelPoolError | None = None
-        self._is_stopped = self._is_over = False
+        self._is_stopped = self._is_over = self._is_sending = False
+        self.last_sign = worker.now()
         self.tokens = 0
 
     def __enter__(self) -> Call:
         task = asyncio.current_task()
         assert task is not None
-        self._task = task
+        self.task = task
         self._worker.begin(self)
         return self
 
@@ -40,7 +42,7 @@ class Call:
     ) -> None:
         self._is_over = True
         if self._is_stopped and isinstance(error, asyncio.CancelledError):
-            self._task.uncancel()
+            self.task.uncancel()
             error = self._error or ConnectionResetError()
         self._worker.end(self, failed=_is_failure(error))
         if error is not None:
@@ -54,11 +56,22 @@ class Call:
         """End the call with that error; a second stop changes nothing."""
         if not self._is_stopped and not self._is_over:
             self._is_stopped, self._error = True, error
-            self._task.cancel()
+            self.task.cancel()
+
+    def silent_seconds(self, now: float) -> float:
+        """Since the engine gave anything for it; 0 while it is the client who does not read."""
+        return 0.0 if self._is_sending else now - self.last_sign
 
     async def stream(self, path: str, request: Request, send: Send, headers: list[Any]) -> None:
         """See ``Relay.stream``."""
-        self.tokens = await self._worker.relay.stream(path, request, send, headers)
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            self._is_sending = True
+            await send(message)
+            self._is_sending = False
+            self.last_sign = self._worker.now()
+
+        self.tokens = await self._worker.relay.stream(path, request, noted, headers)
 
     async def collect(self, path: str, request: Request) -> dict[str, Any]:
         """See ``Relay.collect``."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from modelpool_client.errors import ModelPoolError
-from modelpool_client.wire import ProbeReply
+from modelpool_client.errors import EngineFailed, ModelPoolError
+from modelpool_client.wire import ProbeReply, ProbeRequest
 
 from .proc import cpu_seconds
 from .relay import BrokenOffError
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 QUESTION = {"prompt": "1", "max_tokens": 1, "temperature": 0}
 
 
-async def probe(worker: Worker, limit: float) -> ProbeReply:
-    """Ask past the counters, for a probe is no use of the model; gives up after ``limit`` seconds.
+async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
+    """Ask past the counters, for a probe is no use of the model.
 
     An engine that refuses has answered.
     """
-    now = asyncio.get_running_loop().time
+    now, limit = worker.now, request.timeout_seconds
     began, used = now(), cpu_seconds(worker.child.pid)
     answered, message = True, ""
     try:
@@ -35,6 +35,17 @@ async def probe(worker: Worker, limit: float) -> ProbeReply:
         answered, message = False, str(e)
     except ModelPoolError as e:
         message = e.message
+    if answered and request.silent_seconds is not None:
+        _end_forgotten(worker, request.silent_seconds)
     after = cpu_seconds(worker.child.pid)
     spent = after - used if after is not None and used is not None else None
     return ProbeReply(answered, now() - began, worker.facts(), spent, message)
+
+
+def _end_forgotten(worker: Worker, limit: float) -> None:
+    for call in list(worker.calls):
+        if (silent := call.silent_seconds(worker.now())) >= limit:
+            text = (
+                f"the engine answers others, but gave nothing for this request for {silent:.0f} s"
+            )
+            call.stop(EngineFailed(text, source="engine"))

@@ -47,6 +47,7 @@ class Worker:
         self.memory = MemoryMeter(child.pid)
         self.metrics = Metrics()
         self.calls: set[Call] = set()
+        self._by_task: dict[asyncio.Task[Any] | None, Call] = {}
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.context_length: int | None = None
@@ -54,8 +55,8 @@ class Worker:
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0
         self.became_idle = asyncio.Event()
         self._on_change = on_change
-        self._now = asyncio.get_running_loop().time
-        self._started = self._now()
+        self.now = asyncio.get_running_loop().time
+        self._started = self.now()
         self._created = int(time.time())
         self._sequence = 0
 
@@ -71,7 +72,7 @@ class Worker:
         """Enter a phase. Ready starts the idle time."""
         self.phase, self.failure = phase, failure
         if phase is Phase.READY:
-            self.activity.last_end = self._now()
+            self.activity.last_end = self.now()
         self._on_change("phase")
 
     def load_went_on(self, progress: Progress) -> None:
@@ -86,25 +87,29 @@ class Worker:
     def begin(self, call: Call) -> None:
         """A call starts."""
         self.calls.add(call)
+        self._by_task[call.task] = call
         self.became_idle.clear()
-        if self.activity.begin(self._now()):
+        if self.activity.begin(self.now()):
             self._on_change("activity")
 
     def end(self, call: Call, *, failed: bool) -> None:
         """A call ended."""
         self.calls.discard(call)
-        if self.activity.end(self._now(), failed=failed, tokens=call.tokens):
+        del self._by_task[call.task]
+        if self.activity.end(self.now(), failed=failed, tokens=call.tokens):
             self.became_idle.set()
             self._on_change("activity")
 
     def worked(self) -> None:
-        """The engine gave a sign of work."""
-        self.activity.sign_of_work(self._now())
+        """The engine gave a sign of work, for the call whose task this is if it is one's."""
+        if (call := self._by_task.get(asyncio.current_task())) is not None:
+            call.last_sign = self.now()
+        self.activity.sign_of_work(self.now())
 
     def drain(self, if_idle_for: float | None = None, reason: str = "") -> bool:
         """Refuse new work, if idle for so long; False means busy. The front does what follows."""
         was_draining = self.activity.is_draining
-        drained = self.activity.drain(self._now(), if_idle_for)
+        drained = self.activity.drain(self.now(), if_idle_for)
         if drained and not was_draining:
             self.drain_reason = reason
             self.become(Phase.DRAINING)
@@ -148,7 +153,7 @@ class Worker:
     def facts(self) -> Facts:
         """What is reported now; each has the next number."""
         self._sequence += 1
-        a, now, activity = self.assignment, self._now(), self.activity
+        a, now, activity = self.assignment, self.now(), self.activity
         memory = self.memory.latest
         return Facts(
             worker_id=a.worker_id,
@@ -184,7 +189,7 @@ class Worker:
         return {
             "model": self.assignment.model_id,
             "status": self.phase.value,
-            "uptime_seconds": round(self._now() - self._started, 3),
+            "uptime_seconds": round(self.now() - self._started, 3),
             "requests_served": self.activity.requests - self.activity.in_flight,
             "port": self.port,
             "in_flight": self.activity.in_flight,

@@ -27,7 +27,7 @@ from modelpool_client.wire import (
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, LaunchError, LaunchSpec, WorkerProcess
 from modelpool.launchers.local import boot_id
-from modelpool.pool.health import ANSWER_SECONDS, PROBE_SECONDS, Look, wants_probe
+from modelpool.pool.health import ANSWER_SECONDS, Look, probe_request, wants_probe
 from modelpool.pool.remains import last_words, tidy
 
 # A disk or a fork that hangs is given up, too.
@@ -196,7 +196,8 @@ class Crew:
         facts = await in_time(lambda: self._link.facts(worker), ANSWER_SECONDS)
         if facts is None or not wants_probe(facts, hang_seconds):
             return Look(facts)
-        request, limit = ProbeRequest(PROBE_SECONDS), PROBE_SECONDS + ANSWER_SECONDS
+        request = probe_request(hang_seconds)
+        limit = request.timeout_seconds + ANSWER_SECONDS
         probe = await in_time(lambda: self._link.probe(worker, request), limit)
         return Look(facts if probe is not None else None, probe)
 

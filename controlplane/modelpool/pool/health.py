@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelpool_client.wire import Facts, Phase, ProbeReply
+from modelpool_client.wire import Facts, Phase, ProbeReply, ProbeRequest
 
 MISSED_BEATS = 3
 # A worker that is asked something while it works on much may well need a moment.
@@ -43,6 +43,11 @@ class Look:
 
     facts: Facts | None
     probe: ProbeReply | None = None
+
+
+def probe_request(hang_seconds: float) -> ProbeRequest:
+    """One token; an engine that gives it but is long silent on a request has forgotten that one."""
+    return ProbeRequest(PROBE_SECONDS, PATIENCE_WITH_BUSY * hang_seconds)
 
 
 def wants_probe(facts: Facts, hang_seconds: float) -> bool:
