@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -144,8 +145,12 @@ class watching:
 
     def _sizes(self) -> Iterator[float]:
         for front in self._pool.fronts():
-            for process in (front, *front.children(recursive=True)):
-                try:
+            for process in self._group(front):
+                with contextlib.suppress(psutil.Error):
                     yield process.memory_full_info().pss
-                except psutil.Error:
-                    continue
+
+    @staticmethod
+    def _group(front: psutil.Process) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.Error):  # it may end in this moment
+            return [front, *front.children(recursive=True)]
+        return []
