@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +25,14 @@ class Call:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._error: ModelPoolError | None = None
-        self._is_stopped = self._is_over = self._is_sending = False
-        self.last_sign = worker.now()
+        self._is_stopped = self._is_over = False
+        self._waits_since: float | None = worker.now()  # None: a piece is being passed on
         self.tokens = 0
 
     def __enter__(self) -> Call:
         task = asyncio.current_task()
         assert task is not None
-        self.task = task
+        self._task = task
         self._worker.begin(self)
         return self
 
@@ -42,7 +41,7 @@ class Call:
     ) -> None:
         self._is_over = True
         if self._is_stopped and isinstance(error, asyncio.CancelledError):
-            self.task.uncancel()
+            self._task.uncancel()
             error = self._error or ConnectionResetError()
         self._worker.end(self, failed=_is_failure(error))
         if error is not None:
@@ -56,26 +55,28 @@ class Call:
         """End the call with that error; a second stop changes nothing."""
         if not self._is_stopped and not self._is_over:
             self._is_stopped, self._error = True, error
-            self.task.cancel()
+            self._task.cancel()
 
     def silent_seconds(self, now: float) -> float:
         """Since the engine gave anything for it; 0 while it is the client who does not read."""
-        return 0.0 if self._is_sending else now - self.last_sign
+        return 0.0 if self._waits_since is None else now - self._waits_since
+
+    def gave(self) -> None:
+        """The engine gave something for it."""
+        self._waits_since = None
+        self._worker.worked()
+
+    def asks(self) -> None:
+        """It waits for more."""
+        self._waits_since = self._worker.now()
 
     async def stream(self, path: str, request: Request, send: Send, headers: list[Any]) -> None:
         """See ``Relay.stream``."""
-
-        async def noted(message: MutableMapping[str, Any]) -> None:
-            self._is_sending = True
-            await send(message)
-            self._is_sending = False
-            self.last_sign = self._worker.now()
-
-        self.tokens = await self._worker.relay.stream(path, request, noted, headers)
+        self.tokens = await self._worker.relay.stream(path, request, send, headers, self)
 
     async def collect(self, path: str, request: Request) -> dict[str, Any]:
         """See ``Relay.collect``."""
-        answer, self.tokens = await self._worker.relay.collect(path, request)
+        answer, self.tokens = await self._worker.relay.collect(path, request, self)
         return answer
 
 

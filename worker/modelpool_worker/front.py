@@ -79,7 +79,7 @@ class Front:
         self._terms = 0
         self._was_ready = False
         self._said: Failure | None = None
-        self._relay = Relay(socket_path, self._on_work)
+        self._relay = Relay(socket_path)
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         port = sock.getsockname()[1]
         self._worker = Worker(assignment, port, child, self._relay, self._on_change)
@@ -116,9 +116,6 @@ class Front:
     def _facts(self) -> Facts:
         self._oom.look(self._loop.time())
         return self._worker.facts()
-
-    def _on_work(self) -> None:
-        self._worker.worked()
 
     def _on_change(self, change: Change) -> None:
         policy = self._heartbeat.policy

@@ -28,7 +28,9 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
     answered, message = True, ""
     try:
         async with asyncio.timeout(limit):
-            await worker.relay.collect(TEXT_PATH, check_request(TEXT_PATH, dict(QUESTION)))
+            await worker.relay.collect(
+                TEXT_PATH, check_request(TEXT_PATH, dict(QUESTION)), worker.call()
+            )
     except TimeoutError:
         answered, message = False, f"no token within {limit:g} s"
     except BrokenOffError as e:

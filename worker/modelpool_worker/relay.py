@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from modelpool_client.errors import (
@@ -37,15 +37,24 @@ class BrokenOffError(Exception):
     """The engine's answer broke off or was none; perhaps the engine is dying."""
 
 
+class Watch(Protocol):
+    """Hears of the engine's work on one request; called for every piece, so it must be quick."""
+
+    def gave(self) -> None:
+        """The engine gave something."""
+
+    def asks(self) -> None:
+        """That was passed on: what comes next is waited for."""
+
+
 class Relay:
     """Speaks HTTP to one engine child on its unix socket.
 
-    ``on_work`` is called for every piece that the engine sends. llama.cpp's server drops idle
+    Whoever asks hears of every piece that the engine sends. llama.cpp's server drops idle
     connections without a word, so none is used twice.
     """
 
-    def __init__(self, socket_path: str, on_work: Callable[[], None]) -> None:
-        self._on_work = on_work
+    def __init__(self, socket_path: str) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(socket_path, force_close=True, limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
@@ -59,7 +68,9 @@ class Relay:
         """Close every connection."""
         await self._session.close()
 
-    async def stream(self, path: str, request: Request, send: Send, headers: list[Any]) -> int:
+    async def stream(
+        self, path: str, request: Request, send: Send, headers: list[Any], watch: Watch
+    ) -> int:
         """Pass the engine's stream through as bytes. Returns the tokens it generated.
 
         Raises:
@@ -72,15 +83,18 @@ class Relay:
             tail = b""
             while piece:
                 tail = (tail + piece)[-TAIL_BYTES:]
-                self._on_work()
+                watch.gave()
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                watch.asks()
                 piece = await answer.content.readany()
         if sse.DONE not in tail[-64:]:
             raise BrokenOffError("the engine ended its stream early")
         await send({"type": "http.response.body", "body": b""})
         return count_tokens(tail)
 
-    async def collect(self, path: str, request: Request) -> tuple[dict[str, Any], int]:
+    async def collect(
+        self, path: str, request: Request, watch: Watch
+    ) -> tuple[dict[str, Any], int]:
         """Put the engine's stream together into one answer. Returns it and its tokens.
 
         Raises:
@@ -95,9 +109,10 @@ class Relay:
         async with self._open(path, request.upstream()) as answer:
             piece = await _first_piece(answer)
             while piece:
-                self._on_work()
+                watch.gave()
                 for data in events.feed(piece):
                     done = done or _take(aggregate, data)
+                watch.asks()
                 piece = await answer.content.readany()
         if not done:
             raise BrokenOffError("the engine ended its answer early")

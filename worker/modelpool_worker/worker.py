@@ -47,7 +47,6 @@ class Worker:
         self.memory = MemoryMeter(child.pid)
         self.metrics = Metrics()
         self.calls: set[Call] = set()
-        self._by_task: dict[asyncio.Task[Any] | None, Call] = {}
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.context_length: int | None = None
@@ -87,7 +86,6 @@ class Worker:
     def begin(self, call: Call) -> None:
         """A call starts."""
         self.calls.add(call)
-        self._by_task[call.task] = call
         self.became_idle.clear()
         if self.activity.begin(self.now()):
             self._on_change("activity")
@@ -95,15 +93,12 @@ class Worker:
     def end(self, call: Call, *, failed: bool) -> None:
         """A call ended."""
         self.calls.discard(call)
-        del self._by_task[call.task]
         if self.activity.end(self.now(), failed=failed, tokens=call.tokens):
             self.became_idle.set()
             self._on_change("activity")
 
     def worked(self) -> None:
-        """The engine gave a sign of work, for the call whose task this is if it is one's."""
-        if (call := self._by_task.get(asyncio.current_task())) is not None:
-            call.last_sign = self.now()
+        """The engine gave a sign of work."""
         self.activity.sign_of_work(self.now())
 
     def drain(self, if_idle_for: float | None = None, reason: str = "") -> bool:
