@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,27 +11,13 @@ from modelpool.pool.balance import Copy, choose
 from modelpool.pool.lifecycle import State
 from modelpool.pool.recovery import Recoverer
 from modelpool_client.errors import NoPortFree
+from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
-from support.virtual_time import run_virtual
 
 
 @pytest.fixture(autouse=True)
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     without_threads(monkeypatch)
-
-
-def play(scene: Callable[[SimWorld], Awaitable[None]], *models: Any, **config: Any) -> None:
-    async def main() -> None:
-        world = SimWorld(list(models), **config)
-        for entry in models:
-            world.scripts[entry.model_id] = Script(beat_seconds=10.0)
-        try:
-            await scene(world)
-        finally:
-            await world.pool.stop()
-        assert not world.alive()
-
-    run_virtual(main())
 
 
 def now() -> float:
@@ -77,7 +62,13 @@ def test_a_warm_up_model_without_a_port_waits_quietly() -> None:
         model("warm", memory_mb=50, warmup=True),
         model("big", memory_mb=250),
     ]
-    play(scene, *models, memory_limit_mb=400, port_range={"start": 8051, "end": 8052})
+    play(
+        scene,
+        *models,
+        memory_limit_mb=400,
+        port_range={"start": 8051, "end": 8052},
+        beat_seconds=10.0,
+    )
 
 
 def test_nobody_is_held_back_while_he_may_not_go_anyway() -> None:
@@ -98,7 +89,14 @@ def test_nobody_is_held_back_while_he_may_not_go_anyway() -> None:
         await asyncio.gather(*(client(n) for n in ("a", "b") for _ in range(2)))
         assert served > 500, served
 
-    play(scene, model("a"), model("b"), memory_limit_mb=150, min_residency_seconds=10)
+    play(
+        scene,
+        model("a"),
+        model("b"),
+        memory_limit_mb=150,
+        min_residency_seconds=10,
+        beat_seconds=10.0,
+    )
 
 
 def test_a_warm_up_model_is_not_scaled_down_to_be_loaded_again() -> None:
@@ -113,7 +111,7 @@ def test_a_warm_up_model_is_not_scaled_down_to_be_loaded_again() -> None:
             await ask(world, "m", 5.0, session)
         assert loads(world, began) == 0
 
-    play(scene, model("m", warmup=True, max_replicas=2, target_in_flight=2))
+    play(scene, model("m", warmup=True, max_replicas=2, target_in_flight=2), beat_seconds=10.0)
 
 
 def test_a_small_one_that_fits_beside_the_one_that_waits_need_not_wait() -> None:
@@ -130,7 +128,7 @@ def test_a_small_one_that_fits_beside_the_one_that_waits_need_not_wait() -> None
         (await x).release()
 
     models = [model("a", memory_mb=60), model("x", memory_mb=80), model("y", memory_mb=20)]
-    play(scene, *models, memory_limit_mb=100)
+    play(scene, *models, memory_limit_mb=100, beat_seconds=10.0)
 
 
 async def restart(world: SimWorld, entry: Any) -> None:
@@ -152,7 +150,7 @@ def test_a_warm_up_model_is_one_after_a_restart_too() -> None:
         await asyncio.sleep(600)
         assert world.pool.slot("m").state is State.HOT
 
-    play(scene, WARM)
+    play(scene, WARM, beat_seconds=10.0)
 
 
 def test_an_adopted_worker_brings_no_past() -> None:
@@ -166,7 +164,7 @@ def test_an_adopted_worker_brings_no_past() -> None:
         assert slot.rate.faded(now()) == 0
         assert (slot.load_seconds or 0) < 60
 
-    play(scene, model("m"))
+    play(scene, model("m"), beat_seconds=10.0)
 
 
 def test_who_spoke_up_while_it_was_asked_is_left_alone() -> None:
@@ -187,7 +185,7 @@ def test_who_spoke_up_while_it_was_asked_is_left_alone() -> None:
         await asyncio.sleep(4.6)
         assert worker.is_alive
 
-    play(scene, model("m"))
+    play(scene, model("m"), beat_seconds=10.0)
 
 
 def test_a_load_of_a_cooling_model_gives_it_a_lease() -> None:
@@ -199,7 +197,7 @@ def test_a_load_of_a_cooling_model_gives_it_a_lease() -> None:
         await asyncio.sleep(10 * 60)
         assert world.pool.slot("m").state is State.HOT
 
-    play(scene, model("m"))
+    play(scene, model("m"), beat_seconds=10.0)
 
 
 def test_fewer_copies_by_the_entry_are_fewer() -> None:
@@ -212,7 +210,7 @@ def test_fewer_copies_by_the_entry_are_fewer() -> None:
         await asyncio.sleep(120)
         assert [s.state for s in world.pool.slots] == [State.HOT, State.COLD]
 
-    play(scene, entry)
+    play(scene, entry, beat_seconds=10.0)
 
 
 def test_the_least_number_of_copies_stays_while_one_is_used_and_then_goes() -> None:
@@ -224,7 +222,7 @@ def test_the_least_number_of_copies_stays_while_one_is_used_and_then_goes() -> N
         await asyncio.sleep(20 * 60)
         assert [s.state for s in world.pool.slots] == [State.COLD] * 2
 
-    play(scene, model("m", min_replicas=2, max_replicas=2))
+    play(scene, model("m", min_replicas=2, max_replicas=2), beat_seconds=10.0)
 
 
 def test_who_waits_for_a_copy_is_served_by_one_that_stays() -> None:
@@ -250,4 +248,4 @@ def test_who_waits_for_a_copy_is_served_by_one_that_stays() -> None:
         assert now() - began < 5
         assert await direct
 
-    play(scene, model("m", max_replicas=2, target_in_flight=2))
+    play(scene, model("m", max_replicas=2, target_in_flight=2), beat_seconds=10.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from modelpool.pool.health import MISSED_BEATS, Look, Vitals, diagnosis, wants_p
 from modelpool.pool.lifecycle import Lease, State
 from modelpool_client.errors import LoadFailed
 from modelpool_client.wire import Facts, Phase, ProbeReply
+from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
-from support.virtual_time import run_virtual
 
 HANG = 60.0
 
@@ -83,21 +82,6 @@ def test_an_adopted_lease_is_never_shorter(own: float, left: float | None) -> No
     assert Lease(None).at_least(left, 0.0) == Lease(None)
 
 
-def play(scene: Callable[[SimWorld], Awaitable[None]], **config: Any) -> SimWorld:
-    async def main() -> SimWorld:
-        world = SimWorld([model("m")], **config)
-        world.scripts["m"] = Script(beat_seconds=10.0)
-        try:
-            await scene(world)
-            world.check()
-        finally:
-            await world.pool.stop()
-        assert not world.alive()
-        return world
-
-    return run_virtual(main())
-
-
 async def load(world: SimWorld) -> Any:
     await world.pool.load("m", "test", 300)
     return world.processes[-1]
@@ -125,7 +109,7 @@ def test_a_front_that_hangs_is_replaced() -> None:
         (await world.pool.acquire("m")).release()
         assert len(world.processes) == 2
 
-    assert len(replaced(play(scene))) == 1
+    assert len(replaced(play(scene, model("m"), beat_seconds=10.0))) == 1
 
 
 def test_an_engine_that_hangs_under_work_is_replaced_and_one_at_rest_is_not() -> None:
@@ -141,7 +125,7 @@ def test_an_engine_that_hangs_under_work_is_replaced_and_one_at_rest_is_not() ->
         assert not await request
         assert "uses no processor time" in replaced(world)[0]
 
-    play(scene)
+    play(scene, model("m"), beat_seconds=10.0)
 
 
 def test_long_work_with_progress_is_left_alone() -> None:
@@ -149,7 +133,7 @@ def test_long_work_with_progress_is_left_alone() -> None:
         worker = await load(world)
         assert await worker.serve(5000.0)
 
-    assert not replaced(play(scene))
+    assert not replaced(play(scene, model("m"), beat_seconds=10.0))
 
 
 def test_beats_that_get_lost_are_asked_for() -> None:
@@ -161,7 +145,7 @@ def test_beats_that_get_lost_are_asked_for() -> None:
         heard = world.pool.slot("m").heard_at
         assert asyncio.get_running_loop().time() - heard < 60
 
-    assert not replaced(play(scene))
+    assert not replaced(play(scene, model("m"), beat_seconds=10.0))
 
 
 def test_a_load_that_says_nothing_is_asked_before_it_is_given_up() -> None:
@@ -172,7 +156,7 @@ def test_a_load_that_says_nothing_is_asked_before_it_is_given_up() -> None:
         await world.pool.load("m", "test", 300)
         assert world.pool.slot("m").state is State.HOT
 
-    assert not replaced(play(scene))
+    assert not replaced(play(scene, model("m"), beat_seconds=10.0))
 
 
 def test_a_load_without_progress_is_given_up() -> None:
@@ -181,7 +165,7 @@ def test_a_load_without_progress_is_given_up() -> None:
         with pytest.raises(LoadFailed, match="no progress for 100 s"):
             await world.pool.load("m", "test", 300)
 
-    play(scene, load_stall_seconds=100)
+    play(scene, model("m"), beat_seconds=10.0, load_stall_seconds=100)
 
 
 def test_the_managers_own_trouble_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +185,7 @@ def test_the_managers_own_trouble_is_nobodys_fault(monkeypatch: pytest.MonkeyPat
         assert world.bugs
         world.bugs.clear()
 
-    play(scene)
+    play(scene, model("m"), beat_seconds=10.0)
 
 
 def test_a_manager_that_was_late_asks_again() -> None:
@@ -226,7 +210,7 @@ def test_a_manager_that_was_late_asks_again() -> None:
         assert asked >= 2
         assert worker.is_alive
 
-    assert not replaced(play(scene))
+    assert not replaced(play(scene, model("m"), beat_seconds=10.0))
 
 
 def test_a_start_that_hangs_is_given_up_and_leaves_nothing() -> None:
@@ -238,4 +222,4 @@ def test_a_start_that_hangs_is_given_up_and_leaves_nothing() -> None:
         await asyncio.sleep(200)
         assert not world.alive()
 
-    play(scene)
+    play(scene, model("m"), beat_seconds=10.0)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +12,8 @@ from modelpool.pool.queueing import Queued, Wish, in_order, overdue, places
 from modelpool.pool.rates import HALF_LIFE_SECONDS, Rate, loss
 from modelpool_client.errors import CannotFit, LoadFailed, PoolBusy, QueueFull
 from modelpool_client.wire import Failure, Phase
+from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
-from support.virtual_time import run_virtual
 
 AGEING = 30.0
 
@@ -91,20 +89,6 @@ def test_what_is_used_more_costs_more_to_evict() -> None:
 
 
 # -- in a pool ---------------------------------------------------------------------------------
-
-
-def play(scene: Callable[[SimWorld], Awaitable[None]], *models: Any, **config: Any) -> SimWorld:
-    async def main() -> SimWorld:
-        world = SimWorld(list(models), **config)
-        try:
-            await scene(world)
-            world.check()
-        finally:
-            await world.pool.stop()
-        assert not world.alive()
-        return world
-
-    return run_virtual(main())
 
 
 A, B = model("a", memory_mb=100), model("b", memory_mb=100)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ from modelpool.pool.scaling import (
     step,
     wanted,
 )
+from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
-from support.virtual_time import run_virtual
 
 BOUNDS = Bounds(least=1, most=3, per_copy=4)
 loads = st.builds(Load, st.integers(0, 6), st.integers(0, 100), st.integers(0, 100))
@@ -94,21 +93,6 @@ def test_a_copy_that_comes_moves_only_its_own(affinity: str, count: int) -> None
 
 
 # -- in a pool ---------------------------------------------------------------------------------
-
-
-def play(scene: Callable[[SimWorld], Awaitable[None]], *models: Any, **config: Any) -> SimWorld:
-    async def main() -> SimWorld:
-        world = SimWorld(list(models), **config)
-        try:
-            await scene(world)
-            world.check()
-        finally:
-            await world.pool.stop()
-        assert not world.alive()
-        assert not world.records
-        return world
-
-    return run_virtual(main())
 
 
 MANY = model("m", memory_mb=100, max_replicas=3, target_in_flight=2)
