@@ -7,6 +7,7 @@ a manager of neighbouring versions understand each other, and names the wrong or
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -207,7 +208,7 @@ def decode(cls: type[T], data: object) -> T:
     """
     if not isinstance(data, Mapping):
         raise DecodeError(f"{cls.__name__}: expected an object, got {type(data).__name__}")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     values = {}
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         if f.name in data:
@@ -216,6 +217,12 @@ def decode(cls: type[T], data: object) -> T:
         return cls(**values)
     except TypeError as e:
         raise DecodeError(f"{cls.__name__}: {e}") from None
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> Mapping[str, Any]:
+    """Annotations are text here, and each look at them would compile that anew."""
+    return get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
