@@ -208,7 +208,7 @@ def decode(cls: type[T], data: object) -> T:
     """
     if not isinstance(data, Mapping):
         raise DecodeError(f"{cls.__name__}: expected an object, got {type(data).__name__}")
-    hints = _hints(cls)
+    hints = _hints(typing.cast("Any", cls))
     values = {}
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         if f.name in data:

@@ -154,6 +154,17 @@ def test_bytes_in_bytes_out() -> None:
     asyncio.run(scene())
 
 
+def test_a_query_goes_along_as_it_was_written() -> None:
+    """Anthropic's clients say ``/v1/messages?beta=true``."""
+
+    async def scene() -> None:
+        async with Scene(says(response(b"{}"))) as s:
+            await s.ask(path="/v1/messages?beta=true&a=%20%2F?&b=")
+            assert s.upstream.seen[0].target == "/v1/messages?beta=true&a=%20%2F?&b="
+
+    asyncio.run(scene())
+
+
 def test_hop_and_private_headers_stay_where_they_belong() -> None:
     dropped = ["connection", "keep-alive", "te", "upgrade", "proxy-authorization", "expect"]
     private = ["authorization", "cookie", "origin", "referer"]

@@ -393,7 +393,7 @@ class Worker:
     async def ask(self, body: bytes = b"{}", headers: Headers | None = None) -> bytes:
         """The body of the answer."""
         given = headers or []
-        with await self.upstream.post(HOST, self.port, "/v1/x", given, body) as reply:
+        with await self.upstream.post(HOST, self.port, b"/v1/x", given, body) as reply:
             return await reply.read()
 
 
@@ -462,12 +462,12 @@ def test_the_one_used_last_is_used_next(run: Run) -> None:
     async def scene() -> None:
         async with Worker(writes(OK)) as worker:
             post = worker.upstream.post
-            first = await post(HOST, worker.port, "/", [], b"")
-            second = await post(HOST, worker.port, "/", [], b"")
+            first = await post(HOST, worker.port, b"/", [], b"")
+            second = await post(HOST, worker.port, b"/", [], b"")
             for reply in (second, first):
                 with reply:
                     await reply.read()
-            with await post(HOST, worker.port, "/", [], b"") as reply:
+            with await post(HOST, worker.port, b"/", [], b"") as reply:
                 assert reply is first
                 await reply.read()
             assert worker.connections == 2
@@ -541,7 +541,7 @@ def test_nobody_listens_there(run: Run) -> None:
         with socket.create_server((HOST, 0)) as taken:
             port = taken.getsockname()[1]
         with pytest.raises(NotReached, match=r"refused|Connect call failed"):
-            await Upstream().post(HOST, port, "/", [], b"")
+            await Upstream().post(HOST, port, b"/", [], b"")
 
     run(scene())
 
@@ -554,7 +554,7 @@ def test_a_connection_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> No
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "create_connection", never)
         with pytest.raises(NotReached, match="within 5 s"):
-            await Upstream().post(HOST, 1, "/", [], b"")
+            await Upstream().post(HOST, 1, b"/", [], b"")
         assert loop.time() == CONNECT_SECONDS
 
     run_virtual(scene())
@@ -592,7 +592,7 @@ def test_a_slow_reader_slows_the_worker_down(run: Run) -> None:
 
     async def scene() -> None:
         async with Worker(stream) as worker:
-            with await worker.upstream.post(HOST, worker.port, "/", [], b"") as reply:
+            with await worker.upstream.post(HOST, worker.port, b"/", [], b"") as reply:
                 before = -1
                 while before != written:
                     before = written
@@ -729,7 +729,7 @@ def test_a_worker_that_has_left_is_dropped(run: Run) -> None:
 def test_closed_it_keeps_nothing(run: Run) -> None:
     async def scene() -> None:
         async with Worker(writes(OK)) as worker:
-            reply = await worker.upstream.post(HOST, worker.port, "/", [], b"")
+            reply = await worker.upstream.post(HOST, worker.port, b"/", [], b"")
             worker.upstream.close()
             with reply:
                 assert await reply.read() == b"{}"
@@ -739,5 +739,5 @@ def test_closed_it_keeps_nothing(run: Run) -> None:
 
 
 def test_an_ipv6_host_is_in_brackets() -> None:
-    head = module._head("::1", 8051, "/v1/x", [], 0)
+    head = module._head("::1", 8051, b"/v1/x", [], 0)
     assert head == b"POST /v1/x HTTP/1.1\r\nhost: [::1]:8051\r\ncontent-length: 0\r\n\r\n"

@@ -226,9 +226,9 @@ class Gateway:
             raise
 
     async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: Answer) -> None:
-        host, headers = self._pool.config.host, _forwarded(scope)
+        host, target, headers = self._pool.config.host, _target(scope), _forwarded(scope)
         try:
-            with await self._upstream.post(host, grant.port, scope["path"], headers, body) as reply:
+            with await self._upstream.post(host, grant.port, target, headers, body) as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
                     raise _Gone(
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
@@ -248,6 +248,11 @@ class Gateway:
     def _why(self, grant: Grant, error: UpstreamError) -> str:
         ailment = self._pool.ailment(grant)
         return f"{error}; {ailment}" if ailment else str(error)
+
+
+def _target(scope: Scope) -> bytes:
+    path: bytes = scope["path"].encode("ascii")  # one of RELAYED, however it was written
+    return path + b"?" + scope["query_string"] if scope["query_string"] else path
 
 
 def _forwarded(scope: Scope) -> Headers:

@@ -29,11 +29,17 @@ class Upstream:
         self._is_closed = False
 
     async def post(
-        self, host: str, port: int, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+        self,
+        host: str,
+        port: int,
+        target: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
     ) -> Connection:
         """Send a request and wait for the head of its answer; to be used as a context.
 
-        ``headers`` are written as they are; host and length are added.
+        ``target``, a path and its query, and ``headers`` are written as they are; host and length
+        are added.
 
         A kept connection may have been closed by the worker as we wrote. If nothing has come over
         it, the request is sent again, once, over a new one.
@@ -41,7 +47,7 @@ class Upstream:
         Raises:
             UpstreamError: there is no answer.
         """
-        head = _head(host, port, path, headers, len(body))
+        head = _head(host, port, target, headers, len(body))
         kept = self._take((host, port))
         if kept is not None:
             try:
@@ -124,17 +130,16 @@ class Upstream:
 
 
 @lru_cache(maxsize=1024)
-def _opening(host: str, port: int, path: str) -> bytes:
-    authority = base_url(host, port).removeprefix("http://")
-    return f"POST {path} HTTP/1.1\r\nhost: {authority}\r\n".encode("ascii")
+def _host(host: str, port: int) -> bytes:
+    return base_url(host, port).removeprefix("http://").encode("ascii")
 
 
 def _head(
-    host: str, port: int, path: str, headers: Iterable[tuple[bytes, bytes]], length: int
+    host: str, port: int, target: bytes, headers: Iterable[tuple[bytes, bytes]], length: int
 ) -> bytes:
-    fields = [b"%b: %b\r\n" % pair for pair in headers]
-    return b"%b%bcontent-length: %d\r\n\r\n" % (
-        _opening(host, port, path),
-        b"".join(fields),
+    return b"POST %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+        target,
+        _host(host, port),
+        b"".join([b"%b: %b\r\n" % pair for pair in headers]),
         length,
     )
