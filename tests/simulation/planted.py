@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from modelpool.pool import ledger, line
+from modelpool.pool import admission, ledger, line
 from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import Lease
 from modelpool.pool.ports import Ports
@@ -42,6 +42,11 @@ def evicts_anybody() -> Any:
     stack.enter_context(mock.patch.object(ledger, "plan", plan))
     stack.enter_context(mock.patch.object(Slot, "is_busy", False))
     return stack
+
+
+def forgets_the_devices() -> Any:
+    """However full a device is, there is room on it."""
+    return mock.patch.object(admission, "_device_room", return_value=10**12)
 
 
 def loses_a_waiter() -> Any:
@@ -105,6 +110,7 @@ def loses_a_release() -> Any:
 PLANTED: tuple[Plant, ...] = (
     decides_on_a_state_read_from_outside,
     evicts_anybody,
+    forgets_the_devices,
     loses_a_waiter,
     forgets_the_queue,
     leaks_ports,

@@ -276,6 +276,7 @@ async def wall_clock_steps(world: World, seconds: float) -> None:
 PATCHES: dict[str, tuple[Any, ...]] = {
     "max_concurrent_models": (1, 2, 3, 4, 5),
     "memory_limit_mb": (400, 700, 1000, 1200),
+    "device_memory_mb": ({}, {"gpu:0": 450}, {"gpu:0": 700, "gpu:1": 300}, {"gpu:1": 420}),
     "default_ttl_minutes": (0, 1, 15),
     "grace_minutes": (0, 0.5, 2),
     "auto_unload": (True, False),

@@ -50,6 +50,18 @@ def new_model(name: str) -> Model:
     return model(name, **{"memory_mb": 200} | special.get(name, {}))
 
 
+MEGABYTE = 1_000_000
+DEVICE_NEEDS = {
+    "a": {"gpu:0": 200 * MEGABYTE},
+    "b": {"gpu:0": 100 * MEGABYTE, "gpu:1": 300 * MEGABYTE},
+    "c": {"gpu:0": 400 * MEGABYTE},
+    "many": {"gpu:1": 120 * MEGABYTE},
+    "pin": {"gpu:0": 50 * MEGABYTE},
+}
+# The others say nothing of their memory.
+MAPPED_SHARES = {"a": 0.6, "b": 0.0, "many": 0.3, "huge": 0.9, "pin": 1.0}
+
+
 @dataclasses.dataclass(eq=False)
 class Wish:
     """Something that was asked of the pool, and by when of its own time it must be answered."""
@@ -132,6 +144,9 @@ class Manager:
 
 class World(SimWorld):
     """See the module. ``lots`` decides every delay."""
+
+    device_needs = DEVICE_NEEDS
+    mapped_shares = MAPPED_SHARES
 
     def __init__(self, lots: random.Random, trace: Callable[[str], None], **config: Any) -> None:
         self.lots = lots

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from modelpool.pool.admission import Start
@@ -49,11 +50,16 @@ def within_limits(world: SimWorld) -> None:
     promised, count = sum(reserved), sum(1 for r in reserved if r)
     size = sum(p.size for p in living)
     config = pool.config
-    for name, limit, used, held in (
+    limits: list[tuple[str, float, int, int]] = [
         ("models", config.max_concurrent_models, len(living), count),
         ("bytes", config.memory_limit_bytes, size, promised),
         ("bytes of the host", world.host_bytes, world.used_bytes(), promised),
-    ):
+    ]
+    for device in sorted({d for needs in world.device_needs.values() for d in needs}):
+        used = sum(p.devices.get(device, 0) for p in living)
+        held = sum(r.devices.get(device, 0) for r in pool.residents())
+        limits.append((device, config.device_budgets.get(device, inf), used, held))
+    for name, limit, used, held in limits:
         before = world.ceilings.get(name, limit)
         ceiling = world.ceilings[name] = max(limit, min(before, max(used, held)))
         assert used <= ceiling, f"over the limit of {name}: {used} of {ceiling}"
@@ -70,6 +76,11 @@ def ledger_is_true(world: SimWorld) -> None:
         reserved = world.pool.reserved_bytes(world.key_of(process))
         short = 0 < reserved < process.size and not process.is_adopted
         assert not short, f"less is reserved than it takes: {process.assignment.model_id}"
+    for slot in world.pool.slots:
+        if world.pool.reserved_bytes(slot.key):
+            needs = world.device_needs.get(slot.model.model_id, {})
+            devices = world.pool.resident(slot).devices
+            assert devices == needs, f"of devices {slot!r} has {devices}, not {needs}"
 
 
 def ports_are_kept(world: SimWorld) -> None:
@@ -190,6 +201,11 @@ def fits_without(world: SimWorld, slot: Slot, gone: list[Slot], *, twice: bool =
     held = sum(pool.reserved_bytes(other.key) for other in stay)
     need = pool.needed(slot)
     config = pool.config
+    devices = pool.need(slot.model).devices
+    for device in devices.keys() & config.device_budgets.keys():
+        taken = sum(pool.resident(other).devices.get(device, 0) for other in stay)
+        if taken + devices[device] > config.device_budgets[device]:
+            return False
     loading = {s.worker_id for s in stay if s.state is State.WARMING} if twice else set()
     counted = sum(p.resident for p in world.alive() if p.assignment.worker_id in loading)
     return (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,9 @@ class SimProcess:
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.size = 0  # bytes, once it is loaded
+        self.devices: Mapping[str, int] = {}  # bytes, on each
+        # How much of its memory are pages of files; None: it says nothing of its memory.
+        self.mapped_share = world.mapped_shares.get(self.assignment.model_id)
         self.has_engine = True
         self.is_adopted = False
         self.acknowledged: Phase | None = None
@@ -134,6 +137,11 @@ class SimProcess:
         if self.phase is not Phase.LOADING:
             return self.size
         return int(self.size * (self.progress.fraction or 0.0)) if self.progress else 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of them that come back only with its end; the host can take the others."""
+        return int(self.resident * (1.0 - (self.mapped_share or 0.0)))
 
     async def _live(self) -> None:
         script = self.script
@@ -185,6 +193,9 @@ class SimProcess:
             engine_pid=self.engine_pid if self.phase is Phase.READY else None,
             engine_started=1.0 if self.phase is Phase.READY else None,
             requests_total=self.requests_total,
+            memory_bytes=self.resident if self.mapped_share is not None else None,
+            memory_held_bytes=self.held if self.mapped_share is not None else None,
+            device_memory_bytes=self.devices,
             progress=self.progress,
             failure=self.failure,
         )
@@ -284,6 +295,8 @@ class SimWorld:
     """Launcher, link, journal and surroundings in one, for a real pool."""
 
     clock = Clock()
+    device_needs: Mapping[str, Mapping[str, int]] = {}  # bytes of each device, by model
+    mapped_shares: Mapping[str, float] = {}  # by model
 
     def __init__(self, models: list[Model], **config: Any) -> None:
         self.scripts: dict[str, Script] = {}
@@ -314,6 +327,7 @@ class SimWorld:
             manager_url="http://sim",
             figures=lambda m: Figures.of(int((m.memory_mb or 100) * MB)),
             host_available=self.host_available,
+            device_bytes=lambda m: self.device_needs.get(m.model_id, {}),
             emit=self._on_event,
             bug=self.bugs.append,
         )
@@ -333,8 +347,8 @@ class SimWorld:
     def host_available(self) -> int:
         """As it was last measured: what the dead had counts as theirs until they are buried."""
         workers = [self._process(s.worker) for s in self.pool.slots if s.worker is not None]
-        dead = sum(p.resident for p in workers if not p.is_alive)
-        return self.host_bytes - self.used_bytes() - dead
+        dead = [p for p in workers if not p.is_alive]
+        return self.host_bytes - sum(p.held for p in [*self.alive(), *dead])
 
     def used_bytes(self) -> int:
         """What the living workers have by now."""
@@ -369,6 +383,7 @@ class SimWorld:
             raise LaunchError(script.refuse_launch)
         process = SimProcess(self, spec, next(self._pids))
         process.size = self.pool.reserved_bytes(self.key_of(process))
+        process.devices = self.device_needs.get(spec.assignment.model_id, {})
         self.processes.append(process)
         self._living.append(process)
         return process
