@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from simulation.driver import run
+from simulation.planted import PLANTED
 from simulation.rules import DESCRIBED
+from simulation.steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,8 +36,9 @@ def test_a_seed_decides_everything_in_another_process_too() -> None:
     assert run(6, 120).digest != run(5, 120).digest
 
 
-def test_every_rule_is_described() -> None:
+def test_every_rule_step_and_planted_fault_is_described() -> None:
     text = (ROOT / "docs/testing.md").read_text()
-    missing = [rule.__name__ for rule in DESCRIBED if f"`{rule.__name__}`" not in text]
+    described = [*DESCRIBED, *(step.act for step in STEPS), *PLANTED]
+    missing = [thing.__name__ for thing in described if f"`{thing.__name__}`" not in text]
     assert not missing
-    assert all(rule.__doc__ for rule in DESCRIBED)
+    assert all(thing.__doc__ for thing in described)
