@@ -17,9 +17,14 @@ from modelpool.pool.lifecycle import State
 from modelpool.pool.slot import Slot
 
 if TYPE_CHECKING:
-    from .sim import SimWorld
+    from .sim import SimProcess, SimWorld
 
 LATE = 1.0  # so much later than it is due something may happen
+
+
+def of_the_pool(world: SimWorld) -> list[SimProcess]:
+    """The living, but for late ones: they are ended in the moment in which they come."""
+    return [p for p in world.alive() if p.assignment.worker_id not in world.crew.late]
 
 
 def no_handler_fails(world: SimWorld) -> None:
@@ -35,17 +40,18 @@ def events_have_reasons(world: SimWorld) -> None:
 
 def one_worker_per_copy(world: SimWorld) -> None:
     """Rules 1 and 3: never two workers of the same copy, and none that nobody owns."""
-    alive = Counter(world.key_of(p) for p in world.alive())
+    living = of_the_pool(world)
+    alive = Counter(world.key_of(p) for p in living)
     assert all(n == 1 for n in alive.values()), f"two workers of one copy: {alive}"
     owned = {s.worker_id for s in world.pool.slots if s.state.has_worker or s._is_burying}
-    stray = [p for p in world.alive() if p.assignment.worker_id not in owned]
+    stray = [p for p in living if p.assignment.worker_id not in owned]
     assert not stray, f"processes without an owner: {[p.assignment.model_id for p in stray]}"
 
 
 def within_limits(world: SimWorld) -> None:
     """Rule 5 and admission: count, bytes and host are kept; what a limit was lowered under stays,
     but nothing comes to it."""
-    pool, living = world.pool, world.alive()
+    pool, living = world.pool, of_the_pool(world)
     reserved = [pool.reserved_bytes(s.key) for s in pool.slots]
     promised, count = sum(reserved), sum(1 for r in reserved if r)
     size = sum(p.size for p in living)
@@ -72,7 +78,7 @@ def ledger_is_true(world: SimWorld) -> None:
         reserved = world.pool.reserved_bytes(slot.key)
         right = bool(reserved) == slot.state.has_worker
         assert right, f"a reservation too many or lost: {slot!r}"
-    for process in world.alive():
+    for process in of_the_pool(world):
         reserved = world.pool.reserved_bytes(world.key_of(process))
         short = 0 < reserved < process.size and not process.is_adopted
         assert not short, f"less is reserved than it takes: {process.assignment.model_id}"
@@ -105,7 +111,7 @@ def no_work_is_cut(world: SimWorld) -> None:
 
 def records_are_true(world: SimWorld) -> None:
     """Rule 8: who serves is written down, so that a later manager finds it; what is gone is not."""
-    to_forget = world.crew._to_forget
+    to_forget = world.crew._to_forget.keys() | world.crew.late
     for slot in world.pool.slots:
         if slot.state.is_serving and not slot.is_leaving:
             assert slot.worker_id in world.records, f"not written down: {slot!r}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import secrets
 import tempfile
@@ -12,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from modelpool_client.wire import (
     Assignment,
@@ -28,10 +27,9 @@ from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, LaunchError, LaunchSpec, WorkerProcess
 from modelpool.launchers.local import boot_id
 from modelpool.pool.health import ANSWER_SECONDS, Look, probe_request, wants_probe
+from modelpool.pool.patience import LAUNCH_SECONDS, in_time, written
 from modelpool.pool.remains import last_words, tidy
 
-# A disk or a fork that hangs is given up, too.
-LAUNCH_SECONDS = 60.0
 FORGET_SECONDS = 5.0
 DRAIN_ANSWER_SECONDS = 5.0
 CUT_SECONDS = 5.0
@@ -40,11 +38,6 @@ GROUP_GONE_SECONDS = 5.0
 FRONT_MARGIN_SECONDS = 5.0
 # A second TERM too soon after the first would be merged with it by the kernel.
 SECOND_TERM_SECONDS = 0.1
-LATE_SECONDS = 1.0
-OUR_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-T = TypeVar("T")
 
 
 class Journal(Protocol):
@@ -110,6 +103,13 @@ class Crew:
         self._journal = journal
         self._state_dir = state_dir
         self._to_forget: dict[str, None] = {}  # in order
+        self._late: dict[str, asyncio.Task[None]] = {}  # launches that were given up, by worker id
+
+    @property
+    def late(self) -> frozenset[str]:
+        """Ids of workers whose load was given up before there was a process; it is ended when it
+        comes."""
+        return frozenset(self._late)
 
     def log_path(self, model_id: str) -> Path:
         """One log file per model, appended to by each of its workers in turn."""
@@ -132,42 +132,45 @@ class Crew:
             runtime_dir=record.runtime_dir,
             exit_record=record.exit_record,
         )
+        starting = asyncio.ensure_future(
+            self._launcher.start(LaunchSpec(assignment, Path(record.log_path)))
+        )
+        if not await _is_over(starting, LAUNCH_SECONDS):
+            late = asyncio.create_task(self._end_late(starting, record))
+            self._late[record.worker_id] = late
+            late.add_done_callback(lambda _: self._late.pop(record.worker_id))
+            raise LaunchError(f"no process was there after {LAUNCH_SECONDS:g} s")
         try:
-            process = await self._start(LaunchSpec(assignment, Path(record.log_path)))
-        except Exception:  # not when cancelled: a manager that goes leaves it to the next to look
+            process = starting.result()
+        except Exception:
             await self.forget(record)
             raise
-        record = replace(record, pid=process.pid, create_time=process.create_time)
-        worker = Worker(record, process)
+        worker = _worker(record, process)
         started = self._journal.worker_started(record.worker_id, process.pid, process.create_time)
         try:
-            await _written(started)
+            await written(started)
         except Exception:  # nobody would know of it
             await self.bury(worker, None)
             raise
         return worker
 
     async def _intended(self, assignment: Assignment) -> WorkerRow:
-        epoch = await _written(self._journal.next_epoch(assignment.model_id))
+        epoch = await written(self._journal.next_epoch(assignment.model_id))
         record = self._record(assignment, epoch)
         try:
-            await _written(self._journal.intend_worker(record))
+            await written(self._journal.intend_worker(record))
         except Exception:  # a write that was given up may be made all the same
             self._to_forget[record.worker_id] = None
             raise
         return record
 
-    async def _start(self, spec: LaunchSpec) -> WorkerProcess:
-        starting = asyncio.ensure_future(self._launcher.start(spec))
-        try:
-            done, _ = await asyncio.wait({starting}, timeout=LAUNCH_SECONDS)
-        except asyncio.CancelledError:
-            starting.add_done_callback(_end_late_comer)
-            raise
-        if not done:
-            starting.add_done_callback(_end_late_comer)
-            raise LaunchError(f"no process was there after {LAUNCH_SECONDS:g} s")
-        return starting.result()
+    async def _end_late(self, starting: asyncio.Future[WorkerProcess], record: WorkerRow) -> None:
+        """Its load was given up. Until it is gone its record stays, should the manager go first."""
+        await _is_over(starting, None)
+        if starting.exception() is None:
+            await self.bury(_worker(record, starting.result()), None)
+        else:
+            await self.forget(record)
 
     def _record(self, assignment: Assignment, epoch: int) -> WorkerRow:
         runtime = Path(tempfile.gettempdir()) / f"modelpool-{assignment.worker_id}"
@@ -247,47 +250,22 @@ class Crew:
                     self._to_forget.pop(worker_id, None)
 
 
-async def _written(write: Awaitable[T]) -> T:
-    """Wait for the database, not for ever.
+def _worker(record: WorkerRow, process: WorkerProcess) -> Worker:
+    return Worker(replace(record, pid=process.pid, create_time=process.create_time), process)
 
-    Raises:
-        LaunchError: it hangs.
-        StoreError: it would not take it.
-    """
+
+async def _is_over(starting: asyncio.Future[WorkerProcess], limit: float | None) -> bool:
+    """Wait for it. A manager that goes meanwhile does not; its record stays, for the next one."""
+
+    def kill(started: asyncio.Future[WorkerProcess]) -> None:
+        if not started.cancelled() and started.exception() is None:
+            started.result().kill()
+
     try:
-        async with asyncio.timeout(LAUNCH_SECONDS):
-            return await write
-    except TimeoutError:
-        raise LaunchError(f"the database did not take it within {LAUNCH_SECONDS:g} s") from None
-
-
-async def in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:
-    """The answer, or None when there was none in time or it was no answer.
-
-    Where the manager itself was late (suspended, or starved), nobody is judged by it: again.
-
-    Raises:
-        OSError: the manager could not even ask.
-    """
-    now = asyncio.get_running_loop().time
-    while True:
-        began = now()
-        try:
-            async with asyncio.timeout(limit):
-                return await ask()
-        except TimeoutError:
-            if now() - began < limit + LATE_SECONDS:
-                return None
-        except Exception as e:
-            if isinstance(e, OSError) and e.errno in OUR_OWN_TROUBLE:
-                raise
-            return None
-
-
-def _end_late_comer(starting: asyncio.Future[WorkerProcess]) -> None:
-    """Its load was given up; by now nothing else knows of it."""
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().kill()
+        return bool((await asyncio.wait({starting}, timeout=limit))[0])
+    except asyncio.CancelledError:
+        starting.add_done_callback(kill)
+        raise
 
 
 async def _ended_in_time(process: WorkerProcess) -> int | None:

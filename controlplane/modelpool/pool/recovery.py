@@ -13,7 +13,8 @@ from modelpool_client.wire import Facts, Phase
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, WorkerProcess
 from modelpool.launchers.local import is_process
-from modelpool.pool.crew import Crew, Journal, Worker, WorkerLink, in_time
+from modelpool.pool.crew import Crew, Journal, Worker, WorkerLink
+from modelpool.pool.patience import in_time
 from modelpool.pool.pool import Pool
 
 log = logging.getLogger(__name__)

@@ -157,6 +157,26 @@ def test_a_worker_that_cannot_be_written_down_is_not_left_running() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("trouble", ["", "no such program"])
+def test_a_launch_that_was_given_up_stays_on_record_until_it_has_come(trouble: str) -> None:
+    """A manager that dies meanwhile leaves a record to look for it by."""
+
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(launch_seconds=100.0, refuse_launch=trouble)
+        with pytest.raises(LoadFailed, match="no process was there after 60 s"):
+            await use(world)
+        assert len(world.records) == 1
+        await asyncio.sleep(39.0)
+        assert len(world.records) == 1
+        assert not world.alive()
+        await asyncio.sleep(2.0)
+        assert not world.records
+        assert not world.alive()
+        assert len(world.processes) == (not trouble)
+
+    play(scene)
+
+
 def test_two_delete_one_model() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world)
