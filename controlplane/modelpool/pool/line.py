@@ -67,7 +67,9 @@ class Line:
         patience = self._queued(key).since + self._settings().max_queue_wait_seconds
         times = [t for t in (until, patience if patience > now else None) if t is not None]
         entry.timer = self._clock.call_at(min(times), self.changed) if times else None
-        if patience <= now and not self._is_replanning:
+        if patience <= now and is_new:
+            self.changed()  # it may be first at once: then what others waited for is its to take
+        elif patience <= now and not self._is_replanning:
             self._let_yield()
         return is_new
 

@@ -168,3 +168,32 @@ def test_a_cancelled_load_gives_the_host_nothing_back() -> None:
         await asyncio.gather(asking, waiting, return_exceptions=True)
 
     play(scene, model("a", memory_mb=500), model("b", memory_mb=700))
+
+
+def test_who_joins_the_line_as_its_first_takes_what_others_waited_for() -> None:
+    """Its requests had waited since before those of the one to whom the room was promised."""
+
+    async def scene(world: SimWorld) -> None:
+        world.scripts["slow"] = Script(never_ready=True)
+        loading = asyncio.ensure_future(world.pool.acquire("slow"))
+        (await world.pool.acquire("small")).release()
+        world.pool.slot("small").hold("large")
+        first = asyncio.ensure_future(world.pool.acquire("small"))
+        await asyncio.sleep(1)
+        second = asyncio.ensure_future(world.pool.acquire("large"))
+        await asyncio.sleep(4.5)
+        world.alive("small")[0].die(-9)
+        async with asyncio.timeout(4):  # until it is tried again, and loaded
+            (await first).release()
+        second.cancel()
+        loading.cancel()
+
+    models = (model("slow", memory_mb=300), model("small", memory_mb=100))
+    play(
+        scene,
+        *models,
+        model("large", memory_mb=650),
+        memory_limit_mb=700,
+        max_queue_wait_seconds=5,
+        auto_unload=False,
+    )
