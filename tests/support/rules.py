@@ -168,8 +168,11 @@ def room_is_used(world: SimWorld) -> None:
 
 def nobody_starves(world: SimWorld) -> None:
     """Rule 3: who has waited for room beyond ``max_queue_wait_seconds`` has what serves in his way
-    yield, just loaded ones excepted, if he is the first and that would help."""
+    yield, just loaded ones excepted, if he is the first and that would help. What just died is
+    planned with once it is buried."""
     pool = world.pool
+    if any(slot._is_burying for slot in pool.slots):
+        return
     now = asyncio.get_running_loop().time()
     patience = pool.config.max_queue_wait_seconds + LATE
     queued = [s for s in pool.slots if s.key in pool.line and len(s.waiters)]
