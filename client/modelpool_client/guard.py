@@ -1,4 +1,5 @@
-"""PURE. Which requests a browser page must not make: the Host, Origin and Content-Type rules.
+"""PURE. Which requests a browser page must not make: the Host, Origin, Sec-Fetch and Content-Type
+rules.
 
 A page can send requests to loopback addresses, by DNS rebinding even with readable answers; it
 cannot forge these headers. Headers are as in an ASGI scope: pairs of bytes, names in lower case.
@@ -22,18 +23,32 @@ def hosts_for(bound: str, more: Collection[str] = ()) -> frozenset[str]:
     return LOOPBACK_HOSTS | {bound.lower()} | {h.lower() for h in more}
 
 
-def check_headers(headers: Headers, hosts: Collection[str], source: Source = "pool") -> None:
-    """Refuse a request whose Host or Origin is none of ``hosts`` (on any port).
+def check_headers(
+    headers: Headers, hosts: Collection[str], source: Source = "pool", *, is_page: bool = False
+) -> None:
+    """Refuse a request whose Host or Origin is none of ``hosts`` (on any port), and one that a page
+    from elsewhere makes without an Origin, as for an image. ``is_page``: a link may lead there.
 
     Raises:
         Forbidden: naming the header and its value.
     """
     named: list[bytes] = []
+    found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name == b"host":
             named.append(value)
         elif name == b"origin" and _origin_host(value) not in hosts:
             raise Forbidden(f"Origin {_shown(value)} is not allowed here", source=source)
+        elif name in _BROWSER_HEADERS:
+            found[name] = value
+    if found.get(b"sec-fetch-site") == b"cross-site" and b"origin" not in found:
+        is_link = found.get(b"sec-fetch-dest") == b"document"
+        if not (is_page and is_link):
+            raise Forbidden(
+                "a web page from elsewhere may not ask here (Sec-Fetch-Site is cross-site);"
+                " open the address by itself",
+                source=source,
+            )
     if len(named) != 1:
         raise Forbidden("one Host header is needed", source=source)
     if _host(named[0]) not in hosts:
@@ -65,6 +80,7 @@ def check_json(headers: Headers, source: Source = "pool") -> None:
         )
 
 
+_BROWSER_HEADERS = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-dest"})
 _CONTENT_HEADERS = frozenset({b"content-type", b"origin", b"sec-fetch-site"})
 
 

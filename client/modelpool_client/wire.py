@@ -17,6 +17,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+# The gateway says with a request for which model it is; by which name is its business then.
+RESOLVED_HEADER = b"x-modelpool-resolved"
+
 WORKER_EXIT_OK = 0
 WORKER_EXIT_LOAD_FAILED = 3
 WORKER_EXIT_BAD_ASSIGNMENT = 4
@@ -133,12 +136,15 @@ class Facts:
 class FactsReply:
     """The manager's answer to facts. ``known`` False: no such worker here, drain and exit.
 
-    ``lease_seconds`` is what is left of the lease, None if it never expires.
+    ``lease_seconds`` is what is left of the lease, None if it never expires. ``aliases`` and
+    ``drain_seconds`` take the place of the assignment's; None where they stay as they are.
     """
 
     known: bool
     pool_id: str
     lease_seconds: float | None = None
+    aliases: tuple[str, ...] | None = None
+    drain_seconds: float | None = None
 
 
 @dataclass(frozen=True)

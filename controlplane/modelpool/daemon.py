@@ -24,11 +24,11 @@ from rich.console import Console
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.launchers.local import LocalLauncher, boot_id, find_process, start_time
+from modelpool.listening import bind
 from modelpool.pool.crew import Crew, Worker
 from modelpool.pool.link import HttpLink, base_url
 from modelpool.pool.remains import tail
 from modelpool.registrars.reconcile import Registrars
-from modelpool.server import bind
 
 ANSWER_SECONDS = 60.0
 LOOK_SECONDS = 0.1

@@ -23,6 +23,7 @@ from modelpool.gateway.asgi import (
     send_error,
 )
 
+PAGES = frozenset({"/", "/docs"})
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -64,7 +65,7 @@ class FrontDoor:
             return
         is_inference = scope["path"].startswith("/v1/")
         try:
-            check_headers(scope["headers"], self._hosts)
+            check_headers(scope["headers"], self._hosts, is_page=scope["path"] in PAGES)
             if scope["method"] in BODY_METHODS:
                 check_json(scope["headers"])
                 if not is_inference:

@@ -19,10 +19,13 @@ from typing import NoReturn
 
 from modelpool_client.errors import Conflict, NotSupported, PoolRestarting
 
+from modelpool.listening import FIRST_FD
+
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 60.0
-FIRST_FD = 3  # where systemd's protocol puts the first socket
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOP_ASKED = "MODELPOOL_STOP_ASKED"  # tells the next manager
 
 
 class Restart:
@@ -90,30 +93,20 @@ def cut_off() -> PoolRestarting:
     return PoolRestarting(text, retry_after=1)
 
 
-def replace_process(sock: socket.socket) -> NoReturn:
+def replace_process(sock: socket.socket, *, is_to_stop: bool = False) -> NoReturn:
     """Run this program anew with the same arguments in this process; it finds ``sock`` by
-    ``inherited_socket``. Every other descriptor but the standard ones is closed."""
+    ``listening.inherited_socket``. Every other descriptor but the standard ones is closed.
+
+    ``is_to_stop``: the pool was told to stop when this manager had let go of its workers already;
+    the next one adopts them and stops the pool.
+    """
     log.info("restarting: %s", " ".join(sys.orig_argv))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the new one is deaf to it for a moment
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until it can hear them
     os.dup2(sock.fileno(), FIRST_FD)
     os.set_inheritable(FIRST_FD, True)
     told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+    told |= {STOP_ASKED: "1"} if is_to_stop else {}
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **told})
-
-
-def inherited_socket(host: str, port: int) -> socket.socket | None:
-    """The listening socket that a former manager, or systemd, has left for this address."""
-    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
-    if pid != str(os.getpid()) or not count.isdecimal() or int(count) < 1:
-        return None
-    os.set_inheritable(FIRST_FD, False)
-    sock = socket.socket(fileno=FIRST_FD)
-    wanted = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if sock.getsockname()[:2] in [address[:2] for *_, address in wanted]:
-        sock.setblocking(False)
-        return sock
-    log.info("the address has changed: %s:%s instead of %s", host, port, sock.getsockname()[:2])
-    sock.close()
-    return None

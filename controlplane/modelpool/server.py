@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from socket import socket as Socket
 from typing import Any
 
 import uvicorn
@@ -18,44 +20,16 @@ from modelpool_client.errors import ModelPoolError
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
 from modelpool.launchers import Launcher
+from modelpool.listening import bind, inherited_socket
 from modelpool.reload import reload_config
-from modelpool.restart import cut_off, inherited_socket, replace_process
+from modelpool.restart import STOP_ASKED, STOPPING, cut_off, replace_process
 from modelpool.services import Services
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 # After the workers have ended their work only a few answers are left to be written.
 LAST_WORDS_SECONDS = 5
-
-
-class PortTaken(ModelPoolError):
-    """Somebody else listens on the manager's port."""
-
-    default_code = "port_taken"
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything else is done.
-
-    Raises:
-        PortTaken: it is in use, or not ours to take.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-        sock.listen(BACKLOG)
-    except OSError as e:
-        sock.close()
-        raise PortTaken(
-            f"port {port} on {host} cannot be taken: {e.strerror}. Another pool or program is"
-            f" there; stop it, or set MODELPOOL_PORT to another port"
-        ) from None
-    sock.setblocking(False)
-    return sock
 
 
 class _Server(uvicorn.Server):
@@ -66,40 +40,59 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(config: PoolConfig, launcher: Launcher | None = None) -> socket.socket | None:
+@dataclass(frozen=True)
+class Heir:
+    """What the next manager gets: the listening socket, and the wish to stop if that came when it
+    was too late to end the workers."""
+
+    sock: Socket
+    is_to_stop: bool
+
+
+async def serve(config: PoolConfig, launcher: Launcher | None = None) -> Heir | None:
     """Run a pool until TERM or INT, then end its workers gracefully; HUP reads the config file
-    again. Asked to restart it leaves them running and returns the socket for the next manager.
+    again. Asked to restart it leaves them running and returns what the next manager needs.
 
     ``launcher`` takes the place of the local one: benchmarks start stand-ins with it.
 
     Raises:
         ModelPoolError: it could not be started; the text says why.
     """
+    asked_to_stop = _stop_signal()
     sock = inherited_socket(config.host, config.port) or bind(config.host, config.port)
+    heir: Socket | None = None
     try:
         async with running(config, launcher) as pool:
             for warning in config.warnings:
                 log.warning("%s", warning)
-            server = _Server(_settings(pool.app))
-            asked_to_stop = _stop_signal()
-            _reload_on_hangup(pool.services)
-            heir = sock.dup()
-            serving = asyncio.ensure_future(server.serve(sockets=[sock]))
-            log.info("the pool listens on http://%s:%s", config.host, config.port)
-            await _until_told(pool, serving, asked_to_stop)
-            if pool.services.restart.is_asked:
-                await _make_way(pool, server, serving)
-            if pool.services.restart.is_asked and not asked_to_stop.is_set():
-                await pool.leave()
-                return heir
-            heir.close()
-            log.info("stopping: workers end their work first")
-            await pool.stop()
-            server.should_exit = True
-            await serving
+            if await _served(pool, sock, asked_to_stop):
+                heir = sock.dup()
     finally:
         sock.close()
-    return None
+    return Heir(heir, asked_to_stop.is_set()) if heir is not None else None
+
+
+async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> bool:
+    """Whether it is to go on in another manager."""
+    server = _Server(_settings(pool.app))
+    _reload_on_hangup(pool.services)
+    serving = asyncio.ensure_future(server.serve(sockets=[sock.dup()]))
+    config = pool.services.pool.config
+    log.info("the pool listens on http://%s:%s", config.host, config.port)
+    await _until_told(pool, serving, asked_to_stop)
+    if pool.services.restart.is_asked:
+        await _make_way(pool, server, serving, asked_to_stop)
+        if not asked_to_stop.is_set():
+            await pool.leave()
+            return True
+    sock.close()  # the server has one of its own; nobody is to take over from this manager
+    log.info("stopping: workers end their work first")
+    await pool.stop()
+    server.should_exit = True
+    if pool.services.restart.is_asked:
+        pool.cut(cut_off())
+    await serving
+    return False
 
 
 async def _until_told(
@@ -115,14 +108,23 @@ async def _until_told(
         waiting.cancel()
 
 
-async def _make_way(pool: Running, server: _Server, serving: asyncio.Future[None]) -> None:
+async def _make_way(
+    pool: Running,
+    server: _Server,
+    serving: asyncio.Future[None],
+    asked_to_stop: asyncio.Event,
+) -> None:
     """Take no more connections, let requests under way end in time, then cut the rest."""
     seconds = pool.services.restart.seconds
     log.info("restarting: requests have %.0f s to end, workers go on", seconds)
     pool.services.events.close()  # who follows them resumes at the next manager
     server.config.timeout_graceful_shutdown = math.ceil(seconds) + LAST_WORDS_SECONDS
     server.should_exit = True
-    await asyncio.wait({serving}, timeout=seconds)
+    told: asyncio.Future[Any] = asyncio.ensure_future(asked_to_stop.wait())
+    await asyncio.wait({serving, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if asked_to_stop.is_set():
+        return
     if not serving.done():
         log.warning("restarting: %d requests are cut off", pool.cut(cut_off()))
     await serving
@@ -145,8 +147,8 @@ def _settings(app: object) -> uvicorn.Config:
 
 
 def _stop_signal() -> asyncio.Event:
-    """Set by the first TERM or INT; the second ends the process at once, workers left as they
-    are for the next manager."""
+    """Set by the first TERM or INT, even if that came to the manager before this one; the second
+    ends the process at once, workers left as they are for the next manager."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -156,8 +158,11 @@ def _stop_signal() -> asyncio.Event:
             sys.exit(1)
         asked.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         loop.add_signal_handler(number, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    if os.environ.pop(STOP_ASKED, ""):
+        asked.set()
     return asked
 
 
@@ -188,4 +193,4 @@ def run(config: PoolConfig, launcher: Launcher | None = None) -> None:
     else:
         heir = uvloop.run(serve(config, launcher))
     if heir is not None:
-        replace_process(heir)
+        replace_process(heir.sock, is_to_stop=heir.is_to_stop)

@@ -206,3 +206,29 @@ def test_a_client_that_left_is_no_error() -> None:
         meter.ended("m", status, 0.1)
     statistics = meter.statistics()["models"]["m"]
     assert (statistics["request_count"], statistics["error_count"]) == (3, 1)
+
+
+def test_of_several_copies_the_one_that_was_loaded_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the load another one spoke for the model."""
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        await http.post("/models/register", json=fake("m", max_replicas=2))
+        group = pool.services.pool.group("m")
+        first, second = group.first, group._make(2)
+        group.slots.append(second)
+
+        async def load(*_: Any) -> None:
+            first.state, first.port = State.HOT, 8051
+
+        monkeypatch.setattr(pool.services.pool, "load", load)
+        for path in ("/models/m/endpoint?wait=9", "/models/m/load?wait=9"):
+            first.state, second.state = State.COLD, State.FAILED
+            answer = await (http.get(path) if "endpoint" in path else http.post(path, json={}))
+            assert answer.status_code == 200, answer.text
+            assert "HOT" in answer.text
+        first.state = second.state = State.COLD
+        first.port = None
+
+    play(config(tmp_path), scene)

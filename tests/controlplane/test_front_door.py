@@ -91,6 +91,34 @@ def test_host_and_origin(path: str, headers: Any, status: int) -> None:
         assert not house.api.kinds + house.gateway.kinds, "somebody was asked all the same"
 
 
+CROSS_SITE = (b"sec-fetch-site", b"cross-site")
+LINK = (b"sec-fetch-dest", b"document")
+FRAME = (b"sec-fetch-dest", b"iframe")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/models/m/endpoint?wait=30", (CROSS_SITE, (b"sec-fetch-dest", b"image")), 403),
+        ("/models/m/endpoint?wait=30", (CROSS_SITE, LINK), 403),
+        ("/models/m/endpoint?wait=30", ((b"sec-fetch-site", b"none"), LINK), 200),
+        ("/models", ((b"sec-fetch-site", b"same-site"), OWN_PAGE), 200),
+        ("/models", (CROSS_SITE, OWN_PAGE), 200),  # from localhost to 127.0.0.1
+        ("/v1/models", (CROSS_SITE,), 403),
+        ("/docs", (CROSS_SITE, LINK), 200),
+        ("/docs", (CROSS_SITE, FRAME), 403),
+        ("/", (CROSS_SITE, LINK), 200),
+    ],
+)
+def test_what_a_page_from_elsewhere_may_not_ask(path: str, headers: Any, status: int) -> None:
+    """An image or a link needs no Origin, and some GETs load models."""
+    house = House()
+    client = house.ask("GET", path, HOST, *headers)
+    assert client.status == status
+    if status == 403:
+        assert not house.api.kinds + house.gateway.kinds, "somebody was asked all the same"
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/models/m/load"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 @pytest.mark.parametrize(
@@ -102,7 +130,8 @@ def test_host_and_origin(path: str, headers: Any, status: int) -> None:
         ((FORM,), 200),  # curl's own, and no browser
         (((b"content-type", b"text/plain"),), 415),
         ((FORM, OWN_PAGE), 415),
-        (((b"sec-fetch-site", b"cross-site"),), 415),
+        (((b"sec-fetch-site", b"cross-site"),), 403),
+        (((b"sec-fetch-site", b"same-origin"),), 415),
         ((FORM, PAGE), 403),
     ],
 )

@@ -15,6 +15,7 @@ from modelpool.gateway.relay import TRIES, Gateway
 from modelpool.gateway.upstream import Upstream as WorkersClient
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
+from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
 from support.virtual_time import run_virtual
 
@@ -174,9 +175,11 @@ def test_hop_and_private_headers_stay_where_they_belong() -> None:
         async with Scene(says(answer)) as s:
             sent = [(name.encode(), b"client's") for name in dropped + private]
             kept = [(b"x-request-id", b"7"), (b"content-type", b"application/json")]
+            kept += [(RESOLVED_HEADER, b"other")]
             client = await s.ask(headers=[(b"host", b"pool"), *sent, *kept])
             seen = s.upstream.seen[0].headers
             assert seen["x-request-id"] == "7"
+            assert seen[RESOLVED_HEADER.decode()] == "m", "that is the gateway's to say"
             assert seen["content-type"] == "application/json"
             assert "client's" not in seen.values()
             assert seen["host"] == f"127.0.0.1:{s.upstream.port}"

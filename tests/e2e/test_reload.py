@@ -6,6 +6,8 @@ import json
 import signal
 from typing import Any
 
+import httpx
+
 from e2e.conftest import MakePool
 from e2e.helpers import (
     alive,
@@ -102,6 +104,20 @@ def test_what_was_set_at_run_time_stays_until_the_file_says_otherwise(make_pool:
     text = assert_error(pool.http.post("/config/reload", json={}), 400, "invalid_request")
     assert "between 0 and 40" in text, "it contradicts what was set at run time"
     assert pool.http.get("/config").json()["default_ttl_minutes"] == 12
+
+
+def test_what_running_workers_are_told_of_a_change(make_pool: MakePool) -> None:
+    options = {"tokens": 60, "tokens_per_second": 20}
+    pool = make_pool(fake("m", options=options), graceful_shutdown_seconds=1)
+    view = pool.load("m")
+    rewrite(pool, [fake("m", options=options, aliases=["nick"])], graceful_shutdown_seconds=30)
+    reload(pool)
+    task = in_background(lambda: streamed(pool.url, chat("nick")))
+    until_busy(pool, "m")
+    models = f"{view['endpoint']}/v1/models"
+    until(lambda: "nick" in httpx.get(models, trust_env=False).text, "the alias on its own port")
+    assert pool.http.post("/models/m/unload?wait=60", json={}).status_code == 200
+    assert result(task).is_done, "the new time to end in counts"
 
 
 def test_a_bad_file_changes_nothing_and_says_everything(make_pool: MakePool) -> None:

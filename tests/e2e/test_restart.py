@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -200,6 +201,63 @@ def test_a_restart_that_cannot_be(make_pool: MakePool) -> None:
     pool.config.write_text(good)
     assert_error(pool.http.post("/restart", json={"wait_seconds": -1}), 400, "invalid_request")
     assert run_of(pool) == run
+
+
+def test_a_restart_whose_manager_could_not_start_is_refused(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"))
+    good, run = json.loads(pool.config.read_text()), run_of(pool)
+    pool.http.post("/models/register", json=fake("mine", aliases=["short"]))
+    taken = socket.create_server(("127.0.0.1", 0))
+    nowhere = {"kind": "http", "url": "http://127.0.0.1:1", "token_file": "/nonexistent"}
+    file = pool.config.parent / "file"
+    file.write_text("no folder")
+    for keys, why in (
+        ({"models": [fake("short")]}, "short"),
+        ({"registrars": [nowhere]}, "token_file"),
+        ({"port": taken.getsockname()[1]}, "cannot be taken"),
+        ({"state_dir": str(file)}, "state_dir"),
+    ):
+        pool.config.write_text(json.dumps({**good, **keys}))
+        answer = pool.http.post("/restart", json={})
+        assert answer.status_code == 409, answer.text
+        assert why in answer.json()["error"]["message"]
+        assert run_of(pool) == run
+    taken.close()
+    pool.config.write_text(json.dumps(good))
+    restart(pool)
+
+
+def test_term_while_requests_may_still_end(make_pool: MakePool) -> None:
+    keys = {"graceful_shutdown_seconds": 1}
+    pool = make_pool(fake("m", options={"tokens": 600, "tokens_per_second": 20}), **keys)
+    view = pool.load("m")
+    task = in_background(lambda: streamed(pool.url, chat("m")))
+    until_busy(pool, "m")
+    assert pool.http.post("/restart", json={"wait_seconds": 600}).status_code == 202
+    assert pool.stop() == 0
+    assert not result(task).is_done
+    assert not alive(view["worker_pid"])
+
+
+def test_term_when_the_workers_were_let_go_already(make_pool: MakePool) -> None:
+    """A registry that does not answer holds the manager up; the next one hears of the TERM."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    pool = make_pool(fake("m"), registrars=[{"kind": "http", "url": url}])
+    view = pool.load("m")
+
+    def has_left() -> bool:
+        try:
+            return httpx.get(f"{pool.url}/livez", timeout=0.2, trust_env=False).is_error
+        except httpx.TransportError:
+            return True
+
+    assert pool.http.post("/restart", json={"wait_seconds": 0}).status_code == 202
+    until(has_left, "its leave")
+    assert pool.stop() == 0
+    assert not alive(view["worker_pid"])
+    assert pool.log().count("the pool listens on") == 2
+    silent.close()
 
 
 def test_keys_that_need_it_and_modelpool_restart(make_pool: MakePool) -> None:

@@ -23,6 +23,7 @@ from modelpool_client.errors import (
     WorkerDraining,
 )
 from modelpool_client.wire import (
+    RESOLVED_HEADER,
     DecodeError,
     DrainReply,
     DrainRequest,
@@ -212,7 +213,8 @@ class App:
         with worker.call() as call:
             data = parse(await exchange.body())
             request = check_request(exchange.path, data)
-            check_model(data, worker.assignment.model_id, worker.assignment.aliases)
+            if not self._is_resolved(exchange):
+                check_model(data, worker.assignment.model_id, worker.aliases)
             watch = asyncio.create_task(_watch(exchange.receive, call.leave))
             try:
                 headers = _ignored_header(request.ignored)
@@ -225,6 +227,11 @@ class App:
                 raise await worker.explain(str(e)) from None
             finally:
                 watch.cancel()
+
+    def _is_resolved(self, exchange: Exchange) -> bool:
+        """The gateway knows by which names the model goes by now."""
+        named = dict(exchange.scope["headers"]).get(RESOLVED_HEADER)
+        return bool(named == self._worker.assignment.model_id.encode())
 
     async def _models(self, exchange: Exchange) -> None:
         self._worker.check_ready(draining_too=True)
@@ -240,7 +247,7 @@ class App:
 
     async def _openapi(self, exchange: Exchange) -> None:
         a = self._worker.assignment
-        await exchange.answer_json(openapi.describe(a.model_id, a.aliases))
+        await exchange.answer_json(openapi.describe(a.model_id, self._worker.aliases))
 
     async def _facts(self, exchange: Exchange) -> None:
         await exchange.answer_json(encode(self._worker.facts()))

@@ -85,7 +85,9 @@ class Front:
         self._worker = Worker(assignment, port, child, self._relay, self._on_change)
         self._listener = HttpListener(App(self._worker), sock)
         self._oom = OomWatch(self._loop.time())
-        self._heartbeat = Heartbeat(assignment, self._session, self._facts, self._leave)
+        self._heartbeat = Heartbeat(
+            assignment, self._session, self._facts, self._worker.heed, self._leave
+        )
         self._worker.lease_left = self._heartbeat.contact.lease_left
 
     def __repr__(self) -> str:
@@ -213,7 +215,7 @@ class Front:
     async def _drain(self) -> None:
         log.info("draining: %s", self._worker.drain_reason)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._assignment.drain_seconds):
+            async with asyncio.timeout(self._worker.drain_seconds):
                 await self._until_idle()
         self._cut(WorkerFailed("cut: the worker stopped before the answer ended", source="worker"))
         with contextlib.suppress(TimeoutError):

@@ -139,6 +139,7 @@ class Heartbeat:
         assignment: Assignment,
         session: aiohttp.ClientSession,
         facts: Callable[[], Facts],
+        on_known: Callable[[FactsReply], None],
         on_leave: Callable[[str], None],
     ) -> None:
         self._url = f"{assignment.manager_url.rstrip('/')}/internal/workers/"
@@ -149,6 +150,7 @@ class Heartbeat:
         }
         self._session = session
         self._facts = facts
+        self._on_known = on_known
         self._on_leave = on_leave
         self._changed = asyncio.Event()
         self._now = asyncio.get_running_loop().time
@@ -190,6 +192,7 @@ class Heartbeat:
         reply = await self._post(facts, POST_TIMEOUT_SECONDS)
         if reply is not None and reply.known:
             self.policy.acknowledged(facts.phase)
+            self._on_known(reply)
         else:
             self.policy.failed(self._now())
         verdict = self.contact.hear(self._now(), reply, facts.idle_seconds)

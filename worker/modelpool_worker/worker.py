@@ -10,7 +10,15 @@ from typing import Any, Literal
 
 from modelpool_client import __version__
 from modelpool_client.errors import EngineFailed, LoadFailed, ModelLoading, WorkerDraining
-from modelpool_client.wire import Assignment, Facts, Failure, Phase, Progress, encode
+from modelpool_client.wire import (
+    Assignment,
+    Facts,
+    FactsReply,
+    Failure,
+    Phase,
+    Progress,
+    encode,
+)
 
 from .activity import Activity
 from .calls import Call
@@ -39,6 +47,8 @@ class Worker:
         on_change: Callable[[Change], None],
     ) -> None:
         self.assignment = assignment
+        self.aliases = assignment.aliases
+        self.drain_seconds = assignment.drain_seconds
         self.port = port
         self.child = child
         self.relay = relay
@@ -78,6 +88,13 @@ class Worker:
         """The load came this far."""
         self.progress = progress
         self._on_change("progress")
+
+    def heed(self, reply: FactsReply) -> None:
+        """What the manager wants otherwise than at the start."""
+        if reply.aliases is not None:
+            self.aliases = reply.aliases
+        if reply.drain_seconds is not None:
+            self.drain_seconds = reply.drain_seconds
 
     def call(self) -> Call:
         """A completion request, to be entered as a context."""
@@ -196,7 +213,7 @@ class Worker:
 
     def models(self) -> dict[str, Any]:
         """The body of ``/v1/models``: the model and its aliases."""
-        names = [self.assignment.model_id, *self.assignment.aliases]
+        names = [self.assignment.model_id, *self.aliases]
         meta = {"created": self._created, "owned_by": "modelpool"}
         meta |= {"context_length": self.context_length}
         models = [{"id": name, "object": "model", **meta} for name in names]

@@ -103,6 +103,7 @@ def routes(services: Services) -> APIRouter:
         """Start loading: 202 at once, or with ``wait`` 200 when it is HOT."""
         slot = _slot(model_id)
         await pool.load(slot.model.model_id, "asked for by the API", wait)
+        slot = _slot(model_id)  # it may be another copy that was loaded
         is_up = slot.state.is_serving
         text = f"{slot.model.model_id} is {slot.state}"
         body_out = {"message": text, "model": model_view(slot, pool)}
@@ -148,6 +149,7 @@ def routes(services: Services) -> APIRouter:
         slot = _slot(model_id)
         if wait:
             await pool.load(slot.model.model_id, "its endpoint was asked for", wait)
+            slot = _slot(model_id)  # it may be another copy that was loaded
         url = endpoint(slot, pool.config)
         if url is None:
             name = slot.model.model_id
@@ -173,7 +175,7 @@ def routes(services: Services) -> APIRouter:
             try:
                 async with services.session.get(f"{url}/health", timeout=HEALTH_TIMEOUT) as r:
                     return JSONResponse(await r.json(), r.status)
-            except (aiohttp.ClientError, TimeoutError) as e:
+            except (aiohttp.ClientError, TimeoutError, ValueError) as e:  # or no JSON
                 why = f"the worker does not answer: {e or type(e).__name__}"
                 return JSONResponse(_unhealthy(slot.model.model_id, "unreachable", why), 503)
         return JSONResponse(_unhealthy(slot.model.model_id, slot.state.lower(), slot.reason), 503)

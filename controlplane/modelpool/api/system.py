@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Annotated, Any
 
@@ -18,8 +17,8 @@ from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
 from modelpool.pool.lifecycle import State
 from modelpool.pool.slot import Slot
-from modelpool.reload import readable_config, reload_config
-from modelpool.restart import check_program
+from modelpool.rehearsal import rehearse
+from modelpool.reload import reload_config
 from modelpool.services import Services
 
 EVENT_PING_SECONDS = 15.0
@@ -124,8 +123,7 @@ def routes(services: Services) -> APIRouter:
     @router.post("/restart", status_code=202)
     async def restart(body: RestartBody | None = None) -> dict[str, Any]:
         """Replace the manager by a fresh one that adopts the workers; `run` of /health changes."""
-        await readable_config(pool.config.file)
-        await asyncio.to_thread(check_program)
+        await rehearse(services)
         wait = body.wait_seconds if body is not None else None
         seconds = pool.config.graceful_shutdown_seconds if wait is None else wait
         services.restart.ask(seconds)

@@ -167,6 +167,14 @@ class Catalog:
 
         return await self._alone(change)
 
+    def check_config(self, models: Iterable[Model]) -> None:
+        """Whether ``adopt_config`` would take the config file's models; nothing is changed.
+
+        Raises:
+            Conflict: a name of the config file belongs to a model registered at run time.
+        """
+        self._adoption(models)
+
     async def adopt_config(self, models: Iterable[Model]) -> ImportReport:
         """Bring the config file's models in, all or none. One that came from an earlier config file
         and is not in this one any more is removed.
@@ -174,18 +182,24 @@ class Catalog:
         Raises:
             Conflict: a name of the config file belongs to a model registered at run time.
         """
-        ours = tuple(dataclasses.replace(m, origin="config") for m in models)
 
         async def change() -> ImportReport:
-            new, changed, same = self._sorted_out(ours)
-            kept = {m.model_id for m in ours}
-            stale = [m.model_id for m in self if m.origin == "config" and m.model_id not in kept]
-            for clash in self._index.clashes((*new, *changed), stale):
-                raise _conflict(clash)
+            new, changed, same, stale = self._adoption(models)
             await self._write((*new, *changed), stale)
-            return ImportReport(_ids(new), _ids(changed), _ids(same), tuple(stale))
+            return ImportReport(_ids(new), _ids(changed), _ids(same), stale)
 
         return await self._alone(change)
+
+    def _adoption(
+        self, models: Iterable[Model]
+    ) -> tuple[tuple[Model, ...], tuple[Model, ...], tuple[Model, ...], tuple[str, ...]]:
+        ours = [dataclasses.replace(m, origin="config") for m in models]
+        new, changed, same = self._sorted_out(ours)
+        kept = {m.model_id for m in ours}
+        stale = tuple(m.model_id for m in self if m.origin == "config" and m.model_id not in kept)
+        for clash in self._index.clashes((*new, *changed), stale):
+            raise _conflict(clash)
+        return new, changed, same, stale
 
     async def import_registry(
         self, data: object, replace: bool = False, rules: ParseRules = DEFAULT_RULES

@@ -22,6 +22,7 @@ from modelpool_client.errors import (
     WorkerDraining,
     WorkerFailed,
 )
+from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
@@ -54,7 +55,7 @@ BREAKS = 2
 RETRY_PAUSE_SECONDS = 0.05
 # Credentials for the pool are no business of a worker.
 PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
-NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS
+NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | {RESOLVED_HEADER}
 PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
 JSON_TYPE = (b"content-type", b"application/json")
@@ -226,7 +227,7 @@ class Gateway:
             raise
 
     async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: Answer) -> None:
-        host, target, headers = self._pool.config.host, _target(scope), _forwarded(scope)
+        host, target, headers = self._pool.config.host, _target(scope), _forwarded(scope, grant)
         try:
             with await self._upstream.post(host, grant.port, target, headers, body) as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
@@ -255,11 +256,12 @@ def _target(scope: Scope) -> bytes:
     return path + b"?" + scope["query_string"] if scope["query_string"] else path
 
 
-def _forwarded(scope: Scope) -> Headers:
+def _forwarded(scope: Scope, grant: Grant) -> Headers:
     headers = [pair for pair in scope["headers"] if pair[0] not in NOT_FORWARDED]
     # The guard has let a body pass that does not say what it is; the worker is told.
     if b"content-type" not in dict(headers):
         headers.append(JSON_TYPE)
+    headers.append((RESOLVED_HEADER, grant.model_id.encode()))
     return headers
 
 

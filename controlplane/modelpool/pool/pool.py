@@ -193,8 +193,13 @@ class Pool(Ledger):
     def heard(self, slot: Slot, facts: Facts) -> FactsReply:
         """Facts from the worker of a slot, which knew its secret; what it is told."""
         slot.heard(facts)
-        left = slot.lease.remaining(self.clock.now())
-        return FactsReply(True, self._world.pool_id, left)
+        return FactsReply(
+            True,
+            self._world.pool_id,
+            slot.lease.remaining(self.clock.now()),
+            slot.model.aliases,
+            self._config.graceful_shutdown_seconds,
+        )
 
     def facts_of(self, worker_id: str) -> Facts | None:
         """The newest facts of a worker of the pool."""

@@ -19,8 +19,8 @@ from modelpool_client.guard import hosts_for
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.front_door import FrontDoor
+from modelpool.listening import bind
 from modelpool.observe.events import iso
-from modelpool.server import bind
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1_000_000
