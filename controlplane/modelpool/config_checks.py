@@ -10,7 +10,7 @@ from typing import Any
 from modelpool_client.errors import InvalidRequest
 from pydantic import ValidationError
 
-from .catalog.model import did_you_mean, printable
+from .catalog.model import Model, did_you_mean, printable
 from .config_keys import LIVE_KEYS, PoolConfig, PortRange
 from .registrars.settings import RegistrarSettings
 
@@ -72,16 +72,21 @@ class Reloaded:
         config: what is in force afterwards.
         changed: the live keys that change by it.
         needs_restart: keys that the file wants otherwise than they are, and that are no live ones.
+        models: the entries that it did not have, or had otherwise.
+        gone: ids of models that it had and has no more.
     """
 
     config: PoolConfig
     changed: Mapping[str, Any]
     needs_restart: Mapping[str, Any]
+    models: tuple[Model, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reloaded:
     """Take over what ``said``, the file now, says otherwise than ``former``, the file when it was
-    last read. A key that the file still says as it did keeps what was set at run time.
+    last read. A key or model of which the file still says what it did stays as it was made at run
+    time, deleted ones included.
 
     Raises:
         InvalidRequest: a new value contradicts one that was set at run time.
@@ -92,7 +97,10 @@ def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reload
     changed = {k: now[k] for k in sorted(live) if now[k] != old[k]}
     fixed = PoolConfig.model_fields.keys() - LIVE_KEYS - {"models"}
     needs = {k: wanted[k] for k in sorted(fixed) if wanted[k] != old[k]}
-    return Reloaded(new.with_notes(said.file, said.warnings), changed, needs)
+    known = {m.model_id: m for m in former.models}
+    fresh = tuple(m for m in said.models if known.pop(m.model_id, None) != m)
+    in_force = new.with_notes(said.file, said.warnings)
+    return Reloaded(in_force, changed, needs, fresh, tuple(known))
 
 
 def cross_issues(config: PoolConfig, but: Collection[str] = ()) -> list[Issue]:

@@ -129,6 +129,19 @@ def test_models_and_notes_are_those_of_the_new_file(tmp_path: Path) -> None:
     assert result.needs_restart == {}
 
 
+def test_models_are_compared_with_what_the_file_said_before(tmp_path: Path) -> None:
+    def said(*entries: str) -> PoolConfig:
+        file = tmp_path / "pool.yaml"
+        lines = [f"{{model_id: {entry}, engine: fake, source: x}}" for entry in entries]
+        file.write_text(f"models: [{', '.join(lines)}]", encoding="utf-8")
+        return load_config(file, {"MODELPOOL_STATE_DIR": "/var/pool"})
+
+    former = said("same", "other", "gone")
+    result = reloaded(DEFAULTS, former, said("same", "other, ttl_minutes: 7", "new"))
+    assert [m.model_id for m in result.models] == ["other", "new"]
+    assert result.gone == ("gone",)
+
+
 def test_live_keys_are_keys() -> None:
     assert set(PoolConfig.model_fields) > LIVE_KEYS
     assert not LIVE_KEYS & {"port", "host", "state_dir", "models", "port_range", "warmup_models"}
