@@ -47,8 +47,8 @@ from modelpool.pool.memory import HostMemory, read_pressure
 from modelpool.pool.pool import Pool, Surroundings
 from modelpool.pool.recovery import Recoverer, Recovery
 from modelpool.registrars.metrics import RegistrarCollector
-from modelpool.registrars.reconcile import Registrars
 from modelpool.registrars.record import Record, hot_records
+from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 from modelpool.services import (
     Services,

@@ -30,7 +30,7 @@ from modelpool.launchers.local import LocalLauncher, boot_id, find_process, star
 from modelpool.pool.crew import Crew, Worker
 from modelpool.pool.link import HttpLink, base_url
 from modelpool.pool.remains import tail
-from modelpool.registrars.reconcile import Registrars
+from modelpool.registrars.registrars import Registrars
 from modelpool.server import bind
 
 ANSWER_SECONDS = 60.0
