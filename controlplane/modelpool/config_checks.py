@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,23 @@ def patched(config: PoolConfig, changes: object) -> PoolConfig:
     if wrong or new is None:
         raise _refusal(wrong + issues)
     return new.with_notes(config.file, config.warnings)
+
+
+def refuse_new_secrets(config: PoolConfig, trusted: Iterable[PoolConfig]) -> None:
+    """What a token file holds is sent to the registry, so only the config file may bring the two
+    together: whoever reaches the API could have any file of ours sent anywhere.
+
+    Raises:
+        InvalidRequest: a registrar has a token file that it has in none of ``trusted``.
+    """
+    known = {(r.kind, r.address, r.token_file) for each in trusted for r in each.registrars}
+    wrong = [
+        Issue(f"registrars.{i}.token_file", "can only be set in the config file")
+        for i, r in enumerate(config.registrars)
+        if r.token_file is not None and (r.kind, r.address, r.token_file) not in known
+    ]
+    if wrong:
+        raise _refusal(wrong)
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,12 @@ async def _reload(services: Services, why: str) -> dict[str, Any]:
         raise Conflict(text, code="no_config_file")
     said = await readable_config(file)
     new = reloaded(services.pool.config, services.said, said)
+    put_in_force = services.prepared(new.config)
     models = await described_all(new.models, services.estimator)
 
     def then(report: ImportReport) -> None:
         services.said = said
-        services.pool.reconfigure(new.config)
+        put_in_force()
         if new.changed or new.needs_restart or report.added or report.updated or report.removed:
             services.events.publish("config-changed", **_answer(file, new, report), reason=why)
         for model_id in (*report.added, *report.updated):

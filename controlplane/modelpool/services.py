@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from modelpool_client.errors import Conflict, ModelNotFound
+from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
 
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.describe import Estimator
@@ -18,7 +18,7 @@ from modelpool.catalog.errors import BadModelFile, StoreError
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
 from modelpool.catalog.rules import LATER_ENGINES, ParseRules
-from modelpool.config import PoolConfig, patched
+from modelpool.config import PoolConfig, patched, refuse_new_secrets
 from modelpool.engines import Engines
 from modelpool.foresight.foresight import Foresight
 from modelpool.observe.events import EventBus
@@ -30,7 +30,8 @@ from modelpool.pool.crew import Crew
 from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.slot import Slot
-from modelpool.registrars.reconcile import Registrars
+from modelpool.registrars import BadRegistrar
+from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 
 log = logging.getLogger(__name__)
@@ -198,11 +199,29 @@ class Services:
         async with self.reloading:
             old = self.pool.config
             new = patched(old, changes)
+            refuse_new_secrets(new, (old, self.said))
             changed = {k: v for k, v in new.as_dict().items() if v != old.as_dict()[k]}
-            self.pool.reconfigure(new)
+            self.prepared(new)()
         if changed:
             self.events.publish("config-changed", changed=changed, reason="PATCH /config")
         return changed
+
+    def prepared(self, config: PoolConfig) -> Callable[[], None]:
+        """What puts it in force; nothing goes wrong then that could be seen before.
+
+        Raises:
+            InvalidRequest: one of its registrars cannot be made.
+        """
+        try:
+            entries = self.registrars.prepared(config.registrars)
+        except BadRegistrar as e:
+            raise InvalidRequest(e.message, param="registrars") from None
+
+        def then() -> None:
+            self.registrars.take(entries)
+            self.pool.reconfigure(config)
+
+        return then
 
     def _tell(self, event: str, model: Model, reason: str) -> None:
         key = f"{model.engine}:{model.model_id}"

@@ -15,7 +15,7 @@ from modelpool.catalog.errors import StoreError
 from modelpool.config import load_config
 from modelpool.reload import reload_config
 from modelpool.services import Services
-from modelpool_client.errors import Conflict
+from modelpool_client.errors import Conflict, InvalidRequest
 
 Models = list[dict[str, Any]]
 
@@ -210,5 +210,34 @@ def test_a_patch_during_a_reload_is_not_lost(file: File, monkeypatch: pytest.Mon
         assert await patching == {"max_queue_wait_seconds": 77}
         config = services.pool.config
         assert (config.default_ttl_minutes, config.max_queue_wait_seconds) == (20, 77)
+
+    play(file, scene)
+
+
+# -- registrars -------------------------------------------------------------------------------
+
+
+def test_registrars_that_cannot_be_made_change_nothing(file: File) -> None:
+    """Neither key nor model: the token file is read before anything else is done."""
+    missing = {"kind": "http", "url": "http://127.0.0.1:1", "token_file": str(file.folder / "none")}
+
+    async def scene(services: Services) -> None:
+        file.write(fake("a"), grace_minutes=1, registrars=[missing])
+        with pytest.raises(InvalidRequest, match="cannot be read") as caught:
+            await reload_config(services, "test")
+        assert caught.value.param == "registrars"
+        with pytest.raises(InvalidRequest, match="only be set in the config file"):
+            await services.reconfigure({"grace_minutes": 1, "registrars": [missing]})
+        assert services.pool.config.grace_minutes == 2
+        assert ids(services) == {"a", "b"}
+        assert services.registrars.view() == []
+        (file.folder / "none").write_text("secret")
+        assert set((await reload_config(services, "test"))["changed"]) == {
+            "grace_minutes",
+            "registrars",
+        }
+        del missing["url"]  # another address for the same secret
+        with pytest.raises(InvalidRequest, match="only be set in the config file"):
+            await services.reconfigure({"registrars": [missing]})
 
     play(file, scene)
