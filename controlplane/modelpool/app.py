@@ -47,12 +47,12 @@ from modelpool.pool.memory import HostMemory, read_pressure
 from modelpool.pool.pool import Pool, Surroundings
 from modelpool.pool.recovery import Recoverer, Recovery
 from modelpool.registrars.metrics import RegistrarCollector
-from modelpool.registrars.reconcile import Registrars
 from modelpool.registrars.record import Record, hot_records
+from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 from modelpool.services import (
     Services,
-    described_config,
+    described_all,
     described_if_possible,
     with_warm_up,
 )
@@ -172,7 +172,7 @@ async def _build(
 ) -> tuple[Services, Recoverer]:
     estimator = Estimator()
     estimator.learn(await store.peaks())
-    catalog = await Catalog.open(store, await described_config(config, estimator))
+    catalog = await Catalog.open(store, await described_all(config.models, estimator))
     for model in catalog:
         if model.origin == "api":
             await described_if_possible(model, estimator)

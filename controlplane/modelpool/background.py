@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 
 from modelpool.catalog.store import Store
 from modelpool.services import Services
@@ -17,6 +18,8 @@ SAVE_SECONDS = 10.0
 MEMORY_SECONDS = 1.0
 # Nobody plans with it: only memory pressure is looked for.
 QUIET_MEMORY_SECONDS = 5.0
+# The same failure again is news only after that long: rounds come every second.
+TOLD_AGAIN_SECONDS = 600.0
 
 
 def warm_up(services: Services) -> None:
@@ -40,33 +43,65 @@ async def _quietly(work: Awaitable[None]) -> None:
         await work
 
 
+class Rounds(contextlib.AbstractContextManager[None]):
+    """Around each round of a loop, so that one that fails is not the loop's end.
+
+    ``tell`` hears of a failure; of one of the same kind again only after ``TOLD_AGAIN_SECONDS``.
+    """
+
+    def __init__(
+        self, tell: Callable[[Exception], object], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tell = tell
+        self._now = now
+        self._told: dict[type[Exception], float] = {}
+
+    def __exit__(self, kind: object, error: object, _: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        now = self._now()
+        told = self._told.get(type(error))
+        if told is None or now - told >= TOLD_AGAIN_SECONDS:
+            self._told[type(error)] = now
+            self._tell(error)
+        return True
+
+
 async def sweep(services: Services) -> None:
     """Look whether anything is due, every ``check_interval_seconds``."""
     # What is there from the start stays: a collection need not go through it. That makes a whole
     # one cheap enough to have it often, and cycles do not pile up into memory that never shrinks.
     gc.collect()
     gc.freeze()
+    rounds = Rounds(services.pool.bug)
     while True:
         await asyncio.sleep(services.pool.config.check_interval_seconds)
-        services.pool.look()
+        with rounds:
+            services.pool.look()
         gc.collect()
 
 
 async def watch_memory(services: Services) -> None:
     """Read what the host could give; those that wait for room are planned again when it grew."""
     pool, memory = services.pool, services.memory
+    rounds = Rounds(pool.bug)
     while True:
         await asyncio.sleep(MEMORY_SECONDS if pool.is_moving else QUIET_MEMORY_SECONDS)
-        before = memory.available()
-        await memory.refresh()
-        if memory.available() > before:
-            pool.changed()
+        with rounds:
+            before = memory.available()
+            await memory.refresh()
+            if memory.available() > before:
+                pool.changed()
 
 
 async def save(services: Services, store: Store) -> None:
     """Write down now and then what was counted, measured and learned."""
+    rounds = Rounds(services.pool.bug)
     while True:
         await asyncio.sleep(SAVE_SECONDS)
-        await services.usage.save(store)
-        await services.peaks.save(store)
-        await services.foresight.save()
+        with rounds:
+            await services.usage.save(store)
+        with rounds:
+            await services.peaks.save(store)
+        with rounds:
+            await services.foresight.save()

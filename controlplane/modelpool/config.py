@@ -25,7 +25,7 @@ from modelpool_client.errors import ModelPoolError
 from .catalog.model import Model, did_you_mean
 from .catalog.parse import read_model
 from .catalog.rules import DEFAULT_RULES, ParseRules
-from .config_checks import Issue, Reloaded, patched, reloaded, validated
+from .config_checks import Issue, Reloaded, patched, refuse_new_secrets, reloaded, validated
 from .config_keys import (
     LIVE_KEYS,
     PoolConfig,
@@ -46,6 +46,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "patched",
+    "refuse_new_secrets",
     "reloaded",
 ]
 

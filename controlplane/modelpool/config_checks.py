@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
 from pydantic import ValidationError
 
-from .catalog.model import did_you_mean, printable
+from .catalog.model import Model, did_you_mean, printable
 from .config_keys import LIVE_KEYS, PoolConfig, PortRange
 from .registrars.settings import RegistrarSettings
 
@@ -64,6 +64,23 @@ def patched(config: PoolConfig, changes: object) -> PoolConfig:
     return new.with_notes(config.file, config.warnings)
 
 
+def refuse_new_secrets(config: PoolConfig, trusted: Iterable[PoolConfig]) -> None:
+    """What a token file holds is sent to the registry, so only the config file may bring the two
+    together: whoever reaches the API could have any file of ours sent anywhere.
+
+    Raises:
+        InvalidRequest: a registrar has a token file that it has in none of ``trusted``.
+    """
+    known = {(r.kind, r.address, r.token_file) for each in trusted for r in each.registrars}
+    wrong = [
+        Issue(f"registrars.{i}.token_file", "can only be set in the config file")
+        for i, r in enumerate(config.registrars)
+        if r.token_file is not None and (r.kind, r.address, r.token_file) not in known
+    ]
+    if wrong:
+        raise _refusal(wrong)
+
+
 @dataclass(frozen=True)
 class Reloaded:
     """What a file that was read again makes of the configuration in force.
@@ -72,16 +89,21 @@ class Reloaded:
         config: what is in force afterwards.
         changed: the live keys that change by it.
         needs_restart: keys that the file wants otherwise than they are, and that are no live ones.
+        models: the entries that it did not have, or had otherwise.
+        gone: ids of models that it had and has no more.
     """
 
     config: PoolConfig
     changed: Mapping[str, Any]
     needs_restart: Mapping[str, Any]
+    models: tuple[Model, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reloaded:
     """Take over what ``said``, the file now, says otherwise than ``former``, the file when it was
-    last read. A key that the file still says as it did keeps what was set at run time.
+    last read. A key or model of which the file still says what it did stays as it was made at run
+    time, deleted ones included.
 
     Raises:
         InvalidRequest: a new value contradicts one that was set at run time.
@@ -92,7 +114,10 @@ def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reload
     changed = {k: now[k] for k in sorted(live) if now[k] != old[k]}
     fixed = PoolConfig.model_fields.keys() - LIVE_KEYS - {"models"}
     needs = {k: wanted[k] for k in sorted(fixed) if wanted[k] != old[k]}
-    return Reloaded(new.with_notes(said.file, said.warnings), changed, needs)
+    known = {m.model_id: m for m in former.models}
+    fresh = tuple(m for m in said.models if known.pop(m.model_id, None) != m)
+    in_force = new.with_notes(said.file, said.warnings)
+    return Reloaded(in_force, changed, needs, fresh, tuple(known))
 
 
 def cross_issues(config: PoolConfig, but: Collection[str] = ()) -> list[Issue]:

@@ -240,4 +240,4 @@ class PoolConfig(_Frozen):
 
 _TOLD_AT_THE_START = {"beat_seconds", "log_level", "models", "orphan_seconds", "warmup_models"}
 _PLACES = {"host", "max_body_mb", "ollama_base_url", "port", "port_range", "state_dir"}
-LIVE_KEYS = frozenset(PoolConfig.model_fields) - _TOLD_AT_THE_START - _PLACES - {"registrars"}
+LIVE_KEYS = frozenset(PoolConfig.model_fields) - _TOLD_AT_THE_START - _PLACES

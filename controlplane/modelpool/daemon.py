@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +31,7 @@ from modelpool.listening import bind
 from modelpool.pool.crew import Crew, Worker
 from modelpool.pool.link import HttpLink, base_url
 from modelpool.pool.remains import tail
-from modelpool.registrars.reconcile import Registrars
+from modelpool.registrars.registrars import Registrars
 
 ANSWER_SECONDS = 60.0
 LOOK_SECONDS = 0.1
@@ -68,6 +71,17 @@ class PidFile:
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else looks for a manager and starts one: of two the second would end at once, and
+        its pid would stand where ``down`` looks for that of the first."""
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
 
 def start(config: PoolConfig, file: Path | None) -> None:
     """Start the manager unless it runs, wait for its warm-up models, say what to try next.
@@ -80,13 +94,14 @@ def start(config: PoolConfig, file: Path | None) -> None:
     config.state_dir.mkdir(parents=True, exist_ok=True)
     pid_file = PidFile(config.state_dir / "pool.pid")
     log = config.state_dir / "pool.log"
-    process = pid_file.process()
-    if process is not None:
-        console.print(f"the pool runs already (process {process.pid})")
-    else:
-        bind(config.host, config.port).close()
-        process = _spawn(file, log)
-        pid_file.write(process.pid)
+    with pid_file.alone():
+        process = pid_file.process()
+        if process is not None:
+            console.print(f"the pool runs already (process {process.pid})")
+        else:
+            bind(config.host, config.port).close()
+            process = _spawn(file, log)
+            pid_file.write(process.pid)
     with PoolClient(base_url(config.host, config.port)) as client:
         _wait_for_answer(client, process, log)
         failed = _wait_for_warm_up(client, process, log)
@@ -196,7 +211,10 @@ def stop(config: PoolConfig) -> None:
         console.print(f"stopping the pool (process {process.pid}); current work ends first")
         process.send_signal(signal.SIGTERM)
         _wait_for_end(process, config.graceful_shutdown_seconds + STOP_MARGIN_SECONDS)
-    pid_file.remove()
+    if pid_file.path.exists():
+        with pid_file.alone():
+            if pid_file.process() is None:  # or it is that of a pool that was just started
+                pid_file.remove()
     left = asyncio.run(_end_leftovers(config)) if config.database.exists() else 0
     if left:
         console.print(f"ended {left} workers that a killed manager had left")

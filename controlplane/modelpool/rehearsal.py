@@ -13,7 +13,7 @@ from modelpool.listening import bind
 from modelpool.registrars import create
 from modelpool.reload import readable_config
 from modelpool.restart import check_program
-from modelpool.services import Services, described_config
+from modelpool.services import Services
 
 
 async def rehearse(services: Services) -> None:
@@ -24,7 +24,7 @@ async def rehearse(services: Services) -> None:
         Conflict: the program, a name, a registrar, the folder or the port of the next manager.
     """
     said = await readable_config(services.pool.config.file)
-    services.catalog.check_config(await described_config(said, services.estimator))
+    services.catalog.check_config(said.models)
     try:
         for registrar in said.registrars:
             create(registrar, services.pool_id, services.session)

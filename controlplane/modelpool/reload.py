@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from modelpool_client.errors import Conflict, InvalidRequest, ModelPoolError
 
 from modelpool.catalog.catalog import ImportReport
 from modelpool.config import ConfigError, PoolConfig, Reloaded, load_config, reloaded
-from modelpool.services import Services, described_config
+from modelpool.services import Services, described_all
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,17 @@ async def reload_config(services: Services, why: str) -> dict[str, Any]:
         Conflict: there is no file, or a name in it belongs to a model registered at run time.
         InvalidRequest: the file is wrong, with all that is; nothing was changed.
     """
-    async with services.reloading:
-        try:
-            return await _reload(services, why)
-        except ModelPoolError as e:
-            services.events.publish("config-reload-failed", reason=f"{why}: {e.message}")
-            raise
+    try:
+        async with services.reloading:
+            answer = await _reload(services, why)
+    except ModelPoolError as e:
+        services.events.publish("config-reload-failed", reason=f"{why}: {e.message}")
+        raise
+    await _begin_warm_ups(services, answer["models"]["added"])
+    for model in services.said.models:
+        await services.describe(model.model_id)  # a file that was missing may be there by now
+    await services.are_gone(answer["models"]["removed"])
+    return answer
 
 
 async def _reload(services: Services, why: str) -> dict[str, Any]:
@@ -47,21 +53,21 @@ async def _reload(services: Services, why: str) -> dict[str, Any]:
         raise Conflict(text, code="no_config_file")
     said = await readable_config(file)
     new = reloaded(services.pool.config, services.said, said)
-    models = await described_config(said, services.estimator)
-    services.refuse_if_leaving({model.model_id for model in models})
-    former = {model.model_id: model for model in services.catalog}
-    report = await services.catalog.adopt_config(models)
-    services.said = said
-    services.pool.reconfigure(new.config)
-    answer = _answer(file, new, report)
-    if new.changed or new.needs_restart or report.added or report.updated or report.removed:
-        services.events.publish("config-changed", **answer, reason=why)
-    for model_id in (*report.added, *report.updated):
-        services.take_over(services.catalog.get(model_id), f"{why}: {file.name} has changed")
-    await _begin_warm_ups(services, report.added)
-    gone = (services.remove(former[i], f"{why}: no more in {file.name}") for i in report.removed)
-    await asyncio.gather(*gone)
-    return answer
+    put_in_force = services.prepared(new.config)
+    models = await described_all(new.models, services.estimator)
+
+    def then(report: ImportReport) -> None:
+        services.said = said
+        put_in_force()
+        if new.changed or new.needs_restart or report.added or report.updated or report.removed:
+            services.events.publish("config-changed", **_answer(file, new, report), reason=why)
+        for model_id in (*report.added, *report.updated):
+            services.take_over(services.catalog.get(model_id), f"{why}: {file.name} has changed")
+        for model_id in report.removed:
+            gone = services.pool.group(model_id).model
+            services.see_off(gone, f"{why}: no more in {file.name}")
+
+    return _answer(file, new, await services.catalog.adopt_config(models, new.gone, then))
 
 
 async def readable_config(file: Path | None) -> PoolConfig:
@@ -95,8 +101,8 @@ def _answer(file: Path, new: Reloaded, report: ImportReport) -> dict[str, Any]:
     }
 
 
-async def _begin_warm_ups(services: Services, model_ids: tuple[str, ...]) -> None:
+async def _begin_warm_ups(services: Services, model_ids: Iterable[str]) -> None:
     for model_id in model_ids:
-        if services.pool.slot(model_id).model.warmup:
-            with contextlib.suppress(ModelPoolError):  # the model's own events say why not
+        with contextlib.suppress(ModelPoolError):  # the model's own events say why not
+            if services.pool.slot(model_id).model.warmup:
                 await services.pool.load(model_id, "warm-up", None)

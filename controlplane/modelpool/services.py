@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from modelpool_client.errors import Conflict
+from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
 
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.describe import Estimator
-from modelpool.catalog.errors import BadModelFile
+from modelpool.catalog.errors import BadModelFile, StoreError
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
 from modelpool.catalog.rules import LATER_ENGINES, ParseRules
-from modelpool.config import PoolConfig, patched
+from modelpool.config import PoolConfig, patched, refuse_new_secrets
 from modelpool.engines import Engines
 from modelpool.foresight.foresight import Foresight
 from modelpool.observe.events import EventBus
@@ -30,7 +30,8 @@ from modelpool.pool.crew import Crew
 from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.slot import Slot
-from modelpool.registrars.reconcile import Registrars
+from modelpool.registrars import BadRegistrar
+from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class Services:
 
     Attributes:
         said: what config file and environment said when they were last read.
-        reloading: held by whoever reads them again.
+        reloading: held by whoever reads them again, or changes the configuration.
+        leaving: models that were deleted, by id, until their workers are gone.
     """
 
     catalog: Catalog
@@ -63,6 +65,10 @@ class Services:
     restart: Restart
     foresight: Foresight
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.catalog.admit = self._refuse_if_leaving
 
     def slot(self, name: str) -> Slot:
         """The slot of the model with that id or alias.
@@ -85,13 +91,13 @@ class Services:
         )
         described = await self.estimator.describe(parsed)
         told = await self.engines.check(described)
-        self.refuse_if_leaving({parsed.model_id})
-        model = with_warm_up(await self.catalog.register(described), self.pool.config)
-        if told is not None:
-            self.estimator.tell(model, told)
-        self.pool.add(model)
-        self._tell("model-registered", model, "registered")
-        return model
+
+        def then(model: Model) -> None:
+            if told is not None:
+                self.estimator.tell(model, told)
+            self.take_over(model, "registered")
+
+        return with_warm_up(await self.catalog.register(described, then), self.pool.config)
 
     async def delete(self, name: str) -> Model:
         """Remove a model from the catalog; its worker ends its current work first.
@@ -99,12 +105,22 @@ class Services:
         Raises:
             ModelNotFound: there is none.
         """
-        model = await self.catalog.delete(name)
-        await self.remove(model, "deleted")
+        model = await self.catalog.delete(name, lambda model: self.see_off(model, "deleted"))
+        await self.are_gone((model.model_id,))
         return model
 
-    async def remove(self, model: Model, reason: str) -> None:
+    def see_off(self, model: Model, reason: str) -> None:
         """The catalog has it no more: its worker ends its current work, then nothing names it."""
+        task = asyncio.ensure_future(self._remove(model, reason))
+        self.leaving[model.model_id] = task
+        task.add_done_callback(lambda _: self.leaving.pop(model.model_id))
+
+    async def are_gone(self, model_ids: Iterable[str]) -> None:
+        """Wait for those of them that leave; they do so whoever waits."""
+        tasks = [self.leaving[i] for i in model_ids if i in self.leaving]
+        await asyncio.gather(*map(asyncio.shield, tasks))
+
+    async def _remove(self, model: Model, reason: str) -> None:
         await self.pool.remove(model.model_id)
         self.estimator.forget(model)
         self.metrics.forget(model.model_id)
@@ -121,21 +137,39 @@ class Services:
         """
         names = await self.engines.names()
         known = names | LATER_ENGINES if names is not None else None
-        self.refuse_if_leaving({slot.model.model_id for slot in self.pool.slots})
         rules = ParseRules(None, known, self.pool.config.ttl_range)
-        report = await self.catalog.import_registry(data, replace, rules)
+
+        def then(report: ImportReport) -> None:
+            for model_id in (*report.added, *report.updated):
+                self.take_over(self.catalog.get(model_id), "imported")
+
+        report = await self.catalog.import_registry(data, replace, rules, then)
         for model_id in (*report.added, *report.updated):
-            model = await described_if_possible(self.catalog.get(model_id), self.estimator)
-            model = await self.catalog.replace(model)
-            self.take_over(model, "imported")
+            await self.describe(model_id)
         return report
 
-    def refuse_if_leaving(self, model_ids: Collection[str]) -> None:
+    async def describe(self, model_id: str) -> None:
+        """Add what its file says to an entry that stands; without that it is as good as one whose
+        file cannot be read."""
+        model = self.catalog.find(model_id)
+        if model is None:
+            return
+        described = await described_if_possible(model, self.estimator)
+        if described.same_content(model):
+            return
+        try:
+            await self.catalog.replace(described, model, self._put_in_pool)
+        except ModelNotFound:
+            log.info("%s was deleted or replaced before its file was read", model_id)
+        except StoreError as e:
+            log.warning("%s: what its file says could not be written down: %s", model_id, e)
+
+    def _refuse_if_leaving(self, model_ids: Iterable[str]) -> None:
         """An id is free again when the worker of the deleted model is gone."""
-        for slot in self.pool.slots:
-            if slot.is_removed and slot.model.model_id in model_ids:
+        for model_id in model_ids:
+            if model_id in self.leaving:
                 raise Conflict(
-                    f"{slot.model.model_id} is being deleted: its worker ends its current work;"
+                    f"{model_id} is being deleted: its worker ends its current work;"
                     " try again in a moment",
                     param="model_id",
                     code="being_deleted",
@@ -144,36 +178,59 @@ class Services:
 
     def take_over(self, model: Model, reason: str) -> None:
         """An entry of the catalog is new or another: its options count from the next load on."""
+        is_new = not self.pool.has(model.model_id)
+        self._put_in_pool(model)
+        self._tell("model-registered" if is_new else "model-updated", model, reason)
+
+    def _put_in_pool(self, model: Model) -> None:
         model = with_warm_up(model, self.pool.config)
         if self.pool.has(model.model_id):
             self.pool.group(model.model_id).replace_model(model)
-            self._tell("model-updated", model, reason)
         else:
             self.pool.add(model)
-            self._tell("model-registered", model, reason)
 
-    def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change live keys; what changed is returned.
+    async def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change live keys; what changed is returned. A reload that is under way comes first, for
+        it has read what is in force.
 
         Raises:
             InvalidRequest: a key is unknown, needs a restart, or has a bad value.
         """
-        old = self.pool.config
-        new = patched(old, changes)
-        changed = {k: v for k, v in new.as_dict().items() if v != old.as_dict()[k]}
-        self.pool.reconfigure(new)
+        async with self.reloading:
+            old = self.pool.config
+            new = patched(old, changes)
+            refuse_new_secrets(new, (old, self.said))
+            changed = {k: v for k, v in new.as_dict().items() if v != old.as_dict()[k]}
+            self.prepared(new)()
         if changed:
             self.events.publish("config-changed", changed=changed, reason="PATCH /config")
         return changed
+
+    def prepared(self, config: PoolConfig) -> Callable[[], None]:
+        """What puts it in force; nothing goes wrong then that could be seen before.
+
+        Raises:
+            InvalidRequest: one of its registrars cannot be made.
+        """
+        try:
+            entries = self.registrars.prepared(config.registrars)
+        except BadRegistrar as e:
+            raise InvalidRequest(e.message, param="registrars") from None
+
+        def then() -> None:
+            self.registrars.take(entries)
+            self.pool.reconfigure(config)
+
+        return then
 
     def _tell(self, event: str, model: Model, reason: str) -> None:
         key = f"{model.engine}:{model.model_id}"
         self.events.publish(event, model_id=model.model_id, key=key, reason=reason)
 
 
-async def described_config(config: PoolConfig, estimator: Estimator) -> tuple[Model, ...]:
-    """The config file's models with what their files say."""
-    return tuple([await described_if_possible(m, estimator) for m in config.models])
+async def described_all(models: Iterable[Model], estimator: Estimator) -> tuple[Model, ...]:
+    """Models of the config file with what their own files say."""
+    return tuple([await described_if_possible(m, estimator) for m in models])
 
 
 def with_warm_up(model: Model, config: PoolConfig) -> Model:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelpool.config import LIVE_KEYS, PoolConfig, load_config, patched, reloaded
+from modelpool.config import (
+    LIVE_KEYS,
+    PoolConfig,
+    load_config,
+    patched,
+    refuse_new_secrets,
+    reloaded,
+)
 from modelpool_client.errors import InvalidRequest
 
 DEFAULTS = PoolConfig(state_dir=Path("/var/pool"))
@@ -127,6 +134,43 @@ def test_models_and_notes_are_those_of_the_new_file(tmp_path: Path) -> None:
     assert [m.model_id for m in result.config.models] == ["m"]
     assert result.config.file == file
     assert result.needs_restart == {}
+
+
+def test_models_are_compared_with_what_the_file_said_before(tmp_path: Path) -> None:
+    def said(*entries: str) -> PoolConfig:
+        file = tmp_path / "pool.yaml"
+        lines = [f"{{model_id: {entry}, engine: fake, source: x}}" for entry in entries]
+        file.write_text(f"models: [{', '.join(lines)}]", encoding="utf-8")
+        return load_config(file, {"MODELPOOL_STATE_DIR": "/var/pool"})
+
+    former = said("same", "other", "gone")
+    result = reloaded(DEFAULTS, former, said("same", "other, ttl_minutes: 7", "new"))
+    assert [m.model_id for m in result.models] == ["other", "new"]
+    assert result.gone == ("gone",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_fine"),
+    [
+        ({}, True),
+        ({"token_file": "/etc/token"}, True),
+        ({"token_file": "/etc/token", "ttl_seconds": 60, "prefix": "/other"}, True),
+        ({"token_file": "/etc/shadow"}, False),
+        ({"token_file": "/etc/token", "url": "http://elsewhere:2379"}, False),
+        ({"token_file": "/etc/token", "kind": "consul", "url": "http://127.0.0.1:2379"}, False),
+    ],
+)
+def test_no_secret_is_sent_where_the_file_does_not_send_it(
+    wanted: dict[str, object], is_fine: bool
+) -> None:
+    said = made(registrars=[{"kind": "etcd", "token_file": "/etc/token"}])
+    config = patched(DEFAULTS, {"registrars": [{"kind": "http"}, {"kind": "etcd", **wanted}]})
+    if is_fine:
+        refuse_new_secrets(config, (DEFAULTS, said))
+        return
+    with pytest.raises(InvalidRequest, match="only be set in the config file") as caught:
+        refuse_new_secrets(config, (DEFAULTS, said))
+    assert caught.value.param == "registrars.1.token_file"
 
 
 def test_live_keys_are_keys() -> None:

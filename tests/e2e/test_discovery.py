@@ -217,6 +217,27 @@ def test_each_copy_of_a_model_is_an_entry_of_its_own(
         until(lambda look=look: look() == {}, look.__name__)  # type: ignore[misc]
 
 
+def test_registrars_come_and_go_while_the_pool_runs(
+    make_pool: MakePool, watchers: Watchers
+) -> None:
+    pool = make_pool(fake("m"))
+    url = pool.load("m")["endpoint"]
+    listed = {url: "m"}
+    http, etcd = watchers.registrars()
+    changed = pool.http.patch("/config", json={"registrars": [http]})
+    assert changed.status_code == 200, changed.text
+    until(lambda: watchers.in_registry() == listed, "the one that came by PATCH")
+    said = json.loads(pool.config.read_text())
+    pool.config.write_text(json.dumps({**said, "registrars": [etcd]}))
+    assert set(pool.http.post("/config/reload", json={}).json()["changed"]) == {"registrars"}
+    until(lambda: watchers.in_etcd() == listed, "the one that came by the file")
+    until(lambda: watchers.in_registry() == {}, "the other to list nothing")
+    assert list(statuses(pool)) == ["etcd"]
+    assert pool.http.patch("/config", json={"registrars": []}).status_code == 200
+    until(lambda: watchers.in_etcd() == {}, "etcd to list nothing")
+    assert pool.ask("m") == "hello there"
+
+
 def test_down_takes_off_what_a_killed_manager_had_told(
     make_pool: MakePool, watchers: Watchers
 ) -> None:

@@ -125,6 +125,19 @@ def test_up_is_repeatable_and_down_ends_it(tmp_path: Path) -> None:
         pool.close()
 
 
+def test_of_two_ups_at_once_one_starts_it_and_down_finds_it(tmp_path: Path) -> None:
+    pool = PoolProcess(tmp_path, [fake("m")])
+    try:
+        both = [result(task) for task in [in_background(lambda: pool.run("up")) for _ in range(2)]]
+        assert [up.returncode for up in both] == [0, 0], [up.stderr for up in both]
+        assert sum("runs already" in up.stdout for up in both) == 1
+        down = pool.run("down")
+        assert "the pool is down" in down.stdout, down.stderr
+        assert not pool.answers()
+    finally:
+        pool.close()
+
+
 def test_up_tells_what_is_wrong(tmp_path: Path) -> None:
     broken = fake("m", options={"fail_load": "bad_file", "message": "not a model"})
     pool = PoolProcess(tmp_path, [broken], warmup_models=["m"])

@@ -111,7 +111,7 @@ def routes(services: Services) -> APIRouter:
     @router.patch("/config")
     async def patch(changes: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
         """Change live keys until the next start; models that run are not touched."""
-        changed = services.reconfigure(changes)
+        changed = await services.reconfigure(changes)
         return {"changed": changed, "live_keys": sorted(LIVE_KEYS), "config": await config()}
 
     @router.post("/config/reload")

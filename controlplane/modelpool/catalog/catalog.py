@@ -6,43 +6,39 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from modelpool_client.errors import Conflict, ModelExists
+from modelpool_client.errors import ModelExists
 
 from .fields import engine_name
-from .index import Clash, Index, mentions
+from .index import Index, mentions
 from .model import Model
 from .registry import read_registry, registry_entry
+from .report import ImportReport, conflict, exists, ids
 from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .store import Store
 
 if TYPE_CHECKING:
     from modelpool.config_keys import PoolConfig
 
+__all__ = ["Catalog", "ImportReport"]
+
 Clock = Callable[[], float]
 T = TypeVar("T")
+Then: TypeAlias = Callable[[T], object]
 list_: TypeAlias = list  # Catalog has a method of that name
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import did, as model ids."""
-
-    added: tuple[str, ...] = ()
-    updated: tuple[str, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
 
 
 class Catalog:
     """Every model by its id and aliases. Look-ups cost the same however many there are.
 
     Readable at any time from the event loop; changes wait for each other and for the store, and
-    a change that the store refuses changes nothing.
+    a change that the store refuses changes nothing. Each takes ``then``, which is called with its
+    outcome before any other change begins, also where the caller has left meanwhile: whoever has to
+    keep in step with the catalog does so in there.
 
     Attributes:
+        admit: is given the ids of entries that are to be written, and raises why they may not be.
         config_report: what the config file's models did to the stored ones at the start.
     """
 
@@ -53,6 +49,7 @@ class Catalog:
     ) -> None:
         self._store = store
         self._clock = clock
+        self.admit: Callable[[Collection[str]], None] = lambda _: None
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Future[Any]] = set()
         self._index = Index(models)
@@ -123,7 +120,7 @@ class Catalog:
         )
         return tuple(sorted(matching, key=lambda m: m.model_id))
 
-    async def register(self, model: Model) -> Model:
+    async def register(self, model: Model, then: Then[Model] | None = None) -> Model:
         """Add a model; what it is now is returned.
 
         Raises:
@@ -136,24 +133,27 @@ class Catalog:
                 raise ModelExists(f"there is a model {model.model_id!r} already", param="model_id")
             return await self._put(model)
 
-        return await self._alone(change)
+        return await self._alone(change, then)
 
-    async def replace(self, model: Model) -> Model:
-        """Put another entry in the place of the one with this id.
+    async def replace(
+        self, model: Model, former: Model | None = None, then: Then[Model] | None = None
+    ) -> Model:
+        """Put another entry in the place of the one with this id, or only of ``former``.
 
         Raises:
-            ModelNotFound: there is none.
+            ModelNotFound: there is none, or it is ``former`` no more.
             Conflict: a name is taken by another model.
         """
 
         async def change() -> Model:
-            if model.model_id not in self._index.models:
+            old = self._index.models.get(model.model_id)
+            if old is None or (former is not None and old is not former):
                 raise self._index.missing(model.model_id)
             return await self._put(model)
 
-        return await self._alone(change)
+        return await self._alone(change, then)
 
-    async def delete(self, name: str) -> Model:
+    async def delete(self, name: str, then: Then[Model] | None = None) -> Model:
         """Remove a model and return it. One of the config file is back at the next start.
 
         Raises:
@@ -165,44 +165,54 @@ class Catalog:
             await self._write((), (model.model_id,))
             return model
 
-        return await self._alone(change)
+        return await self._alone(change, then)
 
     def check_config(self, models: Iterable[Model]) -> None:
-        """Whether ``adopt_config`` would take the config file's models; nothing is changed.
+        """Raises what ``adopt_config`` at a start with these would raise; nothing is changed."""
+        self._adoption(models, None)
 
-        Raises:
-            Conflict: a name of the config file belongs to a model registered at run time.
-        """
-        self._adoption(models)
+    async def adopt_config(
+        self,
+        models: Iterable[Model],
+        gone: Collection[str] | None = None,
+        then: Then[ImportReport] | None = None,
+    ) -> ImportReport:
+        """Bring the config file's models in, all or none.
 
-    async def adopt_config(self, models: Iterable[Model]) -> ImportReport:
-        """Bring the config file's models in, all or none. One that came from an earlier config file
-        and is not in this one any more is removed.
+        Args:
+            models: all that the file has; with ``gone`` those that are news.
+            gone: what is removed of that which came from a config file; None: all that ``models``
+                does not have.
 
         Raises:
             Conflict: a name of the config file belongs to a model registered at run time.
         """
 
         async def change() -> ImportReport:
-            new, changed, same, stale = self._adoption(models)
-            await self._write((*new, *changed), stale)
-            return ImportReport(_ids(new), _ids(changed), _ids(same), stale)
+            written, report = self._adoption(models, gone)
+            await self._write(written, report.removed)
+            return report
 
-        return await self._alone(change)
+        return await self._alone(change, then)
 
     def _adoption(
-        self, models: Iterable[Model]
-    ) -> tuple[tuple[Model, ...], tuple[Model, ...], tuple[Model, ...], tuple[str, ...]]:
+        self, models: Iterable[Model], gone: Collection[str] | None
+    ) -> tuple[tuple[Model, ...], ImportReport]:
+        """What is to be written of them, and what changes by it."""
         ours = [dataclasses.replace(m, origin="config") for m in models]
         new, changed, same = self._sorted_out(ours)
-        kept = {m.model_id for m in ours}
-        stale = tuple(m.model_id for m in self if m.origin == "config" and m.model_id not in kept)
+        former = {m.model_id for m in self if m.origin == "config"}
+        stale = sorted(former - set(ids(ours)) if gone is None else former & set(gone))
         for clash in self._index.clashes((*new, *changed), stale):
-            raise _conflict(clash)
-        return new, changed, same, stale
+            raise conflict(clash)
+        return (*new, *changed), ImportReport(ids(new), ids(changed), ids(same), tuple(stale))
 
     async def import_registry(
-        self, data: object, replace: bool = False, rules: ParseRules = DEFAULT_RULES
+        self,
+        data: object,
+        replace: bool = False,
+        rules: ParseRules = DEFAULT_RULES,
+        then: Then[ImportReport] | None = None,
     ) -> ImportReport:
         """Add the models of a registry file, all or none.
 
@@ -220,15 +230,15 @@ class Catalog:
             models, problems = read_registry(data, self._index.models, rules)
             new, changed, same = self._sorted_out(map(self._of_same_origin, models))
             if not replace:
-                problems += [_exists(m) for m in changed]
+                problems += [exists(m) for m in changed]
             problems += [
                 Problem("models", str(clash)) for clash in self._index.clashes((*new, *changed))
             ]
             refuse(problems)
             await self._write((*new, *changed), ())
-            return ImportReport(_ids(new), _ids(changed), _ids(same))
+            return ImportReport(ids(new), ids(changed), ids(same))
 
-        return await self._alone(change)
+        return await self._alone(change, then)
 
     def export_registry(self) -> dict[str, Any]:
         """``{"models": [entry, …]}``, which ``import_registry`` reads; by id."""
@@ -254,7 +264,7 @@ class Catalog:
 
     async def _put(self, model: Model) -> Model:
         for clash in self._index.clashes((model,)):
-            raise _conflict(clash)
+            raise conflict(clash)
         stamped = self._stamped(model)
         await self._write((stamped,), ())
         return stamped
@@ -266,33 +276,23 @@ class Catalog:
 
     async def _write(self, put: Collection[Model], drop: Collection[str]) -> None:
         if put or drop:
+            self.admit(ids(put))
             await self._store.write_models(put, drop)
             self._index.drop(drop)
             self._index.put(put)
 
-    async def _alone(self, change: Callable[[], Awaitable[T]]) -> T:
+    async def _alone(self, change: Callable[[], Awaitable[T]], then: Then[T] | None) -> T:
         """Run a change with no other beside it, to its end even when the caller is cancelled:
         store and memory must not part."""
 
         async def run() -> T:
             async with self._changing:
-                return await change()
+                outcome = await change()
+                if then is not None:
+                    then(outcome)
+                return outcome
 
         task = asyncio.ensure_future(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
-
-
-def _ids(models: Iterable[Model]) -> tuple[str, ...]:
-    return tuple(m.model_id for m in models)
-
-
-def _conflict(clash: Clash) -> Conflict:
-    param = "model_id" if clash.name == clash.model.model_id else "aliases"
-    return Conflict(f"{param}: {clash}", param=param, details={"model_id": clash.owner})
-
-
-def _exists(model: Model) -> Problem:
-    text = f"there is a model {model.model_id!r} already, with other content; say replace"
-    return Problem("models", text)

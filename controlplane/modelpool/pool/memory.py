@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+log = logging.getLogger(__name__)
+
 KIB = 1024
+# The file is there and this moment is a bad one, while others say that there is none to read.
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class HostMemory:
 
     def __init__(self, read: Callable[[], Pressure] | None = None) -> None:
         self._read = read or read_pressure
+        self._is_failing = False
         self.now = self._read()
 
     def __repr__(self) -> str:
@@ -70,13 +77,24 @@ class HostMemory:
         return self.now.available
 
     async def refresh(self) -> Pressure:
-        """Read again."""
-        self.now = await asyncio.to_thread(self._read)
+        """Read again; where that cannot be done at the moment the last reading stays."""
+        try:
+            self.now = await asyncio.to_thread(self._read)
+        except OSError as e:
+            if not self._is_failing:
+                log.warning("the host's memory cannot be read, the last figures stay: %s", e)
+            self._is_failing = True
+        else:
+            self._is_failing = False
         return self.now
 
 
 def read_pressure(root: Path = Path("/")) -> Pressure:
-    """What ``proc`` and ``sys`` below ``root`` say; psutil's word where they do not."""
+    """What ``proc`` and ``sys`` below ``root`` say; psutil's word where they do not.
+
+    Raises:
+        OSError: they cannot be read at the moment, as without a free descriptor.
+    """
     host = _fields(root / "proc/meminfo")
     if "MemAvailable" in host:
         available, total = host["MemAvailable"] * KIB, host["MemTotal"] * KIB
@@ -139,6 +157,10 @@ def _fields(path: Path) -> Mapping[str, int]:
 
 
 def _text(path: Path) -> str:
-    with contextlib.suppress(OSError):
+    """Empty where there is none. A limit that is only out of sight now must not count as gone."""
+    try:
         return path.read_text(encoding="utf-8", errors="replace")
-    return ""
+    except OSError as e:
+        if e.errno in PASSING:
+            raise
+        return ""

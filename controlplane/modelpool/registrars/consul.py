@@ -42,7 +42,7 @@ class ConsulRegistrar:
 
     def _is_ours(self, service: Mapping[str, Any]) -> bool:
         meta = service.get("Meta") or {}
-        return service["Service"] == self._service and meta.get("pool") == self._pool_id
+        return service.get("Service") == self._service and meta.get("pool") == self._pool_id
 
     async def put(self, record: Record) -> None:
         removal = max(LEAST_REMOVAL_SECONDS, 3 * self._ttl)

@@ -59,8 +59,9 @@ class EtcdRegistrar:
         if entry.get("lease") != self._lease:
             return None
         try:
-            return read_record(json.loads(_decode(entry["value"])))
-        except ValueError:
+            # It leaves out what is empty.
+            return read_record(json.loads(_decode(entry.get("value", ""))))
+        except (ValueError, RecursionError):
             return None
 
     async def put(self, record: Record) -> None:

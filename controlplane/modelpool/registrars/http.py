@@ -35,12 +35,17 @@ class HttpRegistrar:
 
     async def find(self) -> Mapping[str, Record | None]:
         _, body = await self._api.call("GET", "/discover", params={"type": "model"})
-        ours = [i for i in body["items"] if (i["labels"] or {}).get("pool") == self._pool_id]
+        ours = filter(self._is_ours, body["items"])
         return {item["service_id"]: self._record(item) for item in ours}
+
+    def _is_ours(self, item: Mapping[str, Any]) -> bool:
+        """What others registered may lack, or have in another shape, whatever is not asked for."""
+        labels = item.get("labels")
+        return isinstance(labels, Mapping) and labels.get("pool") == self._pool_id
 
     def _record(self, item: Mapping[str, Any]) -> Record | None:
         record = read_record({**item["labels"], "id": item["service_id"]})
-        is_right = record is not None and item["url"] == record.url
+        is_right = record is not None and item.get("url") == record.url
         return record if is_right else None
 
     async def put(self, record: Record) -> None:

@@ -1,8 +1,9 @@
 """One loop per registry: what it should list against what it lists, then the difference.
 
-A registry is a projection of the pool's state, never its source. Loops are woken by every
-transition and look by themselves every third of a TTL, so whatever was missed, lost or written by
-a stranger is put right by the next round. No request and no load ever waits for one.
+A registry is a projection of the pool's state, never its source. Loops are woken by every event of
+a model, which asks nothing of the registry unless other records are wanted by it; and they look by
+themselves every third of a TTL, so whatever was missed, lost or written by a stranger is put right
+by the next round. No request and no load ever waits for one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,13 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import aiohttp
-
-from modelpool.observe.events import Event, iso
+from modelpool.observe.events import iso
 from modelpool.pool.clock import Clock
 from modelpool.pool.lifecycle import backoff
 
-from . import create
 from .base import Refused, Registrar, RegistrarFailed
 from .record import Record, difference
 from .settings import RegistrarSettings
@@ -29,14 +27,17 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
 ROUND_SECONDS = 30.0
-LAST_WORDS_SECONDS = 2.0
 
 Records = Callable[[], Mapping[str, Record]]
 Tell = Callable[..., object]
 
 
 class Reconciler:
-    """Keeps one registry right, and remembers how that went."""
+    """Keeps one registry right, and remembers how that went.
+
+    Attributes:
+        writes_anew: entries that are there are not trusted, even such as say what they should.
+    """
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class Reconciler:
         tell: Tell,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
+        *,
+        writes_anew: bool = False,
     ) -> None:
         self._registrar = registrar
         self._settings = settings
@@ -53,15 +56,17 @@ class Reconciler:
         self._tell = tell
         self._clock = clock or Clock()
         self._jitter = jitter
+        self.writes_anew = writes_anew
         self._woken = asyncio.Event()
-        self._listed: int | None = None
+        self._listed: Mapping[str, Record] | None = None
+        self._look_at = float("-inf")
         self._failed_rounds = 0
         self._failures = 0
         self._error: tuple[str, float] | None = None
         self._succeeded_at: float | None = None
 
     def __repr__(self) -> str:
-        return f"<Reconciler {self._name}: {self._status}, {self._listed} listed>"
+        return f"<Reconciler {self._name}: {self._status}, {len(self._listed or ())} listed>"
 
     @property
     def _name(self) -> str:
@@ -87,19 +92,29 @@ class Reconciler:
         while True:
             if await self.settle():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.period):
+                    async with asyncio.timeout(self._look_at - self._clock.now()):
                         await self._woken.wait()
             else:  # news do not hurry it: a registry that is down is not to be knocked over
                 delay = backoff(self._failed_rounds, FIRST_RETRY_SECONDS, self.period)
                 await self._clock.sleep(delay * (1 + self._jitter()) / 2)
 
-    async def settle(self) -> bool:
-        """One round; whether the registry now lists what it should."""
+    async def settle(self, *, renew: bool = False) -> bool:
+        """One round, unless the last one is recent and what it wrote is still wanted.
+
+        Args:
+            renew: see to every entry, as is done once in a period anyway.
+
+        Returns:
+            Whether the registry now lists what it should.
+        """
         self._woken.clear()
-        wanted = self._records()
         try:
+            wanted = dict(self._records())
+            renew = renew or self._clock.now() >= self._look_at
+            if wanted == self._listed and not renew and not self._failed_rounds:
+                return True
             async with asyncio.timeout(ROUND_SECONDS):
-                await self._make(wanted)
+                await self._make(wanted, renew)
         except RegistrarFailed as e:
             self._failed(str(e))
         except TimeoutError:
@@ -108,12 +123,20 @@ class Reconciler:
             log.debug("%s", self._name, exc_info=e)
             self._failed(f"{self._name} does not answer as one of its kind: {e!r}")
         else:
-            self._succeeded(len(wanted))
+            if renew:
+                self._look_at = self._clock.now() + self.period
+            self._succeeded(wanted)
         return self._failed_rounds == 0
 
-    async def _make(self, wanted: Mapping[str, Record]) -> None:
+    async def withdraw(self) -> None:
+        """From now on it is to list nothing. What cannot be removed expires by itself."""
+        self._records = dict
+        await self.settle(renew=True)
+
+    async def _make(self, wanted: Mapping[str, Record], renew: bool) -> None:
         """Remove, write, renew. A record that is refused does not keep the others out."""
-        changes = difference(wanted, await self._registrar.find())
+        found = await self._registrar.find()
+        changes = difference(wanted, dict.fromkeys(found) if self.writes_anew else found)
         refusals: list[Refused] = []
         for gone in changes.remove:
             with _collecting(refusals):
@@ -121,7 +144,7 @@ class Reconciler:
         for record in changes.put:
             with _collecting(refusals):
                 await self._registrar.put(record)
-        if changes.keep:
+        if changes.keep and renew:
             with _collecting(refusals):
                 await self._registrar.keep(changes.keep)
         if refusals:
@@ -135,8 +158,9 @@ class Reconciler:
             log.warning("registrar %s failed: %s", self._name, why)
             self._say("registrar-failed", why)
 
-    def _succeeded(self, listed: int) -> None:
+    def _succeeded(self, listed: Mapping[str, Record]) -> None:
         rounds, self._failed_rounds = self._failed_rounds, 0
+        self.writes_anew = False
         self._listed = listed
         self._succeeded_at = self._clock.wall()
         if rounds:
@@ -155,7 +179,7 @@ class Reconciler:
             "url": self._settings.address,
             "ttl_seconds": self._settings.ttl_seconds,
             "status": self._status,
-            "registered": self._listed,
+            "registered": None if self._listed is None else len(self._listed),
             "failures": self._failures,
             "last_error": error,
             "last_error_at": iso(error_at),
@@ -174,50 +198,3 @@ class _collecting(contextlib.AbstractContextManager[None]):
             self._refusals.append(error)
             return True
         return False
-
-
-class Registrars:
-    """Every registry of the configuration. ``records`` is what they should list at the moment."""
-
-    def __init__(
-        self,
-        settings: Sequence[RegistrarSettings],
-        pool_id: str,
-        session: aiohttp.ClientSession,
-        records: Records,
-        tell: Tell,
-    ) -> None:
-        self.records = records
-        self.has_begun = False
-        self._reconcilers = [
-            Reconciler(create(each, pool_id, session), each, records, tell) for each in settings
-        ]
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def begin(self) -> None:
-        """The state of the pool is known: what is told from now on is true."""
-        self.has_begun = True
-        self._tasks = [asyncio.ensure_future(r.run()) for r in self._reconcilers]
-
-    def heard(self, event: Event) -> None:
-        """An event was published; those of models may change what is to be listed."""
-        if event.name.startswith("model-") and event.name != "model-progress":
-            for reconciler in self._reconcilers:
-                reconciler.wake()
-
-    def view(self) -> list[dict[str, Any]]:
-        """How each does."""
-        return [reconciler.view() for reconciler in self._reconcilers]
-
-    async def close(self) -> None:
-        """End the loops after one more round, together at most ``LAST_WORDS_SECONDS``: a pool
-        that was stopped leaves nothing listed; workers that serve on stay listed for a TTL, in
-        which the next manager takes their records over."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        try:
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await asyncio.gather(*(r.settle() for r in self._reconcilers))
-        except TimeoutError:
-            log.warning("a registrar does not answer; what it lists expires by itself")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelpool.pool.replica import Replica
 
 BASE_PATH = "/v1"
+LISTS = frozenset({"aliases", "capabilities"})
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,16 @@ def read_record(data: object) -> Record | None:
     """The reverse of ``as_dict``; None for what we would not have written so."""
     if not isinstance(data, Mapping) or set(data) != {f.name for f in dataclasses.fields(Record)}:
         return None
+    if not all(_has_its_type(key, value) for key, value in data.items()):
+        return None
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    record = Record(**values)
-    return record if record.as_dict() == dict(data) else None
+    return Record(**values)
+
+
+def _has_its_type(key: str, value: object) -> bool:
+    if key in LISTS:
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return type(value) is (int if key == "port" else str)
 
 
 def hot_records(slots: Iterable[Replica], host: str, pool: str, node: str) -> dict[str, Record]:

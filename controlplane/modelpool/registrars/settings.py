@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -29,6 +29,10 @@ USUAL_URLS = {
 USUAL_PREFIXES = {"etcd": "/modelpool", "consul": "modelpool"}
 # Three managers in a row may be restarted before an entry of a living worker expires.
 DEFAULT_TTL_SECONDS = 15
+
+
+# Kind, address and names: where entries lie.
+Place: TypeAlias = tuple[str, str, str]
 
 
 def _known(kind: str) -> str:
@@ -109,6 +113,11 @@ class RegistrarSettings(BaseModel):
         """``prefix``, or the usual one of the kind; empty where there is none."""
         return self.prefix or USUAL_PREFIXES.get(self.kind, "")
 
+    @property
+    def place(self) -> Place:
+        """What no two of them share."""
+        return (self.kind, self.address, self.names)
+
     def secret(self) -> str | None:
         """What the token file holds, without white space around it.
 
@@ -122,7 +131,7 @@ class RegistrarSettings(BaseModel):
 def each_once(entries: tuple[RegistrarSettings, ...]) -> tuple[RegistrarSettings, ...]:
     """The entries, if no two are about the same registry: they would take turns in undoing each
     other's entries."""
-    places = Counter((e.kind, e.address, e.names) for e in entries)
+    places = Counter(e.place for e in entries)
     for (kind, address, _), count in places.items():
         if count > 1:
             raise ValueError(f"{kind} {address} stands there twice")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,63 @@ def test_config_models_come_and_go_with_the_file(tmp_path: Path) -> None:
     expected = ImportReport(added=("c",), unchanged=("b",), removed=("a",))
     assert second.config_report == expected
     assert second.get("b") == first.get("b")
+
+
+def test_of_a_file_that_is_read_again_only_the_news_count() -> None:
+    async def scene(catalog: Catalog, _: FakeStore) -> None:
+        await catalog.register(model("mine"))
+        report = await catalog.adopt_config([model("b", pinned=True)], ["a", "mine", "nobody"])
+        assert report == ImportReport(updated=("b",), removed=("a",))
+        assert {m.model_id for m in catalog} == {"b", "c", "mine"}
+
+    play(scene, model("a"), model("b"), model("c"))
+
+
+def test_only_the_former_entry_is_replaced() -> None:
+    async def scene(catalog: Catalog, _: FakeStore) -> None:
+        former = catalog.get("a")
+        newer = await catalog.replace(model("a", pinned=True), former)
+        with pytest.raises(ModelNotFound):
+            await catalog.replace(model("a"), former)
+        assert catalog.get("a") is newer
+
+    play(scene, model("a"))
+
+
+def test_followers_hear_of_a_change_before_the_next_and_only_of_what_is_written() -> None:
+    async def scene(catalog: Catalog, store: FakeStore) -> None:
+        heard: list[tuple[str, ...]] = []
+
+        def then(_: object) -> None:
+            heard.append(tuple(m.model_id for m in catalog))
+
+        await asyncio.gather(
+            catalog.register(model("a"), then),
+            catalog.register(model("b"), then),
+            catalog.delete("a", then),
+            catalog.import_registry({"models": [registry_entry(model("c"))]}, then=then),
+        )
+        assert heard == [("a",), ("a", "b"), ("b",), ("b", "c")]
+        store.fails = True
+        with pytest.raises(StoreError):
+            await catalog.delete("b", then)
+        assert len(heard) == 4
+
+    play(scene)
+
+
+def test_who_may_not_come_is_not_written() -> None:
+    async def scene(catalog: Catalog, store: FakeStore) -> None:
+        def admit(model_ids: Collection[str]) -> None:
+            if "a" in model_ids:
+                raise Conflict("a is leaving")
+
+        catalog.admit = admit
+        with pytest.raises(Conflict, match="leaving"):
+            await catalog.adopt_config([model("b"), model("a")])
+        assert store.kept == {}
+
+    play(scene)
 
 
 def test_config_models_take_over_ids_but_not_aliases() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -134,3 +136,27 @@ def test_what_was_read_last_is_remembered(tmp_path: Path) -> None:
     fake_root(tmp_path, {"proc/meminfo": "MemTotal: 8 kB\nMemAvailable: 4 kB\n"})
     assert memory.available() == 6 * GIB
     assert asyncio.run(memory.refresh()) == memory.now == Pressure(4096, 8192, 1.5)
+
+
+@pytest.mark.parametrize("hidden", ["proc/meminfo", "memory.max"])
+def test_out_of_descriptors_the_last_figure_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hidden: str
+) -> None:
+    """A limit that could not be read is still one."""
+    files, expected = ROOTS["a group with a limit"]
+    fake_root(tmp_path, files)
+    memory = HostMemory(lambda: read_pressure(tmp_path))
+    real = Path.read_text
+
+    def read_text(path: Path, *args: Any, **kwargs: Any) -> str:
+        if str(path).endswith(hidden):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", read_text)
+        for _ in range(3):
+            assert asyncio.run(memory.refresh()) == expected
+    assert caplog.text.count("cannot be read") == 1
+    fake_root(tmp_path, {"proc/meminfo": "MemTotal: 8 kB\nMemAvailable: 4 kB\n"})
+    assert asyncio.run(memory.refresh()).available == 4096

@@ -4,78 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
-from modelpool.pool.clock import Clock
-from modelpool.registrars.base import Refused, RegistrarFailed
-from modelpool.registrars.reconcile import LAST_WORDS_SECONDS, Reconciler, Registrars
+from modelpool.registrars.base import RegistrarFailed
 from modelpool.registrars.record import Record
-from modelpool.registrars.settings import RegistrarSettings
+from support.shelf import Desk, record
 from support.virtual_time import run_virtual
-
-SETTINGS = RegistrarSettings(kind="http", ttl_seconds=15)
-
-
-def record(record_id: str, **values: Any) -> Record:
-    plain = {"model": "m", "engine": "fake", "host": "127.0.0.1", "port": 8051, "pool": "p"}
-    return Record(**{"id": record_id, "node": "n", "started_at": "t", **plain, **values})
-
-
-class Shelf:
-    """A registry in memory; ``trouble`` is raised, or awaited, at every call."""
-
-    def __init__(self) -> None:
-        self.listed: dict[str, Record | None] = {}
-        self.calls: list[tuple[float, str]] = []
-        self.trouble: Exception | None = None
-        self.seconds = 0.0
-        self.refused: set[str] = set()
-
-    async def _happens(self, what: str) -> None:
-        self.calls.append((asyncio.get_running_loop().time(), what))
-        await asyncio.sleep(self.seconds)
-        if self.trouble is not None:
-            raise self.trouble
-
-    async def find(self) -> Mapping[str, Record | None]:
-        await self._happens("find")
-        return dict(self.listed)
-
-    async def put(self, record: Record) -> None:
-        await self._happens(f"put {record.id}")
-        if record.id in self.refused:
-            raise Refused(f"{record.id} is not to my taste")
-        self.listed[record.id] = record
-
-    async def keep(self, records: Sequence[Record]) -> None:
-        await self._happens("keep")
-
-    async def remove(self, record_id: str) -> None:
-        await self._happens(f"remove {record_id}")
-        self.listed.pop(record_id, None)
-
-
-class Desk:
-    """A reconciler over a shelf, with what it told."""
-
-    def __init__(self) -> None:
-        self.shelf = Shelf()
-        self.wanted: dict[str, Record] = {}
-        self.told: list[tuple[str, str]] = []
-        self.reconciler = Reconciler(
-            self.shelf, SETTINGS, lambda: dict(self.wanted), self.tell, Clock(), lambda: 1.0
-        )
-
-    def tell(self, event: str, **data: Any) -> None:
-        assert (data["kind"], data["url"]) == ("http", "http://127.0.0.1:6121")
-        self.told.append((event, data["reason"]))
-
-    @property
-    def finds(self) -> list[float]:
-        return [at for at, what in self.shelf.calls if what == "find"]
 
 
 def play(scene: Callable[[Desk], Awaitable[None]]) -> None:
@@ -110,6 +45,78 @@ def test_a_transition_is_told_at_once_and_silence_every_third_of_a_ttl() -> None
     play(scene)
 
 
+def test_events_that_change_nothing_ask_nothing_of_the_registry() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.wanted = {i: record(i) for i in "abc"}
+        desk.reconciler.wake()
+        await asyncio.sleep(0.01)
+        desk.shelf.calls.clear()
+        for _ in range(2400):
+            desk.reconciler.wake()
+            await asyncio.sleep(0.005)
+        calls = [what for _, what in desk.shelf.calls]
+        assert calls == ["find", "keep"] * 2, "once in a period of 5 s"
+
+    play(scene)
+
+
+def test_what_moves_is_told_without_renewing_the_rest_and_that_comes_in_time() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.wanted["a"] = record("a")
+        for n in range(40):
+            desk.wanted[f"{n}"] = record(f"{n}")
+            desk.reconciler.wake()
+            await asyncio.sleep(0.5)
+            assert set(desk.shelf.listed) == set(desk.wanted)
+        kept = [at for at, what in desk.shelf.calls if what == "keep"]
+        gaps = [b - a for a, b in itertools.pairwise(kept)]
+        assert gaps == pytest.approx([5, 5, 5])
+
+    play(scene)
+
+
+def test_records_that_cannot_be_told_are_a_failure_like_any_other() -> None:
+    async def scene(desk: Desk) -> None:
+        def broken() -> Mapping[str, Record]:
+            raise KeyError("a slot that is gone")
+
+        whole, desk.reconciler._records = desk.reconciler._records, broken
+        desk.reconciler.wake()
+        await asyncio.sleep(0.01)
+        assert [event for event, _ in desk.told] == ["registrar-failed"]
+        assert desk.reconciler.view()["status"] == "failing"
+        desk.reconciler._records = whole
+        await asyncio.sleep(1)
+        assert desk.reconciler.view()["status"] == "ok"
+
+    play(scene)
+
+
+def test_a_round_can_be_had_out_of_turn() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.wanted["a"] = record("a")
+        assert await desk.reconciler.settle()
+        desk.shelf.calls.clear()
+        assert await desk.reconciler.settle()
+        assert desk.shelf.calls == []
+        assert await desk.reconciler.settle(renew=True)
+        assert [what for _, what in desk.shelf.calls] == ["find", "keep"]
+
+    play(scene)
+
+
+def test_who_does_not_trust_what_is_there_writes_it_anew_once() -> None:
+    async def main() -> list[str]:
+        desk = Desk()
+        desk.wanted["a"] = desk.shelf.listed["a"] = record("a")
+        desk.reconciler.writes_anew = True
+        for _ in range(2):
+            await desk.reconciler.settle(renew=True)
+        return [what for _, what in desk.shelf.calls]
+
+    assert run_virtual(main()) == ["find", "put a", "find", "keep"]
+
+
 def test_what_a_stranger_did_is_undone_by_the_next_look() -> None:
     async def scene(desk: Desk) -> None:
         desk.wanted["a"] = record("a")
@@ -125,12 +132,13 @@ def test_what_a_stranger_did_is_undone_by_the_next_look() -> None:
 def test_news_during_a_round_make_another_one() -> None:
     async def scene(desk: Desk) -> None:
         desk.shelf.seconds = 1.0
+        desk.wanted["b"] = record("b")
         desk.reconciler.wake()
         await asyncio.sleep(0.5)  # it has read what is wanted
         desk.wanted["a"] = record("a")
         desk.reconciler.wake()
-        await asyncio.sleep(3)
-        assert set(desk.shelf.listed) == {"a"}
+        await asyncio.sleep(4)
+        assert set(desk.shelf.listed) == {"a", "b"}
 
     play(scene)
 
@@ -159,6 +167,7 @@ def test_a_failure_is_told_once_and_so_is_the_end_of_it() -> None:
 def test_retries_back_off_up_to_the_period_and_news_do_not_hurry_them() -> None:
     async def scene(desk: Desk) -> None:
         desk.shelf.trouble = RegistrarFailed("no")
+        desk.wanted["a"] = record("a")
         desk.reconciler.wake()
         for _ in range(300):
             await asyncio.sleep(0.1)
@@ -200,6 +209,7 @@ def test_one_refused_record_does_not_keep_the_others_out() -> None:
 def test_a_bug_of_a_plug_in_is_a_failure_like_any_other() -> None:
     async def scene(desk: Desk) -> None:
         desk.shelf.trouble = KeyError("items")
+        desk.wanted["a"] = record("a")
         desk.reconciler.wake()
         await asyncio.sleep(0.01)
         ((event, reason),) = desk.told
@@ -212,66 +222,10 @@ def test_a_bug_of_a_plug_in_is_a_failure_like_any_other() -> None:
     play(scene)
 
 
-# -- all of them ----------------------------------------------------------------------------
-
-
-async def registrars(desk: Desk) -> Registrars:
-    made = Registrars((), "p", cast(Any, None), lambda: dict(desk.wanted), desk.tell)
-    made._reconcilers = [desk.reconciler]
-    return made
-
-
-def test_only_what_moves_a_model_wakes_them() -> None:
-    async def main() -> None:
-        desk = Desk()
-        all_of_them = await registrars(desk)
-        assert not all_of_them.has_begun
-        all_of_them.begin()
-        assert all_of_them.has_begun
-        await asyncio.sleep(0.01)
-        quiet = ("model-progress", "registrar-failed", "config-changed")
-        for name, rounds in (*((name, 1) for name in quiet), ("model-cooling", 2)):
-            all_of_them.heard(cast(Any, SimpleNamespace(name=name)))
-            await asyncio.sleep(0.01)
-            assert len(desk.finds) == rounds
-        await all_of_them.close()
-
-    run_virtual(main())
-
-
-def test_the_end_is_one_more_round() -> None:
-    async def main() -> None:
-        desk = Desk()
-        desk.wanted = {"a": record("a")}
-        all_of_them = await registrars(desk)
-        all_of_them.begin()
-        await asyncio.sleep(0.01)
-        await all_of_them.close()
-        assert set(desk.shelf.listed) == {"a"}, "a worker that serves on stays listed"
-        desk.wanted.clear()
-        await all_of_them.close()
-        assert desk.shelf.listed == {}
-
-    run_virtual(main())
-
-
-def test_a_registry_that_hangs_does_not_hold_up_the_end() -> None:
-    async def main() -> float:
-        desk = Desk()
-        desk.shelf.seconds = 1e6
-        all_of_them = await registrars(desk)
-        all_of_them.begin()
-        await asyncio.sleep(10)
-        began = asyncio.get_running_loop().time()
-        await all_of_them.close()
-        return asyncio.get_running_loop().time() - began
-
-    assert run_virtual(main()) == pytest.approx(LAST_WORDS_SECONDS)
-
-
 def test_a_round_that_does_not_end_is_given_up() -> None:
     async def scene(desk: Desk) -> None:
         desk.shelf.seconds = 1e6
+        desk.wanted["a"] = record("a")
         desk.reconciler.wake()
         await asyncio.sleep(40)
         assert desk.told == [

@@ -1,0 +1,102 @@
+"""What the manager does by itself goes on whatever happens to one round of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from modelpool import background
+from modelpool.background import TOLD_AGAIN_SECONDS, Rounds
+from support.virtual_time import run_virtual
+
+Loop = Callable[..., Coroutine[Any, Any, None]]
+
+
+class Trouble:
+    """Services of which every part fails, once a round, until it is told to work."""
+
+    def __init__(self) -> None:
+        self.told: list[Exception] = []
+        self.calls: list[str] = []
+        self.is_on = True
+        part = SimpleNamespace(
+            save=self.asynchronous("save"),
+            refresh=self.asynchronous("refresh"),
+            available=lambda: len(self.calls),
+        )
+        self.services: Any = SimpleNamespace(
+            usage=part, peaks=part, foresight=part, memory=part, pool=self
+        )
+        self.config = SimpleNamespace(check_interval_seconds=1)
+        self.is_moving = True
+
+    def asynchronous(self, name: str) -> Callable[..., Any]:
+        async def call(*_: object) -> None:
+            self.happens(name)
+
+        return call
+
+    def happens(self, name: str) -> None:
+        self.calls.append(name)
+        if self.is_on:
+            raise OSError(24, "Too many open files")
+
+    def look(self) -> None:
+        self.happens("look")
+
+    def changed(self) -> None:
+        self.calls.append("changed")
+
+    def bug(self, error: Exception) -> None:
+        self.told.append(error)
+
+
+LOOPS: list[tuple[Loop, tuple[object, ...], list[str]]] = [
+    (background.sweep, (), ["look"]),
+    (background.watch_memory, (), ["refresh", "changed"]),
+    (background.save, (cast(Any, None),), ["save"] * 3),
+]
+
+
+@pytest.mark.parametrize(("loop", "args", "round_of_it"), LOOPS, ids=["sweep", "memory", "save"])
+def test_a_round_that_fails_is_not_the_last(
+    loop: Loop, args: tuple[object, ...], round_of_it: list[str]
+) -> None:
+    async def main() -> None:
+        trouble = Trouble()
+        running = asyncio.ensure_future(loop(trouble.services, *args))
+        await asyncio.sleep(50.5)
+        assert not running.done()
+        assert len(trouble.told) == 1, "once, not once a round"
+        trouble.is_on = False
+        trouble.calls.clear()
+        await asyncio.sleep(10)
+        assert trouble.calls[: len(round_of_it)] == round_of_it
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert running.cancelled()
+
+    run_virtual(main())
+
+
+def test_another_failure_is_told_at_once_and_the_same_one_seldom() -> None:
+    now, told = 0.0, list[Exception]()
+    rounds = Rounds(told.append, lambda: now)
+    failures = [KeyError("a"), KeyError("b"), OSError(), None, KeyError("c")]
+    for failure in failures:
+        with rounds:
+            if failure is not None:
+                raise failure
+    assert told == [failures[0], failures[2]]
+    now = TOLD_AGAIN_SECONDS
+    with rounds:
+        raise KeyError("again")
+    assert len(told) == 3
+
+
+def test_who_is_told_to_end_ends() -> None:
+    with pytest.raises(asyncio.CancelledError), Rounds(lambda _: None):
+        raise asyncio.CancelledError
