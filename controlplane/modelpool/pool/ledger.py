@@ -204,7 +204,7 @@ class Ledger:
 
     def join_queue(self, slot: Replica, until: float | None) -> None:
         if self.line.join(slot.key, until):
-            self.emit("model-waiting", slot)
+            self.emit("model-waiting", slot, slot.waiting_for)
 
     def leave_queue(self, slot: Replica) -> None:
         self.line.leave(slot.key)

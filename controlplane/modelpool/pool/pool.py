@@ -146,8 +146,10 @@ class Pool(Ledger):
                 waiter.outcome.result()
         else:
             waiter.outcome.add_done_callback(_seen)
-            deadline = self.clock.now() + self._config.load_wait_seconds
-            timer = self.clock.call_at(deadline, lambda: self._withdraw(waiter))
+            limit = self._config.load_wait_seconds
+            timer = self.clock.call_at(
+                self.clock.now() + limit, lambda: slot.give_up(waiter, limit)
+            )
             waiter.outcome.add_done_callback(lambda _: timer.cancel())
 
     def _waiter(self, *, wants_grant: bool, priority: str) -> Waiter:

@@ -16,8 +16,6 @@ from modelpool.pool.queueing import Place
 from modelpool.pool.rates import Rate
 from modelpool.pool.waiters import PRIORITIES, Waiters
 
-REQUEST = "a request came"
-
 
 class Replica(Mailbox):
     """Reads of its attributes from outside are for display only."""
@@ -41,7 +39,6 @@ class Replica(Mailbox):
         self.load_seconds: float | None = None  # of the last load that succeeded
         self.headroom = 1.0  # of what is set aside for it, after it ran out of memory
         self.yields_to = ""
-        self._wish = REQUEST
         self._unloads: list[asyncio.Future[str]] = []
         self._forget_worker()
         self.lease = Lease(self._ttl())

@@ -9,6 +9,7 @@ from modelpool_client.wire import Failure, Phase
 from modelpool.pool.health import Look, Vitals, diagnosis
 from modelpool.pool.lifecycle import State, Trigger
 from modelpool.pool.loading import Loading
+from modelpool.pool.waiters import Waiter
 
 
 class Watching(Loading):
@@ -35,6 +36,21 @@ class Watching(Loading):
         is_wanted = self.stay_up or len(self.waiters) > 0
         cools_off = self._clock.now() < self.trouble.retry_at  # else the queue has it
         return self.trouble.retry_at if is_wanted and cools_off else None
+
+    # -- loads that nobody waits on ----------------------------------------------------------------
+
+    def give_up(self, waiter: Waiter, seconds: float) -> None:
+        """A load that could not begin within ``seconds`` is not kept in mind for ever."""
+        self._post(self._on_give_up, waiter, seconds)
+
+    def _on_give_up(self, waiter: Waiter, seconds: float) -> None:
+        if waiter.is_gone:
+            return
+        waiter.outcome.cancel()
+        if not (self.stay_up or len(self.waiters) or self.state is State.WARMING):
+            what = self.waiting_for or self.reason
+            self._house.emit("load-given-up", self, f"waited {seconds:.0f} s in vain: {what}")
+        self._house.changed()
 
     # -- idleness --------------------------------------------------------------------------------
 
