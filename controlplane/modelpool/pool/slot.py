@@ -25,7 +25,7 @@ from modelpool_client.wire import (
     Phase,
 )
 
-from modelpool.pool.crew import SECOND_TERM_SECONDS, Burial, Worker
+from modelpool.pool.crew import Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
 from modelpool.pool.loading import OOM
 from modelpool.pool.watching import Watching
@@ -113,10 +113,12 @@ class Slot(Watching):
     def _cut_short(self, cut: bool) -> None:
         if cut and not self._is_cut and self.worker is not None:
             self._is_cut = True
-            self.worker.process.terminate()
-            # The second TERM cuts, and it may have been draining without a first.
-            again = self._clock.now() + SECOND_TERM_SECONDS
-            self._clock.call_at(again, self.worker.process.terminate)
+            self._run(self._house.crew.cut(self.worker), self._on_cut, self.worker_id)
+
+    def _on_cut(self, worker_id: str, failure: Exception | None) -> None:
+        """What follows comes from its end."""
+        if failure is not None:
+            self._house.bug(failure)
 
     def _stop(self, reason: str, *, cut: bool = False) -> None:
         self._draining_for = ""
@@ -256,3 +258,4 @@ class Slot(Watching):
         if self.trouble.is_given_up:  # those who wait would wait for nothing
             self.waiters.fail_all(self._failed_error())
         self._answer_unloads("it had died")
+        self._start_if_wanted()  # with no back-off there is nothing to wait for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from modelpool.pool.crew import CUT_SECONDS, SECOND_TERM_SECONDS
 from modelpool.pool.lifecycle import State
 from modelpool_client.errors import LoadFailed, PoolBusy
 from support.play import play
@@ -16,6 +17,10 @@ ONE = {"max_concurrent_models": 1, "beat_seconds": 10.0}
 @pytest.fixture(autouse=True)
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     without_threads(monkeypatch)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def starts(world: SimWorld, name: str) -> list[str]:
@@ -94,3 +99,35 @@ def test_a_load_that_goes_on_is_not_given_up() -> None:
         assert not said(world, "load-given-up")
 
     play(scene, model("a"))
+
+
+# -- the end of a worker -----------------------------------------------------------------------
+
+
+def test_a_forced_unload_does_not_wait_for_a_gentle_one_that_hangs() -> None:
+    async def scene(world: SimWorld) -> None:
+        await world.pool.load("m", "test", 100)
+        worker = world.processes[-1]
+        worker.was_told_to_end = True
+        request = asyncio.ensure_future(worker.serve(1000))
+        await asyncio.sleep(1)
+        gentle = world.pool.group("m").unload("gently")
+        await asyncio.sleep(1)
+        worker.script.front_hangs = worker.script.engine_hangs = True
+        began = now()
+        await world.pool.group("m").unload("by force", force=True, cut=True)
+        assert now() - began <= SECOND_TERM_SECONDS + CUT_SECONDS + 0.1
+        assert await gentle
+        assert not await request
+
+    play(scene, model("m"), beat_seconds=10.0)
+
+
+def test_without_back_off_what_died_starts_again_at_once() -> None:
+    async def scene(world: SimWorld) -> None:
+        await world.pool.load("m", "test", 100)
+        world.processes[-1].die(-9)
+        await asyncio.sleep(2)
+        assert world.pool.slot("m").state is State.HOT
+
+    play(scene, model("m", warmup=True), restart_backoff_seconds=0)
