@@ -100,9 +100,9 @@ def loses_a_release() -> Any:
     """Of two requests in flight the first that ends is not counted."""
     sound = Slot._on_release
 
-    def on_release(self: Slot, worker_id: str) -> None:
+    def on_release(self: Slot, worker_id: str, given_after: int) -> None:
         if self.granted != 2:
-            sound(self, worker_id)
+            sound(self, worker_id, given_after)
 
     return mock.patch.object(Slot, "_on_release", on_release)
 

@@ -60,7 +60,7 @@ class Ledger:
         self._world = world
         self._slots: dict[str, Slot] = {}
         self._reserved: dict[str, Need] = {}
-        self.line = Line(self._slots, self.clock, lambda: self._config, self._to_yield)
+        self.line = Line(self._slots, self.clock, lambda: self._config, self._to_hold)
         span = config.port_range
         self.ports = Ports(span.start, span.end, rest=config.port_rest_seconds)
         self.ports.reserve_standing(config.warmup_models)
@@ -131,6 +131,12 @@ class Ledger:
 
     def _to_yield(self, slot: Replica) -> tuple[str, ...]:
         return to_yield(self._need_of(slot), self.residents(), self.budget())
+
+    def _to_hold(self, slot: Slot) -> tuple[str, ...]:
+        """Of those, who may still be asked: all of them are needed, or it is of no use."""
+        known = [(r, self._slots[r.model_id].holding) for r in self.residents()]
+        asked = [replace(r, may_yield=r.may_yield and not h.is_useless) for r, h in known]
+        return to_yield(self._need_of(slot), asked, self.budget())
 
     def residents(self) -> list[Resident]:
         """All that hold reservations."""

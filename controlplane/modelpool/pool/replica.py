@@ -9,6 +9,7 @@ from modelpool_client.wire import Facts, Failure, Progress
 from modelpool.catalog.model import Model
 from modelpool.pool.crew import Worker
 from modelpool.pool.failures import Trouble
+from modelpool.pool.holding import Holding
 from modelpool.pool.house import House
 from modelpool.pool.lifecycle import Lease, State, Trigger, transition
 from modelpool.pool.mailbox import Mailbox
@@ -74,6 +75,7 @@ class Replica(Mailbox):
         self._is_looking = False
         self._is_burying = False
         self._is_cut = False
+        self.holding = Holding()
         self.launched: Model | None = None  # the entry that it was started with; None: adopted
         self._began = 0.0
 

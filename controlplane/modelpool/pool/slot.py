@@ -200,9 +200,7 @@ class Slot(Watching):
         self._house.refused_to_leave(self)
         if self.state is State.COOLING:
             self._become(Trigger.USED, "used while cooling")
-        for waiter in self.waiters.take_all():
-            self._grant(waiter, was_hot=True)
-        self._house.opened(self)
+        self._serve_waiters()
 
     def _on_exit(self, worker_id: str, code: int | Exception | None) -> None:
         if worker_id != self.worker_id or self.state is State.UNLOADING:

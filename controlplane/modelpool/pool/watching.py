@@ -17,7 +17,7 @@ class Watching(Loading):
 
     def _next_deadline(self) -> float | None:
         """When something is due by itself; the alarm may ring early, never late."""
-        times = (self._retry_due(), self._idle_due(), self._look_due())
+        times = (self._retry_due(), self._hold_due(), self._idle_due(), self._look_due())
         return min((t for t in times if t is not None), default=None)
 
     def _on_time(self) -> None:
@@ -25,6 +25,8 @@ class Watching(Loading):
             self._start_if_wanted()
             return
         now = self._clock.now()
+        if (due := self._hold_due()) is not None and now >= due:
+            self._on_hold_over()
         if (due := self._look_due()) is not None and now >= due:
             self._look_at_worker()
         if (due := self._idle_due()) is not None and now >= due:
@@ -36,6 +38,9 @@ class Watching(Loading):
         is_wanted = self.stay_up or len(self.waiters) > 0
         cools_off = self._clock.now() < self.trouble.retry_at  # else the queue has it
         return self.trouble.retry_at if is_wanted and cools_off else None
+
+    def _hold_due(self) -> float | None:
+        return self.holding.until if self.yields_to and not self.is_leaving else None
 
     # -- loads that nobody waits on ----------------------------------------------------------------
 
