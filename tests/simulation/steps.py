@@ -305,8 +305,6 @@ async def reconfigure(world: World, changes: dict[str, Any]) -> None:
         pool = world.pool
         pool.reconfigure(patched(pool.config, changes))
         world.memory.configs.append((world.now(), pool.config))
-        if "default_ttl_minutes" in changes:
-            world.memory.leases.clear()
 
     world.manager.post(work)
 
@@ -346,7 +344,6 @@ async def replace(world: World, name: str, ttl: float | None, size: int, copies:
         new_model(name), ttl_minutes=ttl, memory_mb=size, max_replicas=copies
     )
     world.models[name] = entry
-    world.memory.leases.clear()
 
     def work() -> None:
         if world.pool.has(name):

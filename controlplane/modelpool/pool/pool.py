@@ -44,6 +44,7 @@ class Pool(Ledger):
 
     def add(self, model: Model) -> Slot:
         """A slot for a model that is new in the catalog."""
+        self.ports.stand_for(model.model_id, model.names)
         first = self._slot_for(model, 1)
         self._groups[model.model_id] = Group(first, lambda n: self._slot_for(first.model, n))
         return first

@@ -17,7 +17,7 @@ from modelpool_client.wire import Facts, Phase, Progress
 from modelpool.catalog.model import Model
 from modelpool.pool.failures import load_error
 from modelpool.pool.holding import Holding
-from modelpool.pool.lifecycle import Lease, State, Trigger
+from modelpool.pool.lifecycle import State, Trigger
 from modelpool.pool.replica import Replica
 from modelpool.pool.waiters import Grant, Waiter
 
@@ -231,7 +231,7 @@ class Serving(Replica):
     def _on_config_changed(self) -> None:
         ttl = self._ttl()
         if ttl != self.lease.ttl:
-            self.lease = Lease(ttl).used(self.last_used or self._clock.now())
+            self.lease = self.lease.with_ttl(ttl, self.last_used or self._clock.now())
             left = self.lease.remaining(self._clock.now())
             if self.state is State.COOLING and not self.is_leaving and (left is None or left > 0):
                 self._become(Trigger.USED, "its lease is longer now")
