@@ -60,6 +60,7 @@ class Ledger:
         self._world = world
         self._slots: dict[str, Slot] = {}
         self._reserved: dict[str, Need] = {}
+        self._spare_from = float("-inf")
         self.line = Line(self._slots, self.clock, lambda: self._config, self._to_hold)
         span = config.port_range
         self.ports = Ports(span.start, span.end, rest=config.port_rest_seconds)
@@ -102,10 +103,19 @@ class Ledger:
         return decision
 
     def admit_spare(self, slot: Replica) -> bool:
-        if len(self.line) or self.plan_for(slot) != Start():
+        if len(self.line) or not self.may_spare or self.plan_for(slot) != Start():
             return False
         self._reserved[slot.key] = self._need_of(slot)
         return True
+
+    @property
+    def may_spare(self) -> bool:
+        """Starts that nobody waits for are made, where there is room."""
+        return self.clock.now() >= self._spare_from
+
+    def spare_nothing(self, seconds: float) -> None:
+        """No start that nobody waits for in the next seconds; requests are not concerned."""
+        self._spare_from = self.clock.now() + seconds
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
@@ -185,7 +195,10 @@ class Ledger:
 
     def _residency(self, slot: Replica) -> float:
         """Seconds that a loaded one is no victim: at least as long as it took to load, or two that
-        take turns would load more than they serve; no longer than others have patience."""
+        take turns would load more than they serve; no longer than others have patience. None for
+        what nobody has come for."""
+        if slot.is_spare:
+            return 0.0
         config = self._config
         as_loaded = min(slot.load_seconds or 0.0, config.max_queue_wait_seconds)
         return max(config.min_residency_seconds, as_loaded)

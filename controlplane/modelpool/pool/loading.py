@@ -69,6 +69,7 @@ class Loading(Serving):
     def _on_start_spare(self, reason: str) -> None:
         if self.may_start and self._house.admit_spare(self):
             self._begin((), reason)
+            self.is_spare = self.state is State.WARMING
 
     def _try_start(self) -> None:
         plan = self._house.admit(self)

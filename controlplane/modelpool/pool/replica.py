@@ -76,6 +76,7 @@ class Replica(Mailbox):
         self._is_burying = False
         self._is_cut = False
         self.holding = Holding()
+        self.is_spare = False  # started into spare room, and nobody has come for it yet
         self.launched: Model | None = None  # the entry that it was started with; None: adopted
         self._began = 0.0
 
@@ -127,11 +128,17 @@ class Replica(Mailbox):
         return self._verdict.message if self._verdict is not None else ""
 
     @property
+    def is_mere_guess(self) -> bool:
+        """A load that nobody asked for: whoever asks for another model goes first."""
+        return self.is_spare and self.state is State.WARMING
+
+    @property
     def protection(self) -> str:
         """Why it may not be evicted now; empty if it may."""
         if self.is_busy:
             return "busy"
-        return "" if self.state.is_serving else self.state.lower()
+        may_go = self.state.is_serving or self.is_mere_guess
+        return "" if may_go else self.state.lower()
 
     @property
     def place(self) -> Place | None:

@@ -76,6 +76,7 @@ class Serving(Replica):
         elif len(self.waiters) >= self._house.config.max_waiting_requests:
             waiter.outcome.set_exception(self._queue_full())
         else:
+            self.is_spare = False
             self.waiters.add(waiter)
             self._start_if_wanted()
 
@@ -140,6 +141,7 @@ class Serving(Replica):
     def _grant(self, waiter: Waiter, *, was_hot: bool) -> None:
         if waiter.is_gone:
             return
+        self.is_spare = False
         if self.state is State.COOLING:
             self._used(self._clock.now())
             self._become(Trigger.USED, "used while cooling")
@@ -213,6 +215,7 @@ class Serving(Replica):
             return
         if facts.in_flight == 0 and facts.requests_total > 0:
             self._used(self._clock.now() - facts.idle_seconds)
+        self.is_spare = self.is_spare and not (facts.in_flight or facts.requests_total)
         used = facts.in_flight > 0 or facts.requests_total > self._used_before_cooling
         if self.state is State.COOLING and used:
             self._become(Trigger.USED, "used while cooling, on the worker's own port")

@@ -162,13 +162,22 @@ class Slot(Watching):
     def _on_evict(self, on_behalf_of: str) -> None:
         if self.is_leaving:  # the end of it will be heard
             return
-        if not self.state.is_serving or self.is_busy or self.model.pinned:
+        reason = f"evicted to make room for {on_behalf_of}"
+        if self.is_mere_guess:
+            self._cut_load(reason)
+        elif not self.state.is_serving or self.is_busy or self.model.pinned:
             self._house.refused_to_leave(self)
         else:
-            self._ask_to_drain(f"evicted to make room for {on_behalf_of}", 0.0)
+            self._ask_to_drain(reason, 0.0)
+
+    def _cut_load(self, reason: str) -> None:
+        self._stop(reason, cut=True)
+        self._note_eviction(reason)
 
     def _on_let_go(self, reason: str) -> None:
-        if self.state.is_serving and not self.is_leaving and not self.is_busy:
+        if self.is_mere_guess:
+            self._cut_load(reason)
+        elif self.state.is_serving and not self.is_leaving and not self.is_busy:
             self._ask_to_drain(reason, 0.0)
 
     def _ask_to_drain(self, reason: str, if_idle_for: float) -> None:
