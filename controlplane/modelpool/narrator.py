@@ -47,7 +47,7 @@ class Narrator:
             key=f"{model.engine}:{model.model_id}",
             state=slot.state,
             previous=previous,
-            reason=reason if name != "model-waiting" else slot.waiting_for or reason,
+            reason=reason,
             generation=slot.generation,
             port=slot.port,
             **({"progress": encode(slot.progress)} if name == "model-progress" else {}),

@@ -100,11 +100,15 @@ def failures_cool_off(
 
 
 def victims_may_go(world: World, event: str, slot: Replica, previous: State, reason: str) -> None:
-    """Rule 4: a busy, pinned or just loaded one is never evicted."""
+    """Rule 4: a busy, pinned or just loaded one is never evicted, nor a load that is waited for."""
     if event != "model-evicted":
         return
     assert not slot.model.pinned, f"{slot!r} is pinned"
     assert slot.granted == 0, f"{slot!r} is granted to {slot.granted}"
+    if slot.hot_since is None:
+        assert slot.is_spare, f"{slot!r} was loading"
+        assert not len(slot.waiters), f"{slot!r} is waited for"
+        return
     worker = world.by_id(slot.worker_id)
     answers = not (worker.script.hangs or worker.was_told_to_end)
     assert not (answers and worker.in_flight), f"{slot!r} is busy with {worker.in_flight}"
@@ -113,8 +117,7 @@ def victims_may_go(world: World, event: str, slot: Replica, previous: State, rea
     def residency(config: PoolConfig) -> float:
         return max(config.min_residency_seconds, min(loaded, config.max_queue_wait_seconds))
 
-    assert slot.hot_since is not None
-    least = world.memory.least(world.now() - 10, residency)
+    least = world.memory.least(world.now() - 10, residency) if not slot.is_spare else 0.0
     assert world.now() >= slot.hot_since + least - EPSILON, f"{slot!r} was just loaded"
 
 

@@ -96,13 +96,18 @@ def starves() -> Any:
     return mock.patch.object(line, "overdue", return_value=None)
 
 
+def holds_for_ever() -> Any:
+    """Who yields does so for as long as he is waited for."""
+    return mock.patch.object(Slot, "_hold_due", return_value=None)
+
+
 def loses_a_release() -> Any:
     """Of two requests in flight the first that ends is not counted."""
     sound = Slot._on_release
 
-    def on_release(self: Slot, worker_id: str) -> None:
+    def on_release(self: Slot, worker_id: str, given_after: int) -> None:
         if self.granted != 2:
-            sound(self, worker_id)
+            sound(self, worker_id, given_after)
 
     return mock.patch.object(Slot, "_on_release", on_release)
 
@@ -118,5 +123,6 @@ PLANTED: tuple[Plant, ...] = (
     adopts_without_looking,
     shortens_adopted_leases,
     starves,
+    holds_for_ever,
     loses_a_release,
 )

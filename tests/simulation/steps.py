@@ -134,6 +134,17 @@ async def load(world: World, name: str, wait: float | None) -> None:
     world.manager.ask(f"load {name}", wait or 0.0, work)
 
 
+@step(2, _with_known())
+async def preload(world: World, name: str) -> None:
+    """Into spare room, ahead of anybody who might ask."""
+
+    def work() -> None:
+        if world.pool.has(name):
+            world.pool.group(name).first.start_spare("preloaded by the simulation")
+
+    world.manager.post(work)
+
+
 @step(4, _with_known((False, True), (False, True)))
 async def unload(world: World, name: str, force: bool, cut: bool) -> None:
     """Plain, by force, or cutting current work."""
@@ -305,8 +316,6 @@ async def reconfigure(world: World, changes: dict[str, Any]) -> None:
         pool = world.pool
         pool.reconfigure(patched(pool.config, changes))
         world.memory.configs.append((world.now(), pool.config))
-        if "default_ttl_minutes" in changes:
-            world.memory.leases.clear()
 
     world.manager.post(work)
 
@@ -346,7 +355,6 @@ async def replace(world: World, name: str, ttl: float | None, size: int, copies:
         new_model(name), ttl_minutes=ttl, memory_mb=size, max_replicas=copies
     )
     world.models[name] = entry
-    world.memory.leases.clear()
 
     def work() -> None:
         if world.pool.has(name):

@@ -131,7 +131,8 @@ def waiters_wait_for_something(world: SimWorld) -> None:
         cools_off = slot.state is State.FAILED and now < slot.trouble.retry_at
         is_due = slot._alarm is not None and slot._alarm_at <= slot.trouble.retry_at
         moves = slot.state in (State.WARMING, State.UNLOADING) or slot.is_leaving
-        yields = bool(slot.yields_to) and slot.yields_to in world.pool.line
+        held_until = slot.holding.until if slot.yields_to in world.pool.line else None
+        yields = held_until is not None and (now <= held_until + LATE)
         assert moves or is_queued or yields or (cools_off and is_due), (
             f"waits for nothing: {slot!r}"
         )
@@ -168,8 +169,9 @@ def room_is_used(world: SimWorld) -> None:
 
 def nobody_starves(world: SimWorld) -> None:
     """Rule 3: who has waited for room beyond ``max_queue_wait_seconds`` has what serves in his way
-    yield, just loaded ones excepted, if he is the first and that would help. What just died is
-    planned with once it is buried."""
+    yield, just loaded ones excepted, if he is the first and that would help. Who has yielded in
+    vain need not again while what he worked on then goes on. What just died is planned with once it
+    is buried."""
     pool = world.pool
     if any(slot._is_burying for slot in pool.slots):
         return
@@ -184,7 +186,9 @@ def nobody_starves(world: SimWorld) -> None:
     serving = [
         s
         for s in pool.slots
-        if s.state.is_serving and now > (s.hot_since or now) + pool._residency(s) + LATE
+        if s.state.is_serving
+        and now > (s.hot_since or now) + pool._residency(s) + LATE
+        and not (s.is_busy and s.holding.is_useless)
     ]
     going = [s for s in pool.slots if s.is_leaving or s.yields_to or s._is_burying]
     helps = fits_without(world, first, serving, twice=True)

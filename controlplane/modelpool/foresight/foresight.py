@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 # Pressure is an average over 10 s: what an eviction did is seen only then.
 RELIEF_SECONDS = 10.0
+# So long after pressure nothing is loaded that nobody asked for: it might bring it back.
+CALM_SECONDS = 120.0
 # A preload is worth it a little before the hour in which the model is used.
 AHEAD = timedelta(minutes=5)
 
@@ -101,7 +103,7 @@ class Foresight:
             self._learn(group, now)
             for action in due(group.model.schedule, since, now):
                 await self._act(group, action)
-            if self._pool.config.enable_speculative_loading and not self.pressure:
+            if self._pool.config.enable_speculative_loading and self._pool.may_spare:
                 self._preload(group, now)
         self._forget_deleted()
 
@@ -157,6 +159,8 @@ class Foresight:
         said, self.pressure = self.pressure, complaint(self._read(), limits)
         if bool(said) != bool(self.pressure):
             self._tell("memory-pressure", self.pressure or "memory is no longer short")
+        if self.pressure:
+            self._pool.spare_nothing(CALM_SECONDS)
         if not self.pressure or now - self._relieved < RELIEF_SECONDS:
             return
         key = victim(self._pool.residents())

@@ -213,13 +213,12 @@ class Crew:
         already, and might take another TERM for the second, which cuts.
         """
         process = worker.process
-        if cut or not told:
-            process.terminate()
-        if cut:
-            await asyncio.sleep(SECOND_TERM_SECONDS)
+        if not (cut or told):
             process.terminate()
         limit = CUT_SECONDS if cut else grace + FRONT_MARGIN_SECONDS
         killed = False
+        if cut:
+            await self._cut_work(process)
         try:
             async with asyncio.timeout(limit):
                 code = await process.wait()
@@ -228,6 +227,22 @@ class Crew:
             process.kill()
             code = await _ended_in_time(process)
         return await self.bury(worker, code, killed=killed)
+
+    async def cut(self, worker: Worker) -> None:
+        """Its current work has no more time; whoever ends it already sees the rest through."""
+        await self._cut_work(worker.process)
+        try:
+            async with asyncio.timeout(CUT_SECONDS):
+                await worker.process.wait()
+        except TimeoutError:
+            worker.process.kill()
+
+    @staticmethod
+    async def _cut_work(process: WorkerProcess) -> None:
+        """The second TERM cuts, and it may have been draining without a first."""
+        process.terminate()
+        await asyncio.sleep(SECOND_TERM_SECONDS)
+        process.terminate()
 
     async def bury(self, worker: Worker, code: int | None, *, killed: bool = False) -> Burial:
         """The front is dead: end the rest of its group, read its last words, forget it."""

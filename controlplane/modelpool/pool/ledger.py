@@ -60,7 +60,8 @@ class Ledger:
         self._world = world
         self._slots: dict[str, Slot] = {}
         self._reserved: dict[str, Need] = {}
-        self.line = Line(self._slots, self.clock, lambda: self._config, self._to_yield)
+        self._spare_from = float("-inf")
+        self.line = Line(self._slots, self.clock, lambda: self._config, self._to_hold)
         span = config.port_range
         self.ports = Ports(span.start, span.end, rest=config.port_rest_seconds)
         self.ports.reserve_standing(config.warmup_models)
@@ -102,10 +103,19 @@ class Ledger:
         return decision
 
     def admit_spare(self, slot: Replica) -> bool:
-        if len(self.line) or self.plan_for(slot) != Start():
+        if len(self.line) or not self.may_spare or self.plan_for(slot) != Start():
             return False
         self._reserved[slot.key] = self._need_of(slot)
         return True
+
+    @property
+    def may_spare(self) -> bool:
+        """Starts that nobody waits for are made, where there is room."""
+        return self.clock.now() >= self._spare_from
+
+    def spare_nothing(self, seconds: float) -> None:
+        """No start that nobody waits for in the next seconds; requests are not concerned."""
+        self._spare_from = self.clock.now() + seconds
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
@@ -131,6 +141,12 @@ class Ledger:
 
     def _to_yield(self, slot: Replica) -> tuple[str, ...]:
         return to_yield(self._need_of(slot), self.residents(), self.budget())
+
+    def _to_hold(self, slot: Slot) -> tuple[str, ...]:
+        """Of those, who may still be asked: all of them are needed, or it is of no use."""
+        known = [(r, self._slots[r.model_id].holding) for r in self.residents()]
+        asked = [replace(r, may_yield=r.may_yield and not h.is_useless) for r, h in known]
+        return to_yield(self._need_of(slot), asked, self.budget())
 
     def residents(self) -> list[Resident]:
         """All that hold reservations."""
@@ -179,7 +195,10 @@ class Ledger:
 
     def _residency(self, slot: Replica) -> float:
         """Seconds that a loaded one is no victim: at least as long as it took to load, or two that
-        take turns would load more than they serve; no longer than others have patience."""
+        take turns would load more than they serve; no longer than others have patience. None for
+        what nobody has come for."""
+        if slot.is_spare:
+            return 0.0
         config = self._config
         as_loaded = min(slot.load_seconds or 0.0, config.max_queue_wait_seconds)
         return max(config.min_residency_seconds, as_loaded)
@@ -204,7 +223,7 @@ class Ledger:
 
     def join_queue(self, slot: Replica, until: float | None) -> None:
         if self.line.join(slot.key, until):
-            self.emit("model-waiting", slot)
+            self.emit("model-waiting", slot, slot.waiting_for)
 
     def leave_queue(self, slot: Replica) -> None:
         self.line.leave(slot.key)

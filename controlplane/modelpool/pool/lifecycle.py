@@ -86,12 +86,20 @@ def transition(state: State, trigger: Trigger) -> State:
         raise IllegalTransition(f"{trigger.value!r} means nothing to a {state} replica") from None
 
 
+# A worker counts what is left of its lease from the manager's last answer on.
+COUNTED_SECONDS = 1.0
+
+
 @dataclass(frozen=True)
 class Lease:
-    """Until when a replica may stay idle. ``ttl`` None: for ever; ``until`` None: not running."""
+    """Until when a replica may stay idle. ``ttl`` None: for ever; ``until`` None: not running.
+
+    ``promised`` is until when it was extended, whatever the TTL may become.
+    """
 
     ttl: float | None
     until: float | None = None
+    promised: float | None = None
 
     def used(self, at: float) -> Lease:
         """The last request ended (or the replica became ready) at ``at``; never shortens."""
@@ -103,7 +111,16 @@ class Lease:
         """What a former manager granted holds: ``seconds`` from now; None: as it is."""
         if self.ttl is None or seconds is None:
             return self
-        return replace(self, until=max(self.until or 0.0, now + seconds))
+        until, own = now + seconds, self.until or 0.0
+        is_extended = until > own + COUNTED_SECONDS
+        return replace(
+            self, until=max(own, until), promised=until if is_extended else self.promised
+        )
+
+    def with_ttl(self, ttl: float | None, last_used: float) -> Lease:
+        """Another TTL, counted from the last use on; what was granted beyond it holds."""
+        until = None if ttl is None else max(last_used + ttl, self.promised or 0.0)
+        return Lease(ttl, until, self.promised)
 
     def extended(self, seconds: float, now: float, longest: float) -> tuple[Lease, float]:
         """Add ``seconds`` to what is left, at most ``longest`` from now. Also says what was added.
@@ -114,7 +131,7 @@ class Lease:
             return self, 0.0
         left = max((self.until or now) - now, 0.0)
         wanted = max(min(left + seconds, longest), left)
-        return replace(self, until=now + wanted), wanted - left
+        return replace(self, until=now + wanted, promised=now + wanted), wanted - left
 
     def remaining(self, now: float) -> float | None:
         """Seconds left, never negative; None if it never ends."""

@@ -79,6 +79,9 @@ class Line:
         if entry is not None:
             entry.cancel()
             self.changed()  # room that was promised to it is free for others
+        self._resume(key)
+
+    def _resume(self, key: str) -> None:
         for slot in self._slots.values():
             if slot.yields_to == key:
                 slot.resume()
@@ -128,9 +131,13 @@ class Line:
 
     def _let_yield(self) -> None:
         """Those in the way of who has waited for too long."""
-        if (first := self.first_overdue()) is not None:
-            for key in self._to_yield(first):
-                self._slots[key].hold(first.key)
+        if (first := self.first_overdue()) is None:
+            return
+        keys = self._to_yield(first)
+        for key in keys:
+            self._slots[key].hold(first.key)
+        if not keys:  # those that could let it in cannot all go, so nobody serves it by waiting
+            self._resume(first.key)
 
     def _queue(self) -> list[Queued]:
         known = [self._queued(key) for key in self._entries if key in self._slots]

@@ -11,7 +11,6 @@ from modelpool_client.wire import Failure, Phase, Progress
 from modelpool.pool.admission import MB, Refuse, Wait
 from modelpool.pool.crew import Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
-from modelpool.pool.replica import REQUEST
 from modelpool.pool.serving import Serving
 from modelpool.pool.waiters import Waiter
 
@@ -52,20 +51,25 @@ class Loading(Serving):
         if self.state is State.FAILED:
             self.trouble.retry_at = self._clock.now()
         self.stay_up = self.stay_up or stay_up
-        self._wish = reason
+        waiter.why = reason
         self._on_acquire(waiter)
 
     def _start_if_wanted(self) -> None:
         """Level, not edge: whatever state it is in, start if someone waits and it may."""
         if not (self.stay_up or len(self.waiters)):
-            self._house.leave_queue(self)
+            self._leave_queue()
         elif self.may_start:
             self._try_start()
 
+    def _leave_queue(self) -> None:
+        if not self.state.has_worker:
+            self.waiting_for = ""
+        self._house.leave_queue(self)
+
     def _on_start_spare(self, reason: str) -> None:
         if self.may_start and self._house.admit_spare(self):
-            self._wish = reason
-            self._begin(())
+            self._begin((), reason)
+            self.is_spare = self.state is State.WARMING
 
     def _try_start(self) -> None:
         plan = self._house.admit(self)
@@ -76,9 +80,14 @@ class Loading(Serving):
             self.waiting_for = plan.why
             self._house.join_queue(self, plan.until)
         else:
-            self._begin(plan.evict)
+            self._begin(plan.evict, self._why)
 
-    def _begin(self, victims: tuple[str, ...]) -> None:
+    @property
+    def _why(self) -> str:
+        """What a start is for: the one who has waited longest says it."""
+        return next((w.why for w in self.waiters), "it is to stay up")
+
+    def _begin(self, victims: tuple[str, ...], why: str) -> None:
         self.waiting_for = ""
         self.port = self._house.take_port(self, frozenset())
         if self.port is None and not victims:
@@ -86,7 +95,7 @@ class Loading(Serving):
             return
         self.launched = self.model
         self._began = self._clock.now()
-        self._become(Trigger.START, f"loading: {self._wish}")
+        self._become(Trigger.START, f"loading: {why}")
         self._make_room(victims)
         # Only now: those that yield to it are asked to leave before they may serve again.
         self._house.leave_queue(self)
@@ -193,7 +202,6 @@ class Loading(Serving):
         self.lease = Lease(self._ttl())
         self._used(now)
         self.trouble.load_succeeded()
-        self._wish = REQUEST
         self._become(Trigger.READY, "loaded")
         for waiter in self.waiters.take_all():
             self._grant(waiter, was_hot=False)

@@ -44,6 +44,7 @@ class Pool(Ledger):
 
     def add(self, model: Model) -> Slot:
         """A slot for a model that is new in the catalog."""
+        self.ports.stand_for(model.model_id, model.names)
         first = self._slot_for(model, 1)
         self._groups[model.model_id] = Group(first, lambda n: self._slot_for(first.model, n))
         return first
@@ -146,8 +147,10 @@ class Pool(Ledger):
                 waiter.outcome.result()
         else:
             waiter.outcome.add_done_callback(_seen)
-            deadline = self.clock.now() + self._config.load_wait_seconds
-            timer = self.clock.call_at(deadline, lambda: self._withdraw(waiter))
+            limit = self._config.load_wait_seconds
+            timer = self.clock.call_at(
+                self.clock.now() + limit, lambda: slot.give_up(waiter, limit)
+            )
             waiter.outcome.add_done_callback(lambda _: timer.cancel())
 
     def _waiter(self, *, wants_grant: bool, priority: str) -> Waiter:

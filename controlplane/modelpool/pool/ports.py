@@ -30,6 +30,12 @@ class Ports:
         """The n-th model stands on ``start + n`` while it is listed."""
         self._standing = dict(zip(model_ids, self.all, strict=False))
 
+    def stand_for(self, model_id: str, names: Sequence[str]) -> None:
+        """The list may know the model by an alias."""
+        listed = [self._standing.pop(name) for name in names if name in self._standing]
+        if listed:
+            self._standing[model_id] = min(listed)
+
     def standing(self, model_id: str) -> int | None:
         return self._standing.get(model_id)
 

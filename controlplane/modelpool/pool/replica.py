@@ -9,14 +9,13 @@ from modelpool_client.wire import Facts, Failure, Progress
 from modelpool.catalog.model import Model
 from modelpool.pool.crew import Worker
 from modelpool.pool.failures import Trouble
+from modelpool.pool.holding import Holding
 from modelpool.pool.house import House
 from modelpool.pool.lifecycle import Lease, State, Trigger, transition
 from modelpool.pool.mailbox import Mailbox
 from modelpool.pool.queueing import Place
 from modelpool.pool.rates import Rate
 from modelpool.pool.waiters import PRIORITIES, Waiters
-
-REQUEST = "a request came"
 
 
 class Replica(Mailbox):
@@ -41,7 +40,6 @@ class Replica(Mailbox):
         self.load_seconds: float | None = None  # of the last load that succeeded
         self.headroom = 1.0  # of what is set aside for it, after it ran out of memory
         self.yields_to = ""
-        self._wish = REQUEST
         self._unloads: list[asyncio.Future[str]] = []
         self._forget_worker()
         self.lease = Lease(self._ttl())
@@ -77,6 +75,8 @@ class Replica(Mailbox):
         self._is_looking = False
         self._is_burying = False
         self._is_cut = False
+        self.holding = Holding()
+        self.is_spare = False  # started into spare room, and nobody has come for it yet
         self.launched: Model | None = None  # the entry that it was started with; None: adopted
         self._began = 0.0
 
@@ -128,11 +128,17 @@ class Replica(Mailbox):
         return self._verdict.message if self._verdict is not None else ""
 
     @property
+    def is_mere_guess(self) -> bool:
+        """A load that nobody asked for: whoever asks for another model goes first."""
+        return self.is_spare and self.state is State.WARMING
+
+    @property
     def protection(self) -> str:
         """Why it may not be evicted now; empty if it may."""
         if self.is_busy:
             return "busy"
-        return "" if self.state.is_serving else self.state.lower()
+        may_go = self.state.is_serving or self.is_mere_guess
+        return "" if may_go else self.state.lower()
 
     @property
     def place(self) -> Place | None:

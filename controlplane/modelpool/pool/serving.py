@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 
 from modelpool_client.errors import (
     Conflict,
@@ -15,7 +16,8 @@ from modelpool_client.wire import Facts, Phase, Progress
 
 from modelpool.catalog.model import Model
 from modelpool.pool.failures import load_error
-from modelpool.pool.lifecycle import Lease, State, Trigger
+from modelpool.pool.holding import Holding
+from modelpool.pool.lifecycle import State, Trigger
 from modelpool.pool.replica import Replica
 from modelpool.pool.waiters import Grant, Waiter
 
@@ -74,6 +76,7 @@ class Serving(Replica):
         elif len(self.waiters) >= self._house.config.max_waiting_requests:
             waiter.outcome.set_exception(self._queue_full())
         else:
+            self.is_spare = False
             self.waiters.add(waiter)
             self._start_if_wanted()
 
@@ -90,8 +93,15 @@ class Serving(Replica):
         )
 
     def _on_hold(self, for_whom: str) -> None:
-        if self.yields_to or not self.state.is_serving or self.is_leaving:
+        is_able = self.state.is_serving and not self.is_leaving
+        if self.yields_to or not is_able or self.holding.is_useless:
             return
+        config = self._house.config
+        # Those that it holds back are to be served before they give up.
+        longest = config.load_wait_seconds / 2
+        self.holding = self.holding.begun(
+            self._clock.now(), config.graceful_shutdown_seconds, longest
+        )
         self.yields_to = for_whom
         text = f"yields to {for_whom}, which has waited long: new requests wait, current ones end"
         self._house.emit("model-yielding", self, text)
@@ -102,11 +112,26 @@ class Serving(Replica):
         for waiter in self.waiters.take_all():
             to.acquire(waiter)
 
+    def _on_hold_over(self) -> None:
+        text = f"its current work did not end in time for {self.yields_to}: it serves again"
+        self.holding = self.holding.over(self.granted, self.in_flight)
+        self._house.emit("model-resuming", self, text)
+        self._on_resume()
+        self._house.changed()
+
     def _on_resume(self) -> None:
         self.yields_to = ""
-        if self.state.is_serving and not self.is_leaving:
-            for waiter in self.waiters.take_all():
+        self.holding = self.holding.dropped()
+        self._serve_waiters()
+
+    def _serve_waiters(self) -> None:
+        """Those that came while it took none, as far as it takes them now."""
+        for waiter in self.waiters.take_all():
+            if self._may_grant(waiter):
                 self._grant(waiter, was_hot=True)
+            else:
+                self.waiters.add(waiter)
+        if self.is_open:
             self._house.opened(self)
 
     def _failed_error(self) -> ModelPoolError:
@@ -116,6 +141,7 @@ class Serving(Replica):
     def _grant(self, waiter: Waiter, *, was_hot: bool) -> None:
         if waiter.is_gone:
             return
+        self.is_spare = False
         if self.state is State.COOLING:
             self._used(self._clock.now())
             self._become(Trigger.USED, "used while cooling")
@@ -130,20 +156,26 @@ class Serving(Replica):
             self.worker.port,
             self.generation,
             was_hot,
-            self._release,
+            partial(self._release, self.holding.in_vain),
         )
         waiter.outcome.set_result(grant)
 
-    def _release(self, worker_id: str) -> None:
-        self._post(self._on_release, worker_id)
+    def _release(self, given_after: int, worker_id: str) -> None:
+        self._post(self._on_release, worker_id, given_after)
 
-    def _on_release(self, worker_id: str) -> None:
+    def _on_release(self, worker_id: str, given_after: int) -> None:
         if worker_id != self.worker_id or self.granted == 0:
             return
         self.granted -= 1
+        self._note_holding(self.holding.released(given_after))
         if self.granted == 0:
             self._used(self._clock.now())
             self._house.changed()
+
+    def _note_holding(self, holding: Holding) -> None:
+        was_useless, self.holding = self.holding.is_useless, holding
+        if was_useless and not holding.is_useless:
+            self._house.changed()  # it may be asked to yield again
 
     def _used(self, at: float) -> None:
         self.last_used = max(self.last_used or 0.0, at)
@@ -157,6 +189,7 @@ class Serving(Replica):
         self._count_uses(facts)
         was_busy, self.facts = self.is_busy, facts
         self.heard_at = self._clock.now()
+        self._note_holding(self.holding.heard(self.granted, facts.in_flight))
         if facts.phase is Phase.LOADING:
             self._note_progress(facts.progress)
         elif facts.phase is Phase.FAILED:
@@ -182,6 +215,7 @@ class Serving(Replica):
             return
         if facts.in_flight == 0 and facts.requests_total > 0:
             self._used(self._clock.now() - facts.idle_seconds)
+        self.is_spare = self.is_spare and not (facts.in_flight or facts.requests_total)
         used = facts.in_flight > 0 or facts.requests_total > self._used_before_cooling
         if self.state is State.COOLING and used:
             self._become(Trigger.USED, "used while cooling, on the worker's own port")
@@ -200,7 +234,7 @@ class Serving(Replica):
     def _on_config_changed(self) -> None:
         ttl = self._ttl()
         if ttl != self.lease.ttl:
-            self.lease = Lease(ttl).used(self.last_used or self._clock.now())
+            self.lease = self.lease.with_ttl(ttl, self.last_used or self._clock.now())
             left = self.lease.remaining(self._clock.now())
             if self.state is State.COOLING and not self.is_leaving and (left is None or left > 0):
                 self._become(Trigger.USED, "its lease is longer now")

@@ -25,7 +25,7 @@ from modelpool_client.wire import (
     Phase,
 )
 
-from modelpool.pool.crew import SECOND_TERM_SECONDS, Burial, Worker
+from modelpool.pool.crew import Burial, Worker
 from modelpool.pool.lifecycle import Lease, State, Trigger
 from modelpool.pool.loading import OOM
 from modelpool.pool.watching import Watching
@@ -113,10 +113,12 @@ class Slot(Watching):
     def _cut_short(self, cut: bool) -> None:
         if cut and not self._is_cut and self.worker is not None:
             self._is_cut = True
-            self.worker.process.terminate()
-            # The second TERM cuts, and it may have been draining without a first.
-            again = self._clock.now() + SECOND_TERM_SECONDS
-            self._clock.call_at(again, self.worker.process.terminate)
+            self._run(self._house.crew.cut(self.worker), self._on_cut, self.worker_id)
+
+    def _on_cut(self, worker_id: str, failure: Exception | None) -> None:
+        """What follows comes from its end."""
+        if failure is not None:
+            self._house.bug(failure)
 
     def _stop(self, reason: str, *, cut: bool = False) -> None:
         self._draining_for = ""
@@ -160,13 +162,22 @@ class Slot(Watching):
     def _on_evict(self, on_behalf_of: str) -> None:
         if self.is_leaving:  # the end of it will be heard
             return
-        if not self.state.is_serving or self.is_busy or self.model.pinned:
+        reason = f"evicted to make room for {on_behalf_of}"
+        if self.is_mere_guess:
+            self._cut_load(reason)
+        elif not self.state.is_serving or self.is_busy or self.model.pinned:
             self._house.refused_to_leave(self)
         else:
-            self._ask_to_drain(f"evicted to make room for {on_behalf_of}", 0.0)
+            self._ask_to_drain(reason, 0.0)
+
+    def _cut_load(self, reason: str) -> None:
+        self._stop(reason, cut=True)
+        self._note_eviction(reason)
 
     def _on_let_go(self, reason: str) -> None:
-        if self.state.is_serving and not self.is_leaving and not self.is_busy:
+        if self.is_mere_guess:
+            self._cut_load(reason)
+        elif self.state.is_serving and not self.is_leaving and not self.is_busy:
             self._ask_to_drain(reason, 0.0)
 
     def _ask_to_drain(self, reason: str, if_idle_for: float) -> None:
@@ -198,9 +209,7 @@ class Slot(Watching):
         self._house.refused_to_leave(self)
         if self.state is State.COOLING:
             self._become(Trigger.USED, "used while cooling")
-        for waiter in self.waiters.take_all():
-            self._grant(waiter, was_hot=True)
-        self._house.opened(self)
+        self._serve_waiters()
 
     def _on_exit(self, worker_id: str, code: int | Exception | None) -> None:
         if worker_id != self.worker_id or self.state is State.UNLOADING:
@@ -256,3 +265,4 @@ class Slot(Watching):
         if self.trouble.is_given_up:  # those who wait would wait for nothing
             self.waiters.fail_all(self._failed_error())
         self._answer_unloads("it had died")
+        self._start_if_wanted()  # with no back-off there is nothing to wait for

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from modelpool_client.errors import ModelPoolError
 
+REQUEST = "a request came"
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 
 
@@ -35,6 +36,7 @@ class Waiter:
     rank: int = PRIORITIES["normal"]
     since: float = 0.0
     is_standing: bool = False  # a load that was asked for and that nobody waits on
+    why: str = REQUEST  # what a start for its sake is for
 
     @property
     def is_gone(self) -> bool:

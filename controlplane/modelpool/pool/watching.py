@@ -9,6 +9,7 @@ from modelpool_client.wire import Failure, Phase
 from modelpool.pool.health import Look, Vitals, diagnosis
 from modelpool.pool.lifecycle import State, Trigger
 from modelpool.pool.loading import Loading
+from modelpool.pool.waiters import Waiter
 
 
 class Watching(Loading):
@@ -16,7 +17,7 @@ class Watching(Loading):
 
     def _next_deadline(self) -> float | None:
         """When something is due by itself; the alarm may ring early, never late."""
-        times = (self._retry_due(), self._idle_due(), self._look_due())
+        times = (self._retry_due(), self._hold_due(), self._idle_due(), self._look_due())
         return min((t for t in times if t is not None), default=None)
 
     def _on_time(self) -> None:
@@ -24,6 +25,8 @@ class Watching(Loading):
             self._start_if_wanted()
             return
         now = self._clock.now()
+        if (due := self._hold_due()) is not None and now >= due:
+            self._on_hold_over()
         if (due := self._look_due()) is not None and now >= due:
             self._look_at_worker()
         if (due := self._idle_due()) is not None and now >= due:
@@ -35,6 +38,24 @@ class Watching(Loading):
         is_wanted = self.stay_up or len(self.waiters) > 0
         cools_off = self._clock.now() < self.trouble.retry_at  # else the queue has it
         return self.trouble.retry_at if is_wanted and cools_off else None
+
+    def _hold_due(self) -> float | None:
+        return self.holding.until if self.yields_to and not self.is_leaving else None
+
+    # -- loads that nobody waits on ----------------------------------------------------------------
+
+    def give_up(self, waiter: Waiter, seconds: float) -> None:
+        """A load that could not begin within ``seconds`` is not kept in mind for ever."""
+        self._post(self._on_give_up, waiter, seconds)
+
+    def _on_give_up(self, waiter: Waiter, seconds: float) -> None:
+        if waiter.is_gone:
+            return
+        waiter.outcome.cancel()
+        if not (self.stay_up or len(self.waiters) or self.state is State.WARMING):
+            what = self.waiting_for or self.reason
+            self._house.emit("load-given-up", self, f"waited {seconds:.0f} s in vain: {what}")
+        self._house.changed()
 
     # -- idleness --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.catalog.parse import parse_model
-from modelpool.foresight.foresight import LOOK_SECONDS, Foresight
+from modelpool.foresight.foresight import CALM_SECONDS, LOOK_SECONDS, Foresight
 from modelpool.foresight.habits import HOURS, Habit, hour_of_week
 from modelpool.foresight.pressure import Limits, complaint, victim
 from modelpool.foresight.schedule import LATEST, due
@@ -322,3 +322,20 @@ def test_pressure_evicts_what_is_idle_one_at_a_time() -> None:
 
     names = ("a", "b", "busy")
     play(scene, *(model(n) for n in names), model("pinned", pinned=True))
+
+
+def test_pressure_does_not_take_turns_with_copies_that_nobody_asked_for() -> None:
+    async def scene(s: Scene) -> None:
+        grant = await s.pool.acquire("m")
+        await s.pass_by(20)
+        assert [slot.state for slot in s.pool.group("m")] == [State.HOT] * 2
+        s.reading = Pressure(10**12, 10**12, 50.0)
+        await s.pass_by(600)
+        s.reading = Pressure(10**12, 10**12, 0.0)
+        await s.pass_by(CALM_SECONDS - 10)
+        assert len(s.world.processes) == 2, "the second copy was loaded again"
+        await s.pass_by(20)
+        assert [slot.state for slot in s.pool.group("m")] == [State.HOT] * 2
+        grant.release()
+
+    play(scene, model("m", min_replicas=2, max_replicas=2))

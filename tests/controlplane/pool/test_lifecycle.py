@@ -114,7 +114,31 @@ def test_what_is_left(lease: Lease, now: float, left: float | None) -> None:
 def test_extension(
     lease: Lease, seconds: float, longest: float, added: float, until: float | None
 ) -> None:
-    assert lease.extended(seconds, 10, longest) == (Lease(lease.ttl, until), added)
+    assert lease.extended(seconds, 10, longest) == (Lease(lease.ttl, until, until), added)
+
+
+@pytest.mark.parametrize(
+    ("lease", "ttl", "until"),
+    [
+        (Lease(10, 30), 5, 25),
+        (Lease(10, 30), 50, 70),
+        (Lease(10, 30), None, None),
+        (Lease(None), 5, 25),
+        (Lease(10, 90, 90), 5, 90),  # extended: that holds
+        (Lease(10, 90, 90), 100, 120),
+        (Lease(10, 90, 90), None, None),
+        (Lease(None, None, 90), 5, 90),  # also by way of a lease without end
+    ],
+)
+def test_another_ttl(lease: Lease, ttl: float | None, until: float | None) -> None:
+    assert lease.with_ttl(ttl, 20) == Lease(ttl, until, lease.promised)
+
+
+def test_what_a_former_manager_granted_beyond_the_ttl_is_a_promise() -> None:
+    own = Lease(10).used(20)
+    assert own.at_least(10.5, 20).promised is None, "it is the TTL, as the worker counted it"
+    assert own.at_least(60, 20) == Lease(10, 80, 80)
+    assert own.at_least(60, 20).with_ttl(5, 20).until == 80
 
 
 @given(leases, times)

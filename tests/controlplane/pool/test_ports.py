@@ -61,6 +61,16 @@ def test_standing_ports() -> None:
     assert ports.take("w0", 0) == 10
 
 
+def test_a_model_stands_where_its_alias_is_listed() -> None:
+    ports = some(last=13)
+    ports.reserve_standing(["x", "other", "alias"])
+    for name, names in (("m", ("m", "alias")), ("o", ("o", "other", "x")), ("a", ("a", "b"))):
+        ports.stand_for(name, names)
+    assert (ports.standing("m"), ports.standing("o"), ports.standing("a")) == (12, 10, None)
+    assert ports.take("a", 0) == 11
+    assert ports.take("m", 0) == 12
+
+
 def test_a_standing_port_needs_no_rest_for_its_owner() -> None:
     ports = some()
     ports.reserve_standing(["w0"])

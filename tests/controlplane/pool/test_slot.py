@@ -343,6 +343,15 @@ def test_a_port_taken_by_a_stranger_is_stepped_over() -> None:
     play(scene)
 
 
+def test_a_model_that_is_listed_by_its_alias_has_the_port_of_the_list() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world, "other")
+        await use(world, "m")
+        assert (world.pool.slot("m").port, world.pool.slot("other").port) == (8051, 8052)
+
+    play(scene, model("other"), model("m", aliases=("x",)), warmup_models=["x"])
+
+
 def test_all_ports_taken_is_said() -> None:
     async def scene(world: SimWorld) -> None:
         world.scripts["m"] = Script(strange_ports=set(range(8051, 8100)))
@@ -375,6 +384,22 @@ def test_extend_adds_up_to_the_maximum_and_says_what_it_granted() -> None:
         assert slot.state is State.COOLING
         slot.extend(600)
         assert slot.state.value == "HOT"
+
+    play(scene)
+
+
+def test_an_extension_that_was_granted_outlives_another_ttl() -> None:
+    async def scene(world: SimWorld) -> None:
+        slot = world.pool.slot("m")
+        await use(world)
+        slot.extend(30 * 60)
+        for minutes in (5, 0, 5):
+            config = world.pool.config
+            world.pool.reconfigure(patched(config, {"default_ttl_minutes": minutes}))
+        await asyncio.sleep(44 * 60)
+        assert slot.state is State.HOT
+        await asyncio.sleep(2 * 60)
+        assert slot.state is State.COOLING
 
     play(scene)
 
