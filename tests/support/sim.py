@@ -206,6 +206,7 @@ class SimProcess:
             engine_pid=self.engine_pid if self.phase is Phase.READY else None,
             engine_started=1.0 if self.phase is Phase.READY else None,
             requests_total=self.requests_total,
+            rss_bytes=self.resident,
             memory_bytes=self.resident if self.mapped_share is not None else None,
             memory_held_bytes=self.held if self.mapped_share is not None else None,
             device_memory_bytes=self.devices,
