@@ -91,7 +91,10 @@ class Facts:
     """What a worker reports; the manager decides. Posted on every edge and every beat.
 
     ``idle_seconds`` counts from the end of the last request (or from ready); 0 while any is in
-    flight. ``progress_seconds`` counts from the engine's last sign of work on a request.
+    flight. ``progress_seconds`` counts from the engine's last sign of work on a request, or from
+    when the oldest one began that it has given nothing since, even if that client has left; 0 where
+    it has nothing to give one for. ``silent_seconds`` is the longest that a request in flight has
+    waited for anything from the engine.
     ``lease_left_seconds`` is what the worker knows to be left of its lease, None where it never
     expires: a manager that adopts it does not know what a former one granted.
     ``memory_bytes`` is the proportional share of its processes, and ``memory_peak_bytes`` the most
@@ -109,6 +112,7 @@ class Facts:
     in_flight: int = 0
     idle_seconds: float = 0.0
     progress_seconds: float = 0.0
+    silent_seconds: float = 0.0
     lease_left_seconds: float | None = 0.0
     requests_total: int = 0
     errors_total: int = 0
@@ -168,8 +172,8 @@ class DrainReply:
 class ProbeRequest:
     """Ask the engine for one token, within ``timeout_seconds``.
 
-    If it gives one, requests for which it has given nothing for ``silent_seconds`` are ended: it
-    lives, and has forgotten them.
+    If it gives one, and gave one to the probes before it too, requests for which it has given
+    nothing for ``silent_seconds`` are ended: it lives, and has forgotten them.
     """
 
     timeout_seconds: float = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Any
 
+import httpx
 import pytest
 
 from e2e.helpers import (
@@ -106,3 +108,25 @@ def test_a_request_that_the_engine_forgot_is_ended_and_the_engine_stays(pool: Po
     assert stream.text
     assert "gave nothing for this request" in stream.error["message"]
     assert pool.model("forgets")["worker_pid"] == view["worker_pid"]
+
+
+def test_a_forgotten_request_is_ended_while_others_are_answered(pool: PoolProcess) -> None:
+    view = pool.load("forgets")
+    task = in_background(lambda: streamed(pool.url, chat("forgets", "one two three four five")))
+    end = time.monotonic() + 60
+    while task[0].is_alive() and time.monotonic() < end:
+        assert pool.chat("forgets", max_tokens=1).status_code == 200
+        time.sleep(0.2)
+    assert "gave nothing for this request" in result(task).error["message"]
+    assert pool.model("forgets")["worker_pid"] == view["worker_pid"]
+
+
+def test_a_stopped_engine_is_found_though_every_client_gives_up_early(pool: PoolProcess) -> None:
+    view = pool.load("quick")
+    os.kill(view["engine_pid"], SIGSTOP)
+    end = time.monotonic() + 60
+    while not gone(view) and time.monotonic() < end:
+        with contextlib.suppress(httpx.TimeoutException):
+            httpx.post(f"{pool.url}/v1/chat/completions", json=chat("quick"), timeout=0.7)
+    assert gone(view)
+    assert "worker-replaced" in [name for name, _ in pool.story("quick")]

@@ -91,7 +91,7 @@ def hung_ones_are_replaced(world: World) -> None:
 
 
 def _hangs(process: SimProcess) -> bool:
-    return process.script.front_hangs or (process.script.engine_hangs and process.in_flight > 0)
+    return process.script.front_hangs or (process.script.engine_hangs and process.is_suspect)
 
 
 def workers_are_on_record(world: World) -> None:

@@ -23,8 +23,10 @@ LATE = 1.0  # so much later than it is due something may happen
 
 
 def of_the_pool(world: SimWorld) -> list[SimProcess]:
-    """The living, but for late ones: they are ended in the moment in which they come."""
-    return [p for p in world.alive() if p.assignment.worker_id not in world.crew.late]
+    """The living, but for late ones, which are ended in the moment in which they come, and strays,
+    which nobody needs."""
+    others = world.crew.late | world.pool.strays.worker_ids
+    return [p for p in world.alive() if p.assignment.worker_id not in others]
 
 
 def no_handler_fails(world: SimWorld) -> None:
@@ -51,7 +53,8 @@ def one_worker_per_copy(world: SimWorld) -> None:
 def within_limits(world: SimWorld) -> None:
     """Rule 5 and admission: count, bytes and host are kept; what a limit was lowered under stays,
     but nothing comes to it."""
-    pool, living = world.pool, of_the_pool(world)
+    pool = world.pool
+    living = [p for p in world.alive() if p.assignment.worker_id not in world.crew.late]
     reserved = [pool.reserved_bytes(s.key) for s in pool.slots]
     promised, count = sum(reserved), sum(1 for r in reserved if r)
     size = sum(p.size for p in living)
@@ -95,8 +98,8 @@ def ports_are_kept(world: SimWorld) -> None:
     ports = [p.assignment.port for p in world.alive()]
     assert len(ports) == len(set(ports)), "two workers on one port"
     assert all(p in pool.config.port_range for p in ports), "a port out of the range"
-    held = [slot.port for slot in pool.slots if slot.port is not None]
-    assert len(held) == len(set(held)), "two slots on one port"
+    held = [slot.port for slot in pool.slots if slot.port is not None] + pool.strays.ports
+    assert len(held) == len(set(held)), "two workers hold one port"
     free = len(pool.config.port_range) - len(held)
     assert pool.ports.available == free, f"ports lost: {pool.ports}, {held}"
     wrong = [s for s in pool.slots if s.port is not None and not s.state.has_worker]
@@ -111,7 +114,7 @@ def no_work_is_cut(world: SimWorld) -> None:
 
 def records_are_true(world: SimWorld) -> None:
     """Rule 8: who serves is written down, so that a later manager finds it; what is gone is not."""
-    to_forget = world.crew._to_forget.keys() | world.crew.late
+    to_forget = world.crew._to_forget.keys() | world.crew.late | world.pool.strays.worker_ids
     for slot in world.pool.slots:
         if slot.state.is_serving and not slot.is_leaving:
             assert slot.worker_id in world.records, f"not written down: {slot!r}"

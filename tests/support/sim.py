@@ -36,6 +36,7 @@ from modelpool_client.wire import (
     ProbeRequest,
     Progress,
 )
+from modelpool_worker.activity import Activity
 from modelpool_worker.heartbeat import Contact, Verdict
 
 from .rules import RULES, SETTLED
@@ -83,7 +84,8 @@ class SimProcess:
         self.phase = Phase.LOADING
         self.in_flight = 0
         self.requests_total = 0
-        self.idle_since = self.worked_at = self.now()
+        self.idle_since = self.now()
+        self.activity = Activity()  # of its engine, as far as that is suspect
         self.sequence = 0
         self.cut = 0
         self.was_told_to_end = False  # by the test: whatever is cut then is no fault of the pool
@@ -172,8 +174,19 @@ class SimProcess:
         return None
 
     @property
-    def _is_stuck(self) -> bool:
-        return self.script.engine_hangs and self.in_flight > 0
+    def is_suspect(self) -> bool:
+        """Its engine owes somebody an answer, or did when that client left."""
+        return self.activity.owes or (self.script.engine_hangs and self.in_flight > 0)
+
+    def ask_engine(self) -> None:
+        """A sound one gives something at once, and goes on."""
+        self.activity.begin(self.now())
+        self.activity.asked()
+        self.engine_gives()
+
+    def engine_gives(self) -> None:
+        if not self.script.engine_hangs:
+            self.activity.sign_of_work(self.now())
 
     def facts(self) -> Facts:
         self.sequence += 1
@@ -187,12 +200,13 @@ class SimProcess:
             port=self.assignment.port,
             pid=self.pid,
             in_flight=self.in_flight,
-            progress_seconds=self.now() - self.worked_at if self._is_stuck else 0.0,
+            progress_seconds=self.activity.progress_seconds(self.now()) if self.is_suspect else 0.0,
             idle_seconds=idle,
             lease_left_seconds=self.contact.lease_left(self.now()),
             engine_pid=self.engine_pid if self.phase is Phase.READY else None,
             engine_started=1.0 if self.phase is Phase.READY else None,
             requests_total=self.requests_total,
+            rss_bytes=self.resident,
             memory_bytes=self.resident if self.mapped_share is not None else None,
             memory_held_bytes=self.held if self.mapped_share is not None else None,
             device_memory_bytes=self.devices,
@@ -228,7 +242,7 @@ class SimProcess:
         ended before its time."""
         if self.phase is not Phase.READY or not self.is_alive:
             return False
-        self.worked_at = self.worked_at if self._is_stuck else self.now()
+        self.ask_engine()
         self.in_flight += 1
         self.requests_total += 1
         self.report()
@@ -236,7 +250,9 @@ class SimProcess:
             await asyncio.wait({self.exit}, timeout=seconds)
             while self.script.engine_hangs and self.is_alive:
                 await asyncio.wait({self.exit}, timeout=1.0)
+            self.engine_gives()
         finally:  # the client may leave
+            self.activity.end(self.now())
             self.in_flight -= 1
             self.idle_since = self.now()
             self.report()
@@ -418,7 +434,7 @@ class SimWorld:
             await asyncio.sleep(request.timeout_seconds)
             text = "no token in time"
             return ProbeReply(False, request.timeout_seconds, process.facts(), 0.0, text)
-        process.worked_at = process.now()
+        process.engine_gives()
         return ProbeReply(True, 0.01, process.facts(), 0.01)
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:

@@ -32,6 +32,26 @@ def test_progress_counts_from_the_last_sign_of_work_while_busy() -> None:
     assert a.errors == 1
 
 
+def test_clients_that_give_up_one_after_the_other_do_not_hide_a_silent_engine() -> None:
+    a = Activity()
+    for start in range(0, 100, 10):
+        a.begin(start)
+        a.asked()
+        a.end(start + 8, failed=True)
+    assert a.progress_seconds(99) == 99
+    a.sign_of_work(99)
+    assert a.progress_seconds(500) == 0
+    a.begin(500)
+    assert a.progress_seconds(501) == 1
+
+
+def test_who_was_never_asked_owes_nothing() -> None:
+    a = Activity()
+    a.begin(10)
+    a.end(11, failed=True)
+    assert a.progress_seconds(500) == 0
+
+
 @pytest.mark.parametrize(
     ("busy", "idle", "if_idle_for", "drains"),
     [

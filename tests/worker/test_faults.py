@@ -133,7 +133,7 @@ def test_a_hanging_engine_shows_in_the_facts(worker: Any, until: Any) -> None:
         client.post(f"http://127.0.0.1:{one.port}{CHAT}", json=ASK)
     until(lambda: one.live_facts()["in_flight"] == 0)
     before = one.live_facts()
-    assert before["progress_seconds"] == 0
+    assert before["progress_seconds"] > 0.4
     assert before["idle_seconds"] < 20
 
 

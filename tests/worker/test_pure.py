@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -13,10 +14,11 @@ import pytest
 from modelpool_client import guard
 from modelpool_client.errors import Forbidden, ModelPoolError, UnsupportedMediaType
 from modelpool_client.wire import Assignment
-from modelpool_worker import diagnose
+from modelpool_worker import diagnose, proc
 from modelpool_worker.child import describe_exit
 from modelpool_worker.config import BadAssignment, child_environment, read_assignment
-from modelpool_worker.progress import LoadEstimate, estimate, source_bytes
+from modelpool_worker.proc import mapped_bytes
+from modelpool_worker.progress import LoadEstimate, estimate, parts_of, source_bytes
 from modelpool_worker.relay import count_tokens, engine_error
 from modelpool_worker.surfaces import openapi, sse
 from modelpool_worker.surfaces.openai import BODIES, CHAT_PATH
@@ -173,6 +175,25 @@ def test_last_words(line: str, code: str) -> None:
     assert diagnose.reason_of(["noise", "0.1.2 E x failed"]) == "x failed"
 
 
+@pytest.mark.parametrize(
+    ("lines", "was_killed", "code"),
+    [
+        (["ggml_cuda: CUDA error: out of memory"], False, "oom"),
+        (["terminate called after throwing an instance of 'std::bad_alloc'"], False, "oom"),
+        (["ggml_cuda: CUDA error: out of memory"], True, "engine_died"),
+        (["failed to open GGUF file"], False, "engine_died"),
+        ([], False, "engine_died"),
+    ],
+)
+def test_why_an_engine_died_that_had_been_ready(
+    lines: list[str], was_killed: bool, code: str
+) -> None:
+    failure = diagnose.death(-6, "signal 6 (SIGABRT)", lines, was_killed=was_killed)
+    assert (failure.code, failure.exit_code) == (code, -6)
+    assert failure.message.startswith("the engine died: signal 6 (SIGABRT)")
+    assert (code == "oom") == any(line in failure.message for line in lines)
+
+
 def test_exits_in_words() -> None:
     assert describe_exit(3) == "exit code 3"
     assert describe_exit(-11) == "signal 11 (SIGSEGV)"
@@ -232,8 +253,35 @@ def test_mapping_a_file_is_progress(tmp_path: Path) -> None:
 def test_the_size_of_a_split_file(tmp_path: Path) -> None:
     for i in (1, 2):
         (tmp_path / f"m[x]-0000{i}-of-00002.gguf").write_bytes(b"x" * i)
-    assert source_bytes(str(tmp_path / "m[x]-00001-of-00002.gguf")) == 3
-    assert source_bytes(str(tmp_path / "none")) == 0
+    assert source_bytes(parts_of(str(tmp_path / "m[x]-00001-of-00002.gguf"))) == 3
+    assert source_bytes(parts_of(str(tmp_path / "none"))) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_every_part_that_is_mapped_counts(tmp_path: Path) -> None:
+    """Else a load stands still once the first part is in memory. In a cache they are links."""
+    named = [tmp_path / f"m-0000{i}-of-00002.gguf" for i in (1, 2)]
+    for i, link in enumerate(named):
+        blob = tmp_path / f"blob{i}"
+        blob.write_bytes(b"x" * (1 << 20))
+        link.symlink_to(blob)
+    with contextlib.ExitStack() as stack:
+        for link in named:
+            f = stack.enter_context(link.open("rb"))
+            mapped = stack.enter_context(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+            assert sum(mapped[::4096]) > 0
+        parts = parts_of(str(named[0]))
+        assert mapped_bytes(os.getpid(), parts) == source_bytes(parts) == 2 << 20
+
+
+def test_processor_time_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = proc.cpu_seconds(os.getpid())
+    monkeypatch.setattr(proc, "read", lambda path: None)
+    told = proc.cpu_seconds(os.getpid())
+    assert known is not None
+    assert told is not None
+    assert abs(told - known) < 1.0
+    assert proc.cpu_seconds(2**22 + 1) is None
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 @dataclass
 class Activity:
-    """The front's counters. ``last_end`` is the end of the last request, or the moment of ready."""
+    """The front's counters. ``last_end`` is the end of the last request, or the moment of ready.
+    ``owes``: the engine was asked, and has given nothing to anybody since."""
 
     last_end: float = 0.0
-    last_sign: float = 0.0
+    silent_since: float = 0.0
+    owes: bool = False
     in_flight: int = 0
     requests: int = 0
     errors: int = 0
@@ -29,9 +31,14 @@ class Activity:
         """A request starts. True if the worker was idle before."""
         self.requests += 1
         self.in_flight += 1
-        if self.in_flight == 1:
-            self.last_sign = now
+        # Clients that give up one after the other must not hide that nobody is answered.
+        if self.in_flight == 1 and not self.owes:
+            self.silent_since = now
         return self.in_flight == 1
+
+    def asked(self) -> None:
+        """A request went to the engine."""
+        self.owes = True
 
     def end(self, now: float, *, failed: bool = False, tokens: int = 0) -> bool:
         """A request ends. True if it was the last one in flight."""
@@ -42,16 +49,17 @@ class Activity:
         return self.in_flight == 0
 
     def sign_of_work(self, now: float) -> None:
-        """The engine sent something for a request, or became ready."""
-        self.last_sign = now
+        """The engine sent something for a request or a probe."""
+        self.silent_since, self.owes = now, False
 
     def idle_seconds(self, now: float) -> float:
         """Since the end of the last request; 0 while any is in flight."""
         return 0.0 if self.in_flight else max(0.0, now - self.last_end)
 
     def progress_seconds(self, now: float) -> float:
-        """Since the engine's last sign of work on a request; 0 while none is in flight."""
-        return max(0.0, now - self.last_sign) if self.in_flight else 0.0
+        """Since the engine's last sign of work; 0 while it has nothing to give one for."""
+        is_due = self.in_flight > 0 or self.owes
+        return max(0.0, now - self.silent_since) if is_due else 0.0
 
     def drain(self, now: float, if_idle_for: float | None = None) -> bool:
         """Refuse new work from now on, if ``if_idle_for`` allows it. True if (already) draining."""

@@ -26,8 +26,9 @@ class Call:
         self._worker = worker
         self._error: ModelPoolError | None = None
         self._is_stopped = self._is_over = False
-        self._waits_since: float | None = worker.now()  # None: a piece is being passed on
+        self._waits_since: float | None = None  # None: the engine is not asked, or has given
         self.tokens = 0
+        self.overtaken = 0
 
     def __enter__(self) -> Call:
         task = asyncio.current_task()
@@ -58,12 +59,19 @@ class Call:
             self._task.cancel()
 
     def silent_seconds(self, now: float) -> float:
-        """Since the engine gave anything for it; 0 while it is the client who does not read."""
+        """Since the engine gave anything for it; 0 before it was asked, and while it is the client
+        who does not read."""
         return 0.0 if self._waits_since is None else now - self._waits_since
+
+    def sent(self) -> None:
+        """It goes to the engine."""
+        self._waits_since = self._worker.now()
+        self._worker.activity.asked()
 
     def gave(self) -> None:
         """The engine gave something for it."""
         self._waits_since = None
+        self.overtaken = 0
         self._worker.worked()
 
     def asks(self) -> None:

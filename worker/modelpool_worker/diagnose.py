@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from modelpool_client.wire import Failure
+
 _SIGNS = (
     ("unsupported_arch", r"unknown model architecture|unsupported (model )?architecture"),
     ("bad_file", r"invalid magic|not a GGUF|bad magic|gguf_init_from|not within the file bounds"),
@@ -34,6 +36,17 @@ def code_of(lines: Sequence[str], default: str) -> str:
         if re.search(pattern, text, re.IGNORECASE):
             return code
     return default
+
+
+def death(exit_code: int, end: str, lines: Sequence[str], *, was_killed: bool) -> Failure:
+    """What ended an engine that had been ready; ``end`` is its exit code in words.
+
+    A kill comes from outside, whatever the engine said before.
+    """
+    text = f"the engine died: {end}"
+    if was_killed or code_of(lines, "") != "oom":
+        return Failure("engine_died", text, tuple(lines), exit_code)
+    return Failure("oom", f"{text}: {reason_of(lines)}", tuple(lines), exit_code)
 
 
 def reason_of(lines: Sequence[str]) -> str:

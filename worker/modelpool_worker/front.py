@@ -268,7 +268,7 @@ class Front:
         if code == -signal.SIGKILL and self._oom.has_struck(self._loop.time()):
             return Failure("oom", "the kernel ended the engine for lack of memory", lines, code)
         if died:
-            return Failure("engine_died", f"the engine died: {end}", lines, code)
+            return diagnose.death(code, end, lines, was_killed=code == -signal.SIGKILL)
         said = self._said or Failure("load_failed", f"the engine ended while loading: {end}")
         if said.code == "load_failed":
             reason = diagnose.reason_of(lines)

@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 QUESTION = {"prompt": "1", "max_tokens": 1, "temperature": 0}
+# So many probes in a row are given a token while a request gets nothing: whoever waits in the
+# engine's own line may by chance be overtaken by one, but not by each.
+OVERTAKEN = 3
+
+
+class _Signs:
+    """Passes the signs of work on. That a probe was sent says nothing of what clients are owed."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.gave = worker.worked
+
+    def sent(self) -> None:
+        """See ``Watch``."""
+
+    def asks(self) -> None:
+        """See ``Watch``."""
 
 
 async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
@@ -25,28 +41,39 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
     """
     now, limit = worker.now, request.timeout_seconds
     began, used = now(), cpu_seconds(worker.child.pid)
-    answered, message = True, ""
+    answered, given, message = True, False, ""
     try:
         async with asyncio.timeout(limit):
-            await worker.relay.collect(
-                TEXT_PATH, check_request(TEXT_PATH, dict(QUESTION)), worker.call()
-            )
+            question = check_request(TEXT_PATH, dict(QUESTION))
+            await worker.relay.collect(TEXT_PATH, question, _Signs(worker))
+        given = True
     except TimeoutError:
         answered, message = False, f"no token within {limit:g} s"
     except BrokenOffError as e:
         answered, message = False, str(e)
     except ModelPoolError as e:
         message = e.message
-    if answered and request.silent_seconds is not None:
+    if given or not answered:  # who is refused never stood in a line
+        _count_overtaken(worker, now() - began, given)
+    if given and request.silent_seconds is not None:
         _end_forgotten(worker, request.silent_seconds)
     after = cpu_seconds(worker.child.pid)
     spent = after - used if after is not None and used is not None else None
     return ProbeReply(answered, now() - began, worker.facts(), spent, message)
 
 
+def _count_overtaken(worker: Worker, seconds: float, given: bool) -> None:
+    for call in worker.calls:
+        if not given:
+            call.overtaken = 0
+        elif call.silent_seconds(worker.now()) > seconds:
+            call.overtaken += 1
+
+
 def _end_forgotten(worker: Worker, limit: float) -> None:
     for call in list(worker.calls):
-        if (silent := call.silent_seconds(worker.now())) >= limit:
+        silent = call.silent_seconds(worker.now())
+        if silent >= limit and call.overtaken >= OVERTAKEN:
             text = (
                 f"the engine answers others, but gave nothing for this request for {silent:.0f} s"
             )

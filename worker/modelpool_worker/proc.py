@@ -1,8 +1,10 @@
-"""What /proc says of a process. Elsewhere than on Linux every answer is None."""
+"""What /proc says of a process. Elsewhere than on Linux nearly every answer is None."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 
 
 def start_time(pid: int) -> float | None:
@@ -24,9 +26,18 @@ def cpu_seconds(pid: int) -> float | None:
     """Processor time that all threads of the process have used since its start."""
     fields = read(f"/proc/{pid}/stat")
     if fields is None:
-        return None
+        return _cpu_seconds_elsewhere(pid)
     user, system = fields.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_seconds_elsewhere(pid: int) -> float | None:
+    import psutil  # most workers never need it
+
+    with contextlib.suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
+    return None
 
 
 def bytes_read(pid: int) -> int | None:
@@ -37,13 +48,13 @@ def bytes_read(pid: int) -> int | None:
     return int(dict(line.split(": ") for line in fields.splitlines())["rchar"])
 
 
-def mapped_bytes(pid: int, path: str) -> int:
-    """Bytes of the file ``path`` that the process has mapped and touched."""
-    total, inside = 0, False
+def mapped_bytes(pid: int, paths: Iterable[str]) -> int:
+    """Bytes of these files that the process has mapped and touched."""
+    total, inside, names = 0, False, tuple(paths)
     for line in (read(f"/proc/{pid}/smaps") or "").splitlines():
         first, _, rest = line.partition(" ")
         if not first.endswith(":"):
-            inside = rest.endswith(path)
+            inside = rest.endswith(names)
         elif inside and first == "Rss:":
             total += int(rest.split()[0]) * 1024
     return total

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Iterable
 
 from modelpool_client.wire import Progress
 
@@ -23,15 +24,15 @@ class LoadEstimate:
 
     def __init__(self, pid: int, source: str) -> None:
         self._pid = pid
-        self._path = os.path.realpath(source)
-        self._total = source_bytes(self._path)
+        self._parts = parts_of(source)
+        self._total = source_bytes(self._parts)
 
     def sample(self, elapsed: float) -> Progress | None:
         """The estimate after ``elapsed`` seconds; None where nothing can be known."""
         read = bytes_read(self._pid)
         if read is None or not self._total:
             return None
-        done = max(0, read - _OWN_BYTES, mapped_bytes(self._pid, self._path))
+        done = max(0, read - _OWN_BYTES, mapped_bytes(self._pid, self._parts))
         return estimate(min(done, self._total), self._total, elapsed)
 
 
@@ -41,10 +42,17 @@ def estimate(done: int, total: int, elapsed: float) -> Progress:
     return Progress("weights", done / total, done, total, left, estimated=True)
 
 
-def source_bytes(path: str) -> int:
-    """Size of a model file, with all its parts if it is one of ``…-00001-of-00003.gguf``."""
-    pattern = re.sub(r"-\d{5}-of-(\d{5})", r"-*-of-\1", glob.escape(path))
+def parts_of(source: str) -> list[str]:
+    """A model file as the kernel calls it, with all its parts if it is one of
+    ``…-00001-of-00003.gguf``; empty where there is no such file."""
+    # Before links are followed: what they lead to in a cache is named by its hash.
+    pattern = re.sub(r"-\d{5}-of-(\d{5})", r"-*-of-\1", glob.escape(source))
+    return sorted(os.path.realpath(p) for p in glob.glob(pattern) if os.path.isfile(p))
+
+
+def source_bytes(parts: Iterable[str]) -> int:
+    """Size of all these files together; 0 where one cannot be read."""
     try:
-        return sum(os.path.getsize(p) for p in glob.glob(pattern) if os.path.isfile(p))
+        return sum(os.path.getsize(p) for p in parts)
     except OSError:
         return 0

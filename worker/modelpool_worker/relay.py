@@ -40,6 +40,9 @@ class BrokenOffError(Exception):
 class Watch(Protocol):
     """Hears of the engine's work on one request; called for every piece, so it must be quick."""
 
+    def sent(self) -> None:
+        """The request goes to the engine."""
+
     def gave(self) -> None:
         """The engine gave something."""
 
@@ -77,7 +80,7 @@ class Relay:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        async with self._open(path, request.upstream()) as answer:
+        async with self._open(path, request.upstream(), watch) as answer:
             piece = await _first_piece(answer)
             await send(_start(200, [*_STREAM_HEADERS, *headers]))
             tail = b""
@@ -106,7 +109,7 @@ class Relay:
             sse.Events(),
             False,
         )
-        async with self._open(path, request.upstream()) as answer:
+        async with self._open(path, request.upstream(), watch) as answer:
             piece = await _first_piece(answer)
             while piece:
                 watch.gave()
@@ -120,12 +123,17 @@ class Relay:
         return result, (result.get("usage") or {}).get("completion_tokens", 0)
 
     @asynccontextmanager
-    async def _open(self, path: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _open(
+        self, path: str, body: bytes, watch: Watch
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        watch.sent()
         try:
             answer = await self._post(path, body)
             try:
                 if answer.status != 200:
-                    raise engine_error(answer.status, await answer.content.read(_ERROR_BYTES))
+                    words = await answer.content.read(_ERROR_BYTES)
+                    watch.gave()
+                    raise engine_error(answer.status, words)
                 yield answer
             finally:
                 # Not released: closing is what tells the engine to stop computing.

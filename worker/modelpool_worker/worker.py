@@ -178,6 +178,7 @@ class Worker:
             in_flight=activity.in_flight,
             idle_seconds=activity.idle_seconds(now),
             progress_seconds=activity.progress_seconds(now),
+            silent_seconds=max((c.silent_seconds(now) for c in self.calls), default=0.0),
             lease_left_seconds=self.lease_left(now),
             requests_total=activity.requests,
             errors_total=activity.errors,

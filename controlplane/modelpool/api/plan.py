@@ -89,7 +89,7 @@ def _victim(victim: Slot, pool: Pool) -> dict[str, Any]:
 
 def _named(keys: tuple[str, ...], pool: Pool) -> list[Slot]:
     by_key = {slot.key: slot for slot in pool.slots}
-    return [by_key[key] for key in keys]
+    return [by_key[key] for key in keys if key in by_key]
 
 
 def _port(slot: Slot, pool: Pool, outlook: _Outlook) -> int | None:

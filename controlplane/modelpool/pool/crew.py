@@ -199,7 +199,7 @@ class Crew:
         facts = await in_time(lambda: self._link.facts(worker), ANSWER_SECONDS)
         if facts is None or not wants_probe(facts, hang_seconds):
             return Look(facts)
-        request = probe_request(hang_seconds)
+        request = probe_request(facts, hang_seconds)
         limit = request.timeout_seconds + ANSWER_SECONDS
         probe = await in_time(lambda: self._link.probe(worker, request), limit)
         return Look(facts if probe is not None else None, probe)

@@ -1,7 +1,7 @@
 """PURE: when a worker deserves a look, and what a look says of it.
 
-A look costs a request, so it is taken on suspicion only: beats that were missed, or work in flight
-without progress. Times are seconds of the pool's clock.
+A look costs a request, so it is taken on suspicion only: beats that were missed, or work without
+progress. Times are seconds of the pool's clock.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ ANSWER_SECONDS = 5.0
 PROBE_SECONDS = 10.0
 # An engine that computes but gives nothing may be at a very long prompt.
 PATIENCE_WITH_BUSY = 10
+# A worker that says that it failed tells its clients and ends; that is over sooner.
+FAREWELL_SECONDS = 10.0
 # Less of a processor than this is no computing: an idle server wakes up now and then.
 BUSY_SHARE = 0.05
 
@@ -23,7 +25,7 @@ BUSY_SHARE = 0.05
 @dataclass(frozen=True)
 class Vitals:
     """What is known of a worker: when it was last heard, the beat it was told, when its engine
-    last made progress while it had work (None: it has none)."""
+    last made progress on the work that it owes (None: it owes none)."""
 
     heard_at: float
     beat_seconds: float
@@ -45,15 +47,32 @@ class Look:
     probe: ProbeReply | None = None
 
 
-def probe_request(hang_seconds: float) -> ProbeRequest:
-    """One token; an engine that gives it but is long silent on a request has forgotten that one."""
-    return ProbeRequest(PROBE_SECONDS, PATIENCE_WITH_BUSY * hang_seconds)
+def probe_request(facts: Facts, hang_seconds: float) -> ProbeRequest:
+    """One token; an engine that gives it but is long silent on a request has forgotten that one.
+
+    Before the last word on one that computes, whoever has clients that give up sooner than that
+    comes to the probe in its turn, one request at a time as it may take them.
+    """
+    patience = PATIENCE_WITH_BUSY * hang_seconds
+    is_last = facts.progress_seconds >= patience - hang_seconds
+    return ProbeRequest(max(PROBE_SECONDS, hang_seconds) if is_last else PROBE_SECONDS, patience)
+
+
+def progress_at(facts: Facts, heard_at: float, hang_seconds: float) -> float | None:
+    """When the engine last gave something for the work that it owes; None if it owes none.
+
+    A request that alone gets nothing has more patience, so it counts as served until later.
+    """
+    if facts.phase is not Phase.READY or not (facts.in_flight or facts.progress_seconds):
+        return None
+    alone = facts.silent_seconds - (PATIENCE_WITH_BUSY - 1) * hang_seconds
+    return heard_at - max(facts.progress_seconds, alone)
 
 
 def wants_probe(facts: Facts, hang_seconds: float) -> bool:
-    """It has work and its engine has given nothing for so long that it must be asked."""
-    is_serving = facts.phase is Phase.READY
-    return is_serving and facts.in_flight > 0 and facts.progress_seconds >= hang_seconds
+    """It owes work and its engine has given nothing for so long that it must be asked."""
+    at = progress_at(facts, 0.0, hang_seconds)
+    return at is not None and -at >= hang_seconds
 
 
 def diagnosis(look: Look, hang_seconds: float) -> str:
@@ -63,15 +82,17 @@ def diagnosis(look: Look, hang_seconds: float) -> str:
     probe = look.probe
     if probe is None or probe.answered:
         return ""
-    without = probe.facts.progress_seconds
-    if probe.facts.phase is not Phase.READY:
+    facts, without = probe.facts, probe.facts.progress_seconds
+    if facts.phase is not Phase.READY:
         return ""  # it has noticed something itself, and ends
-    work = f"no progress for {without:.0f} s with {probe.facts.in_flight} requests in flight"
-    if _computes(probe) and without < PATIENCE_WITH_BUSY * hang_seconds:
+    if without < hang_seconds:
+        return ""  # it is busy with others, who are served
+    work = f"no progress for {without:.0f} s with {facts.in_flight} requests in flight"
+    if probe.cpu_seconds is not None and probe.cpu_seconds <= BUSY_SHARE * probe.seconds:
+        how = "uses no processor time and gives"
+    # What it computes for nobody may be the long prompt of one who has left.
+    elif not facts.in_flight or without < PATIENCE_WITH_BUSY * hang_seconds:
         return ""
-    how = "computes but gives" if _computes(probe) else "uses no processor time and gives"
+    else:
+        how = "may compute but gives" if probe.cpu_seconds is None else "computes but gives"
     return f"the engine hangs: {work}; it {how} no token ({probe.message})"
-
-
-def _computes(probe: ProbeReply) -> bool:
-    return probe.cpu_seconds is not None and probe.cpu_seconds > BUSY_SHARE * probe.seconds

@@ -25,6 +25,7 @@ from modelpool.pool.queueing import UNKNOWN_LOAD_SECONDS, Place
 from modelpool.pool.rates import loss
 from modelpool.pool.replica import Replica
 from modelpool.pool.slot import Slot
+from modelpool.pool.strays import Strays
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Ledger:
         span = config.port_range
         self.ports = Ports(span.start, span.end, rest=config.port_rest_seconds)
         self.ports.reserve_standing(config.warmup_models)
+        self.strays = Strays(self.ports, self.clock, self._room_made, self.bug)
 
     @property
     def config(self) -> PoolConfig:
@@ -149,8 +151,9 @@ class Ledger:
         return to_yield(self._need_of(slot), asked, self.budget())
 
     def residents(self) -> list[Resident]:
-        """All that hold reservations."""
-        return [self.resident(self._slots[key]) for key in self._reserved]
+        """All that hold reservations, and what is about to end without one."""
+        slots = [self.resident(self._slots[key]) for key in self._reserved]
+        return [*slots, *self.strays.residents()]
 
     def budget(self) -> Budget:
         """What all starts together may use."""
@@ -213,9 +216,11 @@ class Ledger:
         self._reserved.pop(slot.key, None)
         if slot.port is not None:
             self.ports.free(slot.port, self.clock.now())
-        for other in self.slots:
-            if other is not slot:
-                other.room_made(slot.key)
+        self._room_made(slot.key)
+
+    def _room_made(self, by: str) -> None:
+        for slot in self.slots:
+            slot.room_made(by)
         self.changed()
 
     def take_back(self, slot: Replica) -> None:
@@ -245,7 +250,8 @@ class Ledger:
 
     def ask_to_leave(self, keys: tuple[str, ...], on_behalf_of: str) -> None:
         for key in keys:
-            self._slots[key].evict(on_behalf_of)
+            if key in self._slots:  # a stray was told to
+                self._slots[key].evict(on_behalf_of)
 
     def refused_to_leave(self, slot: Replica) -> None:
         for other in self.slots:

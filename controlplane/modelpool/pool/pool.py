@@ -283,6 +283,7 @@ class Pool(Ledger):
         self.is_stopping = True
         ending = [s.unload("the pool is shutting down", force=True) for s in self.slots]
         await asyncio.gather(*ending, return_exceptions=True)
+        await self.strays.ended()
         await self.close()
 
     async def close(self) -> None:
@@ -291,7 +292,7 @@ class Pool(Ledger):
         self.line.clear()
         if self._scaling is not None:
             self._scaling.cancel()
-        await asyncio.gather(*(slot.close() for slot in self.slots))
+        await asyncio.gather(self.strays.close(), *(slot.close() for slot in self.slots))
 
 
 def _seen(outcome: asyncio.Future[Grant | None]) -> None:

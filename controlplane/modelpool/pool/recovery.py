@@ -13,18 +13,21 @@ from modelpool_client.wire import Facts, Phase
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, WorkerProcess
 from modelpool.launchers.local import is_process
-from modelpool.pool.crew import Crew, Journal, Worker, WorkerLink
+from modelpool.pool.crew import Burial, Crew, Journal, Worker, WorkerLink
 from modelpool.pool.patience import in_time
 from modelpool.pool.pool import Pool
 
 log = logging.getLogger(__name__)
 
 FACTS_SECONDS = 5.0
+# A worker that is starting, or has much to do, may miss one question.
+ASKED = 2
+PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of the workers on record, by worker id."""
+    """What became of the workers on record, by worker id. The ``ended`` ones may still be at it."""
 
     adopted: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
@@ -74,17 +77,22 @@ class Recoverer:
         is_sound = facts is not None and self._is_sound(row, process, facts)
         if facts is not None and is_sound and self._pool.adopt(worker, facts):
             return "adopted"
-        if facts is None:  # it hangs: to ask it to end would only hold up the start
-            await self._crew.bury(worker, None, killed=True)
-        else:
-            await self._crew.retire(
-                worker, cut=False, grace=self._pool.config.graceful_shutdown_seconds
-            )
+        self._pool.strays.end(worker, facts, self._end(worker, facts))
         return "ended"
 
+    async def _end(self, worker: Worker, facts: Facts | None) -> Burial:
+        if facts is None:  # it hangs
+            return await self._crew.bury(worker, None, killed=True)
+        grace, told = self._pool.config.graceful_shutdown_seconds, facts.phase is Phase.DRAINING
+        return await self._crew.retire(worker, cut=False, grace=grace, told=told)
+
     async def _facts(self, worker: Worker) -> Facts | None:
-        with contextlib.suppress(OSError):
-            return await in_time(lambda: self._link.facts(worker), FACTS_SECONDS)
+        for again in range(ASKED):
+            await asyncio.sleep(PAUSE_SECONDS if again else 0)
+            with contextlib.suppress(OSError):
+                facts = await in_time(lambda: self._link.facts(worker), FACTS_SECONDS)
+                if facts is not None:
+                    return facts
         return None
 
     def _is_sound(self, row: WorkerRow, process: WorkerProcess, facts: Facts) -> bool:

@@ -69,6 +69,7 @@ class Replica(Mailbox):
         self._room_from: set[str] = set()
         self._ports_tried: frozenset[int] = frozenset()
         self._verdict: Failure | None = None  # why it is to end, known before its end
+        self._failed_at: float | None = None  # when its worker said so
         self.heard_at = 0.0
         self._looked_at = 0.0
         self._look_began = 0.0
@@ -101,7 +102,8 @@ class Replica(Mailbox):
 
         A load whose worker just died is not: it may go on at another port.
         """
-        is_dead = self._is_burying and self.state is not State.WARMING
+        has_failed = self._is_burying or self._failed_at is not None
+        is_dead = has_failed and self.state is not State.WARMING
         return self.state is State.UNLOADING or bool(self._draining_for) or is_dead
 
     @property

@@ -12,7 +12,7 @@ from modelpool_client.errors import (
     PoolStopping,
     QueueFull,
 )
-from modelpool_client.wire import Facts, Phase, Progress
+from modelpool_client.wire import Facts, Failure, Phase, Progress
 
 from modelpool.catalog.model import Model
 from modelpool.pool.failures import load_error
@@ -193,7 +193,7 @@ class Serving(Replica):
         if facts.phase is Phase.LOADING:
             self._note_progress(facts.progress)
         elif facts.phase is Phase.FAILED:
-            self._verdict = facts.failure
+            self._on_failed(facts.failure)
         elif facts.phase is Phase.READY:
             self._ready_if_known()
         elif facts.phase is Phase.DRAINING and self.state.is_serving and not self._draining_for:
@@ -223,9 +223,17 @@ class Serving(Replica):
     def _note_progress(self, progress: Progress | None) -> None:
         if progress is None or progress == self.progress:
             return
-        self.progress = progress
+        before, self.progress = self.progress, progress
+        if _reached(progress) == _reached(before):  # what is left is only estimated anew
+            return
         self._progress_at = self._clock.now()
         self._house.emit("model-progress", self)
+
+    def _on_failed(self, failure: Failure | None) -> None:
+        """It will end; meanwhile nobody is sent to it."""
+        if self._failed_at is None:
+            self._failed_at = self._clock.now()
+        self._verdict = failure
 
     def _on_replace_model(self, model: Model) -> None:
         self.model = model
@@ -262,3 +270,10 @@ class Serving(Replica):
     @abstractmethod
     def _stop(self, reason: str, *, cut: bool = False) -> None:
         """End the worker."""
+
+
+def _reached(progress: Progress | None) -> tuple[object, ...]:
+    """How far a load is; the time that is left grows by itself while nothing moves."""
+    if progress is None:
+        return ()
+    return progress.stage, progress.fraction, progress.bytes_done

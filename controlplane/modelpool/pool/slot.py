@@ -207,6 +207,8 @@ class Slot(Watching):
     def _stays(self, facts: Facts) -> None:
         self._on_facts(facts)
         self._house.refused_to_leave(self)
+        if self.is_leaving:  # it says that it has failed
+            return
         if self.state is State.COOLING:
             self._become(Trigger.USED, "used while cooling")
         self._serve_waiters()

@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 from modelpool_client.wire import Failure, Phase
 
-from modelpool.pool.health import Look, Vitals, diagnosis
+from modelpool.pool.health import FAREWELL_SECONDS, Look, Vitals, diagnosis, progress_at
 from modelpool.pool.lifecycle import State, Trigger
 from modelpool.pool.loading import Loading
 from modelpool.pool.waiters import Waiter
@@ -86,7 +86,7 @@ class Watching(Loading):
         is_watched = self.state.is_serving or self.state is State.WARMING
         if self.worker is None or not is_watched or self._is_looking:
             return None
-        if self.is_leaving or self._is_burying:  # that has a limit of its own
+        if self._ends_in_time:
             return None
         config, facts = self._house.config, self.facts
         due = Vitals(self.heard_at, config.beat_seconds, self._worked_at()).due(config.hang_seconds)
@@ -94,14 +94,22 @@ class Watching(Loading):
         stall = self._progress_at + config.load_stall_seconds
         if self.state is State.WARMING and is_loading:
             due = min(due, stall)
+        if self._failed_at is not None:
+            due = min(due, self._failed_at + FAREWELL_SECONDS)
         return max(due, self._looked_at + min(config.beat_seconds, config.hang_seconds))
 
     def _worked_at(self) -> float | None:
-        """When the engine last gave something for the work that it has; None if it has none."""
-        facts = self.facts
-        if facts is None or facts.in_flight == 0 or facts.phase is not Phase.READY:
+        """When the engine last gave something for the work that it owes; None if it owes none."""
+        if self.facts is None:
             return None
-        return max(self.heard_at - facts.progress_seconds, self._looked_at)
+        at = progress_at(self.facts, self.heard_at, self._house.config.hang_seconds)
+        return None if at is None else max(at, self._looked_at)
+
+    @property
+    def _ends_in_time(self) -> bool:
+        """Its end is under way, and has a limit of its own."""
+        says_so_itself = self._failed_at is not None and not self._draining_for
+        return self._is_burying or (self.is_leaving and not says_so_itself)
 
     def _look_at_worker(self) -> None:
         assert self.worker is not None
@@ -122,13 +130,21 @@ class Watching(Loading):
             self._on_facts(look.probe.facts if look.probe is not None else look.facts)
         elif self.heard_at > self._look_began:  # it spoke up meanwhile
             return
-        if self.is_leaving or self._is_burying or worker_id != self.worker_id:
+        if self._ends_in_time or worker_id != self.worker_id:
             return
         if why := diagnosis(look, self._house.config.hang_seconds):
             self._replace(Failure("worker_hung", why))
         elif self.state is State.WARMING and self._has_stalled():
             seconds = self._house.config.load_stall_seconds
             self._replace(Failure("timeout", f"no progress for {seconds:.0f} s"))
+        elif self._lingers():
+            said = self._verdict or Failure("worker_failed", "the worker failed")
+            self._replace(Failure(said.code, f"{said.message}; it did not end by itself"))
+
+    def _lingers(self) -> bool:
+        """It has said that it failed, and stays."""
+        failed_at = self._failed_at
+        return failed_at is not None and self._clock.now() >= failed_at + FAREWELL_SECONDS
 
     def _has_stalled(self) -> bool:
         return self._clock.now() >= self._progress_at + self._house.config.load_stall_seconds

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.pool.health import MISSED_BEATS, Look, Vitals, diagnosis, wants_probe
+from modelpool.pool.health import (
+    MISSED_BEATS,
+    Look,
+    Vitals,
+    diagnosis,
+    probe_request,
+    progress_at,
+    wants_probe,
+)
 from modelpool.pool.lifecycle import Lease, State
 from modelpool_client.errors import LoadFailed
-from modelpool_client.wire import Facts, Phase, ProbeReply
+from modelpool_client.wire import Facts, Failure, Phase, ProbeReply, Progress
 from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
 
@@ -24,12 +34,17 @@ def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     without_threads(monkeypatch)
 
 
-def facts(in_flight: int = 1, progress: float = 0.0, phase: Phase = Phase.READY) -> Facts:
-    return Facts("w", "p", 1, 1, phase, 8051, 7, in_flight=in_flight, progress_seconds=progress)
+def facts(
+    in_flight: int = 1, progress: float = 0.0, phase: Phase = Phase.READY, silent: float = 0.0
+) -> Facts:
+    known = Facts("w", "p", 1, 1, phase, 8051, 7, in_flight=in_flight)
+    return replace(known, progress_seconds=progress, silent_seconds=silent)
 
 
-def probed(progress: float, *, answered: bool = False, cpu: float | None = 0.0) -> Look:
-    now = facts(progress=progress)
+def probed(
+    progress: float, *, answered: bool = False, cpu: float | None = 0.0, in_flight: int = 1
+) -> Look:
+    now = facts(in_flight, progress)
     return Look(now, ProbeReply(answered, 10.0, now, cpu, "no token within 10 s"))
 
 
@@ -48,7 +63,10 @@ def test_a_look_is_due_when_beats_or_progress_are_missing(
     [
         (facts(1, HANG), True),
         (facts(1, HANG - 1), False),
-        (facts(0, HANG), False),
+        (facts(0, HANG), True),  # its client has left
+        (facts(0, 0.0), False),
+        (facts(5, 1.0, silent=10 * HANG), True),  # others are served
+        (facts(5, 1.0, silent=10 * HANG - 1), False),
         (facts(1, HANG, Phase.DRAINING), False),
         (facts(1, HANG, Phase.LOADING), False),
     ],
@@ -64,14 +82,31 @@ def test_only_work_without_progress_is_probed(now: Facts, wanted: bool) -> None:
         (Look(None), "does not answer"),
         (probed(70, answered=True), ""),
         (probed(70), "uses no processor time and gives no token"),
-        (probed(70, cpu=None), "uses no processor time"),
+        (probed(70, cpu=None), ""),  # it may be at a long prompt
+        (probed(601, cpu=None), "may compute but gives no token"),
         (probed(70, cpu=0.4), "uses no processor time"),
         (probed(70, cpu=9.0), ""),  # a long prompt
         (probed(601, cpu=9.0), "computes but gives no token"),
+        (probed(5), ""),  # it serves others
+        (probed(70, in_flight=0), "uses no processor time"),
+        (probed(5000, cpu=9.0, in_flight=0), ""),  # the long prompt of one who has left
     ],
 )
 def test_what_a_look_says(look: Look, said: str) -> None:
     assert (said in diagnosis(look, HANG)) if said else (diagnosis(look, HANG) == "")
+
+
+@given(st.integers(0, 3), st.floats(0, 1e4), st.floats(0, 1e4))
+def test_a_probe_is_due_when_it_is_wanted(in_flight: int, progress: float, silent: float) -> None:
+    now = facts(in_flight, progress, silent=silent if in_flight else 0.0)
+    at = progress_at(now, 1e5, HANG)
+    assert wants_probe(now, HANG) == (at is not None and round(1e5 - at, 6) >= HANG)
+    assert (at is None) == (in_flight == 0 and progress == 0)
+
+
+def test_the_last_probe_waits_for_its_turn() -> None:
+    assert probe_request(facts(1, HANG), HANG).timeout_seconds < HANG
+    assert probe_request(facts(1, 9 * HANG), HANG).timeout_seconds == HANG
 
 
 @given(st.floats(0, 1000), st.none() | st.floats(0, 1000))
@@ -85,6 +120,10 @@ def test_an_adopted_lease_is_never_shorter(own: float, left: float | None) -> No
 async def load(world: SimWorld) -> Any:
     await world.pool.load("m", "test", 300)
     return world.processes[-1]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def replaced(world: SimWorld) -> list[str]:
@@ -128,6 +167,57 @@ def test_an_engine_that_hangs_under_work_is_replaced_and_one_at_rest_is_not() ->
     play(scene, model("m"), beat_seconds=10.0)
 
 
+async def impatient(worker: Any, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await worker.serve(1.0)
+
+
+def test_a_hung_engine_is_found_though_every_client_gives_up_early() -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        world.scripts["m"] = Script(beat_seconds=10.0)
+        worker.script.engine_hangs = True
+        began = now()
+        while worker.is_alive and now() < began + 300:
+            await impatient(worker, 20.0)
+        assert now() < began + 100
+
+    assert "the engine hangs" in replaced(play(scene, model("m"), beat_seconds=10.0))[0]
+
+
+def test_one_client_that_gave_up_is_enough() -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        world.scripts["m"] = Script(beat_seconds=10.0)
+        worker.script.engine_hangs = True
+        await impatient(worker, 5.0)
+        await asyncio.sleep(85)
+        assert not worker.is_alive
+
+    assert len(replaced(play(scene, model("m"), beat_seconds=10.0))) == 1
+
+
+def test_a_slow_engine_whose_client_left_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        sound, asked = world.probe, []
+
+        async def probe(of: Any, request: Any) -> ProbeReply:
+            asked.append(now())
+            return await sound(of, request)
+
+        monkeypatch.setattr(world, "probe", probe)
+        worker.script.engine_hangs = True
+        await impatient(worker, 5.0)
+        worker.script.engine_hangs = False
+        await asyncio.sleep(600)
+        assert len(asked) == 1
+        assert worker.is_alive
+
+    assert not replaced(play(scene, model("m"), beat_seconds=10.0))
+
+
 def test_long_work_with_progress_is_left_alone() -> None:
     async def scene(world: SimWorld) -> None:
         worker = await load(world)
@@ -166,6 +256,65 @@ def test_a_load_without_progress_is_given_up() -> None:
             await world.pool.load("m", "test", 300)
 
     play(scene, model("m"), beat_seconds=10.0, load_stall_seconds=100)
+
+
+def test_time_left_that_grows_is_no_progress() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(beat_seconds=10.0, never_ready=True)
+        loading = asyncio.ensure_future(world.pool.load("m", "test", 300))
+        await asyncio.sleep(1.5)
+        worker = world.processes[-1]
+        while worker.is_alive and now() < 300:
+            worker.progress = Progress("weights", 0.5, 50, 100, eta_seconds=now())
+            worker.report()
+            await asyncio.sleep(0.5)
+        with pytest.raises(LoadFailed, match="no progress for 100 s"):
+            await loading
+
+    play(scene, model("m"), beat_seconds=10.0, load_stall_seconds=100)
+
+
+def test_a_load_whose_bytes_grow_goes_on() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(beat_seconds=10.0, load_seconds=1000.0, progress_every=50.0)
+        await world.pool.load("m", "test", 2000)
+
+    play(scene, model("m"), beat_seconds=10.0, load_stall_seconds=100)
+
+
+async def fail(worker: Any) -> None:
+    worker.phase = Phase.FAILED
+    worker.failure = Failure("engine_died", "the engine died: signal 11")
+    worker.report()
+
+
+def test_who_has_failed_gets_no_more_requests() -> None:
+    """It still tells its clients; the next ones wait for the next worker."""
+
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        await fail(worker)
+        assert not world.pool.slot("m").is_open
+        assert world.pool.try_acquire("m") is None
+        waiting = asyncio.ensure_future(world.pool.acquire("m"))
+        await asyncio.sleep(2)
+        worker.die(6)
+        (await waiting).release()
+        assert len(world.processes) == 2
+
+    assert not replaced(play(scene, model("m"), beat_seconds=10.0))
+
+
+def test_who_has_failed_and_stays_is_ended() -> None:
+    async def scene(world: SimWorld) -> None:
+        worker = await load(world)
+        await fail(worker)
+        (await world.pool.acquire("m")).release()
+        assert not worker.is_alive
+        assert now() < 20
+
+    world = play(scene, model("m"), beat_seconds=10.0)
+    assert replaced(world) == ["the engine died: signal 11; it did not end by itself"]
 
 
 def test_the_managers_own_trouble_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
