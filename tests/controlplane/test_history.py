@@ -254,10 +254,35 @@ def test_the_last_of_each_model_stay_and_none_for_ever(tmp_path: Path) -> None:
         assert [e["n"] for e in found] == list(range(KEPT_PER_MODEL + 49, 49, -1))
         assert len(await history.of("quiet", 5)) == 1
         wall.now += KEPT_SECONDS + 1
-        bus.publish("x", model_id="busy", n=-1)
+        for n in range(500):
+            bus.publish("x", model_id="new", n=n)
         await history.flush()
-        assert [e["n"] for e in await history.of("busy", 5)] == [-1]
+        assert await history.of("busy", 5) == ()
+        assert len(await history.of("quiet", 5)) == 1, "two old ones go for each that comes"
+        bus.publish("x", model_id="new", n=-1)
+        await history.flush()
         assert await history.of("quiet", 5) == ()
+        assert len(await history.of("new", KEPT_PER_MODEL)) == 501
+
+    with_store(tmp_path, scene)
+
+
+def test_a_leap_of_the_clock_costs_next_to_nothing(tmp_path: Path) -> None:
+    async def scene(store: Store) -> None:
+        wall = Wall()
+        bus, history, _ = made(store, wall)
+        for n in range(500):
+            bus.publish("x", model_id="m", n=n)
+        await history.flush()
+        wall.now += 10 * KEPT_SECONDS
+        for n in range(500, 503):
+            bus.publish("x", model_id="m", n=n)
+            await history.flush()
+        wall.now -= 10 * KEPT_SECONDS
+        bus.publish("x", model_id="m", n=503)
+        await history.flush()
+        found = await history.of("m", KEPT_PER_MODEL)
+        assert [e["n"] for e in found] == list(range(503, 5, -1)), "the oldest went"
 
     with_store(tmp_path, scene)
 
