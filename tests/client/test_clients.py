@@ -93,6 +93,31 @@ def test_logs(pool: PoolClient) -> None:
         list(pool.logs("other"))
 
 
+def test_as_many_calls_at_once_as_one_likes() -> None:
+    count = 120
+    body = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+    async def use() -> None:
+        waiting, all_there = 0, asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal waiting
+            await reader.readuntil(b"\r\n\r\n")
+            waiting += 1
+            if waiting == count:
+                all_there.set()
+            await all_there.wait()
+            writer.write(body)
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, AsyncPoolClient(url, timeout=5) as pool:
+            assert await asyncio.gather(*(pool.config() for _ in range(count))) == [{}] * count
+
+    asyncio.run(use())
+
+
 def test_events_resume(fake: FakePool, pool: PoolClient) -> None:
     fake.happen("model-loading", state="WARMING")
     fake.happen("model-loaded", state="HOT", reason="it is there")
