@@ -306,6 +306,18 @@ def test_real_exit_codes(fake: FakePool, args: list[str], code: int) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("handling", ["strict", "surrogateescape"])
+def test_what_is_said_must_be_text(fake: FakePool, handling: str) -> None:
+    args = command(fake, "chat", MODEL)
+    environment = os.environ | {"PYTHONIOENCODING": f"utf-8:{handling}"}
+    done = subprocess.run(
+        args, input=b"\xff\xfe", capture_output=True, check=False, env=environment
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: what you say is no UTF-8 text: ")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_help_tells_the_exit_codes(fake: FakePool) -> None:
     done = subprocess.run(command(fake, "--help"), capture_output=True, text=True, check=True)
     assert " ".join(EXIT_CODES.split()) in " ".join(done.stdout.split())
