@@ -55,6 +55,9 @@ class FakePool(ThreadingHTTPServer):
         self.cut_stream = False
         self.drop_next = 0
         self.run = "before"
+        self.is_worker_lost = True
+        self.log: list[str] = []  # what each connection that follows one adds
+        self.log_offset = 700
         self.settings = {"default_ttl_minutes": 15, "auto_unload": True}
 
     @property
@@ -237,6 +240,7 @@ class Handler(BaseHTTPRequestHandler):
         worker = {"model_id": MODEL, "state": "HOT", "port": 8051, "worker_pid": 7}
         self.server.models[MODEL]["replicas"] = [worker]
         left = [worker, worker | {"model_id": "gone", "worker_pid": 8}]
+        left = left if self.server.is_worker_lost else [worker]
         self.send({"run": "before", "wait_seconds": 0, "workers": left}, 202)
 
     def GET_health(self) -> None:

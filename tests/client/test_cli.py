@@ -174,7 +174,11 @@ def test_restart(fake: FakePool, poolctl: Poolctl) -> None:
         "  gone: its worker (pid 8) is gone",
     ]
     fake.run = "before"
-    assert [w["worker_pid"] for w in document(poolctl("restart", "--json"))["adopted"]] == [7]
+    again = poolctl("restart", "--json")
+    assert [w["worker_pid"] for w in json.loads(again.stdout)["adopted"]] == [7]
+    assert again.exit_code == 1, "a worker is gone"
+    fake.run, fake.is_worker_lost = "before", False
+    assert document(poolctl("restart", "--json"))["lost"] == []
 
 
 def test_export_and_import(poolctl: Poolctl, tmp_path: Path) -> None:
