@@ -17,6 +17,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+# Where in a log its followed text begins, in bytes.
+LOG_OFFSET_HEADER = "x-modelpool-log-offset"
+
 WORKER_EXIT_OK = 0
 WORKER_EXIT_LOAD_FAILED = 3
 WORKER_EXIT_BAD_ASSIGNMENT = 4

@@ -278,5 +278,6 @@ def test_how_long_it_waits() -> None:
         pool.load("m", wait=100)
         pool.chat("m", "hi")
         list(pool.logs("m"))
-        list(pool.logs("m", follow=True))
+        with pytest.raises(errors.PoolUnreachable, match="the log ended"):
+            list(pool.logs("m", follow=True))
     assert seen == [5, 105, 605, 5, None]

@@ -200,8 +200,11 @@ def test_export_and_import(poolctl: Poolctl, tmp_path: Path) -> None:
 
 def test_logs_and_events(fake: FakePool, poolctl: Poolctl) -> None:
     assert poolctl("logs", MODEL, "-n", "2").stdout == "line 0\nline 1\n"
-    followed = poolctl("logs", MODEL, "-f", "-n", "0").stdout
-    assert followed == "a later [31mline\n"  # nothing there drives the terminal
+    fake.log = ["a later \x1b[31mline\n", "and after a restart\n"]
+    followed = poolctl("logs", MODEL, "-f", "-n", "0")
+    # Nothing there drives the terminal.
+    assert followed.stdout == "a later [31mline\nand after a restart\n"
+    assert followed.exit_code == 4, "the model was deleted"
     lines = [json.loads(line) for line in poolctl("--json", "logs", MODEL).stdout.splitlines()]
     assert lines[1] == {"model_id": MODEL, "line": "line 1"}
     fake.happen("model-loading", state="WARMING", previous="COLD", reason="asked for")
