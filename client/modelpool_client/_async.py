@@ -16,7 +16,7 @@ from modelpool_client._connection import (
     silent,
     worker_url,
 )
-from modelpool_client._stream import ChunkReader, EventParser, event_of
+from modelpool_client._stream import ChunkReader, EventParser, LogReader, event_of
 from modelpool_client._sync import WATCH_SECONDS, Messages, OnProgress
 from modelpool_client.errors import ModelPoolError
 
@@ -174,10 +174,28 @@ class AsyncPoolClient(AsyncTransport):
     async def logs(
         self, model_id: str, lines: int = 100, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The last lines of a worker's log; with ``follow`` also those to come."""
-        async with self._stream(calls.logs(model_id, lines, follow)) as response:
-            async for line in response.aiter_lines():
-                yield line
+        """The last lines of a worker's log; with ``follow`` also those to come, without end:
+        after a restart of the pool it goes on where it was."""
+        attempts, reader = self._attempts(), LogReader(follow)
+        while True:
+            call = calls.logs(model_id, lines, follow, reader.offset)
+            try:
+                async with self._stream(call, ONCE) as response:
+                    attempts = self._attempts()
+                    reader.begin(response.headers)
+                    async for chunk in response.aiter_bytes():
+                        for line in reader.feed(chunk):
+                            yield line
+                if not follow:
+                    for line in reader.rest():
+                        yield line
+                    return
+                error: ModelPoolError = connection_lost(self.base_url, "the log ended")
+            except ModelPoolError as e:
+                error = e
+            if not reader.can_resume:
+                raise error
+            await self._sleep(attempts.delay_after(error))
 
     # -- inference -------------------------------------------------------------------------------
 

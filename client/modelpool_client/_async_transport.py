@@ -13,6 +13,7 @@ import httpx
 
 from modelpool_client import _calls as calls
 from modelpool_client._connection import (
+    LIMITS,
     Attempts,
     RetryPolicy,
     checked_url,
@@ -43,7 +44,9 @@ class AsyncTransport:
         self._timeout, self._retry = timeout, retry or RetryPolicy()
         self._clock, self._sleep = clock, sleep
         self._trust_env = not is_loopback(url)
-        self._http = httpx.AsyncClient(base_url=url, transport=transport, trust_env=self._trust_env)
+        self._http = httpx.AsyncClient(
+            base_url=url, transport=transport, trust_env=self._trust_env, limits=LIMITS
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.base_url}>"

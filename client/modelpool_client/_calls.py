@@ -201,8 +201,11 @@ def model_health(model_id: str) -> Call[dict[str, Any]]:
     return Call("GET", _path(model_id, "health"), _health, accepts=(503,))
 
 
-def logs(model_id: str, lines: int = 100, follow: bool = False) -> Call[str]:
+def logs(
+    model_id: str, lines: int = 100, follow: bool = False, offset: int | None = None
+) -> Call[str]:
     params = {"lines": str(lines)} | ({"follow": "true"} if follow else {})
+    params |= {} if offset is None else {"offset": str(offset)}
     return Call("GET", _path(model_id, "logs"), str, params, patience=None if follow else 0.0)
 
 

@@ -17,6 +17,9 @@ from modelpool_client.types import Endpoint
 
 URL_VARIABLE = "MODELPOOL_URL"
 DEFAULT_URL = "http://127.0.0.1:8050"
+# As many connections as there are calls: each may wait minutes for its model, and one that waited
+# for another of our own would take the pool for dead.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 NOBODY_ANSWERS = "nobody answers at {url}; start the pool with `make up` or `modelpool serve`"
 
 
@@ -54,13 +57,13 @@ def request_arguments(call: Call[Any], timeout: float) -> dict[str, Any]:
         "params": call.params or None,
         "json": call.json,
         "headers": call.headers,
-        "timeout": httpx.Timeout(timeout, read=read),
+        "timeout": httpx.Timeout(timeout, read=read, pool=None),
     }
 
 
 def unreachable(error: httpx.RequestError, url: str) -> errors.PoolUnreachable:
     """Our error for a broken connection; its code says how far the call got."""
-    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
         return errors.PoolUnreachable(NOBODY_ANSWERS.format(url=url), source="client")
     if isinstance(error, httpx.TimeoutException):
         return silent(url, str(error) or type(error).__name__)

@@ -16,7 +16,7 @@ from modelpool_client._connection import (
     silent,
     worker_url,
 )
-from modelpool_client._stream import ChunkReader, EventParser, event_of
+from modelpool_client._stream import ChunkReader, EventParser, LogReader, event_of
 from modelpool_client._sync_transport import Transport
 from modelpool_client.errors import ModelPoolError
 
@@ -198,9 +198,26 @@ class PoolClient(Transport):
         return self._do(calls.model_health(model_id))
 
     def logs(self, model_id: str, lines: int = 100, follow: bool = False) -> Iterator[str]:
-        """The last lines of a worker's log; with ``follow`` also those to come."""
-        with self._stream(calls.logs(model_id, lines, follow)) as response:
-            yield from response.iter_lines()
+        """The last lines of a worker's log; with ``follow`` also those to come, without end:
+        after a restart of the pool it goes on where it was."""
+        attempts, reader = self._attempts(), LogReader(follow)
+        while True:
+            call = calls.logs(model_id, lines, follow, reader.offset)
+            try:
+                with self._stream(call, ONCE) as response:
+                    attempts = self._attempts()
+                    reader.begin(response.headers)
+                    for chunk in response.iter_bytes():
+                        yield from reader.feed(chunk)
+                if not follow:
+                    yield from reader.rest()
+                    return
+                error: ModelPoolError = connection_lost(self.base_url, "the log ended")
+            except ModelPoolError as e:
+                error = e
+            if not reader.can_resume:
+                raise error
+            self._sleep(attempts.delay_after(error))
 
     # -- inference -------------------------------------------------------------------------------
 

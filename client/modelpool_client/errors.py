@@ -220,12 +220,14 @@ class PoolUnreachable(ModelPoolError):
 LOAD_CODES = ("oom", "bad_file", "unsupported_arch", "missing_dependency", "timeout", "bad_config")
 
 
-def _all_classes(cls: type[ModelPoolError]) -> list[type[ModelPoolError]]:
-    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _all_classes(sub))]
+def _classes_here(cls: type[ModelPoolError]) -> list[type[ModelPoolError]]:
+    # Those of other modules are made in other ways, and only some processes have them.
+    subs = [sub for sub in cls.__subclasses__() if sub.__module__ == __name__]
+    return [cls, *(leaf for sub in subs for leaf in _classes_here(sub))]
 
 
 def _class_for(status: int, code: str) -> type[ModelPoolError]:
-    classes = _all_classes(ModelPoolError)
+    classes = _classes_here(ModelPoolError)
     if code in LOAD_CODES and status == LoadFailed.status:
         return LoadFailed
     by_code = {cls.default_code: cls for cls in classes}

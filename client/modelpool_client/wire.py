@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # The gateway says with a request for which model it is; by which name is its business then.
 RESOLVED_HEADER = b"x-modelpool-resolved"
+# Where in a log its followed text begins, in bytes.
+LOG_OFFSET_HEADER = "x-modelpool-log-offset"
 
 WORKER_EXIT_OK = 0
 WORKER_EXIT_LOAD_FAILED = 3

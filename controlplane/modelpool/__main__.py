@@ -63,11 +63,12 @@ def registry(
 
 @app.command()
 def restart(config: Config = None) -> None:
-    """Replace the manager by a fresh one; its workers go on and are adopted."""
+    """Replace the manager by a fresh one; its workers go on and are adopted (1: one is lost)."""
     from modelpool.config import load_config
     from modelpool.daemon import restart
 
-    restart(load_config(config))
+    if not restart(load_config(config)):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from modelpool import background
 from modelpool.api import discovery, faults, internal, models, surface, system
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.describe import Estimator
+from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.engines import Engines
@@ -36,7 +37,7 @@ from modelpool.launchers import Launcher, create
 from modelpool.meter import Meter, counting_loads, reporting_missing
 from modelpool.narrator import Narrator
 from modelpool.observe.events import EventBus
-from modelpool.observe.history import LAST_OF_A_RUN, History
+from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter

@@ -193,14 +193,16 @@ def _say_what_to_try(client: PoolClient, seconds: float) -> None:
     console.print("  make down    # ends it")
 
 
-def restart(config: PoolConfig) -> None:
-    """Replace the manager that runs on this configuration's port; its workers go on.
+def restart(config: PoolConfig) -> bool:
+    """Replace the manager that runs on this configuration's port. Whether all its workers go on.
 
     Raises:
         PoolUnreachable: nobody answers there.
     """
     with PoolClient(base_url(config.host, config.port), retry=RetryPolicy(attempts=1)) as client:
-        console.print(restart_text(client.restart()), markup=False)
+        done = client.restart()
+    console.print(restart_text(done), markup=False)
+    return not done.lost
 
 
 def stop(config: PoolConfig) -> None:

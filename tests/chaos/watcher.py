@@ -51,8 +51,6 @@ class Watcher:
             for line in answer.iter_lines():
                 if line.startswith("data: "):
                     self._take(json.loads(line[6:]))
-                elif "were dropped" in line:
-                    self._states.clear()
                 if self._ended.is_set():
                     return
 

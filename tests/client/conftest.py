@@ -55,6 +55,9 @@ class FakePool(ThreadingHTTPServer):
         self.cut_stream = False
         self.drop_next = 0
         self.run = "before"
+        self.is_worker_lost = True
+        self.log: list[str] = []  # what each connection that follows one adds
+        self.log_offset = 700
         self.settings = {"default_ttl_minutes": 15, "auto_unload": True}
 
     @property
@@ -112,10 +115,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def stream(self, content_type: str) -> Callable[[str], None]:
+    def stream(self, content_type: str, **headers: str) -> Callable[[str], None]:
         self.send_response(200)
         self.send_header("content-type", content_type)
         self.send_header("connection", "close")
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.close_connection = True
 
@@ -202,11 +207,18 @@ class Handler(BaseHTTPRequestHandler):
         self.send(body, 200 if is_up else 503)
 
     def model_logs(self, model: dict[str, Any]) -> None:
-        lines = [f"line {n}" for n in range(int(self.query["lines"]))]
-        write = self.stream("text/plain")
-        write("".join(f"{line}\n" for line in lines))
-        if self.query.get("follow") == "true":
-            write("a later \x1b[31mline\n")
+        text = "".join(f"line {n}\n" for n in range(int(self.query["lines"])))
+        if self.query.get("follow") != "true":
+            return self.stream("text/plain")(text)
+        if not self.server.log:
+            raise errors.ModelNotFound("it was deleted", param="model_id")
+        if "offset" in self.query:
+            assert int(self.query["offset"]) == self.server.log_offset, "nothing left out"
+            text = ""
+        text += self.server.log.pop(0)
+        self.stream("text/plain", x_modelpool_log_offset=str(self.server.log_offset))(text)
+        self.server.log_offset += len(text.encode())
+        return None
 
     def model_plan(self, model: dict[str, Any]) -> None:
         victim = {"model_id": "other", "memory_mb": 900.0, "reason": "idle for 70 s"}
@@ -237,6 +249,7 @@ class Handler(BaseHTTPRequestHandler):
         worker = {"model_id": MODEL, "state": "HOT", "port": 8051, "worker_pid": 7}
         self.server.models[MODEL]["replicas"] = [worker]
         left = [worker, worker | {"model_id": "gone", "worker_pid": 8}]
+        left = left if self.server.is_worker_lost else [worker]
         self.send({"run": "before", "wait_seconds": 0, "workers": left}, 202)
 
     def GET_health(self) -> None:

@@ -254,6 +254,18 @@ def test_answers_that_are_none(response: httpx.Response, error: type[Exception])
         pool.models()
 
 
+def test_errors_of_other_modules_are_not_ours_to_make() -> None:
+    class Elsewhere(errors.InvalidRequest):
+        default_code = "bad_config"
+
+        def __init__(self) -> None:
+            super().__init__("of another make")
+
+    Elsewhere.__module__ = "elsewhere"
+    found = errors.from_response(400, Elsewhere().body())
+    assert (type(found), found.code) == (errors.InvalidRequest, "bad_config")
+
+
 def test_how_long_it_waits() -> None:
     seen = []
 
@@ -266,5 +278,6 @@ def test_how_long_it_waits() -> None:
         pool.load("m", wait=100)
         pool.chat("m", "hi")
         list(pool.logs("m"))
-        list(pool.logs("m", follow=True))
+        with pytest.raises(errors.PoolUnreachable, match="the log ended"):
+            list(pool.logs("m", follow=True))
     assert seen == [5, 105, 605, 5, None]

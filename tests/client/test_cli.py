@@ -174,7 +174,11 @@ def test_restart(fake: FakePool, poolctl: Poolctl) -> None:
         "  gone: its worker (pid 8) is gone",
     ]
     fake.run = "before"
-    assert [w["worker_pid"] for w in document(poolctl("restart", "--json"))["adopted"]] == [7]
+    again = poolctl("restart", "--json")
+    assert [w["worker_pid"] for w in json.loads(again.stdout)["adopted"]] == [7]
+    assert again.exit_code == 1, "a worker is gone"
+    fake.run, fake.is_worker_lost = "before", False
+    assert document(poolctl("restart", "--json"))["lost"] == []
 
 
 def test_export_and_import(poolctl: Poolctl, tmp_path: Path) -> None:
@@ -196,8 +200,11 @@ def test_export_and_import(poolctl: Poolctl, tmp_path: Path) -> None:
 
 def test_logs_and_events(fake: FakePool, poolctl: Poolctl) -> None:
     assert poolctl("logs", MODEL, "-n", "2").stdout == "line 0\nline 1\n"
-    followed = poolctl("logs", MODEL, "-f", "-n", "0").stdout
-    assert followed == "a later [31mline\n"  # nothing there drives the terminal
+    fake.log = ["a later \x1b[31mline\n", "and after a restart\n"]
+    followed = poolctl("logs", MODEL, "-f", "-n", "0")
+    # Nothing there drives the terminal.
+    assert followed.stdout == "a later [31mline\nand after a restart\n"
+    assert followed.exit_code == 4, "the model was deleted"
     lines = [json.loads(line) for line in poolctl("--json", "logs", MODEL).stdout.splitlines()]
     assert lines[1] == {"model_id": MODEL, "line": "line 1"}
     fake.happen("model-loading", state="WARMING", previous="COLD", reason="asked for")
@@ -304,6 +311,18 @@ def test_real_exit_codes(fake: FakePool, args: list[str], code: int) -> None:
     assert done.returncode == code, done.stderr
     assert bool(done.stderr) == bool(code)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("handling", ["strict", "surrogateescape"])
+def test_what_is_said_must_be_text(fake: FakePool, handling: str) -> None:
+    args = command(fake, "chat", MODEL)
+    environment = os.environ | {"PYTHONIOENCODING": f"utf-8:{handling}"}
+    done = subprocess.run(
+        args, input=b"\xff\xfe", capture_output=True, check=False, env=environment
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: what you say is no UTF-8 text: ")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_help_tells_the_exit_codes(fake: FakePool) -> None:

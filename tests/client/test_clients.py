@@ -88,9 +88,42 @@ def test_a_cut_answer_is_an_error(fake: FakePool, pool: PoolClient) -> None:
 
 def test_logs(pool: PoolClient) -> None:
     assert list(pool.logs(MODEL, lines=2)) == ["line 0", "line 1"]
-    assert list(pool.logs(MODEL, lines=1, follow=True))[-1].startswith("a later")
     with pytest.raises(errors.ModelNotFound):
         list(pool.logs("other"))
+
+
+def test_a_followed_log_goes_on_over_connections(fake: FakePool, pool: PoolClient) -> None:
+    fake.log = ["a later line\nand a ", "broken one\n", "", "the last\n"]
+    log = pool.logs(MODEL, lines=2, follow=True)
+    told = ["line 0", "line 1", "a later line", "and a broken one", "the last"]
+    assert list(islice(log, 5)) == told
+    with pytest.raises(errors.ModelNotFound):
+        next(log)
+
+
+def test_as_many_calls_at_once_as_one_likes() -> None:
+    count = 120
+    body = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+    async def use() -> None:
+        waiting, all_there = 0, asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal waiting
+            await reader.readuntil(b"\r\n\r\n")
+            waiting += 1
+            if waiting == count:
+                all_there.set()
+            await all_there.wait()
+            writer.write(body)
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, AsyncPoolClient(url, timeout=5) as pool:
+            assert await asyncio.gather(*(pool.config() for _ in range(count))) == [{}] * count
+
+    asyncio.run(use())
 
 
 def test_events_resume(fake: FakePool, pool: PoolClient) -> None:
@@ -221,6 +254,8 @@ def test_the_async_twin(fake: FakePool) -> None:
             assert await pool.chat(MODEL, "hi") == "you said hi"
             assert [p async for p in pool.chat_stream(MODEL, "ho")] == ["you ", "said ", "ho"]
             assert [line async for line in pool.logs(MODEL, 1)] == ["line 0"]
+            fake.log = ["one\ntw", "o\n"]
+            assert await first(pool.logs(MODEL, 0, follow=True), 2) == ["one", "two"]
             assert [e.state for e in await first(pool.events(), 2)] == ["WARMING", "HOT"]
             with pytest.raises(errors.ModelNotFound):
                 await pool.model("other")

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client import errors
-from modelpool_client._stream import ChunkReader, EventParser, ServerSentEvent, event_of
+from modelpool_client._stream import (
+    ChunkReader,
+    EventParser,
+    LogReader,
+    ServerSentEvent,
+    event_of,
+)
+from modelpool_client.wire import LOG_OFFSET_HEADER
 
 LINES = st.sampled_from(
     ["", ": ping", "data: a", "data:b", "data", "event: x", "id: 7", "id", "odd: 1", "data: é…"]
@@ -64,6 +71,39 @@ def test_what_is_sent_is_read(sent: list[tuple[str, str, str]], end: str) -> Non
 )
 def test_the_standard(stream: bytes, expected: list[tuple[str, str, str]]) -> None:
     assert events_of([stream]) == [ServerSentEvent(*e) for e in expected]
+
+
+def test_who_resumes_has_had_the_last_event_whole() -> None:
+    parser = EventParser("4")
+    parser.feed(b'id: 5\nevent: x\ndata: {"a"')
+    assert parser.last_id == "4"
+    parser.feed(b":1}\n")
+    assert parser.last_id == "4"
+    parser.feed(b"\n")
+    assert parser.last_id == "5"
+    parser.feed(b"id: 6\n\n")
+    assert parser.last_id == "6", "an event without data moves it, too"
+
+
+@given(STREAMS, st.data())
+def test_a_log_in_pieces_over_connections(log: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(log)))))
+    reader, lines = LogReader(follow=True), list[str]()
+    for a, b in pairwise([0, *cuts, len(log)]):
+        assert reader.can_resume
+        assert reader.offset in (None, 70 + a)
+        reader.begin({LOG_OFFSET_HEADER: str(70 + a)})
+        lines += reader.feed(log[a:b])
+    whole = log.decode().replace("\r\n", "\n").replace("\r", "\n")
+    assert lines + reader.rest() == whole.removesuffix("\n").split("\n") * bool(whole)
+
+
+def test_a_log_that_cannot_be_resumed() -> None:
+    for follow, headers in ((False, {LOG_OFFSET_HEADER: "0"}), (True, {})):
+        reader = LogReader(follow)
+        assert reader.can_resume, "nothing was read yet"
+        reader.begin(headers)
+        assert not reader.can_resume
 
 
 def test_events_of_the_pool() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from modelpool.api.discovery import prometheus_targets, traefik_configuration
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
+from modelpool.observe.events import Event
 from modelpool.registrars.record import Record
 from support.registries import record
 from support.servers import free_port, needs
@@ -117,9 +118,12 @@ def test_registrars_show_what_became_of_them(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
     async def scene(http: httpx.AsyncClient, pool: Running) -> None:
-        listener = pool.services.events.subscribe("")
+        events = pool.services.events
+        listener = events.subscribe(f"{events.run}-0")
         async with asyncio.timeout(30):
-            while (event := await listener.next(30)) is None or event.name != "registrar-failed":
+            while not isinstance(event := await listener.next(30), Event) or (
+                event.name != "registrar-failed"
+            ):
                 pass
         assert event.data["url"] == url
         (view,) = (await http.get("/registrars")).json()["registrars"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelpool.catalog.event_rows import POOL, EventRow
+from modelpool.catalog.event_rows import LAST_OF_A_RUN, POOL, EventRow, Page
 from modelpool.catalog.model import Model
 from modelpool.catalog.store import Store, StoreError
 from modelpool.observe import history as history_module
@@ -17,7 +17,6 @@ from modelpool.observe.events import Event, EventBus
 from modelpool.observe.history import (
     KEPT_PER_MODEL,
     KEPT_SECONDS,
-    LAST_OF_A_RUN,
     PENDING,
     WRITE_SECONDS,
     History,
@@ -101,6 +100,7 @@ async def resumed(bus: EventBus, last_event_id: str) -> tuple[list[str], str]:
             if part == b": ping\n\n":
                 break
             if part.startswith(b"event: gap"):
+                assert not gap, "once is enough"
                 gap = part.decode()
             elif part.startswith(b"id: "):
                 names.append(part.split(b"\n")[1].decode().removeprefix("event: "))
@@ -189,6 +189,24 @@ def test_forgetting_takes_what_is_not_written_yet_too() -> None:
     run_virtual(scene())
 
 
+def test_forgetting_while_the_store_is_about_to_refuse() -> None:
+    async def scene() -> None:
+        store = MemoryStore()
+        bus, history, _ = made(store)
+        bus.publish("x", model_id="gone")
+        bus.publish("x", model_id="other")
+        store.trouble = "cannot be written: the disk is full"
+        writing = asyncio.ensure_future(history.flush())
+        await asyncio.sleep(0)
+        await history.forget("gone")
+        await writing
+        store.trouble = ""
+        await history.flush()
+        assert [row.model_id for row in store.rows] == ["other"]
+
+    run_virtual(scene())
+
+
 # -- reading ---------------------------------------------------------------------------------------
 
 
@@ -236,10 +254,35 @@ def test_the_last_of_each_model_stay_and_none_for_ever(tmp_path: Path) -> None:
         assert [e["n"] for e in found] == list(range(KEPT_PER_MODEL + 49, 49, -1))
         assert len(await history.of("quiet", 5)) == 1
         wall.now += KEPT_SECONDS + 1
-        bus.publish("x", model_id="busy", n=-1)
+        for n in range(500):
+            bus.publish("x", model_id="new", n=n)
         await history.flush()
-        assert [e["n"] for e in await history.of("busy", 5)] == [-1]
+        assert await history.of("busy", 5) == ()
+        assert len(await history.of("quiet", 5)) == 1, "two old ones go for each that comes"
+        bus.publish("x", model_id="new", n=-1)
+        await history.flush()
         assert await history.of("quiet", 5) == ()
+        assert len(await history.of("new", KEPT_PER_MODEL)) == 501
+
+    with_store(tmp_path, scene)
+
+
+def test_a_leap_of_the_clock_costs_next_to_nothing(tmp_path: Path) -> None:
+    async def scene(store: Store) -> None:
+        wall = Wall()
+        bus, history, _ = made(store, wall)
+        for n in range(500):
+            bus.publish("x", model_id="m", n=n)
+        await history.flush()
+        wall.now += 10 * KEPT_SECONDS
+        for n in range(500, 503):
+            bus.publish("x", model_id="m", n=n)
+            await history.flush()
+        wall.now -= 10 * KEPT_SECONDS
+        bus.publish("x", model_id="m", n=503)
+        await history.flush()
+        found = await history.of("m", KEPT_PER_MODEL)
+        assert [e["n"] for e in found] == list(range(503, 5, -1)), "the oldest went"
 
     with_store(tmp_path, scene)
 
@@ -346,6 +389,101 @@ def test_what_the_memory_dropped_comes_from_the_store(tmp_path: Path) -> None:
     with_store(tmp_path, scene)
 
 
+def test_one_who_comes_from_far_back_gets_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "PAGE", 7)
+    seen: list[str] = []
+
+    async def first(store: Store) -> None:
+        bus, history, _ = made(store)
+        seen.append(bus.publish("x0").id)
+        for n in range(1, 50):
+            bus.publish(f"x{n}", model_id=f"m{n % 2}")
+        bus.publish(LAST_OF_A_RUN)
+        await history.flush()
+
+    async def second(store: Store) -> None:
+        bus, _, _ = made(store, Wall(DAY + 1))
+        for n in range(50, 1100):
+            bus.publish(f"x{n}", model_id=f"m{n % 2}")
+        names, gap = await resumed(bus, seen[0])
+        assert [name for name in names if name != LAST_OF_A_RUN] == [
+            f"x{n}" for n in range(1, 1100)
+        ]
+        assert gap == ""
+
+    with_store(tmp_path, first)
+    with_store(tmp_path, second)
+
+
+async def refuse(*_: Any) -> None:
+    raise StoreError(Path("pool.db"), "cannot be written: the disk is full")
+
+
+@pytest.mark.parametrize("written", [0, 50])
+def test_what_the_store_refuses_comes_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    async def scene(store: Store) -> None:
+        bus, history, _ = made(store)
+        for n in range(written):
+            bus.publish(f"x{n}")
+        await history.flush()
+        monkeypatch.setattr(store, "append_events", refuse)
+        for n in range(written, 1550):
+            bus.publish(f"x{n}")
+        names, gap = await resumed(bus, f"{bus.run}-10")
+        assert names == [f"x{n}" for n in range(10, 1550)]
+        assert gap == ""
+
+    with_store(tmp_path, scene)
+
+
+def test_what_the_store_refused_and_nobody_kept_is_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "PENDING", 1200)
+
+    async def scene(store: Store) -> None:
+        bus, history, _ = made(store)
+        for n in range(50):
+            bus.publish(f"x{n}")
+        await history.flush()
+        monkeypatch.setattr(store, "append_events", refuse)
+        for n in range(50, 1550):
+            bus.publish(f"x{n}")
+        await history.flush()
+        names, gap = await resumed(bus, f"{bus.run}-10")
+        assert names == [f"x{n}" for n in (*range(10, 50), *range(350, 1550))]
+        assert "300 could not be written" in gap
+        names, gap = await resumed(bus, f"{bus.run}-350")
+        assert (len(names), gap) == (1200, "")
+
+    with_store(tmp_path, scene)
+
+
+def test_a_manager_may_say_more_after_its_last_word(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def first(store: Store) -> None:
+        bus, history, _ = made(store)
+        seen.append(bus.publish("a").id)
+        bus.publish(LAST_OF_A_RUN)
+        seen.append(bus.publish("registrar-failed").id)
+        await history.flush()
+
+    async def second(store: Store) -> None:
+        bus, _, _ = made(store, Wall(DAY + 1))
+        bus.publish("initialized")
+        told = ["stopped", "registrar-failed", "initialized"]
+        assert await resumed(bus, seen[0]) == (told, "")
+        assert await resumed(bus, seen[1]) == (["initialized"], "")
+
+    with_store(tmp_path, first)
+    with_store(tmp_path, second)
+
+
 def test_pruned_events_are_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_module, "KEPT_PER_MODEL", 10)
 
@@ -389,19 +527,23 @@ def row(
         (3, row(1, "former"), [row(3)], "r", False),
         (2, row(1), [], "r", True),
         (1, None, [], "r", True),
+        (None, None, [], "r", True),
+        (None, None, [], "next", False),
         (2, row(1), [row(3)], "r", False),
         (2, row(1), [row(2), row(4)], "r", False),
-        (2, row(1), [row(2)], "next", False),
+        (2, row(1), [row(2)], "next", True),
         (2, row(1), [], "next", False),
-        (2, row(1, name="stopped"), [], "next", True),
-        (2, row(1), [row(2, name="stopped"), row(3, "next")], "next", True),
+        (2, row(1, "left"), [], "next", True),
         (2, row(1), [row(2, "next")], "next", False),
+        (2, row(1), [row(2, "left"), row(3, "next")], "next", False),
     ],
 )
 def test_when_something_may_be_missing(
-    first: int, before: EventRow | None, rows: list[EventRow], run: str, is_whole: bool
+    first: int | None, before: EventRow | None, rows: list[EventRow], run: str, is_whole: bool
 ) -> None:
-    assert (missing(first, before, rows, ("r", run)) == "") is is_whole
+    page = Page(first, tuple(rows), before, frozenset({"left"}))
+    after = before.run if before is not None and before.run == "left" else "r"
+    assert (missing(page, after, run) == "") is is_whole
 
 
 def test_how_long_states_lasted() -> None:

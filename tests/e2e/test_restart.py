@@ -91,6 +91,29 @@ def test_workers_and_leases_go_on(make_pool: MakePool) -> None:
     assert pool.ask("m") == "hello there"
 
 
+def test_who_follows_a_log_goes_on(make_pool: MakePool) -> None:
+    pool = make_pool(fake("m"))
+    pool.load("m")
+    (log,) = (pool.state / "logs").glob("m-*.log")
+    told = pool.folder / "told"
+    with told.open("wb") as out:
+        process = subprocess.Popen(
+            [*POOLCTL, "logs", "m", "-f"],
+            env=clean_environment(MODELPOOL_URL=pool.url),
+            stdout=out,
+        )
+    try:
+        until(lambda: told.read_bytes(), "the first lines")
+        restart(pool, wait_seconds=5)
+        with log.open("a") as more:
+            more.write("this is new\n")
+        until(lambda: b"this is new\n" in told.read_bytes(), "the news")
+        assert told.read_bytes() in log.read_bytes(), "nothing twice, nothing left out"
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_again_and_again_and_then_down(make_pool: MakePool) -> None:
     """Each manager reaps what it inherited, and what it ends is gone."""
     pool = make_pool(fake("m"), fake("n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from modelpool_client import _calls as calls
 from modelpool_client._sync import PoolClient
 from modelpool_client.cli.models import Model
 from modelpool_client.cli.render import clean
-from modelpool_client.cli.session import session
+from modelpool_client.cli.session import refuse, session
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def chat(
         if prompt is None and has_person() and not s.is_json:
             _converse(pool, model, messages, params)
             return
-        messages.append(_said(sys.stdin.read() if prompt is None else prompt))
+        messages.append(_said(_typed(lambda: sys.stdin.read() if prompt is None else prompt)))
         if s.is_json:
             s.show(pool.fetch(calls.chat(model, messages, False, params)), str)
         else:
@@ -55,7 +56,7 @@ def _converse(
 ) -> None:
     while True:
         try:
-            text = input("> ").strip()
+            text = _typed(lambda: input("> ")).strip()
         except EOFError:
             print()
             return
@@ -77,6 +78,20 @@ def _answer(
         print(clean(piece), end="", flush=True)
     print()
     return "".join(pieces)
+
+
+def _typed(read: Callable[[], str]) -> str:
+    """What somebody says to the model.
+
+    Raises:
+        InvalidRequest: it is not text, or in another encoding.
+    """
+    try:
+        text = read()
+        text.encode()  # in some locales Python lets through what it cannot read
+    except (UnicodeDecodeError, UnicodeEncodeError) as e:
+        raise refuse(f"what you say is no UTF-8 text: {e.reason}") from None
+    return text
 
 
 def _said(text: str) -> dict[str, str]:

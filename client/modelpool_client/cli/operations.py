@@ -55,8 +55,10 @@ def restart(
         typer.Option(min=0, max=3600, help="Seconds for requests under way to end, then cut."),
     ] = None,
 ) -> None:
-    """Replace the manager by a fresh one; workers go on and are adopted."""
+    """Replace the manager by a fresh one; workers go on and are adopted (1: one is lost)."""
     s = session(ctx)
     with s.client() as pool:
         done = pool.restart(wait)
     s.show(asdict(done), lambda: render.restart_text(done))
+    if done.lost:
+        raise typer.Exit(1)

@@ -25,9 +25,10 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="And what comes.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many.")] = 100,
 ) -> None:
-    """Show a model's log. With --json one object per line."""
+    """Show a model's log. With --json one object per line. -f outlives a restart."""
     s = session(ctx)
-    with s.client() as pool:
+    with s.client(PATIENT) as pool:
+        pool.fetch(calls.health(), AT_ONCE)
         for line in pool.logs(model, lines, follow):
             s.line({"model_id": model, "line": line}, line)
 

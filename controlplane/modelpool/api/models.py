@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
 from fastapi import APIRouter, Body, HTTPException, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from modelpool_client.errors import Conflict
+from modelpool_client.errors import Conflict, PoolStopping
+from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api.heads import HeadToo
+from modelpool.api.logs import beginning
+from modelpool.api.logs import follow as follow_log
 from modelpool.api.plan import plan_view
 from modelpool.api.shape import endpoint, lease, model_view
 from modelpool.catalog.fields import model_entry_schema
@@ -22,7 +23,6 @@ from modelpool.observe.history import KEPT_PER_MODEL
 from modelpool.pool.remains import tail
 from modelpool.services import Services
 
-FOLLOW_SECONDS = 0.25
 HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
 MAX_WAIT_SECONDS = 3600
 
@@ -33,6 +33,12 @@ POST_ONLY = (
 
 Wait = Annotated[
     float | None, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the outcome")
+]
+
+LOG_TYPE = "text/plain; charset=utf-8"
+Offset = Annotated[
+    int | None,
+    Query(ge=0, le=2**53, description="With `follow`: begin at this byte, not with the last lines"),
 ]
 
 Limit = Annotated[int, Query(ge=1, le=KEPT_PER_MODEL, description="Most events to show")]
@@ -204,17 +210,22 @@ def routes(services: Services) -> APIRouter:
         model_id: str,
         lines: Annotated[int, Query(ge=0, le=10_000)] = 200,
         follow: bool = False,
+        offset: Offset = None,
     ) -> Response:
         """The end of the worker's log as text; with ``follow`` what is added, too."""
         slot = _slot(model_id)
         path = services.crew.log_path(slot.model.model_id)
-        start = await asyncio.to_thread(tail, path, lines) if lines else ()
-        text = "".join(f"{line}\n" for line in start)
         if not follow:
-            return Response(text, media_type="text/plain; charset=utf-8")
-        return StreamingResponse(
-            _follow(path, text, services), media_type="text/plain; charset=utf-8"
+            found = await asyncio.to_thread(tail, path, lines) if lines else ()
+            text = "".join(f"{line}\n" for line in found)
+            return Response(text, media_type=LOG_TYPE)
+        if pool.is_stopping:
+            raise PoolStopping("the pool is stopping: nothing is added to its logs any more")
+        first, at = await asyncio.to_thread(beginning, path, lines, offset)
+        news = follow_log(
+            path, first, at + len(first), lambda: pool.is_stopping or services.restart.is_asked
         )
+        return StreamingResponse(news, media_type=LOG_TYPE, headers={LOG_OFFSET_HEADER: str(at)})
 
     for path in POST_ONLY:  # before the routes that would take the verb for a part of the id
         router.add_api_route(path, _post_only, methods=["GET", "DELETE"], include_in_schema=False)
@@ -244,26 +255,3 @@ async def _post_only() -> None:
 
 def _unhealthy(model_id: str, status: str, reason: str) -> dict[str, Any]:
     return {"model": model_id, "status": status, "reason": reason, "port": None}
-
-
-async def _follow(path: Path, text: str, services: Services) -> AsyncIterator[bytes]:
-    """What is appended to a file, until the pool stops or restarts."""
-    position = path.stat().st_size if path.exists() else 0  # noqa: ASYNC240 - one stat
-    yield text.encode()
-    while not (services.pool.is_stopping or services.restart.is_asked):
-        chunk, position = await asyncio.to_thread(_read_from, path, position)
-        if chunk:
-            yield chunk
-        else:
-            await asyncio.sleep(FOLLOW_SECONDS)
-
-
-def _read_from(path: Path, position: int) -> tuple[bytes, int]:
-    try:
-        with path.open("rb") as f:
-            size = f.seek(0, 2)
-            f.seek(position if position <= size else 0)  # smaller: it was rotated
-            chunk = f.read(65_536)
-            return chunk, f.tell()
-    except OSError:
-        return b"", 0

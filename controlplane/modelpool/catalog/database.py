@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import event_rows
-from .event_rows import EventRow
+from .event_rows import EventRow, Page
 from .learned import Peak
 from .lock import StoreLock
 from .migrations import migrate
@@ -243,12 +243,9 @@ class Database:
         """See ``event_rows.of_model``."""
         return event_rows.of_model(self._db, model_id, limit, before)
 
-    def events_after(
-        self, run: str, serial: int, limit: int
-    ) -> tuple[int | None, list[EventRow], EventRow | None]:
-        """See ``event_rows.after``; and the event just before them."""
-        first, rows = event_rows.after(self._db, run, serial, limit)
-        return first, rows, event_rows.last_before(self._db, first) if first else None
+    def events_after(self, run: str, serial: int, limit: int) -> Page:
+        """See ``event_rows.after``."""
+        return event_rows.after(self._db, run, serial, limit)
 
 
 def _check(db: sqlite3.Connection) -> None:

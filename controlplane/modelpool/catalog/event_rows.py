@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
 POOL = ""  # whose history the events are in that belong to no model
+LAST_OF_A_RUN = "stopped"
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,44 @@ class EventRow:
     number: int = 0
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some of what was written after an event, oldest first.
+
+    Attributes:
+        first: the number that the first has when nothing is missing; None where nothing of the
+            event's run is left.
+        before: what comes before that number.
+        ended: the runs that took their leave.
+    """
+
+    first: int | None = None
+    rows: tuple[EventRow, ...] = ()
+    before: EventRow | None = None
+    ended: frozenset[str] = frozenset()
+
+
 _NAMES = tuple(field.name for field in fields(EventRow))
 _COLUMNS = ", ".join(_NAMES)
 _TRIM = """DELETE FROM events WHERE model_id = ?1 AND number <=
     (SELECT number FROM events WHERE model_id = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)"""
+_EXPIRE = """DELETE FROM events WHERE number IN
+    (SELECT number FROM events WHERE at < ? ORDER BY at LIMIT ?)"""
+EXPIRED_PER_ROW = 2
 
 
 def append(db: sqlite3.Connection, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
-    """Add some; of each model's the last ``keep`` stay, and of all those not before ``oldest``."""
+    """Add some; of each model's the last ``keep`` stay. Those from before ``oldest`` go, two for
+    each that is added."""
     db.executemany(
         "INSERT INTO events (run, serial, name, model_id, at, moved, data)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [astuple(row)[:-1] for row in rows],
     )
     db.executemany(_TRIM, [(model_id, keep) for model_id in {row.model_id for row in rows}])
-    db.execute("DELETE FROM events WHERE at < ?", (oldest,))
+    # Never all at once: where the clock has leapt ahead everything looks old, and what is deleted
+    # stays so when the clock is set right. Two for one still outpace what comes.
+    db.execute(_EXPIRE, (oldest, EXPIRED_PER_ROW * len(rows)))
 
 
 def of_model(
@@ -67,25 +91,24 @@ def of_model(
     return rows, after[0] if after else None
 
 
-def after(
-    db: sqlite3.Connection, run: str, serial: int, limit: int
-) -> tuple[int | None, list[EventRow]]:
-    """The last ``limit`` that were written after an event, oldest first, and the number that the
-    first of them has when nothing is missing; None where nothing of its run is left."""
+def after(db: sqlite3.Connection, run: str, serial: int, limit: int) -> Page:
+    """The first ``limit`` that were written after an event."""
     (anchor,) = db.execute(
         "SELECT max(number) FROM events WHERE run = ? AND serial <= ?", (run, serial)
     ).fetchone()
     if anchor is None:  # itself never written: then the run's first is what follows
         (first,) = db.execute("SELECT min(number) FROM events WHERE run = ?", (run,)).fetchone()
         if first is None:
-            return None, []
+            return Page()
         anchor = first - 1
-    return anchor + 1, _rows(db, "number > ? ORDER BY number DESC LIMIT ?", anchor, limit)[::-1]
-
-
-def last_before(db: sqlite3.Connection, number: int) -> EventRow | None:
-    """The event just before that number."""
-    return next(iter(_rows(db, "number < ? ORDER BY number DESC LIMIT 1", number)), None)
+    rows = _rows(db, "number > ? ORDER BY number LIMIT ?", anchor, limit)
+    before = _rows(db, "number <= ? ORDER BY number DESC LIMIT 1", anchor)
+    ended = db.execute(
+        "SELECT run FROM events WHERE model_id = ? AND name = ?", (POOL, LAST_OF_A_RUN)
+    )
+    return Page(
+        anchor + 1, tuple(rows), next(iter(before), None), frozenset(run for (run,) in ended)
+    )
 
 
 def forget(db: sqlite3.Connection, model_ids: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from .database import CorruptDatabase, Database, Usage, WorkerRow
 from .errors import PoolAlreadyRunning, StoreError
-from .event_rows import EventRow
+from .event_rows import EventRow, Page
 from .learned import Peak
 from .lock import StoreLock
 from .migrations import NewerDatabase
@@ -128,8 +128,8 @@ class Store:
         return await self._run(self._database.peaks)
 
     async def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
-        """Add to the history; of each model's the last ``keep`` stay, none from before ``oldest``
-        (seconds since 1970)."""
+        """Add to the history; of each model's the last ``keep`` stay, and those from before
+        ``oldest`` (seconds since 1970) go little by little."""
         await self._run(self._database.append_events, tuple(rows), keep, oldest)
 
     async def forget_events(self, model_ids: Collection[str] = ()) -> None:
@@ -143,11 +143,8 @@ class Store:
         into the state after the newest of them, None where that one lasts."""
         return await self._run(self._database.events_of, model_id, limit, before)
 
-    async def events_after(
-        self, run: str, serial: int, limit: int
-    ) -> tuple[int | None, list[EventRow], EventRow | None]:
-        """What was written after an event of any manager, oldest first; the number that the first
-        has if nothing is missing (None: that run is unknown); and the event before them."""
+    async def events_after(self, run: str, serial: int, limit: int) -> Page:
+        """The first that were written after an event of any manager, oldest first."""
         return await self._run(self._database.events_after, run, serial, limit)
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

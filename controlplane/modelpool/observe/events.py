@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 KEPT = 1000
-PER_SUBSCRIBER = 1000
 MOST_DIGITS = 18  # of a serial; SQLite's integers end soon after
 
 
@@ -37,9 +36,13 @@ class Event:
         return f"id: {self.id}\nevent: {self.name}\ndata: {json.dumps(self.data)}\n\n".encode()
 
 
+EventId = tuple[str, int]  # a manager's run, and the serial in it
+
+
 @dataclass(frozen=True)
 class Earlier:
-    """Events from before those in memory. ``gap`` says why some may be missing, if so."""
+    """A page of events that are not in memory. ``gap`` says why some may be missing in or right
+    after it, if so; without events it is the last."""
 
     events: tuple[Event, ...]
     gap: str
@@ -48,10 +51,10 @@ class Earlier:
 class Archive(Protocol):
     """Where events outlive the memory and the manager; see ``history``."""
 
-    async def earlier(self, last_event_id: str, until: tuple[str, int]) -> Earlier: ...
+    async def earlier(self, after: EventId, until: EventId) -> Earlier: ...
 
 
-def split_id(event_id: str) -> tuple[str, int]:
+def split_id(event_id: str) -> EventId:
     """The manager's run and the serial in it; serial 0 where the text is no id."""
     run, _, serial = event_id.rpartition("-")
     is_id = run and serial.isascii() and serial.isdecimal() and len(serial) < MOST_DIGITS
@@ -65,52 +68,54 @@ def gap_event(reason: str) -> bytes:
 
 
 class Subscription:
-    """One listener's queue. When it is full the oldest go, and the listener is told how many."""
+    """One listener's place among the events. They themselves are kept once for all, so that one who
+    stalls costs nothing, and finds what was kept when he reads on."""
 
-    def __init__(self, missed: list[Event], dropped: int = 0) -> None:
-        self._queue: deque[Event] = deque(missed, maxlen=PER_SUBSCRIBER)
+    def __init__(self, bus: EventBus, place: EventId) -> None:
+        self._bus = bus
+        self._place = place
         self._woken = asyncio.Event()
-        self._dropped = dropped
-        self._is_closed = False
 
-    def put(self, event: Event) -> None:
-        if len(self._queue) == PER_SUBSCRIBER:
-            self._dropped += 1
-        self._queue.append(event)
+    def wake(self) -> None:
+        """There may be news."""
         self._woken.set()
 
-    def close(self) -> None:
-        self._is_closed = True
-        self._woken.set()
-
-    async def next(self, timeout: float) -> Event | None:
-        """The next event, or None when none came within ``timeout`` seconds.
+    async def next(self, timeout: float) -> Event | Earlier | None:
+        """The next event, or the next page of earlier ones, or None when none came within
+        ``timeout`` seconds.
 
         Raises:
             StopAsyncIteration: the pool is shutting down.
         """
-        if not self._queue and not self._is_closed:
+        if self._place == self._bus.latest and not self._bus.is_closed:
             self._woken.clear()
             try:
                 async with asyncio.timeout(timeout):
                     await self._woken.wait()
             except TimeoutError:
                 return None
-        if self._queue:
-            return self._queue.popleft()
-        raise StopAsyncIteration
+        if not self._bus.remembers(self._place):
+            return await self._earlier()
+        event = self._bus.following(self._place)
+        if event is None:
+            raise StopAsyncIteration
+        self._place = (self._bus.run, event.serial)
+        return event
 
-    def take_dropped(self) -> int:
-        """How many were lost since the last call."""
-        dropped, self._dropped = self._dropped, 0
-        return dropped
+    async def _earlier(self) -> Earlier:
+        memory = self._bus.first_kept
+        found = await self._bus.earlier(self._place, memory)
+        run, serial = memory
+        self._place = split_id(found.events[-1].id) if found.events else (run, serial - 1)
+        return found
 
 
 class EventBus:
-    """Keeps the last events for those who come back, hands every new one to every listener.
+    """Keeps the last events for all who listen or come back, wakes every listener at a new one.
 
     Attributes:
         run: names this manager's run; the first half of every event's id.
+        is_closed: every listener's stream ends, also of those still to come.
         listeners: called with each new event, before any subscriber has it; must be quick.
         archive: asked for what is not in memory any more, or never was.
     """
@@ -118,12 +123,12 @@ class EventBus:
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
         self.run = f"{int(wall() * 1000):x}"
+        self.is_closed = False
         self.listeners: list[Callable[[Event], None]] = []
         self.archive: Archive | None = None
         self._serial = 0
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
-        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<EventBus {self._serial} events, {len(self._subscriptions)} listening>"
@@ -138,17 +143,15 @@ class EventBus:
         for listen in self.listeners:
             listen(event)
         for subscription in self._subscriptions:
-            subscription.put(event)
+            subscription.wake()
         return event
 
     def subscribe(self, last_event_id: str | None = None) -> Subscription:
         """Listen from now on, or from after ``last_event_id`` as far as it is still kept."""
-        after = self._serial if last_event_id is None else self._serial_of(last_event_id)
-        missed = [e for e in self._kept if e.serial > after]
-        subscription = Subscription(missed, max(0, self._serial - after - len(missed)))
+        run, serial = self.latest if last_event_id is None else split_id(last_event_id)
+        place = (run, min(serial, self._serial)) if run == self.run else (run, serial)
+        subscription = Subscription(self, place)
         self._subscriptions.add(subscription)
-        if self._is_closed:
-            subscription.close()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -156,52 +159,63 @@ class EventBus:
 
     def close(self) -> None:
         """End every listener's stream, also of those still to come."""
-        self._is_closed = True
+        self.is_closed = True
         for subscription in self._subscriptions:
-            subscription.close()
+            subscription.wake()
 
-    def _serial_of(self, event_id: str) -> int:
-        run, serial = split_id(event_id)
-        return serial if run == self.run else 0
+    @property
+    def latest(self) -> EventId:
+        """The newest event; serial 0 before the first."""
+        return self.run, self._serial
 
-    def _first_kept(self) -> int:
-        """The serial of the oldest event in memory, or of the next one."""
-        return self._kept[0].serial if self._kept else self._serial + 1
+    @property
+    def first_kept(self) -> EventId:
+        """The oldest event in memory, or the next one."""
+        return self.run, self._serial + 1 - len(self._kept)
 
-    async def _earlier(self, last_event_id: str, first: int, subscription: Subscription) -> Earlier:
-        """What a subscription that began with the serial ``first`` at best could not give."""
-        run, serial = split_id(last_event_id)
-        if run == self.run and serial + 1 >= first:
-            return Earlier((), "")
-        dropped = subscription.take_dropped()
+    def remembers(self, place: EventId) -> bool:
+        """Whether all that came after an event is in memory."""
+        (run, serial), (ours, first) = place, self.first_kept
+        return run == ours and serial + 1 >= first
+
+    def following(self, place: EventId) -> Event | None:
+        """The event after one that is remembered."""
+        ahead = self._serial - place[1]
+        return self._kept[-ahead] if ahead else None
+
+    async def earlier(self, place: EventId, until: EventId) -> Earlier:
+        """The first of what came between an event and those in memory."""
         if self.archive is not None:
-            return await self.archive.earlier(last_event_id, (self.run, first))
-        why = f"{dropped} are no longer kept" if run == self.run else "they were another manager's"
-        return Earlier((), why)
+            return await self.archive.earlier(place, until)
+        if place[0] == self.run:
+            return Earlier((), f"{until[1] - place[1] - 1} are no longer kept")
+        return Earlier((), "they were another manager's")
 
     async def stream(
         self, last_event_id: str | None, wanted: Callable[[Event], bool], ping: float
     ) -> AsyncIterator[bytes]:
         """Server-sent events until the pool stops; a comment every ``ping`` silent seconds."""
-        subscription, first = self.subscribe(last_event_id), self._first_kept()
+        subscription = self.subscribe(last_event_id)
         try:
             yield b": listening\n\n"
-            if last_event_id is not None:
-                earlier = await self._earlier(last_event_id, first, subscription)
-                if earlier.gap:
-                    yield gap_event(f"events may be missing here: {earlier.gap}")
-                for event in filter(wanted, earlier.events):
-                    yield event.as_sse()
             while True:
                 try:
                     news = await subscription.next(ping)
                 except StopAsyncIteration:
                     return
-                if dropped := subscription.take_dropped():
-                    yield f": {dropped} events were dropped, you read too slowly\n\n".encode()
-                if news is None:
-                    yield b": ping\n\n"
-                elif wanted(news):
-                    yield news.as_sse()
+                for part in _parts(news, wanted):
+                    yield part
         finally:
             self.unsubscribe(subscription)
+
+
+def _parts(news: Event | Earlier | None, wanted: Callable[[Event], bool]) -> Iterator[bytes]:
+    """What a stream says of it."""
+    if news is None:
+        yield b": ping\n\n"
+    elif isinstance(news, Event):
+        yield from [news.as_sse()] if wanted(news) else []
+    else:
+        if news.gap:
+            yield gap_event(f"events may be missing here: {news.gap}")
+        yield from (event.as_sse() for event in news.events if wanted(event))

@@ -5,7 +5,7 @@ The numbers: a manager that is killed loses what it noted within the last second
 six events each time: ``KEPT_PER_MODEL`` are 160 such rounds, two days at the default TTL without a
 pause, months as pools are used, and less than half a megabyte. ``KEPT_SECONDS`` is a quarter, so
 that one can be compared with the next. ``PENDING`` bounds what waits for a store that is full: a
-few megabytes, hours of a busy pool.
+few megabytes, hours of a busy pool. ``PAGE`` is what one who resumes may hold up in memory.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
-from modelpool.catalog.event_rows import POOL, EventRow
-from modelpool.observe.events import Earlier, Event, split_id
+from modelpool.catalog.event_rows import POOL, EventRow, Page
+from modelpool.observe.events import Earlier, Event, EventId, split_id
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +27,11 @@ WRITE_SECONDS = 0.5
 KEPT_PER_MODEL = 1000
 KEPT_SECONDS = 90 * 86_400.0
 PENDING = 10_000
-RESUMED = 5000
+PAGE = 200
 
 NEVER_KEPT = frozenset({"model-progress"})
 # Their model's history is gone: they are news for those who resume, and the pool's.
 OF_THE_POOL = frozenset({"model-deleted"})
-LAST_OF_A_RUN = "stopped"
 
 
 class HistoryStore(Protocol):
@@ -41,9 +42,7 @@ class HistoryStore(Protocol):
     async def events_of(
         self, model_id: str, limit: int, before: int | None = None
     ) -> tuple[list[EventRow], float | None]: ...
-    async def events_after(
-        self, run: str, serial: int, limit: int
-    ) -> tuple[int | None, list[EventRow], EventRow | None]: ...
+    async def events_after(self, run: str, serial: int, limit: int) -> Page: ...
 
 
 class History:
@@ -60,6 +59,7 @@ class History:
         self._wall = wall
         self._report = report
         self._pending: list[EventRow] = []
+        self._batch: list[EventRow] = []  # of them, while it is being written
         self._noted = asyncio.Event()
         self._writing = asyncio.Lock()
         self._dropped = 0
@@ -90,22 +90,25 @@ class History:
     async def flush(self) -> None:
         """Write down what was noted so far; it is kept, within bounds, when the store refuses."""
         async with self._writing:
-            batch, self._pending = self._pending, []
-            if not batch:
+            if not self._pending:
                 return
+            self._batch, self._pending = self._pending, []
             try:
                 oldest = self._wall() - KEPT_SECONDS
-                await self._store.append_events(batch, KEPT_PER_MODEL, oldest)
+                await self._store.append_events(tuple(self._batch), KEPT_PER_MODEL, oldest)
             except Exception as e:
-                self._refused(batch, str(e))
+                self._refused(str(e))
             else:
                 self._accepted()
+            finally:
+                self._batch = []
 
-    def _refused(self, batch: list[EventRow], why: str) -> None:
+    def _refused(self, why: str) -> None:
         if not self._trouble:
             log.warning("history cannot be written, the pool goes on without: %s", why)
         self._trouble = why
-        self._pending = batch + self._pending
+        # Not what was given to the store: a model may have been deleted meanwhile.
+        self._pending = self._batch + self._pending
         self._keep_bounds()
 
     def _keep_bounds(self) -> None:
@@ -135,23 +138,27 @@ class History:
         rows, left_at = await self._store.events_of(model_id, limit, before)
         return timeline(rows, left_at)
 
-    async def earlier(self, last_event_id: str, until: tuple[str, int]) -> Earlier:
-        """What came after an event of this or a former manager, as far as ``until`` (run and
-        serial of what the caller still has itself)."""
-        run, serial = split_id(last_event_id)
+    async def earlier(self, after: EventId, until: EventId) -> Earlier:
+        """The first that came after an event of this or a former manager and before one of this."""
         await self.flush()
+        refused, dropped = tuple(self._pending), self._dropped
         try:
-            first, rows, before = await self._store.events_after(run, serial, RESUMED)
+            page = await self._store.events_after(*after, PAGE)
         except Exception as e:
             return Earlier((), f"the history cannot be read: {e}")
-        if first is None:
-            return Earlier((), "no event of that manager is kept any more")
-        wanted = [r for r in rows if r.run != until[0] or r.serial < until[1]]
-        return Earlier(tuple(map(_event, wanted)), missing(first, before, rows, (run, until[0])))
+        if page.rows:
+            known = [row for row in page.rows if row.run != until[0] or row.serial < until[1]]
+            # What comes after the last of them is looked at once, by the page that begins with it.
+            told = replace(page, rows=page.rows[: len(known) or 1])
+            return Earlier(tuple(map(_event, known)), missing(told, after[0], until[0]))
+        waiting = still_missed(refused, after, until)[:PAGE]
+        gap = missing(page, after[0], until[0]) or unwritten(refused, dropped, after)
+        return Earlier(tuple(map(_event, waiting)), gap)
 
     async def forget(self, model_id: str) -> None:
         """The model was deleted: so is its history."""
         self._pending = [row for row in self._pending if row.model_id != model_id]
+        self._batch = [row for row in self._batch if row.model_id != model_id]
         await self.tidy((model_id,))
 
     async def tidy(self, model_ids: Collection[str] = ()) -> None:
@@ -174,20 +181,35 @@ def timeline(rows: Sequence[EventRow], left_at: float | None) -> tuple[dict[str,
     return tuple(shown)
 
 
-def missing(
-    first: int, before: EventRow | None, rows: Sequence[EventRow], runs: tuple[str, str]
-) -> str:
-    """Why some events may be missing among these, which should begin with number ``first``; empty
-    when none is. ``before`` is what comes before them, ``runs`` are the run of the event that they
-    follow and the one that goes on after them. PURE."""
-    numbers = [before.number if before is not None else 0, *(row.number for row in rows)]
-    if numbers != list(range(first - 1, first - 1 + len(numbers))):
+def missing(page: Page, run: str, next_run: str) -> str:
+    """Why some events may be missing on a page, or after an empty one; empty when none is. ``run``
+    is that of the event it follows, ``next_run`` the one that goes on after the last page. PURE."""
+    before = page.before
+    if page.first is None:
+        return "" if run == next_run else "no event of that manager is kept any more"
+    numbers = [before.number if before is not None else 0, *(row.number for row in page.rows)]
+    if numbers != list(range(page.first - 1, page.first - 1 + len(numbers))):
         return "some are too old to be kept, or their models were deleted"
-    story = [*([before] if before is not None and before.run == runs[0] else []), *rows]
-    for one, next_run in zip(story, [*(r.run for r in story), runs[1]][1:], strict=True):
-        if one.run != next_run and one.name != LAST_OF_A_RUN:
-            return "a manager ended without a word: its last second's events were not written"
+    runs = [run] if before is not None and before.run == run else []
+    runs += [row.run for row in page.rows] or [next_run]
+    if any(one != other and one not in page.ended for one, other in pairwise(runs)):
+        return "a manager ended without a word: its last second's events were not written"
     return ""
+
+
+def still_missed(refused: Sequence[EventRow], after: EventId, until: EventId) -> list[EventRow]:
+    """Which of the events of this run that the store has refused come between two. PURE."""
+    first = after[1] + 1 if after[0] == until[0] else 0
+    return [row for row in refused if first <= row.serial < until[1]]
+
+
+def unwritten(refused: Sequence[EventRow], dropped: int, after: EventId) -> str:
+    """Why some events may be missing among those that the store has refused; empty when none is.
+    The oldest were dropped. PURE."""
+    if not dropped:
+        return ""
+    is_later = any(row.run == after[0] and row.serial <= after[1] + 1 for row in refused[:1])
+    return "" if is_later else f"{dropped} could not be written, and were too many to be kept"
 
 
 def _row(event: Event, now: float) -> EventRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,12 +21,16 @@ class UsageStore(Protocol):
 
 
 @dataclass
-class _Tally:
+class _Count:
     requests: int = 0
     errors: int = 0
-    hot: int = 0
     seconds: float = 0.0
     last_used: float = 0.0
+
+
+@dataclass
+class _Tally(_Count):
+    hot: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
 
 
@@ -35,22 +39,22 @@ class UsageMeter:
 
     def __init__(self, wall: Any) -> None:
         self._wall = wall
-        self._since_start: dict[str, _Tally] = {}
-        self._unsaved: dict[str, _Tally] = {}
+        self._since_start: defaultdict[str, _Tally] = defaultdict(_Tally)
+        self._unsaved: defaultdict[str, _Count] = defaultdict(_Count)
         self._loads: Counter[str] = Counter()
         self._of_deleted = _Tally()
 
     def began(self, model_id: str, *, was_hot: bool) -> None:
-        for tally in self._tallies(model_id):
-            tally.hot += was_hot
+        self._since_start[model_id].hot += was_hot
 
     def ended(self, model_id: str, status: int, seconds: float) -> None:
-        for tally in self._tallies(model_id):
-            tally.requests += 1
-            tally.errors += status >= 400 and status != CLIENT_LEFT
-            tally.seconds += seconds
-            tally.last_used = self._wall()
-            tally.latencies.append(seconds)
+        tally = self._since_start[model_id]
+        tally.latencies.append(seconds)
+        for count in (tally, self._unsaved[model_id]):
+            count.requests += 1
+            count.errors += status >= 400 and status != CLIENT_LEFT
+            count.seconds += seconds
+            count.last_used = self._wall()
 
     def loaded(self, model_id: str) -> None:
         self._loads[model_id] += 1
@@ -62,20 +66,11 @@ class UsageMeter:
         rest.errors += tally.errors
         rest.hot += tally.hot
 
-    def _tallies(self, model_id: str) -> tuple[_Tally, _Tally]:
-        now = self._since_start.get(model_id)
-        if now is None:
-            now = self._since_start[model_id] = _Tally()
-        unsaved = self._unsaved.get(model_id)
-        if unsaved is None:
-            unsaved = self._unsaved[model_id] = _Tally()
-        return now, unsaved
-
     async def save(self, store: UsageStore) -> None:
         """Write down what was counted since the last time; keeps it when the store refuses."""
-        unsaved, self._unsaved = self._unsaved, {}
+        unsaved, self._unsaved = self._unsaved, defaultdict(_Count)
         loads, self._loads = self._loads, Counter()
-        deltas = [_usage(m, unsaved.get(m, _Tally()), loads[m]) for m in {*unsaved, *loads}]
+        deltas = [_usage(m, unsaved.get(m, _Count()), loads[m]) for m in {*unsaved, *loads}]
         if not deltas:
             return
         try:
@@ -84,10 +79,10 @@ class UsageMeter:
             log.warning("use statistics could not be saved: %s", e)
             self._take_back(unsaved, loads)
 
-    def _take_back(self, unsaved: dict[str, _Tally], loads: Counter[str]) -> None:
+    def _take_back(self, unsaved: dict[str, _Count], loads: Counter[str]) -> None:
         self._loads.update(loads)
         for model_id, old in unsaved.items():
-            tally = self._unsaved.setdefault(model_id, _Tally())
+            tally = self._unsaved[model_id]
             tally.requests += old.requests
             tally.errors += old.errors
             tally.seconds += old.seconds
@@ -109,7 +104,7 @@ class UsageMeter:
         }
 
 
-def _usage(model_id: str, tally: _Tally, loads: int) -> Usage:
+def _usage(model_id: str, tally: _Count, loads: int) -> Usage:
     return Usage(
         model_id,
         requests=tally.requests,

@@ -15,12 +15,11 @@ from modelpool.pool.group import Group
 from modelpool.pool.ledger import Ledger, Surroundings
 from modelpool.pool.lifecycle import State
 from modelpool.pool.replica import Replica
+from modelpool.pool.scaler import Scaler
 from modelpool.pool.slot import Slot
 from modelpool.pool.waiters import PRIORITIES, Grant, Waiter
 
 __all__ = ["Pool", "Surroundings"]
-
-SCALE_SECONDS = 1.0
 
 
 class Pool(Ledger):
@@ -31,7 +30,7 @@ class Pool(Ledger):
     ) -> None:
         super().__init__(config, crew, world, clock)
         self._groups: dict[str, Group] = {}
-        self._scaling: asyncio.TimerHandle | None = None
+        self._scaler = Scaler(self.clock, self._groups)
 
     def __repr__(self) -> str:
         up = sum(slot.state.is_serving for slot in self.slots)
@@ -232,7 +231,7 @@ class Pool(Ledger):
 
     def look(self) -> None:
         """The repair sweep."""
-        self._watch_scale()
+        self._scaler.watch()
         for slot in self.slots:
             slot.look()
         self.changed()
@@ -244,7 +243,7 @@ class Pool(Ledger):
             return
         if slot.state is State.HOT:
             self.opened(slot)
-            self._watch_scale()
+            self._scaler.watch()
         elif slot.state is State.COOLING:  # others may have stayed for its sake
             for other in group:
                 if other is not slot:
@@ -261,26 +260,10 @@ class Pool(Ledger):
             return False
         return group.keeps(self._slots[slot.key])
 
-    def _watch_scale(self) -> None:
-        """Look every second while a model runs that may have several copies."""
-        runs = any(
-            group.may_scale and any(s.state.has_worker for s in group)
-            for group in self._groups.values()
-        )
-        if runs and self._scaling is None and not self.is_stopping:
-            when = self.clock.now() + SCALE_SECONDS
-            self._scaling = self.clock.call_at(when, self._scale)
-
-    def _scale(self) -> None:
-        self._scaling = None
-        for group in self.groups:
-            if group.may_scale:
-                group.scale(self.clock.now())
-        self._watch_scale()
-
     async def stop(self) -> None:
         """Refuse new work, let current work end, end every worker."""
         self.is_stopping = True
+        self._scaler.stop()
         ending = [s.unload("the pool is shutting down", force=True) for s in self.slots]
         await asyncio.gather(*ending, return_exceptions=True)
         await self.strays.ended()
@@ -290,8 +273,7 @@ class Pool(Ledger):
         """Stop watching; workers, if any are left, go on."""
         self.is_stopping = True
         self.line.clear()
-        if self._scaling is not None:
-            self._scaling.cancel()
+        self._scaler.stop()
         await asyncio.gather(self.strays.close(), *(slot.close() for slot in self.slots))
 
 
