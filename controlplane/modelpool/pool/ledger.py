@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from modelpool_client.wire import Assignment
 
-from modelpool.catalog.learned import Figures
+from modelpool.catalog.learned import Claim, Figures
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.pool.admission import Budget, Need, Plan, Resident, Start, plan, to_yield
@@ -20,6 +20,7 @@ from modelpool.pool.clock import Clock
 from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import State
 from modelpool.pool.line import Line
+from modelpool.pool.needs import planned, with_more
 from modelpool.pool.ports import Ports
 from modelpool.pool.queueing import UNKNOWN_LOAD_SECONDS, Place
 from modelpool.pool.rates import loss
@@ -33,9 +34,9 @@ log = logging.getLogger(__name__)
 class Surroundings:
     """What the pool needs to know of the world, as arguments.
 
-    ``figures`` tells what is known of a model's memory on the host, ``device_bytes`` what it will
-    need of each device that has a budget, ``host_available`` the bytes the host could give now,
-    ``manager_url`` where workers send their facts.
+    ``figures`` tells what is known of a model's memory on the host, ``device_claims`` what it
+    will need of each device that has a budget, ``host_available`` the bytes the host could give
+    now, ``manager_url`` where workers send their facts.
     """
 
     pool_id: str
@@ -44,7 +45,7 @@ class Surroundings:
     host_available: Callable[[], int]
     emit: Callable[[str, Replica, State, str], None]
     bug: Callable[[Exception], None] = lambda e: log.error("bug: %r", e)
-    device_bytes: Callable[[Model], Mapping[str, int]] = lambda _: {}
+    device_claims: Callable[[Model], Mapping[str, Claim]] = lambda _: {}
 
 
 class Ledger:
@@ -77,39 +78,38 @@ class Ledger:
         reserved = self._reserved.get(model_id)
         return reserved.bytes if reserved is not None else 0
 
-    def need(self, model: Model) -> Need:
-        """What a start of the model would take."""
-        reserved = self.figures(model).reserved
-        return Need(model.model_id, reserved, self._world.device_bytes(model))
-
     def figures(self, model: Model) -> Figures:
         """What is known of the model's memory, and what of it a start reserves."""
         return self._world.figures(model)
 
-    def needed(self, slot: Replica) -> int:
-        return self._need_of(slot).bytes
+    def need(self, slot: Replica) -> Need:
+        """What a start of it would take."""
+        host, devices = self.figures(slot.model).claim, self._world.device_claims(slot.model)
+        others = [self._slots[key] for key in self._reserved if key != slot.key]
+        stay = [self.resident(s) for s in others if s.model.pinned and not s.is_leaving]
+        need = planned(slot.key, host, devices, stay, self.budget())
+        return need if slot.fell_short is None else with_more(need, slot.fell_short)
 
-    def _need_of(self, slot: Replica) -> Need:
-        need = self.need(slot.model)
-        # What was measured includes what it ran out of.
-        headroom = 1.0 if self.figures(slot.model).source == "measured" else slot.headroom
-        return replace(need, model_id=slot.key, bytes=int(need.bytes * headroom))
+    def held(self, slot: Replica) -> Need:
+        """What it has reserved, or more where it took more."""
+        resident = self.resident(slot)
+        return Need(slot.key, resident.bytes, resident.devices)
 
     def admit(self, slot: Replica) -> Plan:
         decision = self.plan_for(slot)
         if isinstance(decision, Start):
-            self._reserved[slot.key] = self._need_of(slot)
+            self._reserved[slot.key] = self.need(slot)
         return decision
 
     def admit_spare(self, slot: Replica) -> bool:
         if len(self.line) or self.plan_for(slot) != Start():
             return False
-        self._reserved[slot.key] = self._need_of(slot)
+        self._reserved[slot.key] = self.need(slot)
         return True
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
-        need, residents, budget = self._need_of(slot), self.residents(), self.budget()
+        need, residents, budget = self.need(slot), self.residents(), self.budget()
         first = self.line.first_overdue()
         if first is None or first.key == slot.key:
             return plan(need, residents, budget)
@@ -123,14 +123,14 @@ class Ledger:
 
     def _promised(self, slot: Replica) -> Resident:
         """The room that the one who has waited longest will have next."""
-        need = self._need_of(slot)
+        need = self.need(slot)
         why = "has waited longest for that room"
         return Resident(
             slot.key, need.bytes, (), why, pending_bytes=need.bytes, devices=need.devices
         )
 
     def _to_yield(self, slot: Replica) -> tuple[str, ...]:
-        return to_yield(self._need_of(slot), self.residents(), self.budget())
+        return to_yield(self.need(slot), self.residents(), self.budget())
 
     def residents(self) -> list[Resident]:
         """All that hold reservations."""
@@ -163,7 +163,7 @@ class Ledger:
             may_yield=slot.state.is_serving and not is_young,
             free_at=young_until if slot.state.is_serving and is_young else None,
             pending_bytes=pending,
-            devices=reserved.devices,
+            devices=self._devices(slot, reserved.devices),
         )
 
     @staticmethod
@@ -176,6 +176,13 @@ class Ledger:
             return reserved, reserved if slot.hot_since is None else 0
         size = max(reserved, facts.memory_bytes)
         return size, max(0, size - facts.memory_held_bytes)
+
+    def _devices(self, slot: Replica, reserved: Mapping[str, int]) -> Mapping[str, int]:
+        """Of each device with a budget what it takes, which may be more than it reserved: there
+        may have been no budget when it was started."""
+        taken = slot.facts.device_memory_bytes if slot.facts is not None else {}
+        known = [*reserved, *(d for d in taken if d in self._config.device_budgets)]
+        return {d: max(reserved.get(d, 0), taken.get(d, 0)) for d in known}
 
     def _residency(self, slot: Replica) -> float:
         """Seconds that a loaded one is no victim: at least as long as it took to load, or two that

@@ -13,6 +13,7 @@ from modelpool_client.errors import (
 )
 from modelpool_client.wire import Facts, Phase, Progress
 
+from modelpool.catalog.learned import runs_alike
 from modelpool.catalog.model import Model
 from modelpool.pool.failures import load_error
 from modelpool.pool.lifecycle import Lease, State, Trigger
@@ -194,6 +195,8 @@ class Serving(Replica):
         self._house.emit("model-progress", self)
 
     def _on_replace_model(self, model: Model) -> None:
+        if not runs_alike(self.model, model):
+            self.fell_short = None
         self.model = model
         self._on_config_changed()
 
