@@ -79,7 +79,7 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
         "options": dict(model.options),
-        "memory_estimate_mb": in_mb(pool.figures(model).reserved),
+        "memory_estimate_mb": in_mb(pool.need(slot).bytes),
         "memory": memory_view(slot, pool),
         "size_mb": in_mb(model.size_bytes),
         "context_length": (slot.facts.context_length if slot.facts else None)
