@@ -162,7 +162,7 @@ class PoolClient(Transport):
         about four times a second while it loads, and once when it is there.
 
         Raises:
-            LoadFailed, LoadTimeout, CannotFit, NoPortFree, PoolBusy: why it is not there.
+            LoadFailed, LoadTimeout, CannotFit, NoMemoryFree, NoPortFree, PoolBusy: why not.
         """
         call = calls.load(model_id, wait)
         if on_progress is None or not call.params:

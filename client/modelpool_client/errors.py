@@ -27,6 +27,7 @@ the code.
     │   ├── LoadFailed            503  code says why: oom, bad_file, missing_dependency …
     │   ├── LoadCancelled         503
     │   ├── NoPortFree            503
+    │   ├── NoMemoryFree          503  other programs have the host's memory
     │   ├── PoolBusy              503  waited for room in vain
     │   │   └── QueueFull         503  too many wait already
     │   ├── PoolStopping          503
@@ -182,6 +183,10 @@ class LoadCancelled(Unavailable):
 
 class NoPortFree(Unavailable):
     default_code = "no_port_free"
+
+
+class NoMemoryFree(Unavailable):
+    default_code = "no_memory_free"
 
 
 class PoolBusy(Unavailable):

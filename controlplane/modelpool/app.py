@@ -188,7 +188,7 @@ async def _build(
         pool_id=store.pool_id,
         manager_url=base_url(config.host, config.port),
         figures=estimator.figures,
-        device_bytes=estimator.devices,
+        device_claims=estimator.devices,
         host_available=memory.available,
         emit=narrator.tell,
         bug=narrator.bug,

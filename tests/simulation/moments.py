@@ -178,8 +178,8 @@ def unloads_are_complete(
 def refusals_are_true(
     world: World, event: str, slot: Replica, previous: State, reason: str
 ) -> None:
-    """Rule 5: only what cannot fit, whatever else goes, is refused for good."""
-    if event == "model-refused" and "ran out of memory" not in reason:
+    """Rule 5: only what cannot fit, whatever else goes, is refused."""
+    if event == "model-refused":
         assert isinstance(slot, Slot)
         fits = fits_without(world, slot, world.pool.slots)
         assert not fits, f"{slot!r}, but it would fit"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpool.catalog.database import WorkerRow
-from modelpool.catalog.learned import Figures
+from modelpool.catalog.learned import Claim, Figures
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.launchers import LaunchError, LaunchSpec
@@ -313,6 +313,7 @@ class SimWorld:
     clock = Clock()
     device_needs: Mapping[str, Mapping[str, int]] = {}  # bytes of each device, by model
     mapped_shares: Mapping[str, float] = {}  # by model
+    known_figures: Mapping[str, Figures] = {}  # by model; of the others, what they declare
 
     def __init__(self, models: list[Model], **config: Any) -> None:
         self.scripts: dict[str, Script] = {}
@@ -341,13 +342,21 @@ class SimWorld:
         surroundings = Surroundings(
             pool_id="sim",
             manager_url="http://sim",
-            figures=lambda m: Figures.of(int((m.memory_mb or 100) * MB)),
+            figures=self._figures,
             host_available=self.host_available,
-            device_bytes=lambda m: self.device_needs.get(m.model_id, {}),
+            device_claims=self._device_claims,
             emit=self._on_event,
             bug=self.bugs.append,
         )
         return Pool(self.config, self.crew, surroundings, self.clock)
+
+    def _figures(self, model: Model) -> Figures:
+        known = self.known_figures.get(model.model_id)
+        return known or Figures.of(int((model.memory_mb or 100) * MB))
+
+    def _device_claims(self, model: Model) -> Mapping[str, Claim]:
+        needs = self.device_needs.get(model.model_id, {})
+        return {device: Claim.of(size) for device, size in needs.items()}
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task of the world, not of the manager."""

@@ -33,6 +33,7 @@ _LOAD_ERRORS = (
     errors.LoadTimeout,
     errors.CannotFit,
     errors.NoPortFree,
+    errors.NoMemoryFree,
     errors.PoolBusy,
 )
 
@@ -45,6 +46,7 @@ _NEXT_STEPS: tuple[tuple[type[errors.ModelPoolError], str], ...] = (
     (errors.CannotFit, "see `poolctl list` for who holds the memory"),
     (errors.PoolBusy, "try again later, or unload a model"),
     (errors.NoPortFree, "unload a model: `poolctl unload MODEL`"),
+    (errors.NoMemoryFree, "see `poolctl plan load MODEL` for what the host has available"),
 )
 
 

@@ -59,7 +59,8 @@ def _outlook(slot: Slot, pool: Pool) -> _Outlook:
         return _Outlook("join", f"a load is under way, one for all: {slot.describe_wait()}")
     plan = pool.plan_for(slot)
     if isinstance(plan, Refuse):
-        return _Outlook("refuse", plan.why)
+        waits = plan.is_passing and slot.model.warmup
+        return _Outlook("wait" if waits else "refuse", plan.text)
     if isinstance(plan, Wait):
         return _Outlook("wait", plan.why, waits_for=plan.on, until=plan.until)
     return _start(slot, pool, plan)
@@ -103,9 +104,9 @@ def _port(slot: Slot, pool: Pool, outlook: _Outlook) -> int | None:
 
 
 def _needs(slot: Slot, pool: Pool) -> dict[str, Any]:
-    need, known = pool.need(slot.model), pool.figures(slot.model)
+    need, known = pool.need(slot), pool.figures(slot.model)
     return {
-        "memory_mb": in_mb(pool.needed(slot)),
+        "memory_mb": in_mb(need.bytes),
         "estimated_mb": in_mb(known.estimated),
         "measured_peak_mb": in_mb(known.measured_peak),
         "source": known.source,

@@ -79,7 +79,7 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
         "options": dict(model.options),
-        "memory_estimate_mb": in_mb(pool.need(model).bytes),
+        "memory_estimate_mb": in_mb(pool.need(slot).bytes),
         "memory": memory_view(slot, pool),
         "size_mb": in_mb(model.size_bytes),
         "context_length": (slot.facts.context_length if slot.facts else None)
@@ -105,7 +105,7 @@ def memory_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "measured_peak_mb": in_mb(known.measured_peak),
         "current_mb": in_mb(facts.taken_bytes if facts else None),
         "current_peak_mb": in_mb(facts.memory_peak_bytes if facts else None),
-        "reserved_mb": in_mb(pool.reserved_bytes(slot.key) or known.reserved),
+        "reserved_mb": in_mb(pool.reserved_bytes(slot.key) or pool.need(slot).bytes),
         "source_of_reservation": known.source,
         "devices_mb": {device: in_mb(size) for device, size in facts.device_memory_bytes.items()}
         if facts

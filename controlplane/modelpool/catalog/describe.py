@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from .estimate import Footprint, estimate_footprint
-from .learned import Figures, Key, Peak, device_bytes, figures, key_of
+from .learned import Claim, Figures, Key, Peak, device_claims, figures, key_of
 from .metadata import GgufInfo, read_gguf
 from .model import Model
 
@@ -39,9 +39,11 @@ class Estimator:
         """Every figure of the model's host memory, and which one counts."""
         return figures(model, self._footprint(model), self._known_peaks(model))
 
-    def devices(self, model: Model) -> Mapping[str, int]:
-        """Bytes to reserve of each device."""
-        return device_bytes(self._footprint(model), self._known_peaks(model))
+    def devices(self, model: Model) -> Mapping[str, Claim]:
+        """What to reserve of each device that has a budget."""
+        budgets = self.budgets()
+        claims = device_claims(self._footprint(model), self._known_peaks(model))
+        return {device: claim for device, claim in claims.items() if device in budgets}
 
     def _footprint(self, model: Model) -> Footprint:
         told = self._told.get(self._key(model))

@@ -65,6 +65,24 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """Bytes to reserve of the host or of a device; ``least`` of them without the margin."""
+
+    bytes: int
+    least: int
+    source: Source
+
+    @classmethod
+    def of(cls, size: int, source: Source = "estimated") -> Claim:
+        """A figure that has no margin."""
+        return cls(size, size, source)
+
+    def within(self, room: int) -> int:
+        """What ran in that room fits into it again, if only without the margin."""
+        return max(self.least, min(self.bytes, room))
+
+
+@dataclass(frozen=True)
 class Figures:
     """What is known of a model's memory on the host, in bytes; ``source`` tells which of them
     ``reserved`` comes from."""
@@ -72,13 +90,20 @@ class Figures:
     estimated: int
     declared: int | None
     measured_peak: int | None
-    reserved: int
-    source: Source
+    claim: Claim
 
     @classmethod
     def of(cls, estimated: int) -> Figures:
         """Where nothing but an estimate is known."""
-        return cls(estimated, None, None, estimated, "estimated")
+        return cls(estimated, None, None, Claim.of(estimated))
+
+    @property
+    def reserved(self) -> int:
+        return self.claim.bytes
+
+    @property
+    def source(self) -> Source:
+        return self.claim.source
 
 
 def key_of(model: Model, fingerprint: str) -> Key:
@@ -86,6 +111,11 @@ def key_of(model: Model, fingerprint: str) -> Key:
     how: list[Any] = [model.engine, model.source, sorted(model.options.items())]
     digest = hashlib.sha256(json.dumps(how, default=str).encode()).hexdigest()
     return Key(model.model_id, fingerprint, digest[:16])
+
+
+def runs_alike(one: Model, other: Model) -> bool:
+    """What was learned of the memory of one entry holds for the other."""
+    return key_of(one, "") == key_of(other, "")
 
 
 def figures(model: Model, footprint: Footprint, peaks: Mapping[str, Peak]) -> Figures:
@@ -96,24 +126,28 @@ def figures(model: Model, footprint: Footprint, peaks: Mapping[str, Peak]) -> Fi
     two workers of one file share them. Before the first request it only raises the figure.
     """
     declared = None if model.memory_mb is None else int(model.memory_mb * BYTES_PER_MB)
+    claim = Claim.of(footprint.host) if declared is None else Claim.of(declared, "declared")
     peak = peaks.get(HOST)
-    said = footprint.host if declared is None else declared
-    source: Source = "estimated" if declared is None else "declared"
-    reserved = said
-    if peak is not None:
-        seen = int(peak.peak_bytes * MARGIN)
-        floor = footprint.firm if peak.worked else said
-        reserved = max(seen, floor)
-        source = "measured" if peak.worked or seen > said else source
-    measured = None if peak is None else peak.peak_bytes
-    return Figures(footprint.host, declared, measured, reserved, source)
+    if peak is None:
+        return Figures(footprint.host, declared, None, claim)
+    floor = footprint.firm if peak.worked else claim.bytes
+    return Figures(footprint.host, declared, peak.peak_bytes, _measured(peak, floor, claim.source))
 
 
-def device_bytes(footprint: Footprint, peaks: Mapping[str, Peak]) -> dict[str, int]:
-    """What to reserve of each device that has a budget, by the same rule."""
-    reserved = {}
-    for device, estimated in footprint.devices.items():
-        peak = peaks.get(device)
-        seen = 0 if peak is None else int(peak.peak_bytes * MARGIN)
-        reserved[device] = seen if peak is not None and peak.worked else max(seen, estimated)
-    return reserved
+def device_claims(footprint: Footprint, peaks: Mapping[str, Peak]) -> dict[str, Claim]:
+    """What to reserve of each device, by the same rule. One that was measured counts even where
+    nothing was estimated for it."""
+    claims = {device: Claim.of(size) for device, size in footprint.devices.items()}
+    for device, peak in peaks.items():
+        if device != HOST:
+            floor = 0 if peak.worked else footprint.devices.get(device, 0)
+            claims[device] = _measured(peak, floor, "estimated")
+    return claims
+
+
+def _measured(peak: Peak, floor: int, source: Source) -> Claim:
+    """``source`` is that of the floor."""
+    seen = int(peak.peak_bytes * MARGIN)
+    is_seen = peak.worked or seen > floor
+    least = max(peak.peak_bytes, floor)
+    return Claim(max(seen, floor), least, "measured" if is_seen else source)

@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from modelpool.catalog.learned import HOST
+
 MB = 1_000_000
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a start would take: bytes of the host, and of each device that it would use."""
+    """What a start would take: bytes of the host, and of each device that it would use.
+
+    ``sources`` says where the figures come from, by device; that of the host is under ``host``.
+    """
 
     model_id: str
     bytes: int
     devices: Mapping[str, int] = field(default_factory=dict, hash=False)
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,18 @@ class Wait:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Never, with the numbers."""
+    """Not by any eviction, with the numbers and with what would help.
+
+    ``is_passing``: other programs hold what is missing, and may give it back.
+    """
 
     why: str
+    advice: str = ""
+    is_passing: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.why}; {self.advice}"
 
 
 Plan = Start | Wait | Refuse
@@ -90,8 +105,8 @@ def plan(need: Need, residents: Sequence[Resident], budget: Budget) -> Plan:
     Those already leaving are counted as gone: the start waits for them as for its own victims.
     """
     pinned = [r for r in residents if r.pinned and not r.leaving]
-    if why := _never_fits(need, pinned, residents, budget):
-        return Refuse(why)
+    if refusal := _never_fits(need, pinned, residents, budget):
+        return refusal
     leaving = [r for r in residents if r.leaving]
     staying = [r for r in residents if not r.leaving]
     victims: list[Resident] = []
@@ -166,45 +181,67 @@ def _without_needless(
 
 def _never_fits(
     need: Need, pinned: Sequence[Resident], residents: Sequence[Resident], budget: Budget
-) -> str:
-    held = sum(r.bytes for r in pinned)
-    # How much of what one that loads will take the host has given already is not known; that it
-    # can never fit is said only where it is so either way.
-    ours = sum(r.bytes for r in residents if r not in pinned)
-    host = budget.host_available + ours
-    names = ", ".join(f"{r.model_id} {_amount(r)}" for r in pinned)
+) -> Refuse | None:
+    names = ", ".join(f"{r.model_id} {amount(r)}" for r in pinned)
     pins = f" (pinned: {names})" if pinned else ""
+    unpin = ", unpin what is pinned" if pinned else ""
     if len(pinned) >= budget.max_models:
-        return f"max_concurrent_models is {budget.max_models} and all are pinned{pins}"
-    if need.bytes > budget.limit_bytes - held:
-        free = _mb(budget.limit_bytes - held)
-        limit = _mb(budget.limit_bytes)
-        return f"needs {_mb(need.bytes)}, but at most {free} of {limit} can be made free{pins}"
+        why = f"max_concurrent_models is {budget.max_models} and all are pinned{pins}"
+        return Refuse(why, "raise max_concurrent_models or unpin one of them")
+    room = budget.limit_bytes - sum(r.bytes for r in pinned)
+    if need.bytes > room:
+        free = f"at most {_mb(room)} of {_mb(budget.limit_bytes)} can be made free{pins}"
+        options = _smaller(need, HOST, "context_length or parallel option")
+        advice = f"{options}, raise memory_limit_mb{unpin} or choose a smaller model"
+        return Refuse(f"needs {_mb(need.bytes)}{_source(need, HOST)}, but {free}", advice)
     for device in _budgeted(need, budget):
         room = _device_room(device, pinned, budget)
         if need.devices[device] > room:
-            return (
-                f"needs {_mb(need.devices[device])} of {device}, but at most {_mb(room)} of"
-                f" {_mb(budget.devices[device])} can be made free{pins}"
-            )
-    if need.bytes > host:
-        return (
-            f"needs {_mb(need.bytes)}, but the host has {_mb(budget.host_available)} available"
-            f" and unloading every idle model would add {_mb(ours)}; other programs hold the rest"
-        )
-    return ""
+            wanted = f"{_mb(need.devices[device])} of {device}{_source(need, device)}"
+            free = f"at most {_mb(room)} of {_mb(budget.devices[device])} can be made free{pins}"
+            options = _smaller(need, device, "gpu_layers, context_length or parallel option")
+            advice = f"{options}, raise device_memory_mb{unpin} or choose a smaller model"
+            return Refuse(f"needs {wanted}, but {free}", advice)
+    return _beyond_host(need, [r for r in residents if r not in pinned], budget)
+
+
+def _beyond_host(need: Need, residents: Sequence[Resident], budget: Budget) -> Refuse | None:
+    # How much of what one that loads will take the host has given already is not known; that it
+    # does not fit is said only where it is so either way.
+    ours = sum(r.bytes for r in residents)
+    if need.bytes <= budget.host_available + ours:
+        return None
+    why = (
+        f"needs {_mb(need.bytes)}{_source(need, HOST)}, but the host has"
+        f" {_mb(budget.host_available)} available and unloading every idle model would add"
+        f" {_mb(ours)}; other programs hold the rest"
+    )
+    advice = "end some of them, wait until they give it back or choose a smaller model"
+    return Refuse(why, advice, is_passing=True)
+
+
+def _smaller(need: Need, place: str, options: str) -> str:
+    """How the figure of that place gets smaller."""
+    if need.sources.get(place) == "declared":
+        return "lower its memory_mb if it takes less"
+    return f"lower its {options}"
+
+
+def _source(need: Need, place: str) -> str:
+    return f" ({need.sources[place]})" if place in need.sources else ""
 
 
 def _wait(need: Need, staying: Sequence[Resident], budget: Budget) -> Wait:
     blockers = [r for r in staying if not r.pinned]
     until = min((r.free_at for r in blockers if r.free_at is not None), default=None)
-    holders = ", ".join(f"{r.model_id} {_amount(r)} ({r.protected})" for r in blockers)
+    holders = ", ".join(f"{r.model_id} {amount(r)} ({r.protected})" for r in blockers)
     count = f"{len(staying)} of {budget.max_models} models"
-    why = f"{need.model_id} needs {_amount(need)}; {count} loaded: {holders}"
+    why = f"{need.model_id} needs {amount(need)}; {count} loaded: {holders}"
     return Wait(tuple(r.model_id for r in blockers), why, until)
 
 
-def _amount(of: Need | Resident) -> str:
+def amount(of: Need | Resident) -> str:
+    """Its bytes of the host and of each device, for people."""
     devices = [f"{_mb(size)} of {device}" for device, size in of.devices.items() if size]
     return " and ".join([_mb(of.bytes), *devices])
 

@@ -97,6 +97,12 @@ def describe_exit(code: int | None) -> str:
     return f"was ended by {name}{hint}"
 
 
+def without_room(failure: Failure, held: str, why: str) -> Failure:
+    """It ran out of memory with what it ``held``, and could not be tried with more."""
+    text = f"it ran out of memory with {held}, and there is no room for a retry with more"
+    return replace(failure, message=f"{failure.message}; {text}: {why}")
+
+
 def load_error(model_id: str, trouble: Trouble, retry_after: float) -> ModelPoolError:
     """What a request for a failed model is told."""
     failure = trouble.failure or Failure("load_failed", "the load failed")

@@ -8,7 +8,7 @@ from modelpool_client.wire import Assignment
 
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
-from modelpool.pool.admission import Plan
+from modelpool.pool.admission import Need, Plan
 from modelpool.pool.clock import Clock
 from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import State
@@ -52,8 +52,16 @@ class House(Protocol):
 
     def leave_queue(self, slot: Replica) -> None: ...
 
-    def needed(self, slot: Replica) -> int:
-        """Bytes of host memory that its start would reserve."""
+    def plan_for(self, slot: Replica) -> Plan:
+        """What a start would do right now; nothing is reserved."""
+        ...
+
+    def need(self, slot: Replica) -> Need:
+        """What its start would reserve."""
+        ...
+
+    def held(self, slot: Replica) -> Need:
+        """What it has reserved, or more where it took more."""
         ...
 
     def place(self, slot: Replica) -> Place | None:

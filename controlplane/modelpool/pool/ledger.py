@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 
 from modelpool_client.wire import Assignment
 
-from modelpool.catalog.learned import Figures
+from modelpool.catalog.learned import Claim, Figures
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
+from modelpool.pool import takings
 from modelpool.pool.admission import Budget, Need, Plan, Resident, Start, plan, to_yield
 from modelpool.pool.clock import Clock
 from modelpool.pool.crew import Crew
 from modelpool.pool.lifecycle import State
 from modelpool.pool.line import Line
+from modelpool.pool.needs import planned, with_more
 from modelpool.pool.ports import Ports
 from modelpool.pool.queueing import UNKNOWN_LOAD_SECONDS, Place
 from modelpool.pool.rates import loss
@@ -34,9 +36,9 @@ log = logging.getLogger(__name__)
 class Surroundings:
     """What the pool needs to know of the world, as arguments.
 
-    ``figures`` tells what is known of a model's memory on the host, ``device_bytes`` what it will
-    need of each device that has a budget, ``host_available`` the bytes the host could give now,
-    ``manager_url`` where workers send their facts.
+    ``figures`` tells what is known of a model's memory on the host, ``device_claims`` what it
+    will need of each device that has a budget, ``host_available`` the bytes the host could give
+    now, ``manager_url`` where workers send their facts.
     """
 
     pool_id: str
@@ -45,7 +47,7 @@ class Surroundings:
     host_available: Callable[[], int]
     emit: Callable[[str, Replica, State, str], None]
     bug: Callable[[Exception], None] = lambda e: log.error("bug: %r", e)
-    device_bytes: Callable[[Model], Mapping[str, int]] = lambda _: {}
+    device_claims: Callable[[Model], Mapping[str, Claim]] = lambda _: {}
 
 
 class Ledger:
@@ -80,34 +82,33 @@ class Ledger:
         reserved = self._reserved.get(model_id)
         return reserved.bytes if reserved is not None else 0
 
-    def need(self, model: Model) -> Need:
-        """What a start of the model would take."""
-        reserved = self.figures(model).reserved
-        return Need(model.model_id, reserved, self._world.device_bytes(model))
-
     def figures(self, model: Model) -> Figures:
         """What is known of the model's memory, and what of it a start reserves."""
         return self._world.figures(model)
 
-    def needed(self, slot: Replica) -> int:
-        return self._need_of(slot).bytes
+    def need(self, slot: Replica) -> Need:
+        """What a start of it would take."""
+        host, devices = self.figures(slot.model).claim, self._world.device_claims(slot.model)
+        others = [self._slots[key] for key in self._reserved if key != slot.key]
+        stay = [self.resident(s) for s in others if s.model.pinned and not s.is_leaving]
+        need = planned(slot.key, host, devices, stay, self.budget())
+        return need if slot.fell_short is None else with_more(need, slot.fell_short)
 
-    def _need_of(self, slot: Replica) -> Need:
-        need = self.need(slot.model)
-        # What was measured includes what it ran out of.
-        headroom = 1.0 if self.figures(slot.model).source == "measured" else slot.headroom
-        return replace(need, model_id=slot.key, bytes=int(need.bytes * headroom))
+    def held(self, slot: Replica) -> Need:
+        """What it has reserved, or more where it took more."""
+        resident = self.resident(slot)
+        return Need(slot.key, resident.bytes, resident.devices)
 
     def admit(self, slot: Replica) -> Plan:
         decision = self.plan_for(slot)
         if isinstance(decision, Start):
-            self._reserved[slot.key] = self._need_of(slot)
+            self._reserved[slot.key] = self.need(slot)
         return decision
 
     def admit_spare(self, slot: Replica) -> bool:
         if len(self.line) or not self.may_spare or self.plan_for(slot) != Start():
             return False
-        self._reserved[slot.key] = self._need_of(slot)
+        self._reserved[slot.key] = self.need(slot)
         return True
 
     @property
@@ -121,7 +122,7 @@ class Ledger:
 
     def plan_for(self, slot: Replica) -> Plan:
         """What a load would do right now; nothing is reserved."""
-        need, residents, budget = self._need_of(slot), self.residents(), self.budget()
+        need, residents, budget = self.need(slot), self.residents(), self.budget()
         first = self.line.first_overdue()
         if first is None or first.key == slot.key:
             return plan(need, residents, budget)
@@ -135,20 +136,23 @@ class Ledger:
 
     def _promised(self, slot: Replica) -> Resident:
         """The room that the one who has waited longest will have next."""
-        need = self._need_of(slot)
+        need = self.need(slot)
         why = "has waited longest for that room"
         return Resident(
             slot.key, need.bytes, (), why, pending_bytes=need.bytes, devices=need.devices
         )
 
     def _to_yield(self, slot: Replica) -> tuple[str, ...]:
-        return to_yield(self._need_of(slot), self.residents(), self.budget())
+        return to_yield(self.need(slot), self.residents(), self.budget())
 
     def _to_hold(self, slot: Slot) -> tuple[str, ...]:
         """Of those, who may still be asked: all of them are needed, or it is of no use."""
-        known = [(r, self._slots[r.model_id].holding) for r in self.residents()]
-        asked = [replace(r, may_yield=r.may_yield and not h.is_useless) for r, h in known]
-        return to_yield(self._need_of(slot), asked, self.budget())
+        useless = {s.key for s in self.slots if s.holding.is_useless}
+        asked = [
+            replace(r, may_yield=r.may_yield and r.model_id not in useless)
+            for r in self.residents()
+        ]
+        return to_yield(self.need(slot), asked, self.budget())
 
     def residents(self) -> list[Resident]:
         """All that hold reservations, and what is about to end without one."""
@@ -169,7 +173,8 @@ class Ledger:
         """A slot that holds a reservation, as admission sees it."""
         now = self.clock.now()
         reserved = self._reserved[slot.key]
-        size, pending = self._taken(slot, reserved.bytes)
+        was_loaded = slot.hot_since is not None
+        size, pending = takings.of_host(reserved.bytes, slot.facts, was_loaded)
         young_until = (slot.hot_since or now) + self._residency(slot)
         is_young = now < young_until
         return Resident(
@@ -182,19 +187,8 @@ class Ledger:
             may_yield=slot.state.is_serving and not is_young,
             free_at=young_until if slot.state.is_serving and is_young else None,
             pending_bytes=pending,
-            devices=reserved.devices,
+            devices=takings.of_devices(reserved.devices, slot.facts, self._config.device_budgets),
         )
-
-    @staticmethod
-    def _taken(slot: Replica, reserved: int) -> tuple[int, int]:
-        """What it takes of the budget, and how much of that the host still calls available: what
-        is not in memory yet, and pages of files, which come back without anybody's end."""
-        facts = slot.facts
-        if facts is None or facts.memory_bytes is None or facts.memory_held_bytes is None:
-            # One that is ended in the middle of its load never had all of it.
-            return reserved, reserved if slot.hot_since is None else 0
-        size = max(reserved, facts.memory_bytes)
-        return size, max(0, size - facts.memory_held_bytes)
 
     def _residency(self, slot: Replica) -> float:
         """Seconds that a loaded one is no victim: at least as long as it took to load, or two that

@@ -5,18 +5,21 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 
-from modelpool_client.errors import CannotFit, NoPortFree
+from modelpool_client.errors import CannotFit, ModelPoolError, NoMemoryFree, NoPortFree
 from modelpool_client.wire import Failure, Phase, Progress
 
-from modelpool.pool.admission import MB, Refuse, Wait
+from modelpool.catalog.learned import runs_alike
+from modelpool.pool.admission import Refuse, Wait, amount
 from modelpool.pool.crew import Burial, Worker
+from modelpool.pool.failures import without_room
 from modelpool.pool.lifecycle import Lease, State, Trigger
+from modelpool.pool.needs import short_of
 from modelpool.pool.serving import Serving
 from modelpool.pool.waiters import Waiter
 
 OOM = "oom"
-# Half as much again: estimates that were short by more than that were never near.
-OOM_HEADROOM = 1.5
+# What other programs hold comes back without notice: so often it is worth to ask again.
+HOST_RETRY_SECONDS = 10.0
 
 
 class Loading(Serving):
@@ -74,8 +77,7 @@ class Loading(Serving):
     def _try_start(self) -> None:
         plan = self._house.admit(self)
         if isinstance(plan, Refuse):
-            self._house.leave_queue(self)
-            self._refuse(plan.why)
+            self._refuse(plan)
         elif isinstance(plan, Wait):
             self.waiting_for = plan.why
             self._house.join_queue(self, plan.until)
@@ -101,29 +103,42 @@ class Loading(Serving):
         self._house.leave_queue(self)
 
     def _no_port(self) -> None:
-        """It is nobody's failure: whoever asks is told, and a warm-up model waits for a port."""
         self._house.take_back(self)  # nothing is free that was not before: nobody is told
         self.reason = "all worker ports are taken"
-        self.waiters.fail_all(_no_port_free())
+        self._not_now("a free port", _no_port_free())
+
+    def _not_now(self, waiting_for: str, error: ModelPoolError) -> None:
+        """It is nobody's failure: whoever asks is told, and a warm-up model waits for it."""
+        self.waiters.fail_all(error)
         if self.stay_up:
-            self.waiting_for = "a free port"
+            self.waiting_for = waiting_for
             self._house.join_queue(self, None)
         else:
             self._house.leave_queue(self)
 
-    def _refuse(self, why: str) -> None:
-        if self.headroom > 1.0:  # what was set aside at first is still what it is said to need
-            before = self._house.needed(self) / self.headroom / MB
-            self.headroom = 1.0
-            why = f"it ran out of memory with {before:,.0f} MB, and for more: {why}"
-        self.stay_up = False
-        self.reason = f"refused: {why}"
-        self._house.emit("model-refused", self)
-        error = CannotFit(
-            f"{self.model.model_id} can never fit: {why}. Lower its context_length or parallel"
-            " option, raise memory_limit_mb, or choose a smaller model."
-        )
-        self.waiters.fail_all(error)
+    def _refuse(self, refusal: Refuse) -> None:
+        name = self.model.model_id
+        if self.fell_short is not None:
+            self._try_as_before(refusal)
+        elif refusal.is_passing:
+            self.reason = f"refused for now: {refusal.why}"
+            if not self.stay_up:
+                self._house.emit("model-refused", self)
+            text = f"{name} does not fit now: {refusal.text}"
+            self._not_now(refusal.why, NoMemoryFree(text, retry_after=HOST_RETRY_SECONDS))
+        else:
+            self._house.leave_queue(self)
+            self.stay_up = False
+            self.reason = f"refused: {refusal.why}"
+            self._house.emit("model-refused", self)
+            self.waiters.fail_all(CannotFit(f"{name} can never fit: {refusal.text}"))
+
+    def _try_as_before(self, refusal: Refuse) -> None:
+        """It ran well with less before, or runs out of memory again and cools off."""
+        self.fell_short = None
+        text = f"there is no room for more than when it ran out of memory: {refusal.why}"
+        self._house.emit("model-retrying", self, text)
+        self._try_start()
 
     def _make_room(self, victims: tuple[str, ...]) -> None:
         self._room_from = set(victims)
@@ -219,33 +234,36 @@ class Loading(Serving):
         self._launch()
 
     def _fail_load(self, failure: Failure) -> None:
-        now = self._clock.now()
-        if failure.code == OOM and self.headroom == 1.0:
-            self._try_with_more()
-            return
-        self.trouble.load_failed(failure, now, self._clock.wall(), self._house.config)
+        is_first = failure.code == OOM and self.fell_short is None
+        held = amount(self._house.held(self))
+        if is_first:
+            self._set_more_aside(failure)
         self._give_back()
+        if is_first:
+            decision = self._house.plan_for(self)
+            if not isinstance(decision, Refuse):
+                self._try_with_more(held)
+                return
+            self.fell_short = None
+            failure = without_room(failure, held, decision.text)
+        self.trouble.load_failed(failure, self._clock.now(), self._clock.wall(), self._house.config)
         self._become(Trigger.LOAD_FAILED, f"the load failed ({failure.code}): {failure.message}")
-        error = self._failed_error()
-        if failure.code == NoPortFree.default_code:
-            error = _no_port_free()
-        self.waiters.fail_all(error)
+        no_port = failure.code == NoPortFree.default_code
+        self.waiters.fail_all(_no_port_free() if no_port else self._failed_error())
         self._answer_unloads("the load had failed")
 
-    def _try_with_more(self) -> None:
+    def _try_with_more(self, held: str) -> None:
         """Once; its options are its own, so what changes is the room that is made for it."""
-        before = self._house.needed(self)
-        self._set_more_aside()
-        self._give_back()
-        text = "out of memory; trying once more with {:,.0f} MB set aside instead of {:,.0f} MB"
-        text = text.format(self._house.needed(self) / MB, before / MB)
+        more = amount(self._house.need(self))
+        text = f"out of memory with {held}; trying once more with {more} set aside"
         self._house.emit("model-retrying", self, text)
         self._become(Trigger.ROOM_LOST, text)
         self._start_if_wanted()
 
-    def _set_more_aside(self) -> None:
-        """For the next start, after it ran out of memory."""
-        self.headroom = OOM_HEADROOM
+    def _set_more_aside(self, failure: Failure) -> None:
+        """For the next start, after it ran out of memory; not for another entry's."""
+        if self.fell_short is None and runs_alike(self.launched or self.model, self.model):
+            self.fell_short = short_of(self._house.held(self), failure.message)
 
     def _give_back(self) -> None:
         """Port, bytes and count return to the ledger; whoever waits for them is told."""

@@ -218,7 +218,7 @@ class Pool(Ledger):
         slot = group.spare(group.model.max_replicas) if group is not None else None
         if slot is None or slot.state is not State.COLD:
             return False
-        self._reserved[slot.key] = self._need_of(slot)
+        self._reserved[slot.key] = self.need(slot)
         slot.adopt(worker, facts)
         return True
 

@@ -7,6 +7,7 @@ import asyncio
 from modelpool_client.wire import Facts, Failure, Progress
 
 from modelpool.catalog.model import Model
+from modelpool.pool.admission import Need
 from modelpool.pool.crew import Worker
 from modelpool.pool.failures import Trouble
 from modelpool.pool.holding import Holding
@@ -38,7 +39,7 @@ class Replica(Mailbox):
         self.rate = Rate()
         self.uses = 0  # requests that its workers have begun, as far as they were heard of
         self.load_seconds: float | None = None  # of the last load that succeeded
-        self.headroom = 1.0  # of what is set aside for it, after it ran out of memory
+        self.fell_short: Need | None = None  # what was too little when it ran out of memory
         self.yields_to = ""
         self._unloads: list[asyncio.Future[str]] = []
         self._forget_worker()

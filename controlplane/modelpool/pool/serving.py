@@ -14,6 +14,7 @@ from modelpool_client.errors import (
 )
 from modelpool_client.wire import Facts, Failure, Phase, Progress
 
+from modelpool.catalog.learned import runs_alike
 from modelpool.catalog.model import Model
 from modelpool.pool.failures import load_error
 from modelpool.pool.holding import Holding
@@ -236,6 +237,8 @@ class Serving(Replica):
         self._verdict = failure
 
     def _on_replace_model(self, model: Model) -> None:
+        if not runs_alike(self.model, model):
+            self.fell_short = None
         self.model = model
         self._on_config_changed()
 

@@ -258,7 +258,7 @@ class Slot(Watching):
         now = self._clock.now()
         self.trouble.died(failure, now, self._clock.wall(), self._house.config)
         if failure.code == OOM:
-            self._set_more_aside()
+            self._set_more_aside(failure)
         self._draining_for = self.yields_to = ""
         self.stay_up = self.stay_up or (self.model.warmup and not self._unloads)
         self._give_back()

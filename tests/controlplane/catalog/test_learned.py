@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.catalog.describe import Estimator
 from modelpool.catalog.estimate import Footprint
-from modelpool.catalog.learned import HOST, Figures, Peak, device_bytes, figures, key_of
+from modelpool.catalog.learned import HOST, Claim, Figures, Peak, device_claims, figures, key_of
 from modelpool.catalog.model import Model
 from modelpool.catalog.store import Store
 
@@ -81,10 +81,31 @@ def test_peaks_add_up_in_any_order(peaks: list[Peak]) -> None:
 
 def test_devices_follow_the_same_rule() -> None:
     idle, worked = (peak(20, is_worked, device="cuda:0") for is_worked in (False, True))
-    assert device_bytes(NEEDS, {}) == {"cuda:0": 50 * MB}
-    assert device_bytes(NEEDS, {"cuda:0": idle}) == {"cuda:0": 50 * MB}
-    assert device_bytes(NEEDS, {"cuda:0": worked}) == {"cuda:0": 21 * MB}
-    assert device_bytes(Footprint(1), {"cuda:0": worked}) == {}
+    estimated, measured = Claim.of(50 * MB), Claim(21 * MB, 20 * MB, "measured")
+    assert device_claims(NEEDS, {}) == {"cuda:0": estimated}
+    assert device_claims(NEEDS, {"cuda:0": idle, HOST: peak()}) == {"cuda:0": estimated}
+    assert device_claims(NEEDS, {"cuda:0": worked}) == {"cuda:0": measured}
+
+
+def test_a_device_that_was_measured_counts_without_an_estimate() -> None:
+    """As with an engine whose files say nothing of what it puts there."""
+    for is_worked in (False, True):
+        seen = peak(20, is_worked, device="cuda:0")
+        assert device_claims(Footprint(1), {"cuda:0": seen}) == {
+            "cuda:0": Claim(21 * MB, 20 * MB, "measured")
+        }
+    estimator = Estimator(lambda: {"cuda:0": 100 * MB})
+    key = key_of(MODEL, "")
+    for device in ("cuda:0", "cuda:1"):
+        estimator.learn([dataclasses.replace(peak(20, device=device), **key._asdict())])
+    assert estimator.devices(MODEL).keys() == {"cuda:0"}, "the other has no budget"
+
+
+def test_the_margin_is_given_up_before_what_was_seen() -> None:
+    claim = figures(MODEL, NEEDS, {HOST: peak(100)}).claim
+    assert [claim.within(room * MB) for room in (200, 103, 90)] == [105 * MB, 103 * MB, 100 * MB]
+    for known in (Claim.of(100), figures(MODEL, NEEDS, {HOST: peak(10)}).claim):
+        assert known.within(1) == known.bytes, "no margin"
 
 
 def test_a_peak_is_kept_under_file_and_options() -> None:

@@ -172,14 +172,20 @@ ON_DEVICES = {
     "larger than the device": (
         [],
         limits(gpu=50),
-        Refuse("needs 60 MB of gpu, but at most 50 MB of 50 MB can be made free"),
+        Refuse(
+            "needs 60 MB of gpu, but at most 50 MB of 50 MB can be made free",
+            "lower its gpu_layers, context_length or parallel option, raise device_memory_mb"
+            " or choose a smaller model",
+        ),
     ),
     "larger than the pinned leave of the device": (
         [resident("a", devices=on(gpu=50), **pinned)],
         limits(gpu=100),
         Refuse(
             "needs 60 MB of gpu, but at most 50 MB of 100 MB can be made free"
-            " (pinned: a 100 MB and 50 MB of gpu)"
+            " (pinned: a 100 MB and 50 MB of gpu)",
+            "lower its gpu_layers, context_length or parallel option, raise device_memory_mb,"
+            " unpin what is pinned or choose a smaller model",
         ),
     ),
 }

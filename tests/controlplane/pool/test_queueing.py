@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from modelpool.pool.lifecycle import State
 from modelpool.pool.queueing import Queued, Wish, in_order, overdue, places
 from modelpool.pool.rates import HALF_LIFE_SECONDS, Rate, loss
-from modelpool_client.errors import CannotFit, LoadFailed, PoolBusy, QueueFull
-from modelpool_client.wire import Failure, Phase
+from modelpool_client.errors import PoolBusy, QueueFull
 from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
 
@@ -243,56 +242,3 @@ def test_lru_on_request() -> None:
 
     third = model("c", memory_mb=100)
     play(scene, A, B, third, memory_limit_mb=250, eviction_policy="lru")
-
-
-# -- out of memory -----------------------------------------------------------------------------
-
-
-def test_out_of_memory_is_tried_once_more_with_more_room() -> None:
-    async def scene(world: SimWorld) -> None:
-        (await world.pool.acquire("b")).release()
-        await asyncio.sleep(20)
-        world.scripts["a"] = Script(fail_loads=["oom"])
-        (await world.pool.acquire("a")).release()
-        assert world.pool.slot("b").state is State.COLD, "its room was wanted, too"
-        assert world.pool.reserved_bytes("a") == 150_000_000
-        said = [reason for *_, event, _, reason in world.events if event == "model-retrying"]
-        assert said == ["out of memory; trying once more with 150 MB set aside instead of 100 MB"]
-
-    play(scene, A, B, memory_limit_mb=220)
-
-
-def test_out_of_memory_twice_is_a_failure() -> None:
-    async def scene(world: SimWorld) -> None:
-        world.scripts["a"] = Script(fail_load="oom")
-        with pytest.raises(LoadFailed, match="scripted failure"):
-            await world.pool.acquire("a")
-        assert len(world.processes) == 2
-
-    play(scene, A, memory_limit_mb=220)
-
-
-def test_out_of_memory_where_there_is_no_more_says_so() -> None:
-    async def scene(world: SimWorld) -> None:
-        world.scripts["a"] = Script(fail_load="oom")
-        with pytest.raises(CannotFit, match="ran out of memory with 100 MB"):
-            await world.pool.acquire("a")
-        world.scripts["a"] = Script()
-        (await world.pool.acquire("a")).release()
-
-    play(scene, A, memory_limit_mb=120)
-
-
-def test_one_that_died_of_it_is_started_with_more_set_aside() -> None:
-    async def scene(world: SimWorld) -> None:
-        (await world.pool.acquire("a")).release()
-        worker = world.alive("a")[0]
-        worker.failure = Failure("oom", "the kernel ended the engine")
-        worker.phase = Phase.FAILED
-        worker.report()
-        worker.die(6)
-        await asyncio.sleep(5)
-        (await world.pool.acquire("a")).release()
-        assert world.pool.reserved_bytes("a") == 150_000_000
-
-    play(scene, A, memory_limit_mb=220)

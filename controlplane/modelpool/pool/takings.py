@@ -1,0 +1,27 @@
+"""PURE: what one that holds a reservation takes, as far as its worker has told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from modelpool_client.wire import Facts
+
+
+def of_host(reserved: int, facts: Facts | None, was_loaded: bool) -> tuple[int, int]:
+    """What it takes of the budget, and how much of that the host still calls available: what is not
+    in memory yet, and pages of files, which come back without anybody's end. In bytes."""
+    if facts is None or facts.memory_bytes is None or facts.memory_held_bytes is None:
+        # One that is ended in the middle of its load never had all of it.
+        return reserved, 0 if was_loaded else reserved
+    size = max(reserved, facts.memory_bytes)
+    return size, max(0, size - facts.memory_held_bytes)
+
+
+def of_devices(
+    reserved: Mapping[str, int], facts: Facts | None, budgeted: Collection[str]
+) -> dict[str, int]:
+    """Of each device with a budget what it takes, which may be more than it reserved: there may
+    have been no budget when it was started."""
+    taken = facts.device_memory_bytes if facts is not None else {}
+    known = [*reserved, *(device for device in taken if device in budgeted)]
+    return {device: max(reserved.get(device, 0), taken.get(device, 0)) for device in known}
