@@ -207,12 +207,13 @@ def adoption_is_sound(
     world: World, slot: Slot, worker: SimProcess, lease_until: float | None
 ) -> None:
     """Rule 8: a new manager takes over the same worker, with its port and generation and no
-    shorter a lease, and only one whose engine lives."""
+    shorter a lease, and only one whose engine lived when it began to look."""
     assert slot.port == worker.assignment.port, f"{slot!r} is on {worker.assignment.port}"
     assert slot.generation == worker.assignment.epoch, f"{slot!r}: another generation"
     if not slot.state.is_serving:
         return
-    assert worker.has_engine or worker.phase is not Phase.READY, f"{slot!r} has no engine"
+    had_engine = worker.engine_lost_at > world.manager.began
+    assert had_engine or worker.phase is not Phase.READY, f"{slot!r} has no engine"
     if lease_until is not None and slot.lease.ttl is not None:
         until = slot.lease.until or 0.0
         assert until >= lease_until - EPSILON, f"{slot!r} lost {lease_until - until} s of its lease"

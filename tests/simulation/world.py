@@ -91,6 +91,7 @@ class Manager:
         self.is_open = False  # takes requests
         self.is_stopped = False  # as by SIGSTOP
         self.is_gone = False
+        self.began = 0.0
         self.wishes: list[Wish] = []
         self.relayed: list[asyncio.Task[Any]] = []
         self.held: Counter[str] = Counter()  # grants in clients' hands, by worker
@@ -120,6 +121,7 @@ class Manager:
     async def start(self) -> None:
         """Adopt, then open, then warm up; in this order, as ``app.running`` does."""
         world, pool = self._world, self._world.pool
+        self.began = world.now()
         leases = {p.assignment.worker_id: _lease_until(p) for p in world.alive()}
         recoverer = Recoverer(pool, world.crew, world, world, world, world.is_running)
         self.recovery = await recoverer.recover()

@@ -10,6 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ class SimProcess:
         # How much of its memory are pages of files; None: it says nothing of its memory.
         self.mapped_share = world.mapped_shares.get(self.assignment.model_id)
         self.has_engine = True
+        self.engine_lost_at = inf
         self.is_adopted = False
         self.acknowledged: Phase | None = None
         assignment = self.assignment
@@ -131,6 +133,7 @@ class SimProcess:
     def lose_engine(self) -> None:
         """The front notices in a moment and ends."""
         self.has_engine = False
+        self.engine_lost_at = self.now()
         asyncio.get_running_loop().call_later(FRONT_NOTICES_SECONDS, self.die, 6)
 
     @property
