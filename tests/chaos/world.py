@@ -255,7 +255,8 @@ class World:
         found = {}
         for process in self.pool.fronts():
             with contextlib.suppress(psutil.Error):
-                found[process.pid] = process.cmdline()[-1].rpartition("@")[0]
+                *_, label = ("", *process.cmdline())  # a dying one has none
+                found[process.pid] = label.rpartition("@")[0]
         return found
 
     @staticmethod
