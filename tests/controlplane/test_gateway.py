@@ -45,6 +45,7 @@ class FakePool:
         self.out = 0
         self.given = 0
         self.priorities: list[str] = []
+        self.had_worker: list[bool] = []
         self.affinities: list[str] = []
         self.waits: list[float] = []
         self.why = ""
@@ -77,9 +78,16 @@ class FakePool:
         return self._grant() if self.is_hot else None
 
     async def acquire(
-        self, model_id: str, *, priority: str = "normal", affinity: str = "", wait: float = 0.0
+        self,
+        model_id: str,
+        *,
+        priority: str = "normal",
+        affinity: str = "",
+        wait: float = 0.0,
+        had_worker: bool = False,
     ) -> Grant:
         self.priorities.append(priority)
+        self.had_worker.append(had_worker)
         self.waits.append(wait)
         await self.load()
         return self._grant()
@@ -223,6 +231,16 @@ def test_tried_again_before_the_first_byte(first: Any) -> None:
             assert (client.status, client.text) == (200, b'{"second":1}')
             assert s.pool.given == 2
             assert s.meter.statuses == [200]
+
+    asyncio.run(scene())
+
+
+def test_who_had_a_worker_waits_as_one_who_had() -> None:
+    async def scene() -> None:
+        async with Scene(says(), says(response(b"{}"))) as s:
+            s.pool.is_hot = False
+            assert (await s.ask()).status == 200
+            assert s.pool.had_worker == [False, True]
 
     asyncio.run(scene())
 

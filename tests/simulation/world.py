@@ -351,11 +351,11 @@ class World(SimWorld):
     ) -> None:
         """As the gateway does it: again only if refused before the first byte."""
         manager, pool = self.manager, self.pool
-        for _ in range(TRIES):
+        for tried in range(TRIES):
             if not pool.has(name):
                 return
             grant = pool.try_acquire(name, affinity) or await self._acquired(
-                name, priority, affinity
+                name, priority, affinity, had_worker=tried > 0
             )
             manager.held[grant.worker_id] += 1
             try:
@@ -366,8 +366,10 @@ class World(SimWorld):
                 grant.release()
             await asyncio.sleep(0.05)
 
-    async def _acquired(self, name: str, priority: str, affinity: str) -> Grant:
-        work = asyncio.ensure_future(self.pool.acquire(name, priority=priority, affinity=affinity))
+    async def _acquired(self, name: str, priority: str, affinity: str, had_worker: bool) -> Grant:
+        work = asyncio.ensure_future(
+            self.pool.acquire(name, priority=priority, affinity=affinity, had_worker=had_worker)
+        )
         limit = self.pool.config.load_wait_seconds
         wish = Wish(f"acquire {name}", self.manager.own_time() + limit + SLACK, work)
         self.manager.wishes.append(wish)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from modelpool_client.errors import (
@@ -84,6 +84,7 @@ class _Wish:
 
     priority: str
     affinity: str
+    had_worker: bool = False
 
 
 class Gateway:
@@ -194,7 +195,7 @@ class Gateway:
                 await self._relay(grant, scope, body, answer)
                 return
             except _Gone as gone:
-                last = gone.error
+                last, wish = gone.error, replace(wish, had_worker=True)
                 self._upstream.drop(self._pool.config.host, grant.port)
                 breaks += gone.broke
                 if breaks >= BREAKS:
@@ -211,7 +212,11 @@ class Gateway:
         """A stream that waits is silent for a while, then gets comments, so that nobody on the
         way takes it for dead."""
         acquiring = self._pool.acquire(
-            model_id, priority=wish.priority, affinity=wish.affinity, wait=wait
+            model_id,
+            priority=wish.priority,
+            affinity=wish.affinity,
+            wait=wait,
+            had_worker=wish.had_worker,
         )
         if not is_stream:
             return await acquiring

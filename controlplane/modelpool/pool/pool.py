@@ -95,8 +95,11 @@ class Pool(Ledger):
         priority: str = "normal",
         affinity: str = "",
         wait: float | None = None,
+        had_worker: bool = False,
     ) -> Grant:
         """Permission to use a worker of the model; loads it if need be. Release it, once.
+
+        ``had_worker``: there was a grant, and its worker died; it waits through the back-off.
 
         Raises:
             ModelPoolError: why there is none, at the latest after ``wait`` seconds,
@@ -105,6 +108,7 @@ class Pool(Ledger):
         group = self.group(model_id)
         slot = group.serving(affinity) or group.to_wait_for()
         waiter = self._waiter(wants_grant=True, priority=priority)
+        waiter.had_worker = had_worker
         slot.acquire(waiter)
         limit = self._config.load_wait_seconds if wait is None else wait
         grant = await self._outcome(slot, waiter, limit)

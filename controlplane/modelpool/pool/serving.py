@@ -72,7 +72,7 @@ class Serving(Replica):
             )
         elif self._may_grant(waiter):
             self._grant(waiter, was_hot=True)
-        elif self.state is State.FAILED and self._clock.now() < self.trouble.retry_at:
+        elif self._refuses_while_failed(waiter):
             waiter.outcome.set_exception(self._failed_error())
         elif len(self.waiters) >= self._house.config.max_waiting_requests:
             waiter.outcome.set_exception(self._queue_full())
@@ -80,6 +80,11 @@ class Serving(Replica):
             self.is_spare = False
             self.waiters.add(waiter)
             self._start_if_wanted()
+
+    def _refuses_while_failed(self, waiter: Waiter) -> bool:
+        if self.state is not State.FAILED or self._clock.now() >= self.trouble.retry_at:
+            return False
+        return self.trouble.is_given_up or not waiter.had_worker
 
     def _may_grant(self, waiter: Waiter) -> bool:
         return self.is_open or (

@@ -301,6 +301,22 @@ def test_death_while_hot_backs_off_then_the_next_request_starts_it() -> None:
     play(scene)
 
 
+def test_a_request_whose_worker_died_waits_for_the_next_one() -> None:
+    async def scene(world: SimWorld) -> None:
+        for _ in range(3):
+            await use(world)
+            world.alive()[0].die(-9)
+            await asyncio.sleep(0.05)
+            assert world.pool.slot("m").state is State.FAILED
+            (await world.pool.acquire("m", had_worker=True)).release()
+        world.alive()[0].die(-9)
+        await asyncio.sleep(0.05)
+        with pytest.raises(LoadFailed, match="crashed 4 times"):
+            await world.pool.acquire("m", had_worker=True)
+
+    play(scene, crash_budget=3)
+
+
 def test_a_warm_up_model_comes_back_by_itself_until_the_budget_is_spent() -> None:
     async def scene(world: SimWorld) -> None:
         await world.pool.load("m", "warm-up", wait=60)
