@@ -43,9 +43,10 @@ def _check_places(now: PoolConfig, said: PoolConfig) -> None:
 
 
 def _check_writable(folder: Path) -> None:
+    """The folder, or the nearest above it where it is still to be made."""
+    there = next(f for f in (folder, *folder.parents) if f.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as e:
         raise Conflict(f"state_dir {folder} cannot be written: {e.strerror}") from None

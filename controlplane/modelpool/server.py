@@ -15,7 +15,7 @@ from socket import socket as Socket
 from typing import Any
 
 import uvicorn
-from modelpool_client.errors import ModelPoolError
+from modelpool_client.errors import ModelPoolError, PoolStopping
 
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
@@ -89,8 +89,8 @@ async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> 
     log.info("stopping: workers end their work first")
     await pool.stop()
     server.should_exit = True
-    if pool.services.restart.is_asked:
-        pool.cut(cut_off())
+    if pool.services.restart.is_asked:  # who may still take its time takes it from a restart only
+        pool.cut(PoolStopping("the pool is shutting down"))
     await serving
     return False
 

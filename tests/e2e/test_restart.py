@@ -239,6 +239,7 @@ def test_a_restart_whose_manager_could_not_start_is_refused(make_pool: MakePool)
         ({"registrars": [nowhere]}, "token_file"),
         ({"port": taken.getsockname()[1]}, "cannot be taken"),
         ({"state_dir": str(file)}, "state_dir"),
+        ({"state_dir": str(file / "new")}, "state_dir"),
     ):
         pool.config.write_text(json.dumps({**good, **keys}))
         answer = pool.http.post("/restart", json={})
@@ -259,6 +260,7 @@ def test_term_while_requests_may_still_end(make_pool: MakePool) -> None:
     assert pool.http.post("/restart", json={"wait_seconds": 600}).status_code == 202
     assert pool.stop() == 0
     assert not result(task).is_done
+    assert result(task).error["code"] != "pool_restarting"
     assert not alive(view["worker_pid"])
 
 

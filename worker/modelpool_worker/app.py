@@ -150,6 +150,7 @@ class App:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._hosts = guard.hosts_for(worker.assignment.host)
+        self._resolved = (RESOLVED_HEADER, worker.assignment.model_id.encode())
         self._secret = f"Bearer {worker.assignment.secret}".encode()
         self.routes: dict[str, dict[str, Handler]] = {
             CHAT_PATH: {"POST": self._complete},
@@ -230,8 +231,7 @@ class App:
 
     def _is_resolved(self, exchange: Exchange) -> bool:
         """The gateway knows by which names the model goes by now."""
-        named = dict(exchange.scope["headers"]).get(RESOLVED_HEADER)
-        return bool(named == self._worker.assignment.model_id.encode())
+        return self._resolved in exchange.scope["headers"]
 
     async def _models(self, exchange: Exchange) -> None:
         self._worker.check_ready(draining_too=True)

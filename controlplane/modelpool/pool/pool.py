@@ -99,7 +99,7 @@ class Pool(Ledger):
     ) -> Grant:
         """Permission to use a worker of the model; loads it if need be. Release it, once.
 
-        ``had_worker``: there was a grant, and its worker died; it waits through the back-off.
+        ``had_worker``: there was a grant, and its worker is gone; it waits through a back-off.
 
         Raises:
             ModelPoolError: why there is none, at the latest after ``wait`` seconds,

@@ -37,7 +37,7 @@ class Waiter:
     since: float = 0.0
     is_standing: bool = False  # a load that was asked for and that nobody waits on
     why: str = REQUEST  # what a start for its sake is for
-    had_worker: bool = False  # which died; it waits for the next one as those do that wait already
+    had_worker: bool = False  # which is gone; it waits for the next as those do that wait already
 
     @property
     def is_gone(self) -> bool:
