@@ -35,18 +35,19 @@ from modelpool.gateway.relay import Gateway
 from modelpool.gateway.upstream import Upstream
 from modelpool.launchers import Launcher, create
 from modelpool.meter import Meter, counting_loads, reporting_missing
-from modelpool.narrator import Narrator
+from modelpool.narrator import EventPublisher
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
-from modelpool.pool.comeback import Comeback
-from modelpool.pool.crew import Crew
-from modelpool.pool.link import HttpLink, base_url
+from modelpool.pool.context import Settings
 from modelpool.pool.memory import HostMemory, read_pressure
-from modelpool.pool.pool import Pool, Surroundings
+from modelpool.pool.memory_release import MemoryRelease
+from modelpool.pool.pool import Pool
 from modelpool.pool.recovery import Recoverer, Recovery
+from modelpool.pool.worker_client import HttpWorkerClient, base_url
+from modelpool.pool.workers import PoolIdentity, Workers
 from modelpool.registrars.metrics import RegistrarCollector
 from modelpool.registrars.record import Record, hot_records
 from modelpool.registrars.registrars import Registrars
@@ -89,10 +90,10 @@ class Running:
 
     async def leave(self) -> None:
         """Workers go on; those that are just being started are written down first."""
-        slots = self.services.pool.slots
+        pool = self.services.pool
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAUNCH_SECONDS):
-                while any(s.worker_id and s.worker is None for s in slots):  # noqa: ASYNC110
+                while any(s.is_launching for s in pool.statuses()):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_SECONDS)
         self.services.events.publish(LAST_OF_A_RUN, reason="the manager restarts, workers go on")
 
@@ -171,7 +172,8 @@ async def _build(
     launcher: Launcher,
     memory: HostMemory,
 ) -> tuple[Services, Recoverer]:
-    estimator = Estimator()
+    settings = Settings(config)
+    estimator = Estimator(settings)
     estimator.learn(await store.peaks())
     catalog = await Catalog.open(store, await described_all(config.models, estimator))
     for model in catalog:
@@ -180,26 +182,16 @@ async def _build(
     events, usage = EventBus(time.time), UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
-    link = HttpLink(session, config.host)
-    comeback = Comeback(memory, lambda worker_id: pool.facts_of(worker_id))
-    crew = Crew(launcher, link, store, config.state_dir, comeback)
-    narrator = Narrator(events)
-    world = Surroundings(
-        pool_id=store.pool_id,
-        manager_url=base_url(config.host, config.port),
-        figures=estimator.figures,
-        device_claims=estimator.devices,
-        host_available=memory.available,
-        emit=narrator.tell,
-        bug=narrator.bug,
-    )
-    pool = Pool(config, crew, world)
+    client = HttpWorkerClient(session, config.host)
+    identity = PoolIdentity(store.pool_id, base_url(config.host, config.port))
+    workers = Workers(identity, settings, launcher, client, store, MemoryRelease(memory))
+    publisher = EventPublisher(events)
+    pool = Pool(settings, workers, estimator, memory, publisher)
     for model in catalog:
         pool.add(with_warm_up(model, config))
     metrics = Metrics(pool, store.pool_id)
-    estimator.budgets = lambda: pool.config.device_budgets
     peaks = PeakMeter(pool, estimator, time.time)
-    narrator.listeners += [metrics.count, counting_loads(usage)]
+    publisher.listeners += [metrics.count, counting_loads(usage)]
     registrars = Registrars(
         config.registrars, store.pool_id, session, _hot(pool, store.pool_id), events.publish
     )
@@ -208,7 +200,7 @@ async def _build(
     services = Services(
         catalog=catalog,
         pool=pool,
-        crew=crew,
+        workers=workers,
         events=events,
         history=history,
         metrics=metrics,
@@ -230,14 +222,14 @@ async def _build(
             lambda name, reason: events.publish(name, reason=reason),
         ),
     )
-    return services, Recoverer(pool, crew, launcher, link, store)
+    return services, Recoverer(pool, workers, launcher, client, store)
 
 
 def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
     node = platform.node()
 
     def records() -> dict[str, Record]:
-        return hot_records(pool.slots, pool.config.host, pool_id, node)
+        return hot_records(pool.statuses(), pool.config.host, pool_id, node)
 
     return records
 

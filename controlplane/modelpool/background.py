@@ -27,9 +27,9 @@ def warm_up(services: Services) -> None:
     for name in services.pool.config.warmup_models:
         if services.catalog.find(name) is None:
             log.warning("warmup_models names %s, which is not in the catalog", name)
-    for slot in services.pool.slots:
-        if slot.model.warmup and not slot.state.has_worker:
-            loading = services.pool.load(slot.model.model_id, "warm-up", None)
+    for status in services.pool.statuses():
+        if status.model.warmup and not status.state.has_worker:
+            loading = services.pool.load(status.model.model_id, "warm-up", None)
             task = asyncio.ensure_future(_quietly(loading))
             _WARMING.add(task)
             task.add_done_callback(_WARMING.discard)
@@ -73,30 +73,30 @@ async def sweep(services: Services) -> None:
     # one cheap enough to have it often, and cycles do not pile up into memory that never shrinks.
     gc.collect()
     gc.freeze()
-    rounds = Rounds(services.pool.bug)
+    rounds = Rounds(services.pool.report_bug)
     while True:
         await asyncio.sleep(services.pool.config.check_interval_seconds)
         with rounds:
-            services.pool.look()
+            services.pool.repair()
         gc.collect()
 
 
 async def watch_memory(services: Services) -> None:
     """Read what the host could give; those that wait for room are planned again when it grew."""
     pool, memory = services.pool, services.memory
-    rounds = Rounds(pool.bug)
+    rounds = Rounds(pool.report_bug)
     while True:
         await asyncio.sleep(MEMORY_SECONDS if pool.is_moving else QUIET_MEMORY_SECONDS)
         with rounds:
             before = memory.available()
             await memory.refresh()
             if memory.available() > before:
-                pool.changed()
+                pool.capacity_changed()
 
 
 async def save(services: Services, store: Store) -> None:
     """Write down now and then what was counted, measured and learned."""
-    rounds = Rounds(services.pool.bug)
+    rounds = Rounds(services.pool.report_bug)
     while True:
         await asyncio.sleep(SAVE_SECONDS)
         with rounds:

@@ -28,9 +28,11 @@ from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.launchers.local import LocalLauncher, boot_id, find_process, start_time
 from modelpool.listening import bind
-from modelpool.pool.crew import Crew, Worker
-from modelpool.pool.link import HttpLink, base_url
-from modelpool.pool.remains import tail
+from modelpool.pool.context import Settings
+from modelpool.pool.exit_record import tail
+from modelpool.pool.worker import Worker
+from modelpool.pool.worker_client import HttpWorkerClient, base_url
+from modelpool.pool.workers import PoolIdentity, Workers
 from modelpool.registrars.registrars import Registrars
 
 ANSWER_SECONDS = 60.0
@@ -244,7 +246,7 @@ async def _end_leftovers(config: PoolConfig) -> int:
     store = await Store.open(config.database)
     try:
         async with aiohttp.ClientSession() as session:
-            ended = await _end_all(config, store, HttpLink(session, config.host))
+            ended = await _end_all(config, store, HttpWorkerClient(session, config.host))
             await _withdraw(config, store.pool_id, session)
             return ended
     finally:
@@ -257,20 +259,22 @@ async def _withdraw(config: PoolConfig, pool_id: str, session: aiohttp.ClientSes
     await nothing.close()
 
 
-async def _end_all(config: PoolConfig, store: Store, link: HttpLink) -> int:
+async def _end_all(config: PoolConfig, store: Store, client: HttpWorkerClient) -> int:
     launcher = LocalLauncher()
-    crew = Crew(launcher, link, store, config.state_dir)
+    identity = PoolIdentity(store.pool_id)
+    workers = Workers(identity, Settings(config), launcher, client, store)
     ended = 0
     for row in await store.workers():
         process = await launcher.attach(row)
         if process is None:
             await launcher.sweep(row)
-            await crew.forget(row)
+            await workers.forget(row)
             continue
         # Asked to drain first: a TERM to one that drains already would cut its work.
         worker = Worker(row, process)
-        drains = await crew.drain(worker, DrainRequest(reason="the pool was taken down"))
+        drains = await workers.drain(worker, DrainRequest(reason="the pool was taken down"))
         grace = config.graceful_shutdown_seconds
-        await crew.retire(worker, cut=False, grace=grace, told=drains is not None)
+        is_draining = drains is not None
+        await workers.stop(worker, cut=False, grace=grace, is_draining=is_draining)
         ended += 1
     return ended

@@ -64,7 +64,7 @@ async def _reload(services: Services, why: str) -> dict[str, Any]:
         for model_id in (*report.added, *report.updated):
             services.take_over(services.catalog.get(model_id), f"{why}: {file.name} has changed")
         for model_id in report.removed:
-            gone = services.pool.group(model_id).model
+            gone = services.pool.status(model_id).model
             services.see_off(gone, f"{why}: no more in {file.name}")
 
     return _answer(file, new, await services.catalog.adopt_config(models, new.gone, then))
@@ -104,5 +104,5 @@ def _answer(file: Path, new: Reloaded, report: ImportReport) -> dict[str, Any]:
 async def _begin_warm_ups(services: Services, model_ids: Iterable[str]) -> None:
     for model_id in model_ids:
         with contextlib.suppress(ModelPoolError):  # the model's own events say why not
-            if services.pool.slot(model_id).model.warmup:
+            if services.pool.status(model_id).model.warmup:
                 await services.pool.load(model_id, "warm-up", None)

@@ -26,10 +26,10 @@ from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
-from modelpool.pool.crew import Crew
 from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
-from modelpool.pool.slot import Slot
+from modelpool.pool.status import ReplicaStatus
+from modelpool.pool.workers import Workers
 from modelpool.registrars import BadRegistrar
 from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
@@ -49,7 +49,7 @@ class Services:
 
     catalog: Catalog
     pool: Pool
-    crew: Crew
+    workers: Workers
     events: EventBus
     history: History
     metrics: Metrics
@@ -70,13 +70,13 @@ class Services:
     def __post_init__(self) -> None:
         self.catalog.admit = self._refuse_if_leaving
 
-    def slot(self, name: str) -> Slot:
-        """The slot of the model with that id or alias.
+    def status(self, name: str) -> ReplicaStatus:
+        """How the model with that id or alias is.
 
         Raises:
             ModelNotFound: there is none.
         """
-        return self.pool.slot(self.catalog.get(name).model_id)
+        return self.pool.status(self.catalog.get(name).model_id)
 
     async def register(self, data: object) -> Model:
         """Add a model; the file is read, nothing is loaded.
@@ -185,7 +185,7 @@ class Services:
     def _put_in_pool(self, model: Model) -> None:
         model = with_warm_up(model, self.pool.config)
         if self.pool.has(model.model_id):
-            self.pool.group(model.model_id).replace_model(model)
+            self.pool.replace_model(model)
         else:
             self.pool.add(model)
 

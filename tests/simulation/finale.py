@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from modelpool_client.errors import CannotFit, ModelPoolError
-from support.rules import fits_without
+from support.rules import fits_without, keys
 from support.sim import Script
 
 from simulation.rules import Broken
 from simulation.world import NAMES, World
 
-# Requests end, waits end, cooling-off and crash windows too.
+# Requests end, waits end, back-off and crash windows too.
 HEALING_SECONDS = 2500.0
 # For one to have its turn in a rush: patience and residency, the work under way, a drain, a load.
 TURN_SECONDS = 5.0 + 2.0 + 2.0 + 3.0
@@ -60,10 +60,9 @@ async def _heal(world: World) -> None:
 async def _have_every_model(world: World) -> None:
     """By itself, with nobody else asking."""
     pool = world.pool
-    for slot in pool.slots:
-        assert not len(slot.waiters), f"somebody waits: {slot!r}"
-    for group in pool.groups:
-        name = group.model.model_id
+    for replica in world.replicas:
+        assert not len(replica.waiters), f"somebody waits: {replica!r}"
+    for name in [m.model_id for m in pool.models]:
         try:
             grant = await world.manager.run(pool.acquire(name))
             world.manager.enter(grant.release)
@@ -75,7 +74,7 @@ async def _have_every_model(world: World) -> None:
 
 
 def _check_refusal(world: World, name: str, refusal: CannotFit) -> None:
-    fits = fits_without(world, world.pool.slot(name), world.pool.slots)
+    fits = fits_without(world, world.replica(name), keys(world.replicas))
     assert not fits, f"{name} would fit: {refusal}"
 
 
@@ -85,7 +84,7 @@ async def _rush(world: World) -> None:
     patient = {"max_queue_wait_seconds": 5, "min_residency_seconds": 2, "load_wait_seconds": 3600}
     world.manager.enter(pool.reconfigure, pool.config.model_copy(update=patient))
     world.memory.configs.append((world.now(), pool.config))
-    names = [g.model.model_id for g in pool.groups]
+    names = [m.model_id for m in pool.models]
     limit = 2 * len(names) * TURN_SECONDS
     until = world.now() + 2 * limit
     longest: dict[str, float] = dict.fromkeys(names, 0.0)
@@ -117,7 +116,7 @@ async def _rush(world: World) -> None:
 async def _stop(world: World) -> None:
     """Some wait in the moment of the end."""
     pool, manager = world.pool, world.manager
-    for name in [g.model.model_id for g in pool.groups]:
+    for name in [m.model_id for m in pool.models]:
         world.excuse(name)
         world.request(name, 0.5, "low")
     await asyncio.sleep(0.3)
@@ -125,9 +124,9 @@ async def _stop(world: World) -> None:
         worker.was_told_to_end = True
     await manager.run(pool.stop())
     assert not world.alive(), "a process is left"
-    left = [r for r in world.records.values() if r.worker_id not in world.crew._to_forget]
+    left = [r for r in world.records.values() if r.worker_id not in world.pool_workers._to_forget]
     assert not left, f"a record is left: {[r.model_id for r in left]}"
-    held = [s.key for s in pool.slots if pool.reserved_bytes(s.key)]
+    held = [r.key for r in world.replicas if pool.reserved_bytes(r.key)]
     assert not held, f"a reservation is left: {held}"
     assert pool.ports.available == len(pool.config.port_range), "a port is left"
     await asyncio.sleep(1)

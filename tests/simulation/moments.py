@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelpool.config import PoolConfig
-from modelpool.pool.lifecycle import State
-from modelpool.pool.replica import Replica
-from modelpool.pool.slot import Slot
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus
 from modelpool_client.wire import Phase
-from support.rules import fits_without
+from support.rules import fits_without, keys
 from support.sim import SimProcess
 
 if TYPE_CHECKING:
@@ -80,143 +79,151 @@ class Memory:
         return min(what(config) for _, config in self.configs[first:])
 
 
-def moves_are_legal(world: World, event: str, slot: Replica, previous: State, reason: str) -> None:
+def moves_are_legal(
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
+) -> None:
     """Rule 1 and section 3: states change as the table says, one step after the other."""
-    known = world.memory.states.get(slot.key, State.COLD)
-    assert previous is known, f"{slot!r} was {known}, and changed from {previous}"
-    move = (previous, slot.state)
-    assert event or move in MOVES, f"{slot!r} from {previous}"
+    known = world.memory.states.get(status.key, State.COLD)
+    assert previous is known, f"{status!r} was {known}, and changed from {previous}"
+    move = (previous, status.state)
+    assert event or move in MOVES, f"{status!r} from {previous}"
     is_adopted = reason.startswith("adopted")
-    assert is_adopted or event or move not in ADOPTIONS, f"{slot!r} from {previous}"
-    world.memory.states[slot.key] = slot.state
+    assert is_adopted or event or move not in ADOPTIONS, f"{status!r} from {previous}"
+    world.memory.states[status.key] = status.state
 
 
 def failures_cool_off(
-    world: World, event: str, slot: Replica, previous: State, reason: str
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
 ) -> None:
     """Section 3: from FAILED only when the cooling-off is over, or by an explicit load."""
-    if not event and (previous, slot.state) == (State.FAILED, State.WARMING):
-        assert world.now() >= slot.trouble.retry_at - EPSILON, f"{slot!r} cools off"
+    if not event and (previous, status.state) == (State.FAILED, State.WARMING):
+        assert world.now() >= status.failures.retry_at - EPSILON, f"{status!r} cools off"
 
 
-def victims_may_go(world: World, event: str, slot: Replica, previous: State, reason: str) -> None:
+def victims_may_go(
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
+) -> None:
     """Rule 4: a busy, pinned or just loaded one is never evicted, nor a load that is waited for."""
     if event != "model-evicted":
         return
-    assert not slot.model.pinned, f"{slot!r} is pinned"
-    assert slot.granted == 0, f"{slot!r} is granted to {slot.granted}"
-    if slot.hot_since is None:
-        assert slot.is_spare, f"{slot!r} was loading"
-        assert not len(slot.waiters), f"{slot!r} is waited for"
+    assert not status.model.pinned, f"{status!r} is pinned"
+    assert status.granted == 0, f"{status!r} is granted to {status.granted}"
+    if status.hot_since is None:
+        assert status.is_speculative, f"{status!r} was loading"
+        assert not status.waiting, f"{status!r} is waited for"
         return
-    worker = world.by_id(slot.worker_id)
+    worker = world.by_id(status.worker_id)
     answers = not (worker.script.hangs or worker.was_told_to_end)
-    assert not (answers and worker.in_flight), f"{slot!r} is busy with {worker.in_flight}"
-    loaded = min(slot.load_seconds or 0.0, 1e9)
+    assert not (answers and worker.in_flight), f"{status!r} is busy with {worker.in_flight}"
+    loaded = min(status.load_seconds or 0.0, 1e9)
 
     def residency(config: PoolConfig) -> float:
         return max(config.min_residency_seconds, min(loaded, config.max_queue_wait_seconds))
 
-    least = world.memory.least(world.now() - 10, residency) if not slot.is_spare else 0.0
-    assert world.now() >= slot.hot_since + least - EPSILON, f"{slot!r} was just loaded"
+    least = world.memory.least(world.now() - 10, residency) if not status.is_speculative else 0.0
+    assert world.now() >= status.hot_since + least - EPSILON, f"{status!r} was just loaded"
 
 
 def ends_have_a_cause(
-    world: World, event: str, slot: Replica, previous: State, reason: str
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
 ) -> None:
     """Rule 10: what serves goes only when it was told to, is idle or evicted, or ends by itself."""
-    if not event and previous.is_serving and slot.state is State.UNLOADING:
-        assert reason.startswith(CAUSES), f"{slot!r} is unloaded because {reason}"
+    if not event and previous.is_serving and status.state is State.UNLOADING:
+        assert reason.startswith(CAUSES), f"{status!r} is unloaded because {reason}"
 
 
 def leases_are_honoured(
-    world: World, event: str, slot: Replica, previous: State, reason: str
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
 ) -> None:
     """Section 3, leases: COOLING begins when the lease is over and nobody uses it, not before."""
-    if event or (previous, slot.state) != (State.HOT, State.COOLING):
+    if event or (previous, status.state) != (State.HOT, State.COOLING):
         return
-    now, until = world.now(), slot.lease.until
-    assert until is not None, f"{slot!r} has a lease without end"
-    assert now >= until - EPSILON, f"{slot!r} has a lease of {until - now} s more"
-    promised = world.memory.leases.get(slot.worker_id, now)
-    assert now >= promised - EPSILON, f"{slot!r} was granted {promised - now} s more"
-    held = world.manager.held[slot.worker_id]
-    assert not held, f"{slot!r} is in use by {held}"
+    now, until = world.now(), status.lease.until
+    assert until is not None, f"{status!r} has a lease without end"
+    assert now >= until - EPSILON, f"{status!r} has a lease of {until - now} s more"
+    promised = world.memory.leases.get(status.worker_id, now)
+    assert now >= promised - EPSILON, f"{status!r} was granted {promised - now} s more"
+    held = world.manager.held[status.worker_id]
+    assert not held, f"{status!r} is in use by {held}"
 
 
 def grace_is_honoured(
-    world: World, event: str, slot: Replica, previous: State, reason: str
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
 ) -> None:
     """Section 3, grace: what is unloaded for idleness was idle for at least that long, by its own
     count, which includes requests that only it knows of."""
-    is_idle_end = not event and slot.state is State.UNLOADING and reason.startswith("idle: ")
+    is_idle_end = not event and status.state is State.UNLOADING and reason.startswith("idle: ")
     if not is_idle_end or "did not answer" in reason:
         return
-    worker = world.by_id(slot.worker_id)
+    worker = world.by_id(status.worker_id)
     if not worker.is_alive:
         return
-    assert worker.in_flight == 0, f"{slot!r} is busy with {worker.in_flight}"
-    least = world.memory.least(slot._cooling_since, lambda c: c.grace_minutes * 60)
+    assert worker.in_flight == 0, f"{status!r} is busy with {worker.in_flight}"
+    least = world.memory.least(status.cooling_since, lambda c: c.grace_minutes * 60)
     idle = world.now() - worker.idle_since
-    assert idle >= least - EPSILON, f"{slot!r} was idle for {idle} s only"
+    assert idle >= least - EPSILON, f"{status!r} was idle for {idle} s only"
 
 
 def unloads_are_complete(
-    world: World, event: str, slot: Replica, previous: State, reason: str
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
 ) -> None:
     """Rule 7: COLD means that the process is gone."""
     if event:
         return
-    if slot.state is State.UNLOADING:
-        world.memory.ending[slot.key] = slot.worker_id
-    elif (previous, slot.state) == (State.UNLOADING, State.COLD):
-        ended = world.memory.ending.pop(slot.key, "")
+    if status.state is State.UNLOADING:
+        world.memory.ending[status.key] = status.worker_id
+    elif (previous, status.state) == (State.UNLOADING, State.COLD):
+        ended = world.memory.ending.pop(status.key, "")
         left = [p for p in world.alive() if p.assignment.worker_id == ended]
-        assert not left, f"{slot!r}, but its process lives"
+        assert not left, f"{status!r}, but its process lives"
 
 
 def refusals_are_true(
-    world: World, event: str, slot: Replica, previous: State, reason: str
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
 ) -> None:
     """Rule 5: only what cannot fit, whatever else goes, is refused."""
     if event == "model-refused":
-        assert isinstance(slot, Slot)
-        fits = fits_without(world, slot, world.pool.slots)
-        assert not fits, f"{slot!r}, but it would fit"
+        replica = world.pool.supervisors[status.key].replica
+        fits = fits_without(world, replica, keys(world.replicas))
+        assert not fits, f"{status!r}, but it would fit"
 
 
-def nobody_overtakes(world: World, event: str, slot: Replica, previous: State, reason: str) -> None:
-    """Rule 3: who starts takes no room that another has waited for beyond the patience."""
-    if event or slot.state is not State.WARMING or not reason.startswith("loading: "):
+def nobody_overtakes(
+    world: World, event: str, status: ReplicaStatus, previous: State, reason: str
+) -> None:
+    """Rule 3: who starts takes no room that another has waited for beyond the limit."""
+    if event or status.state is not State.WARMING or not reason.startswith("loading: "):
         return
     pool, now = world.pool, world.now()
-    patience = pool.config.max_queue_wait_seconds + EPSILON
-    waiting = [s for s in pool.slots if s.key in pool.line and len(s.waiters)]
-    late = sorted((min(w.since for w in s.waiters), s.key) for s in waiting)
-    late = [pair for pair in late if now - pair[0] > patience]
-    if not late or late[0][1] == slot.key or (len(late) > 1 and late[0][0] == late[1][0]):
+    limit = pool.config.max_queue_wait_seconds + EPSILON
+    waiting = [r for r in world.replicas if r.key in pool.scheduler and len(r.waiters)]
+    late = sorted((min(w.since for w in r.waiters), r.key) for r in waiting)
+    late = [pair for pair in late if now - pair[0] > limit]
+    if not late or late[0][1] == status.key or (len(late) > 1 and late[0][0] == late[1][0]):
         return
-    first = next(s for s in waiting if s.key == late[0][1])
-    others = [s for s in pool.slots if s.key != slot.key]
-    could = fits_without(world, first, pool.slots, twice=True)
+    first = next(r for r in waiting if r.key == late[0][1])
+    others = keys(world.replicas) - {status.key}
+    could = fits_without(world, first, keys(world.replicas), twice=True)
     can = fits_without(world, first, others)
-    assert can or not could, f"{slot!r} took the room that {first.key} waits for"
+    assert can or not could, f"{status!r} took the room that {first.key} waits for"
 
 
 def adoption_is_sound(
-    world: World, slot: Slot, worker: SimProcess, lease_until: float | None
+    world: World, status: ReplicaStatus, worker: SimProcess, lease_until: float | None
 ) -> None:
     """Rule 8: a new manager takes over the same worker, with its port and generation and no
     shorter a lease, and only one whose engine lived when it began to look."""
-    assert slot.port == worker.assignment.port, f"{slot!r} is on {worker.assignment.port}"
-    assert slot.generation == worker.assignment.epoch, f"{slot!r}: another generation"
-    if not slot.state.is_serving:
+    assert status.port == worker.assignment.port, f"{status!r} is on {worker.assignment.port}"
+    assert status.generation == worker.assignment.epoch, f"{status!r}: another generation"
+    if not status.state.is_serving:
         return
     had_engine = worker.engine_lost_at > world.manager.began
-    assert had_engine or worker.phase is not Phase.READY, f"{slot!r} has no engine"
-    if lease_until is not None and slot.lease.ttl is not None:
-        until = slot.lease.until or 0.0
-        assert until >= lease_until - EPSILON, f"{slot!r} lost {lease_until - until} s of its lease"
+    assert had_engine or worker.phase is not Phase.READY, f"{status!r} has no engine"
+    if lease_until is not None and status.lease.ttl is not None:
+        until = status.lease.until or 0.0
+        assert until >= lease_until - EPSILON, (
+            f"{status!r} lost {lease_until - until} s of its lease"
+        )
 
 
 MOMENTS = (

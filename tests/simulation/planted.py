@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from modelpool.pool import admission, ledger, line
-from modelpool.pool.crew import Crew
-from modelpool.pool.lifecycle import Lease
+from modelpool.pool import admission, decide, resources, scheduler, supervisor
+from modelpool.pool.decide import starting, steps, stopping, watching
+from modelpool.pool.messages import Released
 from modelpool.pool.ports import Ports
 from modelpool.pool.recovery import Recoverer
-from modelpool.pool.slot import Slot
-from modelpool.pool.waiters import Waiters
+from modelpool.pool.replica import Replica, Run
+from modelpool.pool.scheduler import Scheduler
+from modelpool.pool.states import Lease
+from modelpool.pool.workers import Workers
 from modelpool_client.wire import DrainReply
 
 Plant = Callable[[], Any]
@@ -22,25 +24,26 @@ Plant = Callable[[], Any]
 
 def decides_on_a_state_read_from_outside() -> Any:
     """The worker's word that it is busy is ignored: what the manager last read is enough."""
-    sound = Crew.drain
+    sound = Workers.drain
 
-    async def drain(self: Crew, worker: Any, request: Any) -> DrainReply | None:
+    async def drain(self: Workers, worker: Any, request: Any) -> DrainReply | None:
         reply = await sound(self, worker, request)
         return dataclasses.replace(reply, drained=True) if reply is not None else None
 
-    return mock.patch.object(Crew, "drain", drain)
+    return mock.patch.object(Workers, "drain", drain)
 
 
 def evicts_anybody() -> Any:
     """Protection is forgotten."""
-    sound = ledger.plan
+    sound = resources.plan
 
     def plan(need: Any, residents: Any, budget: Any) -> Any:
         return sound(need, [dataclasses.replace(r, protected="") for r in residents], budget)
 
     stack = contextlib.ExitStack()
-    stack.enter_context(mock.patch.object(ledger, "plan", plan))
-    stack.enter_context(mock.patch.object(Slot, "is_busy", False))
+    stack.enter_context(mock.patch.object(resources, "plan", plan))
+    stack.enter_context(mock.patch.object(Replica, "is_busy", False))
+    stack.enter_context(mock.patch.object(Run, "is_busy", False))
     return stack
 
 
@@ -51,19 +54,21 @@ def forgets_the_devices() -> Any:
 
 def loses_a_waiter() -> Any:
     """Of several that wait, the last one is not told that it failed."""
-    sound = Waiters.fail_all
+    sound = steps.fail_waiters
 
-    def fail_all(self: Waiters, error: Any) -> None:
-        if len(self) > 1:
-            self._waiting.pop()
-        sound(self, error)
+    def fail_waiters(replica: Replica, error: Any) -> Any:
+        rejected = sound(replica, error)
+        return rejected[:-1] if len(rejected) > 1 else rejected
 
-    return mock.patch.object(Waiters, "fail_all", fail_all)
+    stack = contextlib.ExitStack()
+    for module in (steps, starting, stopping):
+        stack.enter_context(mock.patch.object(module, "fail_waiters", fail_waiters))
+    return stack
 
 
 def forgets_the_queue() -> Any:
     """Nobody is told that something was freed."""
-    return mock.patch.object(ledger.Ledger, "changed", return_value=None)
+    return mock.patch.object(Scheduler, "capacity_changed", return_value=None)
 
 
 def leaks_ports() -> Any:
@@ -74,11 +79,11 @@ def leaks_ports() -> Any:
 def forgets_a_timer() -> Any:
     """The end of a lease sets no alarm."""
 
-    def next_deadline(self: Slot) -> float | None:
-        times = [t for t in (self._retry_due(), self._look_due()) if t is not None]
-        return min(times, default=None)
+    def next_deadline(replica: Replica, context: Any) -> float | None:
+        due = (watching._retry_due(replica, context), watching._check_due(replica, context))
+        return min((t for t in due if t is not None), default=None)
 
-    return mock.patch.object(Slot, "_next_deadline", next_deadline)
+    return mock.patch.object(supervisor, "next_deadline", next_deadline)
 
 
 def adopts_without_looking() -> Any:
@@ -93,23 +98,22 @@ def shortens_adopted_leases() -> Any:
 
 def starves() -> Any:
     """Nobody has ever waited for too long."""
-    return mock.patch.object(line, "overdue", return_value=None)
+    return mock.patch.object(scheduler, "overdue", return_value=None)
 
 
 def holds_for_ever() -> Any:
     """Who yields does so for as long as he is waited for."""
-    return mock.patch.object(Slot, "_hold_due", return_value=None)
+    return mock.patch.object(watching, "_resume_due", return_value=None)
 
 
 def loses_a_release() -> Any:
     """Of two requests in flight the first that ends is not counted."""
-    sound = Slot._on_release
+    sound = decide.HANDLERS[Released]
 
-    def on_release(self: Slot, worker_id: str, given_after: int) -> None:
-        if self.granted != 2:
-            sound(self, worker_id, given_after)
+    def released(replica: Replica, message: Released, context: Any) -> Any:
+        return [] if replica.run.granted == 2 else sound(replica, message, context)
 
-    return mock.patch.object(Slot, "_on_release", on_release)
+    return mock.patch.dict(decide.HANDLERS, {Released: released})
 
 
 PLANTED: tuple[Plant, ...] = (

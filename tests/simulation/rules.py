@@ -15,7 +15,7 @@ from simulation import moments
 from simulation.world import World
 
 # A hang is noticed by missed beats, or by work without progress; then come the questions, the KILL
-# and the burial.
+# and the reaping.
 ENDING_SECONDS = 30.0
 
 
@@ -51,10 +51,10 @@ def grants_are_counted(world: World) -> None:
     """Rule 1: the pool knows of every grant in a client's hands, and of no other."""
     if not world.is_awake:
         return
-    for slot in world.pool.slots:
-        if slot.worker_id:
-            held = world.manager.held[slot.worker_id]
-            assert slot.granted == held, f"{slot!r}: {slot.granted} granted, {held} held"
+    for replica in world.replicas:
+        if (run := replica.run) is not None:
+            held = world.manager.held[run.worker_id]
+            assert run.granted == held, f"{replica!r}: {run.granted} granted, {held} held"
 
 
 def nobody_is_lost(world: World) -> None:
@@ -64,8 +64,8 @@ def nobody_is_lost(world: World) -> None:
     asked = [w.what.split() for w in world.manager.wishes if not w.task.done()]
     waiting = Counter(name for verb, name in asked if verb in ("acquire", "load"))
     for name, count in waiting.items():
-        group = world.pool.group(name) if world.pool.has(name) else ()
-        known = sum(len(slot.waiters) for slot in group)
+        copies = world.pool.statuses(name) if world.pool.has(name) else ()
+        known = sum(status.waiting for status in copies)
         assert count <= known, f"{count} wait for {name}, which knows of {known}"
 
 
@@ -83,11 +83,11 @@ def hung_ones_are_replaced(world: World) -> None:
     looks = 3 * config.beat_seconds + min(config.beat_seconds, config.hang_seconds)
     limit = looks + config.hang_seconds + ENDING_SECONDS
     for worker_id in hung:
-        slot = world.pool.slot_of(worker_id)
-        if slot is None or not slot.state.is_serving or slot.is_leaving or slot._is_burying:
+        status = world.pool.status_of_worker(worker_id)
+        if status is None or not status.state.is_serving or status.is_leaving:
             since.pop(worker_id, None)
         elif now - since.setdefault(worker_id, now) > limit:
-            raise AssertionError(f"hangs for {now - since[worker_id]:.0f} s: {slot!r}")
+            raise AssertionError(f"hangs for {now - since[worker_id]:.0f} s: {status!r}")
 
 
 def _hangs(process: SimProcess) -> bool:

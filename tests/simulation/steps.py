@@ -140,7 +140,7 @@ async def preload(world: World, name: str) -> None:
 
     def work() -> None:
         if world.pool.has(name):
-            world.pool.group(name).first.start_spare("preloaded by the simulation")
+            world.pool.preload(name, "preloaded by the simulation")
 
     world.manager.post(work)
 
@@ -151,9 +151,9 @@ async def unload(world: World, name: str, force: bool, cut: bool) -> None:
 
     async def work() -> None:
         if world.pool.has(name):
-            await world.pool.group(name).unload("asked by the simulation", force=force, cut=cut)
+            await world.pool.unload(name, "asked by the simulation", force=force, cut=cut)
 
-    entry = world.pool.group(name).model
+    entry = world.replica(name).model
     if force or not (entry.pinned or entry.warmup):
         world.excuse(name)
     world.manager.ask(f"unload {name}", UNLOAD_SECONDS, work())
@@ -166,16 +166,16 @@ async def extend(world: World, name: str, length: float) -> None:
     async def work() -> None:
         if not world.pool.has(name):
             return
-        best, now = world.pool.slot(name), world.now()
-        left = best.lease.remaining(now)
+        before, now = world.pool.status(name), world.now()
+        left = before.lease.remaining(now)
         try:
-            granted = world.pool.group(name).extend(length)
+            granted = world.pool.extend(name, length)
         except Conflict:
             return
-        after = best.lease.remaining(now)
+        after = world.pool.status(name).lease.remaining(now)
         assert abs(granted - ((after or 0) - (left or 0))) < 1e-6, "another grant than it says"
         if after is not None:
-            world.memory.leases[best.worker_id] = now + after
+            world.memory.leases[before.worker_id] = now + after
 
     world.manager.ask(f"extend {name}", 0.0, work())
 
@@ -273,7 +273,7 @@ async def disk_changes(world: World, broken: str, slow: float) -> None:
 async def host_memory_changes(world: World, size: int) -> None:
     """Other programs take memory, or give it back; the sweep comes to see it."""
     world.host_bytes = size
-    world.manager.post(world.pool.look)
+    world.manager.post(world.pool.repair)
 
 
 @step(1, _one_of((-1e6, -3600.0, -1.0, 1.0, 3600.0, 1e6)))
@@ -358,7 +358,7 @@ async def replace(world: World, name: str, ttl: float | None, size: int, copies:
 
     def work() -> None:
         if world.pool.has(name):
-            world.pool.group(name).replace_model(entry)
+            world.pool.replace_model(entry)
 
     world.manager.post(work)
 
@@ -437,4 +437,4 @@ async def hours_pass(world: World, length: float) -> None:
 @step(1, lambda world, lots: () if world.is_managed else None)
 async def sweep(world: World) -> None:
     """The repair sweep, which the manager makes now and then."""
-    world.manager.post(world.pool.look)
+    world.manager.post(world.pool.repair)

@@ -1,6 +1,6 @@
 """A simulated machine: managers live and die on it, workers, clients and records outlive them.
 
-Pool, slots, crew and recovery are the real ones. What belongs to a manager runs in a context of its
+Pool, supervisors, workers and recovery are the real ones. What belongs to a manager runs in a context of its
 own, so that it can be stopped, or vanish in the middle of anything, as a process can.
 """
 
@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.model import Model
 from modelpool.pool.clock import Clock
-from modelpool.pool.lifecycle import State
 from modelpool.pool.pool import Pool
 from modelpool.pool.recovery import Recoverer, Recovery
-from modelpool.pool.replica import Replica
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.wire import Facts, FactsReply
@@ -123,16 +123,15 @@ class Manager:
         world, pool = self._world, self._world.pool
         self.began = world.now()
         leases = {p.assignment.worker_id: _lease_until(p) for p in world.alive()}
-        recoverer = Recoverer(pool, world.crew, world, world, world, world.is_running)
+        recoverer = Recoverer(pool, world.pool_workers, world, world, world, world.is_running)
         self.recovery = await recoverer.recover()
         for process in world.alive():
             world.took_over(process, leases.get(process.assignment.worker_id))
         self.is_open = True
-        for slot in pool.slots:
-            if slot.model.warmup and not slot.state.has_worker:
-                self.ask(
-                    f"warm-up {slot.key}", 0.0, pool.load(slot.model.model_id, "warm-up", None)
-                )
+        for replica in world.replicas:
+            if replica.model.warmup and not replica.state.has_worker:
+                warming_up = pool.load(replica.model.model_id, "warm-up", None)
+                self.ask(f"warm-up {replica.key}", 0.0, warming_up)
 
     def ask(self, what: str, limit: float, work: Awaitable[Any]) -> None:
         """Begin something that must be answered within ``limit`` seconds."""
@@ -241,14 +240,14 @@ class World(SimWorld):
 
     def _heard(self, process: SimProcess, facts: Facts) -> None:
         """The route for facts, in the manager."""
-        slot = self.pool.slot_of(facts.worker_id)
+        status = self.pool.status_of_worker(facts.worker_id)
         reply: FactsReply | None = None
         if not self.manager.is_open:  # nobody listens yet
             return
-        if slot is None:
+        if status is None:
             reply = FactsReply(False, "sim")
-        elif slot.worker is not None:
-            reply = self.pool.heard(slot, facts)
+        elif status.worker is not None:
+            reply = self.pool.heard(facts.worker_id, facts)
         WORLD.copy().run(process.answered, facts, reply)
 
     def is_running(self, pid: int, started: float | None) -> bool:
@@ -257,16 +256,16 @@ class World(SimWorld):
 
     def took_over(self, process: SimProcess, lease_until: float | None) -> None:
         """The new manager has looked at a worker that was there before it."""
-        slot = self.pool.slot_of(process.assignment.worker_id)
-        if slot is None:
+        status = self.pool.status_of_worker(process.assignment.worker_id)
+        if status is None:
             return
         process.is_adopted = True
         # The entry may be another by now; what is reserved is the new one's need.
-        process.size = min(process.size, self.pool.reserved_bytes(slot.key))
+        process.size = min(process.size, self.pool.reserved_bytes(status.key))
         self.counts["adopted"] += 1
-        self.trace(f"adopted {slot.key} as {slot.state}")
+        self.trace(f"adopted {status.key} as {status.state}")
         try:
-            moments.adoption_is_sound(self, slot, process, lease_until)
+            moments.adoption_is_sound(self, status, process, lease_until)
         except AssertionError as e:
             self.broken.append(f"adoption_is_sound: {e}")
 
@@ -325,15 +324,15 @@ class World(SimWorld):
 
     # -- what is seen ----------------------------------------------------------------------------
 
-    def _on_event(self, event: str, slot: Replica, previous: State, reason: str) -> None:
-        super()._on_event(event, slot, previous, reason)
+    def replica_event(self, name: str, status: ReplicaStatus, previous: State, reason: str) -> None:
+        super().replica_event(name, status, previous, reason)
         _, _, _, move, _ = self.events[-1]
-        self.counts[event or move] += 1
-        if event != "model-progress":
-            self.trace(f"{slot.key} {event} {move} {reason}")
+        self.counts[name or move] += 1
+        if name != "model-progress":
+            self.trace(f"{status.key} {name} {move} {reason}")
         for rule in moments.MOMENTS:
             try:
-                rule(self, event, slot, previous, reason)
+                rule(self, name, status, previous, reason)
             except AssertionError as e:
                 self.broken.append(f"{rule.__name__}: {e}")
 
@@ -397,8 +396,8 @@ class World(SimWorld):
 
     def direct(self, worker: SimProcess, length: float) -> None:
         """A client that knows the port."""
-        slot = self.pool.slot_of(worker.assignment.worker_id)
-        if slot is None or slot.state is State.WARMING:
+        status = self.pool.status_of_worker(worker.assignment.worker_id)
+        if status is None or status.state is State.WARMING:
             # Its word that it is ready may never come; the load is given up then.
             worker.was_told_to_end = True
         self.jobs.append(self.spawn(worker.serve(length)))

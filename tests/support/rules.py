@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from math import inf
 from typing import TYPE_CHECKING
 
 from modelpool.pool.admission import Start
-from modelpool.pool.lifecycle import State
-from modelpool.pool.needs import OOM_HEADROOM
-from modelpool.pool.slot import Slot
+from modelpool.pool.context import Context
+from modelpool.pool.decide.watching import may_idle_out
+from modelpool.pool.replica import Replica
+from modelpool.pool.requirements import OOM_HEADROOM
+from modelpool.pool.states import State
 
 if TYPE_CHECKING:
     from .sim import SimProcess, SimWorld
@@ -24,9 +26,9 @@ LATE = 1.0  # so much later than it is due something may happen
 
 
 def of_the_pool(world: SimWorld) -> list[SimProcess]:
-    """The living, but for late ones, which are ended in the moment in which they come, and strays,
-    which nobody needs."""
-    others = world.crew.late | world.pool.strays.worker_ids
+    """The living, but for late ones, which are ended in the moment in which they come, and
+    orphans, which nobody needs."""
+    others = world.pool_workers.late | world.pool.orphans.worker_ids
     return [p for p in world.alive() if p.assignment.worker_id not in others]
 
 
@@ -46,7 +48,7 @@ def one_worker_per_copy(world: SimWorld) -> None:
     living = of_the_pool(world)
     alive = Counter(world.key_of(p) for p in living)
     assert all(n == 1 for n in alive.values()), f"two workers of one copy: {alive}"
-    owned = {s.worker_id for s in world.pool.slots if s.state.has_worker or s._is_burying}
+    owned = {r.run.worker_id for r in world.replicas if r.run is not None}
     stray = [p for p in living if p.assignment.worker_id not in owned]
     assert not stray, f"processes without an owner: {[p.assignment.model_id for p in stray]}"
 
@@ -55,8 +57,8 @@ def within_limits(world: SimWorld) -> None:
     """Rule 5 and admission: count, bytes and host are kept; what a limit was lowered under stays,
     but nothing comes to it."""
     pool = world.pool
-    living = [p for p in world.alive() if p.assignment.worker_id not in world.crew.late]
-    reserved = [pool.reserved_bytes(s.key) for s in pool.slots]
+    living = [p for p in world.alive() if p.assignment.worker_id not in world.pool_workers.late]
+    reserved = [pool.reserved_bytes(r.key) for r in world.replicas]
     promised, count = sum(reserved), sum(1 for r in reserved if r)
     size = sum(p.size for p in living)
     config = pool.config
@@ -67,7 +69,7 @@ def within_limits(world: SimWorld) -> None:
     ]
     for device in sorted({d for needs in world.device_needs.values() for d in needs}):
         used = sum(p.devices.get(device, 0) for p in living)
-        held = sum(r.devices.get(device, 0) for r in pool.residents())
+        held = sum(r.devices.get(device, 0) for r in pool.residents().values())
         limits.append((device, config.device_budgets.get(device, inf), used, held))
     for name, limit, used, held in limits:
         before = world.ceilings.get(name, limit)
@@ -78,37 +80,38 @@ def within_limits(world: SimWorld) -> None:
 def ledger_is_true(world: SimWorld) -> None:
     """Rules 5 and 6: who has a worker has a reservation of the size that was planned, nobody else
     has one."""
-    for slot in world.pool.slots:
-        reserved = world.pool.reserved_bytes(slot.key)
-        right = bool(reserved) == slot.state.has_worker
-        assert right, f"a reservation too many or lost: {slot!r}"
+    for replica in world.replicas:
+        reserved = world.pool.reserved_bytes(replica.key)
+        right = bool(reserved) == replica.state.has_worker
+        assert right, f"a reservation too many or lost: {replica!r}"
     for process in of_the_pool(world):
         reserved = world.pool.reserved_bytes(world.key_of(process))
         short = 0 < reserved < process.size and not process.is_adopted
         assert not short, f"less is reserved than it takes: {process.assignment.model_id}"
-    for slot in world.pool.slots:
-        if world.pool.reserved_bytes(slot.key):
-            needs = world.device_needs.get(slot.model.model_id, {})
-            devices = world.pool.resident(slot).devices
+    for replica in world.replicas:
+        if world.pool.reserved_bytes(replica.key):
+            needs = world.device_needs.get(replica.model.model_id, {})
+            devices = world.pool.resources.resident(replica).devices
             # One that ran out of memory has more set aside.
             right = devices.keys() == needs.keys() and all(
                 size <= devices[device] <= size * OOM_HEADROOM for device, size in needs.items()
             )
-            assert right, f"of devices {slot!r} has {devices}, not {needs}"
+            assert right, f"of devices {replica!r} has {devices}, not {needs}"
 
 
 def ports_are_kept(world: SimWorld) -> None:
     """Section 3, ports: each is held once and within the range, and none is lost."""
     pool = world.pool
-    late = world.crew.late  # they find their port taken, or are ended before
+    late = world.pool_workers.late  # they find their port taken, or are ended before
     ports = [p.assignment.port for p in world.alive() if p.assignment.worker_id not in late]
     assert len(ports) == len(set(ports)), "two workers on one port"
     assert all(p in pool.config.port_range for p in ports), "a port out of the range"
-    held = [slot.port for slot in pool.slots if slot.port is not None] + pool.strays.ports
+    held = [r.run.port for r in world.replicas if r.run is not None and r.run.port is not None]
+    held += pool.orphans.ports
     assert len(held) == len(set(held)), "two workers hold one port"
     free = len(pool.config.port_range) - len(held)
     assert pool.ports.available == free, f"ports lost: {pool.ports}, {held}"
-    wrong = [s for s in pool.slots if s.port is not None and not s.state.has_worker]
+    wrong = [r for r in world.replicas if (r.run is not None) != r.state.has_worker]
     assert not wrong, f"a port without a worker: {wrong}"
 
 
@@ -120,11 +123,14 @@ def no_work_is_cut(world: SimWorld) -> None:
 
 def records_are_true(world: SimWorld) -> None:
     """Rule 8: who serves is written down, so that a later manager finds it; what is gone is not."""
-    to_forget = world.crew._to_forget.keys() | world.crew.late | world.pool.strays.worker_ids
-    for slot in world.pool.slots:
-        if slot.state.is_serving and not slot.is_leaving:
-            assert slot.worker_id in world.records, f"not written down: {slot!r}"
-    owned = {s.worker_id for s in world.pool.slots if s.state.has_worker or s._is_burying}
+    others = world.pool_workers.late | world.pool.orphans.worker_ids
+    to_forget = world.pool_workers._to_forget.keys() | others
+    runs = [r.run for r in world.replicas if r.run is not None]
+    for replica in world.replicas:
+        if replica.state.is_serving and not replica.is_leaving:
+            assert replica.run is not None
+            assert replica.run.worker_id in world.records, f"not written down: {replica!r}"
+    owned = {run.worker_id for run in runs}
     left = [r for r in world.records.values() if r.worker_id not in owned]
     gone = [r.model_id for r in left if r.worker_id not in to_forget]
     assert not gone, f"records of what is gone: {gone}"
@@ -132,80 +138,98 @@ def records_are_true(world: SimWorld) -> None:
 
 def waiters_wait_for_something(world: SimWorld) -> None:
     """Rule 3: whoever waits waits for something that will come."""
-    now = asyncio.get_running_loop().time()
-    for slot in world.pool.slots:
-        if not len(slot.waiters):
+    now, scheduler = asyncio.get_running_loop().time(), world.pool.scheduler
+    for supervisor in world.pool.supervisors.values():
+        replica = supervisor.replica
+        if not len(replica.waiters):
             continue
-        is_queued = slot.key in world.pool.line
-        cools_off = slot.state is State.FAILED and now < slot.trouble.retry_at
-        is_due = slot._alarm is not None and slot._alarm_at <= slot.trouble.retry_at
-        moves = slot.state in (State.WARMING, State.UNLOADING) or slot.is_leaving
-        held_until = slot.holding.until if slot.yields_to in world.pool.line else None
+        is_queued = replica.key in scheduler
+        retry_at = replica.failures.retry_at
+        backs_off = replica.state is State.FAILED and now < retry_at
+        is_due = supervisor.timer_at <= retry_at
+        moves = replica.state in (State.WARMING, State.UNLOADING) or replica.is_leaving
+        run = replica.run
+        held_until = run.yielding.until if run and run.yields_to in scheduler else None
         yields = held_until is not None and (now <= held_until + LATE)
-        assert moves or is_queued or yields or (cools_off and is_due), (
-            f"waits for nothing: {slot!r}"
+        assert moves or is_queued or yields or (backs_off and is_due), (
+            f"waits for nothing: {replica!r}"
         )
 
 
 def leases_end(world: SimWorld) -> None:
     """Section 3: a lease and a grace that are over are acted on; no deadline is forgotten."""
     now = asyncio.get_running_loop().time()
-    for slot in world.pool.slots:
-        if (due := _idle_until(world, slot)) is not None:
-            assert now <= due + LATE, f"its time is over: {slot!r}"
+    for replica in world.replicas:
+        if (due := _idle_until(world, replica)) is not None:
+            assert now <= due + LATE, f"its time is over: {replica!r}"
 
 
-def _idle_until(world: SimWorld, slot: Slot) -> float | None:
-    if slot.is_busy or slot.is_leaving or not slot._may_idle_out():
+def _idle_until(world: SimWorld, replica: Replica) -> float | None:
+    run, config = replica.run, world.pool.config
+    is_idle = not (replica.is_busy or replica.is_leaving)
+    if run is None or not is_idle or not may_idle_out(replica, Context(0.0, 0.0, config, False)):
         return None
-    if slot.state is State.HOT:
-        return slot.lease.until
-    if slot.state is State.COOLING:
-        return slot._cooling_since + world.pool.config.grace_minutes * 60
+    if replica.state is State.HOT:
+        return run.lease.until
+    if replica.state is State.COOLING:
+        return run.cooling_since + config.grace_minutes * 60
     return None
+
+
+def is_reaping(replica: Replica) -> bool:
+    """What is left of its dead worker is being removed."""
+    return replica.run is not None and replica.run.is_reaping
 
 
 def room_is_used(world: SimWorld) -> None:
     """Rule 3: nobody waits for room that is there, unless the end of another will wake him."""
-    pool = world.pool
-    if any(slot.is_leaving or slot._is_burying for slot in pool.slots):
+    if any(r.is_leaving or is_reaping(r) for r in world.replicas):
         return
-    for slot in pool.slots:
-        if slot.key in pool.line:
-            decision = pool.plan_for(slot)
-            assert not isinstance(decision, Start), f"{slot.key} waits, but {decision}"
+    scheduler = world.pool.scheduler
+    for replica in world.replicas:
+        if replica.key in scheduler:
+            decision = scheduler.plan(replica)
+            assert not isinstance(decision, Start), f"{replica.key} waits, but {decision}"
 
 
 def nobody_starves(world: SimWorld) -> None:
     """Rule 3: who has waited for room beyond ``max_queue_wait_seconds`` has what serves in his way
     yield, just loaded ones excepted, if he is the first and that would help. Who has yielded in
     vain need not again while what he worked on then goes on. What just died is planned with once it
-    is buried."""
-    pool = world.pool
-    if any(slot._is_burying for slot in pool.slots):
+    is reaped."""
+    pool, replicas = world.pool, world.replicas
+    if any(is_reaping(r) for r in replicas):
         return
     now = asyncio.get_running_loop().time()
-    patience = pool.config.max_queue_wait_seconds + LATE
-    queued = [s for s in pool.slots if s.key in pool.line and len(s.waiters)]
-    late = [(min(w.since for w in s.waiters), s) for s in queued]
-    late = sorted(((t, s) for t, s in late if now - t > patience), key=lambda pair: pair[0])
+    limit = pool.config.max_queue_wait_seconds + LATE
+    queued = [r for r in replicas if r.key in pool.scheduler and len(r.waiters)]
+    late = [(min(w.since for w in r.waiters), r) for r in queued]
+    late = sorted(((t, r) for t, r in late if now - t > limit), key=lambda pair: pair[0])
     if not late or (len(late) > 1 and late[0][0] == late[1][0]):  # nobody is the first
         return
     first = late[0][1]
     serving = [
-        s
-        for s in pool.slots
-        if s.state.is_serving
-        and now > (s.hot_since or now) + pool._residency(s) + LATE
-        and not (s.is_busy and s.holding.is_useless)
+        r
+        for r in replicas
+        if r.state.is_serving
+        and r.run is not None
+        and now > (r.run.hot_since or now) + pool.resources.residency_seconds(r) + LATE
+        and not (r.is_busy and r.run.yielding.is_useless)
     ]
-    going = [s for s in pool.slots if s.is_leaving or s.yields_to or s._is_burying]
-    helps = fits_without(world, first, serving, twice=True)
-    is_helped = fits_without(world, first, going)
+    going = [r for r in replicas if r.is_leaving or r.yields_to or is_reaping(r)]
+    helps = fits_without(world, first, keys(serving), twice=True)
+    is_helped = fits_without(world, first, keys(going))
     assert is_helped or not helps, f"{first.key} has waited for too long, nobody yields: {serving}"
 
 
-def fits_without(world: SimWorld, slot: Slot, gone: list[Slot], *, twice: bool = False) -> bool:
+def keys(replicas: Iterable[Replica]) -> set[str]:
+    """Their names in the pool."""
+    return {r.key for r in replicas}
+
+
+def fits_without(
+    world: SimWorld, wanted: Replica, gone: Collection[str], *, twice: bool = False
+) -> bool:
     """Whether the start would fit if those were gone, pinned ones excepted. That fewer residents
     never make it fit worse spares a search through their subsets.
 
@@ -215,20 +239,21 @@ def fits_without(world: SimWorld, slot: Slot, gone: list[Slot], *, twice: bool =
     pool = world.pool
     stay = [
         other
-        for other in pool.slots
+        for other in world.replicas
         if pool.reserved_bytes(other.key)
-        and other is not slot
-        and (other not in gone or (other.model.pinned and not other.is_leaving))
+        and other.key != wanted.key
+        and (other.key not in gone or (other.model.pinned and not other.is_leaving))
     ]
     held = sum(pool.reserved_bytes(other.key) for other in stay)
-    wanted = pool.need(slot)
-    need, devices = wanted.bytes, wanted.devices
+    requirements = pool.resources.requirements(wanted)
+    need, devices = requirements.bytes, requirements.devices
     config = pool.config
     for device in devices.keys() & config.device_budgets.keys():
-        taken = sum(pool.resident(other).devices.get(device, 0) for other in stay)
+        taken = sum(pool.resources.resident(other).devices.get(device, 0) for other in stay)
         if taken + devices[device] > config.device_budgets[device]:
             return False
-    loading = {s.worker_id for s in stay if s.state is State.WARMING} if twice else set()
+    warming = {r.run.worker_id for r in stay if r.run and r.state is State.WARMING}
+    loading = warming if twice else set()
     counted = sum(p.resident for p in world.alive() if p.assignment.worker_id in loading)
     return (
         len(stay) < config.max_concurrent_models

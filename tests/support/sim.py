@@ -1,6 +1,6 @@
 """A pool whose workers are simulated: scripted speed, faults and direct traffic, virtual time.
 
-Shipped beside the tests of the pool; the manager's own code is the real one, from slot to crew.
+Shipped beside the tests of the pool; the manager's own code is the real one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from modelpool.catalog.database import WorkerRow
@@ -19,12 +18,15 @@ from modelpool.catalog.learned import Claim, Figures
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.launchers import LaunchError, LaunchSpec
-from modelpool.pool import crew as crew_module
+from modelpool.pool import workers as workers_module
 from modelpool.pool.clock import Clock
-from modelpool.pool.crew import Crew, Worker
-from modelpool.pool.lifecycle import State
-from modelpool.pool.pool import Pool, Surroundings
+from modelpool.pool.context import Settings
+from modelpool.pool.pool import Pool
 from modelpool.pool.replica import Replica
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus
+from modelpool.pool.worker import Worker
+from modelpool.pool.workers import PoolIdentity, Workers
 from modelpool_client.wire import (
     Assignment,
     DrainReply,
@@ -311,7 +313,7 @@ class SimProcess:
 
 
 class SimWorld:
-    """Launcher, link, journal and surroundings in one, for a real pool."""
+    """Launcher, client, journal, memory and events in one, for a real pool."""
 
     clock = Clock()
     device_needs: Mapping[str, Mapping[str, int]] = {}  # bytes of each device, by model
@@ -341,23 +343,31 @@ class SimWorld:
             self.pool.add(model)
 
     def _make_pool(self) -> Pool:
-        self.crew = Crew(self, self, self, Path("/nonexistent"))
-        surroundings = Surroundings(
-            pool_id="sim",
-            manager_url="http://sim",
-            figures=self._figures,
-            host_available=self.host_available,
-            device_claims=self._device_claims,
-            emit=self._on_event,
-            bug=self.bugs.append,
-        )
-        return Pool(self.config, self.crew, surroundings, self.clock)
+        settings = Settings(self.config)
+        identity = PoolIdentity("sim", "http://sim")
+        self.pool_workers = Workers(identity, settings, self, self, self)
+        return Pool(settings, self.pool_workers, self, self, self, self.clock)
 
-    def _figures(self, model: Model) -> Figures:
+    @property
+    def replicas(self) -> list[Replica]:
+        """Of the pool, as they are now."""
+        return [supervisor.replica for supervisor in self.pool.supervisors.values()]
+
+    def replica(self, model_id: str) -> Replica:
+        """The copy that speaks for a model, as it is now."""
+        return self.pool.sets[model_id].best.replica
+
+    def replica_of(self, worker_id: str) -> Replica | None:
+        """The one whose present worker that is."""
+        found = (r for r in self.replicas if r.run is not None and r.run.worker_id == worker_id)
+        return next(found, None)
+
+    # what is known of memory
+    def figures(self, model: Model) -> Figures:
         known = self.known_figures.get(model.model_id)
         return known or Figures.of(int((model.memory_mb or 100) * MB))
 
-    def _device_claims(self, model: Model) -> Mapping[str, Claim]:
+    def devices(self, model: Model) -> Mapping[str, Claim]:
         needs = self.device_needs.get(model.model_id, {})
         return {device: Claim.of(size) for device, size in needs.items()}
 
@@ -367,14 +377,17 @@ class SimWorld:
 
     def hear(self, process: SimProcess, facts: Facts) -> None:
         """The manager takes what a worker reports."""
-        slot = self.pool.slot_of(process.assignment.worker_id)
+        replica = self.replica_of(process.assignment.worker_id)
+        if replica is None or replica.run is None:
+            return
         # A worker whose start is not written down yet is told to say it again.
-        if slot is not None and (slot.worker is not None or not self.delay()):
-            process.answered(facts, self.pool.heard(slot, facts))
+        if replica.run.worker is not None or not self.delay():
+            process.answered(facts, self.pool.heard(process.assignment.worker_id, facts))
 
-    def host_available(self) -> int:
-        """As it was last measured: what the dead had counts as theirs until they are buried."""
-        workers = [self._process(s.worker) for s in self.pool.slots if s.worker is not None]
+    def available(self) -> int:
+        """As it was last measured: what the dead had counts as theirs until they are reaped."""
+        runs = [r.run for r in self.replicas if r.run is not None]
+        workers = [self._process(run.worker) for run in runs if run.worker is not None]
         dead = [p for p in workers if not p.is_alive]
         return self.host_bytes - sum(p.held for p in [*self.alive(), *dead])
 
@@ -384,17 +397,21 @@ class SimWorld:
 
     def key_of(self, process: SimProcess) -> str:
         """The ledger's name of the copy that a worker is; its model's where none owns it."""
-        slot = self.pool.slot_of(process.assignment.worker_id)
-        return slot.key if slot is not None else process.assignment.model_id
+        replica = self.replica_of(process.assignment.worker_id)
+        return replica.key if replica is not None else process.assignment.model_id
 
     def alive(self, model_id: str | None = None) -> list[SimProcess]:
         self._living = [p for p in self._living if not p.exit.done()]
         return [p for p in self._living if model_id in (None, p.assignment.model_id)]
 
-    def _on_event(self, event: str, slot: Replica, previous: State, reason: str) -> None:
+    # events
+    def internal_error(self, error: Exception) -> None:
+        self.bugs.append(error)
+
+    def replica_event(self, name: str, status: ReplicaStatus, previous: State, reason: str) -> None:
         now = asyncio.get_running_loop().time()
-        move = f"{previous}->{slot.state}" if previous is not slot.state else ""
-        self.events.append((now, slot.model.model_id, event, move, reason))
+        move = f"{previous}->{status.state}" if previous is not status.state else ""
+        self.events.append((now, status.model.model_id, name, move, reason))
         if len(self.events) > LIVELOCK and self.events[-LIVELOCK][0] == now:
             raise RuntimeError(f"endless: {self.events[-6:]}")
 
@@ -423,7 +440,7 @@ class SimWorld:
     async def sweep(self, record: WorkerRow) -> None:
         """Nothing is ever left of a simulated worker."""
 
-    # link
+    # client
     def _process(self, worker: Worker) -> SimProcess:
         assert isinstance(worker.process, SimProcess)
         return worker.process
@@ -499,11 +516,11 @@ def model(model_id: str, **fields: Any) -> Model:
     return Model(model_id=model_id, engine="sim", source="", **fields)
 
 
-# The crew reads logs and tidies directories in threads, which virtual time knows nothing of.
+# The pool reads logs and tidies directories in threads, which virtual time knows nothing of.
 async def _inline(function: Any, *args: Any) -> Any:
     return function(*args)
 
 
 def without_threads(monkeypatch: Any) -> None:
-    """Let the crew read and tidy in place."""
-    monkeypatch.setattr(crew_module.asyncio, "to_thread", _inline)
+    """Let it read and tidy in place."""
+    monkeypatch.setattr(workers_module.asyncio, "to_thread", _inline)

@@ -26,17 +26,17 @@ def routes(services: Services) -> APIRouter:
             heard = decode(Facts, body)
         except DecodeError as e:
             raise InvalidRequest(str(e), param="body") from None
-        slot = services.pool.slot_of(worker_id)
-        if slot is None or heard.pool_id != services.pool_id:
+        status = services.pool.status_of_worker(worker_id)
+        if status is None or heard.pool_id != services.pool_id:
             return _plain(FactsReply(False, services.pool_id))
-        if slot.worker is None:  # its start is not written down yet, nor its secret known
+        if status.worker is None:  # its start is not written down yet, nor its secret known
             raise Unavailable("not known yet; say it again", retry_after=1)
-        expected = f"Bearer {slot.worker.record.secret}"
+        expected = f"Bearer {status.worker.record.secret}"
         if not secrets.compare_digest(authorization.encode(), expected.encode()):
             raise Forbidden("that is not this worker's secret")
-        if slot.launched is not None:  # else nobody knows which options it was started with
-            services.peaks.heard(slot.launched, heard)
-        return _plain(services.pool.heard(slot, heard))
+        if status.started_with is not None:  # else nobody knows its options
+            services.peaks.heard(status.started_with, heard)
+        return _plain(services.pool.heard(worker_id, heard))
 
     return router
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from modelpool.pool.remains import LOG_TAIL_BYTES
+from modelpool.pool.exit_record import LOG_TAIL_BYTES
 
 FOLLOW_SECONDS = 0.25
 

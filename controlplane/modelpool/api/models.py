@@ -20,7 +20,7 @@ from modelpool.api.shape import endpoint, lease, model_view
 from modelpool.catalog.fields import model_entry_schema
 from modelpool.catalog.model import validate_model_id
 from modelpool.observe.history import KEPT_PER_MODEL
-from modelpool.pool.remains import tail
+from modelpool.pool.exit_record import tail
 from modelpool.services import Services
 
 HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
@@ -85,8 +85,8 @@ def routes(services: Services) -> APIRouter:
         found = services.catalog.list(
             engine=engine, capability=capability, tag=tag, model_type=model_type, q=q
         )
-        slots = [pool.slot(m.model_id) for m in found if pool.has(m.model_id)]
-        wanted = [s for s in slots if state is None or s.state == state.upper()]
+        statuses = [pool.status(m.model_id) for m in found if pool.has(m.model_id)]
+        wanted = [s for s in statuses if state is None or s.state == state.upper()]
         return {"models": [model_view(s, pool) for s in wanted]}
 
     @router.post(
@@ -102,17 +102,17 @@ def routes(services: Services) -> APIRouter:
     async def register(data: Annotated[Any, Body()]) -> dict[str, Any]:
         """Add a model; its file is read, nothing is loaded."""
         model = await services.register(data)
-        return {"model": model_view(pool.slot(model.model_id), pool)}
+        return {"model": model_view(pool.status(model.model_id), pool)}
 
     @router.post("/models/{model_id:path}/load")
     async def load(model_id: str, wait: Wait = None, body: LoadBody | None = None) -> JSONResponse:
         """Start loading: 202 at once, or with ``wait`` 200 when it is HOT."""
-        slot = _slot(model_id)
-        await pool.load(slot.model.model_id, "asked for by the API", wait)
-        slot = _slot(model_id)  # it may be another copy that was loaded
-        is_up = slot.state.is_serving
-        text = f"{slot.model.model_id} is {slot.state}"
-        body_out = {"message": text, "model": model_view(slot, pool)}
+        status = _status(model_id)
+        await pool.load(status.model.model_id, "asked for by the API", wait)
+        status = _status(model_id)  # it may be another copy that was loaded
+        is_up = status.state.is_serving
+        text = f"{status.model.model_id} is {status.state}"
+        body_out = {"message": text, "model": model_view(status, pool)}
         return JSONResponse(body_out, 200 if is_up else 202)
 
     @router.post("/models/{model_id:path}/unload")
@@ -120,29 +120,30 @@ def routes(services: Services) -> APIRouter:
         model_id: str, wait: Wait = None, body: UnloadBody | None = None
     ) -> JSONResponse:
         """End the model's worker; returns when it is COLD, or after ``wait`` seconds."""
-        slot = _slot(model_id)
+        status = _status(model_id)
         force = body is not None and body.force
-        group = pool.group(slot.model.model_id)
-        done = group.unload("asked for by the API", force=force, cut=force)
+        name = status.model.model_id
+        done = pool.unload(name, "asked for by the API", force=force, cut=force)
         if done.done():
             done.result()
         elif wait is None or wait > 0:
             await asyncio.wait({done}, timeout=wait)
         is_over = done.done()
         text = done.result() if is_over else "the unload goes on"
+        now = pool.status(name) if pool.has(name) else status
         return JSONResponse(
-            {"message": text, "model": model_view(slot, pool)}, 200 if is_over else 202
+            {"message": text, "model": model_view(now, pool)}, 200 if is_over else 202
         )
 
     @router.post("/models/{model_id:path}/extend-ttl")
     async def extend(model_id: str, body: ExtendBody) -> dict[str, Any]:
         """Add to the lease, up to ``max_ttl_minutes`` from now."""
-        slot = _slot(model_id)
-        granted = pool.group(slot.model.model_id).extend(body.minutes * 60) / 60
-        left = lease(slot, pool)
+        status = _status(model_id)
+        granted = pool.extend(status.model.model_id, body.minutes * 60) / 60
+        left = lease(_status(model_id), pool)
         never = left["expires_at"] is None
         return {
-            "model_id": slot.model.model_id,
+            "model_id": status.model.model_id,
             "granted_minutes": round(granted, 3),
             "capped": not never and granted < body.minutes - 1e-6,
             **({"message": "never expires"} if never else {}),
@@ -152,49 +153,51 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}/endpoint")
     async def resolve(model_id: str, wait: Wait = None) -> dict[str, Any]:
         """Where the model answers; with ``wait`` it is loaded if need be."""
-        slot = _slot(model_id)
+        status = _status(model_id)
         if wait:
-            await pool.load(slot.model.model_id, "its endpoint was asked for", wait)
-            slot = _slot(model_id)  # it may be another copy that was loaded
-        url = endpoint(slot, pool.config)
+            await pool.load(status.model.model_id, "its endpoint was asked for", wait)
+            status = _status(model_id)  # it may be another copy that was loaded
+        url = endpoint(status, pool.config)
         if url is None:
-            name = slot.model.model_id
+            name = status.model.model_id
             raise Conflict(
-                f"{name} is {slot.state} and has no endpoint; load it, or ask with ?wait=SECONDS",
+                f"{name} is {status.state} and has no endpoint; load it, or ask with ?wait=SECONDS",
                 code="not_loaded",
             )
         base = f"{url}/v1"
         return {
-            "model_id": slot.model.model_id,
+            "model_id": status.model.model_id,
             "endpoint": url,
             "base_url": base,
-            "port": slot.port,
-            "state": slot.state,
+            "port": status.port,
+            "state": status.state,
         }
 
     @router.get("/models/{model_id:path}/health")
     async def health(model_id: str) -> JSONResponse:
         """The worker's own ``/health``; 503 with the state where there is none."""
-        slot = _slot(model_id)
-        url = endpoint(slot, pool.config)
+        status = _status(model_id)
+        url = endpoint(status, pool.config)
         if url is not None:
             try:
                 async with services.session.get(f"{url}/health", timeout=HEALTH_TIMEOUT) as r:
                     return JSONResponse(await r.json(), r.status)
             except (aiohttp.ClientError, TimeoutError, ValueError) as e:  # or no JSON
                 why = f"the worker does not answer: {e or type(e).__name__}"
-                return JSONResponse(_unhealthy(slot.model.model_id, "unreachable", why), 503)
-        return JSONResponse(_unhealthy(slot.model.model_id, slot.state.lower(), slot.reason), 503)
+                return JSONResponse(_unhealthy(status.model.model_id, "unreachable", why), 503)
+        return JSONResponse(
+            _unhealthy(status.model.model_id, status.state.lower(), status.reason), 503
+        )
 
     @router.get("/models/{model_id:path}/plan")
     async def plan(model_id: str) -> dict[str, Any]:
         """What a load would do right now: action, evictions, bytes, port; nothing is changed."""
-        return plan_view(_slot(model_id), pool)
+        return plan_view(_status(model_id), pool)
 
     @router.get("/models/{model_id:path}/history")
     async def history(model_id: str, limit: Limit = 50, before: Before = None) -> dict[str, Any]:
         """What happened to the model, newest first; kept over restarts of the manager."""
-        name = _slot(model_id).model.model_id
+        name = _status(model_id).model.model_id
         events = await services.history.of(name, limit, before)
         next_before = events[-1]["number"] if len(events) == limit else None
         return {"model_id": name, "events": events, "next_before": next_before}
@@ -202,7 +205,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}/capabilities")
     async def capabilities(model_id: str) -> dict[str, Any]:
         """What the model can do."""
-        model = _slot(model_id).model
+        model = _status(model_id).model
         return {"model_id": model.model_id, "capabilities": list(model.capabilities)}
 
     @router.get("/models/{model_id:path}/logs", response_class=Response)
@@ -213,8 +216,8 @@ def routes(services: Services) -> APIRouter:
         offset: Offset = None,
     ) -> Response:
         """The end of the worker's log as text; with ``follow`` what is added, too."""
-        slot = _slot(model_id)
-        path = services.crew.log_path(slot.model.model_id)
+        status = _status(model_id)
+        path = services.workers.log_path(status.model.model_id)
         if not follow:
             found = await asyncio.to_thread(tail, path, lines) if lines else ()
             text = "".join(f"{line}\n" for line in found)
@@ -233,7 +236,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}")
     async def show(model_id: str) -> dict[str, Any]:
         """One model."""
-        return model_view(_slot(model_id), pool)
+        return model_view(_status(model_id), pool)
 
     @router.delete("/models/{model_id:path}")
     async def delete(model_id: str) -> dict[str, Any]:
@@ -242,9 +245,9 @@ def routes(services: Services) -> APIRouter:
         model = await services.delete(model_id)
         return {"deleted": model.model_id}
 
-    def _slot(model_id: str) -> Any:
+    def _status(model_id: str) -> Any:
         validate_model_id(model_id)
-        return services.slot(model_id)
+        return services.status(model_id)
 
     return router
 

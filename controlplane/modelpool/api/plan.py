@@ -8,9 +8,9 @@ from typing import Any
 from modelpool.api.shape import MB, in_mb, queue_view
 from modelpool.observe.events import iso
 from modelpool.pool.admission import Refuse, Start, Wait
-from modelpool.pool.lifecycle import State
 from modelpool.pool.pool import Pool
-from modelpool.pool.slot import Slot
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus
 
 
 @dataclass(frozen=True)
@@ -24,57 +24,57 @@ class _Outlook:
     until: float | None = None
 
 
-def plan_view(slot: Slot, pool: Pool) -> dict[str, Any]:
+def plan_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API."""
-    outlook = _outlook(slot, pool)
+    outlook = _outlook(status, pool)
     now = pool.clock.now()
     until = None if outlook.until is None else iso(pool.clock.wall() + outlook.until - now)
     return {
-        "model_id": slot.model.model_id,
-        "state": slot.state,
+        "model_id": status.model.model_id,
+        "state": status.state,
         "action": outlook.action,
         "reason": outlook.reason,
         "evict": [_victim(victim, pool) for victim in _named(outlook.evict, pool)],
         "waits_for": list(outlook.waits_for),
         "until": until,
-        "queue": queue_view(slot, pool),
-        "port": _port(slot, pool, outlook),
-        "needs": _needs(slot, pool),
+        "queue": queue_view(status),
+        "port": _port(status, pool, outlook),
+        "needs": _needs(status, pool),
         "memory": _memory(pool),
         "models": {"limit": pool.config.max_concurrent_models, "held": len(_holders(pool))},
-        "failure": slot.trouble.view(iso) if slot.state is State.FAILED else None,
+        "failure": status.failures.view(iso) if status.state is State.FAILED else None,
     }
 
 
-def _outlook(slot: Slot, pool: Pool) -> _Outlook:
-    name = slot.model.model_id
+def _outlook(status: ReplicaStatus, pool: Pool) -> _Outlook:
+    name = status.model.model_id
     if pool.is_stopping:
         return _Outlook("refuse", "the pool is shutting down")
-    if slot.is_leaving:
-        own = f"its own worker is ending ({slot.reason}); it is loaded again after that"
+    if status.is_leaving:
+        own = f"its own worker is ending ({status.reason}); it is loaded again after that"
         return _Outlook("wait", own, waits_for=(name,))
-    if slot.state.is_serving:
-        return _Outlook("loaded", f"it is {slot.state} already")
-    if slot.state is State.WARMING:
-        return _Outlook("join", f"a load is under way, one for all: {slot.describe_wait()}")
-    plan = pool.plan_for(slot)
+    if status.state.is_serving:
+        return _Outlook("loaded", f"it is {status.state} already")
+    if status.state is State.WARMING:
+        return _Outlook("join", f"a load is under way, one for all: {status.describe_wait()}")
+    plan = pool.plan(status.model.model_id)
     if isinstance(plan, Refuse):
-        waits = plan.is_passing and slot.model.warmup
+        waits = plan.is_passing and status.model.warmup
         return _Outlook("wait" if waits else "refuse", plan.text)
     if isinstance(plan, Wait):
         return _Outlook("wait", plan.why, waits_for=plan.on, until=plan.until)
-    return _start(slot, pool, plan)
+    return _start(status, pool, plan)
 
 
-def _start(slot: Slot, pool: Pool, plan: Start) -> _Outlook:
-    if not plan.evict and pool.ports.choose(slot.model.model_id, pool.clock.now()) is None:
+def _start(status: ReplicaStatus, pool: Pool, plan: Start) -> _Outlook:
+    if not plan.evict and pool.ports.choose(status.model.model_id, pool.clock.now()) is None:
         return _Outlook("refuse", "all worker ports are taken; unload a model")
     names = ", ".join(plan.evict)
     return _Outlook("start", f"once {names} made room" if names else "it fits now", plan.evict)
 
 
-def _victim(victim: Slot, pool: Pool) -> dict[str, Any]:
-    held = pool.resident(victim)
+def _victim(victim: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+    held = pool.residents()[victim.key]
     if held.leaving:
         reason = f"it is leaving already: {victim.reason}"
     else:
@@ -88,23 +88,23 @@ def _victim(victim: Slot, pool: Pool) -> dict[str, Any]:
     }
 
 
-def _named(keys: tuple[str, ...], pool: Pool) -> list[Slot]:
-    by_key = {slot.key: slot for slot in pool.slots}
+def _named(keys: tuple[str, ...], pool: Pool) -> list[ReplicaStatus]:
+    by_key = {status.key: status for status in pool.statuses()}
     return [by_key[key] for key in keys if key in by_key]
 
 
-def _port(slot: Slot, pool: Pool, outlook: _Outlook) -> int | None:
-    if slot.state.has_worker:
-        return slot.port
+def _port(status: ReplicaStatus, pool: Pool, outlook: _Outlook) -> int | None:
+    if status.state.has_worker:
+        return status.port
     if outlook.action != "start":
         return None
-    free = pool.ports.choose(slot.model.model_id, pool.clock.now())
+    free = pool.ports.choose(status.model.model_id, pool.clock.now())
     # With none free it gets that of a victim, when that has left.
     return free if free is not None else _named(outlook.evict, pool)[0].port
 
 
-def _needs(slot: Slot, pool: Pool) -> dict[str, Any]:
-    need, known = pool.need(slot), pool.figures(slot.model)
+def _needs(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+    need, known = pool.requirements(status.model.model_id), pool.figures(status.model)
     return {
         "memory_mb": in_mb(need.bytes),
         "estimated_mb": in_mb(known.estimated),
@@ -116,7 +116,7 @@ def _needs(slot: Slot, pool: Pool) -> dict[str, Any]:
 
 def _memory(pool: Pool) -> dict[str, Any]:
     budget = pool.budget()
-    held = sum(pool.reserved_bytes(s.key) for s in pool.slots)
+    held = sum(pool.reserved_bytes(s.key) for s in pool.statuses())
     return {
         "limit_mb": pool.config.memory_limit_bytes / MB,
         "held_mb": in_mb(held),
@@ -125,5 +125,5 @@ def _memory(pool: Pool) -> dict[str, Any]:
     }
 
 
-def _holders(pool: Pool) -> list[Slot]:
-    return [s for s in pool.slots if pool.reserved_bytes(s.key)]
+def _holders(pool: Pool) -> list[ReplicaStatus]:
+    return [s for s in pool.statuses() if pool.reserved_bytes(s.key)]

@@ -8,57 +8,57 @@ from modelpool_client.wire import encode
 
 from modelpool.config import PoolConfig
 from modelpool.observe.events import iso
-from modelpool.pool.link import base_url
 from modelpool.pool.pool import Pool
-from modelpool.pool.slot import Slot
+from modelpool.pool.status import ReplicaStatus
+from modelpool.pool.worker_client import base_url
 
 MB = 1_000_000
 
 
-def endpoint(slot: Slot, config: PoolConfig) -> str | None:
+def endpoint(status: ReplicaStatus, config: PoolConfig) -> str | None:
     """Where the model answers, if it does."""
-    if not slot.state.is_serving or slot.port is None:
+    if not status.state.is_serving or status.port is None:
         return None
-    return base_url(config.host, slot.port)
+    return base_url(config.host, status.port)
 
 
-def lease(slot: Slot, pool: Pool) -> dict[str, Any]:
+def lease(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     """``ttl_remaining_minutes`` 0 and ``expires_at`` None: never, or not loaded."""
-    left = slot.lease.remaining(pool.clock.now()) if slot.state.is_serving else None
+    left = status.lease.remaining(pool.clock.now()) if status.state.is_serving else None
     return {
         "ttl_remaining_minutes": round((left or 0.0) / 60, 3),
         "expires_at": None if left is None else iso(pool.clock.wall() + left),
     }
 
 
-def replica(slot: Slot, pool: Pool) -> dict[str, Any]:
+def replica(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     """What is particular to a running copy."""
-    facts = slot.facts
+    facts = status.facts
     return {
-        "state": slot.state,
-        "reason": slot.reason,
-        "since": iso(slot.since),
-        "generation": slot.generation,
-        "port": slot.port if slot.state.has_worker else None,
-        "endpoint": endpoint(slot, pool.config),
-        **lease(slot, pool),
-        "in_flight": slot.in_flight,
-        "waiting": len(slot.waiters),
+        "state": status.state,
+        "reason": status.reason,
+        "since": iso(status.since),
+        "generation": status.generation,
+        "port": status.port if status.state.has_worker else None,
+        "endpoint": endpoint(status, pool.config),
+        **lease(status, pool),
+        "in_flight": status.in_flight,
+        "waiting": status.waiting,
         "requests_total": facts.requests_total if facts else 0,
         "tokens_total": facts.tokens_total if facts else 0,
-        "worker_pid": slot.worker.process.pid if slot.worker else None,
+        "worker_pid": status.worker.process.pid if status.worker else None,
         "engine_pid": facts.engine_pid if facts else None,
         "memory_measured_mb": in_mb(facts.taken_bytes if facts else None),
-        "memory_reserved_mb": in_mb(pool.reserved_bytes(slot.key)),
-        "progress": encode(slot.progress),
-        "failure": slot.trouble.view(iso),
+        "memory_reserved_mb": in_mb(pool.reserved_bytes(status.key)),
+        "progress": encode(status.progress),
+        "failure": status.failures.view(iso),
     }
 
 
-def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
+def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     """One model of ``GET /models``."""
-    model = slot.model
-    copy = replica(slot, pool)
+    model = status.model
+    copy = replica(status, pool)
     return {
         "model_id": model.model_id,
         "display_name": model.display_name or model.model_id,
@@ -66,8 +66,8 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "engine": model.engine,
         "source": model.source,
         **copy,
-        "waiting_for": slot.waiting_for,
-        "queue": queue_view(slot, pool),
+        "waiting_for": status.waiting_for,
+        "queue": queue_view(status),
         "warmup": model.warmup,
         "pinned": model.pinned,
         "auto_unload": model.auto_unload,
@@ -79,33 +79,37 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
         "options": dict(model.options),
-        "memory_estimate_mb": in_mb(pool.need(slot).bytes),
-        "memory": memory_view(slot, pool),
+        "memory_estimate_mb": in_mb(pool.requirements(status.model.model_id).bytes),
+        "memory": memory_view(status, pool),
         "size_mb": in_mb(model.size_bytes),
-        "context_length": (slot.facts.context_length if slot.facts else None)
+        "context_length": (status.facts.context_length if status.facts else None)
         or model.context_length,
         "quantization": model.quantization,
         "architecture": model.architecture,
         "origin": model.origin,
         "replicas": [
             {"replica": s.key, **replica(s, pool)}
-            for s in pool.group(model.model_id)
+            for s in pool.statuses(model.model_id)
             if s.state.has_worker
         ],
     }
 
 
-def memory_view(slot: Slot, pool: Pool) -> dict[str, Any]:
+def memory_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     """What is known of the model's memory on the host. ``reserved_mb`` is what it holds, or would
     if it were loaded now; that is the figure named by ``source_of_reservation``."""
-    known, facts = pool.figures(slot.model), slot.facts
+    known, facts = pool.figures(status.model), status.facts
+    reserved = pool.reserved_bytes(status.key)
+    needed = reserved or pool.requirements(status.model.model_id).bytes
     return {
         "estimated_mb": in_mb(known.estimated),
         "declared_mb": in_mb(known.declared),
         "measured_peak_mb": in_mb(known.measured_peak),
         "current_mb": in_mb(facts.taken_bytes if facts else None),
         "current_peak_mb": in_mb(facts.memory_peak_bytes if facts else None),
-        "reserved_mb": in_mb(pool.reserved_bytes(slot.key) or pool.need(slot).bytes),
+        "reserved_mb": in_mb(
+            pool.reserved_bytes(status.key) or pool.requirements(status.model.model_id).bytes
+        ),
         "source_of_reservation": known.source,
         "devices_mb": {device: in_mb(size) for device, size in facts.device_memory_bytes.items()}
         if facts
@@ -113,15 +117,15 @@ def memory_view(slot: Slot, pool: Pool) -> dict[str, Any]:
     }
 
 
-def queue_view(slot: Slot, pool: Pool) -> dict[str, Any] | None:
+def queue_view(status: ReplicaStatus) -> dict[str, Any] | None:
     """Where it stands among those that wait for room, seconds estimated; None if it does not."""
-    place = pool.line.place(slot)
-    if place is None:
+    at = status.position
+    if at is None:
         return None
     return {
-        "position": place.position,
-        "length": place.length,
-        "estimated_wait_seconds": round(place.seconds, 1),
+        "position": at.position,
+        "length": at.length,
+        "estimated_wait_seconds": round(at.seconds, 1),
     }
 
 

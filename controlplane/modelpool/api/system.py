@@ -15,8 +15,8 @@ from modelpool.api.heads import HeadToo
 from modelpool.api.shape import MB
 from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
-from modelpool.pool.lifecycle import State
-from modelpool.pool.slot import Slot
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus
 from modelpool.rehearsal import rehearse
 from modelpool.reload import reload_config
 from modelpool.services import Services
@@ -52,13 +52,16 @@ def routes(services: Services) -> APIRouter:
     @router.get("/health")
     async def health() -> dict[str, Any]:
         """The pool in a few figures."""
-        slots, models = pool.slots, [group.best for group in pool.groups]
+        models = [pool.status(m.model_id) for m in pool.models]
         loaded = [s for s in models if s.state.is_serving]
+        reserved = sum(pool.reserved_bytes(s.key) for s in pool.statuses())
         return {
             "status": _status(services),
             "active_models": len(loaded),
             "total_models": len(models),
-            "total_memory_mb": round(sum(pool.reserved_bytes(s.key) for s in slots) / MB, 1),
+            "total_memory_mb": round(
+                sum(pool.reserved_bytes(s.key) for s in pool.statuses()) / MB, 1
+            ),
             "available_ports": pool.ports.available,
             "failed_models": sum(s.state is State.FAILED for s in models),
             "memory_limit_mb": pool.config.memory_limit_mb,
@@ -90,7 +93,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/statistics")
     async def statistics() -> dict[str, Any]:
         """What the gateway has relayed since the manager started."""
-        loaded = sum(s.state.is_serving for s in pool.slots)
+        loaded = sum(s.state.is_serving for s in pool.statuses())
         return {**services.usage.statistics(), "loaded_models": loaded}
 
     @router.get("/engines")
@@ -127,7 +130,7 @@ def routes(services: Services) -> APIRouter:
         wait = body.wait_seconds if body is not None else None
         seconds = pool.config.graceful_shutdown_seconds if wait is None else wait
         services.restart.ask(seconds)
-        workers = [_worker(slot) for slot in pool.slots if slot.worker is not None]
+        workers = [_worker(status) for status in pool.statuses() if status.worker is not None]
         return {
             "message": "restarting",
             "run": services.events.run,
@@ -170,11 +173,11 @@ def routes(services: Services) -> APIRouter:
     return router
 
 
-def _worker(slot: Slot) -> dict[str, Any]:
-    assert slot.worker is not None
-    pid = slot.worker.process.pid
-    name = slot.model.model_id
-    return {"model_id": name, "state": slot.state, "port": slot.port, "worker_pid": pid}
+def _worker(status: ReplicaStatus) -> dict[str, Any]:
+    assert status.worker is not None
+    pid = status.worker.process.pid
+    name = status.model.model_id
+    return {"model_id": name, "state": status.state, "port": status.port, "worker_pid": pid}
 
 
 def _status(services: Services) -> str:

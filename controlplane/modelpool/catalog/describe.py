@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from .estimate import Footprint, estimate_footprint
 from .learned import Claim, Figures, Key, Peak, device_claims, figures, key_of
@@ -16,20 +17,32 @@ from .model import Model
 ENGINE_GGUF = "llama.cpp"
 
 
+class DeviceBudgets(Protocol):
+    """The settings in force, as far as they concern estimates."""
+
+    @property
+    def device_budgets(self) -> Mapping[str, int]:
+        """Bytes by device."""
+        ...
+
+
 class Estimator:
     """Remembers what files said and workers took, so that admission can ask without a disk.
 
-    ``budgets`` gives the bytes that the pool may use of each device.
+    ``budgets`` says how many bytes the pool may use of each device.
     """
 
-    def __init__(self, budgets: Callable[[], Mapping[str, int]] = dict) -> None:
-        self.budgets = budgets
+    def __init__(self, budgets: DeviceBudgets | None = None) -> None:
+        self._budgets = budgets
         # By id and source: several models may share a file, and a refused registration may
         # name the id of a model that stands.
         self._infos: dict[tuple[str, str], GgufInfo] = {}
         self._prints: dict[tuple[str, str], str] = {}
         self._told: dict[Key, int] = {}
         self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
+
+    def _device_budgets(self) -> Mapping[str, int]:
+        return self._budgets.device_budgets if self._budgets is not None else {}
 
     def __call__(self, model: Model) -> int:
         """Bytes of host memory to reserve for the model."""
@@ -41,14 +54,14 @@ class Estimator:
 
     def devices(self, model: Model) -> Mapping[str, Claim]:
         """What to reserve of each device that has a budget."""
-        budgets = self.budgets()
+        budgets = self._device_budgets()
         claims = device_claims(self._footprint(model), self._known_peaks(model))
         return {device: claim for device, claim in claims.items() if device in budgets}
 
     def _footprint(self, model: Model) -> Footprint:
         told = self._told.get(self._key(model))
         info = self._infos.get((model.model_id, model.source))
-        return estimate_footprint(model, info, told, self.budgets())
+        return estimate_footprint(model, info, told, self._device_budgets())
 
     def _key(self, model: Model) -> Key:
         return key_of(model, self._prints.get((model.model_id, model.source), ""))

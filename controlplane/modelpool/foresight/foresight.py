@@ -17,10 +17,9 @@ from modelpool.foresight.habits import Habit, hour_since_epoch
 from modelpool.foresight.pressure import Limits, complaint, victim
 from modelpool.foresight.schedule import due
 from modelpool.pool.admission import MB
-from modelpool.pool.group import Group
-from modelpool.pool.lifecycle import State
 from modelpool.pool.memory import Pressure
 from modelpool.pool.pool import Pool
+from modelpool.pool.states import State
 
 log = logging.getLogger(__name__)
 
@@ -99,30 +98,30 @@ class Foresight:
         now, since = self._wall(), self._looked
         self._looked = now
         self._relieve()
-        for group in self._pool.groups:
-            self._learn(group, now)
-            for action in due(group.model.schedule, since, now):
-                await self._act(group, action)
-            if self._pool.config.enable_speculative_loading and self._pool.may_spare:
-                self._preload(group, now)
+        for model in self._pool.models:
+            self._learn(model.model_id, now)
+            for action in due(model.schedule, since, now):
+                await self._act(model.model_id, action)
+            if self._pool.config.enable_speculative_loading and self._pool.may_preload:
+                self._preload(model.model_id, now)
         self._forget_deleted()
 
     # -- schedules -------------------------------------------------------------------------------
 
-    async def _act(self, group: Group, action: str) -> None:
-        model_id = group.model.model_id
+    async def _act(self, model_id: str, action: str) -> None:
         with contextlib.suppress(ModelPoolError):
             if action == "load":
                 await self._pool.load(model_id, "scheduled", None)
             else:
-                ending = group.unload("scheduled")
+                ending = self._pool.unload(model_id, "scheduled")
                 ending.add_done_callback(_seen)
 
     # -- habits ----------------------------------------------------------------------------------
 
-    def _learn(self, group: Group, now: datetime) -> None:
-        model_id = group.model.model_id
-        uses = sum(slot.uses for slot in group)
+    def _learn(self, model_id: str, now: datetime) -> None:
+        if not self._pool.has(model_id):  # it was deleted in the meantime
+            return
+        uses = sum(status.uses for status in self._pool.statuses(model_id))
         times = uses - self._counted.get(model_id, 0)
         self._counted[model_id] = uses
         before = self._habits.get(model_id, Habit())
@@ -132,18 +131,21 @@ class Foresight:
         if after.usual is not before.usual:
             self._changed.add(model_id)
 
-    def _preload(self, group: Group, now: datetime) -> None:
+    def _preload(self, model_id: str, now: datetime) -> None:
         """Once for each hour, or what idles out within it would be loaded over and over."""
-        model_id, soon = group.model.model_id, now + AHEAD
+        if not self._pool.has(model_id):
+            return
+        soon = now + AHEAD
         hour = hour_since_epoch(soon)
         expected = self._habits.get(model_id, Habit()).expected(soon)
-        is_down = all(slot.state is State.COLD for slot in group)
+        is_down = all(s.state is State.COLD for s in self._pool.statuses(model_id))
         was_tried = self._preloaded.get(model_id) == hour
         if not is_down:  # what ends in this hour was to end
             self._preloaded[model_id] = hour
         elif not was_tried and expected >= self._pool.config.preload_threshold:
             self._preloaded[model_id] = hour
-            group.first.start_spare(f"preloaded: used {expected:.0f} times in this hour of weeks")
+            reason = f"preloaded: used {expected:.0f} times in this hour of weeks"
+            self._pool.preload(model_id, reason)
 
     def _forget_deleted(self) -> None:
         for model_id in [m for m in self._counted if not self._pool.has(m)]:
@@ -160,14 +162,13 @@ class Foresight:
         if bool(said) != bool(self.pressure):
             self._tell("memory-pressure", self.pressure or "memory is no longer short")
         if self.pressure:
-            self._pool.spare_nothing(CALM_SECONDS)
+            self._pool.pause_preloads(CALM_SECONDS)
         if not self.pressure or now - self._relieved < RELIEF_SECONDS:
             return
-        key = victim(self._pool.residents())
+        key = victim(list(self._pool.residents().values()))
         if key is not None:
             self._relieved = now
-            slot = next(s for s in self._pool.slots if s.key == key)
-            slot.let_go(f"evicted: {self.pressure}")
+            self._pool.evict_if_idle(key, f"evicted: {self.pressure}")
 
 
 def _seen(ending: asyncio.Future[str]) -> None:

@@ -127,13 +127,13 @@ class Gateway:
             raise NotFound(f"there is no route {scope['path']}")
 
     def _openai_model(self, model: Model) -> dict[str, Any]:
-        slot = self._pool.slot(model.model_id)
+        status = self._pool.status(model.model_id)
         return {
             "id": model.model_id,
             "object": "model",
             "created": int(model.created_at),
             "owned_by": "modelpool",
-            "state": slot.state,
+            "state": status.state,
             "aliases": list(model.aliases),
             "context_length": model.context_length,
         }
@@ -224,7 +224,7 @@ class Gateway:
         try:
             ping = self._pool.config.stream_ping_seconds
             while not (await asyncio.wait({waiting}, timeout=ping))[0]:
-                await answer.comment(self._pool.slot(model_id).describe_wait())
+                await answer.comment(self._pool.status(model_id).describe_wait())
             return waiting.result()
         except BaseException:
             if not waiting.cancel() and waiting.exception() is None:
@@ -252,8 +252,8 @@ class Gateway:
             raise _Gone(error, broke=isinstance(e, BrokenOff)) from e
 
     def _why(self, grant: Grant, error: UpstreamError) -> str:
-        ailment = self._pool.ailment(grant)
-        return f"{error}; {ailment}" if ailment else str(error)
+        diagnosis = self._pool.diagnosis(grant)
+        return f"{error}; {diagnosis}" if diagnosis else str(error)
 
 
 def _target(scope: Scope) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from modelpool.gateway.connection import BrokenOff, Connection, Endpoint, NotReached
-from modelpool.pool.link import base_url
+from modelpool.pool.worker_client import base_url
 
 CONNECT_SECONDS = 5.0
 # Workers keep a connection for 75 s and more: it is we who end it, never they as we write.

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from modelpool.pool.lifecycle import State
 from modelpool.pool.pool import Pool
+from modelpool.pool.states import State
 
 if TYPE_CHECKING:
     from modelpool.observe.events import Event
@@ -113,22 +113,23 @@ class _PoolCollector(Collector):
         waiters = _gauge("waiters", "Requests that wait for the model to be loaded", ["model"])
         waited = _gauge("waiting_seconds", "How long the first of them has waited", ["model"])
         replicas = _gauge("replicas", "Copies that serve", ["model"])
-        for group in self._pool.groups:
-            name, best = group.model.model_id, group.best
+        for model in self._pool.models:
+            name = model.model_id
+            best, copies = self._pool.status(name), self._pool.statuses(name)
             for each in State:
                 state.add_metric([name, each], float(best.state is each))
-            replicas.add_metric([name], sum(s.state.is_serving for s in group))
-            in_flight.add_metric([name], sum(s.in_flight for s in group))
-            reserved.add_metric([name], sum(self._pool.reserved_bytes(s.key) for s in group))
-            known = self._pool.figures(group.model)
+            replicas.add_metric([name], sum(s.state.is_serving for s in copies))
+            in_flight.add_metric([name], sum(s.in_flight for s in copies))
+            reserved.add_metric([name], sum(self._pool.reserved_bytes(s.key) for s in copies))
+            known = self._pool.figures(model)
             estimated.add_metric([name], known.estimated)
             if known.measured_peak is not None:
                 peak.add_metric([name], known.measured_peak)
-            taken = [s.facts.taken_bytes or 0 for s in group if s.facts is not None]
+            taken = [s.facts.taken_bytes or 0 for s in copies if s.facts is not None]
             current.add_metric([name], sum(taken))
-            waiters.add_metric([name], sum(len(s.waiters) for s in group))
-            since = min((w.since for s in group for w in s.waiters), default=now)
-            waited.add_metric([name], now - since)
+            waiters.add_metric([name], sum(s.waiting for s in copies))
+            times = [s.waiting_since for s in copies if s.waiting_since is not None]
+            waited.add_metric([name], now - min(times, default=now))
             left = best.lease.remaining(now)
             if best.state.is_serving and left is not None:
                 lease.add_metric([name], left)
@@ -145,7 +146,7 @@ class _PoolCollector(Collector):
             ("ports_available", "Worker ports that nobody holds", pool.ports.available),
             ("memory_limit_bytes", "Memory for all workers", pool.config.memory_limit_bytes),
             ("models_limit", "Models in memory at a time", pool.config.max_concurrent_models),
-            ("queue_length", "Starts that wait for room", len(pool.line)),
+            ("queue_length", "Starts that wait for room", pool.queue_length),
         ):
             gauge = _gauge(name, text, [])
             gauge.add_metric([], value)

@@ -79,7 +79,7 @@ class PeakMeter:
             del self._lives[worker_id]
 
     def _forget_ended(self) -> None:
-        alive = {slot.worker_id for slot in self._pool.slots}
+        alive = {status.worker_id for status in self._pool.statuses()}
         for worker_id, life in list(self._lives.items()):
             if worker_id not in alive and not life.news():
                 del self._lives[worker_id]

@@ -1,6 +1,6 @@
 """PURE: may a model start now, and who must go for it?
 
-The caller reserves in the same breath what a ``Start`` grants; the victims' own slots have the
+The caller reserves in the same breath what a ``Start`` grants; the victims themselves have the
 last word, for only their workers know whether they are busy.
 """
 
@@ -15,7 +15,7 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True)
-class Need:
+class Requirements:
     """What a start would take: bytes of the host, and of each device that it would use.
 
     ``sources`` says where the figures come from, by device; that of the host is under ``host``.
@@ -99,7 +99,7 @@ class Refuse:
 Plan = Start | Wait | Refuse
 
 
-def plan(need: Need, residents: Sequence[Resident], budget: Budget) -> Plan:
+def plan(need: Requirements, residents: Sequence[Resident], budget: Budget) -> Plan:
     """Start at once if it fits, else after evicting the cheapest that may go, else wait, or refuse.
 
     Those already leaving are counted as gone: the start waits for them as for its own victims.
@@ -122,7 +122,7 @@ def plan(need: Need, residents: Sequence[Resident], budget: Budget) -> Plan:
     return Start(tuple(r.model_id for r in [*victims, *gone]))
 
 
-def to_yield(need: Need, residents: Sequence[Resident], budget: Budget) -> tuple[str, ...]:
+def to_yield(need: Requirements, residents: Sequence[Resident], budget: Budget) -> tuple[str, ...]:
     """Who would have to finish and go for it: the plan as if who serves were idle and old enough.
 
     Empty where that would not help, either.
@@ -140,7 +140,7 @@ def _loss(resident: Resident) -> tuple[float, ...]:
 
 
 def _fits(
-    need: Need, staying: Sequence[Resident], gone: Sequence[Resident], budget: Budget
+    need: Requirements, staying: Sequence[Resident], gone: Sequence[Resident], budget: Budget
 ) -> bool:
     if len(staying) + 1 > budget.max_models:
         return False
@@ -153,7 +153,7 @@ def _fits(
     return need.bytes <= budget.host_available + returned - promised
 
 
-def _budgeted(need: Need, budget: Budget) -> list[str]:
+def _budgeted(need: Requirements, budget: Budget) -> list[str]:
     """Devices that it would use and that have a budget: how full others are is not its concern."""
     return [device for device, size in need.devices.items() if size and device in budget.devices]
 
@@ -163,7 +163,7 @@ def _device_room(device: str, staying: Sequence[Resident], budget: Budget) -> in
 
 
 def _without_needless(
-    need: Need,
+    need: Requirements,
     residents: Sequence[Resident],
     leaving: Sequence[Resident],
     victims: list[Resident],
@@ -180,7 +180,7 @@ def _without_needless(
 
 
 def _never_fits(
-    need: Need, pinned: Sequence[Resident], residents: Sequence[Resident], budget: Budget
+    need: Requirements, pinned: Sequence[Resident], residents: Sequence[Resident], budget: Budget
 ) -> Refuse | None:
     names = ", ".join(f"{r.model_id} {amount(r)}" for r in pinned)
     pins = f" (pinned: {names})" if pinned else ""
@@ -205,7 +205,9 @@ def _never_fits(
     return _beyond_host(need, [r for r in residents if r not in pinned], budget)
 
 
-def _beyond_host(need: Need, residents: Sequence[Resident], budget: Budget) -> Refuse | None:
+def _beyond_host(
+    need: Requirements, residents: Sequence[Resident], budget: Budget
+) -> Refuse | None:
     # How much of what one that loads will take the host has given already is not known; that it
     # does not fit is said only where it is so either way.
     ours = sum(r.bytes for r in residents)
@@ -220,18 +222,18 @@ def _beyond_host(need: Need, residents: Sequence[Resident], budget: Budget) -> R
     return Refuse(why, advice, is_passing=True)
 
 
-def _smaller(need: Need, place: str, options: str) -> str:
+def _smaller(need: Requirements, place: str, options: str) -> str:
     """How the figure of that place gets smaller."""
     if need.sources.get(place) == "declared":
         return "lower its memory_mb if it takes less"
     return f"lower its {options}"
 
 
-def _source(need: Need, place: str) -> str:
+def _source(need: Requirements, place: str) -> str:
     return f" ({need.sources[place]})" if place in need.sources else ""
 
 
-def _wait(need: Need, staying: Sequence[Resident], budget: Budget) -> Wait:
+def _wait(need: Requirements, staying: Sequence[Resident], budget: Budget) -> Wait:
     blockers = [r for r in staying if not r.pinned]
     until = min((r.free_at for r in blockers if r.free_at is not None), default=None)
     holders = ", ".join(f"{r.model_id} {amount(r)} ({r.protected})" for r in blockers)
@@ -240,7 +242,7 @@ def _wait(need: Need, staying: Sequence[Resident], budget: Budget) -> Wait:
     return Wait(tuple(r.model_id for r in blockers), why, until)
 
 
-def amount(of: Need | Resident) -> str:
+def amount(of: Requirements | Resident) -> str:
     """Its bytes of the host and of each device, for people."""
     devices = [f"{_mb(size)} of {device}" for device, size in of.devices.items() if size]
     return " and ".join([_mb(of.bytes), *devices])

@@ -25,5 +25,9 @@ class Clock:
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_at(when, callback)
 
+    def call_soon(self, callback: Callable[[], None]) -> asyncio.Handle:
+        """In this moment, after what is under way."""
+        return asyncio.get_running_loop().call_soon(callback)
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

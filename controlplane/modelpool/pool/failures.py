@@ -1,76 +1,74 @@
-"""What went wrong with a replica, when it may be tried again, and how to say so."""
+"""PURE: what went wrong with a replica, when it may be tried again, and how to say so."""
 
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelpool_client.errors import LoadFailed, ModelPoolError
 from modelpool_client.wire import Failure
 
 from modelpool.config import PoolConfig
-from modelpool.pool.crew import Burial, Worker
-from modelpool.pool.lifecycle import backoff, recent
-from modelpool.pool.remains import tail
+from modelpool.pool.states import backoff, recent
+from modelpool.pool.worker import ExitReport
 
 
-@dataclass
-class Trouble:
-    """The failures of one replica. ``retry_at`` is on the pool's clock, the rest is for people."""
+@dataclass(frozen=True)
+class FailureHistory:
+    """The failures of one replica.
+
+    Attributes:
+        failure: the last one, until a load succeeds.
+        at, retry_at_wall: seconds since 1970, for people.
+        retry_at: until when it backs off, on the pool's clock.
+        crashes: when loaded workers died, on the pool's clock.
+        is_given_up: the crash budget is spent.
+    """
 
     failure: Failure | None = None
     at: float = 0.0
     retry_at: float = 0.0
     retry_at_wall: float = 0.0
     failed_loads: int = 0
-    crashes: tuple[float, ...] = field(default=())
-    is_given_up: bool = False  # the crash budget is spent
+    crashes: tuple[float, ...] = ()
+    is_given_up: bool = False
 
-    def load_succeeded(self) -> None:
+    def load_succeeded(self) -> FailureHistory:
         """Crashes stay on record: a model that loads and dies, loads and dies, is not well."""
-        self.failed_loads = 0
-        self.failure = None
-        self.is_given_up = False
+        return replace(self, failed_loads=0, failure=None, is_given_up=False)
 
-    def load_failed(self, failure: Failure, now: float, wall: float, config: PoolConfig) -> None:
-        """A load failed: cool off, twice as long after each failure in a row."""
-        self.failed_loads += 1
+    def load_failed(
+        self, failure: Failure, now: float, wall: float, config: PoolConfig
+    ) -> FailureHistory:
+        """A load failed: back off, twice as long after each failure in a row."""
+        count = self.failed_loads + 1
         longest = max(config.failed_retry_seconds, config.restart_backoff_max_seconds)
-        pause = backoff(self.failed_loads, config.failed_retry_seconds, longest)
-        self._note(failure, now, wall, pause)
+        pause = backoff(count, config.failed_retry_seconds, longest)
+        return replace(self, failed_loads=count)._noted(failure, now, wall, pause)
 
-    def died(self, failure: Failure, now: float, wall: float, config: PoolConfig) -> None:
+    def died(self, failure: Failure, now: float, wall: float, config: PoolConfig) -> FailureHistory:
         """A loaded one died: back off, and give up for a while once the crash budget is spent."""
         window = config.crash_window_seconds
-        self.crashes = (*recent(self.crashes, now, window), now)
+        crashes = (*recent(self.crashes, now, window), now)
         first, longest = config.restart_backoff_seconds, config.restart_backoff_max_seconds
-        pause = backoff(len(self.crashes), first, longest)
-        self.is_given_up = len(self.crashes) > config.crash_budget
-        if self.is_given_up:
+        pause = backoff(len(crashes), first, longest)
+        is_given_up = len(crashes) > config.crash_budget
+        if is_given_up:
             pause = window
-            text = f"{failure.message}; crashed {len(self.crashes)} times within {window:.0f} s"
+            text = f"{failure.message}; crashed {len(crashes)} times within {window:.0f} s"
             failure = replace(failure, message=text)
-        self._note(failure, now, wall, pause)
+        history = replace(self, crashes=crashes, is_given_up=is_given_up)
+        return history._noted(failure, now, wall, pause)
 
-    def _note(self, failure: Failure, now: float, wall: float, pause: float) -> None:
-        self.failure = failure
-        self.at = wall
-        self.retry_at = now + pause
-        self.retry_at_wall = wall + pause
+    def retry_now(self, now: float) -> FailureHistory:
+        """Somebody wants it loaded whatever happened."""
+        return replace(self, retry_at=now)
 
-    def explain(self, burial: Burial) -> Failure:
-        """The worker's own last words; failing that, how it ended."""
-        failure = burial.failure or Failure("worker_died", "")
-        if failure.code != "worker_died":
-            return replace(failure, exit_code=burial.exit_code)
-        text = f"the worker process {describe_exit(burial.exit_code)}"
-        return replace(failure, message=text, exit_code=burial.exit_code)
-
-    def last_lines(self, worker: Worker) -> tuple[str, ...]:
-        """The end of the worker's log."""
-        return tail(Path(worker.record.log_path))
+    def _noted(self, failure: Failure, now: float, wall: float, pause: float) -> FailureHistory:
+        return replace(
+            self, failure=failure, at=wall, retry_at=now + pause, retry_at_wall=wall + pause
+        )
 
     def view(self, iso: Any) -> dict[str, Any] | None:
         """For the API; ``iso`` turns wall seconds into text."""
@@ -84,6 +82,17 @@ class Trouble:
             "at": iso(self.at),
             "retry_at": iso(self.retry_at_wall),
         }
+
+
+def explain(report: ExitReport, verdict: Failure | None = None) -> Failure:
+    """Why a worker ended: what was known before, else its own last words, else how it ended."""
+    found = report.failure or Failure("worker_died", "")
+    if verdict is not None:
+        return replace(verdict, lines=verdict.lines or found.lines)
+    if found.code != "worker_died":
+        return replace(found, exit_code=report.exit_code)
+    text = f"the worker process {describe_exit(report.exit_code)}"
+    return replace(found, message=text, exit_code=report.exit_code)
 
 
 def describe_exit(code: int | None) -> str:
@@ -103,9 +112,9 @@ def without_room(failure: Failure, held: str, why: str) -> Failure:
     return replace(failure, message=f"{failure.message}; {text}: {why}")
 
 
-def load_error(model_id: str, trouble: Trouble, retry_after: float) -> ModelPoolError:
+def load_error(model_id: str, failures: FailureHistory, retry_after: float) -> ModelPoolError:
     """What a request for a failed model is told."""
-    failure = trouble.failure or Failure("load_failed", "the load failed")
+    failure = failures.failure or Failure("load_failed", "the load failed")
     last = f" Last lines: {' | '.join(failure.lines[-3:])}" if failure.lines else ""
     return LoadFailed(
         f"{model_id} is not running: {failure.message}.{last}",

@@ -1,6 +1,6 @@
-"""PURE: when a worker deserves a look, and what a look says of it.
+"""PURE: when the health of a worker is checked, and what a check says of it.
 
-A look costs a request, so it is taken on suspicion only: beats that were missed, or work without
+A check costs a request, so it is made on suspicion only: beats that were missed, or work without
 progress. Times are seconds of the pool's clock.
 """
 
@@ -15,15 +15,15 @@ MISSED_BEATS = 3
 ANSWER_SECONDS = 5.0
 PROBE_SECONDS = 10.0
 # An engine that computes but gives nothing may be at a very long prompt.
-PATIENCE_WITH_BUSY = 10
+BUSY_FACTOR = 10
 # A worker that says that it failed tells its clients and ends; that is over sooner.
-FAREWELL_SECONDS = 10.0
+FAILED_EXIT_SECONDS = 10.0
 # Less of a processor than this is no computing: an idle server wakes up now and then.
 BUSY_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Vitals:
+class Liveness:
     """What is known of a worker: when it was last heard, the beat it was told, when its engine
     last made progress on the work that it owes (None: it owes none)."""
 
@@ -32,7 +32,7 @@ class Vitals:
     progress_at: float | None = None
 
     def due(self, hang_seconds: float) -> float:
-        """When to take a look, unless it is heard of before."""
+        """When to check it, unless it is heard of before."""
         silent = self.heard_at + MISSED_BEATS * self.beat_seconds
         if self.progress_at is None:
             return silent
@@ -40,8 +40,8 @@ class Vitals:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look found. No facts: the front did not answer. No probe: none was needed."""
+class HealthReport:
+    """What a check found. No facts: the front did not answer. No probe: none was needed."""
 
     facts: Facts | None
     probe: ProbeReply | None = None
@@ -53,19 +53,19 @@ def probe_request(facts: Facts, hang_seconds: float) -> ProbeRequest:
     Before the last word on one that computes, whoever has clients that give up sooner than that
     comes to the probe in its turn, one request at a time as it may take them.
     """
-    patience = PATIENCE_WITH_BUSY * hang_seconds
-    is_last = facts.progress_seconds >= patience - hang_seconds
-    return ProbeRequest(max(PROBE_SECONDS, hang_seconds) if is_last else PROBE_SECONDS, patience)
+    busy_limit = BUSY_FACTOR * hang_seconds
+    is_last = facts.progress_seconds >= busy_limit - hang_seconds
+    return ProbeRequest(max(PROBE_SECONDS, hang_seconds) if is_last else PROBE_SECONDS, busy_limit)
 
 
 def progress_at(facts: Facts, heard_at: float, hang_seconds: float) -> float | None:
     """When the engine last gave something for the work that it owes; None if it owes none.
 
-    A request that alone gets nothing has more patience, so it counts as served until later.
+    A request that alone gets nothing has more time, so it counts as served until later.
     """
     if facts.phase is not Phase.READY or not (facts.in_flight or facts.progress_seconds):
         return None
-    alone = facts.silent_seconds - (PATIENCE_WITH_BUSY - 1) * hang_seconds
+    alone = facts.silent_seconds - (BUSY_FACTOR - 1) * hang_seconds
     return heard_at - max(facts.progress_seconds, alone)
 
 
@@ -75,11 +75,11 @@ def wants_probe(facts: Facts, hang_seconds: float) -> bool:
     return at is not None and -at >= hang_seconds
 
 
-def diagnosis(look: Look, hang_seconds: float) -> str:
+def diagnosis(report: HealthReport, hang_seconds: float) -> str:
     """Why the worker must be replaced, in words; empty if it is well, or may be."""
-    if look.facts is None:
+    if report.facts is None:
         return "the worker does not answer when asked how it is: it hangs"
-    probe = look.probe
+    probe = report.probe
     if probe is None or probe.answered:
         return ""
     facts, without = probe.facts, probe.facts.progress_seconds
@@ -91,7 +91,7 @@ def diagnosis(look: Look, hang_seconds: float) -> str:
     if probe.cpu_seconds is not None and probe.cpu_seconds <= BUSY_SHARE * probe.seconds:
         how = "uses no processor time and gives"
     # What it computes for nobody may be the long prompt of one who has left.
-    elif not facts.in_flight or without < PATIENCE_WITH_BUSY * hang_seconds:
+    elif not facts.in_flight or without < BUSY_FACTOR * hang_seconds:
         return ""
     else:
         how = "may compute but gives" if probe.cpu_seconds is None else "computes but gives"

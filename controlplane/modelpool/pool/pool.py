@@ -1,92 +1,123 @@
-"""The pool: one slot per model, over one ledger. This is its side towards the outside."""
+"""The pool: what the rest of the program may ask of the replicas. What it tells are snapshots."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 from modelpool_client.errors import LoadTimeout, ModelNotFound, ModelPoolError, PoolBusy
 from modelpool_client.wire import Facts, FactsReply
 
+from modelpool.catalog.learned import Figures
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
+from modelpool.pool import messages as m
+from modelpool.pool.admission import Budget, Plan, Requirements, Resident
 from modelpool.pool.clock import Clock
-from modelpool.pool.crew import Crew, Worker
-from modelpool.pool.group import Group
-from modelpool.pool.ledger import Ledger, Surroundings
-from modelpool.pool.lifecycle import State
+from modelpool.pool.context import Settings
+from modelpool.pool.orphans import Orphans
+from modelpool.pool.ports import Ports
 from modelpool.pool.replica import Replica
+from modelpool.pool.replica_set import ReplicaSet
+from modelpool.pool.resources import AvailableMemory, MemoryEstimates, Resources
 from modelpool.pool.scaler import Scaler
-from modelpool.pool.slot import Slot
-from modelpool.pool.waiters import PRIORITIES, Grant, Waiter
+from modelpool.pool.scheduler import Scheduler
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus
+from modelpool.pool.supervisor import Events, Shell, Siblings, Supervisor
+from modelpool.pool.tasks import Tasks
+from modelpool.pool.waiters import PRIORITIES, REQUEST, Grant, Waiter
+from modelpool.pool.worker import Worker
+from modelpool.pool.workers import Workers
 
-__all__ = ["Pool", "Surroundings"]
 
+class Pool:
+    """A replica set for each model of the catalog, over one set of resources.
 
-class Pool(Ledger):
-    """Owns the slots, one for each copy of a model, and the groups that they form."""
+    Attributes:
+        supervisors: the owners of the replicas, by key.
+        sets: the replica sets, by model id.
+        orphans: workers of a former manager that end beside the pool.
+    """
 
     def __init__(
-        self, config: PoolConfig, crew: Crew, world: Surroundings, clock: Clock | None = None
+        self,
+        settings: Settings,
+        workers: Workers,
+        estimates: MemoryEstimates,
+        host: AvailableMemory,
+        events: Events,
+        clock: Clock | None = None,
+        make_tasks: Callable[[], Tasks] = Tasks,
     ) -> None:
-        super().__init__(config, crew, world, clock)
-        self._groups: dict[str, Group] = {}
-        self._scaler = Scaler(self.clock, self._groups)
+        self.clock = clock or Clock()
+        self._settings = settings
+        self._replicas: dict[str, Replica] = {}
+        self.supervisors: dict[str, Supervisor] = {}
+        self.sets: dict[str, ReplicaSet] = {}
+        self._events = events
+        self.resources = Resources(settings, self.clock, self._replicas, estimates, host)
+        self.scheduler = Scheduler(settings, self.clock, self.resources, self.supervisors)
+        self.orphans = Orphans(self.clock, self.resources, self.scheduler, events.internal_error)
+        self._scaler = Scaler(self.clock, self.sets)
+        self._shell = Shell(
+            self.clock, settings, self.resources, self.scheduler, workers, events, make_tasks
+        )
 
     def __repr__(self) -> str:
-        up = sum(slot.state.is_serving for slot in self.slots)
-        return f"<Pool {up} of {len(self._slots)} serving, {len(self.line)} queued, {self.ports}>"
+        up = sum(r.state.is_serving for r in self._replicas.values())
+        queued = len(self.scheduler)
+        return f"<Pool {up} of {len(self._replicas)} serving, {queued} queued, {self.ports}>"
 
-    @property
-    def groups(self) -> list[Group]:
-        """One for each model."""
-        return list(self._groups.values())
+    # -- models -----------------------------------------------------------------------------------
 
-    def add(self, model: Model) -> Slot:
-        """A slot for a model that is new in the catalog."""
+    def add(self, model: Model) -> None:
+        """A model that is new in the catalog."""
         self.ports.stand_for(model.model_id, model.names)
-        first = self._slot_for(model, 1)
-        self._groups[model.model_id] = Group(first, lambda n: self._slot_for(first.model, n))
-        return first
+        self.sets[model.model_id] = ReplicaSet(
+            model, self._supervise, self.clock, self._scaler.watch
+        )
 
-    def _slot_for(self, model: Model, number: int) -> Slot:
-        slot = Slot(model, self, number)
-        self._slots[slot.key] = slot
-        return slot
+    def _supervise(self, replica: Replica, siblings: Siblings) -> Supervisor:
+        replica.since = self.clock.wall()
+        supervisor = Supervisor(replica, siblings, self._shell)
+        self._replicas[replica.key] = replica
+        self.supervisors[replica.key] = supervisor
+        return supervisor
 
     def has(self, model_id: str) -> bool:
-        return model_id in self._groups
+        return model_id in self.sets
 
-    def group(self, model_id: str) -> Group:
-        """The copies of a model, by its id.
+    def replace_model(self, model: Model) -> None:
+        """Another entry for the same id; its options count from the next load on.
 
         Raises:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
+        self._set(model.model_id).post(m.ReplaceModel(model))
+
+    async def remove(self, model_id: str) -> None:
+        """End the model's workers if it has any, then forget its replicas."""
+        removed = self._set(model_id)
+        removed.post(m.Delete())
+        await removed.unload("the model was deleted", force=True)
+        for supervisor in removed:
+            await supervisor.close()
+            self.scheduler.leave(supervisor.key)
+            if self.supervisors.get(supervisor.key) is supervisor:
+                del self.supervisors[supervisor.key]
+                del self._replicas[supervisor.key]
+        if self.sets.get(model_id) is removed:
+            del self.sets[model_id]
+
+    def _set(self, model_id: str) -> ReplicaSet:
         try:
-            return self._groups[model_id]
+            return self.sets[model_id]
         except KeyError:
             text = f"there is no model {model_id!r} in the pool"
             raise ModelNotFound(text, param="model") from None
 
-    def slot(self, model_id: str) -> Slot:
-        """The copy that speaks for a model, by the model's id.
-
-        Raises:
-            ModelNotFound: there is none, or it was deleted in this moment.
-        """
-        return self.group(model_id).best
-
-    async def remove(self, model_id: str) -> None:
-        """End the model's workers if it has any, then forget its slots."""
-        group = self.group(model_id)
-        await asyncio.gather(*(slot.remove("the model was deleted") for slot in group))
-        for slot in group:
-            await slot.close()
-            self.leave_queue(slot)
-            if self._slots.get(slot.key) is slot:
-                del self._slots[slot.key]
-        if self._groups.get(model_id) is group:
-            del self._groups[model_id]
+    # -- requests ---------------------------------------------------------------------------------
 
     async def acquire(
         self,
@@ -105,13 +136,14 @@ class Pool(Ledger):
             ModelPoolError: why there is none, at the latest after ``wait`` seconds,
                 ``load_wait_seconds`` if that is None.
         """
-        group = self.group(model_id)
-        slot = group.serving(affinity) or group.to_wait_for()
-        waiter = self._waiter(wants_grant=True, priority=priority)
-        waiter.had_worker = had_worker
-        slot.acquire(waiter)
-        limit = self._config.load_wait_seconds if wait is None else wait
-        grant = await self._outcome(slot, waiter, limit)
+        copies = self._set(model_id)
+        supervisor = copies.serving(affinity) or copies.to_wait_for()
+        outcome = _outcome()
+        rank = PRIORITIES[priority]
+        waiter = Waiter(outcome, True, rank, self.clock.now(), had_worker=had_worker)
+        supervisor.post(m.Acquire(waiter))
+        limit = self.config.load_wait_seconds if wait is None else wait
+        grant = await self._answer(copies, waiter, outcome, limit)
         assert grant is not None
         return grant
 
@@ -120,16 +152,17 @@ class Pool(Ledger):
 
         Requests with the same ``affinity`` go to the same copy while that is not much busier.
         """
-        slot = self.group(model_id).serving(affinity)
-        if slot is None:
+        copies = self._set(model_id)
+        supervisor = copies.serving(affinity)
+        if supervisor is None:
             return None
-        waiter = self._waiter(wants_grant=True, priority="normal")
-        slot.acquire(waiter)
-        return waiter.outcome.result() if waiter.outcome.done() else self._withdrawn(waiter)
-
-    @staticmethod
-    def _withdrawn(waiter: Waiter) -> None:
-        waiter.outcome.cancel()
+        outcome = _outcome()
+        waiter = Waiter(outcome, True, since=self.clock.now())
+        supervisor.post(m.Acquire(waiter))
+        if outcome.done():
+            return outcome.result()
+        self._withdraw(copies, waiter, outcome)
+        return None
 
     async def load(self, model_id: str, reason: str, wait: float | None) -> None:
         """Start a load; with ``wait`` return when HOT, without it at once. The load goes on
@@ -138,147 +171,267 @@ class Pool(Ledger):
         Raises:
             ModelPoolError: why not.
         """
-        group = self.group(model_id)
-        slot = group.serving() or group.to_wait_for()
-        waiter = self._waiter(wants_grant=False, priority="high")
-        waiter.is_standing = not wait
-        slot.load(waiter, reason, stay_up=slot.model.warmup)
+        copies = self._set(model_id)
+        supervisor = copies.serving() or copies.to_wait_for()
+        outcome, rank, now = _outcome(), PRIORITIES["high"], self.clock.now()
+        waiter = Waiter(outcome, False, rank, now, not wait, reason or REQUEST)
+        supervisor.post(m.Load(waiter, keep_warm=copies.model.warmup))
         if wait:
-            await self._outcome(slot, waiter, wait)
-        elif waiter.outcome.done():
-            if not waiter.outcome.cancelled():
-                waiter.outcome.result()
+            await self._answer(copies, waiter, outcome, wait)
+        elif outcome.done():
+            if not outcome.cancelled():
+                outcome.result()
         else:
-            waiter.outcome.add_done_callback(_seen)
-            limit = self._config.load_wait_seconds
-            timer = self.clock.call_at(
-                self.clock.now() + limit, lambda: slot.give_up(waiter, limit)
-            )
-            waiter.outcome.add_done_callback(lambda _: timer.cancel())
+            self._abandon_in_time(copies, waiter, outcome)
 
-    def _waiter(self, *, wants_grant: bool, priority: str) -> Waiter:
-        outcome: asyncio.Future[Grant | None] = asyncio.get_running_loop().create_future()
-        return Waiter(outcome, wants_grant, PRIORITIES[priority], self.clock.now())
+    def _abandon_in_time(
+        self, copies: ReplicaSet, waiter: Waiter, outcome: asyncio.Future[Grant | None]
+    ) -> None:
+        limit = self.config.load_wait_seconds
+        abandon = m.AbandonLoad(waiter, limit)
+        timer = self.clock.call_at(self.clock.now() + limit, lambda: copies.post(abandon))
+        outcome.add_done_callback(_seen)
+        outcome.add_done_callback(lambda _: timer.cancel())
 
-    async def _outcome(self, slot: Slot, waiter: Waiter, seconds: float) -> Grant | None:
-        if waiter.outcome.done():  # HOT: no timer, no switch of tasks
-            return waiter.outcome.result()
+    async def _answer(
+        self,
+        copies: ReplicaSet,
+        waiter: Waiter,
+        outcome: asyncio.Future[Grant | None],
+        seconds: float,
+    ) -> Grant | None:
+        if outcome.done():  # HOT: no timer, no switch of tasks
+            return outcome.result()
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.shield(waiter.outcome)
+                return await asyncio.shield(outcome)
         except TimeoutError:
-            self._withdraw(waiter)
-            raise self._waited_in_vain(slot, seconds) from None
+            waited_for = next(
+                (r for r in copies.replicas if waiter in r.waiters), copies.best.replica
+            )
+            error = self._timeout(waited_for, seconds)
+            self._withdraw(copies, waiter, outcome)
+            raise error from None
         except asyncio.CancelledError:
-            self._withdraw(waiter)
+            self._withdraw(copies, waiter, outcome)
             raise
 
-    def _waited_in_vain(self, slot: Slot, seconds: float) -> ModelPoolError:
-        what = slot.waiting_for or slot.reason
-        text = f"waited {seconds:.0f} s for {slot.model.model_id}, which is {slot.state}: {what}"
-        place = self.line.place(slot)
-        if place is None:
+    def _timeout(self, replica: Replica, seconds: float) -> ModelPoolError:
+        what = replica.waiting_for or replica.reason
+        name = replica.model.model_id
+        text = f"waited {seconds:.0f} s for {name}, which is {replica.state}: {what}"
+        position = self.scheduler.position(replica.key)
+        if position is None:
             return LoadTimeout(text, retry_after=10)
-        where = f"it is number {place.position} of {place.length} that wait for room"
-        return PoolBusy(f"{text}; {where}", retry_after=min(place.seconds, seconds))
+        where = f"it is number {position.position} of {position.length} that wait for room"
+        return PoolBusy(f"{text}; {where}", retry_after=min(position.seconds, seconds))
 
-    def _withdraw(self, waiter: Waiter) -> None:
+    def _withdraw(
+        self, copies: ReplicaSet, waiter: Waiter, outcome: asyncio.Future[Grant | None]
+    ) -> None:
         """Who leaves gives back what was granted in the same moment."""
-        if waiter.outcome.done() and not waiter.outcome.cancelled():
-            if waiter.outcome.exception() is None and (grant := waiter.outcome.result()):
-                grant.release()
-        else:
-            waiter.outcome.cancel()
-            self.changed()
+        if not outcome.done():
+            outcome.cancel()
+            copies.post(m.Withdraw(waiter))
+            return
+        is_answered = not outcome.cancelled() and outcome.exception() is None
+        if is_answered and (grant := outcome.result()) is not None:
+            grant.release()
 
-    def ailment(self, grant: Grant) -> str:
-        """Why the worker of a grant is being replaced; empty if it is not, as far as is known."""
-        slot = self.slot_of(grant.worker_id)
-        return slot.ailment if slot is not None else ""
+    # -- what may be done to a model --------------------------------------------------------------
 
-    def heard(self, slot: Slot, facts: Facts) -> FactsReply:
-        """Facts from the worker of a slot, which knew its secret; what it is told."""
-        slot.heard(facts)
+    def unload(
+        self, model_id: str, reason: str, *, force: bool = False, cut: bool = False
+    ) -> asyncio.Future[str]:
+        """End every copy of the model; see ``ReplicaSet.unload``.
+
+        Raises:
+            ModelNotFound: there is none, or it was deleted in this moment.
+        """
+        return self._set(model_id).unload(reason, force=force, cut=cut)
+
+    def extend(self, model_id: str, seconds: float) -> float:
+        """Add to the lease; the seconds granted.
+
+        Raises:
+            Conflict: not loaded.
+            ModelNotFound: there is none, or it was deleted in this moment.
+        """
+        return self._set(model_id).extend(seconds)
+
+    def preload(self, model_id: str, reason: str) -> None:
+        """Load it into room that nobody has or waits for; else nothing happens."""
+        self._set(model_id).first.post(m.LoadSpeculatively(reason))
+
+    def evict_if_idle(self, key: str, reason: str) -> None:
+        """For no other replica's sake."""
+        if (supervisor := self.supervisors.get(key)) is not None:
+            supervisor.post(m.StopIfIdle(reason, is_eviction=True))
+
+    @property
+    def may_preload(self) -> bool:
+        """Starts that nobody waits for are made, where there is room."""
+        return self.scheduler.may_speculate
+
+    def pause_preloads(self, seconds: float) -> None:
+        """No start that nobody waits for in the next seconds; requests are not concerned."""
+        self.scheduler.pause_speculation(seconds)
+
+    # -- workers ----------------------------------------------------------------------------------
+
+    def heard(self, worker_id: str, facts: Facts) -> FactsReply:
+        """Facts from a worker of the pool, which knew its secret; what it is told."""
+        supervisor = self._of_worker(worker_id)
+        if supervisor is None or (run := supervisor.replica.run) is None:
+            return FactsReply(False, facts.pool_id)
+        supervisor.post(m.Reported(run, facts))
         return FactsReply(
             True,
-            self._world.pool_id,
-            slot.lease.remaining(self.clock.now()),
-            slot.model.aliases,
-            self._config.graceful_shutdown_seconds,
+            facts.pool_id,
+            run.lease.remaining(self.clock.now()),
+            supervisor.replica.model.aliases,
+            self.config.graceful_shutdown_seconds,
         )
 
-    def facts_of(self, worker_id: str) -> Facts | None:
-        """The newest facts of a worker of the pool."""
-        slot = self.slot_of(worker_id)
-        return slot.facts if slot is not None else None
+    def status_of_worker(self, worker_id: str) -> ReplicaStatus | None:
+        """Of the replica whose present worker that is."""
+        supervisor = self._of_worker(worker_id)
+        return supervisor.status() if supervisor is not None else None
 
-    def slot_of(self, worker_id: str) -> Slot | None:
-        """The slot whose present worker that is."""
-        return next((s for s in self.slots if s.worker_id == worker_id), None)
+    def diagnosis(self, grant: Grant) -> str:
+        """Why the worker of a grant is being replaced; empty if it is not, as far as is known."""
+        status = self.status_of_worker(grant.worker_id)
+        return status.diagnosis if status is not None else ""
+
+    def _of_worker(self, worker_id: str) -> Supervisor | None:
+        for supervisor in self.supervisors.values():
+            run = supervisor.replica.run
+            if run is not None and run.worker_id == worker_id:
+                return supervisor
+        return None
 
     def adopt(self, worker: Worker, facts: Facts) -> bool:
-        """Give a slot the worker that a former manager started for it; False if it has no use."""
-        group = self._groups.get(worker.record.model_id)
-        slot = group.spare(group.model.max_replicas) if group is not None else None
-        if slot is None or slot.state is not State.COLD:
+        """Give a replica the worker that a former manager started for it; False if it has no
+        use for it."""
+        copies = self.sets.get(worker.record.model_id)
+        supervisor = copies.startable(copies.model.max_replicas) if copies is not None else None
+        if supervisor is None or supervisor.replica.state is not State.COLD:
             return False
-        self._reserved[slot.key] = self.need(slot)
-        slot.adopt(worker, facts)
+        self.resources.reserve(supervisor.replica)
+        supervisor.post(m.Adopt(worker, facts))
         return True
+
+    # -- what is seen -----------------------------------------------------------------------------
+
+    def status(self, model_id: str) -> ReplicaStatus:
+        """Of the copy that speaks for a model.
+
+        Raises:
+            ModelNotFound: there is none, or it was deleted in this moment.
+        """
+        return self._set(model_id).best.status()
+
+    def statuses(self, model_id: str | None = None) -> list[ReplicaStatus]:
+        """Of all copies, of one model or of every one."""
+        copies = self.supervisors.values() if model_id is None else self._set(model_id)
+        return [supervisor.status() for supervisor in copies]
+
+    @property
+    def models(self) -> list[Model]:
+        """As the pool runs them."""
+        return [copies.model for copies in self.sets.values()]
+
+    @property
+    def ports(self) -> Ports:
+        return self.resources.ports
+
+    def plan(self, model_id: str) -> Plan:
+        """What a load of it would do right now; nothing is reserved."""
+        return self.scheduler.plan(self._set(model_id).best.replica)
+
+    def requirements(self, model_id: str) -> Requirements:
+        """What a start of it would reserve."""
+        return self.resources.requirements(self._set(model_id).best.replica)
+
+    def figures(self, model: Model) -> Figures:
+        """What is known of the model's memory, and what of it a start reserves."""
+        return self.resources.figures(model)
+
+    def reserved_bytes(self, key: str) -> int:
+        """Of the host, for a replica; 0 where it has no reservation."""
+        return self.resources.reserved_bytes(key)
+
+    def residents(self) -> Mapping[str, Resident]:
+        """All that hold reservations, or are about to end without one, by their names."""
+        return {r.model_id: r for r in self.resources.residents()}
+
+    def budget(self) -> Budget:
+        """What all starts together may use."""
+        return self.resources.budget()
+
+    @property
+    def queue_length(self) -> int:
+        """Starts that wait for room."""
+        return len(self.scheduler)
+
+    @property
+    def is_moving(self) -> bool:
+        """Somebody waits for room, or is being loaded or unloaded."""
+        states = (r.state for r in self._replicas.values())
+        return len(self.scheduler) > 0 or any(s.has_worker and not s.is_serving for s in states)
+
+    # -- the pool itself --------------------------------------------------------------------------
+
+    @property
+    def config(self) -> PoolConfig:
+        return self._settings.config
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._settings.is_stopping
 
     def reconfigure(self, config: PoolConfig) -> None:
         """Live keys changed: leases and plans follow, what runs is not touched."""
-        self._config = config
+        self._settings.config = config
         self.ports.rest = config.port_rest_seconds
-        for slot in self.slots:
-            slot.config_changed()
+        for supervisor in tuple(self.supervisors.values()):
+            supervisor.post(m.ConfigChanged())
 
-    def look(self) -> None:
-        """The repair sweep."""
+    def repair(self) -> None:
+        """Whatever is due is done, even if a timer was lost."""
         self._scaler.watch()
-        for slot in self.slots:
-            slot.look()
-        self.changed()
+        for supervisor in tuple(self.supervisors.values()):
+            supervisor.post(m.Tick())
+        self.capacity_changed()
 
-    def moved(self, slot: Replica, previous: State) -> None:
-        super().moved(slot, previous)
-        group = self._groups.get(slot.model.model_id)
-        if group is None or self._slots.get(slot.key) is not slot:
-            return
-        if slot.state is State.HOT:
-            self.opened(slot)
-            self._scaler.watch()
-        elif slot.state is State.COOLING:  # others may have stayed for its sake
-            for other in group:
-                if other is not slot:
-                    other.look()
+    def capacity_changed(self) -> None:
+        """There may be more room: queued starts are planned again, soon."""
+        self.scheduler.capacity_changed()
 
-    def opened(self, slot: Replica) -> None:
-        group = self._groups.get(slot.model.model_id)
-        if group is not None and len(group.slots) > 1:
-            group.open_for(self._slots[slot.key])
-
-    def keeps(self, slot: Replica) -> bool:
-        group = self._groups.get(slot.model.model_id)
-        if group is None or len(group.slots) == 1:
-            return False
-        return group.keeps(self._slots[slot.key])
+    def report_bug(self, error: Exception) -> None:
+        """Something of ours is broken; make it visible."""
+        self._events.internal_error(error)
 
     async def stop(self) -> None:
         """Refuse new work, let current work end, end every worker."""
-        self.is_stopping = True
+        self._settings.is_stopping = True
         self._scaler.stop()
-        ending = [s.unload("the pool is shutting down", force=True) for s in self.slots]
+        ending = [s.unload("the pool is shutting down", force=True) for s in self.sets.values()]
         await asyncio.gather(*ending, return_exceptions=True)
-        await self.strays.ended()
+        await self.orphans.ended()
         await self.close()
 
     async def close(self) -> None:
         """Stop watching; workers, if any are left, go on."""
-        self.is_stopping = True
-        self.line.clear()
+        self._settings.is_stopping = True
+        self.scheduler.clear()
         self._scaler.stop()
-        await asyncio.gather(self.strays.close(), *(slot.close() for slot in self.slots))
+        supervisors = tuple(self.supervisors.values())
+        await asyncio.gather(self.orphans.close(), *(s.close() for s in supervisors))
+
+
+def _outcome() -> asyncio.Future[Grant | None]:
+    return asyncio.get_running_loop().create_future()
 
 
 def _seen(outcome: asyncio.Future[Grant | None]) -> None:

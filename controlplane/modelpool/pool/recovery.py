@@ -13,9 +13,10 @@ from modelpool_client.wire import Facts, Phase
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import Launcher, WorkerProcess
 from modelpool.launchers.local import is_process
-from modelpool.pool.crew import Burial, Crew, Journal, Worker, WorkerLink
-from modelpool.pool.patience import in_time
 from modelpool.pool.pool import Pool
+from modelpool.pool.timeouts import in_time
+from modelpool.pool.worker import ExitReport, Worker
+from modelpool.pool.workers import Journal, WorkerClient, Workers
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,16 @@ class Recoverer:
     def __init__(
         self,
         pool: Pool,
-        crew: Crew,
+        workers: Workers,
         launcher: Launcher,
-        link: WorkerLink,
+        client: WorkerClient,
         journal: Journal,
         is_running: Callable[[int, float | None], bool] = is_process,
     ) -> None:
         self._pool = pool
-        self._crew = crew
+        self._workers = workers
         self._launcher = launcher
-        self._link = link
+        self._client = client
         self._journal = journal
         self._is_running = is_running
 
@@ -70,27 +71,32 @@ class Recoverer:
         process = await self._launcher.attach(row)
         if process is None:
             await self._launcher.sweep(row)
-            await self._crew.forget(row)
+            await self._workers.forget(row)
             return "gone"
         worker = Worker(row, process)
         facts = await self._facts(worker)
         is_sound = facts is not None and self._is_sound(row, process, facts)
         if facts is not None and is_sound and self._pool.adopt(worker, facts):
             return "adopted"
-        self._pool.strays.end(worker, facts, self._end(worker, facts))
+        self._pool.orphans.end(worker, facts, self._end(worker, facts))
         return "ended"
 
-    async def _end(self, worker: Worker, facts: Facts | None) -> Burial:
+    async def _end(self, worker: Worker, facts: Facts | None) -> ExitReport:
         if facts is None:  # it hangs
-            return await self._crew.bury(worker, None, killed=True)
-        grace, told = self._pool.config.graceful_shutdown_seconds, facts.phase is Phase.DRAINING
-        return await self._crew.retire(worker, cut=False, grace=grace, told=told)
+            return await self._workers.reap(worker, None, is_killed=True)
+        return await self._workers.stop(
+            worker,
+            lambda: facts,
+            cut=False,
+            grace=self._pool.config.graceful_shutdown_seconds,
+            is_draining=facts.phase is Phase.DRAINING,
+        )
 
     async def _facts(self, worker: Worker) -> Facts | None:
         for again in range(ASKED):
             await asyncio.sleep(PAUSE_SECONDS if again else 0)
             with contextlib.suppress(OSError):
-                facts = await in_time(lambda: self._link.facts(worker), FACTS_SECONDS)
+                facts = await in_time(lambda: self._client.facts(worker), FACTS_SECONDS)
                 if facts is not None:
                     return facts
         return None

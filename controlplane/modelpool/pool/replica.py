@@ -1,91 +1,82 @@
-"""A running copy of a model: its state, what is known of its worker, and how that reads."""
+"""PURE: the data of a replica, which is one copy of a model, and of its present worker process.
+
+``decide`` alone changes them. All that belongs to one worker process is its ``Run``, made when its
+room is reserved and dropped at its end, so that news of a former worker reach nobody.
+"""
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import dataclass, field
 
 from modelpool_client.wire import Facts, Failure, Progress
 
 from modelpool.catalog.model import Model
-from modelpool.pool.admission import Need
-from modelpool.pool.crew import Worker
-from modelpool.pool.failures import Trouble
-from modelpool.pool.holding import Holding
-from modelpool.pool.house import House
-from modelpool.pool.lifecycle import Lease, State, Trigger, transition
-from modelpool.pool.mailbox import Mailbox
-from modelpool.pool.queueing import Place
+from modelpool.pool.admission import Requirements
+from modelpool.pool.failures import FailureHistory
 from modelpool.pool.rates import Rate
-from modelpool.pool.waiters import PRIORITIES, Waiters
+from modelpool.pool.states import Lease, State
+from modelpool.pool.waiters import PRIORITIES, Outcome, Waiters
+from modelpool.pool.worker import Worker
+from modelpool.pool.yielding import Yielding
 
 
-class Replica(Mailbox):
-    """Reads of its attributes from outside are for display only."""
+@dataclass(eq=False, slots=True)
+class Run:
+    """One worker process, from the reservation of its room to its exit. Times are seconds of the
+    pool's clock.
 
-    def __init__(self, model: Model, house: House, number: int = 1) -> None:
-        self.model = model
-        self.number = number
-        self._house = house
-        super().__init__(house.clock, house.bug)
-        self.state = State.COLD
-        self.reason = "not loaded yet"
-        self.since = self._clock.wall()
-        self.generation = 0
-        self.waiters = Waiters()
-        self.waiting_for = ""
-        self.trouble = Trouble()
-        self.is_removed = False
-        self.stay_up = False
-        self.rate = Rate()
-        self.uses = 0  # requests that its workers have begun, as far as they were heard of
-        self.load_seconds: float | None = None  # of the last load that succeeded
-        self.fell_short: Need | None = None  # what was too little when it ran out of memory
-        self.yields_to = ""
-        self._unloads: list[asyncio.Future[str]] = []
-        self._forget_worker()
-        self.lease = Lease(self._ttl())
+    Attributes:
+        port: None where it is to come from a victim, or a stranger had the last one.
+        model: the entry that it is started with; None where a former manager started it.
+        is_speculative: started into spare room, and nobody has come for it yet.
+        victims: the replicas whose memory it still waits for.
+        is_launched: there is a process, or the start of one.
+        worker: the handle of the process, once it is started and written down.
+        granted: requests that the gateway was given a grant for and that have not ended.
+        requests_before_cooling: the worker's own count when COOLING began.
+        drain_reason: why the worker was asked to drain if idle; empty when it was not, or has
+            answered.
+        has_drained: it said that it drains as it was asked to.
+        is_eviction: it ends to make room.
+        is_cut: its current work was told to end at once.
+        is_reaping: its process has ended or is killed; what is left of it is being removed.
+        verdict: why it must end, known before its end.
+        failed_at: when the worker itself said that it failed.
+        check_began, checked_at: of the last health check; ``is_checking`` while it is under way.
+        yields_to: the replica that has waited too long for the room of this one.
+    """
 
-    def __repr__(self) -> str:
-        port = f" on {self.port}" if self.port else ""
-        return f"<Slot {self.key} {self.state}{port}: {self.reason}>"
-
-    @property
-    def key(self) -> str:
-        """Its name in the ledger: the model's id, with a number from the second copy on."""
-        return self.model.model_id if self.number == 1 else f"{self.model.model_id}#{self.number}"
-
-    def _forget_worker(self) -> None:
-        self.worker_id = ""
-        self.worker: Worker | None = None
-        self.port: int | None = None
-        self.facts: Facts | None = None
-        self.granted = 0
-        self.progress: Progress | None = None
-        self.hot_since: float | None = None
-        self.last_used: float | None = None
-        self._progress_at = 0.0
-        self._cooling_since = 0.0
-        self._used_before_cooling = 0
-        self._draining_for = ""
-        self._room_from: set[str] = set()
-        self._ports_tried: frozenset[int] = frozenset()
-        self._verdict: Failure | None = None  # why it is to end, known before its end
-        self._failed_at: float | None = None  # when its worker said so
-        self.heard_at = 0.0
-        self._looked_at = 0.0
-        self._look_began = 0.0
-        self._is_looking = False
-        self._is_burying = False
-        self._is_cut = False
-        self.holding = Holding()
-        self.is_spare = False  # started into spare room, and nobody has come for it yet
-        self.launched: Model | None = None  # the entry that it was started with; None: adopted
-        self._began = 0.0
-
-    @property
-    def rank(self) -> int:
-        """The class of the model: 0 is the highest."""
-        return PRIORITIES[self.model.priority]
+    worker_id: str
+    port: int | None
+    lease: Lease
+    began: float
+    model: Model | None = None
+    is_speculative: bool = False
+    victims: set[str] = field(default_factory=set)
+    ports_tried: frozenset[int] = frozenset()
+    is_launched: bool = False
+    worker: Worker | None = None
+    progress: Progress | None = None
+    progress_at: float = 0.0
+    facts: Facts | None = None
+    heard_at: float = 0.0
+    granted: int = 0
+    hot_since: float | None = None
+    last_used: float | None = None
+    cooling_since: float = 0.0
+    requests_before_cooling: int = 0
+    drain_reason: str = ""
+    has_drained: bool = False
+    is_eviction: bool = False
+    is_cut: bool = False
+    is_reaping: bool = False
+    verdict: Failure | None = None
+    failed_at: float | None = None
+    is_checking: bool = False
+    check_began: float = 0.0
+    checked_at: float = 0.0
+    yields_to: str = ""
+    yielding: Yielding = field(default_factory=Yielding)
 
     @property
     def is_busy(self) -> bool:
@@ -97,15 +88,81 @@ class Replica(Mailbox):
         """Requests on the worker; its own figure includes those that came to its port."""
         return max(self.granted, self.facts.in_flight if self.facts is not None else 0)
 
+
+@dataclass(eq=False, slots=True)
+class Replica:
+    """One copy of a model.
+
+    Attributes:
+        since: when it came into its state, seconds since 1970.
+        generation: the epoch of its present or last worker.
+        waiting_for: in words, what who waits for it waits for.
+        unloads: who asked for its unload and waits for the end of it.
+        keep_warm: it is loaded again whenever it is down, as a warm-up model is.
+        uses: requests that its workers have begun, as far as they were heard of.
+        load_seconds: of the last load that succeeded.
+        insufficient: what was too little when it ran out of memory.
+    """
+
+    model: Model
+    number: int = 1
+    state: State = State.COLD
+    reason: str = "not loaded yet"
+    since: float = 0.0
+    generation: int = 0
+    run: Run | None = None
+    waiters: Waiters = field(default_factory=Waiters)
+    waiting_for: str = ""
+    unloads: list[Outcome] = field(default_factory=list)
+    keep_warm: bool = False
+    is_deleted: bool = False
+    failures: FailureHistory = field(default_factory=FailureHistory)
+    rate: Rate = field(default_factory=Rate)
+    uses: int = 0
+    load_seconds: float | None = None
+    insufficient: Requirements | None = None
+
+    def __repr__(self) -> str:
+        port = f" on {self.run.port}" if self.run is not None and self.run.port else ""
+        return f"<Replica {self.key} {self.state}{port}: {self.reason}>"
+
+    @property
+    def key(self) -> str:
+        """Its name in the pool: the model's id, with a number from the second copy on."""
+        return self.model.model_id if self.number == 1 else f"{self.model.model_id}#{self.number}"
+
+    @property
+    def rank(self) -> int:
+        """The class of the model: 0 is the highest."""
+        return PRIORITIES[self.model.priority]
+
+    @property
+    def is_busy(self) -> bool:
+        """Work is in flight, as far as the manager knows."""
+        return self.run is not None and self.run.is_busy
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on its worker."""
+        return self.run.in_flight if self.run is not None else 0
+
+    @property
+    def yields_to(self) -> str:
+        """The replica for whose sake new requests wait; empty where they need not."""
+        return self.run.yields_to if self.run is not None else ""
+
     @property
     def is_leaving(self) -> bool:
         """Its worker is ending, dead, or being asked whether it could go.
 
         A load whose worker just died is not: it may go on at another port.
         """
-        has_failed = self._is_burying or self._failed_at is not None
+        run = self.run
+        if run is None:
+            return False
+        has_failed = run.is_reaping or run.failed_at is not None
         is_dead = has_failed and self.state is not State.WARMING
-        return self.state is State.UNLOADING or bool(self._draining_for) or is_dead
+        return self.state is State.UNLOADING or bool(run.drain_reason) or is_dead
 
     @property
     def is_open(self) -> bool:
@@ -113,63 +170,21 @@ class Replica(Mailbox):
         return self.state.is_serving and not self.is_leaving and not self.yields_to
 
     @property
-    def is_in_use(self) -> bool:
-        """It works, or its lease is not over."""
-        left = self.lease.remaining(self._clock.now())
-        return self.is_busy or left is None or left > 0
-
-    @property
-    def may_start(self) -> bool:
-        """It is down, and nothing forbids to start it."""
-        cools_off = self._clock.now() < self.trouble.retry_at
-        is_down = self.state is State.COLD or (self.state is State.FAILED and not cools_off)
-        return is_down and not (self._is_burying or self._house.is_stopping or self.is_removed)
-
-    @property
-    def ailment(self) -> str:
-        """Why its worker is to be replaced; empty if it is not."""
-        return self._verdict.message if self._verdict is not None else ""
-
-    @property
-    def is_mere_guess(self) -> bool:
+    def is_speculative_load(self) -> bool:
         """A load that nobody asked for: whoever asks for another model goes first."""
-        return self.is_spare and self.state is State.WARMING
+        return self.state is State.WARMING and self.run is not None and self.run.is_speculative
 
     @property
     def protection(self) -> str:
         """Why it may not be evicted now; empty if it may."""
         if self.is_busy:
             return "busy"
-        may_go = self.state.is_serving or self.is_mere_guess
+        may_go = self.state.is_serving or self.is_speculative_load
         return "" if may_go else self.state.lower()
 
-    @property
-    def place(self) -> Place | None:
-        """Where it stands among those that wait for room; None if it does not."""
-        return self._house.place(self)
-
-    def describe_wait(self) -> str:
-        """For whoever waits: what for, and how far it is."""
-        if self.progress is None:
-            place = self.place
-            where = f" (number {place.position} of {place.length})" if place is not None else ""
-            return f"{self.key} is {self.state}, waiting for {self.waiting_for}{where}"
-        share = self.progress.fraction
-        percent = "" if share is None else f" {share:.0%}"
-        about = " (estimated)" if percent and self.progress.estimated else ""
-        return f"{self.key} is {self.state}: {self.progress.stage}{percent}{about}"
-
-    def _ttl(self) -> float | None:
-        minutes = self.model.lease_minutes(self._house.config.default_ttl_minutes)
-        return None if minutes is None else minutes * 60
-
-    def _may_idle_out(self) -> bool:
-        own = self.model.auto_unload
-        return self._house.config.auto_unload if own is None else own
-
-    def _become(self, trigger: Trigger, reason: str) -> None:
-        previous = self.state
-        self.state = transition(previous, trigger)
-        self.reason = reason
-        self.since = self._clock.wall()
-        self._house.moved(self, previous)
+    def is_in_use(self, now: float) -> bool:
+        """It works, or its lease is not over."""
+        if self.run is None:
+            return False
+        left = self.run.lease.remaining(now)
+        return self.run.is_busy or left is None or left > 0

@@ -6,25 +6,25 @@ import asyncio
 from collections.abc import Mapping
 
 from modelpool.pool.clock import Clock
-from modelpool.pool.group import Group
+from modelpool.pool.replica_set import ReplicaSet
 
 SCALE_SECONDS = 1.0
 
 
 class Scaler:
-    """``groups`` by model id."""
+    """``sets`` by model id."""
 
-    def __init__(self, clock: Clock, groups: Mapping[str, Group]) -> None:
+    def __init__(self, clock: Clock, sets: Mapping[str, ReplicaSet]) -> None:
         self._clock = clock
-        self._groups = groups
+        self._sets = sets
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
 
     def watch(self) -> None:
         """Look every second while a model runs that may have several copies."""
         runs = any(
-            group.may_scale and any(s.state.has_worker for s in group)
-            for group in self._groups.values()
+            each.may_scale and any(r.state.has_worker for r in each.replicas)
+            for each in self._sets.values()
         )
         if runs and self._timer is None and not self._is_stopped:
             self._timer = self._clock.call_at(self._clock.now() + SCALE_SECONDS, self._look)
@@ -37,7 +37,7 @@ class Scaler:
 
     def _look(self) -> None:
         self._timer = None
-        for group in tuple(self._groups.values()):
-            if group.may_scale:
-                group.scale(self._clock.now())
+        for each in tuple(self._sets.values()):
+            if each.may_scale:
+                each.scale(self._clock.now())
         self.watch()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-
-from modelpool_client.errors import ModelPoolError
+from typing import Any, Protocol
 
 REQUEST = "a request came"
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
+
+
+class Outcome(Protocol):
+    """Where somebody waits for an answer, as in a future. Decisions only hand it on."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+    def cancel(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -21,28 +28,30 @@ class Grant:
     port: int
     generation: int
     was_hot: bool
-    _release: Callable[[str], None]
+    _release: Callable[[], None] = field(repr=False)
 
     def release(self) -> None:
-        self._release(self.worker_id)
+        self._release()
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Waiter:
-    """One who waits: for a grant (a request) or only for HOT (a load)."""
+    """One who waits: for a grant (a request) or only for HOT (a load).
 
-    outcome: asyncio.Future[Grant | None]
+    Attributes:
+        since: when it came, seconds of the pool's clock.
+        is_standing: a load that was asked for and that nobody waits on.
+        why: what a start for its sake is for.
+        had_worker: its worker is gone; it waits for the next as those do that wait already.
+    """
+
+    outcome: Outcome
     wants_grant: bool
     rank: int = PRIORITIES["normal"]
     since: float = 0.0
-    is_standing: bool = False  # a load that was asked for and that nobody waits on
-    why: str = REQUEST  # what a start for its sake is for
-    had_worker: bool = False  # which is gone; it waits for the next as those do that wait already
-
-    @property
-    def is_gone(self) -> bool:
-        """Cancelled, timed out or answered."""
-        return self.outcome.done()
+    is_standing: bool = False
+    why: str = REQUEST
+    had_worker: bool = False
 
 
 @dataclass
@@ -52,20 +61,22 @@ class Waiters:
     _waiting: list[Waiter] = field(default_factory=list)
 
     def __len__(self) -> int:
-        self._waiting = [w for w in self._waiting if not w.is_gone]
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[Waiter]:
-        return iter([w for w in self._waiting if not w.is_gone])
+        return iter(self._waiting)
 
     def add(self, waiter: Waiter) -> None:
         self._waiting.append(waiter)
 
+    def discard(self, waiter: Waiter) -> bool:
+        """Whether it waited."""
+        if waiter not in self._waiting:
+            return False
+        self._waiting.remove(waiter)
+        return True
+
     def take_all(self) -> list[Waiter]:
-        taken = sorted(self, key=lambda w: (w.rank, w.since))
+        taken = sorted(self._waiting, key=lambda w: (w.rank, w.since))
         self._waiting.clear()
         return taken
-
-    def fail_all(self, error: ModelPoolError) -> None:
-        for waiter in self.take_all():
-            waiter.outcome.set_exception(error)

@@ -17,7 +17,7 @@ from typing import Any
 
 from modelpool.observe.events import iso
 from modelpool.pool.clock import Clock
-from modelpool.pool.lifecycle import backoff
+from modelpool.pool.states import backoff
 
 from .base import Refused, Registrar, RegistrarFailed
 from .record import Record, difference

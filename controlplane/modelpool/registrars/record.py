@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from modelpool_client import __version__
 
 from modelpool.observe.events import iso
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
 
 if TYPE_CHECKING:
-    from modelpool.pool.replica import Replica
+    from modelpool.pool.status import ReplicaStatus
 
 BASE_PATH = "/v1"
 LISTS = frozenset({"aliases", "capabilities"})
@@ -78,23 +78,25 @@ def _has_its_type(key: str, value: object) -> bool:
     return type(value) is (int if key == "port" else str)
 
 
-def hot_records(slots: Iterable[Replica], host: str, pool: str, node: str) -> dict[str, Record]:
-    """What a registry should list of these slots, by worker id: those that are HOT, no other."""
+def hot_records(
+    statuses: Iterable[ReplicaStatus], host: str, pool: str, node: str
+) -> dict[str, Record]:
+    """What a registry should list of these, by worker id: those that are HOT, no other."""
     return {
-        slot.worker_id: Record(
-            id=slot.worker_id,
-            model=slot.model.model_id,
-            engine=slot.model.engine,
+        status.worker_id: Record(
+            id=status.worker_id,
+            model=status.model.model_id,
+            engine=status.model.engine,
             host=host,
-            port=slot.worker.port,
+            port=status.worker.port,
             pool=pool,
             node=node,
-            started_at=iso(slot.worker.record.started_at) or "",
-            aliases=slot.model.aliases,
-            capabilities=slot.model.capabilities,
+            started_at=iso(status.worker.record.started_at) or "",
+            aliases=status.model.aliases,
+            capabilities=status.model.capabilities,
         )
-        for slot in slots
-        if slot.state is State.HOT and slot.worker is not None
+        for status in statuses
+        if status.state is State.HOT and status.worker is not None
     }
 
 

@@ -16,7 +16,7 @@ from modelpool.foresight.habits import HOURS, Habit, hour_of_week
 from modelpool.foresight.pressure import Limits, complaint, victim
 from modelpool.foresight.schedule import LATEST, due
 from modelpool.pool.admission import Resident
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
 from modelpool.pool.memory import Pressure
 from modelpool_client.errors import InvalidRequest
 from support.sim import SimWorld, model, without_threads
@@ -195,7 +195,7 @@ class Scene:
             await self.world.alive(name)[0].serve(0.1)
 
     def state(self, name: str) -> State:
-        return self.pool.slot(name).state
+        return self.replica(name).state
 
     def skip(self, **span: float) -> None:
         self.offset += timedelta(**span)
@@ -229,7 +229,7 @@ def test_a_schedule_loads_and_unloads() -> None:
 def test_a_clock_that_is_set_back_repeats_nothing_harmful() -> None:
     async def scene(s: Scene) -> None:
         await s.pass_by(70)
-        await s.pool.group("m").unload("test")
+        await s.pool.unload("m", "test")
         s.skip(hours=-2)
         await s.pass_by(60)
         assert s.state("m") is State.COLD
@@ -243,7 +243,7 @@ async def learn(s: Scene) -> None:
         s.skip(hours=1, minutes=10)
         await s.use("m", 20)
         await s.pass_by(10)
-        await s.pool.group("m").unload("the end of the hour")
+        await s.pool.unload("m", "the end of the hour")
         s.skip(days=7, hours=-1, minutes=-10)
         await s.pass_by(10)
 
@@ -262,7 +262,7 @@ def test_a_habit_is_preloaded_shortly_before() -> None:
         await s.pass_by(10)
         assert s.state("m") is State.HOT
         assert any(r.startswith("loading: preloaded: used 13") for *_, r in s.world.events)
-        await s.pool.group("m").unload("not this week")
+        await s.pool.unload("m", "not this week")
         await s.pass_by(60)
         assert s.state("m") is State.COLD, "it was let go within the hour"
 
@@ -328,14 +328,14 @@ def test_pressure_does_not_take_turns_with_copies_that_nobody_asked_for() -> Non
     async def scene(s: Scene) -> None:
         grant = await s.pool.acquire("m")
         await s.pass_by(20)
-        assert [slot.state for slot in s.pool.group("m")] == [State.HOT] * 2
+        assert [slot.state for slot in s.pool.sets["m"]] == [State.HOT] * 2
         s.reading = Pressure(10**12, 10**12, 50.0)
         await s.pass_by(600)
         s.reading = Pressure(10**12, 10**12, 0.0)
         await s.pass_by(CALM_SECONDS - 10)
         assert len(s.world.processes) == 2, "the second copy was loaded again"
         await s.pass_by(20)
-        assert [slot.state for slot in s.pool.group("m")] == [State.HOT] * 2
+        assert [slot.state for slot in s.pool.sets["m"]] == [State.HOT] * 2
         grant.release()
 
     play(scene, model("m", min_replicas=2, max_replicas=2))

@@ -9,9 +9,19 @@ import re
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from modelpool.pool.admission import MB, Budget, Need, Plan, Refuse, Resident, Start, Wait, plan
+from modelpool.pool.admission import (
+    MB,
+    Budget,
+    Plan,
+    Refuse,
+    Requirements,
+    Resident,
+    Start,
+    Wait,
+    plan,
+)
 
-NEED = Need("new", 100 * MB)
+NEED = Requirements("new", 100 * MB)
 ROOMY = Budget(max_models=5, limit_bytes=1000 * MB, host_available=10_000 * MB)
 
 
@@ -29,7 +39,7 @@ def on(**devices: int) -> dict[str, int]:
     return {device: size * MB for device, size in devices.items()}
 
 
-ON_GPU = Need("new", 100 * MB, on(gpu=60))
+ON_GPU = Requirements("new", 100 * MB, on(gpu=60))
 busy = {"protected": "busy"}
 pinned = {"pinned": True}
 leaving = {"protected": "unloading", "leaving": True}
@@ -128,7 +138,7 @@ REFUSALS = {
         ROOMY,
         r"at most 50 MB of 1,000 MB can be made free \(pinned: a 950 MB\)",
     ),
-    "all places are pinned": (
+    "all positions are pinned": (
         [resident("a", **pinned)],
         limits(1),
         r"max_concurrent_models is 1 and all are pinned \(pinned: a 100 MB\)",
@@ -229,7 +239,7 @@ def test_refuse(name: str) -> None:
 
 
 @st.composite
-def pools(draw: st.DrawFn) -> tuple[Need, list[Resident], Budget]:
+def pools(draw: st.DrawFn) -> tuple[Requirements, list[Resident], Budget]:
     residents = []
     for i in range(draw(st.integers(0, 6))):
         size = draw(st.integers(1, 400))
@@ -257,7 +267,11 @@ def pools(draw: st.DrawFn) -> tuple[Need, list[Resident], Budget]:
         draw(st.integers(0, 600)),
     )
     budget = dataclasses.replace(budget, devices=draw(on_devices(800)))
-    return Need("new", draw(st.integers(1, 700)) * MB, draw(on_devices(300))), residents, budget
+    return (
+        Requirements("new", draw(st.integers(1, 700)) * MB, draw(on_devices(300))),
+        residents,
+        budget,
+    )
 
 
 def on_devices(most: int) -> st.SearchStrategy[dict[str, int]]:
@@ -265,7 +279,7 @@ def on_devices(most: int) -> st.SearchStrategy[dict[str, int]]:
     return st.dictionaries(st.sampled_from(["gpu:0", "gpu:1"]), sizes)
 
 
-def fits(need: Need, staying: list[Resident], gone: list[Resident], budget: Budget) -> bool:
+def fits(need: Requirements, staying: list[Resident], gone: list[Resident], budget: Budget) -> bool:
     """Said once more, in the plainest way: the test does not trust the code's own."""
     host = budget.host_available
     for r in gone:
@@ -286,7 +300,7 @@ def without(residents: list[Resident], gone: list[Resident]) -> list[Resident]:
 
 @settings(max_examples=500)
 @given(pools())
-def test_any_plan_is_sound(pool: tuple[Need, list[Resident], Budget]) -> None:
+def test_any_plan_is_sound(pool: tuple[Requirements, list[Resident], Budget]) -> None:
     need, residents, budget = pool
     decision = plan(need, residents, budget)
     event(type(decision).__name__)
@@ -300,7 +314,9 @@ def test_any_plan_is_sound(pool: tuple[Need, list[Resident], Budget]) -> None:
         assert decision.why
 
 
-def start_is_sound(need: Need, residents: list[Resident], budget: Budget, decision: Start) -> None:
+def start_is_sound(
+    need: Requirements, residents: list[Resident], budget: Budget, decision: Start
+) -> None:
     by_id = {r.model_id: r for r in residents}
     assert len(set(decision.evict)) == len(decision.evict)
     gone = [by_id[i] for i in decision.evict]
@@ -316,7 +332,9 @@ def start_is_sound(need: Need, residents: list[Resident], budget: Budget, decisi
         assert not fits(need, without(residents, victims), victims, budget), "waits in vain"
 
 
-def wait_is_sound(need: Need, residents: list[Resident], budget: Budget, decision: Wait) -> None:
+def wait_is_sound(
+    need: Requirements, residents: list[Resident], budget: Budget, decision: Wait
+) -> None:
     assert decision.on
     assert decision.why
     free = [r for r in residents if r.leaving or not (r.protected or r.pinned)]
@@ -327,7 +345,9 @@ def wait_is_sound(need: Need, residents: list[Resident], budget: Budget, decisio
 
 
 @given(pools())
-def test_the_same_pool_gives_the_same_plan(pool: tuple[Need, list[Resident], Budget]) -> None:
+def test_the_same_pool_gives_the_same_plan(
+    pool: tuple[Requirements, list[Resident], Budget],
+) -> None:
     need, residents, budget = pool
     assert plan(need, residents, budget) == plan(need, list(residents), budget)
 
@@ -335,7 +355,7 @@ def test_the_same_pool_gives_the_same_plan(pool: tuple[Need, list[Resident], Bud
 @settings(max_examples=50)
 @given(pools())
 def test_the_kind_of_answer_does_not_hang_on_the_order(
-    pool: tuple[Need, list[Resident], Budget],
+    pool: tuple[Requirements, list[Resident], Budget],
 ) -> None:
     need, residents, budget = pool
 
@@ -348,7 +368,7 @@ def test_the_kind_of_answer_does_not_hang_on_the_order(
 
 @given(pools(), st.integers(0, 300))
 def test_more_room_never_makes_it_worse(
-    pool: tuple[Need, list[Resident], Budget], more: int
+    pool: tuple[Requirements, list[Resident], Budget], more: int
 ) -> None:
     need, residents, budget = pool
     roomier = Budget(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
 from modelpool_client.errors import LoadFailed, ModelNotFound, ModelPoolError
 from modelpool_client.wire import DrainRequest, Phase
 from support.sim import Script, SimWorld, model, without_threads
@@ -59,7 +59,7 @@ def test_room_is_wanted_while_a_failed_load_is_buried(monkeypatch: pytest.Monkey
         world.scripts["a"] = Script(fail_load="oom")
         failing = asyncio.ensure_future(use(world, "a"))
         await asyncio.sleep(1.1)
-        assert world.pool.slot("a").is_leaving or world.pool.slot("a").state is State.WARMING
+        assert world.replica("a").is_leaving or world.replica("a").state is State.WARMING
         await use(world, "b")
         with pytest.raises(LoadFailed):
             await failing
@@ -88,7 +88,7 @@ def test_room_is_wanted_while_a_load_moves_to_another_port(
         world.scripts["a"] = Script(strange_ports={8051})
         loading = asyncio.ensure_future(use(world, "a"))
         await asyncio.sleep(0.1)
-        assert world.pool.slot("a").state is State.WARMING
+        assert world.replica("a").state is State.WARMING
         assert not world.alive("a")
         second = asyncio.ensure_future(use(world, "b"))
         await loading
@@ -105,11 +105,11 @@ def test_who_leaves_in_the_moment_of_the_grant_gives_it_back() -> None:
         worker = world.processes[0]
         worker.phase = Phase.READY
         worker.report()
-        assert world.pool.slot("m").granted == 1
+        assert world.replica("m").granted == 1
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert world.pool.slot("m").granted == 0
+        assert world.replica("m").granted == 0
 
     play(scene)
 
@@ -133,7 +133,7 @@ def test_the_pool_stops_while_someone_waits_for_the_next_load() -> None:
         await use(world)
         direct = asyncio.ensure_future(world.processes[0].serve(5))
         await asyncio.sleep(0)
-        ended = world.pool.slot("m").unload("asked")
+        ended = world.pool.unload("m", "asked")
         waiting = asyncio.ensure_future(use(world))
         await asyncio.sleep(0)
         await world.pool.stop()
@@ -197,7 +197,7 @@ def test_a_late_second_deletion_spares_the_model_of_the_same_name() -> None:
         await world.pool.remove("m")
         fresh = world.pool.add(model("m"))
         await second
-        assert world.pool.slot("m") is fresh
+        assert world.replica("m") is fresh
 
     play(scene)
 
@@ -211,7 +211,7 @@ def test_work_ends_in_peace_when_an_operator_stops_the_worker() -> None:
         await asyncio.sleep(1)
         world.processes[0].terminate()
         assert await direct
-        assert world.pool.slot("m").state is not State.HOT
+        assert world.replica("m").state is not State.HOT
 
     play(scene)
 
@@ -224,9 +224,9 @@ def test_force_cuts_a_worker_that_was_told_nothing_before() -> None:
         await asyncio.sleep(1)
         world.processes[0].drain(DrainRequest(None, "its manager was silent for too long"))
         await asyncio.sleep(1)
-        assert world.pool.slot("m").state is State.UNLOADING
+        assert world.replica("m").state is State.UNLOADING
         start = asyncio.get_running_loop().time()
-        await world.pool.slot("m").unload("asked", force=True, cut=True)
+        await world.pool.unload("m", "asked", force=True, cut=True)
         assert asyncio.get_running_loop().time() - start < 5
         assert not await direct
 
@@ -249,9 +249,9 @@ def test_an_evicted_warm_up_model_lets_the_other_stay() -> None:
         await world.pool.load("warm", "warm-up", wait=60)
         await use(world, "b")
         await asyncio.sleep(600)
-        assert world.pool.slot("b").state is State.HOT
+        assert world.replica("b").state is State.HOT
         await use(world, "warm")
-        assert world.pool.slot("warm").state is State.HOT
+        assert world.replica("warm").state is State.HOT
 
     play(scene, model("warm", warmup=True), model("b"), max_concurrent_models=1)
 
@@ -259,7 +259,7 @@ def test_an_evicted_warm_up_model_lets_the_other_stay() -> None:
 def test_a_pinned_one_that_is_leaving_is_no_reason_to_refuse() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world, "pin")
-        ended = world.pool.slot("pin").unload("asked", force=True)
+        ended = world.pool.unload("pin", "asked", force=True)
         await use(world, "b")
         await ended
 
@@ -268,7 +268,7 @@ def test_a_pinned_one_that_is_leaving_is_no_reason_to_refuse() -> None:
 
 def test_a_message_that_fails_does_not_hold_up_the_next() -> None:
     async def scene(world: SimWorld) -> None:
-        slot = world.pool.slot("m")
+        slot = world.replica("m")
         done: list[int] = []
 
         def outer() -> None:

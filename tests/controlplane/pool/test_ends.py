@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from modelpool.pool.crew import CUT_SECONDS, SECOND_TERM_SECONDS
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
+from modelpool.pool.workers import CUT_SECONDS, SECOND_TERM_SECONDS
 from modelpool_client.errors import LoadFailed, PoolBusy
 from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
@@ -70,7 +70,7 @@ def test_who_waits_says_for_what_from_the_first_event_on() -> None:
         (why,) = said(world, "model-waiting")
         assert why == "b needs 100 MB; 1 of 1 models loaded: a 100 MB (busy)"
         await asyncio.sleep(0.01)
-        assert world.pool.slot("b").waiting_for == "", "nobody waits any more"
+        assert world.replica("b").waiting_for == "", "nobody waits any more"
         grant.release()
 
     play(scene, model("a"), model("b"), **ONE)
@@ -81,8 +81,8 @@ def test_a_load_that_nobody_waits_on_is_not_given_up_in_silence() -> None:
         grant = await world.pool.acquire("a")
         await world.pool.load("b", "asked for", None)
         await asyncio.sleep(400)
-        slot = world.pool.slot("b")
-        assert (slot.key in world.pool.line, slot.waiting_for) == (False, "")
+        slot = world.replica("b")
+        assert (slot.key in world.pool.scheduler, slot.waiting_for) == (False, "")
         (why,) = said(world, "load-given-up")
         assert why.startswith("waited 300 s in vain: b needs 100 MB; 1 of 1 models loaded")
         grant.release()
@@ -95,7 +95,7 @@ def test_a_load_that_goes_on_is_not_given_up() -> None:
         world.scripts["a"] = Script(load_seconds=400)
         await world.pool.load("a", "asked for", None)
         await asyncio.sleep(500)
-        assert world.pool.slot("a").state is State.HOT
+        assert world.replica("a").state is State.HOT
         assert not said(world, "load-given-up")
 
     play(scene, model("a"))
@@ -111,11 +111,11 @@ def test_a_forced_unload_does_not_wait_for_a_gentle_one_that_hangs() -> None:
         worker.was_told_to_end = True
         request = asyncio.ensure_future(worker.serve(1000))
         await asyncio.sleep(1)
-        gentle = world.pool.group("m").unload("gently")
+        gentle = world.pool.unload("m", "gently")
         await asyncio.sleep(1)
         worker.script.front_hangs = worker.script.engine_hangs = True
         began = now()
-        await world.pool.group("m").unload("by force", force=True, cut=True)
+        await world.pool.unload("m", "by force", force=True, cut=True)
         assert now() - began <= SECOND_TERM_SECONDS + CUT_SECONDS + 0.1
         assert await gentle
         assert not await request
@@ -128,6 +128,6 @@ def test_without_back_off_what_died_starts_again_at_once() -> None:
         await world.pool.load("m", "test", 100)
         world.processes[-1].die(-9)
         await asyncio.sleep(2)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene, model("m", warmup=True), restart_backoff_seconds=0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.config import PoolConfig
-from modelpool.pool.crew import Burial
 from modelpool.pool.failures import Trouble, describe_exit, load_error
+from modelpool.pool.workers import Burial
 from modelpool_client.errors import LoadFailed
 from modelpool_client.wire import Failure
 

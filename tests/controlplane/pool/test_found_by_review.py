@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from modelpool.pool.balance import Copy, choose
-from modelpool.pool.lifecycle import State
 from modelpool.pool.recovery import Recoverer
+from modelpool.pool.states import State
 from modelpool_client.errors import NoPortFree
 from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
@@ -148,7 +148,7 @@ def test_a_warm_up_model_is_one_after_a_restart_too() -> None:
         await asyncio.sleep(2)
         await restart(world, WARM)
         await asyncio.sleep(600)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene, WARM, beat_seconds=10.0)
 
@@ -159,7 +159,7 @@ def test_an_adopted_worker_brings_no_past() -> None:
         await world.pool.load("m", "test", 60)
         world.alive("m")[0].requests_total = 5000
         await restart(world, model("m"))
-        slot = world.pool.slot("m")
+        slot = world.replica("m")
         assert slot.uses == 0
         assert slot.rate.faded(now()) == 0
         assert (slot.load_seconds or 0) < 60
@@ -170,7 +170,7 @@ def test_an_adopted_worker_brings_no_past() -> None:
 def test_who_spoke_up_while_it_was_asked_is_left_alone() -> None:
     async def scene(world: SimWorld) -> None:
         await world.pool.load("m", "test", 60)
-        worker, slot = world.alive("m")[0], world.pool.slot("m")
+        worker, slot = world.alive("m")[0], world.replica("m")
 
         async def reach(_: Any) -> Any:
             await asyncio.sleep(4.5)
@@ -192,10 +192,10 @@ def test_a_load_of_a_cooling_model_gives_it_a_lease() -> None:
     async def scene(world: SimWorld) -> None:
         await ask(world, "m", 1.0)
         await asyncio.sleep(15 * 60 + 30)
-        assert world.pool.slot("m").state is State.COOLING
+        assert world.replica("m").state is State.COOLING
         await world.pool.load("m", "test", 60)
         await asyncio.sleep(10 * 60)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene, model("m"), beat_seconds=10.0)
 
@@ -205,10 +205,10 @@ def test_fewer_copies_by_the_entry_are_fewer() -> None:
 
     async def scene(world: SimWorld) -> None:
         await asyncio.gather(*(ask(world, "m", 12.0) for _ in range(6)))
-        assert world.pool.group("m").slots[1].state is State.HOT
-        world.pool.group("m").replace_model(dataclasses.replace(entry, max_replicas=1))
+        assert world.pool.sets["m"].slots[1].state is State.HOT
+        world.pool.replace_model(dataclasses.replace(entry, max_replicas=1))
         await asyncio.sleep(120)
-        assert [s.state for s in world.pool.slots] == [State.HOT, State.COLD]
+        assert [s.state for s in world.replicas] == [State.HOT, State.COLD]
 
     play(scene, entry, beat_seconds=10.0)
 
@@ -220,7 +220,7 @@ def test_the_least_number_of_copies_stays_while_one_is_used_and_then_goes() -> N
             await asyncio.sleep(30)
         assert loads(world) == 2
         await asyncio.sleep(20 * 60)
-        assert [s.state for s in world.pool.slots] == [State.COLD] * 2
+        assert [s.state for s in world.replicas] == [State.COLD] * 2
 
     play(scene, model("m", min_replicas=2, max_replicas=2), beat_seconds=10.0)
 
@@ -230,7 +230,7 @@ def test_who_waits_for_a_copy_is_served_by_one_that_stays() -> None:
         await world.pool.load("m", "test", 60)
         first = world.alive("m")[0]
         world.scripts["m"].load_seconds = 30.0
-        group = world.pool.group("m")
+        group = world.pool.sets["m"]
         spare = group.spare(2)
         assert spare is not None
         spare.start_spare("test")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
 from modelpool_client.errors import LoadFailed
 from support.sim import MB, Script, SimWorld, model, without_threads
 from support.virtual_time import VirtualLoop, run_virtual
@@ -39,8 +39,8 @@ def test_a_database_that_hangs_does_not_hold_up_an_unload() -> None:
         (await world.pool.acquire("a")).release()
         world.forget_worker = _hang  # type: ignore[method-assign]
         async with asyncio.timeout(60):
-            await world.pool.slot("a").unload("asked")
-        assert world.pool.slot("a").state is State.COLD
+            await world.pool.unload("a", "asked")
+        assert world.replica("a").state is State.COLD
 
     play(scene, model("a"))
 
@@ -61,7 +61,7 @@ def test_an_intent_that_was_given_up_is_forgotten_all_the_same() -> None:
         assert len(world.records) == 1
         world.intend_worker = sound  # type: ignore[method-assign]
         await world.pool.load("a", "asked", 100)
-        await world.pool.slot("a").unload("asked")
+        await world.pool.unload("a", "asked")
         assert not world.records
 
     play(scene, model("a"))
@@ -85,7 +85,7 @@ def test_who_leaves_the_queue_gives_up_the_room_that_was_promised() -> None:
         second = asyncio.ensure_future(world.pool.acquire("small"))
         await asyncio.sleep(10)
         assert not second.done()
-        await world.pool.slot("large").unload("asked")
+        await world.pool.unload("large", "asked")
         await asyncio.sleep(5)
         assert second.done()
         second.result().release()
@@ -102,7 +102,7 @@ def test_one_without_patience_has_others_yield_at_once() -> None:
         busy = await world.pool.acquire("a")
         waiting = asyncio.ensure_future(world.pool.acquire("b"))
         await asyncio.sleep(1)
-        assert world.pool.slot("a").yields_to == "b"
+        assert world.replica("a").yields_to == "b"
         busy.release()
         (await waiting).release()
 
@@ -118,13 +118,13 @@ def test_a_manager_that_was_stopped_while_it_asked_asks_again() -> None:
         worker = world.processes[0]
         busy = asyncio.ensure_future(worker.serve(60))
         waiting = asyncio.ensure_future(world.pool.acquire("b"))
-        while not world.pool.slot("a").is_leaving:  # noqa: ASYNC110 - there is no event for it
+        while not world.replica("a").is_leaving:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.0003)
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         loop.pass_over(12)
         await asyncio.sleep(1)
-        assert world.pool.slot("a").state is State.HOT
+        assert world.replica("a").state is State.HOT
         world.is_deaf = False
         assert await busy
         (await waiting).release()
@@ -157,13 +157,13 @@ def test_a_cancelled_load_gives_the_host_nothing_back() -> None:
         world.scripts["b"] = Script(load_seconds=0.1)
         asking = asyncio.ensure_future(world.pool.load("a", "asked", 300))
         await asyncio.sleep(1)
-        ending = world.pool.slot("a").unload("asked", cut=True)
+        ending = world.pool.unload("a", "asked", cut=True)
         await asyncio.sleep(1)
         world.host_bytes = 600 * MB
         waiting = asyncio.ensure_future(world.pool.acquire("b"))
         await asyncio.sleep(1)
-        assert world.pool.slot("a").state is State.UNLOADING
-        assert world.pool.slot("b").state is State.COLD
+        assert world.replica("a").state is State.UNLOADING
+        assert world.replica("b").state is State.COLD
         await ending
         await asyncio.gather(asking, waiting, return_exceptions=True)
 
@@ -177,7 +177,7 @@ def test_who_joins_the_line_as_its_first_takes_what_others_waited_for() -> None:
         world.scripts["slow"] = Script(never_ready=True)
         loading = asyncio.ensure_future(world.pool.acquire("slow"))
         (await world.pool.acquire("small")).release()
-        world.pool.slot("small").hold("large")
+        world.replica("small").hold("large")
         first = asyncio.ensure_future(world.pool.acquire("small"))
         await asyncio.sleep(1)
         second = asyncio.ensure_future(world.pool.acquire("large"))

@@ -20,7 +20,7 @@ from modelpool.pool.health import (
     progress_at,
     wants_probe,
 )
-from modelpool.pool.lifecycle import Lease, State
+from modelpool.pool.states import Lease, State
 from modelpool_client.errors import LoadFailed
 from modelpool_client.wire import Facts, Failure, Phase, ProbeReply, Progress
 from support.play import play
@@ -139,7 +139,7 @@ def test_a_front_that_hangs_is_replaced() -> None:
         assert worker.is_alive
         await asyncio.sleep(10)
         assert not worker.is_alive
-        slot = world.pool.slot("m")
+        slot = world.replica("m")
         assert slot.state is State.FAILED
         assert slot.trouble.failure is not None
         assert slot.trouble.failure.code == "worker_hung"
@@ -232,7 +232,7 @@ def test_beats_that_get_lost_are_asked_for() -> None:
         world.is_deaf = True
         await asyncio.sleep(600)
         assert worker.is_alive
-        heard = world.pool.slot("m").heard_at
+        heard = world.replica("m").heard_at
         assert asyncio.get_running_loop().time() - heard < 60
 
     assert not replaced(play(scene, model("m"), beat_seconds=10.0))
@@ -244,7 +244,7 @@ def test_a_load_that_says_nothing_is_asked_before_it_is_given_up() -> None:
     async def scene(world: SimWorld) -> None:
         world.is_deaf = True
         await world.pool.load("m", "test", 300)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     assert not replaced(play(scene, model("m"), beat_seconds=10.0))
 
@@ -294,7 +294,7 @@ def test_who_has_failed_gets_no_more_requests() -> None:
     async def scene(world: SimWorld) -> None:
         worker = await load(world)
         await fail(worker)
-        assert not world.pool.slot("m").is_open
+        assert not world.replica("m").is_open
         assert world.pool.try_acquire("m") is None
         waiting = asyncio.ensure_future(world.pool.acquire("m"))
         await asyncio.sleep(2)

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 from modelpool.catalog.learned import Claim, Figures
-from modelpool.pool.admission import Need
-from modelpool.pool.lifecycle import State
-from modelpool.pool.needs import MORE, short_of, with_more
+from modelpool.pool.admission import Requirements
+from modelpool.pool.requirements import MORE, short_of, with_more
+from modelpool.pool.states import State
 from modelpool_client.errors import LoadFailed
 from modelpool_client.wire import Failure, Phase
 from support.play import play
@@ -43,7 +43,7 @@ async def runs_out(world: SimWorld, name: str, why: str = KERNEL) -> None:
     await asyncio.sleep(5)
 
 
-HELD = Need("a", 100, {GPU: 40})
+HELD = Requirements("a", 100, {GPU: 40})
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,20 @@ HELD = Need("a", 100, {GPU: 40})
     ],
 )
 def test_what_was_too_little(why: str, host: int, devices: dict[str, int]) -> None:
-    assert short_of(HELD, why) == Need("a", host, devices)
+    assert short_of(HELD, why) == Requirements("a", host, devices)
 
 
 def test_without_a_device_it_was_the_host() -> None:
-    assert short_of(Need("a", 100), CUDA) == Need("a", 100)
+    assert short_of(Requirements("a", 100), CUDA) == Requirements("a", 100)
 
 
 def test_more_is_half_as_much_again_of_what_was_too_little() -> None:
-    need = Need("a", 100, {GPU: 50}, {"host": "measured", GPU: "estimated"})
-    more = with_more(need, Need("a", 0, {GPU: 60}))
-    assert more == Need("a", 100, {GPU: 90}, {"host": "measured", GPU: MORE})
-    assert with_more(need, Need("a", 40)) == need, "what was measured since is more than that"
+    need = Requirements("a", 100, {GPU: 50}, {"host": "measured", GPU: "estimated"})
+    more = with_more(need, Requirements("a", 0, {GPU: 60}))
+    assert more == Requirements("a", 100, {GPU: 90}, {"host": "measured", GPU: MORE})
+    assert with_more(need, Requirements("a", 40)) == need, (
+        "what was measured since is more than that"
+    )
 
 
 def test_it_is_tried_once_more_with_more_room() -> None:
@@ -77,7 +79,7 @@ def test_it_is_tried_once_more_with_more_room() -> None:
         await asyncio.sleep(20)
         world.scripts["a"] = Script(fail_loads=["oom"])
         (await world.pool.acquire("a")).release()
-        assert world.pool.slot("b").state is State.COLD, "its room was wanted, too"
+        assert world.replica("b").state is State.COLD, "its room was wanted, too"
         assert world.pool.reserved_bytes("a") == 150 * MB
         assert retries(world) == [
             "out of memory with 100 MB; trying once more with 150 MB set aside"
@@ -113,7 +115,7 @@ def test_where_there_is_no_more_it_is_a_failure_that_cools_off() -> None:
             with pytest.raises(LoadFailed, match="no room for a retry"):
                 await world.pool.acquire("a")
         assert len(world.processes) == 1, "no load while it cools off"
-        slot = world.pool.slot("a")
+        slot = world.replica("a")
         assert (slot.state, slot.trouble.failed_loads) == (State.FAILED, 1)
         world.scripts["a"] = Script()
         await asyncio.sleep(failed.value.retry_after or 0)
@@ -128,9 +130,9 @@ def test_a_warm_up_model_without_more_room_is_tried_again_after_the_cooling_off(
         world.scripts["w"] = Script(fail_loads=["oom"])
         await world.pool.load("w", "warm-up", None)
         await asyncio.sleep(5)
-        assert world.pool.slot("w").state is State.FAILED
+        assert world.replica("w").state is State.FAILED
         await asyncio.sleep(world.pool.config.failed_retry_seconds)
-        assert world.pool.slot("w").state is State.HOT
+        assert world.replica("w").state is State.HOT
 
     play(scene, model("w", memory_mb=100, warmup=True), memory_limit_mb=120)
 
@@ -203,8 +205,8 @@ def test_another_set_of_options_begins_anew(fields: dict[str, object], reserved:
     async def scene(world: SimWorld) -> None:
         world.scripts["a"] = Script(fail_loads=["oom"])
         await world.pool.load("a", "test", 100)
-        await world.pool.group("a").unload("test")
-        world.pool.group("a").replace_model(model("a", memory_mb=60, **fields))
+        await world.pool.unload("a", "test")
+        world.pool.replace_model(model("a", memory_mb=60, **fields))
         await world.pool.load("a", "test", 100)
         assert world.pool.reserved_bytes("a") == reserved * MB
 
@@ -214,7 +216,7 @@ def test_another_set_of_options_begins_anew(fields: dict[str, object], reserved:
 def test_what_ran_out_with_other_options_says_nothing_of_these() -> None:
     async def scene(world: SimWorld) -> None:
         await world.pool.load("a", "test", 100)
-        world.pool.group("a").replace_model(model("a", memory_mb=60, options={"n": 1}))
+        world.pool.replace_model(model("a", memory_mb=60, options={"n": 1}))
         await runs_out(world, "a")
         await world.pool.load("a", "test", 100)
         assert world.pool.reserved_bytes("a") == 60 * MB

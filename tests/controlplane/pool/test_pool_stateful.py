@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from modelpool.pool.lifecycle import State
 from modelpool.pool.slot import Slot
+from modelpool.pool.states import State
 from support.machine import PoolMachine
 from support.sim import SimWorld, model, without_threads
 from support.virtual_time import run_virtual
@@ -38,7 +38,7 @@ def test_a_waiter_lost_when_a_drain_is_refused_is_found(monkeypatch: pytest.Monk
 
     async def scene() -> None:
         world = SimWorld([model("m")])
-        pool, slot = world.pool, world.pool.slot("m")
+        pool, slot = world.pool, world.replica("m")
         (await pool.acquire("m")).release()
         await asyncio.sleep(17 * 60 - 1)
         world.is_deaf = True  # so that it is asked to drain although it is busy

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
 from support.sim import Script, SimProcess, SimWorld, model, without_threads
 from support.virtual_time import run_virtual
 
@@ -65,7 +65,7 @@ def test_idle_unload_against_direct_requests(deadline: float) -> None:
         for _ in range(1000):
             worker = await hot(world, "m")
             await asyncio.sleep(deadline + lots.uniform(-NEAR, NEAR))
-            states[world.pool.slot("m").state] += 1
+            states[world.replica("m").state] += 1
             await direct(worker, lots.choice([0.001, 0.05, 0.3]), outcomes)
             world.check()
         await world.pool.stop()

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from modelpool.pool.lifecycle import State
 from modelpool.pool.recovery import Recoverer, Recovery
+from modelpool.pool.states import State
 from modelpool_client.wire import Facts
 from support.play import play
 from support.sim import SimProcess, SimWorld, model, without_threads
@@ -73,7 +73,7 @@ def test_a_start_waits_for_the_room_of_what_is_not_needed(limit: dict[str, Any])
         await asyncio.sleep(50)
         assert worker.is_alive
         assert not world.alive("new")
-        assert "old that is not needed" in world.pool.slot("new").waiting_for
+        assert "old that is not needed" in world.replica("new").waiting_for
         assert await work
         (await asked).release()
         assert not worker.is_alive
@@ -125,7 +125,7 @@ def test_who_misses_one_question_is_adopted(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(world, "facts", facts)
         recovery = await restart(world, OLD)
         assert recovery.adopted == (worker.assignment.worker_id,)
-        assert world.pool.slot("old").state is State.HOT
+        assert world.replica("old").state is State.HOT
 
     play(scene, OLD, beat_seconds=10.0)
 

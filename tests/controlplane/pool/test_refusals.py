@@ -8,9 +8,9 @@ import pytest
 from modelpool.api.plan import plan_view
 from modelpool.catalog.estimate import Footprint
 from modelpool.catalog.learned import HOST, Claim, Figures, Peak, figures
-from modelpool.pool.admission import Budget, Need, Refuse, Resident, plan
-from modelpool.pool.lifecycle import State
-from modelpool.pool.needs import planned
+from modelpool.pool.admission import Budget, Refuse, Requirements, Resident, plan
+from modelpool.pool.requirements import planned
+from modelpool.pool.states import State
 from modelpool_client.errors import CannotFit, NoMemoryFree
 from support.play import play
 from support.sim import MB, SimWorld, model, without_threads
@@ -26,15 +26,15 @@ def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     without_threads(monkeypatch)
 
 
-def refusal(need: Need, *residents: Resident, budget: Budget = ROOMY) -> Refuse:
+def refusal(need: Requirements, *residents: Resident, budget: Budget = ROOMY) -> Refuse:
     decision = plan(need, residents, budget)
     assert isinstance(decision, Refuse)
     return decision
 
 
 def test_the_advice_is_about_what_is_short() -> None:
-    big = Need("new", 2000 * MB, sources={HOST: "measured"})
-    on_gpu = Need("new", MB, {GPU: 90 * MB}, {GPU: "estimated"})
+    big = Requirements("new", 2000 * MB, sources={HOST: "measured"})
+    on_gpu = Requirements("new", MB, {GPU: 90 * MB}, {GPU: "estimated"})
     one = Budget(1, 1000 * MB, 10_000 * MB)
     tight = Budget(5, 10_000 * MB, 1000 * MB)
     assert refusal(big).advice == (
@@ -42,12 +42,15 @@ def test_the_advice_is_about_what_is_short() -> None:
         " or choose a smaller model"
     )
     assert "unpin" in refusal(big, PIN).advice
-    assert "its memory_mb" in refusal(Need("new", 2000 * MB, sources={HOST: "declared"})).advice
+    assert (
+        "its memory_mb"
+        in refusal(Requirements("new", 2000 * MB, sources={HOST: "declared"})).advice
+    )
     assert refusal(on_gpu, PIN).advice == (
         "lower its gpu_layers, context_length or parallel option, raise device_memory_mb,"
         " unpin what is pinned or choose a smaller model"
     )
-    full = refusal(Need("new", MB), PIN, budget=one)
+    full = refusal(Requirements("new", MB), PIN, budget=one)
     assert full.advice == "raise max_concurrent_models or unpin one of them"
     host = refusal(big, budget=tight)
     assert "until they give it back" in host.advice
@@ -56,9 +59,9 @@ def test_the_advice_is_about_what_is_short() -> None:
 
 
 def test_a_refusal_says_where_its_figure_comes_from() -> None:
-    big = Need("new", 2000 * MB, sources={HOST: "measured"})
+    big = Requirements("new", 2000 * MB, sources={HOST: "measured"})
     assert refusal(big).why.startswith("needs 2,000 MB (measured), but at most 1,000 MB")
-    on_gpu = Need("new", MB, {GPU: 190 * MB}, {GPU: "estimated"})
+    on_gpu = Requirements("new", MB, {GPU: 190 * MB}, {GPU: "estimated"})
     assert refusal(on_gpu).why.startswith("needs 190 MB of cuda:0 (estimated), but at most 100 MB")
 
 
@@ -81,7 +84,7 @@ def test_what_ran_within_the_limit_runs_again() -> None:
         peak = Peak("m", "f", "o", HOST, seen, worked=True)
         world.known_figures = {"m": figures(model("m"), needs, {})}
         (await world.pool.acquire("m")).release()
-        await world.pool.group("m").unload("idle")
+        await world.pool.unload("m", "idle")
         world.known_figures = {"m": figures(model("m"), needs, {HOST: peak})}
         (await world.pool.acquire("m")).release()
         assert world.pool.reserved_bytes("m") == 1000 * MB
@@ -110,7 +113,7 @@ def test_one_that_was_there_before_its_device_had_a_budget_counts() -> None:
         assert world.pool.residents()[0].devices == {GPU: 8000 * MB}
         world.device_needs = {"a": {GPU: 8000 * MB}, "b": {GPU: 8000 * MB}}
         (await world.pool.acquire("b")).release()
-        assert world.pool.slot("a").state is State.COLD, "there is no room for both"
+        assert world.replica("a").state is State.COLD, "there is no room for both"
 
     play(scene, model("a"), model("b"))
 
@@ -124,14 +127,14 @@ def test_a_warm_up_model_waits_until_other_programs_give_memory_back() -> None:
         world.host_bytes = 150 * MB
         world.processes[-1].die(-9)
         await asyncio.sleep(60)
-        slot = world.pool.slot("w")
+        slot = world.replica("w")
         assert slot.state is State.FAILED
-        assert slot.key in world.pool.line
+        assert slot.key in world.pool.scheduler
         assert "the host has 150 MB available" in slot.waiting_for
         assert plan_view(slot, world.pool)["action"] == "wait"
         before = len(world.events)
         for _ in range(10):
-            world.pool.look()
+            world.pool.repair()
             await asyncio.sleep(1)
         assert len(world.events) == before, "it waits quietly"
         world.host_bytes = 10**12
@@ -151,7 +154,7 @@ def test_a_request_is_told_when_to_come_again(warmup: bool) -> None:
         assert (refused.value.status, refused.value.retry_after) == (503, 10)
         assert "never" not in str(refused.value)
         assert "m does not fit now: needs 200 MB" in str(refused.value)
-        assert len(world.pool.line) == 0, "nobody wants it"
+        assert len(world.pool.scheduler) == 0, "nobody wants it"
         refusals = [reason for *_, event, _, reason in world.events if event == "model-refused"]
         assert len(refusals) == 1
         assert "other programs hold the rest" in refusals[0]
@@ -165,7 +168,7 @@ def test_a_warm_up_model_that_can_never_fit_does_not_wait() -> None:
     async def scene(world: SimWorld) -> None:
         with pytest.raises(CannotFit, match="can never fit"):
             await world.pool.load("w", "warm-up", None)
-        assert not world.pool.slot("w").stay_up
-        assert len(world.pool.line) == 0
+        assert not world.replica("w").stay_up
+        assert len(world.pool.scheduler) == 0
 
     play(scene, model("w", memory_mb=200, warmup=True), memory_limit_mb=100)

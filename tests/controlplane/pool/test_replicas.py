@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.pool.balance import AFFINITY_SLACK, Copy, choose
-from modelpool.pool.lifecycle import State
 from modelpool.pool.scaling import (
     DOWN_AFTER_SECONDS,
     UP_AFTER_SECONDS,
@@ -19,6 +18,7 @@ from modelpool.pool.scaling import (
     step,
     wanted,
 )
+from modelpool.pool.states import State
 from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
 
@@ -113,7 +113,7 @@ async def request(world: SimWorld, seconds: float, affinity: str = "") -> int:
 
 
 def keys(world: SimWorld) -> list[str]:
-    return [s.key for s in world.pool.slots if s.state.is_serving]
+    return [s.key for s in world.replicas if s.state.is_serving]
 
 
 async def steady(world: SimWorld, clients: int, seconds: float) -> list[int]:
@@ -151,7 +151,7 @@ def test_a_copy_never_takes_room_from_another_model() -> None:
     async def scene(world: SimWorld) -> None:
         (await world.pool.acquire("other")).release()
         await steady(world, 6, 60)
-        assert world.pool.slot("other").state is State.HOT
+        assert world.replica("other").state is State.HOT
         assert keys(world) == ["m", "other"]
 
     play(scene, MANY, model("other", memory_mb=100), memory_limit_mb=250)
@@ -163,7 +163,7 @@ def test_a_model_that_needs_room_gets_that_of_a_copy() -> None:
         assert len(keys(world)) == 3
         await asyncio.sleep(11)
         (await world.pool.acquire("other")).release()
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
         assert len([k for k in keys(world) if k.startswith("m")]) == 2
 
     play(scene, MANY, model("other", memory_mb=100), memory_limit_mb=300)
@@ -195,7 +195,7 @@ def test_when_one_copy_dies_the_others_serve_on() -> None:
         world.alive()[0].die(-9)
         await asyncio.sleep(0)
         assert world.pool.try_acquire("m") is not None
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
         await asyncio.sleep(1)
 
     play(scene, MANY)
@@ -204,14 +204,14 @@ def test_when_one_copy_dies_the_others_serve_on() -> None:
 def test_who_waits_for_a_copy_is_served_by_the_first_that_is_there() -> None:
     async def scene(world: SimWorld) -> None:
         await steady(world, 6, 60)
-        await world.pool.group("m").unload("test")
+        await world.pool.unload("m", "test")
         world.scripts["m"] = Script(load_seconds=100.0)
         waiting = [asyncio.ensure_future(request(world, 0.1)) for _ in range(3)]
         await asyncio.sleep(5)
-        first, *_ = [s for s in world.pool.slots if s.state is State.WARMING]
+        first, *_ = [s for s in world.replicas if s.state is State.WARMING]
         world.scripts["m"] = Script()
         assert len(first.waiters) == 3
-        other = next(s for s in world.pool.slots if s is not first)
+        other = next(s for s in world.replicas if s is not first)
         other.start_spare("test")
         await asyncio.sleep(5)
         assert all(w.done() for w in waiting)
@@ -223,12 +223,12 @@ def test_who_waits_for_a_copy_is_served_by_the_first_that_is_there() -> None:
 def test_an_unload_ends_every_copy_and_a_delete_forgets_them() -> None:
     async def scene(world: SimWorld) -> None:
         await steady(world, 6, 60)
-        await world.pool.group("m").unload("test")
+        await world.pool.unload("m", "test")
         assert not world.alive()
         await steady(world, 6, 60)
         await world.pool.remove("m")
         assert not world.alive()
-        assert not world.pool.slots
+        assert not world.replicas
 
     play(scene, MANY)
 
@@ -236,9 +236,9 @@ def test_an_unload_ends_every_copy_and_a_delete_forgets_them() -> None:
 def test_an_extension_is_for_every_copy() -> None:
     async def scene(world: SimWorld) -> None:
         await steady(world, 6, 60)
-        assert world.pool.group("m").extend(600) > 0
+        assert world.pool.extend("m", 600) > 0
         now = asyncio.get_running_loop().time()
-        left = {s.key: s.lease.remaining(now) or 0 for s in world.pool.slots}
+        left = {s.key: s.lease.remaining(now) or 0 for s in world.replicas}
         assert all(seconds > 900 for seconds in left.values()), left
 
     play(scene, MANY)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from modelpool.pool.admission import MB, Resident, Wait
-from modelpool.pool.comeback import Comeback, devices_of
-from modelpool.pool.lifecycle import State
 from modelpool.pool.memory import HostMemory, Pressure
+from modelpool.pool.memory_release import MemoryRelease, devices_of
+from modelpool.pool.states import State
 from modelpool_client.wire import Facts, Phase
 from support.sim import Script, SimWorld, model, without_threads
 from support.virtual_time import run_virtual
@@ -33,14 +33,14 @@ def play(scene: Callable[[SimWorld], Awaitable[None]], **config: Any) -> None:
 
 
 def resident(world: SimWorld) -> Resident:
-    return world.pool.resident(world.pool.slot("a"))
+    return world.pool.resident(world.replica("a"))
 
 
 def measured(world: SimWorld, total: int, held: int) -> None:
     """Facts of a's worker with MB that were measured."""
     sizes: dict[str, Any] = {"memory_bytes": total * MB, "memory_held_bytes": held * MB}
     facts = replace(world.alive("a")[0].facts(), **sizes)
-    world.pool.heard(world.pool.slot("a"), facts)
+    world.pool.heard(world.replica("a"), facts)
 
 
 def sizes(world: SimWorld) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def test_while_it_loads_the_rest_is_to_come() -> None:
         world.scripts["a"] = Script(load_seconds=10)
         await world.pool.load("a", "asked", None)
         await asyncio.sleep(1)
-        assert world.pool.slot("a").state is State.WARMING
+        assert world.replica("a").state is State.WARMING
         assert sizes(world) == (1000, 1000)
         measured(world, 700, 300)
         assert sizes(world) == (1000, 700), "pages of files are still the host's"
@@ -77,10 +77,10 @@ def test_a_loaded_one_that_takes_less_than_it_may_is_promised_the_rest() -> None
 def test_one_that_takes_more_than_it_said_counts_for_more() -> None:
     async def scene(world: SimWorld) -> None:
         busy = await world.pool.acquire("a")
-        assert not isinstance(world.pool.plan_for(world.pool.slot("b")), Wait)
+        assert not isinstance(world.pool.plan_for(world.replica("b")), Wait)
         measured(world, 1200, 900)
         assert sizes(world) == (1200, 300)
-        assert isinstance(world.pool.plan_for(world.pool.slot("b")), Wait)
+        assert isinstance(world.pool.plan_for(world.replica("b")), Wait)
         busy.release()
 
     play(scene, memory_limit_mb=1600)
@@ -92,13 +92,13 @@ def test_the_host_is_read_again_before_anybody_plans_with_what_is_back() -> None
 
         async def is_back(worker_id: str) -> bool:
             await asyncio.sleep(0.1)
-            assert worker_id == world.pool.slot("a").worker_id
+            assert worker_id == world.replica("a").worker_id
             seen.append((len(world.alive("a")), world.pool.reserved_bytes("a") // MB))
             return False
 
         world.pool.crew._memory_is_back = is_back
         (await world.pool.acquire("a")).release()
-        await world.pool.slot("a").unload("asked")
+        await world.pool.unload("a", "asked")
         assert seen == [(0, 1000)], "gone, and still reserved"
         assert world.pool.reserved_bytes("a") == 0
         assert "memory-not-back" in [event for _, _, event, *_ in world.events]
@@ -119,7 +119,7 @@ def comeback(answers: list[dict[str, int]], **fields: Any) -> tuple[bool, float,
         loop = asyncio.get_running_loop()
         began, memory = loop.time(), HostMemory(lambda: Pressure(1, 2))
         memory.refresh = no_thread  # type: ignore[method-assign]
-        is_back = await Comeback(memory, lambda worker_id: facts, ask)("w")
+        is_back = await MemoryRelease(memory, lambda worker_id: facts, ask)("w")
         return is_back, loop.time() - began
 
     async def no_thread() -> Pressure:

@@ -10,67 +10,69 @@ from modelpool_client.wire import Facts
 
 from modelpool.pool.admission import Resident
 from modelpool.pool.clock import Clock
-from modelpool.pool.crew import Burial, Worker
-from modelpool.pool.ports import Ports
+from modelpool.pool.resources import Resources
+from modelpool.pool.scheduler import Scheduler
+from modelpool.pool.worker import ExitReport, Worker
 
 
-class Strays:
+class Orphans:
     """Until one is gone nobody gets its port, and what it takes counts as held by one that leaves.
 
-    ``on_gone`` hears its name among the residents, ``bug`` what went wrong with its end.
+    ``bug`` hears what went wrong with an end.
     """
 
     def __init__(
         self,
-        ports: Ports,
         clock: Clock,
-        on_gone: Callable[[str], None],
+        resources: Resources,
+        scheduler: Scheduler,
         bug: Callable[[Exception], None],
     ) -> None:
-        self._ports = ports
         self._clock = clock
-        self._on_gone = on_gone
+        self._resources = resources
+        self._scheduler = scheduler
         self._bug = bug
-        self._residents: dict[str, Resident] = {}
+        self._names: dict[str, str] = {}
         self._held: dict[str, int] = {}
-        self._ending: dict[asyncio.Task[Burial], None] = {}  # in order
+        self._ending: dict[asyncio.Task[ExitReport], None] = {}  # in order
 
     def __repr__(self) -> str:
-        return f"<Strays {', '.join(r.model_id for r in self.residents()) or 'none'}>"
+        return f"<Orphans {', '.join(self._names.values()) or 'none'}>"
 
     @property
     def worker_ids(self) -> frozenset[str]:
-        return frozenset(self._residents)
+        return frozenset(self._names)
 
     @property
     def ports(self) -> list[int]:
         """Those that are held for them."""
         return list(self._held.values())
 
-    def residents(self) -> list[Resident]:
-        """As admission sees them."""
-        return list(self._residents.values())
-
-    def end(self, worker: Worker, facts: Facts | None, ending: Coroutine[Any, Any, Burial]) -> None:
+    def end(
+        self, worker: Worker, facts: Facts | None, ending: Coroutine[Any, Any, ExitReport]
+    ) -> None:
         """Let ``ending`` bring the worker to its end. No facts: it does not say what it takes."""
-        worker_id = worker.worker_id
-        self._residents[worker_id] = _resident(worker, facts)
+        worker_id, ports = worker.worker_id, self._resources.ports
+        resident = _resident(worker, facts)
+        self._names[worker_id] = resident.model_id
+        self._resources.hold_orphan(worker_id, resident)
         # Another configuration may not have the port at all.
-        if worker.port in self._ports.all and self._ports.claim(worker.port, worker_id):
+        if worker.port in ports.all and ports.claim(worker.port, worker_id):
             self._held[worker_id] = worker.port
         task = asyncio.ensure_future(ending)
         self._ending[task] = None
         task.add_done_callback(lambda done: self._ended(worker_id, done))
 
-    def _ended(self, worker_id: str, done: asyncio.Task[Burial]) -> None:
+    def _ended(self, worker_id: str, done: asyncio.Task[ExitReport]) -> None:
         del self._ending[done]
         if done.cancelled():  # it is the next manager's
             return
         if isinstance(error := done.exception(), Exception):
             self._bug(error)
         if (port := self._held.pop(worker_id, None)) is not None:
-            self._ports.free(port, self._clock.now())
-        self._on_gone(self._residents.pop(worker_id).model_id)
+            self._resources.ports.free(port, self._clock.now())
+        self._resources.drop_orphan(worker_id)
+        self._scheduler.room_freed(self._names.pop(worker_id))
 
     async def ended(self) -> None:
         """All are gone."""

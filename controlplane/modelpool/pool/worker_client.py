@@ -15,7 +15,7 @@ from modelpool_client.wire import (
     encode,
 )
 
-from modelpool.pool.crew import Worker
+from modelpool.pool.worker import Worker
 
 TIMEOUT_SECONDS = 5.0
 
@@ -25,7 +25,7 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class HttpLink:
+class HttpWorkerClient:
     """Speaks to workers that listen on ``host``."""
 
     def __init__(self, session: aiohttp.ClientSession, host: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from modelpool.config import patched
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
 from modelpool_client.errors import (
     CannotFit,
     Conflict,
@@ -55,13 +55,13 @@ async def use(world: SimWorld, model_id: str = "m", seconds: float = 1.0) -> Non
 def test_first_request_loads_then_idles_out() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
         await asyncio.sleep(15 * 60 - 1)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
         await asyncio.sleep(2)
-        assert world.pool.slot("m").state is State.COOLING
+        assert world.replica("m").state is State.COOLING
         await asyncio.sleep(125)
-        assert world.pool.slot("m").state is State.COLD
+        assert world.replica("m").state is State.COLD
 
     world = play(scene)
     assert world.moves("m") == ["COLD", "WARMING", "HOT", "COOLING", "UNLOADING", "COLD"]
@@ -72,9 +72,9 @@ def test_use_while_cooling_brings_it_back() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world)
         await asyncio.sleep(15 * 60 + 30)
-        assert world.pool.slot("m").state is State.COOLING
+        assert world.replica("m").state is State.COOLING
         await use(world)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
         assert len(world.processes) == 1
 
     play(scene)
@@ -86,7 +86,7 @@ def test_direct_traffic_alone_keeps_it_hot() -> None:
         for _ in range(20):
             await asyncio.sleep(10 * 60)
             assert await world.processes[0].serve(5)
-            assert world.pool.slot("m").state is State.HOT
+            assert world.replica("m").state is State.HOT
 
     play(scene)
 
@@ -96,9 +96,9 @@ def test_direct_use_while_cooling_brings_it_back() -> None:
         await use(world)
         await asyncio.sleep(15 * 60 + 30)
         await world.processes[0].serve(5)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
         await asyncio.sleep(14 * 60)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene)
 
@@ -130,7 +130,7 @@ def test_a_client_that_leaves_does_not_stop_the_load() -> None:
         await asyncio.sleep(0)
         third.cancel()
         await asyncio.sleep(10)
-        assert not world.pool.slot("m").is_busy
+        assert not world.replica("m").is_busy
 
     play(scene)
 
@@ -141,7 +141,7 @@ def test_all_clients_leave_and_the_load_goes_on() -> None:
         await asyncio.sleep(0.5)
         first.cancel()
         await asyncio.sleep(1)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene)
 
@@ -161,7 +161,7 @@ def test_a_stalled_load_is_given_up_with_a_reason() -> None:
         with pytest.raises(LoadFailed, match="no progress") as e:
             await use(world)
         assert e.value.code == "timeout"
-        assert world.pool.slot("m").state is State.FAILED
+        assert world.replica("m").state is State.FAILED
 
     play(scene, load_stall_seconds=30)
 
@@ -197,7 +197,7 @@ def test_an_explicit_load_does_not_wait_for_the_cooling_off() -> None:
             await world.pool.load("m", "asked", wait=60)
         world.scripts["m"].fail_load = ""
         await world.pool.load("m", "asked", wait=60)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene)
 
@@ -206,8 +206,8 @@ def test_unload_drains_and_the_port_comes_back() -> None:
     async def scene(world: SimWorld) -> None:
         request = asyncio.ensure_future(use(world, seconds=5))
         await asyncio.sleep(2)
-        await world.pool.slot("m").unload("asked")
-        assert world.pool.slot("m").state is State.COLD
+        await world.pool.unload("m", "asked")
+        assert world.replica("m").state is State.COLD
         assert world.pool.ports.available == 49
         await request
 
@@ -219,8 +219,8 @@ def test_a_request_during_unloading_loads_again() -> None:
         await use(world)
         direct = asyncio.ensure_future(world.processes[0].serve(5))
         await asyncio.sleep(0)
-        ended = world.pool.slot("m").unload("asked")
-        assert world.pool.slot("m").state is State.UNLOADING
+        ended = world.pool.unload("m", "asked")
+        assert world.replica("m").state is State.UNLOADING
         await use(world)
         assert await direct
         assert ended.done()
@@ -233,7 +233,7 @@ def test_unload_while_warming_cancels_the_load() -> None:
     async def scene(world: SimWorld) -> None:
         request = asyncio.ensure_future(use(world))
         await asyncio.sleep(0.5)
-        await world.pool.slot("m").unload("asked")
+        await world.pool.unload("m", "asked")
         with pytest.raises(LoadCancelled, match="asked"):
             await request
 
@@ -245,7 +245,7 @@ def test_unload_at_every_moment_of_a_load(moment: float) -> None:
     async def scene(world: SimWorld) -> None:
         request = asyncio.ensure_future(use(world))
         await asyncio.sleep(moment)
-        await world.pool.slot("m").unload("asked")
+        await world.pool.unload("m", "asked")
         await asyncio.gather(request, return_exceptions=True)
         await asyncio.sleep(100)
         assert not world.alive()
@@ -257,11 +257,11 @@ def test_warm_up_and_pinned_models_need_force() -> None:
     async def scene(world: SimWorld) -> None:
         await world.pool.load("m", "warm-up", wait=60)
         with pytest.raises(UnloadProtected, match="force"):
-            await world.pool.slot("m").unload("asked")
-        await world.pool.slot("m").unload("asked", force=True, cut=True)
-        assert world.pool.slot("m").state is State.COLD
+            await world.pool.unload("m", "asked")
+        await world.pool.unload("m", "asked", force=True, cut=True)
+        assert world.replica("m").state is State.COLD
         await asyncio.sleep(1000)
-        assert world.pool.slot("m").state is State.COLD
+        assert world.replica("m").state is State.COLD
 
     play(scene, model("m", warmup=True))
 
@@ -270,7 +270,7 @@ def test_a_worker_deaf_to_term_is_killed() -> None:
     async def scene(world: SimWorld) -> None:
         world.scripts["m"] = Script(ignore_term=True)
         await use(world)
-        await world.pool.slot("m").unload("asked")
+        await world.pool.unload("m", "asked")
         assert not world.alive()
 
     play(scene)
@@ -281,7 +281,7 @@ def test_a_worker_deaf_to_drain_is_ended_all_the_same() -> None:
         world.scripts["m"] = Script(deaf_to_drain=True)
         await use(world)
         await asyncio.sleep(18 * 60)
-        assert world.pool.slot("m").state is State.COLD
+        assert world.replica("m").state is State.COLD
 
     play(scene)
 
@@ -291,7 +291,7 @@ def test_death_while_hot_backs_off_then_the_next_request_starts_it() -> None:
         await use(world)
         world.processes[0].die(-9)
         await asyncio.sleep(0.1)
-        slot = world.pool.slot("m")
+        slot = world.replica("m")
         assert slot.state is State.FAILED
         with pytest.raises(LoadFailed, match="SIGKILL"):
             await use(world)
@@ -307,7 +307,7 @@ def test_a_request_whose_worker_died_waits_for_the_next_one() -> None:
             await use(world)
             world.alive()[0].die(-9)
             await asyncio.sleep(0.05)
-            assert world.pool.slot("m").state is State.FAILED
+            assert world.replica("m").state is State.FAILED
             (await world.pool.acquire("m", had_worker=True)).release()
         world.alive()[0].die(-9)
         await asyncio.sleep(0.05)
@@ -323,13 +323,13 @@ def test_a_warm_up_model_comes_back_by_itself_until_the_budget_is_spent() -> Non
         for _ in range(3):
             world.alive()[0].die(-11)
             await asyncio.sleep(30)
-            assert world.pool.slot("m").state is State.HOT
+            assert world.replica("m").state is State.HOT
         world.alive()[0].die(-11)
         await asyncio.sleep(60)
-        assert world.pool.slot("m").state is State.FAILED
-        assert "crashed 4 times" in world.pool.slot("m").reason
+        assert world.replica("m").state is State.FAILED
+        assert "crashed 4 times" in world.replica("m").reason
         await asyncio.sleep(600)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene, model("m", warmup=True))
 
@@ -353,7 +353,7 @@ def test_a_port_taken_by_a_stranger_is_stepped_over() -> None:
     async def scene(world: SimWorld) -> None:
         world.scripts["m"] = Script(strange_ports={8051, 8052})
         await use(world)
-        assert world.pool.slot("m").port == 8053
+        assert world.replica("m").port == 8053
         assert [e[2] for e in world.events].count("port-taken") == 2
 
     play(scene)
@@ -363,7 +363,7 @@ def test_a_model_that_is_listed_by_its_alias_has_the_port_of_the_list() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world, "other")
         await use(world, "m")
-        assert (world.pool.slot("m").port, world.pool.slot("other").port) == (8051, 8052)
+        assert (world.replica("m").port, world.replica("other").port) == (8051, 8052)
 
     play(scene, model("other"), model("m", aliases=("x",)), warmup_models=["x"])
 
@@ -388,7 +388,7 @@ def test_a_launch_that_fails_is_a_failed_load() -> None:
 
 def test_extend_adds_up_to_the_maximum_and_says_what_it_granted() -> None:
     async def scene(world: SimWorld) -> None:
-        slot = world.pool.slot("m")
+        slot = world.replica("m")
         with pytest.raises(Conflict, match="COLD"):
             slot.extend(60)
         await use(world)
@@ -406,7 +406,7 @@ def test_extend_adds_up_to_the_maximum_and_says_what_it_granted() -> None:
 
 def test_an_extension_that_was_granted_outlives_another_ttl() -> None:
     async def scene(world: SimWorld) -> None:
-        slot = world.pool.slot("m")
+        slot = world.replica("m")
         await use(world)
         slot.extend(30 * 60)
         for minutes in (5, 0, 5):
@@ -424,9 +424,9 @@ def test_ttl_zero_never_idles_out_but_makes_room() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world, "keep")
         await asyncio.sleep(100 * 3600)
-        assert world.pool.slot("keep").state is State.HOT
+        assert world.replica("keep").state is State.HOT
         await use(world, "other")
-        assert world.pool.slot("keep").state is State.COLD
+        assert world.replica("keep").state is State.COLD
 
     play(scene, model("keep", ttl_minutes=0), model("other"), max_concurrent_models=1)
 
@@ -435,7 +435,7 @@ def test_auto_unload_off_never_idles_out() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world)
         await asyncio.sleep(100 * 3600)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene, auto_unload=False)
 
@@ -446,8 +446,8 @@ def test_the_idle_make_room_and_the_busy_are_waited_for() -> None:
         await asyncio.sleep(2)
         await use(world, "b")
         await use(world, "c")
-        assert world.pool.slot("b").state is State.COLD
-        assert world.pool.slot("a").state is State.HOT
+        assert world.replica("b").state is State.COLD
+        assert world.replica("a").state is State.HOT
         both = [asyncio.ensure_future(use(world, m, seconds=50)) for m in "bc"]
         await asyncio.gather(busy, *both)
 
@@ -543,10 +543,10 @@ def test_a_longer_lease_brings_a_cooling_one_back() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world)
         await asyncio.sleep(15 * 60 + 30)
-        assert world.pool.slot("m").state is State.COOLING
+        assert world.replica("m").state is State.COOLING
         world.pool.reconfigure(patched(world.pool.config, {"default_ttl_minutes": 30}))
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
         await asyncio.sleep(14 * 60)
-        assert world.pool.slot("m").state is State.HOT
+        assert world.replica("m").state is State.HOT
 
     play(scene)

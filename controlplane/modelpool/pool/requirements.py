@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modelpool.catalog.learned import HOST, Claim
-from modelpool.pool.admission import Budget, Need, Resident
+from modelpool.pool.admission import Budget, Requirements, Resident
 
 # Estimates that were short by more than half of it were never near.
 OOM_HEADROOM = 1.5
@@ -27,7 +27,7 @@ def planned(
     devices: Mapping[str, Claim],
     pinned: Sequence[Resident],
     budget: Budget,
-) -> Need:
+) -> Requirements:
     """What is claimed, without its margin where that alone would not fit beside the pinned."""
     room = budget.limit_bytes - sum(r.bytes for r in pinned)
     sizes = {}
@@ -35,10 +35,10 @@ def planned(
         limit = budget.devices.get(device, claim.bytes)
         sizes[device] = claim.within(limit - sum(r.devices.get(device, 0) for r in pinned))
     sources: dict[str, str] = {device: claim.source for device, claim in devices.items()}
-    return Need(key, host.within(room), sizes, {HOST: host.source, **sources})
+    return Requirements(key, host.within(room), sizes, {HOST: host.source, **sources})
 
 
-def short_of(held: Need, why: str) -> Need:
+def short_of(held: Requirements, why: str) -> Requirements:
     """Of what it held when it ran out of memory, what was too little; all where that is not said.
 
     ``why`` is the message of the failure.
@@ -48,15 +48,15 @@ def short_of(held: Need, why: str) -> Need:
     return replace(held, devices={}) if _ON_HOST.search(why) else held
 
 
-def with_more(need: Need, short: Need) -> Need:
+def with_more(need: Requirements, short: Requirements) -> Requirements:
     """At least half as much again of what was too little."""
     wanted = {place: int(size * OOM_HEADROOM) for place, size in _by_place(short).items()}
     sizes = _by_place(need)
     raised = {place: size for place, size in wanted.items() if size > sizes.get(place, 0)}
     sizes |= raised
     sources = {**need.sources, **dict.fromkeys(raised, MORE)}
-    return Need(need.model_id, sizes.pop(HOST), sizes, sources)
+    return Requirements(need.model_id, sizes.pop(HOST), sizes, sources)
 
 
-def _by_place(need: Need) -> dict[str, int]:
+def _by_place(need: Requirements) -> dict[str, int]:
     return {HOST: need.bytes, **need.devices}

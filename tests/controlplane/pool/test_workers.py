@@ -9,7 +9,7 @@ from typing import Any
 
 from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.errors import StoreError
-from modelpool.pool.crew import Crew
+from modelpool.pool.workers import Crew
 
 
 class FullDisk:
@@ -26,8 +26,8 @@ class FullDisk:
 
 
 def row(worker_id: str, folder: Path) -> WorkerRow:
-    places = {name: str(folder / name) for name in ("runtime_dir", "exit_record", "log_path")}
-    return WorkerRow(worker_id, "pool", "m", 1, 8051, "secret", "boot", started_at=0.0, **places)
+    positions = {name: str(folder / name) for name in ("runtime_dir", "exit_record", "log_path")}
+    return WorkerRow(worker_id, "pool", "m", 1, 8051, "secret", "boot", started_at=0.0, **positions)
 
 
 def test_what_a_full_disk_kept_on_record_is_forgotten_at_the_next_end(tmp_path: Path) -> None:

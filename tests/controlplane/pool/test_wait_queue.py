@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.pool.lifecycle import State
-from modelpool.pool.queueing import Queued, Wish, in_order, overdue, places
 from modelpool.pool.rates import HALF_LIFE_SECONDS, Rate, loss
+from modelpool.pool.states import State
+from modelpool.pool.wait_queue import Queued, Wish, in_order, overdue, positions
 from modelpool_client.errors import PoolBusy, QueueFull
 from support.play import play
 from support.sim import Script, SimWorld, model, without_threads
@@ -66,7 +66,7 @@ def test_overdue_is_the_oldest_or_nobody(queue: list[Queued], now: float, wait: 
 @given(queues, st.floats(1000, 2000))
 def test_places_are_those_of_the_order(queue: list[Queued], now: float) -> None:
     order = in_order(queue, now, AGEING)
-    found = places(order, now, 30.0)
+    found = positions(order, now, 30.0)
     assert [found[q.key].position for q in order] == list(range(1, len(order) + 1))
     assert all(p.seconds >= 3.0 * p.position and p.length == len(order) for p in found.values())
 
@@ -138,7 +138,7 @@ def test_who_yields_serves_again_when_nobody_waits_any_more() -> None:
         grant = await world.pool.acquire("a")
         wish = asyncio.ensure_future(world.pool.acquire("b"))
         await asyncio.sleep(31)
-        assert world.pool.slot("a").yields_to == "b"
+        assert world.replica("a").yields_to == "b"
         said = [reason for *_, event, _, reason in world.events if event == "model-yielding"]
         assert said == ["yields to b, which has waited long: new requests wait, current ones end"]
         assert world.pool.try_acquire("a") is None
@@ -147,7 +147,7 @@ def test_who_yields_serves_again_when_nobody_waits_any_more() -> None:
         assert not second.done()
         wish.cancel()
         await asyncio.sleep(1)
-        assert world.pool.slot("a").yields_to == ""
+        assert world.replica("a").yields_to == ""
         (await second).release()
         grant.release()
         assert len(world.processes) == 1
@@ -223,8 +223,8 @@ def test_the_one_whose_loss_is_least_goes() -> None:
         (await world.pool.acquire("b")).release()
         await asyncio.sleep(20)
         (await world.pool.acquire("c")).release()
-        assert world.pool.slot("a").state is State.HOT
-        assert world.pool.slot("b").state is State.COLD
+        assert world.replica("a").state is State.HOT
+        assert world.replica("b").state is State.COLD
 
     third = model("c", memory_mb=100)
     play(scene, A, B, third, memory_limit_mb=250)
@@ -238,7 +238,7 @@ def test_lru_on_request() -> None:
         (await world.pool.acquire("b")).release()
         await asyncio.sleep(20)
         (await world.pool.acquire("c")).release()
-        assert world.pool.slot("a").state is State.COLD
+        assert world.replica("a").state is State.COLD
 
     third = model("c", memory_mb=100)
     play(scene, A, B, third, memory_limit_mb=250, eviction_policy="lru")

@@ -1,4 +1,4 @@
-"""What a slot asks to be done outside: start, drain and end a worker. Holds no state of a slot."""
+"""Worker processes: launched and written down, asked, drained, terminated, reaped and forgotten."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from modelpool_client.wire import (
     DrainReply,
     DrainRequest,
     Facts,
-    Failure,
     ProbeReply,
     ProbeRequest,
 )
 
 from modelpool.catalog.database import WorkerRow
+from modelpool.catalog.model import Model
 from modelpool.launchers import Launcher, LaunchError, LaunchSpec, WorkerProcess
 from modelpool.launchers.local import boot_id
-from modelpool.pool.health import ANSWER_SECONDS, Look, probe_request, wants_probe
-from modelpool.pool.patience import LAUNCH_SECONDS, in_time, written
-from modelpool.pool.remains import last_words, tidy
+from modelpool.pool.context import Settings
+from modelpool.pool.exit_record import read_exit_record, remove_files
+from modelpool.pool.health import ANSWER_SECONDS, HealthReport, probe_request, wants_probe
+from modelpool.pool.timeouts import LAUNCH_SECONDS, in_time, written
+from modelpool.pool.worker import ExitReport, Worker
 
 FORGET_SECONDS = 5.0
 DRAIN_ANSWER_SECONDS = 5.0
@@ -38,6 +40,13 @@ GROUP_GONE_SECONDS = 5.0
 FRONT_MARGIN_SECONDS = 5.0
 # A second TERM too soon after the first would be merged with it by the kernel.
 SECOND_TERM_SECONDS = 0.1
+
+
+LastFacts = Callable[[], Facts | None]
+
+
+def no_facts() -> None:
+    """Nothing was ever heard of it."""
 
 
 class Journal(Protocol):
@@ -50,7 +59,7 @@ class Journal(Protocol):
     async def workers(self) -> Sequence[WorkerRow]: ...
 
 
-class WorkerLink(Protocol):
+class WorkerClient(Protocol):
     """How the manager speaks to a worker."""
 
     async def facts(self, worker: Worker) -> Facts: ...
@@ -59,49 +68,32 @@ class WorkerLink(Protocol):
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A started worker: its process and what was written down of it."""
+class PoolIdentity:
+    """By what workers know the pool. ``manager_url`` is where they send their facts."""
 
-    record: WorkerRow
-    process: WorkerProcess
-
-    @property
-    def worker_id(self) -> str:
-        return self.record.worker_id
-
-    @property
-    def port(self) -> int:
-        return self.record.port
+    pool_id: str
+    manager_url: str = ""
 
 
-@dataclass(frozen=True)
-class Burial:
-    """How a worker ended. ``back`` False: some process of its group would not go, or what it held
-    of a device was not given back."""
-
-    exit_code: int | None
-    failure: Failure | None
-    killed: bool = False
-    back: bool = True
-
-
-class Crew:
-    """Carries out what slots decide. ``memory_is_back`` is asked when the processes of the worker
-    with that id are gone."""
+class Workers:
+    """Carries out what is decided about worker processes. ``memory_released`` is asked when the
+    processes of the worker with those last facts are gone: whether what they held is back."""
 
     def __init__(
         self,
+        identity: PoolIdentity,
+        settings: Settings,
         launcher: Launcher,
-        link: WorkerLink,
+        client: WorkerClient,
         journal: Journal,
-        state_dir: Path,
-        memory_is_back: Callable[[str], Awaitable[bool]] | None = None,
+        memory_released: Callable[[Facts | None], Awaitable[bool]] | None = None,
     ) -> None:
-        self._memory_is_back = memory_is_back
+        self._identity = identity
+        self._settings = settings
         self._launcher = launcher
-        self._link = link
+        self._client = client
         self._journal = journal
-        self._state_dir = state_dir
+        self._memory_released = memory_released
         self._to_forget: dict[str, None] = {}  # in order
         self._late: dict[str, asyncio.Task[None]] = {}  # launches that were given up, by worker id
 
@@ -115,23 +107,19 @@ class Crew:
         """One log file per model, appended to by each of its workers in turn."""
         safe = "".join(c if c.isalnum() or c in ".-_" else "_" for c in model_id)
         digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
-        return self._state_dir / "logs" / f"{safe[:80]}-{digest}.log"
+        return self._settings.config.state_dir / "logs" / f"{safe[:80]}-{digest}.log"
 
-    async def launch(self, assignment: Assignment) -> Worker:
+    async def launch(
+        self, model: Model, worker_id: str, port: int, lease_seconds: float | None
+    ) -> Worker:
         """Write the intent down, start the worker, write down what came of it.
 
         Raises:
             LaunchError: the process could not be started.
             StoreError: it could not be written down; nothing is left running.
         """
-        record = await self._intended(assignment)
-        assignment = replace(
-            assignment,
-            epoch=record.epoch,
-            secret=record.secret,
-            runtime_dir=record.runtime_dir,
-            exit_record=record.exit_record,
-        )
+        record = await self._intended(model.model_id, worker_id, port)
+        assignment = self._assignment(model, record, lease_seconds)
         starting = asyncio.ensure_future(
             self._launcher.start(LaunchSpec(assignment, Path(record.log_path)))
         )
@@ -150,13 +138,13 @@ class Crew:
         try:
             await written(started)
         except Exception:  # nobody would know of it
-            await self.bury(worker, None)
+            await self.reap(worker, None)
             raise
         return worker
 
-    async def _intended(self, assignment: Assignment) -> WorkerRow:
-        epoch = await written(self._journal.next_epoch(assignment.model_id))
-        record = self._record(assignment, epoch)
+    async def _intended(self, model_id: str, worker_id: str, port: int) -> WorkerRow:
+        epoch = await written(self._journal.next_epoch(model_id))
+        record = self._record(model_id, worker_id, port, epoch)
         try:
             await written(self._journal.intend_worker(record))
         except Exception:  # a write that was given up may be made all the same
@@ -168,69 +156,100 @@ class Crew:
         """Its load was given up. Until it is gone its record stays, should the manager go first."""
         await _is_over(starting, None)
         if starting.exception() is None:
-            await self.bury(_worker(record, starting.result()), None)
+            await self.reap(_worker(record, starting.result()), None)
         else:
             await self.forget(record)
 
-    def _record(self, assignment: Assignment, epoch: int) -> WorkerRow:
-        runtime = Path(tempfile.gettempdir()) / f"modelpool-{assignment.worker_id}"
+    def _record(self, model_id: str, worker_id: str, port: int, epoch: int) -> WorkerRow:
+        state_dir = self._settings.config.state_dir
         return WorkerRow(
-            worker_id=assignment.worker_id,
-            pool_id=assignment.pool_id,
-            model_id=assignment.model_id,
+            worker_id=worker_id,
+            pool_id=self._identity.pool_id,
+            model_id=model_id,
             epoch=epoch,
-            port=assignment.port,
+            port=port,
             secret=secrets.token_urlsafe(24),
             boot_id=boot_id(),
-            runtime_dir=str(runtime),
-            exit_record=str(self._state_dir / "exits" / f"{assignment.worker_id}.json"),
-            log_path=str(self.log_path(assignment.model_id)),
+            runtime_dir=str(Path(tempfile.gettempdir()) / f"modelpool-{worker_id}"),
+            exit_record=str(state_dir / "exits" / f"{worker_id}.json"),
+            log_path=str(self.log_path(model_id)),
             started_at=time.time(),
+        )
+
+    def _assignment(
+        self, model: Model, record: WorkerRow, lease_seconds: float | None
+    ) -> Assignment:
+        config = self._settings.config
+        return Assignment(
+            worker_id=record.worker_id,
+            secret=record.secret,
+            pool_id=record.pool_id,
+            epoch=record.epoch,
+            manager_url=self._identity.manager_url,
+            model_id=model.model_id,
+            engine=model.engine,
+            source=model.source,
+            port=record.port,
+            aliases=model.aliases,
+            options=model.options,
+            host=config.host,
+            runtime_dir=record.runtime_dir,
+            exit_record=record.exit_record,
+            lease_seconds=lease_seconds,
+            beat_seconds=config.beat_seconds,
+            drain_seconds=config.graceful_shutdown_seconds,
+            orphan_seconds=config.orphan_seconds,
         )
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:
         """Ask it to stop taking work; None when it does not answer."""
         with contextlib.suppress(OSError):
-            return await in_time(lambda: self._link.drain(worker, request), DRAIN_ANSWER_SECONDS)
+            return await in_time(lambda: self._client.drain(worker, request), DRAIN_ANSWER_SECONDS)
         return None
 
-    async def look(self, worker: Worker, hang_seconds: float) -> Look:
+    async def check_health(self, worker: Worker, hang_seconds: float) -> HealthReport:
         """Ask a worker how it is and, where its engine seems to stand still, that for a token."""
-        facts = await in_time(lambda: self._link.facts(worker), ANSWER_SECONDS)
+        facts = await in_time(lambda: self._client.facts(worker), ANSWER_SECONDS)
         if facts is None or not wants_probe(facts, hang_seconds):
-            return Look(facts)
+            return HealthReport(facts)
         request = probe_request(facts, hang_seconds)
         limit = request.timeout_seconds + ANSWER_SECONDS
-        probe = await in_time(lambda: self._link.probe(worker, request), limit)
-        return Look(facts if probe is not None else None, probe)
+        probe = await in_time(lambda: self._client.probe(worker, request), limit)
+        return HealthReport(facts if probe is not None else None, probe)
 
-    async def retire(
-        self, worker: Worker, *, cut: bool, grace: float, told: bool = False
-    ) -> Burial:
+    async def stop(
+        self,
+        worker: Worker,
+        last_facts: LastFacts = no_facts,
+        *,
+        cut: bool,
+        grace: float,
+        is_draining: bool = False,
+    ) -> ExitReport:
         """TERM, then KILL to the group; returns when the group is gone.
 
-        ``cut``: current work is ended at once, else it has ``grace`` seconds. ``told``: it drains
-        already, and might take another TERM for the second, which cuts.
+        ``cut``: current work is ended at once, else it has ``grace`` seconds. ``is_draining``: it
+        drains already, and might take another TERM for the second, which cuts.
         """
         process = worker.process
-        if not (cut or told):
+        if not (cut or is_draining):
             process.terminate()
         limit = CUT_SECONDS if cut else grace + FRONT_MARGIN_SECONDS
-        killed = False
+        is_killed = False
         if cut:
-            await self._cut_work(process)
+            await self._cut(process)
         try:
             async with asyncio.timeout(limit):
                 code = await process.wait()
         except TimeoutError:
-            killed = True
+            is_killed = True
             process.kill()
-            code = await _ended_in_time(process)
-        return await self.bury(worker, code, killed=killed)
+            code = await _exit_code(process)
+        return await self.reap(worker, code, last_facts, is_killed=is_killed)
 
-    async def cut(self, worker: Worker) -> None:
+    async def cut_work(self, worker: Worker) -> None:
         """Its current work has no more time; whoever ends it already sees the rest through."""
-        await self._cut_work(worker.process)
+        await self._cut(worker.process)
         try:
             async with asyncio.timeout(CUT_SECONDS):
                 await worker.process.wait()
@@ -238,25 +257,37 @@ class Crew:
             worker.process.kill()
 
     @staticmethod
-    async def _cut_work(process: WorkerProcess) -> None:
+    async def _cut(process: WorkerProcess) -> None:
         """The second TERM cuts, and it may have been draining without a first."""
         process.terminate()
         await asyncio.sleep(SECOND_TERM_SECONDS)
         process.terminate()
 
-    async def bury(self, worker: Worker, code: int | None, *, killed: bool = False) -> Burial:
-        """The front is dead: end the rest of its group, read its last words, forget it."""
+    async def reap(
+        self,
+        worker: Worker,
+        exit_code: int | None,
+        last_facts: LastFacts = no_facts,
+        *,
+        is_killed: bool = False,
+    ) -> ExitReport:
+        """End the rest of the group, read the exit record, forget the worker.
+
+        ``exit_code`` None: its front may be alive; how that ended is said if it can be known.
+        """
         worker.process.kill()
-        back = await worker.process.group_gone(GROUP_GONE_SECONDS)
-        failure = await asyncio.to_thread(last_words, worker.record)
+        is_gone = await worker.process.group_gone(GROUP_GONE_SECONDS)
+        if exit_code is None and is_gone:
+            exit_code = await _exit_code(worker.process)
+        failure = await asyncio.to_thread(read_exit_record, worker.record)
         await self.forget(worker.record)
-        if self._memory_is_back is not None:  # before anybody plans with what it held
-            back = await self._memory_is_back(worker.worker_id) and back
-        return Burial(code, failure, killed, back)
+        if self._memory_released is not None:  # before anybody plans with what it held
+            is_gone = await self._memory_released(last_facts()) and is_gone
+        return ExitReport(exit_code, failure, is_killed, is_gone)
 
     async def forget(self, record: WorkerRow) -> None:
         """Remove what a worker that is gone has left on disk and in the journal."""
-        await asyncio.to_thread(tidy, record)
+        await asyncio.to_thread(remove_files, record)
         self._to_forget[record.worker_id] = None
         with contextlib.suppress(Exception):  # a full disk: at the next end it is tried again
             async with asyncio.timeout(FORGET_SECONDS):
@@ -283,8 +314,8 @@ async def _is_over(starting: asyncio.Future[WorkerProcess], limit: float | None)
         raise
 
 
-async def _ended_in_time(process: WorkerProcess) -> int | None:
-    """After a KILL only a process stuck in the kernel stays; the burial will say so."""
+async def _exit_code(process: WorkerProcess) -> int | None:
+    """After a KILL only a process stuck in the kernel stays; the exit report will say so."""
     try:
         async with asyncio.timeout(GROUP_GONE_SECONDS):
             return await process.wait()

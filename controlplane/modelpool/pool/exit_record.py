@@ -1,4 +1,4 @@
-"""What a worker that ended has left behind: its last words, its log, its files."""
+"""What a worker that ended has left on disk: its exit record, its log, its files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LOG_TAIL_BYTES = 16_384
 LOG_TAIL_LINES = 20
 
 
-def last_words(record: WorkerRow) -> Failure:
+def read_exit_record(record: WorkerRow) -> Failure:
     """Its exit record, else the end of its log."""
     with contextlib.suppress(OSError, ValueError, DecodeError):
         return decode(Failure, json.loads(Path(record.exit_record).read_text()))
-    return Failure("worker_died", "the worker left no word", tail(Path(record.log_path)))
+    return Failure("worker_died", "the worker left no exit record", tail(Path(record.log_path)))
 
 
 def tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
     return tuple(text.splitlines()[-lines:])
 
 
-def tidy(record: WorkerRow) -> None:
+def remove_files(record: WorkerRow) -> None:
     """Remove its folder and its exit record."""
     shutil.rmtree(record.runtime_dir, ignore_errors=True)
     Path(record.exit_record).unlink(missing_ok=True)

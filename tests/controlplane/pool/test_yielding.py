@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.pool.holding import Holding
+from modelpool.pool.yielding import Yielding
 from modelpool_client.errors import ModelPoolError
 from support.play import play
 from support.sim import SimWorld, model, without_threads
@@ -30,7 +30,7 @@ def now() -> float:
 
 
 def test_a_hold_is_twice_as_long_after_each_in_vain() -> None:
-    holding, lengths = Holding(), []
+    holding, lengths = Yielding(), []
     for _ in range(5):
         holding = holding.begun(100.0, 30.0, 150.0)
         assert holding.until is not None
@@ -41,28 +41,28 @@ def test_a_hold_is_twice_as_long_after_each_in_vain() -> None:
 
 
 def test_a_hold_without_time_for_work_is_a_short_one() -> None:
-    assert Holding().begun(0.0, 0.0, 150.0).until == 1.0
+    assert Yielding().begun(0.0, 0.0, 150.0).until == 1.0
 
 
 def test_grants_that_were_given_later_do_not_count() -> None:
-    holding = Holding().begun(0.0, 30.0, 150.0).over(2, 2)
+    holding = Yielding().begun(0.0, 30.0, 150.0).over(2, 2)
     assert holding.released(1).is_useless
     assert holding.released(0).is_useless
     assert not holding.released(0).released(0).is_useless
 
 
 def test_requests_that_only_the_worker_knows_of_count_until_there_were_none() -> None:
-    holding = Holding().begun(0.0, 30.0, 150.0).over(0, 1)
+    holding = Yielding().begun(0.0, 30.0, 150.0).over(0, 1)
     assert holding.heard(1, 1).heard(1, 2).heard(1, 1).is_useless, "one report may be too early"
     assert not holding.heard(1, 1).heard(2, 1).is_useless
-    assert holding.heard(0, 0) == Holding()
+    assert holding.heard(0, 0) == Yielding()
 
 
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 3), st.integers(0, 3))
 def test_it_is_useless_only_while_something_is_left(
     returned: list[int], granted: int, others: int
 ) -> None:
-    holding = Holding().begun(0.0, 30.0, 150.0).over(granted, granted + others)
+    holding = Yielding().begun(0.0, 30.0, 150.0).over(granted, granted + others)
     assert holding.is_useless == bool(granted + others)
     for given_after in returned:
         holding = holding.released(given_after)
@@ -171,7 +171,7 @@ def test_who_waits_is_not_let_in_by_a_worker_that_would_not_go() -> None:
         first = asyncio.ensure_future(world.pool.acquire("b"))
         await asyncio.sleep(31)
         second = asyncio.ensure_future(world.pool.acquire("a"))
-        slot, worker = world.pool.slot("a"), world.processes[-1]
+        slot, worker = world.replica("a"), world.processes[-1]
         await asyncio.sleep(1)
         world.is_deaf = True  # the manager does not hear of the request at the port
         stream = asyncio.ensure_future(worker.serve(5))

@@ -13,38 +13,36 @@ from modelpool_client.wire import Facts
 from modelpool.pool.memory import HostMemory
 
 DEVICE_SECONDS = 5.0
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 Ask = Callable[[int], Awaitable[Mapping[str, int]]]
 
 
-class Comeback:
-    """``memory`` is read again at every end; ``last_facts`` gives those of a worker by its id;
-    ``ask`` the bytes that a process holds of each device, for processes that had some."""
+class MemoryRelease:
+    """``memory`` is read again at every end; ``ask`` gives the bytes that a process holds of each
+    device, for processes that had some."""
 
     def __init__(
         self,
         memory: HostMemory,
-        last_facts: Callable[[str], Facts | None],
         ask: Ask | None = None,
     ) -> None:
         self._memory = memory
-        self._last_facts = last_facts
         self._ask = ask or devices_of
 
-    async def __call__(self, worker_id: str) -> bool:
-        """After the end of that worker; False if something is still missing after 5 s."""
-        is_back = await self._devices_are_back(self._last_facts(worker_id))
+    async def __call__(self, last_facts: Facts | None) -> bool:
+        """After the end of the worker with those; False if something is missing after 5 s."""
+        is_released = await self._devices_are_released(last_facts)
         await self._memory.refresh()  # what a process held of the host is back with its end
-        return is_back
+        return is_released
 
-    async def _devices_are_back(self, facts: Facts | None) -> bool:
+    async def _devices_are_released(self, facts: Facts | None) -> bool:
         if facts is None or not facts.device_memory_bytes or facts.engine_pid is None:
             return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DEVICE_SECONDS):
                 while any((await self._ask(facts.engine_pid)).values()):  # noqa: ASYNC110 - a tool
-                    await asyncio.sleep(LOOK_SECONDS)
+                    await asyncio.sleep(POLL_SECONDS)
                 return True
         return False
 

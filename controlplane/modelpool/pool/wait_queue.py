@@ -1,7 +1,7 @@
 """PURE: in which order those that wait for room get it, and what they can be told of it.
 
 A model that is asked for all the time would keep its room for ever, and two that take turns would
-load for every request. So one that waits has patience for a while, and the resident ones serve what
+load for every request. So one that waits waits for a while, and the resident ones serve what
 they have; then they must yield: new requests wait, current ones end, room is made. What waits
 behind such a one may not take the room that it waits for.
 """
@@ -54,7 +54,7 @@ def overdue(queue: Sequence[Queued], now: float, max_wait: float) -> Queued | No
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where one stands in the queue. ``seconds`` is an estimate of what is left to wait."""
 
     position: int
@@ -62,13 +62,13 @@ class Place:
     seconds: float
 
 
-def places(queue: Sequence[Queued], now: float, max_wait: float) -> Mapping[str, Place]:
+def positions(queue: Sequence[Queued], now: float, max_wait: float) -> Mapping[str, Position]:
     """For each of an ordered queue: room comes when those ahead have loaded, at the latest when
-    the patience of the one that waits is over."""
-    found: dict[str, Place] = {}
+    its ``max_wait`` is over."""
+    found: dict[str, Position] = {}
     ahead = 0.0
     for position, queued in enumerate(queue, 1):
-        patience = max(0.0, queued.since + max_wait - now)
+        left = max(0.0, queued.since + max_wait - now)
         ahead += queued.load_seconds if queued.load_seconds is not None else UNKNOWN_LOAD_SECONDS
-        found[queued.key] = Place(position, len(queue), patience + ahead)
+        found[queued.key] = Position(position, len(queue), left + ahead)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.pool.lifecycle import (
+from modelpool.pool.states import (
     TRANSITIONS,
     IllegalTransition,
     Lease,

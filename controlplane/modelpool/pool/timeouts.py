@@ -1,4 +1,4 @@
-"""Waits for what may never come: every one has an end."""
+"""Every wait for what may never come has an end."""
 
 from __future__ import annotations
 

@@ -1,0 +1,311 @@
+"""PURE: use of a replica: requests come and go, the worker reports, the lease follows."""
+
+from __future__ import annotations
+
+from modelpool_client.errors import Conflict, ModelNotFound, PoolStopping
+from modelpool_client.wire import Facts, Failure, Phase, Progress
+
+from modelpool.catalog.learned import runs_alike
+from modelpool.pool.commands import (
+    Command,
+    Forward,
+    NotifyCapacity,
+    NotifyOpen,
+    Reject,
+    Resolve,
+    Shed,
+)
+from modelpool.pool.context import Context
+from modelpool.pool.decide.handlers import Handlers
+from modelpool.pool.decide.steps import (
+    announce,
+    become,
+    failed_error,
+    grant,
+    mark_used,
+    run_of,
+    start_if_wanted,
+    stop,
+    ttl_seconds,
+)
+from modelpool.pool.messages import (
+    Acquire,
+    ConfigChanged,
+    Extend,
+    HandOver,
+    Released,
+    ReplaceModel,
+    Reported,
+    Resume,
+    Withdraw,
+    Yield,
+)
+from modelpool.pool.replica import Replica, Run
+from modelpool.pool.states import Lease, State, Trigger
+from modelpool.pool.waiters import Waiter
+from modelpool.pool.yielding import Yielding
+
+# -- requests -------------------------------------------------------------------------------------
+
+
+def acquire(replica: Replica, message: Acquire, context: Context) -> list[Command]:
+    """Grant it, let it wait and start what it waits for, or refuse it."""
+    waiter = message.waiter
+    if context.is_stopping:
+        return [Reject(waiter.outcome, PoolStopping("the pool is shutting down"))]
+    if replica.is_deleted:
+        error = ModelNotFound(f"{replica.model.model_id} was deleted", param="model")
+        return [Reject(waiter.outcome, error)]
+    if _may_grant(replica, waiter):
+        return grant(replica, waiter, context)
+    if _refuses_while_failed(replica, waiter, context):
+        return [Reject(waiter.outcome, failed_error(replica, context))]
+    if len(replica.waiters) >= context.config.max_waiting_requests:
+        return [Shed(waiter.outcome)]
+    if replica.run is not None:
+        replica.run.is_speculative = False
+    replica.waiters.add(waiter)
+    return start_if_wanted(replica, context)
+
+
+def _may_grant(replica: Replica, waiter: Waiter) -> bool:
+    is_there = replica.state.is_serving and not replica.is_leaving
+    return replica.is_open or (is_there and not waiter.wants_grant)
+
+
+def _refuses_while_failed(replica: Replica, waiter: Waiter, context: Context) -> bool:
+    failures = replica.failures
+    if replica.state is not State.FAILED or context.now >= failures.retry_at:
+        return False
+    return failures.is_given_up or not waiter.had_worker
+
+
+def withdraw(replica: Replica, message: Withdraw, context: Context) -> list[Command]:
+    """Who leaves may have been first in a queue that others stand in."""
+    return [NotifyCapacity()] if replica.waiters.discard(message.waiter) else []
+
+
+def released(replica: Replica, message: Released, context: Context) -> list[Command]:
+    """A request has ended."""
+    run = run_of(replica)
+    if run.granted == 0:
+        return []
+    run.granted -= 1
+    commands = _note_yielding(run, run.yielding.released(message.given_after))
+    if run.granted == 0:
+        mark_used(run, context.now)
+        commands.append(NotifyCapacity())
+    return commands
+
+
+def serve_waiters(replica: Replica, context: Context) -> list[Command]:
+    """Those that came while it took none, as far as it takes them now."""
+    commands: list[Command] = []
+    for waiter in replica.waiters.take_all():
+        if _may_grant(replica, waiter):
+            commands += grant(replica, waiter, context)
+        else:
+            replica.waiters.add(waiter)
+    return [*commands, NotifyOpen()] if replica.is_open else commands
+
+
+def hand_over(replica: Replica, message: HandOver, context: Context) -> list[Command]:
+    """Whoever waits need not: another copy serves."""
+    if replica.is_open:
+        return []
+    return [Forward(waiter) for waiter in replica.waiters.take_all()]
+
+
+# -- reports --------------------------------------------------------------------------------------
+
+
+def reported(replica: Replica, message: Reported, context: Context) -> list[Command]:
+    """Facts that the worker sent."""
+    return take_facts(replica, message.facts, context)
+
+
+def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command]:
+    """What the worker says of itself; older than what is known, it is nothing."""
+    run = run_of(replica)
+    if run.facts is not None and facts.sequence <= run.facts.sequence:
+        return []
+    _count_uses(replica, run, facts, context)
+    was_busy, run.facts = run.is_busy, facts
+    run.heard_at = context.now
+    commands = _note_yielding(run, run.yielding.heard(run.granted, facts.in_flight))
+    if facts.phase is Phase.LOADING:
+        commands += _note_progress(replica, run, facts.progress, context)
+    elif facts.phase is Phase.FAILED:
+        _note_failure(run, facts.failure, context)
+    elif facts.phase is Phase.READY:
+        commands += ready_if_known(replica, context)
+    elif facts.phase is Phase.DRAINING and replica.state.is_serving and not run.drain_reason:
+        commands += stop(replica, "the worker is draining by itself", context)
+    commands += _note_use(replica, run, facts, context)
+    if was_busy and not run.is_busy:
+        commands.append(NotifyCapacity())
+    return commands
+
+
+def _count_uses(replica: Replica, run: Run, facts: Facts, context: Context) -> None:
+    if run.facts is None and run.model is None:
+        return  # adopted: its past is not of this moment
+    before = run.facts.requests_total if run.facts is not None else 0
+    if (uses := facts.requests_total - before) > 0:
+        replica.uses += uses
+        replica.rate = replica.rate.used(uses, context.now)
+
+
+def _note_progress(
+    replica: Replica, run: Run, progress: Progress | None, context: Context
+) -> list[Command]:
+    if progress is None or progress == run.progress:
+        return []
+    before, run.progress = run.progress, progress
+    if _reached(progress) == _reached(before):  # what is left is only estimated anew
+        return []
+    run.progress_at = context.now
+    return [announce(replica, "model-progress")]
+
+
+def _reached(progress: Progress | None) -> tuple[object, ...]:
+    """How far a load is; the time that is left grows by itself while nothing moves."""
+    if progress is None:
+        return ()
+    return progress.stage, progress.fraction, progress.bytes_done
+
+
+def _note_failure(run: Run, failure: Failure | None, context: Context) -> None:
+    """It will end; meanwhile nobody is sent to it."""
+    if run.failed_at is None:
+        run.failed_at = context.now
+    run.verdict = failure
+
+
+def _note_use(replica: Replica, run: Run, facts: Facts, context: Context) -> list[Command]:
+    if not replica.state.is_serving:
+        return []
+    if facts.in_flight == 0 and facts.requests_total > 0:
+        mark_used(run, context.now - facts.idle_seconds)
+    run.is_speculative = run.is_speculative and not (facts.in_flight or facts.requests_total)
+    is_used = facts.in_flight > 0 or facts.requests_total > run.requests_before_cooling
+    if replica.state is State.COOLING and is_used:
+        reason = "used while cooling, on the worker's own port"
+        return [become(replica, Trigger.USED, reason, context)]
+    return []
+
+
+def ready_if_known(replica: Replica, context: Context) -> list[Command]:
+    """The worker's word that it is ready and the news of its start may come in either order."""
+    run = run_of(replica)
+    is_ready = run.facts is not None and run.facts.phase is Phase.READY
+    if replica.state is not State.WARMING or run.worker is None or not is_ready or run.is_reaping:
+        return []
+    run.progress = None
+    replica.waiting_for = ""
+    run.hot_since = context.now
+    replica.load_seconds = context.now - run.began
+    run.lease = Lease(ttl_seconds(replica, context))
+    mark_used(run, context.now)
+    replica.failures = replica.failures.load_succeeded()
+    commands: list[Command] = [become(replica, Trigger.READY, "loaded", context)]
+    for waiter in replica.waiters.take_all():
+        commands += grant(replica, waiter, context, was_hot=False)
+    return [*commands, NotifyCapacity()]
+
+
+# -- yielding -------------------------------------------------------------------------------------
+
+
+def yield_to(replica: Replica, message: Yield, context: Context) -> list[Command]:
+    """Let new requests wait, for a time and if that is of any use."""
+    run, config = replica.run, context.config
+    is_able = replica.state.is_serving and not replica.is_leaving
+    if run is None or run.yields_to or not is_able or run.yielding.is_useless:
+        return []
+    # Those that it holds back are to be served before they give up.
+    longest = config.load_wait_seconds / 2
+    run.yielding = run.yielding.begun(context.now, config.graceful_shutdown_seconds, longest)
+    run.yields_to = message.on_behalf_of
+    text = (
+        f"yields to {message.on_behalf_of}, which has waited long:"
+        " new requests wait, current ones end"
+    )
+    return [announce(replica, "model-yielding", text)]
+
+
+def end_yielding(replica: Replica, context: Context) -> list[Command]:
+    """Its time for that is over."""
+    run = run_of(replica)
+    text = f"its current work did not end in time for {run.yields_to}: it serves again"
+    run.yielding = run.yielding.over(run.granted, run.in_flight)
+    resuming = announce(replica, "model-resuming", text)
+    return [resuming, *resume(replica, Resume(), context), NotifyCapacity()]
+
+
+def resume(replica: Replica, message: Resume, context: Context) -> list[Command]:
+    """Serve again."""
+    if replica.run is None:
+        return []
+    replica.run.yields_to = ""
+    replica.run.yielding = replica.run.yielding.dropped()
+    return serve_waiters(replica, context)
+
+
+def _note_yielding(run: Run, yielding: Yielding) -> list[Command]:
+    was_useless, run.yielding = run.yielding.is_useless, yielding
+    # It may be asked to yield again.
+    return [NotifyCapacity()] if was_useless and not yielding.is_useless else []
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+def extend(replica: Replica, message: Extend, context: Context) -> list[Command]:
+    """Add to the lease."""
+    if not replica.state.is_serving or replica.is_leaving:
+        text = f"{replica.model.model_id} is {replica.state}; only a loaded model has a lease"
+        return [Reject(message.outcome, Conflict(f"{text} to extend", code="not_loaded"))]
+    run, longest = run_of(replica), context.config.max_ttl_minutes * 60
+    run.lease, added = run.lease.extended(message.seconds, context.now, longest)
+    commands: list[Command] = []
+    if replica.state is State.COOLING:
+        reason = "lease extended while cooling"
+        commands.append(become(replica, Trigger.USED, reason, context))
+    return [*commands, Resolve(message.outcome, added)]
+
+
+def replace_model(replica: Replica, message: ReplaceModel, context: Context) -> list[Command]:
+    """What runs goes on with what it was started with."""
+    if not runs_alike(replica.model, message.model):
+        replica.insufficient = None
+    replica.model = message.model
+    return config_changed(replica, ConfigChanged(), context)
+
+
+def config_changed(replica: Replica, message: ConfigChanged, context: Context) -> list[Command]:
+    """The lease of what runs follows the TTL."""
+    run, ttl, commands = replica.run, ttl_seconds(replica, context), list[Command]()
+    if run is not None and ttl != run.lease.ttl:
+        last_used = context.now if run.last_used is None else run.last_used
+        run.lease = run.lease.with_ttl(ttl, last_used)
+        left = run.lease.remaining(context.now)
+        is_longer = left is None or left > 0
+        if replica.state is State.COOLING and not replica.is_leaving and is_longer:
+            reason = "its lease is longer now"
+            commands.append(become(replica, Trigger.USED, reason, context))
+    return [*commands, NotifyCapacity()]
+
+
+HANDLERS: Handlers = {
+    Acquire: acquire,
+    Withdraw: withdraw,
+    Released: released,
+    HandOver: hand_over,
+    Reported: reported,
+    Yield: yield_to,
+    Resume: resume,
+    Extend: extend,
+    ReplaceModel: replace_model,
+    ConfigChanged: config_changed,
+}

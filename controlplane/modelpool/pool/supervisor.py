@@ -1,0 +1,329 @@
+"""The shell of a replica: one inbox, one timer, and the commands of ``decide`` carried out.
+
+The inbox runs in place: a message that finds it empty is handled at once, so that a request for a
+HOT model costs no switch of tasks; one that comes while another is handled waits for its turn. What
+takes time runs beside it, and its result comes back as a message. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from modelpool_client.errors import QueueFull
+
+from modelpool.pool import commands as c
+from modelpool.pool import messages as m
+from modelpool.pool.admission import Plan, Start
+from modelpool.pool.clock import Clock
+from modelpool.pool.context import Context, Settings
+from modelpool.pool.decide import decide, may_start, next_deadline
+from modelpool.pool.replica import Replica, Run
+from modelpool.pool.resources import Resources
+from modelpool.pool.scheduler import Scheduler
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus, status_of
+from modelpool.pool.tasks import Tasks
+from modelpool.pool.waiters import Grant, Outcome, Waiter
+from modelpool.pool.worker import Worker
+from modelpool.pool.workers import Workers
+
+log = logging.getLogger(__name__)
+
+NEVER = float("inf")
+
+
+class Events(Protocol):
+    """Who tells the world."""
+
+    def replica_event(self, name: str, status: ReplicaStatus, previous: State, reason: str) -> None:
+        """Something happened to a replica; without a name, it is in a new state."""
+        ...
+
+    def internal_error(self, error: Exception) -> None:
+        """Something of ours is broken; make it visible."""
+        ...
+
+
+class Siblings(Protocol):
+    """The copies of one model, as one of them sees them."""
+
+    def keeps(self, key: str) -> bool:
+        """It is not to idle out, for its model wants that many copies while one is used."""
+        ...
+
+    def moved(self, key: str, state: State) -> None:
+        """That copy is in a new state."""
+        ...
+
+    def opened(self, key: str) -> None:
+        """That copy takes requests; who waits for another need not."""
+        ...
+
+    def forward(self, waiter: Waiter, key: str) -> None:
+        """Hand one who waited for that copy to one that serves, or back to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shell:
+    """What supervisors act through, the same for all of a pool."""
+
+    clock: Clock
+    settings: Settings
+    resources: Resources
+    scheduler: Scheduler
+    workers: Workers
+    events: Events
+    make_tasks: Callable[[], Tasks] = Tasks
+
+
+class Supervisor:
+    """Owns a replica: only messages posted here change it."""
+
+    def __init__(self, replica: Replica, siblings: Siblings, shell: Shell) -> None:
+        self.replica = replica
+        self._siblings = siblings
+        self._shell = shell
+        self._tasks = shell.make_tasks()
+        self._inbox: deque[m.Message] = deque()
+        self._is_handling = False
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = NEVER  # uvloop's handles for what is due at once do not know it
+
+    def __repr__(self) -> str:
+        return f"<Supervisor of {self.replica!r}>"
+
+    @property
+    def key(self) -> str:
+        return self.replica.key
+
+    @property
+    def timer_at(self) -> float:
+        """When it looks by itself whether something is due, on the pool's clock."""
+        return self._timer_at
+
+    @property
+    def may_start(self) -> bool:
+        """It is down, and nothing forbids to start it."""
+        return may_start(self.replica, self._context())
+
+    def status(self) -> ReplicaStatus:
+        """A snapshot."""
+        return status_of(self.replica, self._shell.scheduler.position(self.key))
+
+    def post(self, message: m.Message) -> None:
+        """Handle it now, or after those that came before."""
+        self._inbox.append(message)
+        if self._is_handling:
+            return
+        self._is_handling = True
+        try:
+            while self._inbox:
+                self._handle(self._inbox.popleft())
+        finally:
+            self._is_handling = False
+        self._set_timer()
+
+    async def close(self) -> None:
+        """Stop what runs for it here, leaving its worker alone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._tasks.close()
+
+    def _context(self) -> Context:
+        clock, settings = self._shell.clock, self._shell.settings
+        is_kept = self._siblings.keeps(self.key)
+        return Context(clock.now(), clock.wall(), settings.config, settings.is_stopping, is_kept)
+
+    def _handle(self, message: m.Message) -> None:
+        try:
+            commands = decide(self.replica, message, self._context())
+        except Exception as e:
+            log.exception("%r: %s failed", self, type(message).__name__)
+            self._shell.events.internal_error(e)
+            return
+        for command in commands:
+            try:
+                self._carry_out(command)
+            except Exception as e:
+                log.exception("%r: %s failed", self, type(command).__name__)
+                self._shell.events.internal_error(e)
+
+    def _set_timer(self) -> None:
+        """It may ring early, never late."""
+        when = next_deadline(self.replica, self._context())
+        if when is None or self._timer_at <= when:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._shell.clock.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, NEVER
+        self.post(m.Tick())
+
+    def _carry_out(self, command: c.Command) -> None:
+        resources, scheduler = self._shell.resources, self._shell.scheduler
+        replica, key = self.replica, self.replica.key
+        match command:
+            case c.IssueGrant():
+                self._issue(command)
+            case c.NotifyCapacity():
+                scheduler.capacity_changed()
+            case c.Publish():
+                self._publish(command)
+            case c.Resolve(outcome, value):
+                if not outcome.done():
+                    outcome.set_result(value)
+            case c.Reject(outcome, error):
+                if not outcome.done():
+                    outcome.set_exception(error)
+            case c.Cancel(outcome):
+                outcome.cancel()
+            case c.Shed(outcome):
+                self._shed(outcome)
+            case c.Forward(waiter):
+                self._siblings.forward(waiter, key)
+            case c.NotifyOpen():
+                self._siblings.opened(key)
+            case c.Admit():
+                self._admit(command)
+            case c.CancelReservation():
+                resources.cancel(key)
+            case c.Release(run):
+                resources.release(key, run.port)
+                scheduler.room_freed(key)
+            case c.PlanRetry(run, failure, held):
+                plan, more = scheduler.plan(replica), resources.requirements(replica)
+                self._handle(m.RetryPlanned(run, plan, more, failure, held))
+            case c.JoinQueue(until):
+                if scheduler.join(key, until):
+                    status = self.status()
+                    self._publish(
+                        c.Publish("model-waiting", status, status.state, status.waiting_for)
+                    )
+            case c.LeaveQueue():
+                scheduler.leave(key)
+            case c.EvictOthers(keys):
+                scheduler.evict(keys, key)
+            case c.DenyRoom():
+                scheduler.room_denied(key)
+            case c.AssignPort(run, avoid):
+                port = resources.take_port(key, avoid)
+                self._handle(m.PortAssigned(run, port, _new_id()))
+            case c.ClaimPort(port):
+                resources.ports.claim(port, key)
+            case c.ReturnPort(port):
+                resources.ports.free(port, self._shell.clock.now())
+            case c.Launch(run):
+                self._launch(run)
+            case c.AwaitExit(run):
+                self._start(_worker(run).process.wait(), partial(m.Exited, run))
+            case c.CheckHealth(run):
+                hang_seconds = self._shell.settings.config.hang_seconds
+                checking = self._shell.workers.check_health(_worker(run), hang_seconds)
+                self._start(checking, partial(m.HealthChecked, run))
+            case c.Drain(run, request):
+                draining = self._shell.workers.drain(_worker(run), request)
+                self._start(draining, partial(m.Drained, run))
+            case c.Terminate():
+                self._terminate(command)
+            case c.CutWork(run):
+                cutting = self._shell.workers.cut_work(_worker(run))
+                self._start(cutting, partial(m.WorkCut, run))
+            case c.Reap():
+                self._reap(command)
+            case c.ReportBug(error):
+                self._shell.events.internal_error(error)
+
+    def _start(self, work: Awaitable[Any], message: Callable[[Any], m.Message]) -> None:
+        self._tasks.start(work, lambda result: self.post(message(result)))
+
+    def _issue(self, command: c.IssueGrant) -> None:
+        run = command.run
+        assert run.worker is not None
+        released = m.Released(run, run.yielding.in_vain)
+        grant = Grant(
+            self.replica.model.model_id,
+            run.worker_id,
+            run.worker.port,
+            command.generation,
+            command.was_hot,
+            partial(self.post, released),
+        )
+        command.waiter.outcome.set_result(grant)
+
+    def _publish(self, command: c.Publish) -> None:
+        status = command.status
+        self._shell.events.replica_event(command.name, status, command.previous, command.reason)
+        if not command.name:
+            self._siblings.moved(status.key, status.state)
+
+    def _shed(self, outcome: Outcome) -> None:
+        replica = self.replica
+        text = (
+            f"{len(replica.waiters)} requests wait for {replica.model.model_id} already, which is"
+            f" {replica.state}; try again later or raise max_waiting_requests"
+        )
+        seconds = self._shell.scheduler.wait_seconds(replica)
+        outcome.set_exception(QueueFull(text, retry_after=seconds))
+
+    def _admit(self, command: c.Admit) -> None:
+        replica, scheduler = self.replica, self._shell.scheduler
+        plan: Plan
+        if not command.is_speculative:
+            plan = scheduler.admit(replica)
+        elif scheduler.admit_speculatively(replica):
+            plan = Start()
+        else:
+            return
+        port = None
+        if isinstance(plan, Start):
+            port = self._shell.resources.take_port(replica.key, frozenset())
+        admitted = m.Admitted(plan, command.why, _new_id(), port, command.is_speculative)
+        self._handle(admitted)
+
+    def _launch(self, run: Run) -> None:
+        assert run.port is not None
+        model = run.model or self.replica.model
+        launching = self._shell.workers.launch(model, run.worker_id, run.port, run.lease.ttl)
+        self._start(launching, partial(m.Launched, run))
+
+    def _terminate(self, command: c.Terminate) -> None:
+        run = command.run
+        stopping = self._shell.workers.stop(
+            _worker(run),
+            lambda: run.facts,
+            cut=command.cut,
+            grace=self._shell.settings.config.graceful_shutdown_seconds,
+            is_draining=command.is_draining,
+        )
+        self._start(stopping, partial(m.Terminated, run))
+
+    def _reap(self, command: c.Reap) -> None:
+        run = command.run
+        reaping = self._shell.workers.reap(
+            _worker(run), command.exit_code, lambda: run.facts, is_killed=command.is_killed
+        )
+
+        def reaped(result: Any) -> m.Message:
+            return m.Reaped(run, result, self._shell.resources.held(self.replica))
+
+        self._start(reaping, reaped)
+
+
+def _worker(run: Run) -> Worker:
+    assert run.worker is not None
+    return run.worker
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,43 @@
+"""PURE: what is known of one worker process from outside: its handle, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelpool_client.wire import Failure
+
+from modelpool.catalog.database import WorkerRow
+from modelpool.launchers import WorkerProcess
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A started worker: its process and what was written down of it."""
+
+    record: WorkerRow
+    process: WorkerProcess
+
+    @property
+    def worker_id(self) -> str:
+        return self.record.worker_id
+
+    @property
+    def port(self) -> int:
+        return self.record.port
+
+
+@dataclass(frozen=True)
+class ExitReport:
+    """How a worker ended.
+
+    Attributes:
+        exit_code: negative for a signal; None where it cannot be known.
+        failure: its exit record, or the end of its log.
+        is_released: False where some process of its group would not go, or what it held of a
+            device was not given back.
+    """
+
+    exit_code: int | None
+    failure: Failure | None
+    is_killed: bool = False
+    is_released: bool = True
