@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format bench chaos simulate soak demo-model lock clean
+.PHONY: help up down test lint format bench chaos simulate simulate-core soak demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ chaos: $(VENV)/.dev ## random faults on a real pool, each rule checked after eac
 
 simulate: $(VENV)/.dev ## the pool on virtual time with every fault; one seed decides all (SEED=, STEPS=)
 	@$(BIN)/python scripts/simulate $(if $(SEED),--seed $(SEED) --trace) $(if $(STEPS),--steps $(STEPS))
+
+simulate-core: $(VENV)/.dev ## a million steps of the core's decisions, without an event loop
+	@$(BIN)/python scripts/simulate --core
 
 soak: $(VENV)/.dev ## whether the manager grows under a constant load (MINUTES=)
 	@PYTHONPATH=tests $(BIN)/python -m chaos.soak $(if $(MINUTES),--minutes $(MINUTES))

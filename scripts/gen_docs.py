@@ -1,4 +1,5 @@
-"""Write the pages that are made from the code: docs/config.md, docs/api.md, docs/cli.md.
+"""Write the pages that are made from the code: docs/config.md, docs/api.md, docs/cli.md, and the
+tables in docs/lifecycle.md.
 
 usage: gen_docs.py [--check]      --check writes nothing and fails when a page is out of date
 """
@@ -16,6 +17,8 @@ import click
 import typer
 from modelpool.app import management_api
 from modelpool.config import LIVE_KEYS, json_schema
+from modelpool.pool.decide.table import markdown
+from modelpool.pool.states import MEANING, TRANSITIONS, State, Trigger
 from modelpool_client.cli import app as poolctl
 from modelpool_worker.surfaces.openapi import describe as describe_worker
 
@@ -126,7 +129,35 @@ def _plain(command: Any, context: click.Context) -> str:
     return formatter.getvalue().rstrip()
 
 
-PAGES = {"config.md": config_page, "api.md": api_page, "cli.md": cli_page}
+def transitions() -> Iterator[str]:
+    """What moves a replica from one state to another."""
+    yield "| from | trigger | to | when |\n|---|---|---|---|"
+    merged: dict[tuple[Trigger, State], list[State]] = {}
+    for (state, trigger), to in TRANSITIONS.items():
+        merged.setdefault((trigger, to), []).append(state)
+    for (trigger, to), states in merged.items():
+        yield f"| {', '.join(states)} | {trigger.value} | {to} | {MEANING[trigger]} |"
+
+
+def lifecycle_page() -> Iterator[str]:
+    """What people wrote, with the tables made anew."""
+    text = (ROOT / "docs" / "lifecycle.md").read_text().removesuffix("\n")
+    for name, make in (("transitions", transitions), ("decisions", markdown)):
+        begin, end = f"<!-- {name}: made by scripts/gen_docs.py -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise SystemExit(f"docs/lifecycle.md has no place for the {name}")
+        text = f"{before}{begin}\n{chr(10).join(make())}\n{end}{after}"
+    yield text
+
+
+PAGES = {
+    "config.md": config_page,
+    "api.md": api_page,
+    "cli.md": cli_page,
+    "lifecycle.md": lifecycle_page,
+}
 
 
 def main(arguments: list[str]) -> int:

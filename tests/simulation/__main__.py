@@ -11,11 +11,13 @@ import sys
 import time
 from collections import Counter
 
+from simulation import core as core_simulation
 from simulation.driver import Report, SeedFailed, run, shortest
 from simulation.rules import DESCRIBED
 
 SEEDS = 205
 STEPS = 500
+CORE_SEEDS, CORE_STEPS = 200, 5_000
 PROGRESS_SECONDS = 10.0
 
 
@@ -26,6 +28,8 @@ def main() -> int:
         for rule in DESCRIBED:
             print(f"{rule.__name__}: {' '.join((rule.__doc__ or '').split())}")
         return 0
+    if options.core:
+        return core(range(options.first, options.first + CORE_SEEDS), CORE_STEPS)
     if options.seed is not None:
         return replay(options.seed, options.steps, trace=options.trace)
     return search(range(options.first, options.first + options.seeds), options.steps)
@@ -60,6 +64,27 @@ def search(seeds: range, steps: int) -> int:
     print(f"{total.steps / seconds:.0f} steps/s")
     print("steps:", counted(total.counts))
     print("events:", counted(total.events))
+    return 0
+
+
+def core(seeds: range, steps: int) -> int:
+    """The pure core alone, without an event loop."""
+    events, began = Counter[str](), time.monotonic()
+    said = began
+    for number, seed in enumerate(seeds, 1):
+        try:
+            events += core_simulation.run(seed, steps)
+        except core_simulation.Broken as e:
+            print(f"BROKEN {e}")
+            return 1
+        if (now := time.monotonic()) - said > PROGRESS_SECONDS:
+            said = now
+            rate = number * steps / (now - began)
+            tell(f"{number} of {len(seeds)} seeds, {number * steps:,} steps, {rate:,.0f} steps/s")
+    seconds, total = time.monotonic() - began, len(seeds) * steps
+    print(f"every rule held; seeds {seeds.start} to {seeds.stop - 1}, {total:,} steps of the core")
+    print(f"{seconds:.0f} s, {total / seconds:,.0f} steps/s")
+    print("events:", counted(events))
     return 0
 
 
@@ -99,6 +124,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--steps", type=int, default=STEPS, help="for each seed")
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--core", action="store_true", help="the pure core: 1,000,000 steps")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happens")
     parser.add_argument("--rules", action="store_true", help="only print the rules")
     return parser.parse_args()

@@ -1,7 +1,8 @@
 """A simulated machine: managers live and die on it, workers, clients and records outlive them.
 
-Pool, supervisors, workers and recovery are the real ones. What belongs to a manager runs in a context of its
-own, so that it can be stopped, or vanish in the middle of anything, as a process can.
+Pool, supervisors, workers and recovery are the real ones. What belongs to a manager runs in a
+context of its own, so that it can be stopped, or vanish in the middle of anything, as a process
+can.
 """
 
 from __future__ import annotations

@@ -107,9 +107,7 @@ def memory_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
         "measured_peak_mb": in_mb(known.measured_peak),
         "current_mb": in_mb(facts.taken_bytes if facts else None),
         "current_peak_mb": in_mb(facts.memory_peak_bytes if facts else None),
-        "reserved_mb": in_mb(
-            pool.reserved_bytes(status.key) or pool.requirements(status.model.model_id).bytes
-        ),
+        "reserved_mb": in_mb(needed),
         "source_of_reservation": known.source,
         "devices_mb": {device: in_mb(size) for device, size in facts.device_memory_bytes.items()}
         if facts

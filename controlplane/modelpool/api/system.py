@@ -59,9 +59,7 @@ def routes(services: Services) -> APIRouter:
             "status": _status(services),
             "active_models": len(loaded),
             "total_models": len(models),
-            "total_memory_mb": round(
-                sum(pool.reserved_bytes(s.key) for s in pool.statuses()) / MB, 1
-            ),
+            "total_memory_mb": round(reserved / MB, 1),
             "available_ports": pool.ports.available,
             "failed_models": sum(s.state is State.FAILED for s in models),
             "memory_limit_mb": pool.config.memory_limit_mb,

@@ -70,6 +70,30 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
 }
 
 
+# What each trigger stands for, for the documents.
+MEANING: dict[Trigger, str] = {
+    Trigger.START: "a load, the first request or a warm-up; bytes, count and port are reserved in"
+    " one step (where all ports are held it gets that of a victim, once it has left). From FAILED"
+    " only when the back-off is over, or by an explicit load",
+    Trigger.ROOM_LOST: "a model that was to make room turned out to be in use, or it ran out of"
+    " memory and is tried once more; the start is planned again",
+    Trigger.READY: "the worker said so",
+    Trigger.LEASE_OVER: "idle for the TTL, counted from the end of the last request, wherever it"
+    " came from",
+    Trigger.USED: "any request, or `extend-ttl`",
+    Trigger.STOP: "grace over or eviction, and the worker agreed that it is idle; or an unload,"
+    " which cancels a load",
+    Trigger.STOPPED: "the process group is gone, and the memory of its devices is back",
+    Trigger.LOAD_FAILED: "the engine's code and last lines are in `failure`",
+    Trigger.DIED: "the worker's process ended by itself; it backs off, then the next request starts"
+    " it again. Warm-up models start again by themselves",
+    Trigger.CLEAR: "an unload",
+    Trigger.ADOPT_LOADING: "a worker of a former manager, found at the start",
+    Trigger.ADOPT_READY: "a worker of a former manager, found at the start",
+    Trigger.ADOPT_DRAINING: "a worker of a former manager, found at the start",
+}
+
+
 class IllegalTransition(Exception):
     """A bug of ours: the table has no such move."""
 

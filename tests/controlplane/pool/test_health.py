@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.pool.health import (
     MISSED_BEATS,
-    Look,
-    Vitals,
+    HealthReport,
+    Liveness,
     diagnosis,
     probe_request,
     progress_at,
@@ -43,16 +43,16 @@ def facts(
 
 def probed(
     progress: float, *, answered: bool = False, cpu: float | None = 0.0, in_flight: int = 1
-) -> Look:
+) -> HealthReport:
     now = facts(in_flight, progress)
-    return Look(now, ProbeReply(answered, 10.0, now, cpu, "no token within 10 s"))
+    return HealthReport(now, ProbeReply(answered, 10.0, now, cpu, "no token within 10 s"))
 
 
 @given(heard=st.floats(0, 1e6), beat=st.floats(0.1, 100), worked=st.none() | st.floats(0, 1e6))
 def test_a_look_is_due_when_beats_or_progress_are_missing(
     heard: float, beat: float, worked: float | None
 ) -> None:
-    due = Vitals(heard, beat, worked).due(HANG)
+    due = Liveness(heard, beat, worked).due(HANG)
     assert due <= heard + MISSED_BEATS * beat
     assert worked is None or due <= worked + HANG
     assert due in (heard + MISSED_BEATS * beat, (worked or 0.0) + HANG)
@@ -78,8 +78,8 @@ def test_only_work_without_progress_is_probed(now: Facts, wanted: bool) -> None:
 @pytest.mark.parametrize(
     ("look", "said"),
     [
-        (Look(facts()), ""),
-        (Look(None), "does not answer"),
+        (HealthReport(facts()), ""),
+        (HealthReport(None), "does not answer"),
         (probed(70, answered=True), ""),
         (probed(70), "uses no processor time and gives no token"),
         (probed(70, cpu=None), ""),  # it may be at a long prompt
@@ -92,7 +92,7 @@ def test_only_work_without_progress_is_probed(now: Facts, wanted: bool) -> None:
         (probed(5000, cpu=9.0, in_flight=0), ""),  # the long prompt of one who has left
     ],
 )
-def test_what_a_look_says(look: Look, said: str) -> None:
+def test_what_a_look_says(look: HealthReport, said: str) -> None:
     assert (said in diagnosis(look, HANG)) if said else (diagnosis(look, HANG) == "")
 
 

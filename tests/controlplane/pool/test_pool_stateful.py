@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from modelpool.pool.slot import Slot
+from modelpool.pool.decide import stopping
 from modelpool.pool.states import State
 from support.machine import PoolMachine
 from support.sim import SimWorld, model, without_threads
@@ -29,26 +29,22 @@ TestPool.settings = settings(
 
 
 def test_a_waiter_lost_when_a_drain_is_refused_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = Slot._stays
-
-    def stays(self: Slot, facts: Any) -> None:
-        waiting, self.waiters._waiting = self.waiters._waiting, []
-        sound(self, facts)
-        self.waiters._waiting = waiting
+    def serves_nobody(replica: Any, context: Any) -> list[Any]:
+        return []
 
     async def scene() -> None:
         world = SimWorld([model("m")])
-        pool, slot = world.pool, world.replica("m")
+        pool, replica = world.pool, world.replica("m")
         (await pool.acquire("m")).release()
         await asyncio.sleep(17 * 60 - 1)
         world.is_deaf = True  # so that it is asked to drain although it is busy
         direct = asyncio.ensure_future(world.processes[0].serve(30))
-        while not slot.is_leaving:  # noqa: ASYNC110 - there is no event for it
+        while not replica.is_leaving:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.0005)
         waiting = asyncio.ensure_future(pool.acquire("m"))
         await asyncio.sleep(0.01)
         try:
-            assert slot.state is State.HOT
+            assert replica.state is State.HOT
             world.check()
         finally:
             world.is_deaf = False
@@ -58,6 +54,6 @@ def test_a_waiter_lost_when_a_drain_is_refused_is_found(monkeypatch: pytest.Monk
 
     without_threads(monkeypatch)
     run_virtual(scene())
-    monkeypatch.setattr(Slot, "_stays", stays)
+    monkeypatch.setattr(stopping, "serve_waiters", serves_nobody)
     with pytest.raises(AssertionError, match="waits for nothing"):
         run_virtual(scene())

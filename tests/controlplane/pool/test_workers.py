@@ -1,4 +1,4 @@
-"""What the crew does of its own: nothing that has ended stays on record."""
+"""Worker processes: nothing that has ended stays on record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.errors import StoreError
-from modelpool.pool.workers import Crew
+from modelpool.config import PoolConfig
+from modelpool.pool.context import Settings
+from modelpool.pool.workers import PoolIdentity, Workers
 
 
 class FullDisk:
@@ -26,19 +28,21 @@ class FullDisk:
 
 
 def row(worker_id: str, folder: Path) -> WorkerRow:
-    positions = {name: str(folder / name) for name in ("runtime_dir", "exit_record", "log_path")}
-    return WorkerRow(worker_id, "pool", "m", 1, 8051, "secret", "boot", started_at=0.0, **positions)
+    paths = {name: str(folder / name) for name in ("runtime_dir", "exit_record", "log_path")}
+    return WorkerRow(worker_id, "pool", "m", 1, 8051, "secret", "boot", started_at=0.0, **paths)
 
 
 def test_what_a_full_disk_kept_on_record_is_forgotten_at_the_next_end(tmp_path: Path) -> None:
     journal: Any = FullDisk(["a", "b"])
-    crew = Crew(launcher=None, link=None, journal=journal, state_dir=tmp_path)  # type: ignore[arg-type]
+    nothing: Any = None
+    settings = Settings(PoolConfig(state_dir=tmp_path))
+    workers = Workers(PoolIdentity("pool"), settings, nothing, nothing, journal)
 
     async def scene() -> None:
-        await crew.forget(row("a", tmp_path))
+        await workers.forget(row("a", tmp_path))
         assert journal.rows == {"a", "b"}
         journal.is_full = False
-        await crew.forget(row("b", tmp_path))
+        await workers.forget(row("b", tmp_path))
         assert journal.rows == set()
 
     asyncio.run(scene())

@@ -14,10 +14,24 @@ from modelpool.pool.decide import serving, starting, stopping, watching
 from modelpool.pool.decide.handlers import Handler
 from modelpool.pool.decide.steps import may_start
 from modelpool.pool.decide.watching import next_deadline
-from modelpool.pool.messages import Message
+from modelpool.pool.messages import (
+    Admitted,
+    Adopt,
+    Drained,
+    Launched,
+    Message,
+    PortAssigned,
+    RetryPlanned,
+    RoomDenied,
+    RoomFreed,
+    Terminated,
+)
 from modelpool.pool.replica import Replica
+from modelpool.pool.states import State
 
 __all__ = ["HANDLERS", "decide", "may_start", "next_deadline"]
+
+ALL = frozenset(State)
 
 HANDLERS: dict[type, Handler] = {
     **serving.HANDLERS,
@@ -26,10 +40,27 @@ HANDLERS: dict[type, Handler] = {
     **watching.HANDLERS,
 }
 
+# An answer means something only in the states in which it was asked for.
+ANSWERED_IN: dict[type, frozenset[State]] = {
+    Admitted: frozenset({State.COLD, State.FAILED}),
+    PortAssigned: frozenset({State.WARMING}),
+    RetryPlanned: frozenset({State.WARMING}),
+    RoomFreed: frozenset({State.WARMING}),
+    RoomDenied: frozenset({State.WARMING}),
+    Launched: frozenset({State.WARMING, State.UNLOADING}),
+    Adopt: frozenset({State.COLD}),
+    Drained: frozenset({State.HOT, State.COOLING}),
+    Terminated: frozenset({State.UNLOADING}),
+}
+
 
 def decide(replica: Replica, message: Message, context: Context) -> list[Command]:
-    """Change the replica, and say what is to be done. News of a former run change nothing."""
+    """Change the replica, and say what is to be done. News of a former run change nothing, nor do
+    answers that nobody has asked for."""
     run = getattr(message, "run", None)
     if run is not None and run is not replica.run:
         return []
-    return HANDLERS[type(message)](replica, message, context)
+    kind = type(message)
+    if replica.state not in ANSWERED_IN.get(kind, ALL):
+        return []
+    return HANDLERS[kind](replica, message, context)

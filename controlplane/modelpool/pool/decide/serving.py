@@ -121,6 +121,8 @@ def hand_over(replica: Replica, message: HandOver, context: Context) -> list[Com
 
 def reported(replica: Replica, message: Reported, context: Context) -> list[Command]:
     """Facts that the worker sent."""
+    if not run_of(replica).is_launched:
+        return []
     return take_facts(replica, message.facts, context)
 
 
@@ -139,12 +141,17 @@ def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command
         _note_failure(run, facts.failure, context)
     elif facts.phase is Phase.READY:
         commands += ready_if_known(replica, context)
-    elif facts.phase is Phase.DRAINING and replica.state.is_serving and not run.drain_reason:
+    elif facts.phase is Phase.DRAINING and _goes_by_itself(replica, run):
         commands += stop(replica, "the worker is draining by itself", context)
     commands += _note_use(replica, run, facts, context)
     if was_busy and not run.is_busy:
         commands.append(NotifyCapacity())
     return commands
+
+
+def _goes_by_itself(replica: Replica, run: Run) -> bool:
+    """Nobody asked it to, and its end is not seen to already."""
+    return replica.state.is_serving and not (run.drain_reason or run.is_reaping)
 
 
 def _count_uses(replica: Replica, run: Run, facts: Facts, context: Context) -> None:

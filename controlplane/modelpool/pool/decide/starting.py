@@ -20,7 +20,7 @@ from modelpool.pool.commands import (
 )
 from modelpool.pool.context import Context
 from modelpool.pool.decide.handlers import Handlers
-from modelpool.pool.decide.serving import acquire, ready_if_known, take_facts
+from modelpool.pool.decide.serving import acquire, ready_if_known, serve_waiters, take_facts
 from modelpool.pool.decide.steps import (
     admit,
     announce,
@@ -153,9 +153,7 @@ def room_freed(replica: Replica, message: RoomFreed, context: Context) -> list[C
     if run is None or message.by not in run.victims:
         return []
     run.victims.discard(message.by)
-    if run.victims or replica.state is not State.WARMING:
-        return []
-    return launch(replica, run, context)
+    return [] if run.victims else launch(replica, run, context)
 
 
 def room_denied(replica: Replica, message: RoomDenied, context: Context) -> list[Command]:
@@ -222,6 +220,8 @@ def retry_planned(replica: Replica, message: RetryPlanned, context: Context) -> 
 def port_assigned(replica: Replica, message: PortAssigned, context: Context) -> list[Command]:
     """One that a victim has left, or another than the stranger's."""
     run = run_of(replica)
+    if run.is_launched:
+        return []
     if message.port is None:
         failure = Failure(NoPortFree.default_code, "all worker ports are taken")
         return fail_load(replica, failure, context)
@@ -232,6 +232,8 @@ def port_assigned(replica: Replica, message: PortAssigned, context: Context) -> 
 def launched(replica: Replica, message: Launched, context: Context) -> list[Command]:
     """The process is there, or could not be started."""
     run, worker = run_of(replica), message.result
+    if not run.is_launched or run.worker is not None:
+        return []
     if isinstance(worker, Exception):
         if replica.state is State.UNLOADING:
             return gone(replica, context)
@@ -267,6 +269,7 @@ def adopt(replica: Replica, message: Adopt, context: Context) -> list[Command]:
         run.lease = run.lease.at_least(facts.lease_left_seconds, now)
         reason = "adopted from a former manager"
         commands.append(become(replica, Trigger.ADOPT_READY, reason, context))
+        commands += serve_waiters(replica, context)
     else:
         reason = "adopted while draining"
         commands.append(become(replica, Trigger.ADOPT_DRAINING, reason, context))

@@ -156,10 +156,10 @@ def _stay(replica: Replica, run: Run, reply: DrainReply, context: Context) -> li
 
 def exited(replica: Replica, message: Exited, context: Context) -> list[Command]:
     """By itself, unless its end was ordered: then that is seen through already."""
-    if replica.state is State.UNLOADING:
+    run, code = run_of(replica), message.result
+    if replica.state is State.UNLOADING or run.worker is None:
         return []
-    code = message.result
-    return reap(run_of(replica), code if isinstance(code, int) else None)
+    return reap(run, code if isinstance(code, int) else None)
 
 
 def terminated(replica: Replica, message: Terminated, context: Context) -> list[Command]:
@@ -174,9 +174,9 @@ def work_cut(replica: Replica, message: WorkCut, context: Context) -> list[Comma
 
 def reaped(replica: Replica, message: Reaped, context: Context) -> list[Command]:
     """Nothing is left of the process; what its end means follows from how it came."""
-    if replica.state is State.UNLOADING:
-        return []
     run, report = run_of(replica), message.result
+    if replica.state is State.UNLOADING or not run.is_reaping:
+        return []
     run.is_reaping = False
     commands = complain_of(replica, report)
     if isinstance(report, Exception):

@@ -150,6 +150,8 @@ def _check(run: Run, context: Context) -> list[Command]:
 def health_checked(replica: Replica, message: HealthChecked, context: Context) -> list[Command]:
     """Replace a worker that will not get well or end by itself."""
     run, report, config = run_of(replica), message.result, context.config
+    if not run.is_checking:
+        return []
     run.is_checking = False
     run.checked_at = context.now
     if isinstance(report, Exception):  # it was us who could not ask

@@ -1,0 +1,636 @@
+"""The pure core on random messages, without an event loop: a million steps take minutes.
+
+Supervisors, scheduler, resources and decisions are the real ones. Time is a number, timers are a
+heap, and what takes time is an entry in a list that the seed completes in any order, well or badly.
+After every step the rules below are checked; each names the rule of the house that it guards.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from modelpool.catalog.learned import Claim, Figures
+from modelpool.catalog.model import Model
+from modelpool.config import PoolConfig
+from modelpool.pool import messages as m
+from modelpool.pool.admission import MB, Start
+from modelpool.pool.context import Settings
+from modelpool.pool.health import HealthReport
+from modelpool.pool.replica import Replica
+from modelpool.pool.replica_set import ReplicaSet
+from modelpool.pool.resources import Resources
+from modelpool.pool.scheduler import Scheduler
+from modelpool.pool.states import State
+from modelpool.pool.status import ReplicaStatus
+from modelpool.pool.supervisor import Shell, Supervisor
+from modelpool.pool.waiters import Waiter
+from modelpool.pool.worker import ExitReport
+from modelpool_client.errors import ModelPoolError
+from modelpool_client.wire import DrainReply, Facts, Failure, Phase, Progress
+
+MODELS: Mapping[str, dict[str, Any]] = {
+    "a": {"memory_mb": 200},
+    "b": {"memory_mb": 300, "priority": "high"},
+    "many": {"memory_mb": 100, "max_replicas": 2},
+    "pin": {"memory_mb": 100, "pinned": True},
+    "warm": {"memory_mb": 150, "warmup": True},
+}
+CONFIG = {
+    "max_concurrent_models": 3,
+    "memory_limit_mb": 600,
+    "port_range": {"start": 8051, "end": 8054},
+    "min_ttl_minutes": 0,
+    "default_ttl_minutes": 1,
+    "min_residency_seconds": 2,
+    "max_queue_wait_seconds": 20,
+    "max_waiting_requests": 20,
+    "state_dir": "/nonexistent",
+}
+MOST_MODELS = 4
+FAULTS = ("oom", "bad_file", "timeout")
+EXIT_CODES = (0, 0, 3, 5, 6, -9)
+
+
+class Outcome:
+    """Where one who asked finds the answer."""
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_done = False
+
+    def done(self) -> bool:
+        return self.is_done
+
+    def set_result(self, result: Any, /) -> None:
+        assert not self.is_done, "answered twice"
+        self.result, self.is_done = result, True
+
+    def set_exception(self, error: BaseException, /) -> None:
+        assert not self.is_done, "answered twice"
+        assert isinstance(error, ModelPoolError), f"refused in no words of ours: {error!r}"
+        self.error, self.is_done = error, True
+
+    def cancel(self) -> bool:
+        self.is_done = True
+        return True
+
+
+class SimClock:
+    """Time moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self._timers: list[tuple[float, int, Any]] = []
+        self._numbers = itertools.count()
+        self._soon: deque[Callable[[], None]] = deque()
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return 1.8e9 + self.time
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Any:
+        handle = SimpleNamespace(callback=callback)
+        handle.cancel = lambda: setattr(handle, "callback", None)
+        heapq.heappush(self._timers, (when, next(self._numbers), handle))
+        return handle
+
+    def call_soon(self, callback: Callable[[], None]) -> Any:
+        self._soon.append(callback)
+        return None
+
+    def settle(self) -> None:
+        """Everything that is to happen in this moment."""
+        for turn in itertools.count():
+            assert turn < 10_000, "endless"
+            if self._soon:
+                self._soon.popleft()()
+            elif self._timers and self._timers[0][0] <= self.time:
+                handle = heapq.heappop(self._timers)[2]
+                if handle.callback is not None:
+                    handle.callback()
+            else:
+                return
+
+    def advance(self, seconds: float) -> None:
+        """To then, stopping at every timer on the way."""
+        until = self.time + seconds
+        while self._timers and self._timers[0][0] <= until:
+            self.time = max(self.time, self._timers[0][0])
+            self.settle()
+        self.time = until
+
+
+@dataclass(eq=False)
+class Operation:
+    """Something that takes time, and who hears of its end."""
+
+    kind: str
+    process: Process
+    details: Any = None
+    then: Callable[[Any], None] | None = None
+
+
+@dataclass(eq=False)
+class Process:
+    """A worker, as far as the manager can tell."""
+
+    model_id: str
+    worker_id: str
+    port: int
+    exit_code: int | None = None
+    phase: Phase = Phase.LOADING
+    in_flight: int = 0
+    requests_total: int = 0
+    sequence: int = 0
+    is_started: bool = False
+    is_terminated: bool = False
+    failure: Failure | None = None
+    record: Any = field(default_factory=lambda: SimpleNamespace(epoch=1, started_at=0.0))
+
+    @property
+    def is_alive(self) -> bool:
+        return self.is_started and self.exit_code is None
+
+    @property
+    def process(self) -> Process:
+        """As a ``Worker`` has it."""
+        return self
+
+    def wait(self) -> Operation:
+        return Operation("exit", self)
+
+    def facts(self) -> Facts:
+        self.sequence += 1
+        return Facts(
+            self.worker_id,
+            "sim",
+            1,
+            self.sequence,
+            self.phase,
+            self.port,
+            7,
+            in_flight=self.in_flight,
+            requests_total=self.requests_total,
+            progress=Progress("weights", self.sequence / 1000),
+            failure=self.failure,
+        )
+
+
+class SimWorkers:
+    """What is asked of workers becomes an operation."""
+
+    def launch(
+        self, model: Model, worker_id: str, port: int, lease_seconds: float | None
+    ) -> Operation:
+        return Operation("launch", Process(model.model_id, worker_id, port))
+
+    def check_health(self, worker: Any, hang_seconds: float) -> Operation:
+        return Operation("check", worker)
+
+    def drain(self, worker: Any, request: Any) -> Operation:
+        return Operation("drain", worker, request)
+
+    def stop(self, worker: Any, last_facts: Any, **how: Any) -> Operation:
+        worker.is_terminated = True
+        return Operation("stop", worker, how)
+
+    def cut_work(self, worker: Any) -> Operation:
+        return Operation("cut", worker)
+
+    def reap(self, worker: Any, code: Any, last_facts: Any, *, is_killed: bool) -> Operation:
+        return Operation("reap", worker, (code, is_killed))
+
+
+class SimTasks:
+    """Of one supervisor."""
+
+    def __init__(self, world: CoreWorld) -> None:
+        self._world = world
+
+    def start(self, work: Operation, then: Callable[[Any], None]) -> None:
+        work.then = then
+        self._world.operations.append(work)
+
+    async def close(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Request:
+    """One who asked for a model."""
+
+    model_id: str
+    waiter: Waiter
+    outcome: Outcome
+
+
+class CoreWorld:
+    """A pool without anything that waits."""
+
+    def __init__(self, lots: random.Random) -> None:
+        self.lots = lots
+        self.clock = SimClock()
+        policy = lots.choice(("loss", "lru"))
+        self.settings = Settings(PoolConfig.model_validate(CONFIG | {"eviction_policy": policy}))
+        self.operations: list[Operation] = []
+        self.requests: list[Request] = []
+        self.grants: list[Any] = []
+        self.unloads: list[Outcome] = []
+        self.bugs: list[Exception] = []
+        self.counts: Counter[str] = Counter()
+        self.replicas: dict[str, Replica] = {}
+        self.supervisors: dict[str, Supervisor] = {}
+        clock: Any = self.clock
+        workers: Any = SimWorkers()
+        self.resources = Resources(self.settings, clock, self.replicas, self, self)
+        self.scheduler = Scheduler(self.settings, clock, self.resources, self.supervisors)
+        make_tasks: Any = lambda: SimTasks(self)  # noqa: E731
+        self.shell = Shell(
+            clock, self.settings, self.resources, self.scheduler, workers, self, make_tasks
+        )
+        self.sets = {
+            name: ReplicaSet(
+                Model(model_id=name, engine="sim", source="", **fields),
+                self._supervise,
+                clock,
+                lambda: None,
+            )
+            for name, fields in MODELS.items()
+        }
+
+    def _supervise(self, replica: Replica, siblings: Any) -> Supervisor:
+        supervisor = Supervisor(replica, siblings, self.shell)
+        self.replicas[replica.key] = replica
+        self.supervisors[replica.key] = supervisor
+        return supervisor
+
+    # what the core asks
+    def figures(self, model: Model) -> Figures:
+        return Figures.of(int((model.memory_mb or 100) * MB))
+
+    def devices(self, model: Model) -> Mapping[str, Claim]:
+        return {}
+
+    def available(self) -> int:
+        return 10**12
+
+    def replica_event(self, name: str, status: ReplicaStatus, previous: State, reason: str) -> None:
+        assert reason, f"{name} of {status!r} has no reason"
+        self.counts[name or f"{previous}->{status.state}"] += 1
+
+    def internal_error(self, error: Exception) -> None:
+        self.bugs.append(error)
+
+    # what may happen
+    def step(self) -> None:
+        """One thing, chosen by lot, and everything that follows at once."""
+        self.lots.choices(STEPS, WEIGHTS)[0](self)
+        self.clock.settle()
+        self._collect()
+
+    def _collect(self) -> None:
+        """Who was answered has what was asked for."""
+        for request in [r for r in self.requests if r.outcome.done()]:
+            self.requests.remove(request)
+            if request.outcome.result is not None:
+                self.grants.append(request.outcome.result)
+
+    def ask(self) -> None:
+        name = self.lots.choice(tuple(MODELS))
+        copies, outcome = self.sets[name], Outcome()
+        had_worker = self.lots.random() < 0.1
+        waiter = Waiter(
+            outcome, True, self.lots.randrange(3), self.clock.now(), False, "asked", had_worker
+        )
+        self.requests.append(Request(name, waiter, outcome))
+        (copies.serving() or copies.to_wait_for()).post(m.Acquire(waiter))
+
+    def load(self) -> None:
+        name = self.lots.choice(tuple(MODELS))
+        copies, outcome = self.sets[name], Outcome()
+        is_standing = self.lots.random() < 0.5
+        waiter = Waiter(outcome, False, 0, self.clock.now(), is_standing, "asked to load")
+        self.requests.append(Request(name, waiter, outcome))
+        chosen = copies.serving() or copies.to_wait_for()
+        chosen.post(m.Load(waiter, keep_warm=copies.model.warmup))
+
+    def leave(self) -> None:
+        if not self.requests:
+            return
+        request = self.lots.choice(self.requests)
+        kind: Any = m.Withdraw(request.waiter)
+        if request.waiter.is_standing:
+            kind = m.AbandonLoad(request.waiter, 1.0)
+        else:
+            request.outcome.cancel()
+        self.sets[request.model_id].post(kind)
+
+    def release(self) -> None:
+        if self.grants:
+            grant = self.grants.pop(self.lots.randrange(len(self.grants)))
+            grant.release()
+
+    def unload(self) -> None:
+        copies, outcome = self.lots.choice(tuple(self.sets.values())), Outcome()
+        supervisor = self.lots.choice(copies.supervisors)
+        force, cut = self.lots.random() < 0.5, self.lots.random() < 0.5
+        self.unloads.append(outcome)
+        supervisor.post(m.Unload("asked to unload", force, cut, outcome))
+
+    def extend(self) -> None:
+        supervisor, outcome = self.lots.choice(tuple(self.supervisors.values())), Outcome()
+        supervisor.post(m.Extend(60.0, outcome))
+        assert outcome.done(), "an extension is answered at once"
+
+    def speculate(self) -> None:
+        copies = self.lots.choice(tuple(self.sets.values()))
+        supervisor = copies.startable(copies.model.max_replicas)
+        if supervisor is not None:
+            supervisor.post(m.LoadSpeculatively("speculation"))
+
+    def stop_idle(self) -> None:
+        supervisor = self.lots.choice(tuple(self.supervisors.values()))
+        supervisor.post(m.StopIfIdle("scaled down: by lot", self.lots.random() < 0.5))
+
+    def reconfigure(self) -> None:
+        changes = {
+            "max_concurrent_models": self.lots.choice((2, 3, MOST_MODELS)),
+            "grace_minutes": self.lots.choice((0, 0.5)),
+            "default_ttl_minutes": self.lots.choice((0, 0.2, 1)),
+        }
+        self.settings.config = self.settings.config.model_copy(update=changes)
+        for supervisor in tuple(self.supervisors.values()):
+            supervisor.post(m.ConfigChanged())
+
+    def wait(self) -> None:
+        self.clock.advance(self.lots.choice((0.01, 0.5, 3.0, 12.0, 40.0, 130.0)))
+
+    def complete(self) -> None:
+        """Some operation ends; that of a process only with it."""
+        possible = [o for o in self.operations if o.kind != "exit" or not o.process.is_alive]
+        if possible:
+            self._end(self.lots.choice(possible))
+
+    def _end(self, operation: Operation) -> None:
+        self.operations.remove(operation)
+        assert operation.then is not None
+        operation.then(getattr(self, f"_{operation.kind}")(operation))
+
+    def _launch(self, operation: Operation) -> Any:
+        if self.lots.random() < 0.05:
+            return OSError("no such program")
+        operation.process.is_started = True
+        return operation.process
+
+    def _exit(self, operation: Operation) -> Any:
+        return operation.process.exit_code
+
+    def _check(self, operation: Operation) -> Any:
+        process = operation.process
+        if self.lots.random() < 0.05:
+            return OSError(24, "too many open files")
+        if not process.is_alive or self.lots.random() < 0.2:
+            return HealthReport(None)
+        return HealthReport(process.facts())
+
+    def _drain(self, operation: Operation) -> Any:
+        process, wanted = operation.process, operation.details
+        if not process.is_alive or self.lots.random() < 0.1:
+            return None
+        if process.in_flight and wanted.if_idle_for is not None:
+            return DrainReply(False, process.facts())
+        process.phase = Phase.DRAINING
+        reply = DrainReply(True, process.facts())
+        if self.lots.random() < 0.3:  # it ends before its answer is read
+            process.exit_code = 0
+        return reply
+
+    def _stop(self, operation: Operation) -> Any:
+        return self._reap(operation)
+
+    def _reap(self, operation: Operation) -> Any:
+        process = operation.process
+        was_alive, process.is_started = process.is_alive, True
+        if process.exit_code is None:
+            process.exit_code = -9 if was_alive else 0
+        if self.lots.random() < 0.02:
+            return RuntimeError("a bug in the reaping")
+        failure = process.failure or Failure("worker_died", "no word")
+        if process.exit_code == 3:
+            failure = Failure(self.lots.choice(FAULTS), "scripted failure")
+        return ExitReport(process.exit_code, failure, is_released=self.lots.random() > 0.02)
+
+    def _cut(self, operation: Operation) -> Any:
+        return None
+
+    def _some_process(self) -> Process | None:
+        runs = [r.run for r in self.replicas.values() if r.run is not None and r.run.worker]
+        living: list[Any] = [run.worker for run in runs if run.worker.is_alive]
+        return self.lots.choice(living) if living else None
+
+    def report(self) -> None:
+        """A worker says how it is, or a request comes straight to its port."""
+        process = self._some_process()
+        if process is None:
+            return
+        if process.phase is Phase.LOADING:
+            chance = self.lots.random()
+            if chance < 0.5:
+                process.phase = Phase.READY
+            elif chance < 0.55:
+                process.phase = Phase.FAILED
+                process.failure = Failure(self.lots.choice(FAULTS), "said so")
+        elif process.phase is Phase.READY:
+            process.in_flight = self.lots.choice((0, 0, 0, 1, 2))
+            process.requests_total += process.in_flight
+        for supervisor in tuple(self.supervisors.values()):
+            run = supervisor.replica.run
+            if run is not None and run.worker is process:
+                supervisor.post(m.Reported(run, process.facts()))
+
+    def die(self) -> None:
+        process = self._some_process()
+        if process is not None:
+            process.exit_code = self.lots.choice(EXIT_CODES)
+
+
+STEPS: tuple[Callable[[CoreWorld], None], ...] = (
+    CoreWorld.ask,
+    CoreWorld.load,
+    CoreWorld.leave,
+    CoreWorld.release,
+    CoreWorld.unload,
+    CoreWorld.extend,
+    CoreWorld.speculate,
+    CoreWorld.stop_idle,
+    CoreWorld.reconfigure,
+    CoreWorld.wait,
+    CoreWorld.complete,
+    CoreWorld.report,
+    CoreWorld.die,
+)
+WEIGHTS = (14, 2, 2, 14, 1, 1, 2, 2, 1, 10, 26, 16, 1)
+
+
+# -- rules ----------------------------------------------------------------------------------------
+
+
+def no_decision_fails(world: CoreWorld) -> None:
+    """Rule 1: every message is decided on. What we could not do ourselves is reported."""
+    ours = [e for e in world.bugs if not isinstance(e, (OSError, RuntimeError))]
+    assert not ours, ours
+    world.bugs.clear()
+
+
+def a_run_belongs_to_a_state(world: CoreWorld) -> None:
+    """Rule 1: a replica has a run exactly where its state says so, and a reservation with it."""
+    for key, replica in world.replicas.items():
+        assert (replica.run is not None) == replica.state.has_worker, replica
+        assert bool(world.resources.reserved_bytes(key)) == replica.state.has_worker, replica
+
+
+def limits_are_kept(world: CoreWorld) -> None:
+    """Rule 5: of the processes that there are; one that waits for room has none yet. Count is never
+    above the highest limit that is ever set."""
+    keys = [k for k, r in world.replicas.items() if r.run is not None and r.run.is_launched]
+    size = sum(world.resources.reserved_bytes(k) for k in keys)
+    assert len(keys) <= MOST_MODELS, f"{len(keys)} models"
+    assert size <= world.settings.config.memory_limit_bytes, f"{size} bytes reserved"
+
+
+def ports_are_kept(world: CoreWorld) -> None:
+    """Section 3, ports: each is held once, and none is lost."""
+    held = [r.run.port for r in world.replicas.values() if r.run and r.run.port is not None]
+    assert len(held) == len(set(held)), held
+    assert world.resources.ports.available == len(world.resources.ports.all) - len(held)
+
+
+def grants_are_counted(world: CoreWorld) -> None:
+    """Rule 1: the core knows of every grant that is out, and of no other."""
+    out = Counter(g.worker_id for g in world.grants)
+    for replica in world.replicas.values():
+        if (run := replica.run) is not None:
+            assert run.granted == out[run.worker_id], f"{replica!r}: {run.granted}"
+
+
+def nobody_is_lost(world: CoreWorld) -> None:
+    """Rule 3: whoever is not answered waits at one replica, and for something that will come."""
+    waiting = Counter(id(w) for r in world.replicas.values() for w in r.waiters)
+    asked = {id(r.waiter) for r in world.requests}
+    assert waiting.keys() == asked, "lost, or answered and still waiting"
+    assert all(n == 1 for n in waiting.values()), "waits twice"
+    for key, replica in world.replicas.items():
+        if not len(replica.waiters):
+            continue
+        assert not replica.is_open, f"{replica!r} is open, and somebody waits"
+        moves = replica.state in (State.WARMING, State.UNLOADING) or replica.is_leaving
+        backs_off = world.clock.now() < replica.failures.retry_at
+        is_due = world.supervisors[key].timer_at <= replica.failures.retry_at
+        waits = replica.state is State.FAILED and backs_off and is_due
+        is_queued = key in world.scheduler
+        assert moves or waits or is_queued or replica.yields_to, f"{replica!r} moves nowhere"
+
+
+def room_is_used(world: CoreWorld) -> None:
+    """Rule 3: nobody waits for room that is there, unless the end of another will wake it. While
+    one has waited for too long others may not take its room; which of those that serve is to yield
+    to it then changes with every use, which the repair sweep sees to."""
+    if world.scheduler.first_overdue() is not None:
+        return
+    if any(r.is_leaving or (r.run and r.run.is_reaping) for r in world.replicas.values()):
+        return
+    for key, replica in world.replicas.items():
+        if key in world.scheduler:
+            decision = world.scheduler.plan(replica)
+            assert not isinstance(decision, Start), f"{replica!r} waits, but {decision}"
+
+
+def what_moves_gets_somewhere(world: CoreWorld) -> None:
+    """Rule 3: what is under way has an operation that will end it, a worker that may speak or die,
+    or a victim whose end it waits for."""
+    busy = {id(o.process) for o in world.operations}
+    launching = {o.process.worker_id for o in world.operations if o.kind == "launch"}
+    for replica in world.replicas.values():
+        run = replica.run
+        if run is None:
+            continue
+        if run.worker is not None:
+            assert id(run.worker) in busy, f"nothing watches {replica!r}"
+            if replica.state is State.UNLOADING or run.is_reaping or run.drain_reason:
+                kinds = {o.kind for o in world.operations if o.process is run.worker}
+                assert kinds & {"stop", "reap", "drain"}, f"{replica!r}: {kinds}"
+        elif run.is_launched:
+            assert run.worker_id in launching, f"{replica!r} was never launched"
+        else:
+            assert run.victims, f"{replica!r} waits for nobody"
+            for victim in run.victims:
+                assert world.replicas[victim].is_leaving, f"{replica!r} waits for {victim}"
+
+
+def unloads_are_answered(world: CoreWorld) -> None:
+    """Rule 7: whoever asked for an unload is told when it is COLD, not before."""
+    open_ones = [o for r in world.replicas.values() for o in r.unloads]
+    world.unloads = [o for o in world.unloads if not o.done()]
+    assert len(open_ones) == len(world.unloads), "an unload is forgotten"
+    for replica in world.replicas.values():
+        assert not replica.unloads or replica.state is State.UNLOADING, replica
+
+
+RULES: tuple[Callable[[CoreWorld], None], ...] = (
+    no_decision_fails,
+    a_run_belongs_to_a_state,
+    limits_are_kept,
+    ports_are_kept,
+    grants_are_counted,
+    nobody_is_lost,
+    room_is_used,
+    what_moves_gets_somewhere,
+    unloads_are_answered,
+)
+
+
+class Broken(Exception):
+    """A rule does not hold: which, of which seed, after how many steps."""
+
+    def __init__(self, seed: int, step: int, rule: str, what: object) -> None:
+        super().__init__(f"seed {seed}, step {step}: {rule}: {what}")
+        self.rule = rule
+
+
+def run(seed: int, steps: int) -> Counter[str]:
+    """All steps of a seed; how often each event came.
+
+    Raises:
+        Broken: a rule does not hold.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    world = CoreWorld(random.Random(seed))
+    try:
+        for number in range(1, steps + 1):
+            _check(seed, number, "no_step_fails", world.step)
+            for rule in RULES:
+                _check(seed, number, rule.__name__, lambda rule=rule: rule(world))
+    finally:
+        logging.disable(before)
+    return world.counts
+
+
+def _check(seed: int, step: int, name: str, what: Callable[[], None]) -> None:
+    try:
+        what()
+    except AssertionError as e:
+        raise Broken(seed, step, name, e) from e
+
+
+__all__ = ["RULES", "Broken", "CoreWorld", "run"]
