@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import httpx
 
 from modelpool_client import _calls as calls
 from modelpool_client import reports, types
 from modelpool_client._async_transport import AsyncTransport
 from modelpool_client._connection import (
     ONCE,
+    RetryPolicy,
     connection_lost,
     openai_sdk,
     silent,
@@ -24,85 +28,121 @@ if TYPE_CHECKING:
     import openai
 
 
-class AsyncPoolClient(AsyncTransport):
+class AsyncPoolClient:
     """A model pool, seen from an asyncio program: ``PoolClient``, awaited."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._transport = AsyncTransport(
+            base_url, timeout=timeout, retry=retry, transport=transport, clock=clock, sleep=sleep
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def base_url(self) -> str:
+        """Where the pool is."""
+        return self._transport.base_url
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
+        """The document that answers a call, as it came."""
+        return await self._transport.fetch(call, retry)
 
     # -- the pool --------------------------------------------------------------------------------
 
     async def health(self) -> types.PoolHealth:
         """The pool in a few figures."""
-        return await self._do(calls.health())
+        return await self._transport.do(calls.health())
 
     async def engines(self) -> list[types.EngineView]:
         """The engines, and for those that are not usable on its machine the reason."""
-        return await self._do(calls.engines())
+        return await self._transport.do(calls.engines())
 
     async def statistics(self) -> dict[str, Any]:
         """Use, latencies (ms) and rates, for the pool and per model."""
-        return await self._do(calls.statistics())
+        return await self._transport.do(calls.statistics())
 
     async def metrics(self) -> str:
         """The pool's metrics in Prometheus' text format."""
-        return await self._do(calls.metrics())
+        return await self._transport.do(calls.metrics())
 
     async def config(self) -> dict[str, Any]:
         """The configuration in force."""
-        return await self._do(calls.config())
+        return await self._transport.do(calls.config())
 
     async def config_file(self) -> dict[str, Any]:
         """A config file that makes a pool like this one, its models included."""
-        return await self._do(calls.config_file())
+        return await self._transport.do(calls.config_file())
 
     async def configure(self, **changes: Any) -> types.ConfigChange:
         """Change configuration keys of the running pool; running models are not touched."""
-        return await self._do(calls.configure(changes))
+        return await self._transport.do(calls.configure(changes))
 
     async def reload_config(self) -> reports.ConfigReload:
         """Have the pool read its config file again; the answer says what changed."""
-        return await self._do(calls.reload_config())
+        return await self._transport.do(calls.reload_config())
 
     async def restart(self, wait_seconds: float | None = None) -> reports.Restarted:
         """Replace the manager by a fresh one that adopts the workers; returns when it answers."""
-        began = self._clock()
-        begun = await self._do(calls.restart(wait_seconds))
-        limit = self._clock() + begun.wait_seconds + calls.RESTART_PATIENCE
+        began = self._transport.clock()
+        begun = await self._transport.do(calls.restart(wait_seconds))
+        limit = self._transport.clock() + begun.wait_seconds + calls.RESTART_PATIENCE
         while not (run := await self._run_after(begun.run, limit)):
-            await self._sleep(WATCH_SECONDS / 5)
-        models = await self._do(calls.models())
-        return reports.compared(begun, run, models, self._clock() - began)
+            await self._transport.sleep(WATCH_SECONDS / 5)
+        models = await self._transport.do(calls.models())
+        return reports.compared(begun, run, models, self._transport.clock() - began)
 
     async def _run_after(self, run: str, limit: float) -> str:
         """The manager's run if it is another by now, else nothing, until the time is over."""
         error: ModelPoolError = silent(self.base_url, "the old manager is still there")
         try:
-            health = await self._do(calls.health(), ONCE)
+            health = await self._transport.do(calls.health(), ONCE)
             if health.run != run:
                 return health.run
         except ModelPoolError as e:
             error = e
-        if self._clock() > limit:
+        if self._transport.clock() > limit:
             raise error
         return ""
 
     async def registry(self) -> dict[str, Any]:
         """The catalog as a registry document: ``{"models": […]}``."""
-        return await self._do(calls.registry())
+        return await self._transport.do(calls.registry())
 
     async def import_registry(
         self, models: Mapping[str, Any] | Sequence[Mapping[str, Any]], replace: bool = False
     ) -> types.RegistryChange:
         """Take over a registry document; ``replace``: also over models that differ."""
-        return await self._do(calls.import_registry(models, replace))
+        return await self._transport.do(calls.import_registry(models, replace))
 
     async def events(
         self, model: str | None = None, last_event_id: str | None = None
     ) -> AsyncIterator[types.Event]:
         """What happens, as it happens, without end; resumes by itself after a broken connection."""
-        attempts, last_id = self._attempts(), last_event_id or ""
+        attempts, last_id = self._transport.attempts(), last_event_id or ""
         while True:
             parser, is_alive = EventParser(last_id), False
             try:
-                async with self._stream(calls.events(model, last_id), ONCE) as response:
+                async with self._transport.stream(calls.events(model, last_id), ONCE) as response:
                     async for chunk in response.aiter_bytes():
                         is_alive = True
                         for sse in parser.feed(chunk):
@@ -110,29 +150,31 @@ class AsyncPoolClient(AsyncTransport):
                 error: ModelPoolError = connection_lost(self.base_url, "the events ended")
             except ModelPoolError as e:
                 error = e
-            attempts = self._attempts() if is_alive else attempts
+            attempts = self._transport.attempts() if is_alive else attempts
             last_id = parser.last_id
-            await self._sleep(attempts.delay_after(error))
+            await self._transport.sleep(attempts.delay_after(error))
 
     # -- models ----------------------------------------------------------------------------------
 
     async def models(self) -> list[types.ModelView]:
         """All models of the catalog."""
-        return await self._do(calls.models())
+        return await self._transport.do(calls.models())
 
     async def model(self, model_id: str) -> types.ModelView:
         """One model. Raises ``ModelNotFound``, naming similar ones."""
-        return await self._do(calls.model(model_id))
+        return await self._transport.do(calls.model(model_id))
 
     async def register(
         self, model_id: str, *, source: str, **fields: Unpack[types.ModelFields]
     ) -> types.ModelView:
         """Add a model to the catalog; it is not loaded. Raises ``ModelExists``."""
-        return await self._do(calls.register({"model_id": model_id, "source": source, **fields}))
+        return await self._transport.do(
+            calls.register({"model_id": model_id, "source": source, **fields})
+        )
 
     async def delete(self, model_id: str) -> str:
         """Take a model out of the catalog, unloading it first. Returns its id."""
-        return await self._do(calls.delete(model_id))
+        return await self._transport.do(calls.delete(model_id))
 
     async def load(
         self, model_id: str, wait: bool | float = True, on_progress: OnProgress | None = None
@@ -140,48 +182,48 @@ class AsyncPoolClient(AsyncTransport):
         """Load a model and wait until it answers."""
         call = calls.load(model_id, wait)
         if on_progress is None or not call.params:
-            return await self._do(call)
+            return await self._transport.do(call)
         return await self._watch(call, model_id, on_progress)
 
     async def unload(
         self, model_id: str, force: bool = False, wait: bool = True
     ) -> types.ModelView:
         """Unload a model, letting its work end; ``force`` cuts it, and unloads protected models."""
-        return await self._do(calls.unload(model_id, force, wait))
+        return await self._transport.do(calls.unload(model_id, force, wait))
 
     async def extend(self, model_id: str, minutes: float) -> types.Extension:
         """Extend the lease; the answer says how much was granted."""
-        return await self._do(calls.extend(model_id, minutes))
+        return await self._transport.do(calls.extend(model_id, minutes))
 
     async def endpoint(self, model_id: str, wait: bool | float = True) -> types.Endpoint:
         """Where a model answers, loading it if need be; ``wait`` as for ``load``, 0: do not."""
-        return await self._do(calls.endpoint(model_id, wait))
+        return await self._transport.do(calls.endpoint(model_id, wait))
 
     async def plan(self, model_id: str) -> reports.LoadPlan:
         """What loading the model would do right now; nothing is changed."""
-        return await self._do(calls.plan(model_id))
+        return await self._transport.do(calls.plan(model_id))
 
     async def history(
         self, model_id: str, limit: int = 50, before: int | None = None
     ) -> reports.History:
         """What happened to the model, newest first, also before the pool's last restarts."""
-        return await self._do(calls.history(model_id, limit, before))
+        return await self._transport.do(calls.history(model_id, limit, before))
 
     async def model_health(self, model_id: str) -> dict[str, Any]:
         """The health of a model's worker, or why there is none: see ``status`` in it."""
-        return await self._do(calls.model_health(model_id))
+        return await self._transport.do(calls.model_health(model_id))
 
     async def logs(
         self, model_id: str, lines: int = 100, follow: bool = False
     ) -> AsyncIterator[str]:
         """The last lines of a worker's log; with ``follow`` also those to come, without end:
         after a restart of the pool it goes on where it was."""
-        attempts, reader = self._attempts(), LogReader(follow)
+        attempts, reader = self._transport.attempts(), LogReader(follow)
         while True:
             call = calls.logs(model_id, lines, follow, reader.offset)
             try:
-                async with self._stream(call, ONCE) as response:
-                    attempts = self._attempts()
+                async with self._transport.stream(call, ONCE) as response:
+                    attempts = self._transport.attempts()
                     reader.begin(response.headers)
                     async for chunk in response.aiter_bytes():
                         for line in reader.feed(chunk):
@@ -195,20 +237,20 @@ class AsyncPoolClient(AsyncTransport):
                 error = e
             if not reader.can_resume:
                 raise error
-            await self._sleep(attempts.delay_after(error))
+            await self._transport.sleep(attempts.delay_after(error))
 
     # -- inference -------------------------------------------------------------------------------
 
     async def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:
         """The model's answer to messages, or to one text; ``params`` as in OpenAI's API."""
-        return await self._do(calls.chat(model, messages, False, params))
+        return await self._transport.do(calls.chat(model, messages, False, params))
 
     async def chat_stream(
         self, model: str, messages: Messages, **params: Any
     ) -> AsyncIterator[str]:
         """The same, piece by piece. Raises ``WorkerFailed`` if the answer is cut off."""
         parser, reader = EventParser(), ChunkReader()
-        async with self._stream(calls.chat(model, messages, True, params)) as response:
+        async with self._transport.stream(calls.chat(model, messages, True, params)) as response:
             async for chunk in response.aiter_bytes():
                 for sse in parser.feed(chunk):
                     if text := reader.text(sse.data):
@@ -217,17 +259,17 @@ class AsyncPoolClient(AsyncTransport):
 
     async def generate(self, model: str, prompt: str, **params: Any) -> types.Reply:
         """The model's continuation of a prompt; ``params`` as in OpenAI's completions API."""
-        return await self._do(calls.generate(model, prompt, params))
+        return await self._transport.do(calls.generate(model, prompt, params))
 
     async def openai_models(self) -> list[dict[str, Any]]:
         """The models in OpenAI's form."""
-        return await self._do(calls.openai_models())
+        return await self._transport.do(calls.openai_models())
 
     async def openai(self, model: str | None = None) -> openai.AsyncOpenAI:
         """An OpenAI client for the pool, or for a model's own worker, which is loaded first."""
         sdk = openai_sdk()
         url = worker_url(await self.endpoint(model)) if model else f"{self.base_url}/v1"
-        http = sdk.DefaultAsyncHttpxClient(trust_env=self._trust_env)
+        http = sdk.DefaultAsyncHttpxClient(trust_env=self._transport.trust_env)
         client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
             base_url=url, api_key="modelpool", http_client=http
         )
@@ -237,7 +279,7 @@ class AsyncPoolClient(AsyncTransport):
         self, call: calls.Call[types.ModelView], model_id: str, on_progress: OnProgress
     ) -> types.ModelView:
         """Wait for a load in a task of its own, looking at the model meanwhile."""
-        load = asyncio.ensure_future(self._do(call))
+        load = asyncio.ensure_future(self._transport.do(call))
         try:
             while not (await asyncio.wait([load], timeout=WATCH_SECONDS))[0]:
                 if view := await self._peek(model_id):
@@ -250,6 +292,6 @@ class AsyncPoolClient(AsyncTransport):
 
     async def _peek(self, model_id: str) -> types.ModelView | None:
         try:
-            return await self._do(calls.model(model_id), ONCE)
+            return await self._transport.do(calls.model(model_id), ONCE)
         except ModelPoolError:
             return None

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -41,21 +41,12 @@ class AsyncTransport:
     ) -> None:
         url = checked_url(base_url)
         self.base_url = str(url)
-        self._timeout, self._retry = timeout, retry or RetryPolicy()
-        self._clock, self._sleep = clock, sleep
-        self._trust_env = not is_loopback(url)
+        self.timeout, self._retry = timeout, retry or RetryPolicy()
+        self.clock, self.sleep = clock, sleep
+        self.trust_env = not is_loopback(url)
         self._http = httpx.AsyncClient(
-            base_url=url, transport=transport, trust_env=self._trust_env, limits=LIMITS
+            base_url=url, transport=transport, trust_env=self.trust_env, limits=LIMITS
         )
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.base_url}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -63,21 +54,21 @@ class AsyncTransport:
 
     async def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
         """The document that answers a call, as it came."""
-        async with self._stream(call, retry) as response:
+        async with self.stream(call, retry) as response:
             body = await response.aread()
         return calls.document(response.headers, body)
 
-    async def _do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
+    async def do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
         return call.parse(await self.fetch(call, retry))
 
-    def _attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
-        return Attempts(retry or self._retry, repeatable, self._clock, random.random())
+    def attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
+        return Attempts(retry or self._retry, repeatable, self.clock, random.random())
 
     @asynccontextmanager
-    async def _stream(
+    async def stream(
         self, call: calls.Call[Any], retry: RetryPolicy | None = None
     ) -> AsyncIterator[httpx.Response]:
-        response = await self._open(call, self._attempts(retry, call.repeatable))
+        response = await self._open(call, self.attempts(retry, call.repeatable))
         try:
             yield response
         except httpx.RequestError as e:
@@ -89,7 +80,7 @@ class AsyncTransport:
         """Send until an answer begins that is none to try again after."""
         while True:
             try:
-                request = self._http.build_request(**request_arguments(call, self._timeout))
+                request = self._http.build_request(**request_arguments(call, self.timeout))
                 response = await self._http.send(request, stream=True)
                 if call.is_answered_by(response.status_code):
                     return response
@@ -99,4 +90,4 @@ class AsyncTransport:
                     )
             except httpx.RequestError as e:
                 error = unreachable(e, self.base_url)
-            await self._sleep(attempts.delay_after(error))
+            await self.sleep(attempts.delay_after(error))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+import httpx
 
 from modelpool_client import _calls as calls
 from modelpool_client import reports, types
 from modelpool_client._connection import (
     ONCE,
+    RetryPolicy,
     connection_lost,
     openai_sdk,
     silent,
@@ -30,7 +34,7 @@ OnProgress = Callable[[types.ModelView], None]
 WATCH_SECONDS = 0.25
 
 
-class PoolClient(Transport):
+class PoolClient:
     """A model pool, seen from a program. Threads may share one; close it, or use ``with``.
 
     ``base_url`` defaults to ``MODELPOOL_URL``, else the pool of this machine. ``timeout``
@@ -39,39 +43,75 @@ class PoolClient(Transport):
     ``ModelPoolError``: ``PoolUnreachable`` when nobody answers, else what the pool said.
     """
 
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport = Transport(
+            base_url, timeout=timeout, retry=retry, transport=transport, clock=clock, sleep=sleep
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def base_url(self) -> str:
+        """Where the pool is."""
+        return self._transport.base_url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
+        """The document that answers a call, as it came."""
+        return self._transport.fetch(call, retry)
+
     # -- the pool --------------------------------------------------------------------------------
 
     def health(self) -> types.PoolHealth:
         """The pool in a few figures."""
-        return self._do(calls.health())
+        return self._transport.do(calls.health())
 
     def engines(self) -> list[types.EngineView]:
         """The engines, and for those that are not usable on its machine the reason."""
-        return self._do(calls.engines())
+        return self._transport.do(calls.engines())
 
     def statistics(self) -> dict[str, Any]:
         """Use, latencies (ms) and rates, for the pool and per model."""
-        return self._do(calls.statistics())
+        return self._transport.do(calls.statistics())
 
     def metrics(self) -> str:
         """The pool's metrics in Prometheus' text format."""
-        return self._do(calls.metrics())
+        return self._transport.do(calls.metrics())
 
     def config(self) -> dict[str, Any]:
         """The configuration in force."""
-        return self._do(calls.config())
+        return self._transport.do(calls.config())
 
     def config_file(self) -> dict[str, Any]:
         """A config file that makes a pool like this one, its models included."""
-        return self._do(calls.config_file())
+        return self._transport.do(calls.config_file())
 
     def configure(self, **changes: Any) -> types.ConfigChange:
         """Change configuration keys of the running pool; running models are not touched."""
-        return self._do(calls.configure(changes))
+        return self._transport.do(calls.configure(changes))
 
     def reload_config(self) -> reports.ConfigReload:
         """Have the pool read its config file again; the answer says what changed."""
-        return self._do(calls.reload_config())
+        return self._transport.do(calls.reload_config())
 
     def restart(self, wait_seconds: float | None = None) -> reports.Restarted:
         """Replace the manager by a fresh one that adopts the workers; returns when it answers.
@@ -82,46 +122,46 @@ class PoolClient(Transport):
         Raises:
             PoolUnreachable: no new manager answers, a minute after that.
         """
-        began = self._clock()
-        begun = self._do(calls.restart(wait_seconds))
-        limit = self._clock() + begun.wait_seconds + calls.RESTART_PATIENCE
+        began = self._transport.clock()
+        begun = self._transport.do(calls.restart(wait_seconds))
+        limit = self._transport.clock() + begun.wait_seconds + calls.RESTART_PATIENCE
         while not (run := self._run_after(begun.run, limit)):
-            self._sleep(WATCH_SECONDS / 5)
-        models = self._do(calls.models())
-        return reports.compared(begun, run, models, self._clock() - began)
+            self._transport.sleep(WATCH_SECONDS / 5)
+        models = self._transport.do(calls.models())
+        return reports.compared(begun, run, models, self._transport.clock() - began)
 
     def _run_after(self, run: str, limit: float) -> str:
         """The manager's run if it is another by now, else nothing, until the time is over."""
         error: ModelPoolError = silent(self.base_url, "the old manager is still there")
         try:
-            health = self._do(calls.health(), ONCE)
+            health = self._transport.do(calls.health(), ONCE)
             if health.run != run:
                 return health.run
         except ModelPoolError as e:
             error = e
-        if self._clock() > limit:
+        if self._transport.clock() > limit:
             raise error
         return ""
 
     def registry(self) -> dict[str, Any]:
         """The catalog as a registry document: ``{"models": […]}``."""
-        return self._do(calls.registry())
+        return self._transport.do(calls.registry())
 
     def import_registry(
         self, models: Mapping[str, Any] | Sequence[Mapping[str, Any]], replace: bool = False
     ) -> types.RegistryChange:
         """Take over a registry document; ``replace``: also over models that differ."""
-        return self._do(calls.import_registry(models, replace))
+        return self._transport.do(calls.import_registry(models, replace))
 
     def events(
         self, model: str | None = None, last_event_id: str | None = None
     ) -> Iterator[types.Event]:
         """What happens, as it happens, without end; resumes by itself after a broken connection."""
-        attempts, last_id = self._attempts(), last_event_id or ""
+        attempts, last_id = self._transport.attempts(), last_event_id or ""
         while True:
             parser, is_alive = EventParser(last_id), False
             try:
-                with self._stream(calls.events(model, last_id), ONCE) as response:
+                with self._transport.stream(calls.events(model, last_id), ONCE) as response:
                     for chunk in response.iter_bytes():
                         is_alive = True
                         for sse in parser.feed(chunk):
@@ -129,29 +169,31 @@ class PoolClient(Transport):
                 error: ModelPoolError = connection_lost(self.base_url, "the events ended")
             except ModelPoolError as e:
                 error = e
-            attempts = self._attempts() if is_alive else attempts
+            attempts = self._transport.attempts() if is_alive else attempts
             last_id = parser.last_id
-            self._sleep(attempts.delay_after(error))
+            self._transport.sleep(attempts.delay_after(error))
 
     # -- models ----------------------------------------------------------------------------------
 
     def models(self) -> list[types.ModelView]:
         """All models of the catalog."""
-        return self._do(calls.models())
+        return self._transport.do(calls.models())
 
     def model(self, model_id: str) -> types.ModelView:
         """One model. Raises ``ModelNotFound``, naming similar ones."""
-        return self._do(calls.model(model_id))
+        return self._transport.do(calls.model(model_id))
 
     def register(
         self, model_id: str, *, source: str, **fields: Unpack[types.ModelFields]
     ) -> types.ModelView:
         """Add a model to the catalog; it is not loaded. Raises ``ModelExists``."""
-        return self._do(calls.register({"model_id": model_id, "source": source, **fields}))
+        return self._transport.do(
+            calls.register({"model_id": model_id, "source": source, **fields})
+        )
 
     def delete(self, model_id: str) -> str:
         """Take a model out of the catalog, unloading it first. Returns its id."""
-        return self._do(calls.delete(model_id))
+        return self._transport.do(calls.delete(model_id))
 
     def load(
         self, model_id: str, wait: bool | float = True, on_progress: OnProgress | None = None
@@ -166,7 +208,7 @@ class PoolClient(Transport):
         """
         call = calls.load(model_id, wait)
         if on_progress is None or not call.params:
-            return self._do(call)
+            return self._transport.do(call)
         return self._watch(call, model_id, on_progress)
 
     def unload(self, model_id: str, force: bool = False, wait: bool = True) -> types.ModelView:
@@ -175,37 +217,37 @@ class PoolClient(Transport):
         Raises:
             UnloadProtected: a warm-up or pinned model, without ``force``.
         """
-        return self._do(calls.unload(model_id, force, wait))
+        return self._transport.do(calls.unload(model_id, force, wait))
 
     def extend(self, model_id: str, minutes: float) -> types.Extension:
         """Extend the lease; the answer says how much was granted."""
-        return self._do(calls.extend(model_id, minutes))
+        return self._transport.do(calls.extend(model_id, minutes))
 
     def endpoint(self, model_id: str, wait: bool | float = True) -> types.Endpoint:
         """Where a model answers, loading it if need be; ``wait`` as for ``load``, 0: do not."""
-        return self._do(calls.endpoint(model_id, wait))
+        return self._transport.do(calls.endpoint(model_id, wait))
 
     def plan(self, model_id: str) -> reports.LoadPlan:
         """What loading the model would do right now; nothing is changed."""
-        return self._do(calls.plan(model_id))
+        return self._transport.do(calls.plan(model_id))
 
     def history(self, model_id: str, limit: int = 50, before: int | None = None) -> reports.History:
         """What happened to the model, newest first, also before the pool's last restarts."""
-        return self._do(calls.history(model_id, limit, before))
+        return self._transport.do(calls.history(model_id, limit, before))
 
     def model_health(self, model_id: str) -> dict[str, Any]:
         """The health of a model's worker, or why there is none: see ``status`` in it."""
-        return self._do(calls.model_health(model_id))
+        return self._transport.do(calls.model_health(model_id))
 
     def logs(self, model_id: str, lines: int = 100, follow: bool = False) -> Iterator[str]:
         """The last lines of a worker's log; with ``follow`` also those to come, without end:
         after a restart of the pool it goes on where it was."""
-        attempts, reader = self._attempts(), LogReader(follow)
+        attempts, reader = self._transport.attempts(), LogReader(follow)
         while True:
             call = calls.logs(model_id, lines, follow, reader.offset)
             try:
-                with self._stream(call, ONCE) as response:
-                    attempts = self._attempts()
+                with self._transport.stream(call, ONCE) as response:
+                    attempts = self._transport.attempts()
                     reader.begin(response.headers)
                     for chunk in response.iter_bytes():
                         yield from reader.feed(chunk)
@@ -217,29 +259,29 @@ class PoolClient(Transport):
                 error = e
             if not reader.can_resume:
                 raise error
-            self._sleep(attempts.delay_after(error))
+            self._transport.sleep(attempts.delay_after(error))
 
     # -- inference -------------------------------------------------------------------------------
 
     def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:
         """The model's answer to messages, or to one text; ``params`` as in OpenAI's API."""
-        return self._do(calls.chat(model, messages, False, params))
+        return self._transport.do(calls.chat(model, messages, False, params))
 
     def chat_stream(self, model: str, messages: Messages, **params: Any) -> Iterator[str]:
         """The same, piece by piece. Raises ``WorkerFailed`` if the answer is cut off."""
         parser, reader = EventParser(), ChunkReader()
-        with self._stream(calls.chat(model, messages, True, params)) as response:
+        with self._transport.stream(calls.chat(model, messages, True, params)) as response:
             for chunk in response.iter_bytes():
                 yield from filter(None, (reader.text(sse.data) for sse in parser.feed(chunk)))
         reader.finish()
 
     def generate(self, model: str, prompt: str, **params: Any) -> types.Reply:
         """The model's continuation of a prompt; ``params`` as in OpenAI's completions API."""
-        return self._do(calls.generate(model, prompt, params))
+        return self._transport.do(calls.generate(model, prompt, params))
 
     def openai_models(self) -> list[dict[str, Any]]:
         """The models in OpenAI's form."""
-        return self._do(calls.openai_models())
+        return self._transport.do(calls.openai_models())
 
     def openai(self, model: str | None = None) -> openai.OpenAI:
         """An OpenAI client for the pool, or for a model's own worker, which is loaded first.
@@ -249,7 +291,7 @@ class PoolClient(Transport):
         """
         sdk = openai_sdk()
         url = worker_url(self.endpoint(model)) if model else f"{self.base_url}/v1"
-        http = sdk.DefaultHttpxClient(trust_env=self._trust_env)
+        http = sdk.DefaultHttpxClient(trust_env=self._transport.trust_env)
         client: openai.OpenAI = sdk.OpenAI(base_url=url, api_key="modelpool", http_client=http)
         return client
 
@@ -259,7 +301,8 @@ class PoolClient(Transport):
         """Wait for a load in a thread of its own, looking at the model meanwhile."""
         load: Future[types.ModelView] = Future()
         # Daemon, unlike an executor's threads: an interrupted program need not wait for the load.
-        threading.Thread(target=_settle, args=(load, lambda: self._do(call)), daemon=True).start()
+        task = (load, lambda: self._transport.do(call))
+        threading.Thread(target=_settle, args=task, daemon=True).start()
         while not wait([load], timeout=WATCH_SECONDS).done:
             if view := self._peek(model_id):
                 on_progress(view)
@@ -268,7 +311,7 @@ class PoolClient(Transport):
 
     def _peek(self, model_id: str) -> types.ModelView | None:
         try:
-            return self._do(calls.model(model_id), ONCE)
+            return self._transport.do(calls.model(model_id), ONCE)
         except ModelPoolError:
             return None
 

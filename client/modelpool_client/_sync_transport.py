@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -40,21 +40,12 @@ class Transport:
     ) -> None:
         url = checked_url(base_url)
         self.base_url = str(url)
-        self._timeout, self._retry = timeout, retry or RetryPolicy()
-        self._clock, self._sleep = clock, sleep
-        self._trust_env = not is_loopback(url)
+        self.timeout, self._retry = timeout, retry or RetryPolicy()
+        self.clock, self.sleep = clock, sleep
+        self.trust_env = not is_loopback(url)
         self._http = httpx.Client(
-            base_url=url, transport=transport, trust_env=self._trust_env, limits=LIMITS
+            base_url=url, transport=transport, trust_env=self.trust_env, limits=LIMITS
         )
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.base_url}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -62,21 +53,21 @@ class Transport:
 
     def fetch(self, call: calls.Call[Any], retry: RetryPolicy | None = None) -> Any:
         """The document that answers a call, as it came."""
-        with self._stream(call, retry) as response:
+        with self.stream(call, retry) as response:
             body = response.read()
         return calls.document(response.headers, body)
 
-    def _do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
+    def do(self, call: calls.Call[T], retry: RetryPolicy | None = None) -> T:
         return call.parse(self.fetch(call, retry))
 
-    def _attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
-        return Attempts(retry or self._retry, repeatable, self._clock, random.random())
+    def attempts(self, retry: RetryPolicy | None = None, repeatable: bool = True) -> Attempts:
+        return Attempts(retry or self._retry, repeatable, self.clock, random.random())
 
     @contextmanager
-    def _stream(
+    def stream(
         self, call: calls.Call[Any], retry: RetryPolicy | None = None
     ) -> Iterator[httpx.Response]:
-        response = self._open(call, self._attempts(retry, call.repeatable))
+        response = self._open(call, self.attempts(retry, call.repeatable))
         try:
             yield response
         except httpx.RequestError as e:
@@ -88,7 +79,7 @@ class Transport:
         """Send until an answer begins that is none to try again after."""
         while True:
             try:
-                request = self._http.build_request(**request_arguments(call, self._timeout))
+                request = self._http.build_request(**request_arguments(call, self.timeout))
                 response = self._http.send(request, stream=True)
                 if call.is_answered_by(response.status_code):
                     return response
@@ -96,4 +87,4 @@ class Transport:
                     error = calls.failure(response.status_code, response.headers, response.read())
             except httpx.RequestError as e:
                 error = unreachable(e, self.base_url)
-            self._sleep(attempts.delay_after(error))
+            self.sleep(attempts.delay_after(error))

@@ -115,7 +115,7 @@ ALWAYS: tuple[Callable[[World], None], ...] = (
 MANAGED: tuple[Callable[[World], None], ...] = (
     of_pool.one_worker_per_copy,
     of_pool.within_limits,
-    of_pool.ledger_is_true,
+    of_pool.reservations_are_true,
     of_pool.ports_are_kept,
     of_pool.records_are_true,
     of_pool.waiters_wait_for_something,

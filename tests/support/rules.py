@@ -77,7 +77,7 @@ def within_limits(world: SimWorld) -> None:
         assert used <= ceiling, f"over the limit of {name}: {used} of {ceiling}"
 
 
-def ledger_is_true(world: SimWorld) -> None:
+def reservations_are_true(world: SimWorld) -> None:
     """Rules 5 and 6: who has a worker has a reservation of the size that was planned, nobody else
     has one."""
     for replica in world.replicas:
@@ -267,7 +267,7 @@ RULES: tuple[Callable[[SimWorld], None], ...] = (
     events_have_reasons,
     one_worker_per_copy,
     within_limits,
-    ledger_is_true,
+    reservations_are_true,
     ports_are_kept,
     no_work_is_cut,
     records_are_true,

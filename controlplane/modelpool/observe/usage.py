@@ -29,7 +29,10 @@ class _Count:
 
 
 @dataclass
-class _Tally(_Count):
+class _Tally:
+    """Of a model since the start."""
+
+    count: _Count = field(default_factory=_Count)
     hot: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
 
@@ -50,7 +53,7 @@ class UsageMeter:
     def ended(self, model_id: str, status: int, seconds: float) -> None:
         tally = self._since_start[model_id]
         tally.latencies.append(seconds)
-        for count in (tally, self._unsaved[model_id]):
+        for count in (tally.count, self._unsaved[model_id]):
             count.requests += 1
             count.errors += status >= 400 and status != CLIENT_LEFT
             count.seconds += seconds
@@ -62,8 +65,8 @@ class UsageMeter:
     def forget(self, model_id: str) -> None:
         """The model was deleted: it is named no more, but the pool's totals keep what it did."""
         tally, rest = self._since_start.pop(model_id, _Tally()), self._of_deleted
-        rest.requests += tally.requests
-        rest.errors += tally.errors
+        rest.count.requests += tally.count.requests
+        rest.count.errors += tally.count.errors
         rest.hot += tally.hot
 
     async def save(self, store: UsageStore) -> None:
@@ -93,8 +96,8 @@ class UsageMeter:
         tallies = self._since_start
         all_of_them = [*tallies.values(), self._of_deleted]
         every = [x for t in all_of_them for x in t.latencies]
-        requests = sum(t.requests for t in all_of_them)
-        errors = sum(t.errors for t in all_of_them)
+        requests = sum(t.count.requests for t in all_of_them)
+        errors = sum(t.count.errors for t in all_of_them)
         return {
             "total_requests": requests,
             "success_rate": 1.0 if not requests else 1 - errors / requests,
@@ -117,10 +120,10 @@ def _usage(model_id: str, tally: _Count, loads: int) -> Usage:
 
 def _model(tally: _Tally) -> dict[str, Any]:
     return {
-        "request_count": tally.requests,
-        "total_latency_ms": tally.seconds * 1000,
-        "error_count": tally.errors,
-        "cache_hit_rate": _share(tally.hot, tally.requests),
+        "request_count": tally.count.requests,
+        "total_latency_ms": tally.count.seconds * 1000,
+        "error_count": tally.count.errors,
+        "cache_hit_rate": _share(tally.hot, tally.count.requests),
         **_latencies(list(tally.latencies)),
     }
 
