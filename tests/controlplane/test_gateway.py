@@ -15,6 +15,7 @@ from modelpool.gateway.relay import TRIES, Gateway
 from modelpool.gateway.upstream import Upstream as WorkersClient
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
+from modelpool_client.surfaces.routes import NOT_SERVED, SERVED
 from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
 from support.virtual_time import run_virtual
@@ -24,8 +25,9 @@ DRAINING = response(
     "503 Service Unavailable",
     x_modelpool_code="worker_draining",
 )
-ASK = json.dumps({"model": "m", "messages": []}).encode()
-ASK_STREAM = json.dumps({"model": "m", "stream": True}).encode()
+USER = {"role": "user", "content": "hi"}
+ASK = json.dumps({"model": "m", "messages": [USER]}).encode()
+ASK_STREAM = json.dumps({"model": "m", "messages": [USER], "stream": True}).encode()
 
 
 class FakeSlot:
@@ -94,7 +96,11 @@ class FakePool:
 
 
 class FakeCatalog:
-    models = (Model("m", "sim", "", aliases=("alias",)), Model("org/n", "sim", ""))
+    models = (
+        Model("m", "sim", "", aliases=("alias",)),
+        Model("org/n", "sim", ""),
+        Model("e", "sim", "", capabilities=("embeddings", "streaming")),
+    )
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self.models)
@@ -164,12 +170,10 @@ def test_bytes_in_bytes_out() -> None:
 
 
 def test_a_query_goes_along_as_it_was_written() -> None:
-    """Anthropic's clients say ``/v1/messages?beta=true``."""
-
     async def scene() -> None:
         async with Scene(says(response(b"{}"))) as s:
-            await s.ask(path="/v1/messages?beta=true&a=%20%2F?&b=")
-            assert s.upstream.seen[0].target == "/v1/messages?beta=true&a=%20%2F?&b="
+            await s.ask(path="/v1/completions?beta=true&a=%20%2F?&b=")
+            assert s.upstream.seen[0].target == "/v1/completions?beta=true&a=%20%2F?&b="
 
     asyncio.run(scene())
 
@@ -618,6 +622,94 @@ def test_bad_bodies(body: bytes, status: int, param: str, text: str) -> None:
     asyncio.run(scene())
 
 
+# -- what can only be refused begins no load -------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_hot", [True, False], ids=["hot", "cold"])
+@pytest.mark.parametrize("path", sorted(NOT_SERVED))
+def test_a_surface_that_no_engine_has(path: str, is_hot: bool) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = is_hot
+            client = await s.ask(path=path)
+            assert (client.status, client.error["code"]) == (501, "not_supported")
+            assert path in client.error["message"]
+            assert "/v1/chat/completions" in client.error["message"], "what there is instead"
+            assert (s.pool.given, s.pool.waits) == (0, [])
+
+    asyncio.run(scene())
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("chat/completions", {"messages": "hi"}, "messages"),
+    ("chat/completions", {"messages": []}, "messages"),
+    ("chat/completions", {"messages": ["hi"]}, "messages[0]"),
+    ("chat/completions", {"messages": [{"role": "user"}]}, "messages[0].content"),
+    ("chat/completions", {"messages": [USER], "temperature": "hot"}, "temperature"),
+    ("chat/completions", {"messages": [USER], "max_tokens": -1}, "max_tokens"),
+    ("chat/completions", {"messages": [USER], "n": 0}, "n"),
+    ("chat/completions", {"messages": [USER], "stream": "yes"}, "stream"),
+    ("chat/completions", {"messages": [USER], "top_logprobs": 1}, "top_logprobs"),
+    ("chat/completions", {"messages": [{"role": "user", "content": "\ud800"}]}, "body"),
+    ("completions", {}, "prompt"),
+    ("completions", {"prompt": 5}, "prompt"),
+    ("completions", {"prompt": []}, "prompt"),
+    ("completions", {"prompt": "x", "max_tokens": 1.5}, "max_tokens"),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+@pytest.mark.parametrize(("path", "body", "param"), WRONG, ids=lambda v: str(v)[:40])
+def test_a_body_that_no_worker_would_take(
+    path: str, body: dict[str, Any], param: str, stream: bool
+) -> None:
+    """Its worker, if there is one, says the same: the gateway need not look."""
+    asked = json.dumps({"stream": True, "model": "m", **body} if stream else {"model": "m", **body})
+
+    async def scene() -> None:
+        async with Scene(says(response(b'{"error": {}}', "400 Bad Request"))) as s:
+            s.pool.is_hot = False
+            client = await s.ask(asked.encode(), path=f"/v1/{path}")
+            assert (client.status, client.error["param"]) == (400, param)
+            assert client.answer_headers["x-modelpool-model"] == "m"
+            assert (s.pool.given, s.pool.waits, s.meter.began_hot) == (0, [], [])
+            assert s.meter.statuses == [400]
+            s.pool.is_hot = True
+            client = await s.ask(asked.encode(), path=f"/v1/{path}")
+            assert client.error == {}
+            assert s.upstream.seen[0].body == asked.encode()
+
+    asyncio.run(scene())
+
+
+def test_a_body_that_is_too_large_for_every_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ``max_body_mb`` says."""
+    monkeypatch.setattr("modelpool.gateway.relay.MAX_BODY_BYTES", len(ASK) - 1)
+
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = False
+            client = await s.ask()
+            assert (client.status, client.error["source"]) == (413, "worker")
+            assert s.pool.waits == []
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("is_hot", [True, False], ids=["hot", "cold"])
+@pytest.mark.parametrize("path", sorted(SERVED))
+def test_a_model_that_writes_no_text(path: str, is_hot: bool) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = is_hot
+            client = await s.ask(json.dumps({"model": "e"}).encode(), path=path)
+            assert (client.status, client.error["param"]) == (400, "model")
+            assert "it can do: embeddings, streaming" in client.error["message"]
+            assert (s.pool.given, s.pool.waits) == (0, [])
+
+    asyncio.run(scene())
+
+
 def test_a_bad_priority() -> None:
     async def scene() -> None:
         async with Scene() as s:
@@ -667,8 +759,9 @@ def test_the_list_of_models() -> None:
         async with Scene() as s:
             client = await s.ask(method="GET", path="/v1/models")
             data = json.loads(client.text)["data"]
-            assert [m["id"] for m in data] == ["m", "org/n"]
-            assert data[0]["aliases"] == ["alias"]
+            assert [m["id"] for m in data] == ["m", "alias", "org/n", "e"]
+            assert [m["root"] for m in data] == ["m", "m", "org/n", "e"]
+            assert [m["aliases"] for m in data] == [["alias"], ["alias"], [], []]
             assert data[0]["state"] == "COLD"
 
     asyncio.run(scene())

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelpool_client import __version__
-
-from .openai import BODIES, CHAT_PATH, NEEDS, TEXT_PATH
+from modelpool_client.surfaces.openai import BODIES, NEEDS
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 
 _ERROR_REF = {"$ref": "#/components/schemas/Error"}
 _ERRORS = {

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest, ModelNotFound
-
-from modelpool_worker.schema import Schema, check, nullable
-
-MAX_BODY_BYTES = 64 << 20
-CHAT_PATH = "/v1/chat/completions"
-TEXT_PATH = "/v1/completions"
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
+from modelpool_client.surfaces.schema import Schema, check, nullable
 
 # Load options belong to the instance (SPEC rule 11): in a request they are dropped, and named.
 LOAD_OPTIONS = frozenset(
@@ -199,27 +195,6 @@ class Request:
             raise InvalidRequest(text, param="body", source="worker") from None
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object of a body.
-
-    Raises:
-        InvalidRequest: not UTF-8, no JSON, no object, or NaN, infinities, absurd numbers.
-    """
-    try:
-        data = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite)
-    except UnicodeDecodeError as e:
-        why = f"is not UTF-8: {e.reason} at byte {e.start}"
-    except RecursionError:
-        why = "is nested too deeply"
-    except ValueError as e:
-        why = f"is no JSON: {e}"
-    else:
-        if isinstance(data, dict):
-            return data
-        why = "must be a JSON object"
-    raise InvalidRequest(f"the body {why}", param="body")
-
-
 def check_request(path: str, data: dict[str, Any]) -> Request:
     """Check the body of a completion request.
 
@@ -267,14 +242,3 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
 def _whole(schema: Schema, value: Any) -> Any:
     """JSON Schema counts 2.0 as an integer; engines do not."""
     return int(value) if isinstance(value, float) and "integer" in schema.get("type", ()) else value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value
