@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -29,6 +30,7 @@ from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.engines import Engines
+from modelpool.files import ModelFiles
 from modelpool.foresight.foresight import Foresight
 from modelpool.front_door import FrontDoor
 from modelpool.gateway.relay import Gateway
@@ -53,8 +55,9 @@ from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 from modelpool.services import (
     Services,
+    describe_registered,
     described_all,
-    described_if_possible,
+    put_in_pool,
     with_warm_up,
 )
 
@@ -174,9 +177,7 @@ async def _build(
     estimator = Estimator()
     estimator.learn(await store.peaks())
     catalog = await Catalog.open(store, await described_all(config.models, estimator))
-    for model in catalog:
-        if model.origin == "api":
-            await described_if_possible(model, estimator)
+    await describe_registered(catalog, estimator)
     events, usage = EventBus(time.time), UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
@@ -198,6 +199,8 @@ async def _build(
         pool.add(with_warm_up(model, config))
     metrics = Metrics(pool, store.pool_id)
     estimator.budgets = lambda: pool.config.device_budgets
+    engines = Engines()
+    files = ModelFiles(catalog, pool, estimator, engines, events, partial(put_in_pool, pool))
     peaks = PeakMeter(pool, estimator, time.time)
     narrator.listeners += [metrics.count, counting_loads(usage)]
     registrars = Registrars(
@@ -213,7 +216,7 @@ async def _build(
         history=history,
         metrics=metrics,
         usage=usage,
-        engines=Engines(),
+        engines=engines,
         estimator=estimator,
         peaks=peaks,
         session=session,
@@ -228,7 +231,9 @@ async def _build(
             lambda: datetime.now().astimezone(),
             lambda: memory.now,
             lambda name, reason: events.publish(name, reason=reason),
+            files.check,
         ),
+        files=files,
     )
     return services, Recoverer(pool, crew, launcher, link, store)
 
@@ -244,7 +249,7 @@ def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
 
 def _gateway(services: Services, upstream: Upstream) -> Gateway:
     meter = Meter(services.usage, services.metrics, services.pool.has)
-    return Gateway(services.catalog, services.pool, upstream, meter)
+    return Gateway(services.catalog, services.pool, services.files.check, upstream, meter)
 
 
 def _front_door(services: Services, gateway: Gateway) -> FrontDoor:

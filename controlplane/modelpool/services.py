@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from modelpool.catalog.parse import parse_model
 from modelpool.catalog.rules import LATER_ENGINES, ParseRules
 from modelpool.config import PoolConfig, patched, refuse_new_secrets
 from modelpool.engines import Engines
+from modelpool.files import ModelFiles
 from modelpool.foresight.foresight import Foresight
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -64,6 +66,7 @@ class Services:
     registrars: Registrars
     restart: Restart
     foresight: Foresight
+    files: ModelFiles
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
 
@@ -89,15 +92,16 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
-        described = await self.estimator.describe(parsed)
-        told = await self.engines.check(described)
+        reading = await self.estimator.read(parsed)
+        told = await self.engines.check(reading.model)
 
         def then(model: Model) -> None:
+            self.estimator.take(reading)
             if told is not None:
                 self.estimator.tell(model, told)
             self.take_over(model, "registered")
 
-        return with_warm_up(await self.catalog.register(described, then), self.pool.config)
+        return with_warm_up(await self.catalog.register(reading.model, then), self.pool.config)
 
     async def delete(self, name: str) -> Model:
         """Remove a model from the catalog; its worker ends its current work first.
@@ -158,7 +162,7 @@ class Services:
         if described.same_content(model):
             return
         try:
-            await self.catalog.replace(described, model, self._put_in_pool)
+            await self.catalog.replace(described, model, partial(put_in_pool, self.pool))
         except ModelNotFound:
             log.info("%s was deleted or replaced before its file was read", model_id)
         except StoreError as e:
@@ -179,15 +183,8 @@ class Services:
     def take_over(self, model: Model, reason: str) -> None:
         """An entry of the catalog is new or another: its options count from the next load on."""
         is_new = not self.pool.has(model.model_id)
-        self._put_in_pool(model)
+        put_in_pool(self.pool, model)
         self._tell("model-registered" if is_new else "model-updated", model, reason)
-
-    def _put_in_pool(self, model: Model) -> None:
-        model = with_warm_up(model, self.pool.config)
-        if self.pool.has(model.model_id):
-            self.pool.group(model.model_id).replace_model(model)
-        else:
-            self.pool.add(model)
 
     async def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change live keys; what changed is returned. A reload that is under way comes first, for
@@ -231,6 +228,29 @@ class Services:
 async def described_all(models: Iterable[Model], estimator: Estimator) -> tuple[Model, ...]:
     """Models of the config file with what their own files say."""
     return tuple([await described_if_possible(m, estimator) for m in models])
+
+
+async def describe_registered(catalog: Catalog, estimator: Estimator) -> None:
+    """Read the files of the models that came by the API; they may have been replaced while no
+    manager ran."""
+    for model in catalog:
+        if model.origin == "api":
+            described = await described_if_possible(model, estimator)
+            if not described.same_content(model):
+                log.info("%s: its files were replaced while no manager ran", model.model_id)
+                try:
+                    await catalog.replace(described, model)
+                except StoreError as e:
+                    log.warning("%s: that could not be written down: %s", model.model_id, e)
+
+
+def put_in_pool(pool: Pool, model: Model) -> None:
+    """A new model, or another entry for one of the pool's."""
+    model = with_warm_up(model, pool.config)
+    if pool.has(model.model_id):
+        pool.group(model.model_id).replace_model(model)
+    else:
+        pool.add(model)
 
 
 def with_warm_up(model: Model, config: PoolConfig) -> Model:

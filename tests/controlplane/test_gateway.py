@@ -50,6 +50,8 @@ class FakePool:
         self.had_worker: list[bool] = []
         self.affinities: list[str] = []
         self.waits: list[float] = []
+        self.prepared: list[str] = []
+        self.why_not: LoadFailed | None = None
         self.why = ""
         self.is_hot = True
         self.load: Callable[[], Awaitable[None]] = self._at_once
@@ -65,6 +67,11 @@ class FakePool:
 
     def _release(self, worker_id: str) -> None:
         self.out -= 1
+
+    async def prepare(self, model_id: str) -> None:
+        self.prepared.append(model_id)
+        if self.why_not is not None:
+            raise self.why_not
 
     def has(self, model_id: str) -> bool:
         return True
@@ -136,7 +143,13 @@ class Scene:
     async def __aenter__(self) -> Scene:
         await self.upstream.__aenter__()
         self._workers = WorkersClient()
-        parts: tuple[Any, ...] = (FakeCatalog(), self.pool, self._workers, self.meter)
+        parts: tuple[Any, ...] = (
+            FakeCatalog(),
+            self.pool,
+            self.pool.prepare,
+            self._workers,
+            self.meter,
+        )
         self.gateway = Gateway(*parts)
         return self
 
@@ -396,6 +409,23 @@ def test_what_is_no_stream_of_events_gets_no_event() -> None:
 # -- waiting ---------------------------------------------------------------------------------------
 
 
+def test_a_model_is_looked_at_before_it_is_loaded_and_only_then() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            await s.ask()
+            assert s.pool.prepared == []
+            s.pool.is_hot = False
+            assert (await s.ask()).status == 200
+            assert s.pool.prepared == ["m"]
+            s.pool.why_not = LoadFailed("its file is gone", code="bad_file", retry_after=1)
+            for body in (ASK, ASK_STREAM):
+                client = await s.ask(body)
+                assert (client.status, client.error["code"]) == (503, "bad_file")
+            assert len(s.pool.waits) == 1, "the pool was not asked for what cannot be"
+
+    asyncio.run(scene())
+
+
 def test_a_waiting_stream_gets_comments_then_the_answer() -> None:
     async def scene() -> None:
         enough = asyncio.Event()
@@ -437,7 +467,7 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
             raise LoadTimeout("waited 12 s", retry_after=10)
 
         pool.load = load
-        parts: Any = (FakeCatalog(), pool, None, Meter())
+        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter())
         client = Client(ASK_STREAM)
         client.on_send = lambda message: times.append(asyncio.get_running_loop().time())
         await client.ask(Gateway(*parts))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import aiohttp
 from fastapi import APIRouter, Body, HTTPException, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from modelpool_client.errors import Conflict, PoolStopping
+from modelpool_client.errors import Conflict, LoadFailed, PoolStopping
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -108,6 +108,7 @@ def routes(services: Services) -> APIRouter:
     async def load(model_id: str, wait: Wait = None, body: LoadBody | None = None) -> JSONResponse:
         """Start loading: 202 at once, or with ``wait`` 200 when it is HOT."""
         slot = _slot(model_id)
+        await services.files.check(slot.model.model_id)
         await pool.load(slot.model.model_id, "asked for by the API", wait)
         slot = _slot(model_id)  # it may be another copy that was loaded
         is_up = slot.state.is_serving
@@ -154,6 +155,7 @@ def routes(services: Services) -> APIRouter:
         """Where the model answers; with ``wait`` it is loaded if need be."""
         slot = _slot(model_id)
         if wait:
+            await services.files.check(slot.model.model_id)
             await pool.load(slot.model.model_id, "its endpoint was asked for", wait)
             slot = _slot(model_id)  # it may be another copy that was loaded
         url = endpoint(slot, pool.config)
@@ -189,7 +191,12 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}/plan")
     async def plan(model_id: str) -> dict[str, Any]:
         """What a load would do right now: action, evictions, bytes, port; nothing is changed."""
-        return plan_view(_slot(model_id), pool)
+        refused = ""
+        try:
+            await services.files.check(_slot(model_id).model.model_id)
+        except LoadFailed as e:
+            refused = e.message
+        return plan_view(_slot(model_id), pool, refused)
 
     @router.get("/models/{model_id:path}/history")
     async def history(model_id: str, limit: Limit = 50, before: Before = None) -> dict[str, Any]:

@@ -260,7 +260,7 @@ class Catalog:
 
     def _of_same_origin(self, model: Model) -> Model:
         old = self.find(model.model_id)
-        return model if old is None else dataclasses.replace(model, origin=old.origin)
+        return model if old is None else dataclasses.replace(model.keeping(old), origin=old.origin)
 
     async def _put(self, model: Model) -> Model:
         for clash in self._index.clashes((model,)):

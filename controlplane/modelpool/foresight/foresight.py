@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -41,7 +41,8 @@ class HabitStore(Protocol):
 
 
 class Foresight:
-    """``wall`` gives local time, ``read`` the host's memory, ``tell`` publishes an event."""
+    """``wall`` gives local time, ``read`` the host's memory, ``tell`` publishes an event;
+    ``prepare`` is awaited before a load, and raises why there can be none."""
 
     def __init__(
         self,
@@ -50,12 +51,14 @@ class Foresight:
         wall: Callable[[], datetime],
         read: Callable[[], Pressure],
         tell: Callable[[str, str], object],
+        prepare: Callable[[str], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._store = store
         self._wall = wall
         self._read = read
         self._tell = tell
+        self._prepare = prepare
         self._habits: dict[str, Habit] = {}
         self._changed: set[str] = set()
         self._counted: dict[str, int] = {}
@@ -104,7 +107,7 @@ class Foresight:
             for action in due(group.model.schedule, since, now):
                 await self._act(group, action)
             if self._pool.config.enable_speculative_loading and self._pool.may_spare:
-                self._preload(group, now)
+                await self._preload(group, now)
         self._forget_deleted()
 
     # -- schedules -------------------------------------------------------------------------------
@@ -113,6 +116,7 @@ class Foresight:
         model_id = group.model.model_id
         with contextlib.suppress(ModelPoolError):
             if action == "load":
+                await self._prepare(model_id)
                 await self._pool.load(model_id, "scheduled", None)
             else:
                 ending = group.unload("scheduled")
@@ -132,7 +136,7 @@ class Foresight:
         if after.usual is not before.usual:
             self._changed.add(model_id)
 
-    def _preload(self, group: Group, now: datetime) -> None:
+    async def _preload(self, group: Group, now: datetime) -> None:
         """Once for each hour, or what idles out within it would be loaded over and over."""
         model_id, soon = group.model.model_id, now + AHEAD
         hour = hour_since_epoch(soon)
@@ -143,7 +147,10 @@ class Foresight:
             self._preloaded[model_id] = hour
         elif not was_tried and expected >= self._pool.config.preload_threshold:
             self._preloaded[model_id] = hour
-            group.first.start_spare(f"preloaded: used {expected:.0f} times in this hour of weeks")
+            with contextlib.suppress(ModelPoolError):
+                await self._prepare(model_id)
+                why = f"preloaded: used {expected:.0f} times in this hour of weeks"
+                group.first.start_spare(why)
 
     def _forget_deleted(self) -> None:
         for model_id in [m for m in self._counted if not self._pool.has(m)]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -85,12 +85,23 @@ class _Wish:
 
 
 class Gateway:
-    """The raw ASGI application behind ``/v1``."""
+    """The raw ASGI application behind ``/v1``.
 
-    def __init__(self, catalog: Catalog, pool: Pool, upstream: Upstream, meter: Meter) -> None:
+    ``prepare`` is awaited before a load, and raises why there can be none.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pool: Pool,
+        prepare: Callable[[str], Awaitable[None]],
+        upstream: Upstream,
+        meter: Meter,
+    ) -> None:
         self._catalog = catalog
         self._models = Models(catalog, pool)
         self._pool = pool
+        self._prepare = prepare
         self._upstream = upstream
         self._meter = meter
         self.cut_by: ModelPoolError | None = None  # why requests are cancelled, if the pool does it
@@ -182,13 +193,7 @@ class Gateway:
     ) -> Grant:
         """A stream that waits is silent for a while, then gets comments, so that nobody on the
         way takes it for dead."""
-        acquiring = self._pool.acquire(
-            model_id,
-            priority=wish.priority,
-            affinity=wish.affinity,
-            wait=wait,
-            had_worker=wish.had_worker,
-        )
+        acquiring = self._acquire(model_id, wish, wait)
         if not is_stream:
             return await acquiring
         waiting = asyncio.ensure_future(acquiring)
@@ -201,6 +206,16 @@ class Gateway:
             if not waiting.cancel() and waiting.exception() is None:
                 waiting.result().release()
             raise
+
+    async def _acquire(self, model_id: str, wish: _Wish, wait: float) -> Grant:
+        await self._prepare(model_id)
+        return await self._pool.acquire(
+            model_id,
+            priority=wish.priority,
+            affinity=wish.affinity,
+            wait=wait,
+            had_worker=wish.had_worker,
+        )
 
     async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: Answer) -> None:
         host, target, headers = self._pool.config.host, _target(scope), _forwarded(scope, grant)
