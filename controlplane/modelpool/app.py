@@ -21,6 +21,7 @@ from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import hosts_for
+from starlette.routing import Route
 
 from modelpool import background
 from modelpool.api import discovery, faults, internal, models, surface, system
@@ -270,10 +271,12 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    faults.install(api)
+    routers = [room.routes(services) for room in (internal, system, discovery, models)]
+    own = [route for route in api.routes if isinstance(route, Route)]
+    faults.install(api, (*own, *(route for router in routers for route in router.routes)))
     surface.describe(api)
-    for room in (internal, system, discovery, models):
-        api.include_router(room.routes(services))
+    for router in routers:
+        api.include_router(router)
     return api
 
 

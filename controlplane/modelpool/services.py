@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
+from modelpool_client.surfaces.names import answers_to
 
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.describe import Estimator
@@ -256,7 +257,7 @@ def put_in_pool(pool: Pool, model: Model) -> None:
 def with_warm_up(model: Model, config: PoolConfig) -> Model:
     """The catalog's model as the pool runs it: ``warmup_models`` may name it, too. The catalog
     keeps what was declared, or a name taken out of the config would stay in force."""
-    is_named = not set(model.names).isdisjoint(config.warmup_models)
+    is_named = any(answers_to(model.names, name) for name in config.warmup_models)
     return dataclasses.replace(model, warmup=True) if is_named and not model.warmup else model
 
 

@@ -98,6 +98,14 @@ def test_a_name_with_slash_and_colon_in_any_spelling(
     assert raw(pool, "GET", f"/v1/models/{name}").json()["id"] == SLASHED
 
 
+@pytest.mark.parametrize("path", ["/models/{}/load/", "//models//{}//load", "/models//{}/load//"])
+@pytest.mark.parametrize("name", ["org/slashed:7b", "org%2Fslashed%3A7b"])
+def test_slashes_too_many_reach_the_route(pool: PoolProcess, path: str, name: str) -> None:
+    answer = raw(pool, "POST", path.format(name) + "?wait=30", {})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"]["model_id"] == SLASHED
+
+
 WRONG_ENTRIES: list[tuple[dict[str, Any], str]] = [
     ({"model_id": ".."}, "model_id"),
     ({"model_id": "a/load"}, "model_id"),

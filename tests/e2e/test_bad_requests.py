@@ -165,8 +165,30 @@ def test_who_may_ask(server: httpx.Client, headers: dict[str, str], status: int)
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 def test_another_method(server: httpx.Client, method: str) -> None:
-    message = assert_error(server.request(method, CHAT, headers=JSON), 405, "method_not_allowed")
-    assert "POST" in message
+    answer = server.request(method, CHAT, headers=JSON)
+    assert "POST" in assert_error(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", [f"/{CHAT}", f"{CHAT}/", "//v1//chat/completions//"])
+def test_slashes_too_many_reach_the_route(server: httpx.Client, path: str) -> None:
+    assert server.post(f"{server.base_url}{path}", json=PLAIN).status_code == 200
+
+
+def test_a_name_with_latest(server: httpx.Client) -> None:
+    assert server.post(CHAT, json={**PLAIN, "model": "plain:latest"}).status_code == 200
+
+
+def test_the_models_and_their_aliases(pool: PoolProcess) -> None:
+    """A worker lists its model as the manager does, so that clients may ask either."""
+    endpoint = pool.load("plain")["endpoint"]
+    own = httpx.get(f"{endpoint}/v1/models/", trust_env=False).json()["data"]
+    known = pool.http.get("/v1/models/").json()["data"]
+    ids = {m["id"]: (m["root"], m["aliases"]) for m in known}
+    assert [m["id"] for m in own] == ["plain", "standing-in"]
+    for model in own:
+        assert ids[model["id"]] == (model["root"], model["aliases"])
+        assert pool.http.get(f"/v1/models/{model['id']}").json()["id"] == model["id"]
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/v1", "/v1/chat"])

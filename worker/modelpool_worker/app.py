@@ -22,6 +22,7 @@ from modelpool_client.errors import (
 )
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
 from modelpool_client.surfaces.openai import check_model, check_request
+from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import CHAT_PATH, NOT_SERVED, TEXT_PATH, check_route
 from modelpool_client.wire import (
     RESOLVED_HEADER,
@@ -56,13 +57,10 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
+        self.path = route_path(scope["path"], scope.get("raw_path"))
         self.receive = receive
         self._send = send
         self.status = 0
-
-    @property
-    def path(self) -> str:
-        return str(self.scope["path"])
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's ``send``, remembering the status."""

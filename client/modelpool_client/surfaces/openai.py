@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest, ModelNotFound
+from modelpool_client.surfaces.names import answers_to
 from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema, check, nullable
 
@@ -215,15 +216,17 @@ def check_request(path: str, data: dict[str, Any]) -> Request:
 
 
 def check_model(data: Mapping[str, Any], model_id: str, aliases: Collection[str]) -> None:
-    """A worker answers for its own model, its aliases, or no model at all.
+    """A worker answers for its own model, its aliases, with or without ``:latest``, or no model at
+    all.
 
     Raises:
         ModelNotFound: naming what is served here.
     """
     name = data.get("model")
-    if name is None or name == model_id or name in aliases:
+    names = [model_id, *aliases]
+    if name is None or answers_to(names, name):
         return
-    served = ", ".join([model_id, *aliases])
+    served = ", ".join(names)
     shown = name if len(name) <= 200 else f"{name[:197]}..."
     raise ModelNotFound(
         f"model {shown!r} is not served here; this worker serves {served}",

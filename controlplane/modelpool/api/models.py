@@ -6,12 +6,13 @@ import asyncio
 from typing import Annotated, Any
 
 import aiohttp
-from fastapi import APIRouter, Body, HTTPException, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from modelpool_client.errors import Conflict, LoadFailed, PoolStopping
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelpool.api.faults import refuse_method
 from modelpool.api.heads import HeadToo
 from modelpool.api.logs import beginning
 from modelpool.api.logs import follow as follow_log
@@ -235,7 +236,9 @@ def routes(services: Services) -> APIRouter:
         return StreamingResponse(news, media_type=LOG_TYPE, headers={LOG_OFFSET_HEADER: str(at)})
 
     for path in POST_ONLY:  # before the routes that would take the verb for a part of the id
-        router.add_api_route(path, _post_only, methods=["GET", "DELETE"], include_in_schema=False)
+        router.add_api_route(
+            path, refuse_method, methods=["GET", "DELETE"], include_in_schema=False
+        )
 
     @router.get("/models/{model_id:path}")
     async def show(model_id: str) -> dict[str, Any]:
@@ -254,10 +257,6 @@ def routes(services: Services) -> APIRouter:
         return services.slot(model_id)
 
     return router
-
-
-async def _post_only() -> None:
-    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _unhealthy(model_id: str, status: str, reason: str) -> dict[str, Any]:

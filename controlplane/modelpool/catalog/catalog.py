@@ -77,7 +77,7 @@ class Catalog:
         return iter(tuple(self._index.models.values()))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._index.ids
+        return isinstance(name, str) and self.find(name) is not None
 
     def find(self, name: str) -> Model | None:
         """The model with that id or alias, if there is one."""
