@@ -201,7 +201,8 @@ async def _build(
     metrics = Metrics(pool, store.pool_id)
     estimator.budgets = lambda: pool.config.device_budgets
     engines = Engines()
-    files = ModelFiles(catalog, pool, estimator, engines, events, partial(put_in_pool, pool))
+    put = partial(put_in_pool, pool)
+    files = ModelFiles(catalog, pool, estimator, engines, events, narrator.tell, put)
     peaks = PeakMeter(pool, estimator, time.time)
     narrator.listeners += [metrics.count, counting_loads(usage)]
     registrars = Registrars(

@@ -14,10 +14,12 @@ from modelpool.catalog.describe import Estimator, Reading, changes
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.estimate import BYTES_PER_MB
 from modelpool.catalog.model import Model
+from modelpool.catalog.rules import LATER_ENGINES
 from modelpool.engines import Engines
 from modelpool.observe.events import EventBus
 from modelpool.pool.lifecycle import State
 from modelpool.pool.pool import Pool
+from modelpool.pool.replica import Replica
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ RETRY_SECONDS = 10.0
 class ModelFiles:
     """Looks at the files of a model before it is planned or loaded.
 
-    ``put`` hands an entry that changed to the pool.
+    ``put`` hands an entry that changed to the pool; ``emit`` tells an event of a model in the pool:
+    its name, the model's copy, the state that this was in, and the reason.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class ModelFiles:
         estimator: Estimator,
         engines: Engines,
         events: EventBus,
+        emit: Callable[[str, Replica, State, str], None],
         put: Callable[[Model], None],
     ) -> None:
         self._catalog = catalog
@@ -48,6 +52,7 @@ class ModelFiles:
         self._estimator = estimator
         self._engines = engines
         self._events = events
+        self._emit = emit
         self._put = put
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}
@@ -61,7 +66,7 @@ class ModelFiles:
         share one look.
 
         Raises:
-            LoadFailed: a file is missing or bad, or could not be read in time.
+            LoadFailed: a file is missing, bad or not read in time, or there is no such engine.
         """
         model = self._catalog.find(model_id)
         if model is None or not self._pool.has(model_id) or self._is_up(model_id):
@@ -77,6 +82,10 @@ class ModelFiles:
             text = f"{model_id} is not loaded: its files could not be read in {READ_SECONDS:g} s"
             raise LoadFailed(text, code="timeout", retry_after=RETRY_SECONDS) from None
 
+    def forget(self, model_id: str) -> None:
+        """The model is gone."""
+        self._refused.pop(model_id, None)
+
     def _is_up(self, model_id: str) -> bool:
         state = self._pool.slot(model_id).state
         return state.is_serving or state is State.WARMING
@@ -87,6 +96,7 @@ class ModelFiles:
             task.exception()  # whoever waited has it
 
     async def _look(self, model: Model) -> None:
+        await self._check_engine(model)
         if await self._estimator.is_current(model):
             return
         before = self._estimator.reading(model)
@@ -96,20 +106,38 @@ class ModelFiles:
         except InvalidRequest as e:
             raise self._refusal(model, e) from None
         self._refused.pop(model.model_id, None)
+        if self._catalog.find(model.model_id) is not model:
+            return  # deleted or replaced meanwhile: who did that has seen to its files
         self._estimator.take(reading)
         if told is not None:
             self._estimator.tell(reading.model, told)
         if not reading.model.same_content(model):
             await self._renew(reading.model, model)
         changed = changes(before, reading) if before is not None else {}
-        self._publish("model-updated", model, news(before, changed), changed=changed)
+        self._events.publish(
+            "model-updated",
+            model_id=model.model_id,
+            key=f"{model.engine}:{model.model_id}",
+            reason=news(before, changed),
+            changed=changed,
+        )
+
+    async def _check_engine(self, model: Model) -> None:
+        """A registry file may bring models of engines that are not here; no others are there."""
+        if model.engine in LATER_ENGINES:
+            names = await self._engines.names()
+            if names is not None and model.engine not in names:
+                known = ", ".join(sorted(names))
+                text = f"this version has no engine {model.engine!r}; there are {known}"
+                raise self._refusal(model, InvalidRequest(text, code="bad_config"))
 
     def _refusal(self, model: Model, error: InvalidRequest) -> LoadFailed:
         """Nothing is begun for it; that is an event where it is news."""
         text = f"{model.model_id} cannot be loaded: {error.message}"
         if self._refused.get(model.model_id) != text:
             self._refused[model.model_id] = text
-            self._publish("model-refused", model, text)
+            slot = self._pool.slot(model.model_id)
+            self._emit("model-refused", slot, slot.state, text)
         return LoadFailed(text, code=error.code, retry_after=RETRY_SECONDS)
 
     async def _renew(self, described: Model, model: Model) -> None:
@@ -119,10 +147,6 @@ class ModelFiles:
             log.info("%s was deleted or replaced while its file was read", model.model_id)
         except StoreError as e:
             log.warning("%s: what its file says is not written down: %s", model.model_id, e)
-
-    def _publish(self, name: str, model: Model, reason: str, **more: Any) -> None:
-        key = f"{model.engine}:{model.model_id}"
-        self._events.publish(name, model_id=model.model_id, key=key, reason=reason, **more)
 
 
 def news(before: Reading | None, changed: Mapping[str, tuple[Any, Any]]) -> str:

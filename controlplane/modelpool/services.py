@@ -128,6 +128,7 @@ class Services:
     async def _remove(self, model: Model, reason: str) -> None:
         await self.pool.remove(model.model_id)
         self.estimator.forget(model)
+        self.files.forget(model.model_id)
         self.metrics.forget(model.model_id)
         self.usage.forget(model.model_id)
         await self.history.forget(model.model_id)

@@ -231,6 +231,21 @@ def test_what_an_engine_refuses_stays_refused(
     play(tmp_path, scene)
 
 
+def test_a_model_of_an_engine_that_is_not_here(tmp_path: Path) -> None:
+    """A registry file may bring one; nobody leaves for it."""
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        entry = {"model_id": "m", "engine": "ollama", "source": "llama3.1:8b"}
+        assert (await http.post("/registry", json={"models": [entry]})).status_code == 200
+        found = await plan(http)
+        assert (found["action"], "no engine 'ollama'" in found["reason"]) == ("refuse", True)
+        answer = await http.post("/models/m/load?wait=9", json={})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "bad_config")
+        assert (await http.get("/models/m")).json()["state"] == "COLD"
+
+    play(tmp_path, scene)
+
+
 def test_a_file_that_was_replaced_while_no_manager_ran(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     write_gguf(file, context=2048)

@@ -297,5 +297,6 @@ def test_the_description_is_made_from_the_table() -> None:
     post = document["paths"][CHAT_PATH]["post"]
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"].keys() == BODIES[CHAT_PATH]["properties"].keys()
-    assert schema["properties"]["model"]["enum"] == ["demo", "nick", None]
+    names = ["demo", "nick", "demo:latest", "nick:latest", None]
+    assert schema["properties"]["model"]["enum"] == names
     json.dumps(document)
