@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 # For reading the headers of one model, over a network if need be, and asking its engine.
 # A stat takes microseconds.
 READ_SECONDS = 30.0
+SHOWN_FILES = 3
 # Somebody has to mend the file.
 RETRY_SECONDS = 10.0
 
@@ -118,7 +120,7 @@ class ModelFiles:
             "model-updated",
             model_id=model.model_id,
             key=f"{model.engine}:{model.model_id}",
-            reason=news(before, changed),
+            reason=news(before, reading, changed),
             changed=changed,
         )
 
@@ -149,14 +151,15 @@ class ModelFiles:
             log.warning("%s: what its file says is not written down: %s", model.model_id, e)
 
 
-def news(before: Reading | None, changed: Mapping[str, tuple[Any, Any]]) -> str:
+def news(before: Reading | None, now: Reading, changed: Mapping[str, tuple[Any, Any]]) -> str:
     """What is to be said of files that are not those that were read before. PURE."""
     if before is None:
         return "its files could not be read before and are now"
-    if not changed:
-        return "its files were written anew, and say what they said; memory is measured anew"
-    told = ", ".join(_told(name, *pair) for name, pair in changed.items())
-    return f"its files were replaced: {told}; memory is measured anew"
+    names = [os.path.basename(path) for path in before.files.other_files(now.files)]
+    shown = ", ".join(names[:SHOWN_FILES]) + (" …" if len(names) > SHOWN_FILES else "")
+    told = [_told(name, *pair) for name, pair in changed.items()]
+    said = ", ".join(told) or "what the model's header says is the same"
+    return f"its files were replaced ({shown}): {said}; memory is measured anew"
 
 
 def _told(name: str, old: Any, new: Any) -> str:

@@ -111,6 +111,10 @@ def test_a_plan_is_made_with_the_file_that_is_there(tmp_path: Path) -> None:
         assert event["changed"]["context_length"] == [2048, 8192]
         await plan(http)
         assert len(await told(http, "model-updated")) == 1
+        os.utime(file)
+        await plan(http)
+        last = (await told(http, "model-updated"))[0]
+        assert "(m.gguf): what the model's header says is the same" in last["reason"]
 
     play(tmp_path, scene)
 
@@ -343,10 +347,13 @@ def test_a_fingerprint_is_of_every_part(tmp_path: Path) -> None:
     for path in (*parts, template):
         path.write_bytes(b"1")
     model = model_of(parts[0], chat_template_file=str(template), threads=2)
-    found = [fingerprint(model).digest]
-    for path in (*parts, template):
+    before = fingerprint(model)
+    found = [before.digest]
+    for number, path in enumerate((*parts, template), 1):
         path.write_bytes(b"12")
-        found.append(fingerprint(model).digest)
+        now = fingerprint(model)
+        found.append(now.digest)
+        assert len(before.other_files(now)) == number
     parts[2].unlink()
     found.append(fingerprint(model).digest)
     assert len(set(found)) == len(found)

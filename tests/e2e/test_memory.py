@@ -95,7 +95,7 @@ def test_a_file_that_was_replaced_by_a_bigger_one(
     assert pool.ask("m")
     history = pool.http.get("/models/m/history").json()["events"]
     (reason,) = [e["reason"] for e in history if e["event"] == "model-updated"]
-    assert "its files were replaced: size" in reason
+    assert "its files were replaced (model.gguf): size" in reason
 
 
 def test_what_the_host_has_decides(tmp_path: Path) -> None:

@@ -22,10 +22,16 @@ class Fingerprint(NamedTuple):
         digest: another one is another content, as far as size, time of change and inode tell; empty
             where the source is not in the file system.
         changed_at: when the last of them was written, renamed or moved here, in seconds since 1970.
+        files: each with what tells it from another of its name.
     """
 
     digest: str
     changed_at: float
+    files: tuple[tuple[str, str], ...] = ()
+
+    def other_files(self, now: Fingerprint) -> list[str]:
+        """The paths at which there is another file now, or none, or one that was not there."""
+        return sorted({path for path, _ in set(self.files) ^ set(now.files)})
 
 
 NO_FILES = Fingerprint("", 0.0)
@@ -38,17 +44,17 @@ def fingerprint(model: Model) -> Fingerprint:
     """
     if not _is_there(model.source):
         return NO_FILES
-    digest, changed_at = hashlib.sha256(), 0.0
-    for path in _files(model):
+    files, changed_at = [], 0.0
+    for path in dict.fromkeys(_files(model)):
         try:
             stat = os.stat(path)
         except (OSError, ValueError) as e:
-            digest.update(f"{path}\0{type(e).__name__}\n".encode(errors="surrogatepass"))
+            files.append((path, type(e).__name__))
             continue
-        line = f"{path}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}\n"
-        digest.update(line.encode(errors="surrogatepass"))
+        files.append((path, f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"))
         changed_at = max(changed_at, stat.st_ctime)
-    return Fingerprint(digest.hexdigest()[:32], changed_at)
+    digest = hashlib.sha256(repr(files).encode()).hexdigest()[:32]
+    return Fingerprint(digest, changed_at, tuple(files))
 
 
 def _is_there(source: str) -> bool:
