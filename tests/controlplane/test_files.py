@@ -265,6 +265,23 @@ def test_a_file_that_was_replaced_while_no_manager_ran(tmp_path: Path) -> None:
     play(tmp_path, second)
 
 
+def test_a_registration_that_is_refused_changes_nothing_that_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    write_gguf(file, context=2048)
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        await register(http, file)
+        write_gguf(file, context=8192)
+        entry = {"model_id": "m", "engine": "llama.cpp", "source": str(file)}
+        assert (await http.post("/models/register", json=entry)).status_code == 409
+        assert (await http.get("/models/m")).json()["context_length"] == 2048
+        await plan(http)
+        assert (await http.get("/models/m")).json()["context_length"] == 8192
+        assert len(await told(http, "model-updated")) == 1
+
+    play(tmp_path, scene)
+
+
 # -- what was learned ------------------------------------------------------------------------------
 
 

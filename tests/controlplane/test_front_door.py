@@ -157,6 +157,15 @@ def test_content_type(path: str, method: str, headers: Any, status: int) -> None
         assert client.error["param"] == "content-type"
 
 
+def test_what_nobody_serves_may_be_of_any_type() -> None:
+    """An upload is told that there is no such surface, not that it should have been JSON."""
+    house = House()
+    upload = (b"content-type", b"multipart/form-data; boundary=x")
+    assert house.ask("POST", "/v1/audio/transcriptions", HOST, upload, body=b"x").status == 200
+    assert house.gateway.paths == ["/v1/audio/transcriptions"]
+    assert house.ask("POST", "/v1/audio/transcriptions", HOST, upload, PAGE).status == 403
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "OPTIONS"])
 def test_what_has_no_body_needs_no_type(method: str) -> None:
     assert House().ask(method, "/models/m", HOST, (b"content-type", b"text/plain")).status == 200
