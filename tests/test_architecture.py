@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +115,16 @@ def test_the_base_install_needs_no_server() -> None:
     server = {"fastapi", "uvicorn", "uvloop", "httptools", "aiohttp", "psutil", "pydantic", "yaml"}
     for path in PACKAGES["modelpool_client"].rglob("*.py"):
         assert not roots(path) & server, f"{name(path)} imports {roots(path) & server}"
+
+
+def test_a_client_does_not_bring_along_what_servers_check_with() -> None:
+    code = (
+        "import sys, modelpool_client\n"
+        "modelpool_client.PoolClient, modelpool_client.AsyncPoolClient\n"
+        "import modelpool_client.cli.app\n"
+        "sys.exit(any(m.startswith('modelpool_client.surfaces') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_pure_are_known() -> None:

@@ -40,7 +40,7 @@ the code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 Source = Literal["pool", "worker", "engine", "upstream", "client"]
@@ -123,6 +123,19 @@ class ModelNotFound(NotFound):
 
 class MethodNotAllowed(ModelPoolError):
     status, type, default_code = 405, "invalid_request_error", "method_not_allowed"
+
+    @classmethod
+    def of(cls, path: str, method: str, allowed: Iterable[str]) -> MethodNotAllowed:
+        """A route that takes other methods; HEAD is allowed wherever GET is."""
+        methods = dict.fromkeys(m for a in allowed for m in ((a, "HEAD") if a == "GET" else (a,)))
+        allow = ", ".join(methods)
+        text = f"{path[:200]} takes {allow}, not {method}"
+        return cls(text, details={"allow": allow})
+
+    def headers(self) -> dict[str, str]:
+        """With ``Allow``, which HTTP wants in every 405."""
+        allow = self.details.get("allow")
+        return super().headers() | ({"allow": str(allow)} if allow else {})
 
 
 class Conflict(ModelPoolError):

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +21,7 @@ from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import hosts_for
+from starlette.routing import Route
 
 from modelpool import background
 from modelpool.api import discovery, faults, internal, models, surface, system
@@ -29,6 +31,7 @@ from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.engines import Engines
+from modelpool.files import ModelFiles
 from modelpool.foresight.foresight import Foresight
 from modelpool.front_door import FrontDoor
 from modelpool.gateway.relay import Gateway
@@ -54,8 +57,9 @@ from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 from modelpool.services import (
     Services,
+    describe_registered,
     described_all,
-    described_if_possible,
+    put_in_pool,
     with_warm_up,
 )
 
@@ -176,9 +180,7 @@ async def _build(
     estimator = Estimator(settings)
     estimator.learn(await store.peaks())
     catalog = await Catalog.open(store, await described_all(config.models, estimator))
-    for model in catalog:
-        if model.origin == "api":
-            await described_if_possible(model, estimator)
+    await describe_registered(catalog, estimator)
     events, usage = EventBus(time.time), UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
@@ -190,6 +192,9 @@ async def _build(
     for model in catalog:
         pool.add(with_warm_up(model, config))
     metrics = Metrics(pool, store.pool_id)
+    engines = Engines()
+    put = partial(put_in_pool, pool)
+    files = ModelFiles(catalog, pool, estimator, engines, events, put)
     peaks = PeakMeter(pool, estimator, time.time)
     publisher.listeners += [metrics.count, counting_loads(usage)]
     registrars = Registrars(
@@ -205,7 +210,7 @@ async def _build(
         history=history,
         metrics=metrics,
         usage=usage,
-        engines=Engines(),
+        engines=engines,
         estimator=estimator,
         peaks=peaks,
         session=session,
@@ -220,7 +225,9 @@ async def _build(
             lambda: datetime.now().astimezone(),
             lambda: memory.now,
             lambda name, reason: events.publish(name, reason=reason),
+            files.check,
         ),
+        files=files,
     )
     return services, Recoverer(pool, workers, launcher, client, store)
 
@@ -236,7 +243,7 @@ def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
 
 def _gateway(services: Services, upstream: Upstream) -> Gateway:
     meter = Meter(services.usage, services.metrics, services.pool.has)
-    return Gateway(services.catalog, services.pool, upstream, meter)
+    return Gateway(services.catalog, services.pool, services.files.check, upstream, meter)
 
 
 def _front_door(services: Services, gateway: Gateway) -> FrontDoor:
@@ -257,10 +264,12 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    faults.install(api)
+    routers = [room.routes(services) for room in (internal, system, discovery, models)]
+    own = [route for route in api.routes if isinstance(route, Route)]
+    faults.install(api, (*own, *(route for router in routers for route in router.routes)))
     surface.describe(api)
-    for room in (internal, system, discovery, models):
-        api.include_router(room.routes(services))
+    for router in routers:
+        api.include_router(router)
     return api
 
 

@@ -10,7 +10,11 @@ import asyncio
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import check_headers, check_json
+from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.paths import route_path
+from modelpool_client.surfaces.routes import NOT_SERVED
 
+from modelpool.catalog.model import RESERVED_VERBS
 from modelpool.gateway.asgi import (
     App,
     ClientGone,
@@ -18,7 +22,6 @@ from modelpool.gateway.asgi import (
     Receive,
     Scope,
     Send,
-    parse_object,
     read_body,
     send_error,
 )
@@ -63,10 +66,14 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._api(scope, receive, send)
             return
+        path = route_path(scope["path"], scope.get("raw_path"), RESERVED_VERBS)
+        if path != scope["path"]:
+            scope = {**scope, "path": path}
         is_inference = scope["path"].startswith("/v1/")
         try:
             check_headers(scope["headers"], self._hosts, is_page=scope["path"] in PAGES)
-            if scope["method"] in BODY_METHODS:
+            # What is refused unread may be of any type: uploads are, where audio is concerned.
+            if scope["method"] in BODY_METHODS and scope["path"] not in NOT_SERVED:
                 check_json(scope["headers"])
                 if not is_inference:
                     receive = await self._checked_body(receive)

@@ -7,10 +7,12 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
 from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
+from modelpool_client.surfaces.names import answers_to
 
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.describe import Estimator
@@ -20,6 +22,7 @@ from modelpool.catalog.parse import parse_model
 from modelpool.catalog.rules import LATER_ENGINES, ParseRules
 from modelpool.config import PoolConfig, patched, refuse_new_secrets
 from modelpool.engines import Engines
+from modelpool.files import ModelFiles
 from modelpool.foresight.foresight import Foresight
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -64,6 +67,7 @@ class Services:
     registrars: Registrars
     restart: Restart
     foresight: Foresight
+    files: ModelFiles
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
 
@@ -89,15 +93,16 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
-        described = await self.estimator.describe(parsed)
-        told = await self.engines.check(described)
+        reading = await self.estimator.read(parsed)
+        told = await self.engines.check(reading.model)
 
         def then(model: Model) -> None:
+            self.estimator.take(reading)
             if told is not None:
                 self.estimator.tell(model, told)
             self.take_over(model, "registered")
 
-        return with_warm_up(await self.catalog.register(described, then), self.pool.config)
+        return with_warm_up(await self.catalog.register(reading.model, then), self.pool.config)
 
     async def delete(self, name: str) -> Model:
         """Remove a model from the catalog; its worker ends its current work first.
@@ -123,6 +128,7 @@ class Services:
     async def _remove(self, model: Model, reason: str) -> None:
         await self.pool.remove(model.model_id)
         self.estimator.forget(model)
+        self.files.forget(model.model_id)
         self.metrics.forget(model.model_id)
         self.usage.forget(model.model_id)
         await self.history.forget(model.model_id)
@@ -158,7 +164,7 @@ class Services:
         if described.same_content(model):
             return
         try:
-            await self.catalog.replace(described, model, self._put_in_pool)
+            await self.catalog.replace(described, model, partial(put_in_pool, self.pool))
         except ModelNotFound:
             log.info("%s was deleted or replaced before its file was read", model_id)
         except StoreError as e:
@@ -179,15 +185,8 @@ class Services:
     def take_over(self, model: Model, reason: str) -> None:
         """An entry of the catalog is new or another: its options count from the next load on."""
         is_new = not self.pool.has(model.model_id)
-        self._put_in_pool(model)
+        put_in_pool(self.pool, model)
         self._tell("model-registered" if is_new else "model-updated", model, reason)
-
-    def _put_in_pool(self, model: Model) -> None:
-        model = with_warm_up(model, self.pool.config)
-        if self.pool.has(model.model_id):
-            self.pool.replace_model(model)
-        else:
-            self.pool.add(model)
 
     async def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change live keys; what changed is returned. A reload that is under way comes first, for
@@ -233,10 +232,33 @@ async def described_all(models: Iterable[Model], estimator: Estimator) -> tuple[
     return tuple([await described_if_possible(m, estimator) for m in models])
 
 
+async def describe_registered(catalog: Catalog, estimator: Estimator) -> None:
+    """Read the files of the models that came by the API; they may have been replaced while no
+    manager ran."""
+    for model in catalog:
+        if model.origin == "api":
+            described = await described_if_possible(model, estimator)
+            if not described.same_content(model):
+                log.info("%s: its files were replaced while no manager ran", model.model_id)
+                try:
+                    await catalog.replace(described, model)
+                except StoreError as e:
+                    log.warning("%s: that could not be written down: %s", model.model_id, e)
+
+
+def put_in_pool(pool: Pool, model: Model) -> None:
+    """A new model, or another entry for one of the pool's."""
+    model = with_warm_up(model, pool.config)
+    if pool.has(model.model_id):
+        pool.replace_model(model)
+    else:
+        pool.add(model)
+
+
 def with_warm_up(model: Model, config: PoolConfig) -> Model:
     """The catalog's model as the pool runs it: ``warmup_models`` may name it, too. The catalog
     keeps what was declared, or a name taken out of the config would stay in force."""
-    is_named = not set(model.names).isdisjoint(config.warmup_models)
+    is_named = any(answers_to(model.names, name) for name in config.warmup_models)
     return dataclasses.replace(model, warmup=True) if is_named and not model.warmup else model
 
 

@@ -139,6 +139,71 @@ def test_verbs_take_post(tmp_path: Path, method: str, verb: str) -> None:
     play(config(tmp_path), scene)
 
 
+ALLOWED = [
+    ("PUT", "/models", "GET, HEAD"),
+    ("PATCH", "/models/org/m:7b", "GET, HEAD, DELETE"),
+    ("POST", "/models/org/m:7b", "GET, HEAD, DELETE"),
+    ("POST", "/models/m/health", "GET, HEAD"),
+    ("DELETE", "/config", "GET, HEAD, PATCH"),
+    ("GET", "/models/register", "POST"),
+    ("GET", "/restart", "POST"),
+    ("OPTIONS", "/registry", "GET, HEAD, POST"),
+    ("POST", "/openapi.json", "GET, HEAD"),
+    ("POST", "/static-offline-docs/swagger-ui.css", "GET, HEAD"),
+    ("GET", "/discover", "POST"),
+    ("POST", "/v1/models", "GET, HEAD"),
+    ("DELETE", "/v1/models/m", "GET, HEAD"),
+    ("GET", "/v1/chat/completions", "POST"),
+    ("PUT", "/v1/completions", "POST"),
+]
+
+
+def test_every_405_says_what_is_allowed(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        for method, path, allowed in ALLOWED:
+            answer = await http.request(method, path, json={})
+            assert answer.status_code == 405, path
+            assert answer.headers.get_list("allow") == [allowed], path
+            assert f"takes {allowed}, not {method}" in answer.json()["error"]["message"]
+
+    play(config(tmp_path), scene)
+
+
+def test_latest_is_the_model_without_a_tag(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        await http.post("/models/register", json=fake("llama3", aliases=["nick"]))
+        await http.post("/models/register", json=fake("org/other:latest"))
+        for name, model_id in (
+            ("llama3:latest", "llama3"),
+            ("nick:latest", "llama3"),
+            ("org/other", "org/other:latest"),
+            ("org%2Fother", "org/other:latest"),
+        ):
+            for path in (f"/models/{name}", f"/models/{name}/plan", f"/models/{name}/history"):
+                assert (await http.get(path)).json()["model_id"] == model_id
+            assert (await http.get(f"/v1/models/{name}")).json()["root"] == model_id
+        assert (await http.get("/models/llama3:8b")).status_code == 404
+        # Who is called so comes first.
+        await http.post("/models/register", json=fake("llama3:latest"))
+        assert (await http.get("/models/llama3:latest")).json()["model_id"] == "llama3:latest"
+        assert (await http.get("/models/llama3")).json()["model_id"] == "llama3"
+        assert (await http.delete("/models/org/other")).json()["deleted"] == "org/other:latest"
+
+    play(config(tmp_path), scene)
+
+
+def test_a_warm_up_model_is_named_with_or_without_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modelpool.background, "warm_up", lambda _: None)
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        await http.post("/models/register", json=fake("llama3:latest"))
+        assert (await http.get("/models/llama3")).json()["warmup"]
+
+    play(config(tmp_path, warmup_models=("llama3",)), scene)
+
+
 def test_what_comes_later(tmp_path: Path) -> None:
     later = [
         ("POST", "/discover"),

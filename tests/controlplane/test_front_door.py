@@ -27,11 +27,13 @@ class Room:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body: bytes | None = None
         self.kinds: list[str] = []
+        self.paths: list[str] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.kinds.append(scope["type"])
         if scope["type"] != "http":
             return
+        self.paths.append(scope["path"])
         self.headers = list(scope["headers"])
         if scope["method"] in ("POST", "PUT", "PATCH"):
             self.body = await read_body(receive, 10**9)
@@ -59,10 +61,22 @@ class House:
         ("/models", "api"),
         ("/", "api"),
         ("/models/v1/x", "api"),
+        ("//v1/chat/completions", "gateway"),
+        ("//v1//models//", "gateway"),
+        ("/v1/", "api"),
+        ("/models/v1/", "api"),
     ],
 )
 def test_who_answers(path: str, room: str) -> None:
     assert json.loads(House().ask("GET", path, HOST).text) == {"room": room}
+
+
+def test_slashes_too_many_are_left_out_for_whoever_answers() -> None:
+    house = House()
+    for path in ("//v1//models/", "//models/a%2Fb//load/", "//docs/"):
+        house.ask("GET", path, HOST)
+    assert house.gateway.paths == ["/v1/models"]
+    assert house.api.paths == ["/models/a/b/load", "/docs"]
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models"])
@@ -141,6 +155,15 @@ def test_content_type(path: str, method: str, headers: Any, status: int) -> None
     assert client.status == status
     if status == 415:
         assert client.error["param"] == "content-type"
+
+
+def test_what_nobody_serves_may_be_of_any_type() -> None:
+    """An upload is told that there is no such surface, not that it should have been JSON."""
+    house = House()
+    upload = (b"content-type", b"multipart/form-data; boundary=x")
+    assert house.ask("POST", "/v1/audio/transcriptions", HOST, upload, body=b"x").status == 200
+    assert house.gateway.paths == ["/v1/audio/transcriptions"]
+    assert house.ask("POST", "/v1/audio/transcriptions", HOST, upload, PAGE).status == 403
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "OPTIONS"])

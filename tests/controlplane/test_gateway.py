@@ -15,6 +15,7 @@ from modelpool.gateway.relay import TRIES, Gateway
 from modelpool.gateway.upstream import Upstream as WorkersClient
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
+from modelpool_client.surfaces.routes import NOT_SERVED, SERVED
 from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
 from support.virtual_time import run_virtual
@@ -24,8 +25,9 @@ DRAINING = response(
     "503 Service Unavailable",
     x_modelpool_code="worker_draining",
 )
-ASK = json.dumps({"model": "m", "messages": []}).encode()
-ASK_STREAM = json.dumps({"model": "m", "stream": True}).encode()
+USER = {"role": "user", "content": "hi"}
+ASK = json.dumps({"model": "m", "messages": [USER]}).encode()
+ASK_STREAM = json.dumps({"model": "m", "messages": [USER], "stream": True}).encode()
 
 
 class FakeSlot:
@@ -48,6 +50,8 @@ class FakePool:
         self.had_worker: list[bool] = []
         self.affinities: list[str] = []
         self.waits: list[float] = []
+        self.prepared: list[str] = []
+        self.why_not: LoadFailed | None = None
         self.why = ""
         self.is_hot = True
         self.load: Callable[[], Awaitable[None]] = self._at_once
@@ -63,6 +67,11 @@ class FakePool:
 
     def _release(self, worker_id: str) -> None:
         self.out -= 1
+
+    async def prepare(self, model_id: str) -> None:
+        self.prepared.append(model_id)
+        if self.why_not is not None:
+            raise self.why_not
 
     def has(self, model_id: str) -> bool:
         return True
@@ -94,7 +103,11 @@ class FakePool:
 
 
 class FakeCatalog:
-    models = (Model("m", "sim", "", aliases=("alias",)), Model("org/n", "sim", ""))
+    models = (
+        Model("m", "sim", "", aliases=("alias",)),
+        Model("org/n", "sim", ""),
+        Model("e", "sim", "", capabilities=("embeddings", "streaming")),
+    )
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self.models)
@@ -130,7 +143,13 @@ class Scene:
     async def __aenter__(self) -> Scene:
         await self.upstream.__aenter__()
         self._workers = WorkersClient()
-        parts: tuple[Any, ...] = (FakeCatalog(), self.pool, self._workers, self.meter)
+        parts: tuple[Any, ...] = (
+            FakeCatalog(),
+            self.pool,
+            self.pool.prepare,
+            self._workers,
+            self.meter,
+        )
         self.gateway = Gateway(*parts)
         return self
 
@@ -164,12 +183,10 @@ def test_bytes_in_bytes_out() -> None:
 
 
 def test_a_query_goes_along_as_it_was_written() -> None:
-    """Anthropic's clients say ``/v1/messages?beta=true``."""
-
     async def scene() -> None:
         async with Scene(says(response(b"{}"))) as s:
-            await s.ask(path="/v1/messages?beta=true&a=%20%2F?&b=")
-            assert s.upstream.seen[0].target == "/v1/messages?beta=true&a=%20%2F?&b="
+            await s.ask(path="/v1/completions?beta=true&a=%20%2F?&b=")
+            assert s.upstream.seen[0].target == "/v1/completions?beta=true&a=%20%2F?&b="
 
     asyncio.run(scene())
 
@@ -392,6 +409,23 @@ def test_what_is_no_stream_of_events_gets_no_event() -> None:
 # -- waiting ---------------------------------------------------------------------------------------
 
 
+def test_a_model_is_looked_at_before_it_is_loaded_and_only_then() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            await s.ask()
+            assert s.pool.prepared == []
+            s.pool.is_hot = False
+            assert (await s.ask()).status == 200
+            assert s.pool.prepared == ["m"]
+            s.pool.why_not = LoadFailed("its file is gone", code="bad_file", retry_after=1)
+            for body in (ASK, ASK_STREAM):
+                client = await s.ask(body)
+                assert (client.status, client.error["code"]) == (503, "bad_file")
+            assert len(s.pool.waits) == 1, "the pool was not asked for what cannot be"
+
+    asyncio.run(scene())
+
+
 def test_a_waiting_stream_gets_comments_then_the_answer() -> None:
     async def scene() -> None:
         enough = asyncio.Event()
@@ -433,7 +467,7 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
             raise LoadTimeout("waited 12 s", retry_after=10)
 
         pool.load = load
-        parts: Any = (FakeCatalog(), pool, None, Meter())
+        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter())
         client = Client(ASK_STREAM)
         client.on_send = lambda message: times.append(asyncio.get_running_loop().time())
         await client.ask(Gateway(*parts))
@@ -618,6 +652,94 @@ def test_bad_bodies(body: bytes, status: int, param: str, text: str) -> None:
     asyncio.run(scene())
 
 
+# -- what can only be refused begins no load -------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_hot", [True, False], ids=["hot", "cold"])
+@pytest.mark.parametrize("path", sorted(NOT_SERVED))
+def test_a_surface_that_no_engine_has(path: str, is_hot: bool) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = is_hot
+            client = await s.ask(path=path)
+            assert (client.status, client.error["code"]) == (501, "not_supported")
+            assert path in client.error["message"]
+            assert "/v1/chat/completions" in client.error["message"], "what there is instead"
+            assert (s.pool.given, s.pool.waits) == (0, [])
+
+    asyncio.run(scene())
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("chat/completions", {"messages": "hi"}, "messages"),
+    ("chat/completions", {"messages": []}, "messages"),
+    ("chat/completions", {"messages": ["hi"]}, "messages[0]"),
+    ("chat/completions", {"messages": [{"role": "user"}]}, "messages[0].content"),
+    ("chat/completions", {"messages": [USER], "temperature": "hot"}, "temperature"),
+    ("chat/completions", {"messages": [USER], "max_tokens": -1}, "max_tokens"),
+    ("chat/completions", {"messages": [USER], "n": 0}, "n"),
+    ("chat/completions", {"messages": [USER], "stream": "yes"}, "stream"),
+    ("chat/completions", {"messages": [USER], "top_logprobs": 1}, "top_logprobs"),
+    ("chat/completions", {"messages": [{"role": "user", "content": "\ud800"}]}, "body"),
+    ("completions", {}, "prompt"),
+    ("completions", {"prompt": 5}, "prompt"),
+    ("completions", {"prompt": []}, "prompt"),
+    ("completions", {"prompt": "x", "max_tokens": 1.5}, "max_tokens"),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+@pytest.mark.parametrize(("path", "body", "param"), WRONG, ids=lambda v: str(v)[:40])
+def test_a_body_that_no_worker_would_take(
+    path: str, body: dict[str, Any], param: str, stream: bool
+) -> None:
+    """Its worker, if there is one, says the same: the gateway need not look."""
+    asked = json.dumps({"stream": True, "model": "m", **body} if stream else {"model": "m", **body})
+
+    async def scene() -> None:
+        async with Scene(says(response(b'{"error": {}}', "400 Bad Request"))) as s:
+            s.pool.is_hot = False
+            client = await s.ask(asked.encode(), path=f"/v1/{path}")
+            assert (client.status, client.error["param"]) == (400, param)
+            assert client.answer_headers["x-modelpool-model"] == "m"
+            assert (s.pool.given, s.pool.waits, s.meter.began_hot) == (0, [], [])
+            assert s.meter.statuses == [400]
+            s.pool.is_hot = True
+            client = await s.ask(asked.encode(), path=f"/v1/{path}")
+            assert client.error == {}
+            assert s.upstream.seen[0].body == asked.encode()
+
+    asyncio.run(scene())
+
+
+def test_a_body_that_is_too_large_for_every_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ``max_body_mb`` says."""
+    monkeypatch.setattr("modelpool.gateway.relay.MAX_BODY_BYTES", len(ASK) - 1)
+
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = False
+            client = await s.ask()
+            assert (client.status, client.error["source"]) == (413, "worker")
+            assert s.pool.waits == []
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("is_hot", [True, False], ids=["hot", "cold"])
+@pytest.mark.parametrize("path", sorted(SERVED))
+def test_a_model_that_writes_no_text(path: str, is_hot: bool) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot = is_hot
+            client = await s.ask(json.dumps({"model": "e"}).encode(), path=path)
+            assert (client.status, client.error["param"]) == (400, "model")
+            assert "it can do: embeddings, streaming" in client.error["message"]
+            assert (s.pool.given, s.pool.waits) == (0, [])
+
+    asyncio.run(scene())
+
+
 def test_a_bad_priority() -> None:
     async def scene() -> None:
         async with Scene() as s:
@@ -667,8 +789,9 @@ def test_the_list_of_models() -> None:
         async with Scene() as s:
             client = await s.ask(method="GET", path="/v1/models")
             data = json.loads(client.text)["data"]
-            assert [m["id"] for m in data] == ["m", "org/n"]
-            assert data[0]["aliases"] == ["alias"]
+            assert [m["id"] for m in data] == ["m", "alias", "org/n", "e"]
+            assert [m["root"] for m in data] == ["m", "m", "org/n", "e"]
+            assert [m["aliases"] for m in data] == [["alias"], ["alias"], [], []]
             assert data[0]["state"] == "COLD"
 
     asyncio.run(scene())

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from modelpool.catalog.metadata import BadModelFile, read_gguf
 
+from e2e.conftest import MakePool
 from e2e.helpers import assert_error, fake
 from e2e.support import PoolProcess
 
@@ -95,6 +96,14 @@ def test_a_name_with_slash_and_colon_in_any_spelling(
     if route != "/logs":
         assert SLASHED in answer.text
     assert raw(pool, "GET", f"/v1/models/{name}").json()["id"] == SLASHED
+
+
+@pytest.mark.parametrize("path", ["/models/{}/load/", "//models//{}//load", "/models//{}/load//"])
+@pytest.mark.parametrize("name", ["org/slashed:7b", "org%2Fslashed%3A7b"])
+def test_slashes_too_many_reach_the_route(pool: PoolProcess, path: str, name: str) -> None:
+    answer = raw(pool, "POST", path.format(name) + "?wait=30", {})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"]["model_id"] == SLASHED
 
 
 WRONG_ENTRIES: list[tuple[dict[str, Any], str]] = [
@@ -258,11 +267,27 @@ def test_a_file_that_went_bad_after_it_was_registered(
         else:
             file.write_bytes(b"garbage" * 100 if spoil == "garbage" else DEMO.read_bytes()[:-4096])
         assert "spoilt" in assert_error(pool.chat("spoilt"), 503, "bad_file")
-        view = pool.model("spoilt")
-        assert view["state"] == "FAILED"
-        assert view["failure"]["message"]
+        assert pool.state_of("spoilt") == "COLD", "nothing was begun for it"
+        planned = pool.http.get("/models/spoilt/plan").json()
+        assert planned["action"] == "refuse"
+        assert str(file) in planned["reason"]
     finally:
         assert pool.http.delete("/models/spoilt").status_code == 200
+
+
+def test_nobody_makes_room_for_a_file_that_went_bad(make_pool: MakePool, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(DEMO.read_bytes())
+    pool = make_pool(fake("stays"), gguf("spoilt", file), max_concurrent_models=1)
+    pool.load("stays")
+    pid = pool.model("stays")["worker_pid"]
+    file.unlink()
+    assert_error(pool.chat("spoilt"), 503, "bad_file")
+    assert_error(pool.http.post("/models/spoilt/load?wait=9", json={}), 503, "bad_file")
+    assert (pool.state_of("stays"), pool.model("stays")["worker_pid"]) == ("HOT", pid)
+    file.write_bytes(DEMO.read_bytes())
+    assert pool.chat("spoilt").status_code == 200
+    assert pool.state_of("stays") == "COLD"
 
 
 def test_an_option_that_the_engine_does_not_know(pool: PoolProcess) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.helpers import assert_error, chat
+from e2e.helpers import assert_error, chat, fake
 from e2e.support import PoolProcess
 
 CHAT = "/v1/chat/completions"
@@ -64,6 +64,38 @@ def test_a_wrong_parameter_is_named(server: httpx.Client, key: str, value: Any) 
     message = assert_error(answer, 400, "invalid_request")
     assert str(answer.json()["error"]["param"]).startswith(key)
     assert key in message
+
+
+COLD = {"model": "cold", "messages": [{"role": "user", "content": "x"}]}
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/embeddings", {"model": "cold", "input": "x"}),
+    ("/v1/responses", {"model": "cold", "input": "x"}),
+    ("/v1/audio/transcriptions", {"model": "cold"}),
+    ("/v1/completions", {"model": "cold", "prompt": 5}),
+    *((CHAT, {**COLD, key: value}) for key, value in WRONG if key != "model"),
+]
+
+
+def test_what_can_only_be_refused_loads_nothing_and_is_told_alike(make_pool: Any) -> None:
+    """A cold model answers as a loaded one, to the last byte, and another that fills the pool
+    stays."""
+    pool = make_pool(fake("cold"), fake("other"), max_concurrent_models=1)
+    pool.load("other")
+    with httpx.Client(base_url=pool.url, timeout=30, trust_env=False) as client:
+
+        def answers() -> list[tuple[int, bytes, dict[str, str]]]:
+            found = [client.post(path, json=body) for path, body in REFUSED]
+            dated = {"date"}
+            return [
+                (a.status_code, a.content, {k: v for k, v in a.headers.items() if k not in dated})
+                for a in found
+            ]
+
+        cold = answers()
+        assert {status for status, _, _ in cold} == {400, 501}
+        assert (pool.state_of("cold"), pool.state_of("other")) == ("COLD", "HOT")
+        pool.load("cold")
+        assert answers() == cold
 
 
 BODIES = {
@@ -133,8 +165,30 @@ def test_who_may_ask(server: httpx.Client, headers: dict[str, str], status: int)
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 def test_another_method(server: httpx.Client, method: str) -> None:
-    message = assert_error(server.request(method, CHAT, headers=JSON), 405, "method_not_allowed")
-    assert "POST" in message
+    answer = server.request(method, CHAT, headers=JSON)
+    assert "POST" in assert_error(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", [f"/{CHAT}", f"{CHAT}/", "//v1//chat/completions//"])
+def test_slashes_too_many_reach_the_route(server: httpx.Client, path: str) -> None:
+    assert server.post(f"{server.base_url}{path}", json=PLAIN).status_code == 200
+
+
+def test_a_name_with_latest(server: httpx.Client) -> None:
+    assert server.post(CHAT, json={**PLAIN, "model": "plain:latest"}).status_code == 200
+
+
+def test_the_models_and_their_aliases(pool: PoolProcess) -> None:
+    """A worker lists its model as the manager does, so that clients may ask either."""
+    endpoint = pool.load("plain")["endpoint"]
+    own = httpx.get(f"{endpoint}/v1/models/", trust_env=False).json()["data"]
+    known = pool.http.get("/v1/models/").json()["data"]
+    ids = {m["id"]: (m["root"], m["aliases"]) for m in known}
+    assert [m["id"] for m in own] == ["plain", "standing-in"]
+    for model in own:
+        assert ids[model["id"]] == (model["root"], model["aliases"])
+        assert pool.http.get(f"/v1/models/{model['id']}").json()["id"] == model["id"]
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/v1", "/v1/chat"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e.helpers import fake, in_background, result, until
+from e2e.helpers import assert_error, fake, in_background, result, until
 from e2e.support import PoolProcess
 
 CODES = ("oom", "bad_file", "unsupported_arch", "missing_dependency")
@@ -26,22 +26,27 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
         fake("segfault", options={"die_while_loading": "SIGSEGV", **STEPS, "load_seconds": 0.5}),
         fake("liar", options={"lie_ready": True}),
         fake("slow", options=STEPS),
-        {
-            "model_id": "truncated",
-            "engine": "llama.cpp",
-            "source": str(_truncated(tmp_path_factory.mktemp("files"))),
-        },
+        *(
+            {"model_id": name, "engine": "llama.cpp", "source": str(source)}
+            for name, source in _spoilt(tmp_path_factory.mktemp("files")).items()
+        ),
     ]
     with PoolProcess(tmp_path_factory.mktemp("pool"), models) as running:
         yield running
 
 
-def _truncated(folder: Path) -> Path:
-    """It reads like a model up to its weights."""
-    whole = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
-    file = folder / "truncated.gguf"
-    file.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return file
+def _spoilt(folder: Path) -> dict[str, Path]:
+    """One reads like a model up to its weights, the other to whoever wants no words from it."""
+    whole = (Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf").read_bytes()
+    key = b"tokenizer.ggml.model"
+    assert whole.count(key) == 1
+    files = {
+        "truncated": whole[: len(whole) // 2],
+        "wordless": whole.replace(key, b"tokenizer.ggml.mode_"),
+    }
+    for name, data in files.items():
+        (folder / f"{name}.gguf").write_bytes(data)
+    return {name: folder / f"{name}.gguf" for name in files}
 
 
 def failed(pool: PoolProcess, model: str) -> dict[str, Any]:
@@ -78,9 +83,19 @@ def test_an_engine_that_says_ready_and_is_not(pool: PoolProcess) -> None:
     assert "accepts no connection" in failed(pool, "liar")["message"]
 
 
-def test_a_real_file_that_ends_too_early(pool: PoolProcess) -> None:
-    failure = failed(pool, "truncated")
+def test_a_real_file_that_the_engine_does_not_take(pool: PoolProcess) -> None:
+    failure = failed(pool, "wordless")
     assert failure["code"] == "bad_file", failure
+    assert "tokenizer" in failure["message"] + " ".join(failure["lines"])
+
+
+def test_a_real_file_that_ends_too_early_is_not_even_tried(pool: PoolProcess) -> None:
+    answer = pool.http.post("/models/truncated/load?wait=60", json={})
+    assert "truncated or corrupt" in assert_error(answer, 503, "bad_file")
+    assert pool.state_of("truncated") == "COLD"
+    (event,) = pool.http.get("/models/truncated/history").json()["events"]
+    assert event["event"] == "model-refused"
+    assert "truncated or corrupt" in event["reason"]
 
 
 @pytest.mark.parametrize(("who", "words"), [("worker_pid", "SIGKILL"), ("engine_pid", "SIGKILL")])

@@ -14,6 +14,7 @@ from e2e.support import PoolProcess
 pytestmark = pytest.mark.e2e
 
 MB = 1_000_000
+DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
 
 
 class PoolOfAHost(PoolProcess):
@@ -70,6 +71,31 @@ def test_other_options_are_measured_anew(make_pool: Callable[..., PoolProcess]) 
     pool.config.write_text(pool.config.read_text().replace('"memory_mb": 64', '"memory_mb": 32'))
     pool.start()
     assert figures(pool, "a")["measured_peak_mb"] is None
+
+
+def test_a_file_that_was_replaced_by_a_bigger_one(
+    make_pool: Callable[..., PoolProcess], tmp_path: Path
+) -> None:
+    """What the former took, and what was estimated for it, says nothing of the new one."""
+    file, new = tmp_path / "model.gguf", tmp_path / "new"
+    file.write_bytes(DEMO.read_bytes())
+    pool = make_pool({"model_id": "m", "engine": "llama.cpp", "source": str(file)})
+    pool.load("m")
+    pool.ask("m")
+    small = figures(pool, "m")["reserved_mb"]
+    assert pool.stop() == 0
+    pool.start()
+    assert figures(pool, "m")["measured_peak_mb"]
+    new.write_bytes(DEMO.read_bytes() + bytes(200 * MB))
+    new.replace(file)
+    pool.load("m")
+    after = figures(pool, "m")
+    assert after["source_of_reservation"] == "estimated"
+    assert after["reserved_mb"] == pytest.approx(small + 200, abs=1)
+    assert pool.ask("m")
+    history = pool.http.get("/models/m/history").json()["events"]
+    (reason,) = [e["reason"] for e in history if e["event"] == "model-updated"]
+    assert "its files were replaced (model.gguf): size" in reason
 
 
 def test_what_the_host_has_decides(tmp_path: Path) -> None:

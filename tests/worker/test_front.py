@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -104,8 +105,45 @@ def test_refused_routes(echo: Any, method: str, path: str, status: int, code: st
     assert answer.headers["x-modelpool-source"] == "worker"
 
 
-def test_a_405_says_what_is_allowed(echo: Any) -> None:
-    assert echo.http.get(CHAT).headers["allow"] == "POST"
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", CHAT, "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/health", "GET, HEAD"),
+        ("GET", "/internal/drain", "POST"),
+    ],
+)
+def test_a_405_says_what_is_allowed(echo: Any, method: str, path: str, allowed: str) -> None:
+    answer = echo.http.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["//v1/models", "/v1/models/", "//v1//models//"])
+def test_slashes_too_many(echo: Any, path: str) -> None:
+    assert status_of(echo, path) == 200
+
+
+def test_the_secret_is_wanted_however_the_path_is_written(echo: Any) -> None:
+    assert status_of(echo, "//internal//facts/") == 403
+
+
+def status_of(worker: Any, path: str) -> int:
+    """Of a GET with the path as it stands; other clients take two slashes for a host."""
+    connection = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=30)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", ["demo:latest", "nick:latest"])
+def test_its_name_with_latest(echo: Any, name: str) -> None:
+    body = {"model": name, "messages": [{"role": "user", "content": "x"}]}
+    assert echo.http.post(CHAT, json=body).status_code == 200
+    other = {**body, "model": "demo:8b"}
+    assert echo.http.post(CHAT, json=other).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", CHAT])
@@ -141,6 +179,7 @@ def test_health(echo: Any) -> None:
 def test_models(echo: Any) -> None:
     models = echo.http.get("/v1/models").json()["data"]
     assert [m["id"] for m in models] == ["demo", "nick"]
+    assert [(m["root"], m["aliases"]) for m in models] == [("demo", ["nick"])] * 2
 
 
 def test_metrics(echo: Any) -> None:

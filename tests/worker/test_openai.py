@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.errors import InvalidRequest, ModelNotFound
-from modelpool_worker.surfaces.openai import (
+from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.openai import (
     BODIES,
     CHAT_PATH,
     TEXT_PATH,
     check_model,
     check_request,
-    parse,
 )
 
 USER = {"role": "user", "content": "hi"}
@@ -168,11 +168,11 @@ def test_load_options_in_a_request_are_dropped_and_named() -> None:
 )
 def test_bodies_that_are_no_object(raw: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        parse(raw)
+        parse_object(raw)
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:
-    body = parse(rb'{"messages": [{"role": "user", "content": "\ud800"}]}')
+    body = parse_object(rb'{"messages": [{"role": "user", "content": "\ud800"}]}')
     with pytest.raises(InvalidRequest):
         check_request(CHAT_PATH, body).upstream()
 
@@ -212,4 +212,4 @@ def test_any_body_is_taken_or_refused_with_one_of_our_errors(
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_an_object_or_refused(raw: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
-        assert isinstance(parse(raw), dict)
+        assert isinstance(parse_object(raw), dict)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from modelpool_client import guard
 from modelpool_client.errors import Forbidden, ModelPoolError, UnsupportedMediaType
+from modelpool_client.surfaces.openai import BODIES, CHAT_PATH
 from modelpool_client.wire import Assignment
 from modelpool_worker import diagnose, proc
 from modelpool_worker.child import describe_exit
@@ -21,7 +22,6 @@ from modelpool_worker.proc import mapped_bytes
 from modelpool_worker.progress import LoadEstimate, estimate, parts_of, source_bytes
 from modelpool_worker.relay import count_tokens, engine_error
 from modelpool_worker.surfaces import openapi, sse
-from modelpool_worker.surfaces.openai import BODIES, CHAT_PATH
 
 HOSTS = guard.hosts_for("127.0.0.1")
 
@@ -297,5 +297,6 @@ def test_the_description_is_made_from_the_table() -> None:
     post = document["paths"][CHAT_PATH]["post"]
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"].keys() == BODIES[CHAT_PATH]["properties"].keys()
-    assert schema["properties"]["model"]["enum"] == ["demo", "nick", None]
+    names = ["demo", "nick", "demo:latest", "nick:latest", None]
+    assert schema["properties"]["model"]["enum"] == names
     json.dumps(document)

@@ -17,11 +17,13 @@ from modelpool_client.errors import (
     InvalidRequest,
     MethodNotAllowed,
     ModelPoolError,
-    NotFound,
-    NotSupported,
     PayloadTooLarge,
     WorkerDraining,
 )
+from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
+from modelpool_client.surfaces.openai import check_model, check_request
+from modelpool_client.surfaces.paths import route_path
+from modelpool_client.surfaces.routes import CHAT_PATH, NOT_SERVED, TEXT_PATH, check_route
 from modelpool_client.wire import (
     RESOLVED_HEADER,
     DecodeError,
@@ -36,14 +38,6 @@ from .metrics import render
 from .probe import probe
 from .relay import BrokenOffError
 from .surfaces import openapi, sse
-from .surfaces.openai import (
-    CHAT_PATH,
-    MAX_BODY_BYTES,
-    TEXT_PATH,
-    check_model,
-    check_request,
-    parse,
-)
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -56,22 +50,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
-# Routes of OpenAI's API that clients try, and that no engine here speaks yet.
-NOT_SUPPORTED = frozenset(
-    {
-        "/v1/audio/speech",
-        "/v1/audio/transcriptions",
-        "/v1/audio/translations",
-        "/v1/embeddings",
-        "/v1/images/edits",
-        "/v1/images/generations",
-        "/v1/images/variations",
-        "/v1/messages",
-        "/v1/moderations",
-        "/v1/rerank",
-        "/v1/responses",
-    }
-)
 
 
 class Exchange:
@@ -79,13 +57,10 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
+        self.path = route_path(scope["path"], scope.get("raw_path"))
         self.receive = receive
         self._send = send
         self.status = 0
-
-    @property
-    def path(self) -> str:
-        return str(self.scope["path"])
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's ``send``, remembering the status."""
@@ -110,8 +85,6 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": sse.event(error.body())})
             return
         headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
-        if isinstance(error, MethodNotAllowed):
-            headers.append((b"allow", str(error.details["allow"]).encode()))
         if isinstance(error, (WorkerDraining, PayloadTooLarge)):
             headers.append(CLOSE)
         await self.answer_json(error.body(), error.status, *headers)
@@ -136,7 +109,7 @@ class Exchange:
             if not message.get("more_body") or size > 2 * MAX_BODY_BYTES:
                 break
         if size > MAX_BODY_BYTES:
-            raise PayloadTooLarge(f"the body is over {MAX_BODY_BYTES} bytes")
+            raise too_large()
         return b"".join(parts)
 
 
@@ -184,19 +157,16 @@ class App:
             self._worker.metrics.count(self._route_name(exchange.path), exchange.status)
 
     def _route_name(self, path: str) -> str:
-        return path if path in self.routes or path in NOT_SUPPORTED else "other"
+        return path if path in self.routes or path in NOT_SERVED else "other"
 
     def _handler(self, exchange: Exchange) -> Handler:
         path, method = exchange.path, str(exchange.scope["method"])
-        if path in NOT_SUPPORTED:
-            raise NotSupported(f"{path} is not supported by this worker")
         methods = self.routes.get(path)
         if methods is None:
-            raise NotFound(f"no route {path[:200]!r}; see /openapi.json")
-        handler = methods.get("GET" if method == "HEAD" else method)
+            check_route(path, method)
+        handler = (methods or {}).get("GET" if method == "HEAD" else method)
         if handler is None:
-            allow = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-            raise MethodNotAllowed(f"{path} takes {allow}, not {method}", details={"allow": allow})
+            raise MethodNotAllowed.of(path, method, methods or ())
         if path.startswith("/internal/"):
             self._check_secret(exchange)
         return handler
@@ -212,7 +182,7 @@ class App:
         worker.check_ready()
         guard.check_json(exchange.scope["headers"], "worker")
         with worker.call() as call:
-            data = parse(await exchange.body())
+            data = parse_object(await exchange.body())
             request = check_request(exchange.path, data)
             if not self._is_resolved(exchange):
                 check_model(data, worker.assignment.model_id, worker.aliases)
@@ -266,7 +236,7 @@ class App:
 
 async def _told(exchange: Exchange, shape: type[Told]) -> Told:
     try:
-        return decode(shape, parse(await exchange.body() or b"{}"))
+        return decode(shape, parse_object(await exchange.body() or b"{}"))
     except DecodeError as e:
         raise InvalidRequest(str(e)) from None
 

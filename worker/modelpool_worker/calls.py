@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from modelpool_client.errors import ModelPoolError
+from modelpool_client.surfaces.openai import Request
 
 from .relay import Send
-from .surfaces.openai import Request
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from modelpool_client.errors import InvalidRequest, LoadFailed
-
-from .schema import Schema, check
+from modelpool_client.surfaces.schema import Schema, check
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from modelpool_client.errors import EngineFailed, ModelPoolError
+from modelpool_client.surfaces.openai import check_request
+from modelpool_client.surfaces.routes import TEXT_PATH
 from modelpool_client.wire import ProbeReply, ProbeRequest
 
 from .proc import cpu_seconds
 from .relay import BrokenOffError
-from .surfaces.openai import TEXT_PATH, check_request
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -17,10 +17,11 @@ from modelpool_client.errors import (
     ModelPoolError,
     NotSupported,
 )
+from modelpool_client.surfaces.openai import Request
+from modelpool_client.surfaces.routes import CHAT_PATH
 
 from .surfaces import sse
 from .surfaces.aggregate import Aggregate
-from .surfaces.openai import CHAT_PATH, Request
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from modelpool_client import __version__
 from modelpool_client.errors import EngineFailed, LoadFailed, ModelLoading, WorkerDraining
+from modelpool_client.surfaces.models import entries, listing
 from modelpool_client.wire import (
     Assignment,
     Facts,
@@ -214,11 +215,8 @@ class Worker:
 
     def models(self) -> dict[str, Any]:
         """The body of ``/v1/models``: the model and its aliases."""
-        names = [self.assignment.model_id, *self.aliases]
-        meta = {"created": self._created, "owned_by": "modelpool"}
-        meta |= {"context_length": self.context_length}
-        models = [{"id": name, "object": "model", **meta} for name in names]
-        return {"object": "list", "data": models}
+        facts = {"created": self._created, "context_length": self.context_length}
+        return listing(entries(self.assignment.model_id, self.aliases, **facts))
 
     def _loading(self) -> ModelLoading:
         progress = self.progress

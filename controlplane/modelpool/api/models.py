@@ -6,12 +6,13 @@ import asyncio
 from typing import Annotated, Any
 
 import aiohttp
-from fastapi import APIRouter, Body, HTTPException, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from modelpool_client.errors import Conflict, PoolStopping
+from modelpool_client.errors import Conflict, LoadFailed, PoolStopping
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelpool.api.faults import refuse_method
 from modelpool.api.heads import HeadToo
 from modelpool.api.logs import beginning
 from modelpool.api.logs import follow as follow_log
@@ -108,6 +109,7 @@ def routes(services: Services) -> APIRouter:
     async def load(model_id: str, wait: Wait = None, body: LoadBody | None = None) -> JSONResponse:
         """Start loading: 202 at once, or with ``wait`` 200 when it is HOT."""
         status = _status(model_id)
+        await services.files.check(status.model.model_id)
         await pool.load(status.model.model_id, "asked for by the API", wait)
         status = _status(model_id)  # it may be another copy that was loaded
         is_up = status.state.is_serving
@@ -155,6 +157,7 @@ def routes(services: Services) -> APIRouter:
         """Where the model answers; with ``wait`` it is loaded if need be."""
         status = _status(model_id)
         if wait:
+            await services.files.check(status.model.model_id)
             await pool.load(status.model.model_id, "its endpoint was asked for", wait)
             status = _status(model_id)  # it may be another copy that was loaded
         url = endpoint(status, pool.config)
@@ -192,7 +195,12 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}/plan")
     async def plan(model_id: str) -> dict[str, Any]:
         """What a load would do right now: action, evictions, bytes, port; nothing is changed."""
-        return plan_view(_status(model_id), pool)
+        refused = ""
+        try:
+            await services.files.check(_status(model_id).model.model_id)
+        except LoadFailed as e:
+            refused = e.message
+        return plan_view(_status(model_id), pool, refused)
 
     @router.get("/models/{model_id:path}/history")
     async def history(model_id: str, limit: Limit = 50, before: Before = None) -> dict[str, Any]:
@@ -231,7 +239,9 @@ def routes(services: Services) -> APIRouter:
         return StreamingResponse(news, media_type=LOG_TYPE, headers={LOG_OFFSET_HEADER: str(at)})
 
     for path in POST_ONLY:  # before the routes that would take the verb for a part of the id
-        router.add_api_route(path, _post_only, methods=["GET", "DELETE"], include_in_schema=False)
+        router.add_api_route(
+            path, refuse_method, methods=["GET", "DELETE"], include_in_schema=False
+        )
 
     @router.get("/models/{model_id:path}")
     async def show(model_id: str) -> dict[str, Any]:
@@ -250,10 +260,6 @@ def routes(services: Services) -> APIRouter:
         return services.status(model_id)
 
     return router
-
-
-async def _post_only() -> None:
-    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _unhealthy(model_id: str, status: str, reason: str) -> dict[str, Any]:

@@ -24,9 +24,10 @@ class _Outlook:
     until: float | None = None
 
 
-def plan_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
-    """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API."""
-    outlook = _outlook(status, pool)
+def plan_view(status: ReplicaStatus, pool: Pool, refused: str = "") -> dict[str, Any]:
+    """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API. ``refused``:
+    why there can be none, as far as the model's files are concerned."""
+    outlook = _Outlook("refuse", refused) if refused else _outlook(status, pool)
     now = pool.clock.now()
     until = None if outlook.until is None else iso(pool.clock.wall() + outlook.until - now)
     return {

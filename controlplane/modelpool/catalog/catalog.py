@@ -77,7 +77,7 @@ class Catalog:
         return iter(tuple(self._index.models.values()))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._index.ids
+        return isinstance(name, str) and self.find(name) is not None
 
     def find(self, name: str) -> Model | None:
         """The model with that id or alias, if there is one."""
@@ -260,7 +260,7 @@ class Catalog:
 
     def _of_same_origin(self, model: Model) -> Model:
         old = self.find(model.model_id)
-        return model if old is None else dataclasses.replace(model, origin=old.origin)
+        return model if old is None else dataclasses.replace(model.keeping(old), origin=old.origin)
 
     async def _put(self, model: Model) -> Model:
         for clash in self._index.clashes((model,)):

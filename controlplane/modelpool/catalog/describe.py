@@ -6,15 +6,34 @@ import asyncio
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from .estimate import Footprint, estimate_footprint
+from .fingerprint import Fingerprint, fingerprint
 from .learned import Claim, Figures, Key, Peak, device_claims, figures, key_of
 from .metadata import GgufInfo, read_gguf
 from .model import Model
 
 ENGINE_GGUF = "llama.cpp"
+# What of a file, beside its size, people want to know when another took its place.
+TOLD = (
+    "architecture",
+    "quantization",
+    "context_length",
+    "parameter_count",
+    "chat_template",
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model as its files describe it, which files these were, and what the first of them says."""
+
+    model: Model
+    files: Fingerprint
+    info: GgufInfo | None = None
 
 
 class DeviceBudgets(Protocol):
@@ -34,10 +53,8 @@ class Estimator:
 
     def __init__(self, budgets: DeviceBudgets | None = None) -> None:
         self._budgets = budgets
-        # By id and source: several models may share a file, and a refused registration may
-        # name the id of a model that stands.
-        self._infos: dict[tuple[str, str], GgufInfo] = {}
-        self._prints: dict[tuple[str, str], str] = {}
+        # By id and source: several models may share a file.
+        self._readings: dict[tuple[str, str], Reading] = {}
         self._told: dict[Key, int] = {}
         self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
 
@@ -60,11 +77,13 @@ class Estimator:
 
     def _footprint(self, model: Model) -> Footprint:
         told = self._told.get(self._key(model))
-        info = self._infos.get((model.model_id, model.source))
+        reading = self.reading(model)
+        info = reading.info if reading is not None else None
         return estimate_footprint(model, info, told, self._device_budgets())
 
     def _key(self, model: Model) -> Key:
-        return key_of(model, self._prints.get((model.model_id, model.source), ""))
+        reading = self.reading(model)
+        return key_of(model, reading.files.digest if reading is not None else "")
 
     def _known_peaks(self, model: Model) -> Mapping[str, Peak]:
         return self._peaks.get(self._key(model), {})
@@ -81,30 +100,55 @@ class Estimator:
         self._told[self._key(model)] = size
 
     async def describe(self, model: Model) -> Model:
-        """The model with what its file says in the fields that nobody declared.
+        """The model with what its file says in the fields that nobody declared; from now on
+        estimates come from that.
 
         Raises:
             BadModelFile: the file is missing, truncated or corrupt.
         """
-        await self.look(model)
+        reading = await self.read(model)
+        self.take(reading)
+        return reading.model
+
+    async def read(self, model: Model) -> Reading:
+        """The same, and nothing is changed by it.
+
+        Raises:
+            BadModelFile: the file is missing, truncated or corrupt.
+        """
+        # First: what changes while it is read is seen to have changed by the next look.
+        files = await asyncio.to_thread(fingerprint, model)
         if model.engine == ENGINE_GGUF:
             info = await asyncio.to_thread(read_gguf, model.source)
-            self._infos[model.model_id, model.source] = info
-            return described(model, info)
+            return Reading(described(model, info), files, info)
         size = await asyncio.to_thread(_file_size, model.source)
-        return dataclasses.replace(model, size_bytes=size) if size is not None else model
+        sized = dataclasses.replace(model, size_bytes=size) if size is not None else model
+        return Reading(sized, files)
 
-    async def look(self, model: Model) -> Key:
-        """What the peaks of the model's present file are kept under."""
-        found = await asyncio.to_thread(_fingerprint, model.source)
-        self._prints[model.model_id, model.source] = found
-        return key_of(model, found)
+    def take(self, reading: Reading) -> None:
+        """Let estimates come from it."""
+        self._readings[reading.model.model_id, reading.model.source] = reading
+
+    def reading(self, model: Model) -> Reading | None:
+        """What was read last; None where nothing could be."""
+        return self._readings.get((model.model_id, model.source))
+
+    async def is_current(self, model: Model) -> bool:
+        """Whether its files are those that were read, as far as can be told without reading."""
+        reading = self.reading(model)
+        found = await asyncio.to_thread(fingerprint, model)
+        return reading is not None and found.digest == reading.files.digest
+
+    async def look(self, model: Model) -> tuple[Key, float]:
+        """What peaks measured with the model's present files are kept under, and when the last of
+        these was changed, in seconds since 1970."""
+        found = await asyncio.to_thread(fingerprint, model)
+        return key_of(model, found.digest), found.changed_at
 
     def forget(self, model: Model) -> None:
         """The model is gone, with every source that it ever had."""
-        for known in (self._infos, self._prints):
-            for source in [key for key in known if key[0] == model.model_id]:
-                del known[source]
+        for name in [name for name in self._readings if name[0] == model.model_id]:
+            del self._readings[name]
         for learned in (self._told, self._peaks):
             for key in [key for key in learned if key.model_id == model.model_id]:
                 del learned[key]
@@ -112,15 +156,23 @@ class Estimator:
 
 def described(model: Model, info: GgufInfo) -> Model:
     """The model with its file's size, and what the file says where nothing was declared."""
-    capabilities = ("chat", "completion") if info.has_chat_template else ("completion",)
-    return dataclasses.replace(
-        model,
-        size_bytes=info.file_bytes,
-        architecture=model.architecture or info.architecture,
-        quantization=model.quantization or info.quantization,
-        context_length=model.context_length or info.context_length,
-        capabilities=model.capabilities or capabilities,
-    )
+    said = {
+        "architecture": info.architecture,
+        "quantization": info.quantization,
+        "context_length": info.context_length,
+        "capabilities": ("chat", "completion") if info.has_chat_template else ("completion",),
+    }
+    ours = {f: v for f, v in said.items() if f in model.from_file or not getattr(model, f)}
+    values: dict[str, Any] = {"size_bytes": info.file_bytes, "from_file": tuple(ours), **ours}
+    return dataclasses.replace(model, **values)
+
+
+def changes(old: Reading, new: Reading) -> dict[str, tuple[Any, Any]]:
+    """What files say otherwise than those whose place they took, by name, old and new. PURE."""
+    pairs = {"file_bytes": (old.model.size_bytes, new.model.size_bytes)}
+    if old.info is not None and new.info is not None:
+        pairs |= {name: (getattr(old.info, name), getattr(new.info, name)) for name in TOLD}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _file_size(source: str) -> int | None:
@@ -129,13 +181,3 @@ def _file_size(source: str) -> int | None:
         return path.stat().st_size if path.is_absolute() and path.is_file() else None
     except (OSError, ValueError):
         return None
-
-
-def _fingerprint(source: str) -> str:
-    """Size and time of a file or folder; nothing of what is not in the file system."""
-    try:
-        path = Path(source)
-        stat = path.stat() if path.is_absolute() else None
-    except (OSError, ValueError):
-        return ""
-    return f"{stat.st_size}-{stat.st_mtime_ns}" if stat is not None else ""

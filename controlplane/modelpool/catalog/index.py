@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from modelpool_client.errors import ModelNotFound
+from modelpool_client.surfaces.names import other_spelling
 
 from .model import Model, did_you_mean, near_names, printable
 
@@ -36,8 +37,11 @@ class Index:
         return f"<Index {len(self.models)} models, {len(self.ids)} names>"
 
     def find(self, name: str) -> Model | None:
-        """The model with that id or alias, if there is one."""
+        """The model with that id or alias, if there is one; failing that, the one that has it with
+        or without ``:latest``."""
         model_id = self.ids.get(name)
+        if model_id is None:
+            model_id = self.ids.get(other_spelling(name) or name)
         return None if model_id is None else self.models[model_id]
 
     def put(self, models: Iterable[Model]) -> None:

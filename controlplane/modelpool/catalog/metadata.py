@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ __all__ = [
     "GgufInfo",
     "estimate_memory_bytes",
     "read_gguf",
+    "shard_paths",
 ]
 
 MAX_COUNT = 2**31 - 1
@@ -78,6 +80,7 @@ class GgufInfo:
         quantization: the file's own word, or the type that most bytes have.
         tensor_bytes: of those tensors whose type is known.
         file_bytes: of all parts of a model in several files.
+        chat_template: a digest of its text; empty where there is none, or one beyond all measure.
     """
 
     architecture: str
@@ -96,6 +99,7 @@ class GgufInfo:
     window: int | None = None
     window_pattern: int | tuple[bool, ...] | None = None
     has_chat_template: bool = False
+    chat_template: str = ""
     parts: int = 1
 
 
@@ -142,6 +146,7 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> GgufInfo:
         window=keys.count(f"{architecture}.attention.sliding_window"),
         window_pattern=keys.pattern(f"{architecture}.attention.sliding_window_pattern"),
         has_chat_template=keys.has("tokenizer.chat_template"),
+        chat_template=keys.digest("tokenizer.chat_template"),
         parts=len(headers),
     )
 
@@ -160,6 +165,10 @@ class _Keys:
         if value is not None and not isinstance(value, str):
             raise self._wrong(key, value)
         return value or None
+
+    def digest(self, key: str) -> str:
+        value = self._header.values.get(key)
+        return hashlib.sha256(value.encode()).hexdigest()[:16] if isinstance(value, str) else ""
 
     def count(self, key: str) -> int | None:
         value = self._header.values.get(key)
@@ -217,6 +226,14 @@ def _other_parts(first: Header) -> list[Path]:
         )
     if int(match[2]) != 1:
         raise BadModelFile(first.path, f"is part {int(match[2])} of {count}: name the first")
-    return [
-        first.path.with_name(f"{match[1]}-{i:05}-of-{count:05}.gguf") for i in range(2, count + 1)
-    ]
+    return shard_paths(first.path)[1:]
+
+
+def shard_paths(path: Path) -> list[Path]:
+    """All parts of a model whose first that is, by its name alone; itself where it has no others.
+    PURE."""
+    match = SHARD_NAME.fullmatch(path.name)
+    count = int(match[3]) if match is not None else 1
+    if match is None or int(match[2]) != 1 or not 1 < count <= MAX_SHARDS:
+        return [path]
+    return [path.with_name(f"{match[1]}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1)]

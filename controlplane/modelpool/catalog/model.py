@@ -24,7 +24,7 @@ MAX_COMPARED = 24
 DEFAULT_PARALLEL = 8
 
 # What only the catalog itself sets.
-OWN_FIELDS = ("created_at", "updated_at", "origin")
+OWN_FIELDS = ("created_at", "updated_at", "origin", "from_file")
 
 # Words that end a route below /models/{id}: an id that ends in one could not be told from it.
 RESERVED_VERBS = frozenset(
@@ -65,6 +65,7 @@ class Model:
         memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
             peak overrules it.
         context_length: tokens; declared, or what the file was trained for.
+        from_file: fields that nobody declared, in which stands what the file says.
         origin: "config" models come from the config file and return at every start.
         created_at, updated_at: seconds since 1970.
     """
@@ -93,6 +94,7 @@ class Model:
     architecture: str | None = None
     quantization: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    from_file: tuple[str, ...] = ()
     created_at: float = 0.0
     updated_at: float = 0.0
     origin: Origin = "api"
@@ -135,10 +137,19 @@ class Model:
         return {k: v for k, v in values.items() if k not in OWN_FIELDS and v != blank[k]}
 
     def same_content(self, other: Model) -> bool:
-        """Equal but for the times."""
+        """Equal but for the times, and for who said what they say."""
         return self == dataclasses.replace(
-            other, created_at=self.created_at, updated_at=self.updated_at
+            other,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            from_file=self.from_file,
         )
+
+    def keeping(self, old: Model) -> Model:
+        """It takes the place of ``old``: what stood there from the file and stands here still is
+        the file's, whoever repeated it."""
+        same = tuple(f for f in old.from_file if getattr(self, f) == getattr(old, f))
+        return dataclasses.replace(self, from_file=same)
 
 
 def validate_model_id(value: object, param: str = "model_id") -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -40,7 +40,8 @@ class HabitStore(Protocol):
 
 
 class Foresight:
-    """``wall`` gives local time, ``read`` the host's memory, ``tell`` publishes an event."""
+    """``wall`` gives local time, ``read`` the host's memory, ``tell`` publishes an event;
+    ``prepare`` is awaited before a load, and raises why there can be none."""
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class Foresight:
         wall: Callable[[], datetime],
         read: Callable[[], Pressure],
         tell: Callable[[str, str], object],
+        prepare: Callable[[str], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._store = store
         self._wall = wall
         self._read = read
         self._tell = tell
+        self._prepare = prepare
         self._habits: dict[str, Habit] = {}
         self._changed: set[str] = set()
         self._counted: dict[str, int] = {}
@@ -103,7 +106,7 @@ class Foresight:
             for action in due(model.schedule, since, now):
                 await self._act(model.model_id, action)
             if self._pool.config.enable_speculative_loading and self._pool.may_preload:
-                self._preload(model.model_id, now)
+                await self._preload(model.model_id, now)
         self._forget_deleted()
 
     # -- schedules -------------------------------------------------------------------------------
@@ -111,6 +114,7 @@ class Foresight:
     async def _act(self, model_id: str, action: str) -> None:
         with contextlib.suppress(ModelPoolError):
             if action == "load":
+                await self._prepare(model_id)
                 await self._pool.load(model_id, "scheduled", None)
             else:
                 ending = self._pool.unload(model_id, "scheduled")
@@ -131,7 +135,7 @@ class Foresight:
         if after.usual is not before.usual:
             self._changed.add(model_id)
 
-    def _preload(self, model_id: str, now: datetime) -> None:
+    async def _preload(self, model_id: str, now: datetime) -> None:
         """Once for each hour, or what idles out within it would be loaded over and over."""
         if not self._pool.has(model_id):
             return
@@ -144,8 +148,10 @@ class Foresight:
             self._preloaded[model_id] = hour
         elif not was_tried and expected >= self._pool.config.preload_threshold:
             self._preloaded[model_id] = hour
-            reason = f"preloaded: used {expected:.0f} times in this hour of weeks"
-            self._pool.preload(model_id, reason)
+            with contextlib.suppress(ModelPoolError):
+                await self._prepare(model_id)
+                reason = f"preloaded: used {expected:.0f} times in this hour of weeks"
+                self._pool.preload(model_id, reason)
 
     def _forget_deleted(self) -> None:
         for model_id in [m for m in self._counted if not self._pool.has(m)]:

@@ -9,20 +9,21 @@ from modelpool_client.errors import ModelPoolError, from_response
 
 from modelpool.gateway.asgi import Send, error_event, send_error
 from modelpool.gateway.connection import BUFFER_BYTES, Connection
-from modelpool.pool.waiters import Grant
 
 HOP_HEADERS = frozenset(
     {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"}
     | {b"proxy-authenticate", b"proxy-authorization", b"host", b"content-length", b"expect"}
 )
 EVENTS = b"text/event-stream"
+MODEL_HEADER = b"x-modelpool-model"
 
 
 class Answer:
     """What the client has been sent so far; decides in which form an error can still be told."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, model_id: str) -> None:
         self._send = send
+        self._model = model_id.encode("ascii", "replace")
         self.status = 499  # nginx's code for a client that left before any answer
         self.has_begun = False
         self.has_content = False
@@ -35,7 +36,7 @@ class Answer:
         line = text.replace("\n", " ")
         await self._body(f": {line}\n\n".encode(), more=True)
 
-    async def pass_on(self, reply: Connection, grant: Grant) -> None:
+    async def pass_on(self, reply: Connection) -> None:
         """The worker's answer, byte by byte as it comes."""
         if self.has_begun and reply.status != 200:
             raise await _as_error(reply)
@@ -47,7 +48,7 @@ class Answer:
         # One that breaks off is found out while the status can still say so.
         whole = await reply.read() if length is not None and int(length) <= BUFFER_BYTES else None
         if not self.has_begun:
-            headers.append((b"x-modelpool-model", grant.model_id.encode("ascii", "replace")))
+            headers.append((MODEL_HEADER, self._model))
             await self._begin(reply.status, headers)
         if whole is not None:
             await self._body(whole, more=False)
@@ -60,7 +61,7 @@ class Answer:
         """Tell the client, in whichever way is still open."""
         if not self.has_begun:
             self.status = error.status
-            await send_error(self._send, error)
+            await send_error(self._send, error, (MODEL_HEADER, self._model))
             return
         self.status = error.status
         if self._is_events:  # else the server closes the connection, for the answer has no end

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from modelpool_client.errors import InvalidRequest, ModelPoolError, PayloadTooLarge
+from modelpool_client.errors import ModelPoolError, PayloadTooLarge
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,26 +45,12 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             return b"".join(chunks)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        InvalidRequest: it is none; the text says why.
-    """
-    try:
-        data = json.loads(body)
-    except UnicodeDecodeError as e:
-        raise InvalidRequest(f"the body is not valid UTF-8: {e.reason}", param="body") from None
-    except (ValueError, RecursionError) as e:
-        raise InvalidRequest(f"the body is not valid JSON: {e}", param="body") from None
-    if not isinstance(data, dict):
-        kind = type(data).__name__
-        raise InvalidRequest(f"the body must be a JSON object, not {kind}", param="body")
-    return data
-
-
 async def send_json(
-    send: Send, status: int, data: object, headers: dict[str, str] | None = None
+    send: Send,
+    status: int,
+    data: object,
+    headers: Mapping[str, str] | None = None,
+    *more: tuple[bytes, bytes],
 ) -> None:
     """A whole JSON response."""
     body = json.dumps(data).encode()
@@ -73,13 +59,14 @@ async def send_json(
         (k.encode(), v.encode("latin-1", "replace"))
         for k, v in {**fields, **(headers or {})}.items()
     ]
+    raw += more
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: ModelPoolError) -> None:
-    """An error in its JSON shape."""
-    await send_json(send, error.status, error.body(), error.headers())
+async def send_error(send: Send, error: ModelPoolError, *more: tuple[bytes, bytes]) -> None:
+    """An error in its JSON shape, with its headers and ``more`` of them."""
+    await send_json(send, error.status, error.body(), error.headers(), *more)
 
 
 def error_event(error: ModelPoolError) -> bytes:

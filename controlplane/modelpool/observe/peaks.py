@@ -26,11 +26,14 @@ class PeakStore(Protocol):
 
 @dataclass
 class _Life:
-    """One worker: the model as it was loaded, the newest facts, and what of them was saved."""
+    """One worker: the model as it was loaded, when (seconds since 1970), the newest facts, and
+    what of them was saved."""
 
     model: Model
+    began: float
     facts: Facts
     key: Key | None = None
+    is_outdated: bool = False
     saved: dict[str, Seen] = field(default_factory=dict)
 
     def news(self) -> dict[str, Seen]:
@@ -53,7 +56,8 @@ class PeakMeter:
         if life is not None:
             life.facts = facts
         else:  # the model's entry may be replaced later; the worker keeps its options
-            self._lives[facts.worker_id] = _Life(model, facts)
+            began = self._wall() - facts.uptime_seconds
+            self._lives[facts.worker_id] = _Life(model, began, facts)
 
     async def save(self, store: PeakStore) -> None:
         """Write down what is new; what the store refuses comes with the next time."""
@@ -86,8 +90,11 @@ class PeakMeter:
 
     async def _peaks(self, worker_id: str, news: Mapping[str, Seen]) -> list[Peak]:
         life = self._lives[worker_id]
-        if news and life.key is None:
-            life.key = await self._estimator.look(life.model)
+        if news and life.key is None and not life.is_outdated:
+            key, changed_at = await self._estimator.look(life.model)
+            # What it took says nothing of a file that took the place of the one it has loaded.
+            life.is_outdated = changed_at > life.began
+            life.key = None if life.is_outdated else key
         now = self._wall()
         return [
             Peak(*life.key, device, size, int(device not in life.saved), worked, now)

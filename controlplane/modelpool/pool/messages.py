@@ -54,6 +54,13 @@ class LoadSpeculatively:
 
 
 @dataclass(frozen=True, slots=True)
+class RefuseLoad:
+    """A start could only fail, for what is known without one; nothing is begun."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Extend:
     """Add to the lease; ``outcome`` gets the seconds that were granted."""
 
@@ -269,6 +276,7 @@ Message = (
     | Load
     | AbandonLoad
     | LoadSpeculatively
+    | RefuseLoad
     | Extend
     | Unload
     | Delete

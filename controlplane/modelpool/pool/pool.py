@@ -263,6 +263,10 @@ class Pool:
         """Load it into room that nobody has or waits for; else nothing happens."""
         self._set(model_id).first.post(m.LoadSpeculatively(reason))
 
+    def refuse(self, model_id: str, reason: str) -> None:
+        """A load of it could only fail; that is an event, and the reason of its state."""
+        self._set(model_id).best.post(m.RefuseLoad(reason))
+
     def evict_if_idle(self, key: str, reason: str) -> None:
         """For no other replica's sake."""
         if (supervisor := self.supervisors.get(key)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from collections.abc import Mapping
@@ -108,6 +109,7 @@ def test_a_whole_header(folder: Path) -> None:
         key_length=16,
         value_length=16,
         has_chat_template=True,
+        chat_template=hashlib.sha256(b"{{ messages }}").hexdigest()[:16],
     )
     assert read(folder, gguf(version=2)) == read_gguf(folder / "m.gguf")
 

@@ -127,7 +127,8 @@ def test_a_file_that_changed_is_measured_anew(tmp_path: Path) -> None:
         model = dataclasses.replace(MODEL, source=str(file))
         estimator = Estimator()
         seen = await estimator.describe(model)
-        estimator.learn([dataclasses.replace(peak(), **(await estimator.look(seen))._asdict())])
+        key, _ = await estimator.look(seen)
+        estimator.learn([dataclasses.replace(peak(), **key._asdict())])
         assert estimator.figures(seen).source == "measured"
         assert estimator(seen) == 84 * MB
         file.write_bytes(b"123456")

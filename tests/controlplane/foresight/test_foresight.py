@@ -18,7 +18,7 @@ from modelpool.foresight.schedule import LATEST, due
 from modelpool.pool.admission import Resident
 from modelpool.pool.states import State
 from modelpool.pool.memory import Pressure
-from modelpool_client.errors import InvalidRequest
+from modelpool_client.errors import InvalidRequest, LoadFailed
 from support.sim import SimWorld, model, without_threads
 from support.virtual_time import run_virtual
 
@@ -166,6 +166,8 @@ class Scene:
         self.store = Memory()
         self.reading = Pressure(10**12, 10**12, 0.0)
         self.told: list[tuple[str, str]] = []
+        self.prepared: list[str] = []
+        self.why_not: LoadFailed | None = None
         self.offset = timedelta()
         self.foresight = self.make()
 
@@ -176,7 +178,13 @@ class Scene:
             self.wall,
             lambda: self.reading,
             lambda name, reason: self.told.append((name, reason)),
+            self.prepare,
         )
+
+    async def prepare(self, model_id: str) -> None:
+        self.prepared.append(model_id)
+        if self.why_not is not None:
+            raise self.why_not
 
     def wall(self) -> datetime:
         now = asyncio.get_running_loop().time()
@@ -226,6 +234,18 @@ def test_a_schedule_loads_and_unloads() -> None:
     play(scene, model("m", schedule=(MORNING, EVENING)), auto_unload=False)
 
 
+FILE_IS_GONE = LoadFailed("its file is gone", code="bad_file")
+
+
+def test_a_scheduled_load_looks_at_the_model_first() -> None:
+    async def scene(s: Scene) -> None:
+        s.why_not = FILE_IS_GONE
+        await s.pass_by(70)
+        assert (s.prepared, s.state("m")) == (["m"], State.COLD)
+
+    play(scene, model("m", schedule=(MORNING,)))
+
+
 def test_a_clock_that_is_set_back_repeats_nothing_harmful() -> None:
     async def scene(s: Scene) -> None:
         await s.pass_by(70)
@@ -265,6 +285,17 @@ def test_a_habit_is_preloaded_shortly_before() -> None:
         await s.pool.unload("m", "not this week")
         await s.pass_by(60)
         assert s.state("m") is State.COLD, "it was let go within the hour"
+
+    play(scene, model("m"), **SPECULATING)
+
+
+def test_a_preload_looks_at_the_model_first() -> None:
+    async def scene(s: Scene) -> None:
+        await learn(s)
+        s.why_not = FILE_IS_GONE
+        s.skip(minutes=57)
+        await s.pass_by(10)
+        assert (s.prepared, s.state("m")) == (["m"], State.COLD)
 
     play(scene, model("m"), **SPECULATING)
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 from modelpool_client.errors import LOAD_CODES, LoadFailed
+from modelpool_client.surfaces.schema import Schema
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
-from modelpool_worker.schema import Schema
 
 from .fake_http import FakeServer
 

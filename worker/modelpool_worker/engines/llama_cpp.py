@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
+from modelpool_client.surfaces.schema import Schema
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
-from modelpool_worker.schema import Schema
 
 from .cpu import physical_cores
 from .gguf import read_header

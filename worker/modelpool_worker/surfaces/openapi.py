@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelpool_client import __version__
-
-from .openai import BODIES, CHAT_PATH, NEEDS, TEXT_PATH
+from modelpool_client.surfaces.names import spellings
+from modelpool_client.surfaces.openai import BODIES, NEEDS
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 
 _ERROR_REF = {"$ref": "#/components/schemas/Error"}
 _ERRORS = {
@@ -44,7 +45,7 @@ _HEALTH_KEYS = (
 
 def describe(model_id: str, aliases: Sequence[str]) -> dict[str, Any]:
     """OpenAPI 3.1 for the worker that serves ``model_id``."""
-    names = [model_id, *aliases]
+    names = spellings([model_id, *aliases])
     return {
         "openapi": "3.1.0",
         "info": {"title": f"modelpool worker: {model_id}", "version": __version__},

@@ -51,6 +51,7 @@ from modelpool.pool.messages import (
     Load,
     LoadSpeculatively,
     PortAssigned,
+    RefuseLoad,
     RetryAdmission,
     RetryPlanned,
     RoomDenied,
@@ -82,6 +83,14 @@ def load_speculatively(
     if not may_start(replica, context):
         return []
     return [Admit(message.reason, is_speculative=True)]
+
+
+def refuse_load(replica: Replica, message: RefuseLoad, context: Context) -> list[Command]:
+    """Say why, where it is down."""
+    if replica.state.has_worker:
+        return []
+    replica.reason = f"refused: {message.reason}"
+    return [announce(replica, "model-refused")]
 
 
 def abandon_load(replica: Replica, message: AbandonLoad, context: Context) -> list[Command]:
@@ -280,6 +289,7 @@ def adopt(replica: Replica, message: Adopt, context: Context) -> list[Command]:
 HANDLERS: Handlers = {
     Load: load,
     LoadSpeculatively: load_speculatively,
+    RefuseLoad: refuse_load,
     AbandonLoad: abandon_load,
     RetryAdmission: retry_admission,
     Admitted: admitted,

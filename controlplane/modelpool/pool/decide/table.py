@@ -217,6 +217,7 @@ KINDS: tuple[Kind, ...] = (
         lambda r: m.AbandonLoad(next(iter(r.waiters)), 300) if len(r.waiters) else None,
     ),
     _always(m.LoadSpeculatively, lambda: m.LoadSpeculatively("preloaded")),
+    _always(m.RefuseLoad, lambda: m.RefuseLoad("its file is missing")),
     _always(m.Extend, lambda: m.Extend(60, _outcome())),
     _always(m.Unload, lambda: m.Unload("asked", False, False, _outcome())),
     _always(m.Unload, lambda: m.Unload("asked", True, True, _outcome()), "by force"),

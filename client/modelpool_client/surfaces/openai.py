@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest, ModelNotFound
-
-from modelpool_worker.schema import Schema, check, nullable
-
-MAX_BODY_BYTES = 64 << 20
-CHAT_PATH = "/v1/chat/completions"
-TEXT_PATH = "/v1/completions"
+from modelpool_client.surfaces.names import answers_to
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
+from modelpool_client.surfaces.schema import Schema, check, nullable
 
 # Load options belong to the instance (SPEC rule 11): in a request they are dropped, and named.
 LOAD_OPTIONS = frozenset(
@@ -199,27 +196,6 @@ class Request:
             raise InvalidRequest(text, param="body", source="worker") from None
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object of a body.
-
-    Raises:
-        InvalidRequest: not UTF-8, no JSON, no object, or NaN, infinities, absurd numbers.
-    """
-    try:
-        data = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite)
-    except UnicodeDecodeError as e:
-        why = f"is not UTF-8: {e.reason} at byte {e.start}"
-    except RecursionError:
-        why = "is nested too deeply"
-    except ValueError as e:
-        why = f"is no JSON: {e}"
-    else:
-        if isinstance(data, dict):
-            return data
-        why = "must be a JSON object"
-    raise InvalidRequest(f"the body {why}", param="body")
-
-
 def check_request(path: str, data: dict[str, Any]) -> Request:
     """Check the body of a completion request.
 
@@ -240,15 +216,17 @@ def check_request(path: str, data: dict[str, Any]) -> Request:
 
 
 def check_model(data: Mapping[str, Any], model_id: str, aliases: Collection[str]) -> None:
-    """A worker answers for its own model, its aliases, or no model at all.
+    """A worker answers for its own model, its aliases, with or without ``:latest``, or no model at
+    all.
 
     Raises:
         ModelNotFound: naming what is served here.
     """
     name = data.get("model")
-    if name is None or name == model_id or name in aliases:
+    names = [model_id, *aliases]
+    if name is None or answers_to(names, name):
         return
-    served = ", ".join([model_id, *aliases])
+    served = ", ".join(names)
     shown = name if len(name) <= 200 else f"{name[:197]}..."
     raise ModelNotFound(
         f"model {shown!r} is not served here; this worker serves {served}",
@@ -267,14 +245,3 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
 def _whole(schema: Schema, value: Any) -> Any:
     """JSON Schema counts 2.0 as an integer; engines do not."""
     return int(value) if isinstance(value, float) and "integer" in schema.get("type", ()) else value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value
