@@ -132,7 +132,7 @@ def test_the_pure_are_known() -> None:
     assert {
         "modelpool.pool.lifecycle",
         "modelpool.pool.admission",
-        "modelpool.catalog.estimate",
+        "modelpool.catalog.footprint",
         "modelpool.catalog.model",
         "modelpool_client.guard",
     } <= pure

@@ -24,25 +24,25 @@ from modelpool_client.guard import hosts_for
 from starlette.routing import Route
 
 from modelpool import background
-from modelpool.api import discovery, faults, internal, models, surface, system
+from modelpool.api import discovery, error_handlers, internal, models, openapi, system
 from modelpool.catalog.catalog import Catalog
-from modelpool.catalog.describe import Estimator
+from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.engines import Engines
-from modelpool.files import ModelFiles
 from modelpool.foresight.foresight import Foresight
-from modelpool.front_door import FrontDoor
 from modelpool.gateway.relay import Gateway
 from modelpool.gateway.upstream import Upstream
 from modelpool.launchers import Launcher, create
-from modelpool.meter import Meter, counting_loads, reporting_missing
-from modelpool.narrator import EventPublisher
+from modelpool.middleware import GuardMiddleware
+from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
+from modelpool.observe.meter import Meter, counting_loads, reporting_missing
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
+from modelpool.observe.publisher import EventPublisher
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.context import Settings
 from modelpool.pool.memory import HostMemory, read_pressure
@@ -52,7 +52,8 @@ from modelpool.pool.recovery import Recoverer, Recovery
 from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
 from modelpool.registrars.metrics import RegistrarCollector
-from modelpool.registrars.record import Record, hot_records
+from modelpool.registrars.pool_records import hot_records
+from modelpool.registrars.record import Record
 from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 from modelpool.services import (
@@ -76,7 +77,7 @@ KEEP_ALIVE_SECONDS = 30.0
 class Running:
     """A pool in operation: the ASGI application and what its owner may ask of it."""
 
-    app: FrontDoor
+    app: GuardMiddleware
     gateway: Gateway
     services: Services
     recovery: Recovery
@@ -216,7 +217,7 @@ async def _build(
         session=session,
         pool_id=store.pool_id,
         memory=memory,
-        said=config,
+        configured=config,
         registrars=registrars,
         restart=Restart(),
         foresight=Foresight(
@@ -246,10 +247,10 @@ def _gateway(services: Services, upstream: Upstream) -> Gateway:
     return Gateway(services.catalog, services.pool, services.files.check, upstream, meter)
 
 
-def _front_door(services: Services, gateway: Gateway) -> FrontDoor:
+def _front_door(services: Services, gateway: Gateway) -> GuardMiddleware:
     hosts = hosts_for(services.pool.config.host)
     limit = services.pool.config.max_body_bytes
-    return FrontDoor(management_api(services), gateway, hosts, limit)
+    return GuardMiddleware(management_api(services), gateway, hosts, limit)
 
 
 def management_api(services: Services) -> FastAPI:
@@ -266,8 +267,8 @@ def management_api(services: Services) -> FastAPI:
     )
     routers = [room.routes(services) for room in (internal, system, discovery, models)]
     own = [route for route in api.routes if isinstance(route, Route)]
-    faults.install(api, (*own, *(route for router in routers for route in router.routes)))
-    surface.describe(api)
+    error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))
+    openapi.describe(api)
     for router in routers:
         api.include_router(router)
     return api

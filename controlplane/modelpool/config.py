@@ -24,7 +24,7 @@ from modelpool_client.errors import ModelPoolError
 
 from .catalog.model import Model, did_you_mean
 from .catalog.parse import read_model
-from .catalog.rules import DEFAULT_RULES, ParseRules
+from .catalog.parse_rules import DEFAULT_RULES, ParseRules
 from .config_checks import Issue, Reloaded, patched, refuse_new_secrets, reloaded, validated
 from .config_keys import (
     LIVE_KEYS,

@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from .catalog.fields import model_entry_schema
+from .catalog.entry_schema import model_entry_schema
 from .catalog.model import Model
 from .pool.memory import read_pressure
 from .registrars.settings import RegistrarSettings, each_once

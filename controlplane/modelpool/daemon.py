@@ -27,13 +27,13 @@ from rich.console import Console
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.launchers.local import LocalLauncher, boot_id, find_process, start_time
-from modelpool.listening import bind
 from modelpool.pool.context import Settings
 from modelpool.pool.exit_record import tail
 from modelpool.pool.worker import Worker
 from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
 from modelpool.registrars.registrars import Registrars
+from modelpool.sockets import bind
 
 ANSWER_SECONDS = 60.0
 LOOK_SECONDS = 0.1

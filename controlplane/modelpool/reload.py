@@ -40,7 +40,7 @@ async def reload_config(services: Services, why: str) -> dict[str, Any]:
         services.events.publish("config-reload-failed", reason=f"{why}: {e.message}")
         raise
     await _begin_warm_ups(services, answer["models"]["added"])
-    for model in services.said.models:
+    for model in services.configured.models:
         await services.describe(model.model_id)  # a file that was missing may be there by now
     await services.are_gone(answer["models"]["removed"])
     return answer
@@ -52,12 +52,12 @@ async def _reload(services: Services, why: str) -> dict[str, Any]:
         text = "the pool was started without a config file; change keys with PATCH /config"
         raise Conflict(text, code="no_config_file")
     said = await readable_config(file)
-    new = reloaded(services.pool.config, services.said, said)
+    new = reloaded(services.pool.config, services.configured, said)
     put_in_force = services.prepared(new.config)
     models = await described_all(new.models, services.estimator)
 
     def then(report: ImportReport) -> None:
-        services.said = said
+        services.configured = said
         put_in_force()
         if new.changed or new.needs_restart or report.added or report.updated or report.removed:
             services.events.publish("config-changed", **_answer(file, new, report), reason=why)

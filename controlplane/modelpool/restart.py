@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from modelpool_client.errors import Conflict, NotSupported, PoolRestarting
 
-from modelpool.listening import FIRST_FD
+from modelpool.sockets import FIRST_FD
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from modelpool_client.errors import ModelPoolError, PoolStopping
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
 from modelpool.launchers import Launcher
-from modelpool.listening import bind, inherited_socket
 from modelpool.reload import reload_config
 from modelpool.restart import STOP_ASKED, STOPPING, cut_off, replace_process
 from modelpool.services import Services
+from modelpool.sockets import bind, inherited_socket
 
 log = logging.getLogger(__name__)
 

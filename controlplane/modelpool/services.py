@@ -15,15 +15,15 @@ from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
 from modelpool_client.surfaces.names import answers_to
 
 from modelpool.catalog.catalog import Catalog, ImportReport
-from modelpool.catalog.describe import Estimator
 from modelpool.catalog.errors import BadModelFile, StoreError
+from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
-from modelpool.catalog.rules import LATER_ENGINES, ParseRules
+from modelpool.catalog.parse_rules import LATER_ENGINES, ParseRules
 from modelpool.config import PoolConfig, patched, refuse_new_secrets
 from modelpool.engines import Engines
-from modelpool.files import ModelFiles
 from modelpool.foresight.foresight import Foresight
+from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
@@ -33,8 +33,8 @@ from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.workers import Workers
-from modelpool.registrars import BadRegistrar
 from modelpool.registrars.registrars import Registrars
+from modelpool.registrars.registry import BadRegistrar
 from modelpool.restart import Restart
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Services:
     """Everything the routes need, built once in ``app``.
 
     Attributes:
-        said: what config file and environment said when they were last read.
+        configured: what config file and environment said when they were last read.
         reloading: held by whoever reads them again, or changes the configuration.
         leaving: models that were deleted, by id, until their workers are gone.
     """
@@ -63,7 +63,7 @@ class Services:
     session: aiohttp.ClientSession
     pool_id: str
     memory: HostMemory
-    said: PoolConfig
+    configured: PoolConfig
     registrars: Registrars
     restart: Restart
     foresight: Foresight
@@ -198,7 +198,7 @@ class Services:
         async with self.reloading:
             old = self.pool.config
             new = patched(old, changes)
-            refuse_new_secrets(new, (old, self.said))
+            refuse_new_secrets(new, (old, self.configured))
             changed = {k: v for k, v in new.as_dict().items() if v != old.as_dict()[k]}
             self.prepared(new)()
         if changed:

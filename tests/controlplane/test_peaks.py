@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
-from modelpool.catalog.describe import Estimator
-from modelpool.catalog.learned import HOST, Peak
+from modelpool.catalog.estimator import Estimator
+from modelpool.catalog.memory_estimate import HOST, Peak
 from modelpool.catalog.model import Model
 from modelpool.observe.peaks import PeakMeter
 from modelpool.pool.pool import Pool
@@ -76,7 +76,7 @@ def test_the_estimator_learns_at_once() -> None:
     world = World()
     world.facts(200_000_000, requests=1)
     world.save()
-    found = world.estimator.figures(MODEL)
+    found = world.estimator.host_memory(MODEL)
     assert (found.measured_peak, found.source) == (200_000_000, "measured")
 
 
@@ -85,7 +85,7 @@ def test_what_could_not_be_written_comes_again() -> None:
     world.facts(100)
     world.store.is_full = True
     assert world.save() == []
-    assert world.estimator.figures(MODEL).measured_peak is None
+    assert world.estimator.host_memory(MODEL).measured_peak is None
     world.store.is_full = False
     assert world.save() == [(HOST, 100, 1, False)]
 
@@ -105,8 +105,8 @@ def test_a_worker_keeps_the_options_it_was_loaded_with() -> None:
     world.slot.model = dataclasses.replace(MODEL, options={"context_length": 9})
     world.facts(101)
     world.save()
-    assert world.estimator.figures(MODEL).measured_peak == 101
-    assert world.estimator.figures(world.slot.model).measured_peak is None
+    assert world.estimator.host_memory(MODEL).measured_peak == 101
+    assert world.estimator.host_memory(world.slot.model).measured_peak is None
 
 
 def test_of_a_deleted_model_nothing_is_written() -> None:

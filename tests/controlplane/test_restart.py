@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from modelpool.listening import inherited_socket
 from modelpool.restart import Restart, check_program
+from modelpool.sockets import inherited_socket
 from modelpool_client.errors import Conflict, NotSupported
 
 HANDED_OVER = """
 import os, socket
-from modelpool.listening import FIRST_FD, inherited_socket
+from modelpool.sockets import FIRST_FD, inherited_socket
 
 listening = socket.create_server(("127.0.0.1", 0))
 host, port = listening.getsockname()

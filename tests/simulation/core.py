@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from modelpool.catalog.learned import Claim, Figures
+from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.pool import messages as m
@@ -275,10 +275,10 @@ class CoreWorld:
         return supervisor
 
     # what the core asks
-    def figures(self, model: Model) -> Figures:
-        return Figures.of(int((model.memory_mb or 100) * MB))
+    def host_memory(self, model: Model) -> MemoryEstimate:
+        return MemoryEstimate.of(int((model.memory_mb or 100) * MB))
 
-    def devices(self, model: Model) -> Mapping[str, Claim]:
+    def device_memory(self, model: Model) -> Mapping[str, Claim]:
         return {}
 
     def available(self) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from modelpool.registrars import create
 from modelpool.registrars.base import Registrar
 from modelpool.registrars.record import Record
+from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
 
 from support.consul import FakeConsul

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any
 
 from modelpool.catalog.database import WorkerRow
-from modelpool.catalog.learned import Claim, Figures
+from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.launchers import LaunchError, LaunchSpec
@@ -318,7 +318,7 @@ class SimWorld:
     clock = Clock()
     device_needs: Mapping[str, Mapping[str, int]] = {}  # bytes of each device, by model
     mapped_shares: Mapping[str, float] = {}  # by model
-    known_figures: Mapping[str, Figures] = {}  # by model; of the others, what they declare
+    known_figures: Mapping[str, MemoryEstimate] = {}  # by model; of the others, what they declare
 
     def __init__(self, models: list[Model], **config: Any) -> None:
         self.scripts: dict[str, Script] = {}
@@ -363,11 +363,11 @@ class SimWorld:
         return next(found, None)
 
     # what is known of memory
-    def figures(self, model: Model) -> Figures:
+    def host_memory(self, model: Model) -> MemoryEstimate:
         known = self.known_figures.get(model.model_id)
-        return known or Figures.of(int((model.memory_mb or 100) * MB))
+        return known or MemoryEstimate.of(int((model.memory_mb or 100) * MB))
 
-    def devices(self, model: Model) -> Mapping[str, Claim]:
+    def device_memory(self, model: Model) -> Mapping[str, Claim]:
         needs = self.device_needs.get(model.model_id, {})
         return {device: Claim.of(size) for device, size in needs.items()}
 

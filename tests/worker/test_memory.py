@@ -188,7 +188,8 @@ def test_the_estimate_of_llama_cpp(
 ) -> None:
     """A small model is mostly the worker around it, of which others share what they can; with a
     large cache the estimate is close."""
-    from modelpool.catalog.metadata import estimate_memory_bytes, read_gguf
+    from modelpool.catalog.footprint import estimate_memory_bytes
+    from modelpool.catalog.metadata import read_gguf
 
     one = worker(
         options | {"threads": 1}, engine="llama.cpp", source=str(DEMO), beat_seconds=0.2

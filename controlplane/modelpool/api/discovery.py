@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from modelpool_client.errors import Unavailable
 
-from modelpool.api.heads import HeadToo
+from modelpool.api.head_method import HeadRoute
 from modelpool.registrars.record import Record
 from modelpool.services import Services
 
@@ -18,7 +18,7 @@ META = "__meta_modelpool_"
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["discovery"], route_class=HeadToo)
+    router = APIRouter(tags=["discovery"], route_class=HeadRoute)
     registrars = services.registrars
 
     def records() -> list[Record]:

@@ -12,13 +12,13 @@ from modelpool_client.errors import Conflict, LoadFailed, PoolStopping
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelpool.api.faults import refuse_method
-from modelpool.api.heads import HeadToo
+from modelpool.api.error_handlers import refuse_method
+from modelpool.api.head_method import HeadRoute
 from modelpool.api.logs import beginning
 from modelpool.api.logs import follow as follow_log
 from modelpool.api.plan import plan_view
-from modelpool.api.shape import endpoint, lease, model_view
-from modelpool.catalog.fields import model_entry_schema
+from modelpool.api.schemas import endpoint, lease, model_view
+from modelpool.catalog.entry_schema import model_entry_schema
 from modelpool.catalog.model import validate_model_id
 from modelpool.observe.history import KEPT_PER_MODEL
 from modelpool.pool.exit_record import tail
@@ -70,7 +70,7 @@ class LoadBody(_Strict):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["models"], route_class=HeadToo)
+    router = APIRouter(tags=["models"], route_class=HeadRoute)
     pool = services.pool
 
     @router.get("/models")

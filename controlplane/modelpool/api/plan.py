@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from modelpool.api.shape import MB, in_mb, queue_view
+from modelpool.api.schemas import MB, in_mb, queue_view
 from modelpool.observe.events import iso
 from modelpool.pool.admission import Refuse, Start, Wait
 from modelpool.pool.pool import Pool
@@ -105,7 +105,7 @@ def _port(status: ReplicaStatus, pool: Pool, outlook: _Outlook) -> int | None:
 
 
 def _needs(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
-    need, known = pool.requirements(status.model.model_id), pool.figures(status.model)
+    need, known = pool.requirements(status.model.model_id), pool.memory_estimate(status.model)
     return {
         "memory_mb": in_mb(need.bytes),
         "estimated_mb": in_mb(known.estimated),

@@ -10,14 +10,14 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from modelpool_client import __version__
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelpool.api import later
-from modelpool.api.heads import HeadToo
-from modelpool.api.shape import MB
+from modelpool.api import not_implemented
+from modelpool.api.head_method import HeadRoute
+from modelpool.api.schemas import MB
 from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
-from modelpool.rehearsal import rehearse
+from modelpool.preflight import check_next_start
 from modelpool.reload import reload_config
 from modelpool.services import Services
 
@@ -41,8 +41,8 @@ class RestartBody(BaseModel):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["pool"], route_class=HeadToo)
-    later.add_to(router)
+    router = APIRouter(tags=["pool"], route_class=HeadRoute)
+    not_implemented.add_to(router)
     pool = services.pool
 
     @router.get("/", include_in_schema=False)
@@ -124,7 +124,7 @@ def routes(services: Services) -> APIRouter:
     @router.post("/restart", status_code=202)
     async def restart(body: RestartBody | None = None) -> dict[str, Any]:
         """Replace the manager by a fresh one that adopts the workers; `run` of /health changes."""
-        await rehearse(services)
+        await check_next_start(services)
         wait = body.wait_seconds if body is not None else None
         seconds = pool.config.graceful_shutdown_seconds if wait is None else wait
         services.restart.ask(seconds)

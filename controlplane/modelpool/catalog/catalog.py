@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from modelpool_client.errors import ModelExists
 
-from .fields import engine_name
+from .entry_schema import engine_name
+from .import_report import ImportReport, conflict, exists, ids
 from .index import Index, mentions
 from .model import Model
+from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .registry import read_registry, registry_entry
-from .report import ImportReport, conflict, exists, ids
-from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .store import Store
 
 if TYPE_CHECKING:

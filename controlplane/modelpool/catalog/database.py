@@ -17,8 +17,8 @@ from typing import Any
 
 from . import event_rows
 from .event_rows import EventRow, Page
-from .learned import Peak
 from .lock import StoreLock
+from .memory_estimate import Peak
 from .migrations import migrate
 from .model import Model
 

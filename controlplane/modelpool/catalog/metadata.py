@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BadModelFile
-from .estimate import estimate_memory_bytes
 from .gguf import TENSOR_TYPES, Header, Tensor, read_header
 
 __all__ = [
     "BadModelFile",
     "GgufInfo",
-    "estimate_memory_bytes",
     "read_gguf",
     "shard_paths",
 ]

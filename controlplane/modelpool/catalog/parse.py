@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from .fields import FIELDS
+from .entry_schema import FIELDS
 from .model import Model, did_you_mean, printable
-from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
+from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
 
 MB_PER_GB = 1000
 

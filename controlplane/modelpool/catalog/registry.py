@@ -8,7 +8,7 @@ from typing import Any
 
 from .model import Model, printable
 from .parse import canonical_keys, read_model
-from .rules import ParseRules, Problem
+from .parse_rules import ParseRules, Problem
 
 # The entries of the format as it was invented name no engine: there was only Ollama.
 IMPLIED_ENGINE = "ollama"

@@ -17,8 +17,8 @@ from typing import ParamSpec, TypeVar
 from .database import CorruptDatabase, Database, Usage, WorkerRow
 from .errors import PoolAlreadyRunning, StoreError
 from .event_rows import EventRow, Page
-from .learned import Peak
 from .lock import StoreLock
+from .memory_estimate import Peak
 from .migrations import NewerDatabase
 from .model import Model
 

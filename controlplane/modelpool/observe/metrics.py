@@ -121,7 +121,7 @@ class _PoolCollector(Collector):
             replicas.add_metric([name], sum(s.state.is_serving for s in copies))
             in_flight.add_metric([name], sum(s.in_flight for s in copies))
             reserved.add_metric([name], sum(self._pool.reserved_bytes(s.key) for s in copies))
-            known = self._pool.figures(model)
+            known = self._pool.memory_estimate(model)
             estimated.add_metric([name], known.estimated)
             if known.measured_peak is not None:
                 peak.add_metric([name], known.measured_peak)

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from modelpool_client.wire import Facts
 
-from modelpool.catalog.describe import Estimator
-from modelpool.catalog.learned import HOST, Key, Peak
+from modelpool.catalog.estimator import Estimator
+from modelpool.catalog.memory_estimate import HOST, Key, Peak
 from modelpool.catalog.model import Model
 from modelpool.pool.pool import Pool
 

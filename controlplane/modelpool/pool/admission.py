@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from modelpool.catalog.learned import HOST
+from modelpool.catalog.memory_estimate import HOST
 
 MB = 1_000_000
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from modelpool_client.errors import LoadTimeout, ModelNotFound, ModelPoolError, PoolBusy
 from modelpool_client.wire import Facts, FactsReply
 
-from modelpool.catalog.learned import Figures
+from modelpool.catalog.memory_estimate import MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.pool import messages as m
@@ -357,9 +357,9 @@ class Pool:
         """What a start of it would reserve."""
         return self.resources.requirements(self._set(model_id).best.replica)
 
-    def figures(self, model: Model) -> Figures:
+    def memory_estimate(self, model: Model) -> MemoryEstimate:
         """What is known of the model's memory, and what of it a start reserves."""
-        return self.resources.figures(model)
+        return self.resources.memory_estimate(model)
 
     def reserved_bytes(self, key: str) -> int:
         """Of the host, for a replica; 0 where it has no reservation."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from modelpool.catalog.learned import HOST, Claim
+from modelpool.catalog.memory_estimate import HOST, Claim
 from modelpool.pool.admission import Budget, Requirements, Resident
 
 # Estimates that were short by more than half of it were never near.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from modelpool.catalog.learned import Claim, Figures
+from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.pool import usage
 from modelpool.pool.admission import (
@@ -33,11 +33,11 @@ from modelpool.pool.wait_queue import UNKNOWN_LOAD_SECONDS
 class MemoryEstimates(Protocol):
     """What is known of the memory that models need."""
 
-    def figures(self, model: Model) -> Figures:
+    def host_memory(self, model: Model) -> MemoryEstimate:
         """On the host."""
         ...
 
-    def devices(self, model: Model) -> Mapping[str, Claim]:
+    def device_memory(self, model: Model) -> Mapping[str, Claim]:
         """On each device that has a budget."""
         ...
 
@@ -80,14 +80,14 @@ class Resources:
         reserved = self._reserved.get(key)
         return reserved.bytes if reserved is not None else 0
 
-    def figures(self, model: Model) -> Figures:
+    def memory_estimate(self, model: Model) -> MemoryEstimate:
         """What is known of the model's memory on the host, and what of it a start reserves."""
-        return self._estimates.figures(model)
+        return self._estimates.host_memory(model)
 
     def requirements(self, replica: Replica) -> Requirements:
         """What a start of it would take."""
         model = replica.model
-        host, devices = self.figures(model).claim, self._estimates.devices(model)
+        host, devices = self.memory_estimate(model).claim, self._estimates.device_memory(model)
         others = [self._replicas[key] for key in self._reserved if key != replica.key]
         stay = [self.resident(r) for r in others if r.model.pinned and not r.is_leaving]
         needed = planned(replica.key, host, devices, stay, self.budget())

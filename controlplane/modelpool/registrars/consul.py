@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from .calls import JsonApi
+from .json_api import JsonApi
 from .record import Record, read_record
 from .settings import RegistrarSettings
 

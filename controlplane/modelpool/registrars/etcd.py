@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from .base import Refused, RegistrarFailed
-from .calls import JsonApi
+from .json_api import JsonApi
 from .record import Record, read_record
 from .settings import RegistrarSettings
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from .calls import JsonApi
+from .json_api import JsonApi
 from .record import Record, read_record
 from .settings import RegistrarSettings
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelpool_client import __version__
 
-from modelpool.observe.events import iso
 from modelpool.pool.states import State
-
-if TYPE_CHECKING:
-    from modelpool.pool.status import ReplicaStatus
 
 BASE_PATH = "/v1"
 LISTS = frozenset({"aliases", "capabilities"})
@@ -76,28 +72,6 @@ def _has_its_type(key: str, value: object) -> bool:
     if key in LISTS:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     return type(value) is (int if key == "port" else str)
-
-
-def hot_records(
-    statuses: Iterable[ReplicaStatus], host: str, pool: str, node: str
-) -> dict[str, Record]:
-    """What a registry should list of these, by worker id: those that are HOT, no other."""
-    return {
-        status.worker_id: Record(
-            id=status.worker_id,
-            model=status.model.model_id,
-            engine=status.model.engine,
-            host=host,
-            port=status.worker.port,
-            pool=pool,
-            node=node,
-            started_at=iso(status.worker.record.started_at) or "",
-            aliases=status.model.aliases,
-            capabilities=status.model.capabilities,
-        )
-        for status in statuses
-        if status.state is State.HOT and status.worker is not None
-    }
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import aiohttp
 
 from modelpool.observe.events import Event
 
-from . import create
 from .reconcile import Reconciler, Records, Tell
+from .registry import create
 from .settings import Place, RegistrarSettings
 
 log = logging.getLogger(__name__)

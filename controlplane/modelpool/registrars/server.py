@@ -18,9 +18,9 @@ from modelpool_client import __version__
 from modelpool_client.guard import hosts_for
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelpool.front_door import FrontDoor
-from modelpool.listening import bind
+from modelpool.middleware import GuardMiddleware
 from modelpool.observe.events import iso
+from modelpool.sockets import bind
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1_000_000
@@ -243,7 +243,7 @@ def run(port: int) -> None:
     """
     sock = bind(HOST, port)
     api = registry_api(Directory())
-    door = FrontDoor(api, api, hosts_for(HOST), MAX_BODY_BYTES)
+    door = GuardMiddleware(api, api, hosts_for(HOST), MAX_BODY_BYTES)
     settings = uvicorn.Config(door, http="httptools", lifespan="off", log_level="warning")
     print(f"the registry listens on http://{HOST}:{port}", flush=True)
     with sock:

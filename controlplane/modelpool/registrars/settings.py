@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from modelpool.registrars import is_known, kinds
+from modelpool.registrars.kinds import is_known, kinds
 
 # Where each listens on a machine of one's own; 6121 is that of the PAS registry.
 USUAL_URLS = {

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from modelpool.catalog.footprint import estimate_memory_bytes
 from modelpool.catalog.gguf import TENSOR_TYPES
 from modelpool.catalog.metadata import (
     FILE_TYPES,
     BadModelFile,
     GgufInfo,
-    estimate_memory_bytes,
     read_gguf,
 )
 

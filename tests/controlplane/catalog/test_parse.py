@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelpool.catalog.fields import FIELDS, model_entry_schema
+from modelpool.catalog.entry_schema import FIELDS, model_entry_schema
 from modelpool.catalog.model import (
     Model,
 )

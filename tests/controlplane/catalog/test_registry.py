@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model, id_problem
+from modelpool.catalog.parse_rules import DEFAULT_RULES, LATER_ENGINES, ParseRules
 from modelpool.catalog.registry import read_registry
-from modelpool.catalog.rules import DEFAULT_RULES, LATER_ENGINES, ParseRules
 from modelpool.catalog.store import Store
 from modelpool_client.errors import InvalidRequest
 

@@ -16,8 +16,8 @@ from modelpool.foresight.habits import HOURS, Habit, hour_of_week
 from modelpool.foresight.pressure import Limits, complaint, victim
 from modelpool.foresight.schedule import LATEST, due
 from modelpool.pool.admission import Resident
-from modelpool.pool.states import State
 from modelpool.pool.memory import Pressure
+from modelpool.pool.states import State
 from modelpool_client.errors import InvalidRequest, LoadFailed
 from support.sim import SimWorld, model, without_threads
 from support.virtual_time import run_virtual

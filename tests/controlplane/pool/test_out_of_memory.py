@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from modelpool.catalog.learned import Claim, Figures
+from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
 from modelpool.pool.admission import Requirements
 from modelpool.pool.requirements import MORE, short_of, with_more
 from modelpool.pool.states import State
@@ -190,7 +190,7 @@ def test_where_it_is_not_said_what_was_too_little_both_are_more() -> None:
 def test_what_was_measured_was_too_little_as_well() -> None:
     async def scene(world: SimWorld) -> None:
         claim = Claim(525 * MB, 500 * MB, "measured")
-        world.known_figures = {"a": Figures(100 * MB, None, 500 * MB, claim)}
+        world.known_figures = {"a": MemoryEstimate(100 * MB, None, 500 * MB, claim)}
         world.scripts["a"] = Script(fail_loads=["oom"])
         (await world.pool.acquire("a")).release()
         assert retries(world) == [

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from modelpool.api.plan import plan_view
-from modelpool.catalog.estimate import Footprint
-from modelpool.catalog.learned import HOST, Claim, Figures, Peak, figures
+from modelpool.catalog.footprint import Footprint
+from modelpool.catalog.memory_estimate import HOST, Claim, MemoryEstimate, Peak, estimate_host
 from modelpool.pool.admission import Budget, Refuse, Requirements, Resident, plan
 from modelpool.pool.requirements import planned
 from modelpool.pool.states import State
@@ -82,10 +82,10 @@ def test_what_ran_within_the_limit_runs_again() -> None:
     async def scene(world: SimWorld) -> None:
         needs, seen = Footprint(950 * MB, firm=600 * MB), 960 * MB
         peak = Peak("m", "f", "o", HOST, seen, worked=True)
-        world.known_figures = {"m": figures(model("m"), needs, {})}
+        world.known_figures = {"m": estimate_host(model("m"), needs, {})}
         (await world.pool.acquire("m")).release()
         await world.pool.unload("m", "idle")
-        world.known_figures = {"m": figures(model("m"), needs, {HOST: peak})}
+        world.known_figures = {"m": estimate_host(model("m"), needs, {HOST: peak})}
         (await world.pool.acquire("m")).release()
         assert world.pool.reserved_bytes("m") == 1000 * MB
 
@@ -94,7 +94,7 @@ def test_what_ran_within_the_limit_runs_again() -> None:
 
 def test_what_was_measured_beyond_the_limit_is_refused_with_its_source() -> None:
     async def scene(world: SimWorld) -> None:
-        world.known_figures = {"m": Figures(10, None, MEASURED.least, MEASURED)}
+        world.known_figures = {"m": MemoryEstimate(10, None, MEASURED.least, MEASURED)}
         with pytest.raises(CannotFit, match=r"needs 960 MB \(measured\), but at most 900 MB"):
             await world.pool.acquire("m")
 

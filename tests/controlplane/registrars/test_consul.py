@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from modelpool.registrars import create
 from modelpool.registrars.base import Refused
+from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
 from support.consul import FakeConsul
 from support.registries import POOL, record, session

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from modelpool.registrars import create
 from modelpool.registrars.base import Registrar, RegistrarFailed
+from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
 from support.registries import POOL, Servers, record, registries, session
 from support.servers import free_port, needs

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from modelpool.registrars import create
 from modelpool.registrars.base import Refused
 from modelpool.registrars.reconcile import Reconciler
 from modelpool.registrars.record import Record
+from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
 from support.registries import POOL, record, session
 from support.servers import Etcd, needs

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.pool.lifecycle import State
-from modelpool.registrars.record import Record, difference, hot_records, read_record
+from modelpool.registrars.pool_records import hot_records
+from modelpool.registrars.record import Record, difference, read_record
 
 SECRET = "s3cret-of-a-worker"
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from modelpool.registrars import BadRegistrar
 from modelpool.registrars import registrars as module
 from modelpool.registrars.registrars import LAST_WORDS_SECONDS, Entry, Registrars
+from modelpool.registrars.registry import BadRegistrar
 from modelpool.registrars.settings import RegistrarSettings
 from support.shelf import SETTINGS, Desk, Shelf, record
 from support.virtual_time import run_virtual

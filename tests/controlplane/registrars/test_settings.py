@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelpool import registrars
 from modelpool.config import ConfigError, PoolConfig, load_config
-from modelpool.registrars import BadRegistrar, create
+from modelpool.registrars import kinds as registrars
+from modelpool.registrars.registry import BadRegistrar, create
 from modelpool.registrars.settings import RegistrarSettings
 from support.registries import session
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from modelpool.registrars import create
 from modelpool.registrars.record import Record, read_record
+from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
 from support.registries import POOL, Servers, record, session
 from support.servers import needs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelpool_client.errors import Conflict, ModelNotFound, PoolStopping
 from modelpool_client.wire import Facts, Failure, Phase, Progress
 
-from modelpool.catalog.learned import runs_alike
+from modelpool.catalog.memory_estimate import runs_alike
 from modelpool.pool.commands import (
     Command,
     Forward,

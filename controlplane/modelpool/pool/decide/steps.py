@@ -11,7 +11,7 @@ from modelpool_client.errors import (
 )
 from modelpool_client.wire import DrainRequest, Failure, Phase, Progress
 
-from modelpool.catalog.learned import runs_alike
+from modelpool.catalog.memory_estimate import runs_alike
 from modelpool.pool.admission import Requirements
 from modelpool.pool.commands import (
     Admit,

@@ -31,7 +31,7 @@ BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 JSON_TYPE = (b"content-type", b"application/json")
 
 
-class FrontDoor:
+class GuardMiddleware:
     """Checks Host, Origin and Content-Type before anything is read."""
 
     def __init__(self, api: App, gateway: App, hosts: frozenset[str], max_body_bytes: int) -> None:

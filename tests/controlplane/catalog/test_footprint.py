@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelpool.catalog.describe import Estimator, described
-from modelpool.catalog.estimate import (
+from modelpool.catalog.estimator import Estimator, described
+from modelpool.catalog.footprint import (
     DEVICE_OVERHEAD_BYTES,
     WORKER_OVERHEAD_BYTES,
     compute_bytes,
     estimate_footprint,
+    estimate_memory_bytes,
     kv_cache_bytes,
 )
-from modelpool.catalog.metadata import BadModelFile, GgufInfo, estimate_memory_bytes, read_gguf
+from modelpool.catalog.metadata import BadModelFile, GgufInfo, read_gguf
 from modelpool.catalog.model import Model
 
 MODEL = Model("m", "llama.cpp", "/m.gguf")

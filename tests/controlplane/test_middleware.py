@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from modelpool.front_door import FrontDoor
 from modelpool.gateway.asgi import read_body, send_json
+from modelpool.middleware import GuardMiddleware
 from modelpool_client.guard import hosts_for
 from support.upstream import Client
 
@@ -43,7 +43,7 @@ class Room:
 class House:
     def __init__(self, limit: int = 1000) -> None:
         self.api, self.gateway = Room("api"), Room("gateway")
-        self.door = FrontDoor(self.api, self.gateway, hosts_for("127.0.0.1"), limit)
+        self.door = GuardMiddleware(self.api, self.gateway, hosts_for("127.0.0.1"), limit)
 
     def ask(self, method: str, path: str, *headers: tuple[bytes, bytes], **more: Any) -> Client:
         client = Client(method=method, path=path, headers=list(headers), **more)

@@ -9,14 +9,14 @@ from pathlib import Path
 from modelpool_client.errors import Conflict, ModelPoolError
 
 from modelpool.config import PoolConfig
-from modelpool.listening import bind
-from modelpool.registrars import create
+from modelpool.registrars.registry import create
 from modelpool.reload import readable_config
 from modelpool.restart import check_program
 from modelpool.services import Services
+from modelpool.sockets import bind
 
 
-async def rehearse(services: Services) -> None:
+async def check_next_start(services: Services) -> None:
     """Do what a start does and leaves no trace.
 
     Raises:

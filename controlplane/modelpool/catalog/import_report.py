@@ -9,7 +9,7 @@ from modelpool_client.errors import Conflict
 
 from .index import Clash
 from .model import Model
-from .rules import Problem
+from .parse_rules import Problem
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
 def memory_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     """What is known of the model's memory on the host. ``reserved_mb`` is what it holds, or would
     if it were loaded now; that is the figure named by ``source_of_reservation``."""
-    known, facts = pool.figures(status.model), status.facts
+    known, facts = pool.memory_estimate(status.model), status.facts
     reserved = pool.reserved_bytes(status.key)
     needed = reserved or pool.requirements(status.model.model_id).bytes
     return {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from .estimate import BYTES_PER_MB, Footprint
+from .footprint import BYTES_PER_MB, Footprint
 from .model import Model
 
 HOST = "host"
@@ -83,7 +83,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Figures:
+class MemoryEstimate:
     """What is known of a model's memory on the host, in bytes; ``source`` tells which of them
     ``reserved`` comes from."""
 
@@ -93,7 +93,7 @@ class Figures:
     claim: Claim
 
     @classmethod
-    def of(cls, estimated: int) -> Figures:
+    def of(cls, estimated: int) -> MemoryEstimate:
         """Where nothing but an estimate is known."""
         return cls(estimated, None, None, Claim.of(estimated))
 
@@ -118,7 +118,7 @@ def runs_alike(one: Model, other: Model) -> bool:
     return key_of(one, "") == key_of(other, "")
 
 
-def figures(model: Model, footprint: Footprint, peaks: Mapping[str, Peak]) -> Figures:
+def estimate_host(model: Model, footprint: Footprint, peaks: Mapping[str, Peak]) -> MemoryEstimate:
     """What to reserve of the host.
 
     A measured peak overrules what was declared or estimated once a worker had answered a request,
@@ -129,9 +129,11 @@ def figures(model: Model, footprint: Footprint, peaks: Mapping[str, Peak]) -> Fi
     claim = Claim.of(footprint.host) if declared is None else Claim.of(declared, "declared")
     peak = peaks.get(HOST)
     if peak is None:
-        return Figures(footprint.host, declared, None, claim)
+        return MemoryEstimate(footprint.host, declared, None, claim)
     floor = footprint.firm if peak.worked else claim.bytes
-    return Figures(footprint.host, declared, peak.peak_bytes, _measured(peak, floor, claim.source))
+    return MemoryEstimate(
+        footprint.host, declared, peak.peak_bytes, _measured(peak, floor, claim.source)
+    )
 
 
 def device_claims(footprint: Footprint, peaks: Mapping[str, Peak]) -> dict[str, Claim]:

@@ -11,11 +11,11 @@ from typing import Any
 from modelpool_client.errors import InvalidRequest, LoadFailed, ModelNotFound
 
 from modelpool.catalog.catalog import Catalog
-from modelpool.catalog.describe import Estimator, Reading, changes
 from modelpool.catalog.errors import StoreError
-from modelpool.catalog.estimate import BYTES_PER_MB
+from modelpool.catalog.estimator import Estimator, Reading, changes
+from modelpool.catalog.footprint import BYTES_PER_MB
 from modelpool.catalog.model import Model
-from modelpool.catalog.rules import LATER_ENGINES
+from modelpool.catalog.parse_rules import LATER_ENGINES
 from modelpool.engines import Engines
 from modelpool.observe.events import EventBus
 from modelpool.pool.pool import Pool

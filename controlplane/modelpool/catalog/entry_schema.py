@@ -9,9 +9,9 @@ from typing import Any
 
 from cronsim import CronSim, CronSimError
 
-from . import values
+from . import value_checks as values
 from .model import id_problem
-from .values import Check
+from .value_checks import Check
 
 MAX_MEMORY_MB = 10**9
 MAX_REPLICAS = 16

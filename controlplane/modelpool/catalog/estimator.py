@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .estimate import Footprint, estimate_footprint
 from .fingerprint import Fingerprint, fingerprint
-from .learned import Claim, Figures, Key, Peak, device_claims, figures, key_of
+from .footprint import Footprint, estimate_footprint
+from .memory_estimate import Claim, Key, MemoryEstimate, Peak, device_claims, estimate_host, key_of
 from .metadata import GgufInfo, read_gguf
 from .model import Model
 
@@ -63,13 +63,13 @@ class Estimator:
 
     def __call__(self, model: Model) -> int:
         """Bytes of host memory to reserve for the model."""
-        return self.figures(model).reserved
+        return self.host_memory(model).reserved
 
-    def figures(self, model: Model) -> Figures:
+    def host_memory(self, model: Model) -> MemoryEstimate:
         """Every figure of the model's host memory, and which one counts."""
-        return figures(model, self._footprint(model), self._known_peaks(model))
+        return estimate_host(model, self._footprint(model), self._known_peaks(model))
 
-    def devices(self, model: Model) -> Mapping[str, Claim]:
+    def device_memory(self, model: Model) -> Mapping[str, Claim]:
         """What to reserve of each device that has a budget."""
         budgets = self._device_budgets()
         claims = device_claims(self._footprint(model), self._known_peaks(model))

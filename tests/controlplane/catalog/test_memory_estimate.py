@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.catalog.describe import Estimator
-from modelpool.catalog.estimate import Footprint
-from modelpool.catalog.learned import HOST, Claim, Figures, Peak, device_claims, figures, key_of
+from modelpool.catalog.estimator import Estimator
+from modelpool.catalog.footprint import Footprint
+from modelpool.catalog.memory_estimate import (
+    HOST,
+    Claim,
+    MemoryEstimate,
+    Peak,
+    device_claims,
+    estimate_host,
+    key_of,
+)
 from modelpool.catalog.model import Model
 from modelpool.catalog.store import Store
 
@@ -44,7 +52,7 @@ RULES = {
 def test_what_is_reserved(name: str) -> None:
     declared, measured, reserved, source = RULES[name]
     model = dataclasses.replace(MODEL, memory_mb=declared)
-    found = figures(model, NEEDS, {HOST: measured} if measured else {})
+    found = estimate_host(model, NEEDS, {HOST: measured} if measured else {})
     assert (found.reserved, found.source) == (reserved * MB, source)
     assert found.estimated == 100 * MB
     assert found.declared == (declared * MB if declared else None)
@@ -60,11 +68,14 @@ def test_a_reservation_holds_what_was_seen(
 ) -> None:
     model = dataclasses.replace(MODEL, memory_mb=declared)
     known = peak(peak_bytes=seen, worked=worked)
-    found = figures(model, Footprint(estimated, firm=firm), {HOST: known})
+    found = estimate_host(model, Footprint(estimated, firm=firm), {HOST: known})
     assert found.reserved >= seen
     assert found.reserved >= (firm if worked else min(estimated, (declared or 10**7) * MB))
     more = dataclasses.replace(known, peak_bytes=seen + 1)
-    assert figures(model, Footprint(estimated, firm=firm), {HOST: more}).reserved >= found.reserved
+    assert (
+        estimate_host(model, Footprint(estimated, firm=firm), {HOST: more}).reserved
+        >= found.reserved
+    )
 
 
 @given(st.lists(st.builds(peak, st.floats(0, 100), st.booleans()), min_size=1))
@@ -98,13 +109,13 @@ def test_a_device_that_was_measured_counts_without_an_estimate() -> None:
     key = key_of(MODEL, "")
     for device in ("cuda:0", "cuda:1"):
         estimator.learn([dataclasses.replace(peak(20, device=device), **key._asdict())])
-    assert estimator.devices(MODEL).keys() == {"cuda:0"}, "the other has no budget"
+    assert estimator.device_memory(MODEL).keys() == {"cuda:0"}, "the other has no budget"
 
 
 def test_the_margin_is_given_up_before_what_was_seen() -> None:
-    claim = figures(MODEL, NEEDS, {HOST: peak(100)}).claim
+    claim = estimate_host(MODEL, NEEDS, {HOST: peak(100)}).claim
     assert [claim.within(room * MB) for room in (200, 103, 90)] == [105 * MB, 103 * MB, 100 * MB]
-    for known in (Claim.of(100), figures(MODEL, NEEDS, {HOST: peak(10)}).claim):
+    for known in (Claim.of(100), estimate_host(MODEL, NEEDS, {HOST: peak(10)}).claim):
         assert known.within(1) == known.bytes, "no margin"
 
 
@@ -129,11 +140,11 @@ def test_a_file_that_changed_is_measured_anew(tmp_path: Path) -> None:
         seen = await estimator.describe(model)
         key, _ = await estimator.look(seen)
         estimator.learn([dataclasses.replace(peak(), **key._asdict())])
-        assert estimator.figures(seen).source == "measured"
+        assert estimator.host_memory(seen).source == "measured"
         assert estimator(seen) == 84 * MB
         file.write_bytes(b"123456")
         seen = await estimator.describe(model)
-        assert estimator.figures(seen).source == "estimated"
+        assert estimator.host_memory(seen).source == "estimated"
 
     asyncio.run(main())
 
@@ -147,7 +158,11 @@ def test_what_is_deleted_is_forgotten() -> None:
         assert estimator(MODEL) == 84 * MB
         estimator.forget(MODEL)
         fresh = Estimator()
-        assert estimator.figures(MODEL) == fresh.figures(MODEL) == Figures.of(fresh(MODEL))
+        assert (
+            estimator.host_memory(MODEL)
+            == fresh.host_memory(MODEL)
+            == MemoryEstimate.of(fresh(MODEL))
+        )
 
     asyncio.run(main())
 

@@ -9,7 +9,7 @@ from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 
-class HeadToo(APIRoute):
+class HeadRoute(APIRoute):
     """A route whose GET answers HEAD. The description of the API does not repeat it."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

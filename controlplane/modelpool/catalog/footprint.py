@@ -18,12 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .metadata import GgufInfo
 from .model import Model
-
-if TYPE_CHECKING:
-    from .metadata import GgufInfo
 
 BYTES_PER_MB = 1_000_000
 
