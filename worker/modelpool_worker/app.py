@@ -213,7 +213,14 @@ class App:
 
     async def _metrics(self, exchange: Exchange) -> None:
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-        await exchange.answer(render(self._worker).encode(), kind)
+        worker = self._worker
+        page = render(
+            worker.assignment.model_id,
+            worker.facts(),
+            worker.metrics,
+            has_engine=worker.child.exit_code is None,
+        )
+        await exchange.answer(page.encode(), kind)
 
     async def _openapi(self, exchange: Exchange) -> None:
         a = self._worker.assignment

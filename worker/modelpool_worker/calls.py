@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.surfaces.openai import Request
 
-from .relay import Send
+from .activity import Activity
+from .relay import Relay, Send
 
-if TYPE_CHECKING:
-    from .worker import Worker
+
+class Callee(Protocol):
+    """The worker that a call is made to, which counts it."""
+
+    activity: Activity
+    relay: Relay
+
+    def now(self) -> float:
+        """Seconds, monotonic."""
+        ...
+
+    def begin(self, call: Call) -> None: ...
+    def end(self, call: Call, *, failed: bool) -> None: ...
+
+    def worked(self) -> None:
+        """The engine gave something."""
+        ...
 
 
 class Call:
@@ -22,7 +38,7 @@ class Call:
     or into ConnectionResetError when the client left.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Callee) -> None:
         self._worker = worker
         self._error: ModelPoolError | None = None
         self._is_stopped = self._is_over = False

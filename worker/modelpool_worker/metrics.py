@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from modelpool_client.wire import Phase
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from modelpool_client.wire import Facts, Phase
 
 
 class Metrics:
@@ -22,11 +18,10 @@ class Metrics:
         self.answers[route, status] += 1
 
 
-def render(worker: Worker) -> str:
+def render(model_id: str, facts: Facts, metrics: Metrics, *, has_engine: bool) -> str:
     """The page of ``/metrics``."""
-    facts = worker.facts()
     lines: list[str] = []
-    model = _label(worker.assignment.model_id)
+    model = _label(model_id)
 
     def add(name: str, kind: str, text: str, value: float | None, labels: str = "") -> None:
         if value is None:
@@ -36,7 +31,7 @@ def render(worker: Worker) -> str:
             lines.extend([f"# HELP {full} {text}", f"# TYPE {full} {kind}"])
         lines.append(f'{full}{{model="{model}"{labels}}} {value:.10g}')
 
-    for (route, status), count in sorted(worker.metrics.answers.items()):
+    for (route, status), count in sorted(metrics.answers.items()):
         labels = f',route="{route}",status="{status}"'
         add("requests_total", "counter", "Answers by route and status.", count, labels)
     add("completions_total", "counter", "Completion requests.", facts.requests_total)
@@ -45,7 +40,7 @@ def render(worker: Worker) -> str:
     add("in_flight", "gauge", "Completion requests in flight.", facts.in_flight)
     add("idle_seconds", "gauge", "Seconds since the last request ended.", facts.idle_seconds)
     add("uptime_seconds", "gauge", "Seconds since the worker started.", facts.uptime_seconds)
-    is_up = worker.child.exit_code is None and facts.phase in (Phase.READY, Phase.DRAINING)
+    is_up = has_engine and facts.phase in (Phase.READY, Phase.DRAINING)
     add("engine_up", "gauge", "1 while the engine child serves.", is_up)
     add("rss_bytes", "gauge", "Resident memory of front and engine.", facts.rss_bytes)
     return "\n".join(lines) + "\n"
