@@ -30,8 +30,11 @@ from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
+from modelpool.controllers import loop
+from modelpool.controllers.preloads import PreloadController
+from modelpool.controllers.pressure import PressureController
+from modelpool.controllers.schedules import ScheduleController
 from modelpool.engines import Engines
-from modelpool.foresight.foresight import Foresight
 from modelpool.gateway.relay import Gateway
 from modelpool.gateway.upstream import Upstream
 from modelpool.launchers import Launcher, create
@@ -134,15 +137,15 @@ async def running(
         await _announce(services, recovery)
         services.registrars.begin()
         stack.push_async_callback(services.registrars.close)
-        await services.foresight.open()
+        await services.preloads.open()
         # The last saves, after those that save now and then were ended.
-        stack.push_async_callback(services.foresight.save)
+        stack.push_async_callback(services.preloads.save)
         stack.push_async_callback(services.usage.save, store)
         stack.push_async_callback(services.peaks.save, store)
         works = (
             background.sweep(services),
             background.save(services, store),
-            services.foresight.run(),
+            loop.run((services.pressure, services.schedules, services.preloads)),
         )
         for work in (*works, background.watch_memory(services), services.history.write_on()):
             task = asyncio.ensure_future(work)
@@ -220,17 +223,17 @@ async def _build(
         configured=config,
         registrars=registrars,
         restart=Restart(),
-        foresight=Foresight(
-            pool,
-            store,
-            lambda: datetime.now().astimezone(),
-            lambda: memory.now,
-            lambda name, reason: events.publish(name, reason=reason),
-            files.check,
-        ),
+        schedules=ScheduleController(pool, local_time, files.check),
+        preloads=PreloadController(pool, store, local_time, files.check),
+        pressure=PressureController(pool, memory, publisher.pool_event),
         files=files,
     )
     return services, Recoverer(pool, workers, launcher, client, store)
+
+
+def local_time() -> datetime:
+    """Now, with its time zone."""
+    return datetime.now().astimezone()
 
 
 def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:

@@ -104,4 +104,4 @@ async def save(services: Services, store: Store) -> None:
         with rounds:
             await services.peaks.save(store)
         with rounds:
-            await services.foresight.save()
+            await services.preloads.save()

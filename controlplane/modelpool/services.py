@@ -21,8 +21,10 @@ from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
 from modelpool.catalog.parse_rules import LATER_ENGINES, ParseRules
 from modelpool.config import PoolConfig, patched, refuse_new_secrets
+from modelpool.controllers.preloads import PreloadController
+from modelpool.controllers.pressure import PressureController
+from modelpool.controllers.schedules import ScheduleController
 from modelpool.engines import Engines
-from modelpool.foresight.foresight import Foresight
 from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -66,7 +68,9 @@ class Services:
     configured: PoolConfig
     registrars: Registrars
     restart: Restart
-    foresight: Foresight
+    schedules: ScheduleController
+    preloads: PreloadController
+    pressure: PressureController
     files: ModelFiles
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)

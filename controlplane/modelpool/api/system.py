@@ -64,7 +64,7 @@ def routes(services: Services) -> APIRouter:
             "failed_models": sum(s.state is State.FAILED for s in models),
             "memory_limit_mb": pool.config.memory_limit_mb,
             "version": __version__,
-            "memory_pressure": services.foresight.pressure,
+            "memory_pressure": services.pressure.complaint,
             "pool_id": services.pool_id,
             "run": services.events.run,
             "pid": os.getpid(),

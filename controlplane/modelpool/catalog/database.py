@@ -205,16 +205,16 @@ class Database:
         """Totals by model id."""
         return {r["model_id"]: Usage(**r) for r in self._rows(Usage, "usage", "model_id")}
 
-    def habits(self) -> dict[str, str]:
+    def usage_patterns(self) -> dict[str, str]:
         """What was learned of when each model is used; of those that are no more it is dropped."""
         with self._transaction() as db:
             db.execute("DELETE FROM habits WHERE model_id NOT IN (SELECT model_id FROM models)")
             return dict(db.execute("SELECT model_id, usual FROM habits").fetchall())
 
-    def save_habits(self, habits: Mapping[str, str]) -> None:
+    def save_usage_patterns(self, patterns: Mapping[str, str]) -> None:
         """Replace what was learned of some models."""
         with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO habits VALUES (?, ?)", list(habits.items()))
+            db.executemany("INSERT OR REPLACE INTO habits VALUES (?, ?)", list(patterns.items()))
 
     def add_peaks(self, peaks: Iterable[Peak]) -> None:
         """Take each together with what is known of the same."""

@@ -111,13 +111,13 @@ class Store:
         """The statistics by model id; those of deleted models stay."""
         return await self._run(self._database.usage)
 
-    async def habits(self) -> dict[str, str]:
+    async def usage_patterns(self) -> dict[str, str]:
         """What was learned of when each model is used."""
-        return await self._run(self._database.habits)
+        return await self._run(self._database.usage_patterns)
 
-    async def save_habits(self, habits: Mapping[str, str]) -> None:
+    async def save_usage_patterns(self, patterns: Mapping[str, str]) -> None:
         """Replace what was learned of some models."""
-        await self._run(self._database.save_habits, dict(habits))
+        await self._run(self._database.save_usage_patterns, dict(patterns))
 
     async def add_peaks(self, peaks: Iterable[Peak]) -> None:
         """Take measured peaks together with what is known, in one transaction."""

@@ -58,6 +58,10 @@ class EventPublisher:
         for listen in self.listeners:
             listen(event)
 
+    def pool_event(self, name: str, reason: str) -> None:
+        """An event of the pool as a whole."""
+        self._bus.publish(name, reason=reason)
+
     def internal_error(self, error: Exception) -> None:
         """A failure of ours, visible to whoever watches."""
         log.error("a bug of the pool: %r", error, exc_info=error)

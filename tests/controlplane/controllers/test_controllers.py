@@ -1,4 +1,4 @@
-"""Schedules, habits and pressure: what is done before anybody asks."""
+"""Schedules, preloads and pressure: what is done before anybody asks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.catalog.parse import parse_model
-from modelpool.foresight.foresight import CALM_SECONDS, LOOK_SECONDS, Foresight
-from modelpool.foresight.habits import HOURS, Habit, hour_of_week
-from modelpool.foresight.pressure import Limits, complaint, victim
-from modelpool.foresight.schedule import LATEST, due
+from modelpool.controllers import loop
+from modelpool.controllers.cron import LATEST, due
+from modelpool.controllers.loop import PERIOD_SECONDS
+from modelpool.controllers.memory_pressure import Limits, complaint, victim
+from modelpool.controllers.preloads import PreloadController
+from modelpool.controllers.pressure import CALM_SECONDS, PressureController
+from modelpool.controllers.schedules import ScheduleController
+from modelpool.controllers.usage_patterns import HOURS, UsagePattern, hour_of_week
 from modelpool.pool.admission import Resident
 from modelpool.pool.memory import Pressure
 from modelpool.pool.states import State
@@ -78,32 +82,32 @@ def test_a_bad_schedule_is_refused(schedule: Any) -> None:
     assert caught.value.param == "schedule"
 
 
-# -- habits ------------------------------------------------------------------------------------
+# -- usage patterns ------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 50)), max_size=40))
-def test_a_habit_never_expects_more_than_ever_was(uses: list[tuple[int, int]]) -> None:
-    habit, at, counts = Habit(), MONDAY, [0]
+def test_a_pattern_never_expects_more_than_ever_was(uses: list[tuple[int, int]]) -> None:
+    pattern, at, counts = UsagePattern(), MONDAY, [0]
     for hours, times in uses:
         at += timedelta(hours=hours)
-        habit = habit.used(times, at)
+        pattern = pattern.used(times, at)
         counts.append(times)
     most = sum(counts)
-    assert all(habit.expected(at + timedelta(hours=h)) <= most for h in range(HOURS))
+    assert all(pattern.expected(at + timedelta(hours=h)) <= most for h in range(HOURS))
 
 
-def test_a_habit_is_learned_in_weeks_and_lost_in_weeks() -> None:
-    habit = Habit()
+def test_a_pattern_is_learned_in_weeks_and_lost_in_weeks() -> None:
+    pattern = UsagePattern()
     for week in range(4):
         nine = MONDAY.replace(hour=9, minute=10) + timedelta(weeks=week)
-        habit = habit.used(20, nine).until(nine + timedelta(hours=1))
+        pattern = pattern.used(20, nine).until(nine + timedelta(hours=1))
     soon = nine + timedelta(weeks=1)
-    assert habit.expected(soon) > 10
-    assert habit.expected(soon + timedelta(hours=1)) == 0
+    assert pattern.expected(soon) > 10
+    assert pattern.expected(soon + timedelta(hours=1)) == 0
     for week in range(1, 8):
         quiet = nine + timedelta(weeks=week)
-        habit = habit.used(0, quiet).until(quiet + timedelta(hours=1))
-    assert habit.expected(soon) < 2
+        pattern = pattern.used(0, quiet).until(quiet + timedelta(hours=1))
+    assert pattern.expected(soon) < 2
     assert hour_of_week(MONDAY) == 7
 
 
@@ -145,41 +149,40 @@ def test_the_cheapest_that_may_go_goes() -> None:
 
 
 class Memory:
-    """A store for habits."""
+    """A store for usage patterns."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
 
-    async def habits(self) -> Mapping[str, str]:
+    async def usage_patterns(self) -> Mapping[str, str]:
         return dict(self.texts)
 
-    async def save_habits(self, habits: Mapping[str, str]) -> None:
-        self.texts |= habits
+    async def save_usage_patterns(self, patterns: Mapping[str, str]) -> None:
+        self.texts |= patterns
 
 
 class Scene:
-    """A pool with its foresight, from one Monday at 07:59 on."""
+    """A pool with its controllers, from one Monday at 07:59 on."""
 
     def __init__(self, *models: Any, **config: Any) -> None:
         self.world = SimWorld(list(models), **config)
         self.pool = self.world.pool
         self.store = Memory()
-        self.reading = Pressure(10**12, 10**12, 0.0)
         self.told: list[tuple[str, str]] = []
         self.prepared: list[str] = []
         self.why_not: LoadFailed | None = None
         self.offset = timedelta()
-        self.foresight = self.make()
+        self.now = Pressure(10**12, 10**12, 0.0)  # of the host's memory
+        memory: Any = self
+        self.schedules = ScheduleController(self.pool, self.wall, self.prepare)
+        self.pressure = PressureController(self.pool, memory, self.publish)
+        self.preloads = self.make_preloads()
 
-    def make(self) -> Foresight:
-        return Foresight(
-            self.pool,
-            self.store,
-            self.wall,
-            lambda: self.reading,
-            lambda name, reason: self.told.append((name, reason)),
-            self.prepare,
-        )
+    def make_preloads(self) -> PreloadController:
+        return PreloadController(self.pool, self.store, self.wall, self.prepare)
+
+    def publish(self, name: str, reason: str) -> None:
+        self.told.append((name, reason))
 
     async def prepare(self, model_id: str) -> None:
         self.prepared.append(model_id)
@@ -193,8 +196,8 @@ class Scene:
     async def pass_by(self, seconds: float) -> None:
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.foresight.look()
+            await asyncio.sleep(PERIOD_SECONDS)
+            await loop.reconcile((self.pressure, self.schedules, self.preloads))
             self.world.check()
 
     async def use(self, name: str, times: int) -> None:
@@ -203,7 +206,7 @@ class Scene:
             await self.world.alive(name)[0].serve(0.1)
 
     def state(self, name: str) -> State:
-        return self.replica(name).state
+        return self.world.replica(name).state
 
     def skip(self, **span: float) -> None:
         self.offset += timedelta(**span)
@@ -271,7 +274,7 @@ async def learn(s: Scene) -> None:
 SPECULATING = {"enable_speculative_loading": True, "preload_threshold": 10}
 
 
-def test_a_habit_is_preloaded_shortly_before() -> None:
+def test_a_pattern_is_preloaded_shortly_before() -> None:
     async def scene(s: Scene) -> None:
         await learn(s)
         assert s.state("m") is State.COLD
@@ -314,18 +317,18 @@ def test_no_preload_without_spare_memory_or_unasked() -> None:
     play(scene, model("m"), model("other"))
 
 
-def test_habits_outlive_the_manager_and_not_the_model() -> None:
+def test_patterns_outlive_the_manager_and_not_the_model() -> None:
     async def scene(s: Scene) -> None:
         await learn(s)
-        await s.foresight.save()
-        s.foresight = s.make()
-        await s.foresight.open()
+        await s.preloads.save()
+        s.preloads = s.make_preloads()
+        await s.preloads.open()
         s.skip(minutes=58)
         await s.pass_by(10)
         assert s.state("m") is State.HOT
         await s.pool.remove("m")
         await s.pass_by(10)
-        assert "0 habits" in repr(s.foresight)
+        assert ", 0 usage patterns>" in repr(s.preloads)
 
     play(scene, model("m"), **SPECULATING)
 
@@ -336,8 +339,8 @@ def test_pressure_evicts_what_is_idle_one_at_a_time() -> None:
             (await s.pool.acquire(name)).release()
         grant = await s.pool.acquire("busy")
         await s.pass_by(20)
-        s.reading = Pressure(10**12, 10**12, 50.0)
-        await s.pass_by(LOOK_SECONDS)
+        s.now = Pressure(10**12, 10**12, 50.0)
+        await s.pass_by(PERIOD_SECONDS)
         assert [s.state(n) for n in ("a", "b")].count(State.COLD) <= 1
         await s.pass_by(40)
         assert s.state("a") is s.state("b") is State.COLD
@@ -345,7 +348,7 @@ def test_pressure_evicts_what_is_idle_one_at_a_time() -> None:
         evicted = [r for _, _, event, _, r in s.world.events if event == "model-evicted"]
         assert len(evicted) == 2
         assert "memory is short" in evicted[0]
-        s.reading = Pressure(10**12, 10**12, 0.0)
+        s.now = Pressure(10**12, 10**12, 0.0)
         await s.pass_by(10)
         assert [name for name, _ in s.told] == ["memory-pressure"] * 2
         assert s.told[-1][1] == "memory is no longer short"
@@ -359,14 +362,14 @@ def test_pressure_does_not_take_turns_with_copies_that_nobody_asked_for() -> Non
     async def scene(s: Scene) -> None:
         grant = await s.pool.acquire("m")
         await s.pass_by(20)
-        assert [slot.state for slot in s.pool.sets["m"]] == [State.HOT] * 2
-        s.reading = Pressure(10**12, 10**12, 50.0)
+        assert [r.state for r in s.pool.sets["m"].replicas] == [State.HOT] * 2
+        s.now = Pressure(10**12, 10**12, 50.0)
         await s.pass_by(600)
-        s.reading = Pressure(10**12, 10**12, 0.0)
+        s.now = Pressure(10**12, 10**12, 0.0)
         await s.pass_by(CALM_SECONDS - 10)
         assert len(s.world.processes) == 2, "the second copy was loaded again"
         await s.pass_by(20)
-        assert [slot.state for slot in s.pool.sets["m"]] == [State.HOT] * 2
+        assert [r.state for r in s.pool.sets["m"].replicas] == [State.HOT] * 2
         grant.release()
 
     play(scene, model("m", min_replicas=2, max_replicas=2))

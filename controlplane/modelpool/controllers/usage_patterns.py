@@ -26,29 +26,29 @@ def hour_since_epoch(at: datetime) -> int:
 
 
 @dataclass(frozen=True)
-class Habit:
+class UsagePattern:
     """Uses in each hour of the week; ``counting`` is of the hour that is not over yet."""
 
     usual: Mapping[int, float] = field(default_factory=dict)
     hour: int = -1
     counting: int = 0
 
-    def used(self, times: int, at: datetime) -> Habit:
+    def used(self, times: int, at: datetime) -> UsagePattern:
         """After so many uses more."""
         current = self.until(at)
-        return Habit(current.usual, current.hour, current.counting + times)
+        return UsagePattern(current.usual, current.hour, current.counting + times)
 
-    def until(self, at: datetime) -> Habit:
+    def until(self, at: datetime) -> UsagePattern:
         """Takes the counted hour into the usual ones once it is over."""
         hour = hour_since_epoch(at)
         if hour == self.hour:
             return self
         if self.hour < 0:
-            return Habit(self.usual, hour)
+            return UsagePattern(self.usual, hour)
         ended = hour_of_week(datetime.fromtimestamp(self.hour * 3600, at.tzinfo))
         usual = dict(self.usual)
         usual[ended] = (1 - NEWEST) * usual.get(ended, 0.0) + NEWEST * self.counting
-        return Habit({h: w for h, w in usual.items() if w >= 0.01}, hour)
+        return UsagePattern({h: w for h, w in usual.items() if w >= 0.01}, hour)
 
     def expected(self, at: datetime) -> float:
         """Uses to be expected in the hour of ``at``."""
