@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelpool.pool.lifecycle import TRANSITIONS, State
+from modelpool.pool.states import TRANSITIONS, State
 
 from chaos.replies import Reply, verdict
 
@@ -153,7 +153,7 @@ def count_fits(sight: Sight) -> Complaints:
 
 @rule
 def moves_are_legal(sight: Sight) -> Complaints:
-    """Every move on `/events` is one of the table in `pool/lifecycle.py`, and begins where the
+    """Every move on `/events` is one of the table in `pool/states.py`, and begins where the
     one before it ended."""
     for move in sight.moves:
         step = (move.previous, move.state)

@@ -16,7 +16,8 @@ import pytest
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig, load_config
 from modelpool.observe.usage import UsageMeter
-from modelpool.pool.lifecycle import Lease, State
+from modelpool.pool.replica import Run
+from modelpool.pool.states import Lease, State
 from modelpool_client.errors import LoadFailed
 from modelpool_worker import engines
 
@@ -247,17 +248,13 @@ def test_head_is_get_without_body(tmp_path: Path) -> None:
 
 def test_extending_a_lease_that_never_ends(tmp_path: Path) -> None:
     async def scene(http: httpx.AsyncClient, pool: Running) -> None:
-        slot = SimpleNamespace(
-            model=SimpleNamespace(model_id="m"),
-            state=State.HOT,
-            lease=Lease(None),
-            extend=lambda seconds: 0.0,
-        )
-        pool.services.slot = lambda name: cast(Any, slot)  # type: ignore[method-assign]
-        pool.services.pool.group = lambda name: cast(Any, slot)  # type: ignore[method-assign]
+        model = SimpleNamespace(model_id="m")
+        status = SimpleNamespace(model=model, state=State.HOT, lease=Lease(None))
+        pool.services.status = lambda name: cast(Any, status)  # type: ignore[method-assign]
+        pool.services.pool.extend = lambda *_: 0.0  # type: ignore[method-assign]
         answer = (await http.post("/models/m/extend-ttl", json={"minutes": 30})).json()
         assert (answer["capped"], answer["message"]) == (False, "never expires")
-        slot.lease = Lease(60.0, until=pool.services.pool.clock.now() + 60)
+        status.lease = Lease(60.0, until=pool.services.pool.clock.now() + 60)
         answer = (await http.post("/models/m/extend-ttl", json={"minutes": 30})).json()
         assert answer["capped"]
         assert "message" not in answer
@@ -280,20 +277,23 @@ def test_of_several_copies_the_one_that_was_loaded_is_told(
 
     async def scene(http: httpx.AsyncClient, pool: Running) -> None:
         await http.post("/models/register", json=fake("m", max_replicas=2))
-        group = pool.services.pool.group("m")
-        first, second = group.first, group._make(2)
-        group.slots.append(second)
+        copies = pool.services.pool.sets["m"]
+        first = copies.first.replica
+        first.state = State.WARMING  # else it would be the one to start
+        second = copies.startable(2)
+        assert second is not None
+        second = second.replica
 
         async def load(*_: Any) -> None:
-            first.state, first.port = State.HOT, 8051
+            first.state, first.run = State.HOT, Run("w", 8051, Lease(None), 0.0)
 
         monkeypatch.setattr(pool.services.pool, "load", load)
         for path in ("/models/m/endpoint?wait=9", "/models/m/load?wait=9"):
-            first.state, second.state = State.COLD, State.FAILED
+            first.state, first.run, second.state = State.COLD, None, State.FAILED
             answer = await (http.get(path) if "endpoint" in path else http.post(path, json={}))
             assert answer.status_code == 200, answer.text
             assert "HOT" in answer.text
         first.state = second.state = State.COLD
-        first.port = None
+        first.run = None
 
     play(config(tmp_path), scene)

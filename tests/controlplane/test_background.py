@@ -28,7 +28,7 @@ class Trouble:
             available=lambda: len(self.calls),
         )
         self.services: Any = SimpleNamespace(
-            usage=part, peaks=part, foresight=part, memory=part, pool=self
+            usage=part, peaks=part, preloads=part, memory=part, pool=self
         )
         self.config = SimpleNamespace(check_interval_seconds=1)
         self.is_moving = True
@@ -44,18 +44,18 @@ class Trouble:
         if self.is_on:
             raise OSError(24, "Too many open files")
 
-    def look(self) -> None:
-        self.happens("look")
+    def repair(self) -> None:
+        self.happens("repair")
 
-    def changed(self) -> None:
+    def capacity_changed(self) -> None:
         self.calls.append("changed")
 
-    def bug(self, error: Exception) -> None:
+    def report_bug(self, error: Exception) -> None:
         self.told.append(error)
 
 
 LOOPS: list[tuple[Loop, tuple[object, ...], list[str]]] = [
-    (background.sweep, (), ["look"]),
+    (background.sweep, (), ["repair"]),
     (background.watch_memory, (), ["refresh", "changed"]),
     (background.save, (cast(Any, None),), ["save"] * 3),
 ]

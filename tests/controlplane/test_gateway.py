@@ -30,7 +30,7 @@ ASK = json.dumps({"model": "m", "messages": [USER]}).encode()
 ASK_STREAM = json.dumps({"model": "m", "messages": [USER], "stream": True}).encode()
 
 
-class FakeSlot:
+class FakeStatus:
     state = "COLD"
 
     @staticmethod
@@ -65,7 +65,7 @@ class FakePool:
         port = self._upstream.port if self._upstream else 1
         return Grant("m", "w", port, 1, self.is_hot, self._release)
 
-    def _release(self, worker_id: str) -> None:
+    def _release(self) -> None:
         self.out -= 1
 
     async def prepare(self, model_id: str) -> None:
@@ -76,10 +76,10 @@ class FakePool:
     def has(self, model_id: str) -> bool:
         return True
 
-    def slot(self, model_id: str) -> FakeSlot:
-        return FakeSlot()
+    def status(self, model_id: str) -> FakeStatus:
+        return FakeStatus()
 
-    def ailment(self, grant: Grant) -> str:
+    def diagnosis(self, grant: Grant) -> str:
         return self.why
 
     def try_acquire(self, model_id: str, affinity: str = "") -> Grant | None:

@@ -41,7 +41,7 @@ def play(file: File, scene: Callable[[Services], Awaitable[None]]) -> None:
         async with running(load_config(file.path)) as pool:
             await scene(pool.services)
             ids = {m.model_id for m in pool.services.catalog}
-            assert ids == {group.model.model_id for group in pool.services.pool.groups}
+            assert ids == {m.model_id for m in pool.services.pool.models}
 
     asyncio.run(main())
 
@@ -69,7 +69,7 @@ def test_an_import_is_whole_although_the_disk_fills_up_after_it(file: File) -> N
         entries = [big(file.folder, name) for name in ("x1", "x2")]
         report = await services.import_registry({"models": entries}, replace=False)
         assert report.added == ("x1", "x2")
-        assert services.slot("x2").model.size_bytes is None
+        assert services.status("x2").model.size_bytes is None
 
     play(file, scene)
 
@@ -87,13 +87,13 @@ def test_an_import_reads_the_files_and_a_delete_in_between_harms_nobody(file: Fi
         entries = [big(file.folder, name) for name in ("x1", "x2")]
         await services.import_registry({"models": entries}, replace=False)
         assert services.catalog.find("x1") is None
-        assert services.slot("x2").model.size_bytes == services.catalog.get("x2").size_bytes == 5
+        assert services.status("x2").model.size_bytes == services.catalog.get("x2").size_bytes == 5
 
     play(file, scene)
 
 
 @pytest.mark.parametrize("kind", ["register", "import", "delete"])
-def test_who_leaves_in_the_middle_leaves_no_entry_without_a_slot(file: File, kind: str) -> None:
+def test_who_leaves_in_the_middle_leaves_no_entry_without_a_replica(file: File, kind: str) -> None:
     async def scene(services: Services) -> None:
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "register": lambda: services.register(fake("new")),
@@ -181,11 +181,11 @@ def test_a_file_that_was_missing_is_read_by_the_next_reload(file: File) -> None:
     file.write(entry)
 
     async def scene(services: Services) -> None:
-        assert services.slot("m").model.size_bytes is None
+        assert services.status("m").model.size_bytes is None
         big(file.folder, "m")
         done = await reload_config(services, "test")
         assert done["models"]["updated"] == []
-        assert services.slot("m").model.size_bytes == 5
+        assert services.status("m").model.size_bytes == 5
 
     play(file, scene)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from modelpool.api.logs import beginning, follow
-from modelpool.pool.remains import LOG_TAIL_BYTES
+from modelpool.pool.exit_record import LOG_TAIL_BYTES
 
 
 @pytest.mark.parametrize(

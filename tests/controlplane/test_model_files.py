@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from modelpool.app import Running, running
-from modelpool.catalog import describe
+from modelpool.catalog import estimator
 from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.fingerprint import NO_FILES, fingerprint
 from modelpool.catalog.memory_estimate import HOST, Peak
@@ -163,7 +163,7 @@ def test_a_file_that_stays_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
         reads.append(path)
         return read_gguf(path)
 
-    monkeypatch.setattr(describe, "read_gguf", read)
+    monkeypatch.setattr(estimator, "read_gguf", read)
 
     async def scene(http: httpx.AsyncClient, pool: Running) -> None:
         await register(http, file)

@@ -32,22 +32,22 @@ class Store:
 
 
 class World:
-    """A pool of one slot."""
+    """A pool of one replica."""
 
     def __init__(self) -> None:
-        self.slot = SimpleNamespace(model=MODEL, worker_id="")
+        self.status = SimpleNamespace(model=MODEL, worker_id="")
         self.models = {"m"}
         self.store = Store()
         self.estimator = Estimator()
-        pool = SimpleNamespace(slots=[self.slot], has=self.models.__contains__)
+        pool = SimpleNamespace(statuses=lambda: [self.status], has=self.models.__contains__)
         self.meter = PeakMeter(cast(Pool, pool), self.estimator, lambda: 5.0)
 
     def facts(self, peak: int | None, requests: int = 0, worker: str = "w1", **more: Any) -> None:
-        self.slot.worker_id = worker
+        self.status.worker_id = worker
         facts = dataclasses.replace(
             FACTS, worker_id=worker, memory_peak_bytes=peak, requests_total=requests, **more
         )
-        self.meter.heard(self.slot.model, facts)
+        self.meter.heard(self.status.model, facts)
 
     def save(self) -> list[tuple[str, int, int, bool]]:
         """Saves; what was new: device, bytes, samples, worked."""
@@ -93,7 +93,7 @@ def test_what_could_not_be_written_comes_again() -> None:
 def test_a_worker_that_ends_between_two_saves_is_not_missed() -> None:
     world = World()
     world.facts(100, requests=3)
-    world.slot.worker_id = ""
+    world.status.worker_id = ""
     assert world.save() == [(HOST, 100, 1, True)]
     assert world.save() == []
     assert not world.meter._lives
@@ -102,11 +102,11 @@ def test_a_worker_that_ends_between_two_saves_is_not_missed() -> None:
 def test_a_worker_keeps_the_options_it_was_loaded_with() -> None:
     world = World()
     world.facts(100)
-    world.slot.model = dataclasses.replace(MODEL, options={"context_length": 9})
+    world.status.model = dataclasses.replace(MODEL, options={"context_length": 9})
     world.facts(101)
     world.save()
     assert world.estimator.host_memory(MODEL).measured_peak == 101
-    assert world.estimator.host_memory(world.slot.model).measured_peak is None
+    assert world.estimator.host_memory(world.status.model).measured_peak is None
 
 
 def test_of_a_deleted_model_nothing_is_written() -> None:

@@ -22,7 +22,7 @@ from modelpool.pool import workers as workers_module
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Settings
 from modelpool.pool.pool import Pool
-from modelpool.pool.replica import Replica
+from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.worker import Worker
@@ -356,6 +356,12 @@ class SimWorld:
     def replica(self, model_id: str) -> Replica:
         """The copy that speaks for a model, as it is now."""
         return self.pool.sets[model_id].best.replica
+
+    def run_of(self, model_id: str) -> Run:
+        """The present run of the copy that speaks for a model."""
+        run = self.replica(model_id).run
+        assert run is not None, f"{model_id} has no worker"
+        return run
 
     def replica_of(self, worker_id: str) -> Replica | None:
         """The one whose present worker that is."""

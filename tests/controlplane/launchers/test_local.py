@@ -59,7 +59,7 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.started: list[LocalProcess] = []
-        self.strays: list[int] = []
+        self.children: list[int] = []
 
     def assignment(self) -> Assignment:
         worker_id = uuid.uuid4().hex
@@ -113,10 +113,10 @@ class Workshop:
         for process in self.started:
             process.kill()
             await process.wait()
-        for pid in self.strays:
+        for pid in self.children:
             with_pid = [psutil.Process(pid)] if psutil.pid_exists(pid) else []
-            for stray in with_pid:
-                stray.kill()
+            for child in with_pid:
+                child.kill()
 
 
 @pytest.fixture
@@ -408,7 +408,7 @@ def test_sweep_ends_what_a_dead_front_left(play: Play) -> None:
         assignment = shop.assignment()
         process = await shop.start(LEAVES_A_CHILD, assignment)
         child = int((await shop.line())[1])
-        shop.strays.append(child)
+        shop.children.append(child)
         assert await process.wait() == 0
         row = shop.row(assignment, process)
         await LocalLauncher().sweep(replace(row, boot_id="another boot"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from modelpool.pool.messages import Extend
 from modelpool.pool.states import State
 from modelpool_client.errors import LoadFailed, ModelNotFound, ModelPoolError
 from modelpool_client.wire import DrainRequest, Phase
@@ -43,8 +45,8 @@ async def use(world: SimWorld, model_id: str = "m", seconds: float = 1.0) -> Non
         grant.release()
 
 
-def slowly_buried(world: SimWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The group of a dead worker takes a while to go, as it does in life."""
+def slowly_reaped(world: SimWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process group of a dead worker takes a while to go, as it does in life."""
 
     async def group_gone(self: Any, timeout: float) -> bool:
         await asyncio.sleep(0.2)
@@ -53,9 +55,9 @@ def slowly_buried(world: SimWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("support.sim.SimProcess.group_gone", group_gone)
 
 
-def test_room_is_wanted_while_a_failed_load_is_buried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_is_wanted_while_a_failed_load_is_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(world: SimWorld) -> None:
-        slowly_buried(world, monkeypatch)
+        slowly_reaped(world, monkeypatch)
         world.scripts["a"] = Script(fail_load="oom")
         failing = asyncio.ensure_future(use(world, "a"))
         await asyncio.sleep(1.1)
@@ -67,9 +69,9 @@ def test_room_is_wanted_while_a_failed_load_is_buried(monkeypatch: pytest.Monkey
     play(scene, model("a"), model("b"), max_concurrent_models=1)
 
 
-def test_room_is_wanted_while_a_busy_worker_is_buried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_is_wanted_while_a_busy_worker_is_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(world: SimWorld) -> None:
-        slowly_buried(world, monkeypatch)
+        slowly_reaped(world, monkeypatch)
         busy = asyncio.ensure_future(use(world, "a", 30))
         await asyncio.sleep(2)
         world.processes[0].die(-9)
@@ -84,7 +86,7 @@ def test_room_is_wanted_while_a_load_moves_to_another_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scene(world: SimWorld) -> None:
-        slowly_buried(world, monkeypatch)
+        slowly_reaped(world, monkeypatch)
         world.scripts["a"] = Script(strange_ports={8051})
         loading = asyncio.ensure_future(use(world, "a"))
         await asyncio.sleep(0.1)
@@ -105,11 +107,11 @@ def test_who_leaves_in_the_moment_of_the_grant_gives_it_back() -> None:
         worker = world.processes[0]
         worker.phase = Phase.READY
         worker.report()
-        assert world.replica("m").granted == 1
+        assert world.run_of("m").granted == 1
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert world.replica("m").granted == 0
+        assert world.run_of("m").granted == 0
 
     play(scene)
 
@@ -157,12 +159,12 @@ def test_a_worker_that_cannot_be_written_down_is_not_left_running() -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("trouble", ["", "no such program"])
-def test_a_launch_that_was_given_up_stays_on_record_until_it_has_come(trouble: str) -> None:
+@pytest.mark.parametrize("error", ["", "no such program"])
+def test_a_launch_that_was_given_up_stays_on_record_until_it_has_come(error: str) -> None:
     """A manager that dies meanwhile leaves a record to look for it by."""
 
     async def scene(world: SimWorld) -> None:
-        world.scripts["m"] = Script(launch_seconds=100.0, refuse_launch=trouble)
+        world.scripts["m"] = Script(launch_seconds=100.0, refuse_launch=error)
         with pytest.raises(LoadFailed, match="no process was there after 60 s"):
             await use(world)
         assert len(world.records) == 1
@@ -172,7 +174,7 @@ def test_a_launch_that_was_given_up_stays_on_record_until_it_has_come(trouble: s
         await asyncio.sleep(2.0)
         assert not world.records
         assert not world.alive()
-        assert len(world.processes) == (not trouble)
+        assert len(world.processes) == (not error)
 
     play(scene)
 
@@ -195,7 +197,8 @@ def test_a_late_second_deletion_spares_the_model_of_the_same_name() -> None:
         second = asyncio.ensure_future(world.pool.remove("m"))
         await asyncio.sleep(0)
         await world.pool.remove("m")
-        fresh = world.pool.add(model("m"))
+        world.pool.add(model("m"))
+        fresh = world.replica("m")
         await second
         assert world.replica("m") is fresh
 
@@ -267,18 +270,47 @@ def test_a_pinned_one_that_is_leaving_is_no_reason_to_refuse() -> None:
 
 
 def test_a_message_that_fails_does_not_hold_up_the_next() -> None:
+    """One that comes while another is handled waits for its turn, too."""
+
+    class Nothing:
+        """No message of ours."""
+
     async def scene(world: SimWorld) -> None:
-        slot = world.replica("m")
-        done: list[int] = []
+        done: list[object] = []
+        supervisor = world.pool.supervisors["m"]
 
-        def outer() -> None:
-            slot._post(done.append, 1)
-            slot._post(lambda: 1 / 0)
-            slot._post(done.append, 2)
+        def outcome(value: int) -> Any:
+            return SimpleNamespace(done=lambda: False, set_exception=lambda _: done.append(value))
 
-        slot._post(outer)
+        def post_three(_: object) -> None:
+            supervisor.post(Extend(1.0, outcome(1)))
+            supervisor.post(Nothing())  # type: ignore[arg-type]
+            supervisor.post(Extend(1.0, outcome(2)))
+            assert done == [], "in the middle of another"
+
+        first = SimpleNamespace(done=lambda: False, set_exception=post_three)
+        supervisor.post(Extend(1.0, first))
         assert done == [1, 2]
-        assert [type(bug) for bug in world.bugs] == [ZeroDivisionError]
+        assert [type(bug) for bug in world.bugs] == [KeyError]
+        world.bugs.clear()
+
+    play(scene)
+
+
+def test_a_command_that_fails_does_not_hold_up_the_next() -> None:
+    """Whoever is told of an event may have a bug; the worker is launched all the same."""
+
+    async def scene(world: SimWorld) -> None:
+        sound = world.replica_event
+
+        def fails(name: str, *rest: Any) -> None:
+            sound(name, *rest)
+            raise ZeroDivisionError
+
+        world.replica_event = fails  # type: ignore[method-assign]
+        await use(world)
+        assert {type(bug) for bug in world.bugs} == {ZeroDivisionError}
+        world.replica_event = sound  # type: ignore[method-assign]
         world.bugs.clear()
 
     play(scene)

@@ -39,7 +39,7 @@ def test_a_start_says_what_it_is_for_and_no_former_one() -> None:
         pool = world.pool
         (await pool.acquire("a")).release()
         await pool.load("a", "scheduled", None)  # it is HOT already
-        await pool.group("a").unload("test")
+        await pool.unload("a", "test")
         (await pool.acquire("a")).release()
         assert starts(world, "a") == ["loading: a request came"] * 2
         world.scripts["b"].fail_loads = ["bad_file"]
@@ -52,12 +52,12 @@ def test_a_start_says_what_it_is_for_and_no_former_one() -> None:
     play(scene, model("a"), model("b"))
 
 
-def test_a_start_without_a_wish_says_that_it_is_to_stay_up() -> None:
+def test_a_start_without_a_wish_says_that_it_is_to_be_kept_warm() -> None:
     async def scene(world: SimWorld) -> None:
         await world.pool.load("a", "warm-up", 100)
         world.processes[-1].die(-9)
         await asyncio.sleep(10)
-        assert starts(world, "a") == ["loading: warm-up", "loading: it is to stay up"]
+        assert starts(world, "a") == ["loading: warm-up", "loading: it is to be kept warm"]
 
     play(scene, model("a", warmup=True), beat_seconds=10.0)
 
@@ -81,8 +81,8 @@ def test_a_load_that_nobody_waits_on_is_not_given_up_in_silence() -> None:
         grant = await world.pool.acquire("a")
         await world.pool.load("b", "asked for", None)
         await asyncio.sleep(400)
-        slot = world.replica("b")
-        assert (slot.key in world.pool.scheduler, slot.waiting_for) == (False, "")
+        replica = world.replica("b")
+        assert (replica.key in world.pool.scheduler, replica.waiting_for) == (False, "")
         (why,) = said(world, "load-given-up")
         assert why.startswith("waited 300 s in vain: b needs 100 MB; 1 of 1 models loaded")
         grant.release()

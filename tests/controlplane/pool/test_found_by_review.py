@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from modelpool.pool.balance import Copy, choose
+from modelpool.pool.messages import LoadSpeculatively, StopIfIdle
 from modelpool.pool.recovery import Recoverer
 from modelpool.pool.states import State
 from modelpool_client.errors import NoPortFree
@@ -46,15 +47,15 @@ def test_a_warm_up_model_without_a_port_waits_quietly() -> None:
         big = asyncio.ensure_future(pool.acquire("big"))
         await asyncio.sleep(1)
         before = len(world.events)
-        pool.changed()
+        pool.capacity_changed()
         for _ in range(100):
             await asyncio.sleep(0)
         assert len(world.events) <= before + 2
         big.cancel()
         old.release()
-        await pool.group("old").unload("test")
+        await pool.unload("old", "test")
         await asyncio.sleep(5)
-        assert pool.slot("warm").state is State.HOT
+        assert world.replica("warm").state is State.HOT
 
     models = [
         model("hold", memory_mb=100, pinned=True),
@@ -135,7 +136,7 @@ async def restart(world: SimWorld, entry: Any) -> None:
     await world.pool.close()
     world.pool = world._make_pool()
     world.pool.add(entry)
-    await Recoverer(world.pool, world.crew, world, world, world, lambda *_: True).recover()
+    await Recoverer(world.pool, world.pool_workers, world, world, world, lambda *_: True).recover()
 
 
 WARM = model("m", warmup=True)
@@ -159,10 +160,10 @@ def test_an_adopted_worker_brings_no_past() -> None:
         await world.pool.load("m", "test", 60)
         world.alive("m")[0].requests_total = 5000
         await restart(world, model("m"))
-        slot = world.replica("m")
-        assert slot.uses == 0
-        assert slot.rate.faded(now()) == 0
-        assert (slot.load_seconds or 0) < 60
+        replica = world.replica("m")
+        assert replica.uses == 0
+        assert replica.rate.faded(now()) == 0
+        assert (replica.load_seconds or 0) < 60
 
     play(scene, model("m"), beat_seconds=10.0)
 
@@ -170,7 +171,7 @@ def test_an_adopted_worker_brings_no_past() -> None:
 def test_who_spoke_up_while_it_was_asked_is_left_alone() -> None:
     async def scene(world: SimWorld) -> None:
         await world.pool.load("m", "test", 60)
-        worker, slot = world.alive("m")[0], world.replica("m")
+        worker, run = world.alive("m")[0], world.run_of("m")
 
         async def reach(_: Any) -> Any:
             await asyncio.sleep(4.5)
@@ -178,7 +179,7 @@ def test_who_spoke_up_while_it_was_asked_is_left_alone() -> None:
 
         world._reach = reach  # type: ignore[method-assign]
         world.is_deaf = True
-        while not slot._is_looking:  # noqa: ASYNC110 - there is no event for it
+        while not run.is_checking:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.1)
         world.is_deaf = False
         worker.report()
@@ -205,10 +206,10 @@ def test_fewer_copies_by_the_entry_are_fewer() -> None:
 
     async def scene(world: SimWorld) -> None:
         await asyncio.gather(*(ask(world, "m", 12.0) for _ in range(6)))
-        assert world.pool.sets["m"].slots[1].state is State.HOT
+        assert world.pool.sets["m"].replicas[1].state is State.HOT
         world.pool.replace_model(dataclasses.replace(entry, max_replicas=1))
         await asyncio.sleep(120)
-        assert [s.state for s in world.replicas] == [State.HOT, State.COLD]
+        assert [r.state for r in world.replicas] == [State.HOT, State.COLD]
 
     play(scene, entry, beat_seconds=10.0)
 
@@ -220,7 +221,7 @@ def test_the_least_number_of_copies_stays_while_one_is_used_and_then_goes() -> N
             await asyncio.sleep(30)
         assert loads(world) == 2
         await asyncio.sleep(20 * 60)
-        assert [s.state for s in world.replicas] == [State.COLD] * 2
+        assert [r.state for r in world.replicas] == [State.COLD] * 2
 
     play(scene, model("m", min_replicas=2, max_replicas=2), beat_seconds=10.0)
 
@@ -230,15 +231,15 @@ def test_who_waits_for_a_copy_is_served_by_one_that_stays() -> None:
         await world.pool.load("m", "test", 60)
         first = world.alive("m")[0]
         world.scripts["m"].load_seconds = 30.0
-        group = world.pool.sets["m"]
-        spare = group.spare(2)
-        assert spare is not None
-        spare.start_spare("test")
+        copies = world.pool.sets["m"]
+        second = copies.startable(2)
+        assert second is not None
+        second.post(LoadSpeculatively("test"))
         await asyncio.sleep(1)
         world.delay = lambda: 0.3
         direct = asyncio.ensure_future(first.serve(5.0))
         await asyncio.sleep(0)
-        group.first.let_go("test")
+        copies.first.post(StopIfIdle("test"))
         await asyncio.sleep(0.05)
         began = now()
         waiting = asyncio.ensure_future(world.pool.acquire("m"))

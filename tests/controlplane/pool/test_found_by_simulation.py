@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from modelpool.pool.messages import Yield
 from modelpool.pool.states import State
 from modelpool_client.errors import LoadFailed
 from support.sim import MB, Script, SimWorld, model, without_threads
@@ -81,7 +82,7 @@ def test_who_leaves_the_queue_gives_up_the_room_that_was_promised() -> None:
     async def scene(world: SimWorld) -> None:
         busy = await world.pool.acquire("a")
         first = asyncio.ensure_future(world.pool.acquire("large"))
-        await asyncio.sleep(10)  # its patience is over: nobody may take the room
+        await asyncio.sleep(10)  # it has waited for too long: nobody may take the room
         second = asyncio.ensure_future(world.pool.acquire("small"))
         await asyncio.sleep(10)
         assert not second.done()
@@ -97,7 +98,7 @@ def test_who_leaves_the_queue_gives_up_the_room_that_was_promised() -> None:
     play(scene, *models, memory_limit_mb=700, max_queue_wait_seconds=5)
 
 
-def test_one_without_patience_has_others_yield_at_once() -> None:
+def test_one_that_may_not_wait_at_all_has_others_yield_at_once() -> None:
     async def scene(world: SimWorld) -> None:
         busy = await world.pool.acquire("a")
         waiting = asyncio.ensure_future(world.pool.acquire("b"))
@@ -140,7 +141,7 @@ def test_a_load_under_way_does_not_make_a_later_one_impossible() -> None:
         world.scripts["a"] = Script(load_seconds=10, progress_every=1)
         loading = asyncio.ensure_future(world.pool.acquire("a"))
         await asyncio.sleep(9.5)
-        assert world.host_available() < 700 * MB
+        assert world.available() < 700 * MB
         waiting = asyncio.ensure_future(world.pool.acquire("b"))
         (await loading).release()
         (await waiting).release()
@@ -170,14 +171,14 @@ def test_a_cancelled_load_gives_the_host_nothing_back() -> None:
     play(scene, model("a", memory_mb=500), model("b", memory_mb=700))
 
 
-def test_who_joins_the_line_as_its_first_takes_what_others_waited_for() -> None:
+def test_who_joins_the_queue_as_its_first_takes_what_others_waited_for() -> None:
     """Its requests had waited since before those of the one to whom the room was promised."""
 
     async def scene(world: SimWorld) -> None:
         world.scripts["slow"] = Script(never_ready=True)
         loading = asyncio.ensure_future(world.pool.acquire("slow"))
         (await world.pool.acquire("small")).release()
-        world.replica("small").hold("large")
+        world.pool.supervisors["small"].post(Yield("large"))
         first = asyncio.ensure_future(world.pool.acquire("small"))
         await asyncio.sleep(1)
         second = asyncio.ensure_future(world.pool.acquire("large"))

@@ -49,7 +49,7 @@ def probed(
 
 
 @given(heard=st.floats(0, 1e6), beat=st.floats(0.1, 100), worked=st.none() | st.floats(0, 1e6))
-def test_a_look_is_due_when_beats_or_progress_are_missing(
+def test_a_health_check_is_due_when_beats_or_progress_are_missing(
     heard: float, beat: float, worked: float | None
 ) -> None:
     due = Liveness(heard, beat, worked).due(HANG)
@@ -76,7 +76,7 @@ def test_only_work_without_progress_is_probed(now: Facts, wanted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("look", "said"),
+    ("report", "said"),
     [
         (HealthReport(facts()), ""),
         (HealthReport(None), "does not answer"),
@@ -92,8 +92,8 @@ def test_only_work_without_progress_is_probed(now: Facts, wanted: bool) -> None:
         (probed(5000, cpu=9.0, in_flight=0), ""),  # the long prompt of one who has left
     ],
 )
-def test_what_a_look_says(look: HealthReport, said: str) -> None:
-    assert (said in diagnosis(look, HANG)) if said else (diagnosis(look, HANG) == "")
+def test_what_a_health_report_says(report: HealthReport, said: str) -> None:
+    assert (said in diagnosis(report, HANG)) if said else (diagnosis(report, HANG) == "")
 
 
 @given(st.integers(0, 3), st.floats(0, 1e4), st.floats(0, 1e4))
@@ -139,11 +139,11 @@ def test_a_front_that_hangs_is_replaced() -> None:
         assert worker.is_alive
         await asyncio.sleep(10)
         assert not worker.is_alive
-        slot = world.replica("m")
-        assert slot.state is State.FAILED
-        assert slot.trouble.failure is not None
-        assert slot.trouble.failure.code == "worker_hung"
-        assert "does not answer" in slot.reason
+        replica = world.replica("m")
+        assert replica.state is State.FAILED
+        assert replica.failures.failure is not None
+        assert replica.failures.failure.code == "worker_hung"
+        assert "does not answer" in replica.reason
         await asyncio.sleep(2)
         (await world.pool.acquire("m")).release()
         assert len(world.processes) == 2
@@ -232,7 +232,7 @@ def test_beats_that_get_lost_are_asked_for() -> None:
         world.is_deaf = True
         await asyncio.sleep(600)
         assert worker.is_alive
-        heard = world.replica("m").heard_at
+        heard = world.run_of("m").heard_at
         assert asyncio.get_running_loop().time() - heard < 60
 
     assert not replaced(play(scene, model("m"), beat_seconds=10.0))

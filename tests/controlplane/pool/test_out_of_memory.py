@@ -115,8 +115,8 @@ def test_where_there_is_no_more_it_is_a_failure_that_cools_off() -> None:
             with pytest.raises(LoadFailed, match="no room for a retry"):
                 await world.pool.acquire("a")
         assert len(world.processes) == 1, "no load while it cools off"
-        slot = world.replica("a")
-        assert (slot.state, slot.trouble.failed_loads) == (State.FAILED, 1)
+        replica = world.replica("a")
+        assert (replica.state, replica.failures.failed_loads) == (State.FAILED, 1)
         world.scripts["a"] = Script()
         await asyncio.sleep(failed.value.retry_after or 0)
         (await world.pool.acquire("a")).release()
@@ -166,7 +166,7 @@ def test_a_device_that_was_too_small_has_more_set_aside_and_the_host_has_not() -
         (await world.pool.acquire("a")).release()
         await runs_out(world, "a", CUDA)
         (await world.pool.acquire("a")).release()
-        held = world.pool.residents()[0]
+        held = world.pool.residents()["a"]
         assert (held.bytes, held.devices) == (100 * MB, {GPU: 1500 * MB})
 
     play(scene, A, memory_limit_mb=10_000, device_memory_mb={GPU: 2000})
@@ -177,7 +177,7 @@ def test_where_it_is_not_said_what_was_too_little_both_are_more() -> None:
         world.device_needs = {"a": {GPU: 1000 * MB}}
         world.scripts["a"] = Script(fail_loads=["oom"])
         (await world.pool.acquire("a")).release()
-        held = world.pool.residents()[0]
+        held = world.pool.residents()["a"]
         assert (held.bytes, held.devices) == (150 * MB, {GPU: 1500 * MB})
         assert retries(world) == [
             "out of memory with 100 MB and 1,000 MB of cuda:0;"

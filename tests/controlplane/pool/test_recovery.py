@@ -31,7 +31,9 @@ async def restart(world: SimWorld, *entries: Any) -> Recovery:
     world.pool = world._make_pool()
     for entry in entries:
         world.pool.add(entry)
-    return await Recoverer(world.pool, world.crew, world, world, world, lambda *_: True).recover()
+    return await Recoverer(
+        world.pool, world.pool_workers, world, world, world, lambda *_: True
+    ).recover()
 
 
 async def busy(world: SimWorld, seconds: float) -> tuple[SimProcess, asyncio.Task[bool]]:

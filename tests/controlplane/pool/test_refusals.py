@@ -107,10 +107,10 @@ def test_one_that_was_there_before_its_device_had_a_budget_counts() -> None:
         worker = world.processes[-1]
         worker.devices = {GPU: 8000 * MB, "cuda:1": 5 * MB}
         worker.report()
-        assert world.pool.residents()[0].devices == {}
+        assert world.pool.residents()["a"].devices == {}
         limited = {"device_memory_mb": {GPU: 10_000}}
         world.pool.reconfigure(world.pool.config.model_copy(update=limited))
-        assert world.pool.residents()[0].devices == {GPU: 8000 * MB}
+        assert world.pool.residents()["a"].devices == {GPU: 8000 * MB}
         world.device_needs = {"a": {GPU: 8000 * MB}, "b": {GPU: 8000 * MB}}
         (await world.pool.acquire("b")).release()
         assert world.replica("a").state is State.COLD, "there is no room for both"
@@ -127,20 +127,20 @@ def test_a_warm_up_model_waits_until_other_programs_give_memory_back() -> None:
         world.host_bytes = 150 * MB
         world.processes[-1].die(-9)
         await asyncio.sleep(60)
-        slot = world.replica("w")
-        assert slot.state is State.FAILED
-        assert slot.key in world.pool.scheduler
-        assert "the host has 150 MB available" in slot.waiting_for
-        assert plan_view(slot, world.pool)["action"] == "wait"
+        replica = world.replica("w")
+        assert replica.state is State.FAILED
+        assert replica.key in world.pool.scheduler
+        assert "the host has 150 MB available" in replica.waiting_for
+        assert plan_view(world.pool.status("w"), world.pool)["action"] == "wait"
         before = len(world.events)
         for _ in range(10):
             world.pool.repair()
             await asyncio.sleep(1)
         assert len(world.events) == before, "it waits quietly"
         world.host_bytes = 10**12
-        world.pool.changed()
+        world.pool.capacity_changed()
         await asyncio.sleep(5)
-        assert slot.state is State.HOT
+        assert replica.state is State.HOT
 
     play(scene, model("w", memory_mb=200, warmup=True))
 
@@ -168,7 +168,7 @@ def test_a_warm_up_model_that_can_never_fit_does_not_wait() -> None:
     async def scene(world: SimWorld) -> None:
         with pytest.raises(CannotFit, match="can never fit"):
             await world.pool.load("w", "warm-up", None)
-        assert not world.replica("w").stay_up
+        assert not world.replica("w").keep_warm
         assert len(world.pool.scheduler) == 0
 
     play(scene, model("w", memory_mb=200, warmup=True), memory_limit_mb=100)

@@ -1,4 +1,4 @@
-"""The lifecycle of one slot under virtual time, with simulated workers."""
+"""The lifecycle of one replica under virtual time, with simulated workers."""
 
 from __future__ import annotations
 
@@ -291,8 +291,8 @@ def test_death_while_hot_backs_off_then_the_next_request_starts_it() -> None:
         await use(world)
         world.processes[0].die(-9)
         await asyncio.sleep(0.1)
-        slot = world.replica("m")
-        assert slot.state is State.FAILED
+        replica = world.replica("m")
+        assert replica.state is State.FAILED
         with pytest.raises(LoadFailed, match="SIGKILL"):
             await use(world)
         await asyncio.sleep(1)
@@ -353,7 +353,7 @@ def test_a_port_taken_by_a_stranger_is_stepped_over() -> None:
     async def scene(world: SimWorld) -> None:
         world.scripts["m"] = Script(strange_ports={8051, 8052})
         await use(world)
-        assert world.replica("m").port == 8053
+        assert world.run_of("m").port == 8053
         assert [e[2] for e in world.events].count("port-taken") == 2
 
     play(scene)
@@ -363,7 +363,7 @@ def test_a_model_that_is_listed_by_its_alias_has_the_port_of_the_list() -> None:
     async def scene(world: SimWorld) -> None:
         await use(world, "other")
         await use(world, "m")
-        assert (world.replica("m").port, world.replica("other").port) == (8051, 8052)
+        assert (world.run_of("m").port, world.run_of("other").port) == (8051, 8052)
 
     play(scene, model("other"), model("m", aliases=("x",)), warmup_models=["x"])
 
@@ -388,34 +388,34 @@ def test_a_launch_that_fails_is_a_failed_load() -> None:
 
 def test_extend_adds_up_to_the_maximum_and_says_what_it_granted() -> None:
     async def scene(world: SimWorld) -> None:
-        slot = world.replica("m")
+        replica = world.replica("m")
         with pytest.raises(Conflict, match="COLD"):
-            slot.extend(60)
+            world.pool.extend("m", 60)
         await use(world)
-        assert slot.extend(30 * 60) == pytest.approx(30 * 60)
-        assert slot.extend(60 * 60) == pytest.approx(15 * 60)
+        assert world.pool.extend("m", 30 * 60) == pytest.approx(30 * 60)
+        assert world.pool.extend("m", 60 * 60) == pytest.approx(15 * 60)
         await asyncio.sleep(59 * 60)
-        assert slot.state is State.HOT
+        assert replica.state is State.HOT
         await asyncio.sleep(61)
-        assert slot.state is State.COOLING
-        slot.extend(600)
-        assert slot.state.value == "HOT"
+        assert replica.state is State.COOLING
+        world.pool.extend("m", 600)
+        assert replica.state.value == "HOT"
 
     play(scene)
 
 
 def test_an_extension_that_was_granted_outlives_another_ttl() -> None:
     async def scene(world: SimWorld) -> None:
-        slot = world.replica("m")
+        replica = world.replica("m")
         await use(world)
-        slot.extend(30 * 60)
+        world.pool.extend("m", 30 * 60)
         for minutes in (5, 0, 5):
             config = world.pool.config
             world.pool.reconfigure(patched(config, {"default_ttl_minutes": minutes}))
         await asyncio.sleep(44 * 60)
-        assert slot.state is State.HOT
+        assert replica.state is State.HOT
         await asyncio.sleep(2 * 60)
-        assert slot.state is State.COOLING
+        assert replica.state is State.COOLING
 
     play(scene)
 

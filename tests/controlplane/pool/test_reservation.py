@@ -33,14 +33,14 @@ def play(scene: Callable[[SimWorld], Awaitable[None]], **config: Any) -> None:
 
 
 def resident(world: SimWorld) -> Resident:
-    return world.pool.resident(world.replica("a"))
+    return world.pool.residents()["a"]
 
 
 def measured(world: SimWorld, total: int, held: int) -> None:
     """Facts of a's worker with MB that were measured."""
     sizes: dict[str, Any] = {"memory_bytes": total * MB, "memory_held_bytes": held * MB}
     facts = replace(world.alive("a")[0].facts(), **sizes)
-    world.pool.heard(world.replica("a"), facts)
+    world.pool.heard(facts.worker_id, facts)
 
 
 def sizes(world: SimWorld) -> tuple[int, int]:
@@ -77,26 +77,27 @@ def test_a_loaded_one_that_takes_less_than_it_may_is_promised_the_rest() -> None
 def test_one_that_takes_more_than_it_said_counts_for_more() -> None:
     async def scene(world: SimWorld) -> None:
         busy = await world.pool.acquire("a")
-        assert not isinstance(world.pool.plan_for(world.replica("b")), Wait)
+        assert not isinstance(world.pool.plan("b"), Wait)
         measured(world, 1200, 900)
         assert sizes(world) == (1200, 300)
-        assert isinstance(world.pool.plan_for(world.replica("b")), Wait)
+        assert isinstance(world.pool.plan("b"), Wait)
         busy.release()
 
     play(scene, memory_limit_mb=1600)
 
 
-def test_the_host_is_read_again_before_anybody_plans_with_what_is_back() -> None:
+def test_the_host_is_read_again_before_anybody_plans_with_what_is_released() -> None:
     async def scene(world: SimWorld) -> None:
         seen: list[tuple[int, int]] = []
 
-        async def is_back(worker_id: str) -> bool:
+        async def is_released(last_facts: Facts | None) -> bool:
             await asyncio.sleep(0.1)
-            assert worker_id == world.replica("a").worker_id
+            assert last_facts is not None
+            assert last_facts.worker_id == world.run_of("a").worker_id
             seen.append((len(world.alive("a")), world.pool.reserved_bytes("a") // MB))
             return False
 
-        world.pool.crew._memory_is_back = is_back
+        world.pool_workers._memory_released = is_released
         (await world.pool.acquire("a")).release()
         await world.pool.unload("a", "asked")
         assert seen == [(0, 1000)], "gone, and still reserved"
@@ -106,7 +107,7 @@ def test_the_host_is_read_again_before_anybody_plans_with_what_is_back() -> None
     play(scene)
 
 
-def comeback(answers: list[dict[str, int]], **fields: Any) -> tuple[bool, float, list[int]]:
+def released(answers: list[dict[str, int]], **fields: Any) -> tuple[bool, float, list[int]]:
     """Is the memory back, after how many seconds, and for which processes was it asked?"""
     asked: list[int] = []
     facts = Facts("w", "pool", 1, 1, Phase.READY, 8051, 7, **fields)
@@ -119,8 +120,8 @@ def comeback(answers: list[dict[str, int]], **fields: Any) -> tuple[bool, float,
         loop = asyncio.get_running_loop()
         began, memory = loop.time(), HostMemory(lambda: Pressure(1, 2))
         memory.refresh = no_thread  # type: ignore[method-assign]
-        is_back = await MemoryRelease(memory, lambda worker_id: facts, ask)("w")
-        return is_back, loop.time() - began
+        is_released = await MemoryRelease(memory, ask)(facts)
+        return is_released, loop.time() - began
 
     async def no_thread() -> Pressure:
         return Pressure(1, 2)
@@ -130,15 +131,15 @@ def comeback(answers: list[dict[str, int]], **fields: Any) -> tuple[bool, float,
 
 def test_a_device_is_waited_for() -> None:
     used = {"device_memory_bytes": {"cuda:0": 9}, "engine_pid": 11}
-    assert comeback([{}], **used) == (True, 0.0, [11])
-    is_back, seconds, asked = comeback([{"cuda:0": 9}, {"cuda:0": 9}, {"cuda:0": 0}], **used)
-    assert (is_back, asked) == (True, [11, 11, 11])
+    assert released([{}], **used) == (True, 0.0, [11])
+    is_released, seconds, asked = released([{"cuda:0": 9}, {"cuda:0": 9}, {"cuda:0": 0}], **used)
+    assert (is_released, asked) == (True, [11, 11, 11])
     assert seconds < 5
-    assert comeback([{"cuda:0": 9}], **used)[:2] == (False, 5.0)
+    assert released([{"cuda:0": 9}], **used)[:2] == (False, 5.0)
 
 
 def test_who_had_no_device_is_not_asked_about() -> None:
-    assert comeback([{"cuda:0": 9}], engine_pid=11) == (True, 0.0, [])
+    assert released([{"cuda:0": 9}], engine_pid=11) == (True, 0.0, [])
 
 
 def test_the_worker_s_own_command_is_asked() -> None:

@@ -35,7 +35,7 @@ def test_a_request_does_not_wait_for_a_preload(after: float) -> None:
 
     async def scene(world: SimWorld) -> None:
         world.scripts["big"].load_seconds = 100
-        world.replica("big").start_spare("preloaded")
+        world.pool.preload("big", "preloaded")
         await asyncio.sleep(after)
         assert await wait_for(world, "b") < 2
         assert [e[4] for e in world.events if e[2] == "model-evicted"] == [
@@ -51,7 +51,7 @@ def test_nor_for_a_further_copy_of_another_model() -> None:
         grants = [await world.pool.acquire("m") for _ in range(9)]
         world.scripts["m"].load_seconds = 60
         await asyncio.sleep(10)
-        assert [s.state for s in world.pool.sets["m"]] == [State.HOT, State.WARMING]
+        assert [r.state for r in world.pool.sets["m"].replicas] == [State.HOT, State.WARMING]
         assert await wait_for(world, "b") < 2
         for grant in grants:
             grant.release()
@@ -66,7 +66,7 @@ def test_a_preload_that_somebody_comes_to_wait_for_is_a_load_like_any_other(
 ) -> None:
     async def scene(world: SimWorld) -> None:
         world.scripts["big"].load_seconds = 100
-        world.replica("big").start_spare("preloaded")
+        world.pool.preload("big", "preloaded")
         await asyncio.sleep(1)
         load = asyncio.ensure_future(world.pool.load("big", "asked for", wait))
         await asyncio.sleep(1)
@@ -79,7 +79,7 @@ def test_a_preload_that_somebody_comes_to_wait_for_is_a_load_like_any_other(
 @pytest.mark.parametrize("is_direct", [False, True])
 def test_a_preload_that_is_used_stays_as_long_as_any_other(is_direct: bool) -> None:
     async def scene(world: SimWorld) -> None:
-        world.replica("big").start_spare("preloaded")
+        world.pool.preload("big", "preloaded")
         await asyncio.sleep(5)
         if is_direct:
             assert await world.processes[-1].serve(0.1)
@@ -93,25 +93,25 @@ def test_a_preload_that_is_used_stays_as_long_as_any_other(is_direct: bool) -> N
 def test_pressure_cuts_a_load_that_nobody_waits_for_first() -> None:
     async def scene(world: SimWorld) -> None:
         world.scripts["big"] = Script(load_seconds=100)
-        slot = world.replica("big")
-        slot.start_spare("preloaded")
+        replica = world.replica("big")
+        world.pool.preload("big", "preloaded")
         await asyncio.sleep(10)
-        slot.let_go("evicted: memory is short")
+        world.pool.evict_if_idle("big", "evicted: memory is short")
         await asyncio.sleep(1)
-        assert slot.state is State.COLD
+        assert replica.state is State.COLD
 
     play(scene, BIG)
 
 
-def test_nothing_is_started_into_spare_room_while_there_is_to_be_calm() -> None:
+def test_nothing_is_started_into_spare_room_while_that_is_paused() -> None:
     async def scene(world: SimWorld) -> None:
-        slot = world.replica("big")
+        replica = world.replica("big")
         world.pool.pause_preloads(60)
-        slot.start_spare("preloaded")
-        assert slot.state is State.COLD
+        world.pool.preload("big", "preloaded")
+        assert replica.state is State.COLD
         assert await wait_for(world, "b") < 2, "requests are not concerned"
         await asyncio.sleep(60)
-        slot.start_spare("preloaded")
-        assert slot.state is State.WARMING
+        world.pool.preload("big", "preloaded")
+        assert replica.state is State.WARMING
 
     play(scene, BIG, B)

@@ -64,7 +64,7 @@ def test_overdue_is_the_oldest_or_nobody(queue: list[Queued], now: float, wait: 
 
 
 @given(queues, st.floats(1000, 2000))
-def test_places_are_those_of_the_order(queue: list[Queued], now: float) -> None:
+def test_positions_are_those_of_the_order(queue: list[Queued], now: float) -> None:
     order = in_order(queue, now, AGEING)
     found = positions(order, now, 30.0)
     assert [found[q.key].position for q in order] == list(range(1, len(order) + 1))
@@ -124,7 +124,7 @@ def test_two_that_take_turns_in_one_room_neither_starve_nor_thrash(
 
     world = play(scene, A, B, **ONE | {"min_residency_seconds": 10})
     longest = max(max(w) for w in waits.values())
-    # Its patience, the end of current work and its load; or, where loads are long, two loads, each
+    # Its longest wait, the end of current work and its load; or, where loads are long, two loads, each
     # with the residency that goes with it.
     assert longest <= max(30 + 2 + load_seconds, 4 * load_seconds) + 2, longest
     served = {name: len(w) for name, w in waits.items()}

@@ -30,13 +30,13 @@ def now() -> float:
 
 
 def test_a_hold_is_twice_as_long_after_each_in_vain() -> None:
-    holding, lengths = Yielding(), []
+    yielding, lengths = Yielding(), []
     for _ in range(5):
-        holding = holding.begun(100.0, 30.0, 150.0)
-        assert holding.until is not None
-        lengths.append(holding.until - 100.0)
-        holding = holding.over(1, 1).released(holding.in_vain)
-        assert not holding.is_useless
+        yielding = yielding.begun(100.0, 30.0, 150.0)
+        assert yielding.until is not None
+        lengths.append(yielding.until - 100.0)
+        yielding = yielding.over(1, 1).released(yielding.in_vain)
+        assert not yielding.is_useless
     assert lengths == [30.0, 60.0, 120.0, 150.0, 150.0]
 
 
@@ -45,28 +45,28 @@ def test_a_hold_without_time_for_work_is_a_short_one() -> None:
 
 
 def test_grants_that_were_given_later_do_not_count() -> None:
-    holding = Yielding().begun(0.0, 30.0, 150.0).over(2, 2)
-    assert holding.released(1).is_useless
-    assert holding.released(0).is_useless
-    assert not holding.released(0).released(0).is_useless
+    yielding = Yielding().begun(0.0, 30.0, 150.0).over(2, 2)
+    assert yielding.released(1).is_useless
+    assert yielding.released(0).is_useless
+    assert not yielding.released(0).released(0).is_useless
 
 
 def test_requests_that_only_the_worker_knows_of_count_until_there_were_none() -> None:
-    holding = Yielding().begun(0.0, 30.0, 150.0).over(0, 1)
-    assert holding.heard(1, 1).heard(1, 2).heard(1, 1).is_useless, "one report may be too early"
-    assert not holding.heard(1, 1).heard(2, 1).is_useless
-    assert holding.heard(0, 0) == Yielding()
+    yielding = Yielding().begun(0.0, 30.0, 150.0).over(0, 1)
+    assert yielding.heard(1, 1).heard(1, 2).heard(1, 1).is_useless, "one report may be too early"
+    assert not yielding.heard(1, 1).heard(2, 1).is_useless
+    assert yielding.heard(0, 0) == Yielding()
 
 
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 3), st.integers(0, 3))
 def test_it_is_useless_only_while_something_is_left(
     returned: list[int], granted: int, others: int
 ) -> None:
-    holding = Yielding().begun(0.0, 30.0, 150.0).over(granted, granted + others)
-    assert holding.is_useless == bool(granted + others)
+    yielding = Yielding().begun(0.0, 30.0, 150.0).over(granted, granted + others)
+    assert yielding.is_useless == bool(granted + others)
     for given_after in returned:
-        holding = holding.released(given_after)
-    assert holding.left == max(0, granted - returned.count(0))
+        yielding = yielding.released(given_after)
+    assert yielding.left == max(0, granted - returned.count(0))
 
 
 # -- in a pool ---------------------------------------------------------------------------------
@@ -171,18 +171,18 @@ def test_who_waits_is_not_let_in_by_a_worker_that_would_not_go() -> None:
         first = asyncio.ensure_future(world.pool.acquire("b"))
         await asyncio.sleep(31)
         second = asyncio.ensure_future(world.pool.acquire("a"))
-        slot, worker = world.replica("a"), world.processes[-1]
+        replica, run, worker = world.replica("a"), world.run_of("a"), world.processes[-1]
         await asyncio.sleep(1)
         world.is_deaf = True  # the manager does not hear of the request at the port
         stream = asyncio.ensure_future(worker.serve(5))
         await asyncio.sleep(0)
         world.is_deaf = False
-        slot.granted = 0
-        slot.let_go("evicted: memory is short")
-        slot.granted = 1
+        run.granted = 0
+        world.pool.evict_if_idle("a", "evicted: memory is short")
+        run.granted = 1
         await asyncio.sleep(1)
-        assert slot.state.is_serving
-        assert slot.yields_to == "b"
+        assert replica.state.is_serving
+        assert replica.yields_to == "b"
         assert not second.done(), "b waits longer"
         assert await stream
         grant.release()

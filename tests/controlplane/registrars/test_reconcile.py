@@ -78,7 +78,7 @@ def test_what_moves_is_told_without_renewing_the_rest_and_that_comes_in_time() -
 def test_records_that_cannot_be_told_are_a_failure_like_any_other() -> None:
     async def scene(desk: Desk) -> None:
         def broken() -> Mapping[str, Record]:
-            raise KeyError("a slot that is gone")
+            raise KeyError("a replica that is gone")
 
         whole, desk.reconciler._records = desk.reconciler._records, broken
         desk.reconciler.wake()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.pool.lifecycle import State
+from modelpool.pool.states import State
 from modelpool.registrars.pool_records import hot_records
 from modelpool.registrars.record import Record, difference, read_record
 
@@ -21,7 +21,7 @@ def record(record_id: str, **values: Any) -> Record:
     return Record(**{"id": record_id, "node": "n", "started_at": "t", **plain, **values})
 
 
-def slot(state: State, worker_id: str = "w", port: int = 8051, model: str = "m") -> Any:
+def status(state: State, worker_id: str = "w", port: int = 8051, model: str = "m") -> Any:
     entry = SimpleNamespace(model_id=model, engine="fake", aliases=("a",), capabilities=("chat",))
     row = SimpleNamespace(started_at=0.0, secret=SECRET)
     worker = SimpleNamespace(record=row, port=port) if state.has_worker else None
@@ -59,13 +59,13 @@ def test_what_is_right_is_only_renewed(wanted: dict[str, Record]) -> None:
 
 @pytest.mark.parametrize("state", list(State))
 def test_only_hot_workers_are_told_of(state: State) -> None:
-    found = hot_records([slot(state)], "127.0.0.1", "pool", "node")
+    found = hot_records([status(state)], "127.0.0.1", "pool", "node")
     assert set(found) == ({"w"} if state is State.HOT else set())
 
 
 def test_two_replicas_of_a_model_are_two_records() -> None:
-    slots = [slot(State.HOT, "one", 8051), slot(State.HOT, "two", 8052)]
-    found = hot_records(slots, "127.0.0.1", "pool", "node")
+    statuses = [status(State.HOT, "one", 8051), status(State.HOT, "two", 8052)]
+    found = hot_records(statuses, "127.0.0.1", "pool", "node")
     assert {i: r.url for i, r in found.items()} == {
         "one": "http://127.0.0.1:8051",
         "two": "http://127.0.0.1:8052",
@@ -73,7 +73,7 @@ def test_two_replicas_of_a_model_are_two_records() -> None:
 
 
 def test_a_record_says_what_a_client_needs_and_no_secret() -> None:
-    found = hot_records([slot(State.HOT)], "::1", "pool", "node")["w"]
+    found = hot_records([status(State.HOT)], "::1", "pool", "node")["w"]
     said = found.as_dict()
     assert found.url == "http://[::1]:8051"
     assert set(said) >= {"id", "model", "aliases", "engine", "host", "port", "scheme", "base_path"}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.pool.balance import AFFINITY_SLACK, Copy, choose
+from modelpool.pool.messages import LoadSpeculatively
 from modelpool.pool.scaling import (
     DOWN_AFTER_SECONDS,
     UP_AFTER_SECONDS,
@@ -113,7 +114,7 @@ async def request(world: SimWorld, seconds: float, affinity: str = "") -> int:
 
 
 def keys(world: SimWorld) -> list[str]:
-    return [s.key for s in world.replicas if s.state.is_serving]
+    return [r.key for r in world.replicas if r.state.is_serving]
 
 
 async def steady(world: SimWorld, clients: int, seconds: float) -> list[int]:
@@ -208,11 +209,11 @@ def test_who_waits_for_a_copy_is_served_by_the_first_that_is_there() -> None:
         world.scripts["m"] = Script(load_seconds=100.0)
         waiting = [asyncio.ensure_future(request(world, 0.1)) for _ in range(3)]
         await asyncio.sleep(5)
-        first, *_ = [s for s in world.replicas if s.state is State.WARMING]
+        first, *_ = [r for r in world.replicas if r.state is State.WARMING]
         world.scripts["m"] = Script()
         assert len(first.waiters) == 3
-        other = next(s for s in world.replicas if s is not first)
-        other.start_spare("test")
+        other = next(r for r in world.replicas if r is not first)
+        world.pool.supervisors[other.key].post(LoadSpeculatively("test"))
         await asyncio.sleep(5)
         assert all(w.done() for w in waiting)
         assert first.state is State.WARMING
@@ -238,7 +239,7 @@ def test_an_extension_is_for_every_copy() -> None:
         await steady(world, 6, 60)
         assert world.pool.extend("m", 600) > 0
         now = asyncio.get_running_loop().time()
-        left = {s.key: s.lease.remaining(now) or 0 for s in world.replicas}
+        left = {s.key: s.lease.remaining(now) or 0 for s in world.pool.statuses("m")}
         assert all(seconds > 900 for seconds in left.values()), left
 
     play(scene, MANY)
