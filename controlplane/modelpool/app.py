@@ -23,7 +23,6 @@ from modelpool_client.guard import hosts_for
 
 from modelpool import background
 from modelpool.api import discovery, faults, internal, models, surface, system
-from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.describe import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
@@ -35,6 +34,7 @@ from modelpool.gateway.relay import Gateway
 from modelpool.gateway.upstream import Upstream
 from modelpool.launchers import Launcher, create
 from modelpool.meter import Meter, counting_loads, reporting_missing
+from modelpool.model_files import Warnings, open_catalog
 from modelpool.narrator import Narrator
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -51,12 +51,7 @@ from modelpool.registrars.metrics import RegistrarCollector
 from modelpool.registrars.record import Record, hot_records
 from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
-from modelpool.services import (
-    Services,
-    described_all,
-    described_if_possible,
-    with_warm_up,
-)
+from modelpool.services import Services, with_warm_up
 
 log = logging.getLogger(__name__)
 
@@ -118,14 +113,14 @@ async def running(
         session = await stack.enter_async_context(_session())
         upstream = Upstream()
         stack.callback(upstream.close)
-        services, recoverer = await _build(
+        services, recoverer, unreadable = await _build(
             config, store, session, launcher or create("local"), memory or _host_memory()
         )
         stack.push_async_callback(services.pool.close)
         recovery = await recoverer.recover()
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)
-        await _announce(services, recovery)
+        await _announce(services, recovery, unreadable)
         services.registrars.begin()
         stack.push_async_callback(services.registrars.close)
         await services.foresight.open()
@@ -136,9 +131,12 @@ async def running(
         works = (
             background.sweep(services),
             background.save(services, store),
+            background.watch_memory(services),
             services.foresight.run(),
+            services.history.write_on(),
+            services.warn_of_registered(),
         )
-        for work in (*works, background.watch_memory(services), services.history.write_on()):
+        for work in works:
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
         background.warm_up(services)
@@ -170,13 +168,10 @@ async def _build(
     session: aiohttp.ClientSession,
     launcher: Launcher,
     memory: HostMemory,
-) -> tuple[Services, Recoverer]:
+) -> tuple[Services, Recoverer, Warnings]:
     estimator = Estimator()
     estimator.learn(await store.peaks())
-    catalog = await Catalog.open(store, await described_all(config.models, estimator))
-    for model in catalog:
-        if model.origin == "api":
-            await described_if_possible(model, estimator)
+    catalog, unreadable = await open_catalog(store, config.models, estimator)
     events, usage = EventBus(time.time), UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
@@ -230,7 +225,7 @@ async def _build(
             lambda name, reason: events.publish(name, reason=reason),
         ),
     )
-    return services, Recoverer(pool, crew, launcher, link, store)
+    return services, Recoverer(pool, crew, launcher, link, store), unreadable
 
 
 def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
@@ -272,7 +267,7 @@ def management_api(services: Services) -> FastAPI:
     return api
 
 
-async def _announce(services: Services, recovery: Recovery) -> None:
+async def _announce(services: Services, recovery: Recovery, unreadable: Warnings) -> None:
     report = services.catalog.config_report
     services.events.publish(
         "initialized",
@@ -282,6 +277,9 @@ async def _announce(services: Services, recovery: Recovery) -> None:
         ended=len(recovery.ended),
         config_models_added=list(report.added),
     )
+    services.warn_of_config(services.said.warnings)
+    for model, text in unreadable:
+        services.warn(model, text)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -135,10 +135,10 @@ def test_every_error_at_once_with_its_key_and_place(tmp_path: Path) -> None:
     """
     lines = wrong(tmp_path, text, MODELPOOL_PORT="true", MODEL_MANAGER_MAX_LOADED="many")
     expected = [
-        "pool.yaml: models.0 model_id must not end in 'load'",
-        "pool.yaml: models.0 source must be a string",
-        "pool.yaml: models.0 engine is required",
-        "pool.yaml: models.1 ttl_minutes must be 0",
+        "pool.yaml: models[0].model_id must not end in 'load'",
+        "pool.yaml: models[0].source must be a string",
+        "pool.yaml: models[0].engine is required",
+        "pool.yaml: models[1].ttl_minutes must be 0",
         "pool.yaml: host only loopback",
         "environment variable MODELPOOL_PORT: port should be a whole number",
         "pool.yaml: port_range.start should be a whole number",
@@ -165,9 +165,9 @@ def test_every_error_at_once_with_its_key_and_place(tmp_path: Path) -> None:
         ("state_dir: ''", "state_dir should be the path of a folder"),
         ("state_dir: 3", "state_dir should be the path of a folder"),
         ("warmup_models: pool-demo", "warmup_models should be a list"),
-        ("warmup_models: [3]", "warmup_models.0 should be a valid string"),
+        ("warmup_models: [3]", "warmup_models[0] should be a valid string"),
         ("models: {a: 1}", "models should be a list"),
-        ("models: [3]", "models.0 a model must be an object"),
+        ("models: [3]", "models[0] a model must be an object"),
         ("restart_backoff_seconds: 90", "restart_backoff_seconds is above"),
         ("port_range: 3", "port_range should be an object with start and end"),
         ("grace_minutes: -1", "grace_minutes should be greater than or equal to 0"),

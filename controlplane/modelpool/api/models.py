@@ -189,7 +189,9 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}/plan")
     async def plan(model_id: str) -> dict[str, Any]:
         """What a load would do right now: action, evictions, bytes, port; nothing is changed."""
-        return plan_view(_slot(model_id), pool)
+        model = _slot(model_id).model
+        problems = await services.problems(model)
+        return plan_view(_slot(model_id), pool, "; ".join(p.message for p in problems))
 
     @router.get("/models/{model_id:path}/history")
     async def history(model_id: str, limit: Limit = 50, before: Before = None) -> dict[str, Any]:

@@ -24,9 +24,12 @@ class _Outlook:
     until: float | None = None
 
 
-def plan_view(slot: Slot, pool: Pool) -> dict[str, Any]:
-    """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API."""
+def plan_view(slot: Slot, pool: Pool, wrong: str = "") -> dict[str, Any]:
+    """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API. ``wrong`` is
+    what the engine has against the model, if anything."""
     outlook = _outlook(slot, pool)
+    if wrong and outlook.action in ("start", "wait"):
+        outlook = _Outlook("refuse", f"engine {slot.model.engine} would not load it: {wrong}")
     now = pool.clock.now()
     until = None if outlook.until is None else iso(pool.clock.wall() + outlook.until - now)
     return {

@@ -58,13 +58,14 @@ def replica(slot: Slot, pool: Pool) -> dict[str, Any]:
 def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
     """One model of ``GET /models``."""
     model = slot.model
+    shown = model.shown()
     copy = replica(slot, pool)
     return {
         "model_id": model.model_id,
-        "display_name": model.display_name or model.model_id,
+        "display_name": shown["display_name"] or model.model_id,
         "model_type": model.model_type,
         "engine": model.engine,
-        "source": model.source,
+        "source": shown["source"],
         **copy,
         "waiting_for": slot.waiting_for,
         "queue": queue_view(slot, pool),
@@ -75,10 +76,10 @@ def model_view(slot: Slot, pool: Pool) -> dict[str, Any]:
         "min_replicas": model.min_replicas,
         "max_replicas": model.max_replicas,
         "priority": model.priority,
-        "tags": list(model.tags),
+        "tags": shown["tags"],
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
-        "options": dict(model.options),
+        "options": dict(shown["options"]),
         "memory_estimate_mb": in_mb(pool.need(slot).bytes),
         "memory": memory_view(slot, pool),
         "size_mb": in_mb(model.size_bytes),

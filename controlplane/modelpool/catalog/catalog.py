@@ -13,7 +13,7 @@ from modelpool_client.errors import ModelExists
 from .fields import engine_name
 from .index import Index, mentions
 from .model import Model
-from .registry import read_registry, registry_entry
+from .registry import file_entry, read_registry, registry_entry
 from .report import ImportReport, conflict, exists, ids
 from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .store import Store
@@ -246,7 +246,7 @@ class Catalog:
 
     def export_config(self, config: PoolConfig) -> dict[str, Any]:
         """A config file that makes a pool like this one, its models included."""
-        return config.as_dict() | self.export_registry()
+        return config.as_file() | {"models": [file_entry(m) for m in self.list()]}
 
     def _sorted_out(
         self, models: Iterable[Model]
@@ -259,8 +259,8 @@ class Catalog:
         return tuple(kinds[0]), tuple(kinds[1]), tuple(kinds[2])
 
     def _of_same_origin(self, model: Model) -> Model:
-        old = self.find(model.model_id)
-        return model if old is None else dataclasses.replace(model, origin=old.origin)
+        old = self._index.models.get(model.model_id)
+        return model if old is None else model.succeeding(old)
 
     async def _put(self, model: Model) -> Model:
         for clash in self._index.clashes((model,)):

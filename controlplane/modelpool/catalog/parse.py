@@ -13,6 +13,7 @@ from typing import Any
 from .fields import FIELDS
 from .model import Model, did_you_mean, printable
 from .rules import DEFAULT_RULES, ParseRules, Problem, refuse
+from .variables import is_filled, template, typed
 
 MB_PER_GB = 1000
 
@@ -73,7 +74,9 @@ def read_model(data: object, rules: ParseRules) -> tuple[Model | None, list[Prob
         return None, [Problem("", text)]
     entry = _Entry(rules)
     entry.read(data)
-    return (None if entry.problems else Model(**entry.values)), entry.problems
+    if entry.problems:
+        return None, entry.problems
+    return Model(**entry.values, templates=entry.templates), []
 
 
 def canonical_keys(data: Mapping[Any, Any]) -> set[str]:
@@ -88,6 +91,7 @@ class _Entry:
     def __init__(self, rules: ParseRules) -> None:
         self.rules = rules
         self.values: dict[str, Any] = {}
+        self.templates: dict[str, Mapping[str, Any]] = {}
         self.problems: list[Problem] = []
 
     def wrong(self, param: str, problem: object) -> None:
@@ -129,6 +133,9 @@ class _Entry:
         return _with_metadata(given, extra)
 
     def _checked(self, key: str, spelling: str, value: Any) -> None:
+        value = typed(value, _kind(FIELDS[key].schema))
+        if is_filled(value):
+            self.templates[key] = {spelling: template(value)}
         if spelling == "memory_gb":
             value = _megabytes(value)
         try:
@@ -168,6 +175,12 @@ class _Entry:
         low, high = self.rules.ttl_range
         if minutes and not low <= minutes <= high:
             self.wrong("ttl_minutes", f"must be 0 (never) or between {low:g} and {high:g}")
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """The type of a field's values, but for null."""
+    kind = schema["type"]
+    return kind if isinstance(kind, str) else str(kind[0])
 
 
 def _position(key: str) -> int:
