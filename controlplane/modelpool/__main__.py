@@ -26,6 +26,9 @@ Config = Annotated[
 @app.command()
 def serve(config: Config = None) -> None:
     """Run the pool in the foreground, for service managers and containers; TERM ends it."""
+    from modelpool.init_process import fork_if_init
+
+    fork_if_init()
     settings = _checked(config, "modelpool.server")
     from modelpool.server import run
 
