@@ -84,7 +84,8 @@ class PidFile:
 
 
 def start(config: PoolConfig, file: Path | None) -> None:
-    """Start the manager unless it runs, wait for its warm-up models, say what to try next.
+    """Start the manager unless it runs, wait for its warm-up models, say what to try next. In a
+    pool that ran already, one that was unloaded or evicted since is as its users want it.
 
     Raises:
         PortTaken: a stranger has the port.
@@ -96,6 +97,7 @@ def start(config: PoolConfig, file: Path | None) -> None:
     log = config.state_dir / "pool.log"
     with pid_file.alone():
         process = pid_file.process()
+        is_new = process is None
         if process is not None:
             console.print(f"the pool runs already (process {process.pid})")
         else:
@@ -104,7 +106,11 @@ def start(config: PoolConfig, file: Path | None) -> None:
             pid_file.write(process.pid)
     with PoolClient(base_url(config.host, config.port)) as client:
         _wait_for_answer(client, process, log)
-        failed = _wait_for_warm_up(client, process, log)
+        not_loaded = _wait_for_warm_up(client, process, log)
+        failed = [m for m in not_loaded if is_new or not _was_let_go(client, m)]
+        for model in not_loaded:
+            if model not in failed:
+                console.print(f"{model.model_id} is left as it is; `poolctl load` brings it back")
         _say_what_to_try(client, time.monotonic() - began)
     if failed:
         why = "; ".join(f"{m.model_id}: {m.reason}" for m in failed)
@@ -142,7 +148,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) -> list[ModelView]:
-    """Wait until each warm-up model is loaded or has failed; those that failed."""
+    """Wait until nothing is under way with any warm-up model; those that are not loaded."""
     said = ""
     deadline = time.monotonic() + WARM_UP_SECONDS
     while _is_alive(process) and time.monotonic() < deadline:
@@ -166,6 +172,13 @@ def _is_under_way(model: ModelView) -> bool:
     evicted by another."""
     is_queued = model.state == "COLD" and bool(model.waiting_for)
     return is_queued or model.state in ("WARMING", "UNLOADING")
+
+
+def _was_let_go(client: PoolClient, model: ModelView) -> bool:
+    """It is COLD after it was loaded; or never was, but nothing speaks against it."""
+    if model.state != "COLD":
+        return False
+    return model.generation > 0 or client.plan(model.model_id).action != "refuse"
 
 
 def _report(models: Iterable[ModelView]) -> None:
