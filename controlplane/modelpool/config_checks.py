@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -193,8 +194,17 @@ def cross_issues(
             backoff > config.restart_backoff_max_seconds,
             "is above restart_backoff_max_seconds",
         ),
+        (
+            ("warmup_models",),
+            bool(twins := _twins(config.warmup_models)),
+            f"name {', '.join(twins)} more than once",
+        ),
     )
     return [Issue(keys[0], text) for keys, bad, text in checks if bad and not set(keys) & set(but)]
+
+
+def _twins(names: Sequence[str]) -> list[str]:
+    return sorted(printable(name) for name, count in Counter(names).items() if count > 1)
 
 
 def _issue(error: Mapping[str, Any], data: Mapping[Any, Any]) -> Issue:

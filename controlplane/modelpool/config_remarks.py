@@ -17,7 +17,6 @@ def remarks(config: PoolConfig, environ: Mapping[str, str]) -> Iterator[str]:
     if "ENABLE_SMART_SWITCHING" in environ:
         yield "ENABLE_SMART_SWITCHING has no effect: this pool always loads and evicts on demand"
     yield from _limits(config)
-    yield from _secrets(config)
 
 
 def _limits(config: PoolConfig) -> Iterator[str]:
@@ -32,21 +31,11 @@ def _limits(config: PoolConfig) -> Iterator[str]:
             f"max_concurrent_models is {most}, but port_range has {len(config.port_range)} ports,"
             " one for each"
         )
-    for i, model in enumerate(config.models):
-        if model.min_replicas > config.max_concurrent_models:
-            yield f"models[{i}].min_replicas is above max_concurrent_models, {most}: it cannot load"
-        if model.memory_mb is not None and model.memory_mb > config.memory_limit_mb:
-            limit = _shown(config, "memory_limit_mb")
-            yield f"models[{i}].memory_mb is above memory_limit_mb, {limit}: it cannot load"
-
-
-def _secrets(config: PoolConfig) -> Iterator[str]:
-    for i, registrar in enumerate(config.registrars):
-        try:
-            registrar.secret()
-        except (OSError, ValueError) as e:
-            why = e.strerror if isinstance(e, OSError) else "it is not text"
-            yield f"registrars[{i}].token_file cannot be read: {why}"
+    for model in warm:
+        if model.ttl_minutes:
+            yield f"ttl_minutes of {model.model_id} has no effect: a warm-up model never expires"
+        if any(each["action"] == "unload" for each in model.schedule):
+            yield f"the schedule of {model.model_id} cannot unload it: a warm-up model stays"
 
 
 def _shown(config: PoolConfig, key: str) -> str:

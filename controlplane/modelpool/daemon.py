@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import aiohttp
@@ -26,8 +23,9 @@ from rich.console import Console
 
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
-from modelpool.launchers.local import LocalLauncher, boot_id, find_process, start_time
+from modelpool.launchers.local import LocalLauncher
 from modelpool.listening import bind
+from modelpool.pid_file import PidFile
 from modelpool.pool.crew import Crew, Worker
 from modelpool.pool.link import HttpLink, base_url
 from modelpool.pool.remains import tail
@@ -39,7 +37,7 @@ WARM_UP_SECONDS = 600.0
 STOP_MARGIN_SECONDS = 30.0
 KILL_SECONDS = 5.0
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 class StartFailed(Unavailable):
@@ -48,51 +46,17 @@ class StartFailed(Unavailable):
     default_code = "start_failed"
 
 
-@dataclass(frozen=True)
-class PidFile:
-    """Remembers which process is the manager; a pid alone could be another's by now."""
-
-    path: Path
-
-    def write(self, pid: int) -> None:
-        identity = {"pid": pid, "create_time": start_time(pid), "boot_id": boot_id()}
-        self.path.write_text(json.dumps(identity))
-
-    def process(self) -> psutil.Process | None:
-        """The manager, if it lives."""
-        try:
-            data = json.loads(self.path.read_text())
-            if data["boot_id"] != boot_id():
-                return None
-            return find_process(int(data["pid"]), float(data["create_time"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else looks for a manager and starts one: of two the second would end at once, and
-        its pid would stand where ``down`` looks for that of the first."""
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
-
-
 def start(config: PoolConfig, file: Path | None) -> None:
     """Start the manager unless it runs, wait for its warm-up models, say what to try next. In a
     pool that ran already, one that was unloaded or evicted since is as its users want it.
 
     Raises:
         PortTaken: a stranger has the port.
-        StartFailed: the manager ended, with its last lines, or a warm-up model failed.
+        StartFailed: its folder cannot be written, the manager ended, with its last lines, or a
+            warm-up model failed.
     """
     began = time.monotonic()
-    config.state_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(config.state_dir)
     pid_file = PidFile(config.state_dir / "pool.pid")
     log = config.state_dir / "pool.log"
     with pid_file.alone():
@@ -104,6 +68,8 @@ def start(config: PoolConfig, file: Path | None) -> None:
             bind(config.host, config.port).close()
             process = _spawn(file, log)
             pid_file.write(process.pid)
+    for warning in config.warnings:
+        console.print(f"warning: {warning}")
     with PoolClient(base_url(config.host, config.port)) as client:
         _wait_for_answer(client, process, log)
         not_loaded = _wait_for_warm_up(client, process, log)
@@ -115,6 +81,16 @@ def start(config: PoolConfig, file: Path | None) -> None:
     if failed:
         why = "; ".join(f"{m.model_id}: {m.reason}" for m in failed)
         raise StartFailed(f"the pool is up, but not every warm-up model is. {why}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        text = f"state_dir {folder} cannot be written: {e.strerror}; set it to a folder that can be"
+        raise StartFailed(text) from None
 
 
 def _spawn(file: Path | None, log: Path) -> psutil.Process:
@@ -214,7 +190,7 @@ def restart(config: PoolConfig) -> bool:
     """
     with PoolClient(base_url(config.host, config.port), retry=RetryPolicy(attempts=1)) as client:
         done = client.restart()
-    console.print(restart_text(done), markup=False)
+    console.print(restart_text(done))
     return not done.lost
 
 

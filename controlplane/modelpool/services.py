@@ -34,6 +34,7 @@ from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
+from modelpool.pool.admission import Refuse
 from modelpool.pool.crew import Crew
 from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
@@ -174,7 +175,10 @@ class Services:
         return verdict.problems
 
     async def warn_of_registered(self) -> None:
-        """Tell which models of an earlier start the engines of this one would not load."""
+        """Tell which models of an earlier start would not be loaded now: the limit or the engines
+        may be others."""
+        for slot in self.pool.slots:
+            self._warn_if_it_never_fits(slot.model)
         models = [m for m in self.catalog if m.origin == "api"]
         for model, verdict in zip(models, await self.engines.verdicts(models), strict=True):
             for text in (*(p.message for p in verdict.problems), *verdict.notes):
@@ -213,6 +217,7 @@ class Services:
         is_new = not self.pool.has(model.model_id)
         self._put_in_pool(model)
         self._tell("model-registered" if is_new else "model-updated", model, reason)
+        self._warn_if_it_never_fits(model)
 
     def _put_in_pool(self, model: Model) -> None:
         model = with_warm_up(model, self.pool.config)
@@ -254,6 +259,11 @@ class Services:
             self.pool.reconfigure(config)
 
         return then
+
+    def _warn_if_it_never_fits(self, model: Model) -> None:
+        plan = self.pool.plan_for(self.pool.slot(model.model_id))
+        if isinstance(plan, Refuse) and not plan.is_passing:
+            self.warn(model, f"it does not fit into this pool: {plan.text}")
 
     def warn_of_config(self, warnings: Iterable[str]) -> None:
         """Tell what was understood in the configuration but deserves a word."""

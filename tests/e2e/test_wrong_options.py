@@ -95,3 +95,22 @@ def test_a_file_that_may_still_come_is_a_warning(make_pool: MakePool, tmp_path: 
     assert "late.gguf" in dict(pool.story("late"))["model-warning"]
     told = [e["reason"] for e in pool.events() if e["event"] == "config-warning"]
     assert "warmup_models names ltae, which is not in the catalog; did you mean late?" in told
+
+
+def test_up_prints_the_warnings(tmp_path: Path) -> None:
+    pool = PoolProcess(tmp_path, [fake("m")], ports=2, max_concurrent_models=3)
+    try:
+        up = pool.run("up")
+        assert up.returncode == 0, up.stderr
+        assert "warning: max_concurrent_models is 3, but port_range has 2 ports" in up.stdout
+    finally:
+        pool.close()
+
+
+def test_a_model_that_can_never_fit_is_told_of_at_once(make_pool: MakePool) -> None:
+    pool = make_pool(fake("huge", memory_mb=9000), fake("fits"), memory_limit_mb=1000)
+    assert pool.http.post("/models/register", json=fake("vast", memory_mb=9000)).status_code == 201
+    for model_id in ("huge", "vast"):
+        until(lambda m=model_id: "model-warning" in dict(pool.story(m)), "the warning")
+        assert "needs 9,000 MB (declared)" in dict(pool.story(model_id))["model-warning"]
+    assert "model-warning" not in dict(pool.story("fits"))

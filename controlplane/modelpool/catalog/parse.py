@@ -110,6 +110,7 @@ class _Entry:
         self._source()
         self._ttl()
         self._replicas()
+        self._schedule()
         if self.values.get("model_id") in self.values.get("aliases", ()):
             self.wrong("aliases", "hold the id itself")
         self.problems += unknown
@@ -169,6 +170,13 @@ class _Entry:
         least = self.values.get("min_replicas", 1)
         if least > self.values.setdefault("max_replicas", least):
             self.wrong("min_replicas", "is above max_replicas")
+
+    def _schedule(self) -> None:
+        """What stays is unloaded by force only, and a schedule uses none."""
+        stays = [key for key in ("warmup", "pinned") if self.values.get(key)]
+        unloads = any(a["action"] == "unload" for a in self.values.get("schedule", ()))
+        if stays and unloads:
+            self.wrong("schedule", f"unloads a model that is to stay: {' and '.join(stays)}")
 
     def _ttl(self) -> None:
         minutes = self.values.get("ttl_minutes")
