@@ -36,7 +36,22 @@ def config_page() -> Iterator[str]:
         " variable, `MODELPOOL_` and the key in capitals (`MODELPOOL_PORT_RANGE__START` for a key"
         " inside a key), which wins over the file. `MODEL_MANAGER_MAX_LOADED` and"
         " `MODEL_KEEPALIVE_MINUTES` are understood as `max_concurrent_models` and"
-        " `default_ttl_minutes`. All errors are reported at once, each with key and place.\n"
+        " `default_ttl_minutes`. All errors are reported at once, each with key and place; a"
+        " model's options are held against its engine, whose process is asked at the start, at a"
+        " reload, a registration and an import. What may still come right (a file that is not"
+        " there, an engine that is not installed) is a `config-warning` or `model-warning` event.\n"
+    )
+    yield (
+        "In the file's values, wherever they stand, `${NAME}` is the environment variable `NAME`;"
+        " one that is not set is an error, unless there is a default, `${NAME:-default}`, which"
+        " also counts for an empty one. `$${` is a literal `${`. Where a number or a truth value"
+        " is wanted the text is read as one. In YAML's braces and brackets it needs quotes:"
+        ' `{start: "${FIRST}", end: 8099}`. A value from a variable is never shown: `GET /config`,'
+        " `GET /config/file`, `GET /models`, errors and events have the file's own text, and so"
+        " has the database. What it does is seen, of course: the port that is listened on, a"
+        " model's name, the path of a model file that an error is about. Keys are not filled in,"
+        " nor are entries that are registered or imported. A reload reads the file anew; a"
+        " process keeps the environment that it was started with.\n"
     )
     yield "| key | default | live | meaning |\n|---|---|---|---|"
     for key, schema in json_schema()["properties"].items():

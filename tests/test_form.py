@@ -23,10 +23,13 @@ EXTENSION_POINTS = {
     "Server": "uvicorn's server, to handle signals",
     "TyperGroup": "a command group of Typer",
     "ValueError": "an error tree",
+    "float": "a number with attributes",
+    "int": "a number with attributes",
     "str": "text with attributes",
 }
-# Ours that others may extend: settings of pydantic, and the contract of an engine.
-OURS = {"_Strict", "_Frozen", "_Body", "Engine"}
+# Ours that others may extend: settings of pydantic, the contract of an engine, and the mark of a
+# value that came from the environment.
+OURS = {"_Strict", "_Frozen", "_Body", "Engine", "Filled"}
 
 
 def bases(path: Path) -> Iterator[tuple[str, str]]:

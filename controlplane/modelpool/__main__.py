@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from modelpool_client.errors import ModelPoolError
+
+if TYPE_CHECKING:
+    from modelpool.config import PoolConfig
 
 app = typer.Typer(help="A machine as a pool of models.", no_args_is_help=True, add_completion=False)
 
@@ -21,10 +26,12 @@ Config = Annotated[
 @app.command()
 def serve(config: Config = None) -> None:
     """Run the pool in the foreground, for service managers and containers; TERM ends it."""
-    from modelpool.config import load_config
+    from modelpool.init_process import fork_if_init
+
+    fork_if_init()
+    settings = _checked(config, "modelpool.server")
     from modelpool.server import run
 
-    settings = load_config(config)
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
@@ -36,19 +43,19 @@ def serve(config: Config = None) -> None:
 @app.command()
 def up(config: Config = None) -> None:
     """Start the pool in the background and wait until its warm-up models are HOT."""
-    from modelpool.config import load_config
+    settings = _checked(config, "modelpool.daemon")
     from modelpool.daemon import start
 
-    start(load_config(config), config)
+    start(settings, config)
 
 
 @app.command()
 def down(config: Config = None) -> None:
     """Stop the pool that ``up`` started; its workers end their work first."""
-    from modelpool.config import load_config
+    from modelpool.config import STOP_KEYS, load_config
     from modelpool.daemon import stop
 
-    stop(load_config(config))
+    stop(load_config(config, only=STOP_KEYS))
 
 
 @app.command()
@@ -64,11 +71,22 @@ def registry(
 @app.command()
 def restart(config: Config = None) -> None:
     """Replace the manager by a fresh one; its workers go on and are adopted (1: one is lost)."""
-    from modelpool.config import load_config
+    from modelpool.config import STOP_KEYS, load_config
     from modelpool.daemon import restart
 
-    if not restart(load_config(config)):
+    if not restart(load_config(config, only=STOP_KEYS)):
         raise typer.Exit(1)
+
+
+def _checked(file: Path | None, needed: str) -> PoolConfig:
+    """The configuration, held against the engines while ``needed`` is imported."""
+    from modelpool.config import load_config
+    from modelpool.engines import check_models
+
+    with ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(load_config, file, check=check_models)
+        importlib.import_module(needed)
+        return loading.result()
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from modelpool import background
 from modelpool.api import discovery, error_handlers, internal, models, openapi, system
-from modelpool.catalog.catalog import Catalog
+from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
@@ -59,13 +59,7 @@ from modelpool.registrars.pool_records import hot_records
 from modelpool.registrars.record import Record
 from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
-from modelpool.services import (
-    Services,
-    describe_registered,
-    described_all,
-    put_in_pool,
-    with_warm_up,
-)
+from modelpool.services import Services, put_in_pool, with_warm_up
 
 log = logging.getLogger(__name__)
 
@@ -127,14 +121,14 @@ async def running(
         session = await stack.enter_async_context(_session())
         upstream = Upstream()
         stack.callback(upstream.close)
-        services, recoverer = await _build(
+        services, recoverer, unreadable = await _build(
             config, store, session, launcher or create("local"), memory or _host_memory()
         )
         stack.push_async_callback(services.pool.close)
         recovery = await recoverer.recover()
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)
-        await _announce(services, recovery)
+        await _announce(services, recovery, unreadable)
         services.registrars.begin()
         stack.push_async_callback(services.registrars.close)
         await services.preloads.open()
@@ -145,9 +139,12 @@ async def running(
         works = (
             background.sweep(services),
             background.save(services, store),
+            background.watch_memory(services),
             loop.run((services.pressure, services.schedules, services.preloads)),
+            services.history.write_on(),
+            services.warn_of_registered(),
         )
-        for work in (*works, background.watch_memory(services), services.history.write_on()):
+        for work in works:
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
         background.warm_up(services)
@@ -179,12 +176,11 @@ async def _build(
     session: aiohttp.ClientSession,
     launcher: Launcher,
     memory: HostMemory,
-) -> tuple[Services, Recoverer]:
+) -> tuple[Services, Recoverer, Warnings]:
     settings = Settings(config)
     estimator = Estimator(settings)
     estimator.learn(await store.peaks())
-    catalog = await Catalog.open(store, await described_all(config.models, estimator))
-    await describe_registered(catalog, estimator)
+    catalog, unreadable = await open_catalog(store, config.models, estimator)
     events, usage = EventBus(time.time), UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
@@ -228,7 +224,7 @@ async def _build(
         pressure=PressureController(pool, memory, publisher.pool_event),
         files=files,
     )
-    return services, Recoverer(pool, workers, launcher, client, store)
+    return services, Recoverer(pool, workers, launcher, client, store), unreadable
 
 
 def local_time() -> datetime:
@@ -277,7 +273,7 @@ def management_api(services: Services) -> FastAPI:
     return api
 
 
-async def _announce(services: Services, recovery: Recovery) -> None:
+async def _announce(services: Services, recovery: Recovery, unreadable: Warnings) -> None:
     report = services.catalog.config_report
     services.events.publish(
         "initialized",
@@ -287,6 +283,9 @@ async def _announce(services: Services, recovery: Recovery) -> None:
         ended=len(recovery.ended),
         config_models_added=list(report.added),
     )
+    services.warn_of_config(services.configured.warnings)
+    for model, text in unreadable:
+        services.warn(model, text)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

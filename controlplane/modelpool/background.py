@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from modelpool.catalog.model import did_you_mean
 from modelpool.catalog.store import Store
 from modelpool.services import Services
 
@@ -24,9 +25,13 @@ TOLD_AGAIN_SECONDS = 600.0
 
 def warm_up(services: Services) -> None:
     """Begin to load what is to be HOT from the start; failures are events, not the pool's end."""
-    for name in services.pool.config.warmup_models:
-        if services.catalog.find(name) is None:
-            log.warning("warmup_models names %s, which is not in the catalog", name)
+    names = services.pool.config.warmup_models
+    known = [name for model in services.catalog for name in model.names]
+    services.warn_of_config(
+        f"warmup_models names {name}, which is not in the catalog{did_you_mean(name, known)}"
+        for name in names
+        if name not in services.catalog
+    )
     for status in services.pool.statuses():
         if status.model.warmup and not status.state.has_worker:
             loading = services.pool.load(status.model.model_id, "warm-up", None)

@@ -3,7 +3,8 @@
 Later ones win: the defaults; the file (YAML or JSON); MODEL_MANAGER_MAX_LOADED, which is
 ``max_concurrent_models``, and MODEL_KEEPALIVE_MINUTES, which is ``default_ttl_minutes``;
 MODELPOOL_<KEY> (``MODELPOOL_PORT_RANGE__START`` for a key inside a key). A value is read as JSON
-where the key is not a text.
+where the key is not a text. In the file's values ``${NAME}`` is an environment variable, see
+``catalog.variables``.
 
 ENABLE_SMART_SWITCHING is no key of ours: it stood for loading and evicting on demand, which this
 pool always does, while ``auto_unload`` is about what is idle.
@@ -13,35 +14,49 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from modelpool_client.errors import ModelPoolError
 
-from .catalog.model import Model, did_you_mean
+from .catalog.model import Model, did_you_mean, printable
 from .catalog.parse import read_model
-from .catalog.parse_rules import DEFAULT_RULES, ParseRules
-from .config_checks import Issue, Reloaded, patched, refuse_new_secrets, reloaded, validated
+from .catalog.parse_rules import DEFAULT_RULES, EngineCheck, ParseRules, Problem
+from .catalog.variables import fill_all, is_filled, plain, template
+from .config_checks import (
+    Issue,
+    Reloaded,
+    changes_between,
+    patched,
+    refuse_new_secrets,
+    reloaded,
+    typed_values,
+    validated,
+)
+from .config_file import UnreadableFile, read_file
 from .config_keys import (
     LIVE_KEYS,
     PoolConfig,
     PortRange,
     default_memory_limit_mb,
     default_state_dir,
-    machine_memory_mb,
 )
+from .config_remarks import remarks
+from .config_schema import json_schema
 
 __all__ = [
     "LIVE_KEYS",
+    "STOP_KEYS",
     "ConfigError",
     "ConfigIssue",
     "PoolConfig",
     "PortRange",
     "Reloaded",
+    "changes_between",
     "default_memory_limit_mb",
     "json_schema",
     "load_config",
@@ -55,6 +70,10 @@ BORROWED = {
     "MODEL_MANAGER_MAX_LOADED": "max_concurrent_models",
     "MODEL_KEEPALIVE_MINUTES": "default_ttl_minutes",
 }
+# What it takes to find a pool and to stop it.
+STOP_KEYS = frozenset(
+    {"graceful_shutdown_seconds", "host", "port", "port_range", "registrars", "state_dir"}
+)
 # Ours, but no keys: where the file is, where the manager is, what a worker is told.
 NOT_KEYS = frozenset({"CONFIG", "TEST_HOST_ROOT", "URL", "WORKER_ID", "STATUS_FD"})
 TEXT_KEYS = frozenset({"host", "log_level", "ollama_base_url", "state_dir"})
@@ -84,33 +103,35 @@ class ConfigError(ModelPoolError):
 
 
 def load_config(
-    file: Path | str | None = None, environ: Mapping[str, str] = os.environ
+    file: Path | str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    check: EngineCheck | None = None,
+    only: Collection[str] | None = None,
 ) -> PoolConfig:
     """Read the configuration from a file, if one is named, and the environment.
+
+    Args:
+        check: asks the engines what is wrong with the models; None believes what only they know.
+        only: for who needs no more than these keys: what is wrong with the others is no matter,
+            and they have their defaults.
 
     Raises:
         ConfigError: with every error, each naming its key and its file or variable.
     """
-    reading = _Reading(Path(file).absolute() if file is not None else None)
-    reading.read_file()
+    reading = _Reading(Path(file).absolute() if file is not None else None, only)
+    reading.read_file(environ)
     reading.read_environment(environ)
+    reading.settle_values()
     reading.settle_state_dir(environ)
-    reading.parse_models()
-    config, issues = validated(reading.data)
-    reading.errors += [reading.located(issue) for issue in issues]
+    reading.parse_models(check)
+    config, issues = validated(reading.data, reading.templates)
+    for issue in issues:
+        reading.wrong(issue)
     if reading.errors or config is None:
         raise ConfigError(reading.errors)
-    return config.with_notes(reading.file, (*reading.warnings, *_remarks(config, environ)))
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON schema (2020-12) of the configuration file."""
-    schema = PoolConfig.model_json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
-        "title": "modelpool configuration",
-    }
+    config = config.with_notes(reading.file, (), reading.templates)
+    warnings = (*reading.warnings, *remarks(config, environ))
+    return config.with_notes(reading.file, warnings, reading.templates)
 
 
 @dataclass
@@ -118,19 +139,28 @@ class _Reading:
     """What was read so far: values, where each came from, and what was wrong."""
 
     file: Path | None
+    only: Collection[str] | None
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     errors: list[ConfigIssue] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    templates: dict[str, Any] = field(default_factory=dict)
+    unfilled: set[str] = field(default_factory=set)
 
-    def read_file(self) -> None:
-        """Take the file's keys, if there is a file."""
+    def read_file(self, environ: Mapping[str, str]) -> None:
+        """Take the file's keys, if there is a file, with the variables in its values."""
         if self.file is None:
             return
+        wrong: list[tuple[str, str]] = []
         try:
-            self.data = _parsed(self.file)
-        except _Unreadable as e:
-            self.errors.append(ConfigIssue("", str(e), str(self.file)))
+            self.data = fill_all(read_file(self.file), environ, wrong)
+        except UnreadableFile as e:
+            self.wrong(Issue("", str(e)))
+        except RecursionError:
+            self.wrong(Issue("", "is nested too deeply"))
+        for key, message in wrong:
+            self.wrong(Issue(printable(key), message))
+            self.unfilled.add(printable(key))
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
         """Take what the environment sets, borrowed names first."""
@@ -159,9 +189,15 @@ class _Reading:
         self.data[path[0]] = value
         self.origins[".".join(path)] = f"environment variable {name}"
 
+    def settle_values(self) -> None:
+        """Read texts from variables as what their keys want, and note what the file says."""
+        self.data = typed_values({k: v for k, v in self.data.items() if self._counts(k)})
+        filled = {k: v for k, v in self.data.items() if k != "models" and is_filled(v)}
+        self.templates = {key: template(value) for key, value in filled.items()}
+
     def settle_state_dir(self, environ: Mapping[str, str]) -> None:
         """Make ``state_dir`` absolute: relative to the file, or to where we are."""
-        given = self.data.get("state_dir")
+        given = plain(self.data.get("state_dir"))
         if "state_dir" not in self.data:
             own = self.file.parent / ".modelpool" if self.file else default_state_dir(environ)
             self.data["state_dir"] = own
@@ -169,22 +205,35 @@ class _Reading:
             path = self._base("state_dir") / Path(given).expanduser()
             self.data["state_dir"] = Path(os.path.normpath(path))
         else:
-            self._wrong("state_dir", f"should be the path of a folder, not {given!r}")
-            del self.data["state_dir"]
+            shown = self.data.pop("state_dir")
+            self.wrong(Issue("state_dir", f"should be the path of a folder, not {shown!r}"))
 
-    def parse_models(self) -> None:
-        """Replace the entries of ``models`` by models."""
+    def parse_models(self, check: EngineCheck | None) -> None:
+        """Replace the entries of ``models`` by models, held against their engines if asked to."""
         entries = self.data.get("models", [])
-        if isinstance(entries, list):
-            models = [self._model(i, entry) for i, entry in enumerate(entries)]
-            self.data["models"] = tuple(m for m in models if m is not None)
-            self._name_twins()
+        if not isinstance(entries, list):
+            return
+        models = {i: self._model(i, entry) for i, entry in enumerate(entries)}
+        found = {i: m for i, m in models.items() if m is not None}
+        if check is not None and found:
+            answers = check(list(found.values()))
+            for (i, model), answer in zip(found.items(), answers, strict=True):
+                for problem in answer.problems:
+                    self._model_is_wrong(i, problem)
+                self.warnings += [f"models[{i}] ({model.model_id}): {n}" for n in answer.notes]
+                found[i] = replace(model, options=answer.options)
+        self.data["models"] = tuple(map(_unmarked, found.values()))
+        self._name_twins()
 
     def _model(self, index: int, entry: object) -> Model | None:
         model, problems = read_model(entry, self._rules())
         for problem in problems:
-            self._wrong(f"models.{index}", problem.message)
+            self._model_is_wrong(index, problem)
         return model
+
+    def _model_is_wrong(self, index: int, problem: Problem) -> None:
+        key = f"models[{index}]" + (f".{problem.param}" if problem.param else "")
+        self.wrong(Issue(key, problem.message.removeprefix(problem.param).lstrip()))
 
     def _rules(self) -> ParseRules:
         """With the file's own TTL bounds; one that is wrong itself is reported elsewhere."""
@@ -195,17 +244,22 @@ class _Reading:
     def _name_twins(self) -> None:
         names = [name for model in self.data["models"] for name in model.names]
         for twin in sorted(name for name, count in Counter(names).items() if count > 1):
-            self._wrong("models", f"give the name {twin!r} to two models")
+            self.wrong(Issue("models", f"give the name {twin!r} to two models"))
 
     def _base(self, key: str) -> Path:
         from_file = self.file is not None and key not in self.origins
         return self.file.parent if self.file and from_file else Path.cwd()
 
-    def _wrong(self, key: str, message: str) -> None:
-        self.errors.append(self.located(Issue(key, message)))
+    def wrong(self, issue: Issue) -> None:
+        """Take down an issue, with the place that set its key. One about each key is enough: what
+        follows from a variable that is not set says nothing new."""
+        if self._counts(issue.key) and issue.key not in self.unfilled:
+            self.errors.append(self._located(issue))
 
-    def located(self, issue: Issue) -> ConfigIssue:
-        """The issue with the place that set its key."""
+    def _counts(self, key: str) -> bool:
+        return self.only is None or not key or re.split(r"[.\[]", key)[0] in self.only
+
+    def _located(self, issue: Issue) -> ConfigIssue:
         for name in _prefixes(issue.key):
             if name in self.origins:
                 return ConfigIssue(issue.key, issue.message, self.origins[name])
@@ -217,12 +271,17 @@ class _Reading:
 def _prefixes(key: str) -> Iterator[str]:
     while key:
         yield key
-        key = key.rpartition(".")[0]
+        key = key[: max(key.rfind("."), key.rfind("["), 0)]
+
+
+def _unmarked(model: Model) -> Model:
+    return replace(model, **{key: plain(getattr(model, key)) for key in model.templates})
 
 
 def _number_or(value: object, default: float) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(str(value)) if is_number else default
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    return float(value)
 
 
 def _json_or_text(text: str) -> Any:
@@ -230,60 +289,3 @@ def _json_or_text(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _remarks(config: PoolConfig, environ: Mapping[str, str]) -> Iterator[str]:
-    if config.ollama_base_url is not None:
-        yield "ollama_base_url is understood but not used yet: there is no Ollama engine"
-    if config.memory_limit_mb > machine_memory_mb():
-        yield f"memory_limit_mb is {config.memory_limit_mb}, the machine has {machine_memory_mb()}"
-    if "ENABLE_SMART_SWITCHING" in environ:
-        yield "ENABLE_SMART_SWITCHING has no effect: this pool always loads and evicts on demand"
-
-
-class _Unreadable(Exception):
-    """The file cannot be read as a mapping of keys; the text says why."""
-
-
-def _parsed(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        data = _from_json(text) if file.suffix == ".json" else yaml.load(text, _Yaml)
-    except UnicodeDecodeError as e:
-        raise _Unreadable(f"is not UTF-8 ({e.reason} at byte {e.start})") from None
-    except OSError as e:
-        raise _Unreadable(f"cannot be read: {e.strerror}") from None
-    except (ValueError, yaml.YAMLError) as e:
-        raise _Unreadable(f"is not valid: {e}") from None
-    except RecursionError:
-        raise _Unreadable("is nested too deeply") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise _Unreadable(f"should hold keys and values, not {type(data).__name__}")
-    return {str(key): value for key, value in data.items()}
-
-
-def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    data: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in data:
-            raise ValueError(f"the key {key!r} stands there twice")
-        data[key] = value
-    return data
-
-
-def _from_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_unique)
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not silently the last one."""
-
-
-def _yaml_mapping(loader: _Yaml, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    return _unique(loader.construct_pairs(node, deep=True))
-
-
-_Yaml.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _yaml_mapping)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ from modelpool_client.errors import InvalidRequest
 from pydantic import ValidationError
 
 from .catalog.model import Model, did_you_mean, printable
+from .catalog.variables import FilledText, is_filled, plain, typed
 from .config_keys import LIVE_KEYS, PoolConfig, PortRange
 from .registrars.settings import RegistrarSettings
 
@@ -22,34 +25,75 @@ PLAIN_WORDS = {
     "float_type": "should be a number",
     "bool_type": "should be true or false",
 }
+# What was wanted where a text stood.
+WANTED = {"int_type": "integer", "float_type": "number", "bool_type": "boolean"}
 INNER_KEYS = {"port_range": PortRange.model_fields, "registrars": RegistrarSettings.model_fields}
+
+NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that is wrong: the key (dotted, with indexes) and what is wrong with it."""
+    """One thing that is wrong: the key, as ``registrars[0].url``, and what is wrong with it."""
 
     key: str
     message: str
 
 
-def validated(data: Mapping[Any, Any]) -> tuple[PoolConfig | None, list[Issue]]:
-    """The configuration, or None and everything that is wrong with it."""
+def typed_values(data: dict[str, Any]) -> dict[str, Any]:
+    """The data with texts from variables as numbers and truth values where their keys want them."""
+    own = {k: v for k, v in data.items() if k in PoolConfig.model_fields and k != "models"}
+    if is_filled(own):
+        try:
+            PoolConfig.model_validate(plain(own))
+        except ValidationError as e:
+            for error in e.errors(include_url=False):
+                *parents, last = error["loc"]
+                kind, holder = WANTED.get(error["type"]), _at(own, parents)
+                if kind is not None and isinstance(_at(own, error["loc"]), FilledText):
+                    holder[last] = typed(holder[last], kind)
+    return data | own
+
+
+def _at(data: Any, path: Sequence[int | str]) -> Any:
+    """What stands there; None where nothing does."""
+    for step in path:
+        try:
+            data = data[step]
+        except (LookupError, TypeError):
+            return None
+    return data
+
+
+def validated(
+    data: Mapping[Any, Any], templates: Mapping[str, Any] = NOTHING
+) -> tuple[PoolConfig | None, list[Issue]]:
+    """The configuration, or None and everything that is wrong with it.
+
+    Args:
+        templates: keys with values from the environment, and what is shown instead.
+    """
+    values = plain(data)
     try:
-        config = PoolConfig.model_validate(dict(data))
+        config = PoolConfig.model_validate(values)
     except ValidationError as e:
-        issues = [_issue(error) for error in e.errors(include_url=False)]
+        issues = [_issue(error, data) for error in e.errors(include_url=False)]
     else:
-        issues = cross_issues(config)
+        issues = cross_issues(config, templates)
         return (None if issues else config), issues
     # What is right on its own may still contradict something else that is.
-    wrong = {str(issue.key).partition(".")[0] for issue in issues}
-    right = {k: v for k, v in data.items() if k not in wrong and k in PoolConfig.model_fields}
-    return None, issues + cross_issues(PoolConfig.model_validate(right), wrong)
+    wrong = {re.split(r"[.\[]", issue.key)[0] for issue in issues}
+    right = {k: v for k, v in values.items() if k not in wrong and k in PoolConfig.model_fields}
+    return None, issues + cross_issues(PoolConfig.model_validate(right), templates, wrong)
 
 
-def patched(config: PoolConfig, changes: object) -> PoolConfig:
+def patched(
+    config: PoolConfig, changes: object, templates: Mapping[str, Any] = NOTHING
+) -> PoolConfig:
     """A copy with some of ``LIVE_KEYS`` changed; ``changes`` is the body of ``PATCH /config``.
+
+    Args:
+        templates: see ``validated``; of the changes only.
 
     Raises:
         InvalidRequest: naming the first wrong key, with all of them in ``details``.
@@ -58,10 +102,11 @@ def patched(config: PoolConfig, changes: object) -> PoolConfig:
         raise InvalidRequest(f"changes must be an object, not {type(changes).__name__}")
     wrong = [_unpatchable(key) for key in changes if key not in LIVE_KEYS]
     same = {key: getattr(config, key) for key in PoolConfig.model_fields}
-    new, issues = validated(same | {k: v for k, v in changes.items() if k in LIVE_KEYS})
+    kept = {k: v for k, v in config.templates.items() if k not in changes} | dict(templates)
+    new, issues = validated(same | {k: v for k, v in changes.items() if k in LIVE_KEYS}, kept)
     if wrong or new is None:
         raise _refusal(wrong + issues)
-    return new.with_notes(config.file, config.warnings)
+    return new.with_notes(config.file, config.warnings, kept)
 
 
 def refuse_new_secrets(config: PoolConfig, trusted: Iterable[PoolConfig]) -> None:
@@ -73,7 +118,7 @@ def refuse_new_secrets(config: PoolConfig, trusted: Iterable[PoolConfig]) -> Non
     """
     known = {(r.kind, r.address, r.token_file) for each in trusted for r in each.registrars}
     wrong = [
-        Issue(f"registrars.{i}.token_file", "can only be set in the config file")
+        Issue(f"registrars[{i}].token_file", "can only be set in the config file")
         for i, r in enumerate(config.registrars)
         if r.token_file is not None and (r.kind, r.address, r.token_file) not in known
     ]
@@ -109,27 +154,38 @@ def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reload
         InvalidRequest: a new value contradicts one that was set at run time.
     """
     live = {k: getattr(said, k) for k in LIVE_KEYS if getattr(said, k) != getattr(former, k)}
-    new = patched(config, live).model_copy(update={"models": said.models})
-    old, now, wanted = config.as_dict(), new.as_dict(), said.as_dict()
-    changed = {k: now[k] for k in sorted(live) if now[k] != old[k]}
-    fixed = PoolConfig.model_fields.keys() - LIVE_KEYS - {"models"}
-    needs = {k: wanted[k] for k in sorted(fixed) if wanted[k] != old[k]}
+    texts = {k: v for k, v in said.templates.items() if k in live}
+    new = patched(config, live, texts).model_copy(update={"models": said.models})
+    changed = changes_between(config, new, live)
+    needs = changes_between(config, said, PoolConfig.model_fields.keys() - LIVE_KEYS - {"models"})
     known = {m.model_id: m for m in former.models}
     fresh = tuple(m for m in said.models if known.pop(m.model_id, None) != m)
-    in_force = new.with_notes(said.file, said.warnings)
+    in_force = new.with_notes(said.file, said.warnings, new.templates)
     return Reloaded(in_force, changed, needs, fresh, tuple(known))
 
 
-def cross_issues(config: PoolConfig, but: Collection[str] = ()) -> list[Issue]:
+def changes_between(old: PoolConfig, new: PoolConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """Those of the keys whose value is another in ``new``, as they are shown there."""
+    shown = new.as_dict()
+    return {k: shown[k] for k in sorted(keys) if getattr(new, k) != getattr(old, k)}
+
+
+def cross_issues(
+    config: PoolConfig, templates: Mapping[str, Any] = NOTHING, but: Collection[str] = ()
+) -> list[Issue]:
     """What is wrong between keys that are each right, except where a key of ``but`` is in it."""
     low, high, ttl = config.min_ttl_minutes, config.max_ttl_minutes, config.default_ttl_minutes
+    least, most = (
+        templates.get(key, f"{getattr(config, key):g}")
+        for key in ("min_ttl_minutes", "max_ttl_minutes")
+    )
     ports, backoff = config.port_range, config.restart_backoff_seconds
     checks = (
-        (("min_ttl_minutes", "max_ttl_minutes"), low > high, f"is above max_ttl_minutes, {high:g}"),
+        (("min_ttl_minutes", "max_ttl_minutes"), low > high, f"is above max_ttl_minutes, {most}"),
         (
             ("default_ttl_minutes", "min_ttl_minutes", "max_ttl_minutes"),
             ttl != 0 and low <= high and not low <= ttl <= high,
-            f"should be 0 (never) or between {low:g} and {high:g}, the least and most TTL",
+            f"should be 0 (never) or between {least} and {most}, the least and most TTL",
         ),
         (("port_range",), ports.start > ports.end, "starts after its end"),
         (("port", "port_range"), config.port in ports, "is one of port_range, the workers' ports"),
@@ -138,13 +194,22 @@ def cross_issues(config: PoolConfig, but: Collection[str] = ()) -> list[Issue]:
             backoff > config.restart_backoff_max_seconds,
             "is above restart_backoff_max_seconds",
         ),
+        (
+            ("warmup_models",),
+            bool(twins := _twins(config.warmup_models)),
+            f"name {', '.join(twins)} more than once",
+        ),
     )
     return [Issue(keys[0], text) for keys, bad, text in checks if bad and not set(keys) & set(but)]
 
 
-def _issue(error: Mapping[str, Any]) -> Issue:
+def _twins(names: Sequence[str]) -> list[str]:
+    return sorted(printable(name) for name, count in Counter(names).items() if count > 1)
+
+
+def _issue(error: Mapping[str, Any], data: Mapping[Any, Any]) -> Issue:
     *parents, last = map(str, error["loc"])
-    key = printable(".".join([*parents, last]))
+    key = printable(_key(error["loc"]))
     if error["type"] == "extra_forbidden":
         known = INNER_KEYS.get(parents[0], {}) if parents else PoolConfig.model_fields
         return Issue(key, f"is unknown{did_you_mean(last, known)}")
@@ -156,7 +221,15 @@ def _issue(error: Mapping[str, Any]) -> Issue:
     if key.startswith("registrars") and error["type"] == "value_error":
         return Issue(key, said)  # an address may hold a password
     text = PLAIN_WORDS.get(error["type"], said)
-    return Issue(key, f"{text}, not {printable(reprlib.repr(error['input']))}")
+    given = _at(data, error["loc"])
+    shown = given if is_filled(given) else error["input"]
+    return Issue(key, f"{text}, not {printable(reprlib.repr(shown))}")
+
+
+def _key(path: Iterable[int | str]) -> str:
+    """``("registrars", 0, "url")`` as ``registrars[0].url``."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return "".join(steps).removeprefix(".")
 
 
 def _unpatchable(key: object) -> Issue:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from .catalog.entry_schema import model_entry_schema
 from .catalog.model import Model
+from .catalog.variables import template
 from .pool.memory import read_pressure
 from .registrars.settings import RegistrarSettings, each_once
 
@@ -184,12 +185,18 @@ class PoolConfig(_Frozen):
     ollama_base_url: str | None = Field(None, description="Accepted; not used yet")
 
     _warnings: tuple[str, ...] = PrivateAttr(())
+    _templates: Mapping[str, Any] = PrivateAttr({})
     _file: Path | None = PrivateAttr(None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was understood but deserves a word; to be logged at the start."""
         return self._warnings
+
+    @property
+    def templates(self) -> Mapping[str, Any]:
+        """What the file says for each key with values from the environment, but ``models``."""
+        return self._templates
 
     @property
     def file(self) -> Path | None:
@@ -222,19 +229,32 @@ class PoolConfig(_Frozen):
         return (self.min_ttl_minutes, self.max_ttl_minutes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Every key as plain JSON values; what a config file with the same effect would hold."""
-        plain = {key: getattr(self, key) for key in type(self).model_fields}
+        """Every key as plain JSON values, to be shown: what came from the environment is as the
+        file has it."""
+        models = [m.shown_entry() for m in self.models]
+        return self._plain() | {"models": models} | dict(self._templates)
+
+    def as_file(self) -> dict[str, Any]:
+        """What a config file with the same effect holds."""
+        own: dict[str, Any] = template(self._plain())
+        models = [m.as_file_entry() for m in self.models]
+        return own | {"models": models} | dict(self._templates)
+
+    def _plain(self) -> dict[str, Any]:
+        """Every key but ``models``."""
+        plain = {key: getattr(self, key) for key in type(self).model_fields if key != "models"}
         plain["port_range"] = self.port_range.model_dump()
         plain["device_memory_mb"] = dict(self.device_memory_mb)
         plain["warmup_models"] = list(self.warmup_models)
         plain["registrars"] = [r.model_dump() for r in self.registrars]
         plain["state_dir"] = str(self.state_dir)
-        plain["models"] = [m.as_entry() for m in self.models]
         return plain
 
-    def with_notes(self, file: Path | None, warnings: tuple[str, ...]) -> PoolConfig:
+    def with_notes(
+        self, file: Path | None, warnings: tuple[str, ...], templates: Mapping[str, Any]
+    ) -> PoolConfig:
         """This object, told where it comes from; for those who have just built it."""
-        self._file, self._warnings = file, warnings
+        self._file, self._warnings, self._templates = file, warnings, templates
         return self
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import aiohttp
@@ -26,7 +23,8 @@ from rich.console import Console
 
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
-from modelpool.launchers.local import LocalLauncher, boot_id, find_process, start_time
+from modelpool.launchers.local import LocalLauncher
+from modelpool.pid_file import PidFile
 from modelpool.pool.context import Settings
 from modelpool.pool.exit_record import tail
 from modelpool.pool.worker import Worker
@@ -41,7 +39,7 @@ WARM_UP_SECONDS = 600.0
 STOP_MARGIN_SECONDS = 30.0
 KILL_SECONDS = 5.0
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 class StartFailed(Unavailable):
@@ -50,67 +48,51 @@ class StartFailed(Unavailable):
     default_code = "start_failed"
 
 
-@dataclass(frozen=True)
-class PidFile:
-    """Remembers which process is the manager; a pid alone could be another's by now."""
-
-    path: Path
-
-    def write(self, pid: int) -> None:
-        identity = {"pid": pid, "create_time": start_time(pid), "boot_id": boot_id()}
-        self.path.write_text(json.dumps(identity))
-
-    def process(self) -> psutil.Process | None:
-        """The manager, if it lives."""
-        try:
-            data = json.loads(self.path.read_text())
-            if data["boot_id"] != boot_id():
-                return None
-            return find_process(int(data["pid"]), float(data["create_time"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else looks for a manager and starts one: of two the second would end at once, and
-        its pid would stand where ``down`` looks for that of the first."""
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
-
-
 def start(config: PoolConfig, file: Path | None) -> None:
-    """Start the manager unless it runs, wait for its warm-up models, say what to try next.
+    """Start the manager unless it runs, wait for its warm-up models, say what to try next. In a
+    pool that ran already, one that was unloaded or evicted since is as its users want it.
 
     Raises:
         PortTaken: a stranger has the port.
-        StartFailed: the manager ended, with its last lines, or a warm-up model failed.
+        StartFailed: its folder cannot be written, the manager ended, with its last lines, or a
+            warm-up model failed.
     """
     began = time.monotonic()
-    config.state_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(config.state_dir)
     pid_file = PidFile(config.state_dir / "pool.pid")
     log = config.state_dir / "pool.log"
     with pid_file.alone():
         process = pid_file.process()
+        is_new = process is None
         if process is not None:
             console.print(f"the pool runs already (process {process.pid})")
         else:
             bind(config.host, config.port).close()
             process = _spawn(file, log)
             pid_file.write(process.pid)
+    for warning in config.warnings:
+        console.print(f"warning: {warning}")
     with PoolClient(base_url(config.host, config.port)) as client:
         _wait_for_answer(client, process, log)
-        failed = _wait_for_warm_up(client, process, log)
+        not_loaded = _wait_for_warm_up(client, process, log)
+        failed = [m for m in not_loaded if is_new or not _was_let_go(client, m)]
+        for model in not_loaded:
+            if model not in failed:
+                console.print(f"{model.model_id} is left as it is; `poolctl load` brings it back")
         _say_what_to_try(client, time.monotonic() - began)
     if failed:
         why = "; ".join(f"{m.model_id}: {m.reason}" for m in failed)
         raise StartFailed(f"the pool is up, but not every warm-up model is. {why}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        text = f"state_dir {folder} cannot be written: {e.strerror}; set it to a folder that can be"
+        raise StartFailed(text) from None
 
 
 def _spawn(file: Path | None, log: Path) -> psutil.Process:
@@ -144,7 +126,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _wait_for_warm_up(client: PoolClient, process: psutil.Process, log: Path) -> list[ModelView]:
-    """Wait until each warm-up model is loaded or has failed; those that failed."""
+    """Wait until nothing is under way with any warm-up model; those that are not loaded."""
     said = ""
     deadline = time.monotonic() + WARM_UP_SECONDS
     while _is_alive(process) and time.monotonic() < deadline:
@@ -168,6 +150,13 @@ def _is_under_way(model: ModelView) -> bool:
     evicted by another."""
     is_queued = model.state == "COLD" and bool(model.waiting_for)
     return is_queued or model.state in ("WARMING", "UNLOADING")
+
+
+def _was_let_go(client: PoolClient, model: ModelView) -> bool:
+    """It is COLD after it was loaded; or never was, but nothing speaks against it."""
+    if model.state != "COLD":
+        return False
+    return model.generation > 0 or client.plan(model.model_id).action != "refuse"
 
 
 def _report(models: Iterable[ModelView]) -> None:
@@ -203,7 +192,7 @@ def restart(config: PoolConfig) -> bool:
     """
     with PoolClient(base_url(config.host, config.port), retry=RetryPolicy(attempts=1)) as client:
         done = client.restart()
-    console.print(restart_text(done), markup=False)
+    console.print(restart_text(done))
     return not done.lost
 
 

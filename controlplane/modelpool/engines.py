@@ -1,34 +1,72 @@
-"""Which engines are usable here: asked of a worker process, for the manager imports none."""
+"""Which engines are usable here, and what they say of models: asked of a worker process, for the
+manager imports none."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelpool_client.errors import InvalidRequest
-
 from modelpool.catalog.model import Model
+from modelpool.catalog.parse_rules import EngineVerdict, Problem, refuse
+from modelpool.catalog.variables import FilledText, hidden, plain
 
 log = logging.getLogger(__name__)
 
-DESCRIBE_SECONDS = 60.0
-# Codes of a worker's refusal that concern the model's entry, and the parameter at fault.
-REFUSALS = {"bad_config": "options", "bad_file": "source"}
+DESCRIBE_SECONDS = 20.0
+COMMAND = (sys.executable, "-m", "modelpool_worker")
+NOT_CHECKED = "its engine and options were not checked: the worker program said nothing of them"
+
+
+def check_models(
+    models: Sequence[Model], *, inspect: bool = False, command: Sequence[str] = COMMAND
+) -> list[EngineVerdict]:
+    """What the engines say of the models, all asked of one process. Takes about 0.1 s.
+
+    Args:
+        inspect: look at the sources, too, and ask how much memory they need.
+    """
+    asked = json.dumps({"models": [_question(model, inspect) for model in models]})
+    found = _describe(command, "--check", data=asked)
+    answers = (found or {}).get("models", [None] * len(models))
+    return [_verdict(m, a) for m, a in zip(models, answers, strict=True)]
+
+
+def _question(model: Model, inspect: bool) -> dict[str, Any]:
+    return {
+        "engine": model.engine,
+        "source": model.source,
+        "options": plain(model.options),
+        "texts": [name for name, v in model.options.items() if isinstance(v, FilledText)],
+        "inspect": inspect,
+    }
+
+
+def _verdict(model: Model, answer: Mapping[str, Any] | None) -> EngineVerdict:
+    if answer is None:
+        return EngineVerdict((), (NOT_CHECKED,), plain(model.options))
+    secret = (model.engine, model.options)
+    problems = (
+        Problem(p["param"], hidden(p["message"], secret), p["code"]) for p in answer["problems"]
+    )
+    notes = tuple(hidden(note, secret) for note in answer["notes"])
+    return EngineVerdict(tuple(problems), notes, answer["options"], answer["memory_bytes"])
 
 
 class Engines:
     """Asks once, in the background, and remembers."""
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "modelpool_worker")) -> None:
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = tuple(command)
         self._asking: asyncio.Task[list[dict[str, Any]]] | None = None
 
     async def all(self) -> list[dict[str, Any]]:
-        """``name, usable, reason, install_hint, formats`` of each; empty if it cannot be known."""
+        """``name, usable, reason, install_hint, formats, capabilities, options`` of each; empty if
+        it cannot be known."""
         if self._asking is None:
             self._asking = asyncio.ensure_future(self._ask())
         return await asyncio.shield(self._asking)
@@ -38,44 +76,46 @@ class Engines:
         found = frozenset(str(engine["name"]) for engine in await self.all())
         return found or None
 
+    async def verdicts(
+        self, models: Sequence[Model], *, inspect: bool = False
+    ) -> list[EngineVerdict]:
+        """See ``check_models``; of none nobody is asked."""
+        if not models:
+            return []
+        return await asyncio.to_thread(check_models, models, inspect=inspect, command=self._command)
+
     async def check(self, model: Model) -> int | None:
         """Would the model's engine take its options and its file? Bytes that it expects to need,
         where it can tell.
 
         Raises:
-            InvalidRequest: no, and why; an engine that is merely not installed yet is no reason.
+            InvalidRequest: no, with every reason; an engine that is merely not installed is none.
         """
-        options = json.dumps(dict(model.options))
-        asked = ("--engine", model.engine, "--source", model.source, "--options", options)
-        found = await self._describe(*asked)
-        param = REFUSALS.get(str((found or {}).get("code")))
-        if found is not None and param is not None:
-            raise InvalidRequest(str(found["reason"]), param=param, code=found["code"])
-        told = (found or {}).get("memory_bytes")
-        return told if isinstance(told, int) else None
+        (verdict,) = await self.verdicts([model], inspect=True)
+        refuse(verdict.problems)
+        return verdict.memory_bytes
 
     async def _ask(self) -> list[dict[str, Any]]:
-        found = await self._describe()
+        found = await asyncio.to_thread(_describe, self._command)
         return list((found or {}).get("engines", []))
 
-    async def _describe(self, *arguments: str) -> dict[str, Any] | None:
-        """What a worker process says of its engines; None when it says nothing sensible."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            "describe",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+
+def _describe(command: Sequence[str], *arguments: str, data: str = "") -> dict[str, Any] | None:
+    """What a worker process says of its engines; None when it says nothing sensible."""
+    try:
+        done = subprocess.run(
+            [*command, "describe", *arguments],
+            input=data,
+            capture_output=True,
+            text=True,
+            timeout=DESCRIBE_SECONDS,
         )
-        try:
-            async with asyncio.timeout(DESCRIBE_SECONDS):
-                out, _ = await process.communicate()
-            found: dict[str, Any] = json.loads(out)
-            return found
-        except (TimeoutError, ValueError) as e:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            log.error("the worker could not describe its engines: %r", e)
-            return None
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        log.error("the worker could not describe its engines: %s", e)
+    except ValueError:
+        last = done.stderr.strip().rpartition("\n")[2]
+        log.error("the worker could not describe its engines: %s", last or "no JSON")
+    else:
+        return found
+    return None

@@ -12,8 +12,10 @@ from typing import Any
 from modelpool_client.errors import Conflict, InvalidRequest, ModelPoolError
 
 from modelpool.catalog.catalog import ImportReport
+from modelpool.catalog.described import described_all
 from modelpool.config import ConfigError, PoolConfig, Reloaded, load_config, reloaded
-from modelpool.services import Services, described_all
+from modelpool.engines import check_models
+from modelpool.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +56,10 @@ async def _reload(services: Services, why: str) -> dict[str, Any]:
     said = await readable_config(file)
     new = reloaded(services.pool.config, services.configured, said)
     put_in_force = services.prepared(new.config)
-    models = await described_all(new.models, services.estimator)
+    models = await described_all(new.models, services.estimator, lambda *_: None)
 
     def then(report: ImportReport) -> None:
+        services.warn_of_config(w for w in said.warnings if w not in services.configured.warnings)
         services.configured = said
         put_in_force()
         if new.changed or new.needs_restart or report.added or report.updated or report.removed:
@@ -77,7 +80,7 @@ async def readable_config(file: Path | None) -> PoolConfig:
         InvalidRequest: what is wrong with it, all at once.
     """
     try:
-        return await asyncio.to_thread(load_config, file)
+        return await asyncio.to_thread(load_config, file, check=check_models)
     except ConfigError as e:
         errors = [{"param": i.key, "message": str(i)} for i in e.errors]
         raise InvalidRequest(

@@ -63,8 +63,6 @@ async def serve(config: PoolConfig, launcher: Launcher | None = None) -> Heir | 
     heir: Socket | None = None
     try:
         async with running(config, launcher) as pool:
-            for warning in config.warnings:
-                log.warning("%s", warning)
             if await _served(pool, sock, asked_to_stop):
                 heir = sock.dup()
     finally:

@@ -15,12 +15,20 @@ from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
 from modelpool_client.surfaces.names import answers_to
 
 from modelpool.catalog.catalog import Catalog, ImportReport
-from modelpool.catalog.errors import BadModelFile, StoreError
+from modelpool.catalog.described import described_if_possible
+from modelpool.catalog.errors import StoreError
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
-from modelpool.catalog.parse_rules import LATER_ENGINES, ParseRules
-from modelpool.config import PoolConfig, patched, refuse_new_secrets
+from modelpool.catalog.parse_rules import LATER_ENGINES, ParseRules, Problem
+from modelpool.catalog.registry import sound_models
+from modelpool.config import (
+    LIVE_KEYS,
+    PoolConfig,
+    changes_between,
+    patched,
+    refuse_new_secrets,
+)
 from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
@@ -31,6 +39,7 @@ from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
+from modelpool.pool.admission import Refuse
 from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
@@ -148,6 +157,7 @@ class Services:
         names = await self.engines.names()
         known = names | LATER_ENGINES if names is not None else None
         rules = ParseRules(None, known, self.pool.config.ttl_range)
+        rules = await self._with_verdicts(data, rules)
 
         def then(report: ImportReport) -> None:
             for model_id in (*report.added, *report.updated):
@@ -158,13 +168,39 @@ class Services:
             await self.describe(model_id)
         return report
 
+    async def _with_verdicts(self, data: object, rules: ParseRules) -> ParseRules:
+        """The rules for a registry file, with what the engines say of its entries."""
+        existing = {m.model_id: m for m in self.catalog}
+        sound = sound_models(data, existing, rules)
+        verdicts = await self.engines.verdicts(list(sound.values())) if sound else []
+        refused = {  # the rules know which engines may be missing
+            i: [p for p in verdict.problems if p.param != "engine"]
+            for i, verdict in zip(sound, verdicts, strict=True)
+        }
+        return dataclasses.replace(rules, refused=refused)
+
+    async def problems(self, model: Model) -> tuple[Problem, ...]:
+        """What its engine has against the model; what the source is, is not looked at."""
+        (verdict,) = await self.engines.verdicts([model])
+        return verdict.problems
+
+    async def warn_of_registered(self) -> None:
+        """Tell which models of an earlier start would not be loaded now: the limit or the engines
+        may be others."""
+        for model in self.pool.models:
+            self._warn_if_it_never_fits(model)
+        models = [m for m in self.catalog if m.origin == "api"]
+        for model, verdict in zip(models, await self.engines.verdicts(models), strict=True):
+            for text in (*(p.message for p in verdict.problems), *verdict.notes):
+                self.warn(model, text)
+
     async def describe(self, model_id: str) -> None:
         """Add what its file says to an entry that stands; without that it is as good as one whose
         file cannot be read."""
         model = self.catalog.find(model_id)
         if model is None:
             return
-        described = await described_if_possible(model, self.estimator)
+        described = await described_if_possible(model, self.estimator, self.warn)
         if described.same_content(model):
             return
         try:
@@ -191,6 +227,7 @@ class Services:
         is_new = not self.pool.has(model.model_id)
         put_in_pool(self.pool, model)
         self._tell("model-registered" if is_new else "model-updated", model, reason)
+        self._warn_if_it_never_fits(model)
 
     async def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change live keys; what changed is returned. A reload that is under way comes first, for
@@ -203,7 +240,7 @@ class Services:
             old = self.pool.config
             new = patched(old, changes)
             refuse_new_secrets(new, (old, self.configured))
-            changed = {k: v for k, v in new.as_dict().items() if v != old.as_dict()[k]}
+            changed = changes_between(old, new, LIVE_KEYS)
             self.prepared(new)()
         if changed:
             self.events.publish("config-changed", changed=changed, reason="PATCH /config")
@@ -226,28 +263,25 @@ class Services:
 
         return then
 
+    def _warn_if_it_never_fits(self, model: Model) -> None:
+        plan = self.pool.plan(model.model_id)
+        if isinstance(plan, Refuse) and not plan.is_passing:
+            self.warn(model, f"it does not fit into this pool: {plan.text}")
+
+    def warn_of_config(self, warnings: Iterable[str]) -> None:
+        """Tell what was understood in the configuration but deserves a word."""
+        for text in warnings:
+            log.warning("%s", text)
+            self.events.publish("config-warning", reason=text)
+
+    def warn(self, model: Model, text: str) -> None:
+        """Something will keep the model from being loaded, unless it is mended before."""
+        log.warning("%s: %s", model.model_id, text)
+        self._tell("model-warning", model, text)
+
     def _tell(self, event: str, model: Model, reason: str) -> None:
         key = f"{model.engine}:{model.model_id}"
         self.events.publish(event, model_id=model.model_id, key=key, reason=reason)
-
-
-async def described_all(models: Iterable[Model], estimator: Estimator) -> tuple[Model, ...]:
-    """Models of the config file with what their own files say."""
-    return tuple([await described_if_possible(m, estimator) for m in models])
-
-
-async def describe_registered(catalog: Catalog, estimator: Estimator) -> None:
-    """Read the files of the models that came by the API; they may have been replaced while no
-    manager ran."""
-    for model in catalog:
-        if model.origin == "api":
-            described = await described_if_possible(model, estimator)
-            if not described.same_content(model):
-                log.info("%s: its files were replaced while no manager ran", model.model_id)
-                try:
-                    await catalog.replace(described, model)
-                except StoreError as e:
-                    log.warning("%s: that could not be written down: %s", model.model_id, e)
 
 
 def put_in_pool(pool: Pool, model: Model) -> None:
@@ -264,12 +298,3 @@ def with_warm_up(model: Model, config: PoolConfig) -> Model:
     keeps what was declared, or a name taken out of the config would stay in force."""
     is_named = any(answers_to(model.names, name) for name in config.warmup_models)
     return dataclasses.replace(model, warmup=True) if is_named and not model.warmup else model
-
-
-async def described_if_possible(model: Model, estimator: Estimator) -> Model:
-    """The model as it is where its file cannot be read: loading it will say so again."""
-    try:
-        return await estimator.describe(model)
-    except BadModelFile as e:
-        log.warning("%s: %s; loading it will fail until the file is mended", model.model_id, e)
-        return model

@@ -121,6 +121,34 @@ def test_a_limit_above_the_machine_is_remarked_upon(tmp_path: Path) -> None:
     assert "memory_limit_mb" in load(tmp_path, "memory_limit_mb: 900000000").warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        ("max_concurrent_models: 1\nwarmup_models: [a, b]", "2 copies are to be HOT from the"),
+        ("max_concurrent_models: 1\nwarmup_models: [c]", "2 copies are to be HOT from the"),
+        (
+            "port_range: {start: 8051, end: 8053}",
+            "max_concurrent_models is 5, but port_range",
+        ),
+        ("warmup_models: [b]", "ttl_minutes of b has no effect"),
+        ("warmup_models: [c]", "the schedule of c cannot unload it"),
+        ("warmup_models: [a]", ""),
+    ],
+)
+def test_what_contradicts_itself_but_may_be_changed_is_remarked_upon(
+    tmp_path: Path, text: str, remark: str
+) -> None:
+    models = """
+models:
+  - {id: a, path: a.gguf}
+  - {id: b, path: b.gguf, ttl_minutes: 7}
+  - {id: c, path: c.gguf, min_replicas: 2, schedule: [{cron: "0 1 * * *", action: unload}]}
+"""
+    warnings = load(tmp_path, text + models).warnings
+    assert bool(warnings) == bool(remark)
+    assert not remark or warnings[0].startswith(remark)
+
+
 def test_every_error_at_once_with_its_key_and_place(tmp_path: Path) -> None:
     text = """
         min_ttl_minutes: 70
@@ -135,10 +163,10 @@ def test_every_error_at_once_with_its_key_and_place(tmp_path: Path) -> None:
     """
     lines = wrong(tmp_path, text, MODELPOOL_PORT="true", MODEL_MANAGER_MAX_LOADED="many")
     expected = [
-        "pool.yaml: models.0 model_id must not end in 'load'",
-        "pool.yaml: models.0 source must be a string",
-        "pool.yaml: models.0 engine is required",
-        "pool.yaml: models.1 ttl_minutes must be 0",
+        "pool.yaml: models[0].model_id must not end in 'load'",
+        "pool.yaml: models[0].source must be a string",
+        "pool.yaml: models[0].engine is required",
+        "pool.yaml: models[1].ttl_minutes must be 0",
         "pool.yaml: host only loopback",
         "environment variable MODELPOOL_PORT: port should be a whole number",
         "pool.yaml: port_range.start should be a whole number",
@@ -165,9 +193,10 @@ def test_every_error_at_once_with_its_key_and_place(tmp_path: Path) -> None:
         ("state_dir: ''", "state_dir should be the path of a folder"),
         ("state_dir: 3", "state_dir should be the path of a folder"),
         ("warmup_models: pool-demo", "warmup_models should be a list"),
-        ("warmup_models: [3]", "warmup_models.0 should be a valid string"),
+        ("warmup_models: [3]", "warmup_models[0] should be a valid string"),
+        ("warmup_models: [a, b, a]", "warmup_models name a more than once"),
         ("models: {a: 1}", "models should be a list"),
-        ("models: [3]", "models.0 a model must be an object"),
+        ("models: [3]", "models[0] a model must be an object"),
         ("restart_backoff_seconds: 90", "restart_backoff_seconds is above"),
         ("port_range: 3", "port_range should be an object with start and end"),
         ("grace_minutes: -1", "grace_minutes should be greater than or equal to 0"),

@@ -170,7 +170,7 @@ def test_no_secret_is_sent_where_the_file_does_not_send_it(
         return
     with pytest.raises(InvalidRequest, match="only be set in the config file") as caught:
         refuse_new_secrets(config, (DEFAULTS, said))
-    assert caught.value.param == "registrars.1.token_file"
+    assert caught.value.param == "registrars[1].token_file"
 
 
 def test_live_keys_are_keys() -> None:

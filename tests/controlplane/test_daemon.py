@@ -13,7 +13,7 @@ import psutil
 import pytest
 from modelpool import daemon
 from modelpool.config import PoolConfig
-from modelpool.daemon import PidFile
+from modelpool.pid_file import PidFile
 from support.servers import free_port
 
 
@@ -45,6 +45,13 @@ def test_of_two_ups_at_once_only_one_starts_a_manager(
             up.result(timeout=20)
     assert len(started) == 1
     assert PidFile(tmp_path / "pool.pid").process() == manager
+
+
+def test_up_says_that_its_folder_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "state", Path("/proc/nobody/state")):
+        with pytest.raises(daemon.StartFailed, match=f"state_dir {folder} cannot be written"):
+            daemon.start(PoolConfig(state_dir=folder, port=free_port()), None)
 
 
 def test_down_forgets_a_manager_that_is_gone(tmp_path: Path, manager: psutil.Process) -> None:

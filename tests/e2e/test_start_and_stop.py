@@ -151,3 +151,44 @@ def test_up_tells_what_is_wrong(tmp_path: Path) -> None:
         assert "not a model" in up.stdout
     finally:
         pool.close()
+
+
+def test_up_beside_a_running_pool_leaves_warm_up_models_as_their_users_want_them(
+    tmp_path: Path,
+) -> None:
+    models = [fake("m", warmup=True), fake("other")]
+    pool = PoolProcess(tmp_path, models, max_concurrent_models=1)
+    try:
+        assert pool.run("up").returncode == 0
+        unloaded = pool.http.post("/models/m/unload?wait=60", json={"force": True})
+        assert unloaded.status_code == 200, unloaded.text
+        again = pool.run("up")
+        assert again.returncode == 0, again.stderr
+        assert "runs already" in again.stdout
+        assert "m is left as it is; `poolctl load` brings it back" in again.stdout
+        assert pool.state_of("m") == "COLD", "and nothing was loaded behind their backs"
+        pool.load("m")
+        pool.load("other")  # evicts it
+        evicted = pool.run("up")
+        assert evicted.returncode == 0, evicted.stderr
+        assert "evicted to make room for other" in evicted.stdout
+        late = fake("late", warmup=True)
+        assert pool.http.post("/models/register", json=late).status_code == 201
+        assert pool.run("up").returncode == 0, "registered, and nobody has asked for it yet"
+    finally:
+        pool.close()
+
+
+def test_up_beside_a_running_pool_still_tells_what_is_wrong(tmp_path: Path) -> None:
+    broken = fake("broken", options={"fail_load": "bad_file", "message": "not a model"})
+    huge = fake("huge", memory_mb=10**6)
+    pool = PoolProcess(tmp_path, [broken, huge], warmup_models=["broken", "huge"])
+    try:
+        for _ in range(2):
+            up = pool.run("up")
+            assert up.returncode != 0
+            assert "(bad_file): not a model" in up.stderr
+            assert "huge: refused" in up.stderr
+        assert "runs already" in up.stdout
+    finally:
+        pool.close()

@@ -4,6 +4,7 @@ serve LABEL           the front of a worker; its assignment comes on standard in
 host ENGINE LABEL     an engine child; its job comes on standard input
 describe [--engine E [--source F] [--options JSON]]
                       what can be used in this environment, as JSON
+describe --check      what is wrong with the models on standard input, as JSON
 devices PID …         bytes that these processes use of each device, as JSON
 
 The label is for ``ps`` only.

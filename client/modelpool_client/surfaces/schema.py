@@ -7,7 +7,7 @@ required, additionalProperties, anyOf. Anything else in a table is documentation
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
@@ -99,7 +99,8 @@ def _check_object(schema: Schema, value: dict[str, Any], where: str) -> None:
         if name in known:
             check(known[name], item, _join(where, name))
         elif others is False:
-            _refuse(_join(where, name), f"is unknown; known are {', '.join(sorted(known))}")
+            names = ", ".join(sorted(known)) or "none"
+            _refuse(_join(where, name), f"is unknown{near(name, known)}; known are {names}")
         elif others is not True:
             check(others, item, _join(where, name))
 
@@ -159,6 +160,14 @@ def _between(low: float, high: float) -> str:
 def _join(where: str, name: str) -> str:
     short = name if len(name) <= 64 else f"{name[:61]}..."
     return f"{where}.{short}" if where else short
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """``", did you mean a"``, or nothing."""
+    import difflib  # for errors only
+
+    close = difflib.get_close_matches(name[:64], list(known), n=1)
+    return f", did you mean {close[0]}" if close else ""
 
 
 def _refuse(where: str, why: str) -> None:

@@ -195,11 +195,14 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}/plan")
     async def plan(model_id: str) -> dict[str, Any]:
         """What a load would do right now: action, evictions, bytes, port; nothing is changed."""
-        refused = ""
+        refused, model = "", _status(model_id).model
         try:
-            await services.files.check(_status(model_id).model.model_id)
+            await services.files.check(model.model_id)
         except LoadFailed as e:
             refused = e.message
+        if not refused and (problems := await services.problems(model)):
+            wrong = "; ".join(p.message for p in problems)
+            refused = f"engine {model.engine} would not load it: {wrong}"
         return plan_view(_status(model_id), pool, refused)
 
     @router.get("/models/{model_id:path}/history")

@@ -26,8 +26,10 @@ class _Outlook:
 
 def plan_view(status: ReplicaStatus, pool: Pool, refused: str = "") -> dict[str, Any]:
     """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API. ``refused``:
-    why there can be none, as far as the model's files are concerned."""
-    outlook = _Outlook("refuse", refused) if refused else _outlook(status, pool)
+    why there can be none, as far as the model's files and its engine are concerned."""
+    outlook = _outlook(status, pool)
+    if refused and outlook.action in ("start", "wait", "refuse"):
+        outlook = _Outlook("refuse", refused)
     now = pool.clock.now()
     until = None if outlook.until is None else iso(pool.clock.wall() + outlook.until - now)
     return {

@@ -58,13 +58,14 @@ def replica(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
 def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     """One model of ``GET /models``."""
     model = status.model
+    shown = model.shown()
     copy = replica(status, pool)
     return {
         "model_id": model.model_id,
-        "display_name": model.display_name or model.model_id,
+        "display_name": shown["display_name"] or model.model_id,
         "model_type": model.model_type,
         "engine": model.engine,
-        "source": model.source,
+        "source": shown["source"],
         **copy,
         "waiting_for": status.waiting_for,
         "queue": queue_view(status),
@@ -75,10 +76,10 @@ def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
         "min_replicas": model.min_replicas,
         "max_replicas": model.max_replicas,
         "priority": model.priority,
-        "tags": list(model.tags),
+        "tags": shown["tags"],
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
-        "options": dict(model.options),
+        "options": dict(shown["options"]),
         "memory_estimate_mb": in_mb(pool.requirements(status.model.model_id).bytes),
         "memory": memory_view(status, pool),
         "size_mb": in_mb(model.size_bytes),

@@ -15,7 +15,7 @@ from .import_report import ImportReport, conflict, exists, ids
 from .index import Index, mentions
 from .model import Model
 from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
-from .registry import read_registry, registry_entry
+from .registry import file_entry, read_registry, registry_entry
 from .store import Store
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class Catalog:
 
     def export_config(self, config: PoolConfig) -> dict[str, Any]:
         """A config file that makes a pool like this one, its models included."""
-        return config.as_dict() | self.export_registry()
+        return config.as_file() | {"models": [file_entry(m) for m in self.list()]}
 
     def _sorted_out(
         self, models: Iterable[Model]
@@ -260,7 +260,7 @@ class Catalog:
 
     def _of_same_origin(self, model: Model) -> Model:
         old = self.find(model.model_id)
-        return model if old is None else dataclasses.replace(model.keeping(old), origin=old.origin)
+        return model if old is None else model.succeeding(old)
 
     async def _put(self, model: Model) -> Model:
         for clash in self._index.clashes((model,)):

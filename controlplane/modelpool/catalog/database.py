@@ -255,7 +255,7 @@ def _check(db: sqlite3.Connection) -> None:
 
 
 def _model_row(model: Model) -> tuple[object, ...]:
-    data = json.dumps(model.as_dict())
+    data = json.dumps(model.shown())
     key = (model.model_id, model.engine, model.model_type, model.origin)
     return (*key, model.updated_at, data)
 

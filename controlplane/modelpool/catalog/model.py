@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from modelpool_client.errors import InvalidModelId
 
+from .variables import template
+
 Priority = Literal["high", "normal", "low"]
 Origin = Literal["config", "api"]
 
@@ -23,8 +25,9 @@ MAX_COMPARED = 24
 # What llama.cpp serves at once where nothing else is said.
 DEFAULT_PARALLEL = 8
 
+NAMING_FIELDS = frozenset({"model_id", "aliases", "engine"})
 # What only the catalog itself sets.
-OWN_FIELDS = ("created_at", "updated_at", "origin", "from_file")
+OWN_FIELDS = ("created_at", "updated_at", "origin", "from_file", "templates")
 
 # Words that end a route below /models/{id}: an id that ends in one could not be told from it.
 RESERVED_VERBS = frozenset(
@@ -67,6 +70,8 @@ class Model:
         context_length: tokens; declared, or what the file was trained for.
         from_file: fields that nobody declared, in which stands what the file says.
         origin: "config" models come from the config file and return at every start.
+        templates: for each field with a value from the environment, what the config file says, as
+            {key: text}; it is shown in place of the value.
         created_at, updated_at: seconds since 1970.
     """
 
@@ -95,6 +100,7 @@ class Model:
     quantization: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     from_file: tuple[str, ...] = ()
+    templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     created_at: float = 0.0
     updated_at: float = 0.0
     origin: Origin = "api"
@@ -130,11 +136,36 @@ class Model:
         }
         return cls(**values)
 
+    @property
+    def _hidden(self) -> dict[str, Mapping[str, Any]]:
+        """The templates, but of what it is called and run by: that is seen everywhere."""
+        return {k: v for k, v in self.templates.items() if k not in NAMING_FIELDS}
+
+    def shown(self) -> dict[str, Any]:
+        """``as_dict`` without the values that came from the environment."""
+        return self.as_dict() | {k: next(iter(v.values())) for k, v in self._hidden.items()}
+
     def as_entry(self) -> dict[str, Any]:
-        """What a registration or a file's entry would hold: no times, no origin, no defaults."""
+        """What a registration would hold: no times, no origin, no defaults."""
         blank = Model(self.model_id, "", "").as_dict() | {"model_id": None}
         values = self.as_dict()
         return {k: v for k, v in values.items() if k not in OWN_FIELDS and v != blank[k]}
+
+    def shown_entry(self) -> dict[str, Any]:
+        """``as_entry`` without the values that came from the environment."""
+        own = {k: v for k, v in self.as_entry().items() if k not in self._hidden}
+        return own | {k: v for each in self._hidden.values() for k, v in each.items()}
+
+    def as_file_entry(self) -> dict[str, Any]:
+        """The entry of a config file that makes this model."""
+        own = {k: template(v) for k, v in self.as_entry().items() if k not in self.templates}
+        return own | {k: v for each in self.templates.values() for k, v in each.items()}
+
+    def succeeding(self, old: Model) -> Model:
+        """An entry that takes the place of another: from where it came, what of it must not be
+        shown while it is the same, and what stood there from the file, whoever repeats it."""
+        kept = {k: v for k, v in old.templates.items() if getattr(self, k) == getattr(old, k)}
+        return dataclasses.replace(self.keeping(old), origin=old.origin, templates=kept)
 
     def same_content(self, other: Model) -> bool:
         """Equal but for the times, and for who said what they say."""

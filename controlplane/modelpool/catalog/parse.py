@@ -13,6 +13,7 @@ from typing import Any
 from .entry_schema import FIELDS
 from .model import Model, did_you_mean, printable
 from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
+from .variables import is_filled, template, typed
 
 MB_PER_GB = 1000
 
@@ -73,7 +74,9 @@ def read_model(data: object, rules: ParseRules) -> tuple[Model | None, list[Prob
         return None, [Problem("", text)]
     entry = _Entry(rules)
     entry.read(data)
-    return (None if entry.problems else Model(**entry.values)), entry.problems
+    if entry.problems:
+        return None, entry.problems
+    return Model(**entry.values, templates=entry.templates), []
 
 
 def canonical_keys(data: Mapping[Any, Any]) -> set[str]:
@@ -88,6 +91,7 @@ class _Entry:
     def __init__(self, rules: ParseRules) -> None:
         self.rules = rules
         self.values: dict[str, Any] = {}
+        self.templates: dict[str, Mapping[str, Any]] = {}
         self.problems: list[Problem] = []
 
     def wrong(self, param: str, problem: object) -> None:
@@ -106,6 +110,7 @@ class _Entry:
         self._source()
         self._ttl()
         self._replicas()
+        self._schedule()
         if self.values.get("model_id") in self.values.get("aliases", ()):
             self.wrong("aliases", "hold the id itself")
         self.problems += unknown
@@ -129,6 +134,9 @@ class _Entry:
         return _with_metadata(given, extra)
 
     def _checked(self, key: str, spelling: str, value: Any) -> None:
+        value = typed(value, _kind(FIELDS[key].schema))
+        if is_filled(value):
+            self.templates[key] = {spelling: template(value)}
         if spelling == "memory_gb":
             value = _megabytes(value)
         try:
@@ -163,11 +171,24 @@ class _Entry:
         if least > self.values.setdefault("max_replicas", least):
             self.wrong("min_replicas", "is above max_replicas")
 
+    def _schedule(self) -> None:
+        """What stays is unloaded by force only, and a schedule uses none."""
+        stays = [key for key in ("warmup", "pinned") if self.values.get(key)]
+        unloads = any(a["action"] == "unload" for a in self.values.get("schedule", ()))
+        if stays and unloads:
+            self.wrong("schedule", f"unloads a model that is to stay: {' and '.join(stays)}")
+
     def _ttl(self) -> None:
         minutes = self.values.get("ttl_minutes")
         low, high = self.rules.ttl_range
         if minutes and not low <= minutes <= high:
             self.wrong("ttl_minutes", f"must be 0 (never) or between {low:g} and {high:g}")
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """The type of a field's values, but for null."""
+    kind = schema["type"]
+    return kind if isinstance(kind, str) else str(kind[0])
 
 
 def _position(key: str) -> int:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from modelpool_client.errors import InvalidModelId, InvalidRequest
+
+from .model import Model
 
 # Engines that registry files of other pools name and this version lacks: such a model may be
 # imported, so that nothing of the file is lost; loading it fails.
 LATER_ENGINES = frozenset(
     {"anthropic", "coreml", "google", "mlx", "ollama", "onnx", "openai", "transformers", "vllm"}
 )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a request: the parameter, and a whole sentence. ``code`` is
+    empty where it is that of any bad request."""
+
+    param: str
+    message: str
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,22 +36,37 @@ class ParseRules:
         base_dir: what a relative path in ``source`` is relative to; None refuses relative paths.
         known_engines: names that ``engine`` may have; None accepts any.
         ttl_range: least and most ``ttl_minutes``; 0, never, is always allowed.
+        refused: what the engines said is wrong with entries of a registry file, by their place.
     """
 
     base_dir: Path | None = None
     known_engines: Collection[str] | None = None
     ttl_range: tuple[float, float] = (5.0, 60.0)
+    refused: Mapping[int, Sequence[Problem]] = field(default_factory=dict)
 
 
 DEFAULT_RULES = ParseRules()
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a request: the parameter, and a whole sentence."""
+class EngineVerdict:
+    """What a model's engine says of it before anything is loaded.
 
-    param: str
-    message: str
+    Attributes:
+        problems: what can never work.
+        notes: what keeps it from loading now, or could not be found out; each a whole sentence.
+        options: as the engine takes them.
+        memory_bytes: what it expects to need, None where it is not known.
+    """
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    options: Mapping[str, Any]
+    memory_bytes: int | None = None
+
+
+# A verdict for each model, in their order.
+EngineCheck: TypeAlias = Callable[[Sequence[Model]], Sequence[EngineVerdict]]
 
 
 def refuse(problems: Sequence[Problem]) -> None:
@@ -51,4 +79,5 @@ def refuse(problems: Sequence[Problem]) -> None:
         cls = InvalidModelId if first in ("model_id", "id") else InvalidRequest
         text = "; ".join(p.message for p in problems)
         errors = [{"param": p.param, "message": p.message} for p in problems]
-        raise cls(text, param=first, details={"errors": errors})
+        code = problems[0].code or None
+        raise cls(text, param=first, code=code, details={"errors": errors})

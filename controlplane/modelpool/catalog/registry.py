@@ -9,6 +9,7 @@ from typing import Any
 from .model import Model, printable
 from .parse import canonical_keys, read_model
 from .parse_rules import ParseRules, Problem
+from .variables import template
 
 # The entries of the format as it was invented name no engine: there was only Ollama.
 IMPLIED_ENGINE = "ollama"
@@ -24,36 +25,70 @@ def read_registry(
     An entry with neither engine nor source changes what it names of the model with its id; where
     there is no such model it is one of Ollama's, by that id.
     """
-    entries = data.get("models") if isinstance(data, Mapping) else None
-    if not isinstance(entries, list):
+    entries = _entries(data)
+    if entries is None:
         return [], [Problem("models", 'a registry must be an object with a list "models"')]
     models, problems = [], []
     for index, entry in enumerate(entries):
         model, found = read_model(_completed(entry, existing), rules)
-        problems += [_placed(index, p) for p in found]
+        problems += [_placed(index, p) for p in (*found, *rules.refused.get(index, ()))]
         if model is not None:
             models.append(model)
     return models, problems + list(_twins(models))
 
 
+def sound_models(
+    data: object, existing: Mapping[str, Model], rules: ParseRules
+) -> dict[int, Model]:
+    """The models of the entries in which ``read_registry`` finds nothing wrong, by their place."""
+    found = (read_model(_completed(e, existing), rules)[0] for e in _entries(data) or ())
+    return {index: model for index, model in enumerate(found) if model is not None}
+
+
+def _entries(data: object) -> list[Any] | None:
+    entries = data.get("models") if isinstance(data, Mapping) else None
+    return entries if isinstance(entries, list) else None
+
+
 def registry_entry(model: Model) -> dict[str, Any]:
     """A model as an entry: what the format always has, and whatever else is not a default."""
+    values = model.shown()
+    classic = {k: values[k] for k in CLASSIC_KEYS}
+    return {"model_id": model.model_id} | classic | model.shown_entry()
+
+
+def file_entry(model: Model) -> dict[str, Any]:
+    """The same for a config file, in which ``${`` begins a variable."""
     values = model.as_dict()
-    return {"model_id": model.model_id} | {k: values[k] for k in CLASSIC_KEYS} | model.as_entry()
+    classic = {k: template(values[k]) for k in CLASSIC_KEYS if k not in model.templates}
+    return classic | model.as_file_entry()
 
 
 def _completed(entry: object, existing: Mapping[str, Model]) -> object:
     if not isinstance(entry, Mapping):
         return entry
+    model_id = entry.get("model_id", entry.get("id", entry.get("name")))
+    old = existing.get(model_id) if isinstance(model_id, str) else None
+    if old is not None and old.templates:
+        entry = _with_values(entry, old)
     keys = canonical_keys(entry)
     if keys & {"engine", "source"}:
         return entry
-    model_id = entry.get("model_id", entry.get("id", entry.get("name")))
-    old = existing.get(model_id) if isinstance(model_id, str) else None
     if old is not None:
         return {k: v for k, v in old.as_entry().items() if k not in keys} | dict(entry)
     implied = {"engine": IMPLIED_ENGINE, "source": model_id}
     return dict(entry) | (implied if isinstance(model_id, str) else {})
+
+
+def _with_values(entry: Mapping[Any, Any], old: Model) -> dict[Any, Any]:
+    """An exported entry says where a value came from, not what it was: it stays what it is."""
+    values, completed = old.as_dict(), dict(entry)
+    for key, shown in old.templates.items():
+        for spelling, text in shown.items():
+            if completed.get(spelling) == text:
+                del completed[spelling]
+                completed[key] = values[key]
+    return completed
 
 
 def _placed(index: int, problem: Problem) -> Problem:

@@ -234,7 +234,9 @@ def _source(need: Requirements, place: str) -> str:
 
 
 def _wait(need: Requirements, staying: Sequence[Resident], budget: Budget) -> Wait:
-    blockers = [r for r in staying if not r.pinned]
+    # A pinned one that loads may turn out to take less than it was promised.
+    loading = [r for r in staying if r.pinned and r.pending_bytes]
+    blockers = [r for r in staying if not r.pinned] or loading
     until = min((r.free_at for r in blockers if r.free_at is not None), default=None)
     holders = ", ".join(f"{r.model_id} {amount(r)} ({r.protected})" for r in blockers)
     count = f"{len(staying)} of {budget.max_models} models"

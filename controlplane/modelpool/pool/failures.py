@@ -1,4 +1,5 @@
-"""PURE but for the names of signals: what went wrong with a replica, when it may be tried again, and how to say so."""
+"""PURE but for the names of signals: what went wrong with a replica, and when it may be tried
+again."""
 
 from __future__ import annotations
 

@@ -183,6 +183,15 @@ def test_everything_wrong_at_once() -> None:
     assert sorted(params) == ["engine", "modelType", "model_id", "source", "warmup"]
 
 
+@pytest.mark.parametrize("stays", ["warmup", "pinned"])
+def test_a_schedule_that_could_never_unload(stays: str) -> None:
+    night, morning = ({"cron": "0 1 * * *", "action": action} for action in ("unload", "load"))
+    with pytest.raises(InvalidRequest, match=f"schedule unloads a model that is to stay: {stays}"):
+        parse(schedule=[night, morning], **{stays: True})
+    assert parse(schedule=[morning], **{stays: True}).schedule == (morning,)
+    assert parse(schedule=[night]).schedule == (night,)
+
+
 def test_two_spellings_that_disagree() -> None:
     assert parse(path="x").source == "x"
     with pytest.raises(InvalidRequest, match="path contradicts source"):

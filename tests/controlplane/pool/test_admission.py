@@ -100,7 +100,7 @@ WAITS = {
     "a pinned one loads, and the host may have given it some already": (
         [resident("a", 50, protected="warming", pending=50, **pinned)],
         limits(host=120),
-        (),
+        ("a",),
         None,
     ),
     "one that loads may have some of what the host will give back": (
@@ -340,8 +340,21 @@ def wait_is_sound(
     free = [r for r in residents if r.leaving or not (r.protected or r.pinned)]
     assert not fits(need, without(residents, free), free, budget), "it could start"
     by_id = {r.model_id: r for r in residents}
-    assert not any(by_id[i].pinned or by_id[i].leaving for i in decision.on)
+    assert not any(by_id[i].leaving for i in decision.on)
+    # For a pinned one only while it loads, and where it alone is in the way.
+    pinned = [by_id[i] for i in decision.on if by_id[i].pinned]
+    assert all(r.pending_bytes for r in pinned)
+    assert not pinned or len(pinned) == len(decision.on)
     assert decision.until is None or decision.until in {by_id[i].free_at for i in decision.on}
+
+
+def test_a_wait_for_a_pinned_load_names_it() -> None:
+    """Whether there is room beside it is known when it has loaded."""
+    loading = Resident("r0", MB, (0.0,), protected="warming", pinned=True, pending_bytes=MB)
+    decision = plan(Requirements("new", MB), [loading], Budget(2, 10 * MB, MB))
+    assert isinstance(decision, Wait)
+    assert decision.on == ("r0",)
+    assert decision.why == "new needs 1 MB; 1 of 2 models loaded: r0 1 MB (warming)"
 
 
 @given(pools())

@@ -124,8 +124,8 @@ def test_two_that_take_turns_in_one_room_neither_starve_nor_thrash(
 
     world = play(scene, A, B, **ONE | {"min_residency_seconds": 10})
     longest = max(max(w) for w in waits.values())
-    # Its longest wait, the end of current work and its load; or, where loads are long, two loads, each
-    # with the residency that goes with it.
+    # Its longest wait, the end of current work and its load; or, where loads are long, two loads,
+    # each with the residency that goes with it.
     assert longest <= max(30 + 2 + load_seconds, 4 * load_seconds) + 2, longest
     served = {name: len(w) for name, w in waits.items()}
     assert min(served.values()) >= least, served

@@ -57,15 +57,20 @@ def test_all_are_told_of_a_failure_once() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 100), st.booleans())))
 def test_nobody_is_lost_and_nobody_overtakes(those: list[tuple[int, float, bool]]) -> None:
     waiters = Waiters()
+    stay: list[Waiter] = []
     for rank, since, leaves in those:
         one = waiter(rank, since)
         waiters.add(one)
         if leaves:
-            waiters.discard(one)
+            assert waiters.discard(one)
+        else:
+            stay.append(one)
     there = len(waiters)
     assert there == len(list(waiters)) == sum(not leaves for *_, leaves in those)
-    taken = [(w.rank, w.since) for w in waiters.take_all()]
-    assert taken == sorted((r, s) for r, s, leaves in those if not leaves)
+    taken = waiters.take_all()
+    assert [(w.rank, w.since) for w in taken] == sorted((r, s) for r, s, gone in those if not gone)
+    assert sorted(map(id, taken)) == sorted(map(id, stay))
+    assert len(waiters) == 0
 
 
 def test_a_grant_is_given_back_to_who_gave_it() -> None:

@@ -75,7 +75,7 @@ def test_it_is_written_as_it_is_read(tmp_path: Path) -> None:
 )
 def test_one_thing_wrong(tmp_path: Path, entry: Any, message: str) -> None:
     (line,) = wrong(tmp_path, entry)
-    assert line.startswith("registrars.0")
+    assert line.startswith("registrars[0]")
     assert message in line
 
 

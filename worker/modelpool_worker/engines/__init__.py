@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 
 from modelpool_client.errors import LoadFailed
+from modelpool_client.surfaces.schema import near
 
 from modelpool_worker.engine import Engine
 
@@ -28,9 +29,11 @@ def get(name: str) -> Engine:
     # Plug-ins are looked up only when needed: importlib.metadata costs a child 20 ms.
     where = BUILT_IN.get(name) or plugins().get(name)
     if where is None:
-        known = ", ".join(sorted({*BUILT_IN, *plugins()}))
+        known = names()
         raise LoadFailed(
-            f"this version has no engine {name!r}; there are {known}", code="bad_config"
+            f"this version has no engine {name!r}{near(name, known)}; there are {', '.join(known)}",
+            code="bad_config",
+            param="engine",
         )
     return _load(name, where)
 

@@ -1,0 +1,69 @@
+"""What the files of models say of them, and which of them cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from modelpool.catalog.catalog import Catalog
+from modelpool.catalog.errors import BadModelFile, StoreError
+from modelpool.catalog.estimator import Estimator
+from modelpool.catalog.model import Model
+from modelpool.catalog.store import Store
+
+log = logging.getLogger(__name__)
+
+# Is told of a model and of what will keep it from being loaded.
+Warn: TypeAlias = Callable[[Model, str], object]
+Warnings: TypeAlias = list[tuple[Model, str]]
+
+
+async def open_catalog(
+    store: Store, models: Iterable[Model], estimator: Estimator
+) -> tuple[Catalog, Warnings]:
+    """The catalog with the models of the config file, and what was found about any model.
+
+    Raises:
+        Conflict: as ``Catalog.adopt_config``.
+    """
+    found: Warnings = []
+
+    def warn(model: Model, text: str) -> None:
+        found.append((model, text))
+
+    catalog = await Catalog.open(store, await described_all(models, estimator, warn))
+    for model in catalog:
+        if model.origin == "api":
+            await _describe_registered(catalog, model, estimator, warn)
+    return catalog, found
+
+
+async def _describe_registered(
+    catalog: Catalog, model: Model, estimator: Estimator, warn: Warn
+) -> None:
+    """Its files may have been replaced while no manager ran."""
+    described = await described_if_possible(model, estimator, warn)
+    if described.same_content(model):
+        return
+    log.info("%s: its files were replaced while no manager ran", model.model_id)
+    try:
+        await catalog.replace(described, model)
+    except StoreError as e:
+        log.warning("%s: that could not be written down: %s", model.model_id, e)
+
+
+async def described_all(
+    models: Iterable[Model], estimator: Estimator, warn: Warn
+) -> tuple[Model, ...]:
+    """Models of the config file with what their own files say."""
+    return tuple([await described_if_possible(m, estimator, warn) for m in models])
+
+
+async def described_if_possible(model: Model, estimator: Estimator, warn: Warn) -> Model:
+    """The model as it is where its file cannot be read: loading it will say so again."""
+    try:
+        return await estimator.describe(model)
+    except BadModelFile as e:
+        warn(model, f"{e}; loading it will fail until the file is there and whole")
+        return model
