@@ -150,6 +150,12 @@ class UnloadProtected(Conflict):
     default_code = "unload_protected"
 
 
+class RequestTimeout(ModelPoolError):
+    """The client did not send its request in time."""
+
+    status, type, default_code = 408, "invalid_request_error", "request_timeout"
+
+
 class PayloadTooLarge(ModelPoolError):
     status, type, default_code = 413, "invalid_request_error", "payload_too_large"
 

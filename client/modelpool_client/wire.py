@@ -64,6 +64,9 @@ class Assignment:
     beat_seconds: float = 10.0
     drain_seconds: float = 30.0
     orphan_seconds: float = 600.0
+    client_header_timeout_seconds: float = 60.0
+    client_body_timeout_seconds: float = 60.0
+    send_timeout_seconds: float = 60.0
 
 
 @dataclass(frozen=True)

@@ -248,8 +248,9 @@ def _gateway(services: Services, upstream: Upstream) -> Gateway:
 
 def _front_door(services: Services, gateway: Gateway) -> GuardMiddleware:
     hosts = hosts_for(services.pool.config.host)
-    limit = services.pool.config.max_body_bytes
-    return GuardMiddleware(management_api(services), gateway, hosts, limit)
+    config = services.pool.config
+    limit, timeout = config.max_body_bytes, config.client_body_timeout_seconds
+    return GuardMiddleware(management_api(services), gateway, hosts, limit, timeout)
 
 
 def management_api(services: Services) -> FastAPI:

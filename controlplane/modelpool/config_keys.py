@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from modelpool_client.surfaces.connections import Timeouts
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -170,6 +171,15 @@ class PoolConfig(_Frozen):
     beat_seconds: SomeSeconds = Field(10, description="Between two heartbeats of a worker")
     orphan_seconds: Seconds = Field(600, description="A worker outlives its manager's lease by it")
     stream_ping_seconds: SomeSeconds = Field(5, description="Silence of a waiting stream")
+    client_header_timeout_seconds: SomeSeconds = Field(
+        60, description="For the head of a request; closed within twice that (nginx: 60)"
+    )
+    client_body_timeout_seconds: SomeSeconds = Field(
+        60, description="Between two parts of a request's body (nginx: 60)"
+    )
+    send_timeout_seconds: SomeSeconds = Field(
+        60, description="A client that takes nothing is closed within twice that (nginx: 60)"
+    )
     max_body_mb: Annotated[float, Field(gt=0, le=4096)] = Field(64, description="Largest request")
     state_dir: Annotated[Path, Field(strict=False)] = Field(
         default_factory=default_state_dir,
@@ -224,6 +234,15 @@ class PoolConfig(_Frozen):
         return int(self.max_body_mb * BYTES_PER_MB)
 
     @property
+    def client_timeouts(self) -> Timeouts:
+        """How long clients of manager and workers may take."""
+        return Timeouts(
+            self.client_header_timeout_seconds,
+            self.client_body_timeout_seconds,
+            self.send_timeout_seconds,
+        )
+
+    @property
     def ttl_range(self) -> tuple[float, float]:
         """Least and most TTL in minutes, for ``parse_model``."""
         return (self.min_ttl_minutes, self.max_ttl_minutes)
@@ -258,6 +277,15 @@ class PoolConfig(_Frozen):
         return self
 
 
-_TOLD_AT_THE_START = {"beat_seconds", "log_level", "models", "orphan_seconds", "warmup_models"}
+_TOLD_AT_THE_START = {
+    "beat_seconds",
+    "client_body_timeout_seconds",
+    "client_header_timeout_seconds",
+    "log_level",
+    "models",
+    "orphan_seconds",
+    "send_timeout_seconds",
+    "warmup_models",
+}
 _PLACES = {"host", "max_body_mb", "ollama_base_url", "port", "port_range", "state_dir"}
 LIVE_KEYS = frozenset(PoolConfig.model_fields) - _TOLD_AT_THE_START - _PLACES

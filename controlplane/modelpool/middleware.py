@@ -11,6 +11,7 @@ import asyncio
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import check_headers, check_json
 from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.connections import DEFAULT_TIMEOUT_SECONDS
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import NOT_SERVED
 
@@ -34,11 +35,19 @@ JSON_TYPE = (b"content-type", b"application/json")
 class GuardMiddleware:
     """Checks Host, Origin and Content-Type before anything is read."""
 
-    def __init__(self, api: App, gateway: App, hosts: frozenset[str], max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        api: App,
+        gateway: App,
+        hosts: frozenset[str],
+        max_body_bytes: int,
+        body_timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
         self._api = api
         self._gateway = gateway
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
+        self._body_timeout = body_timeout
         self._under_way: set[asyncio.Task[object]] = set()
         self._cut_by: ModelPoolError | None = None
 
@@ -106,7 +115,7 @@ class GuardMiddleware:
     async def _checked_body(self, receive: Receive) -> Receive:
         """The same with the body read and known to be JSON: FastAPI knows no limit, and of what it
         cannot parse it says only that it could not."""
-        body = await read_body(receive, self._max_body_bytes)
+        body = await read_body(receive, self._max_body_bytes, self._body_timeout)
         if body.strip() not in (b"", b"null"):
             parse_object(body)
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 from modelpool_client.errors import ModelPoolError, PoolStopping
+from modelpool_client.surfaces.connections import close_stalled
 
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
@@ -76,6 +77,9 @@ async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> 
     _reload_on_hangup(pool.services)
     serving = asyncio.ensure_future(server.serve(sockets=[sock.dup()]))
     config = pool.services.pool.config
+    connections = server.server_state.connections
+    closing = asyncio.ensure_future(close_stalled(connections, config.client_timeouts))
+    serving.add_done_callback(lambda _: closing.cancel())
     log.info("the pool listens on http://%s:%s", config.host, config.port)
     await _until_told(pool, serving, asked_to_stop)
     if pool.services.restart.is_asked:

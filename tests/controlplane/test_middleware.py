@@ -36,7 +36,7 @@ class Room:
         self.paths.append(scope["path"])
         self.headers = list(scope["headers"])
         if scope["method"] in ("POST", "PUT", "PATCH"):
-            self.body = await read_body(receive, 10**9)
+            self.body = await read_body(receive, 10**9, 60.0)
         await send_json(send, 200, {"room": self.name})
 
 

@@ -18,9 +18,11 @@ from modelpool_client.errors import (
     MethodNotAllowed,
     ModelPoolError,
     PayloadTooLarge,
+    RequestTimeout,
     WorkerDraining,
 )
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
+from modelpool_client.surfaces.connections import next_part
 from modelpool_client.surfaces.openai import check_model, check_request
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import CHAT_PATH, NOT_SERVED, TEXT_PATH, check_route
@@ -85,20 +87,21 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": sse.event(error.body())})
             return
         headers = [(k.encode(), v.encode()) for k, v in error.headers().items()]
-        if isinstance(error, (WorkerDraining, PayloadTooLarge)):
+        if isinstance(error, (WorkerDraining, PayloadTooLarge, RequestTimeout)):
             headers.append(CLOSE)
         await self.answer_json(error.body(), error.status, *headers)
 
-    async def body(self) -> bytes:
+    async def body(self, timeout: float) -> bytes:
         """The request's body.
 
         Raises:
             PayloadTooLarge: over ``MAX_BODY_BYTES``.
+            RequestTimeout: nothing more of it came within ``timeout`` seconds.
             ConnectionResetError: the client left.
         """
         parts, size = [], 0
         while True:
-            message = await self.receive()
+            message = await next_part(self.receive, timeout)
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
             size += len(message["body"])
@@ -178,14 +181,16 @@ class App:
 
     async def _complete(self, exchange: Exchange) -> None:
         worker = self._worker
-        # From here to the begin of the call nothing is awaited: a drain happens before or after.
         worker.check_ready()
         guard.check_json(exchange.scope["headers"], "worker")
+        data = parse_object(await self._body(exchange))
+        request = check_request(exchange.path, data)
+        if not self._is_resolved(exchange):
+            check_model(data, worker.assignment.model_id, worker.aliases)
+        # It may drain by now. What is refused, or never comes, is no use of the model; from here to
+        # the begin of the call nothing is awaited, so that a drain happens before or after.
+        worker.check_ready()
         with worker.call() as call:
-            data = parse_object(await exchange.body())
-            request = check_request(exchange.path, data)
-            if not self._is_resolved(exchange):
-                check_model(data, worker.assignment.model_id, worker.aliases)
             watch = asyncio.create_task(_watch(exchange.receive, call.leave))
             try:
                 headers = _ignored_header(request.ignored)
@@ -198,6 +203,9 @@ class App:
                 raise await worker.explain(str(e)) from None
             finally:
                 watch.cancel()
+
+    async def _body(self, exchange: Exchange) -> bytes:
+        return await exchange.body(self._worker.assignment.client_body_timeout_seconds)
 
     def _is_resolved(self, exchange: Exchange) -> bool:
         """The gateway knows by which names the model goes by now."""
@@ -230,20 +238,20 @@ class App:
         await exchange.answer_json(encode(self._worker.facts()))
 
     async def _probe(self, exchange: Exchange) -> None:
-        request = await _told(exchange, ProbeRequest)
+        request = _told(await self._body(exchange), ProbeRequest)
         reply = await probe(self._worker, request)
         await exchange.answer_json(encode(reply))
 
     async def _drain(self, exchange: Exchange) -> None:
-        request = await _told(exchange, DrainRequest)
+        request = _told(await self._body(exchange), DrainRequest)
         drained = self._worker.drain(request.if_idle_for, request.reason or "told by the manager")
         reply = encode(DrainReply(drained, self._worker.facts()))
         await exchange.answer_json(reply, 200, *([CLOSE] if drained else []))
 
 
-async def _told(exchange: Exchange, shape: type[Told]) -> Told:
+def _told(body: bytes, shape: type[Told]) -> Told:
     try:
-        return decode(shape, parse_object(await exchange.body() or b"{}"))
+        return decode(shape, parse_object(body or b"{}"))
     except DecodeError as e:
         raise InvalidRequest(str(e)) from None
 

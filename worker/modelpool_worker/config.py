@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from modelpool_client.surfaces.connections import Timeouts
 from modelpool_client.wire import Assignment, DecodeError, decode
 
 # Longest path a unix socket may have: 104 bytes on macOS, 108 on Linux, one for the final zero.
@@ -56,11 +57,21 @@ def _problem(a: Assignment) -> str:
         return f"manager_url: {a.manager_url!r} is no http URL"
     if a.beat_seconds <= 0:
         return "beat_seconds: must be above 0"
+    timeouts = timeouts_of(a)
+    if min(timeouts.client_header, timeouts.client_body, timeouts.send) <= 0:
+        return "client_header_timeout_seconds and the like: must be above 0"
     if min(a.drain_seconds, a.orphan_seconds, a.lease_seconds or 0) < 0:
         return "drain_seconds, orphan_seconds and lease_seconds: must not be negative"
     if len(os.fsencode(a.runtime_dir)) > MAX_SOCKET_PATH - len("/1234567.sock"):
         return f"runtime_dir: too long for a unix socket, {MAX_SOCKET_PATH} bytes with the name"
     return ""
+
+
+def timeouts_of(a: Assignment) -> Timeouts:
+    """How long the worker's clients may take."""
+    return Timeouts(
+        a.client_header_timeout_seconds, a.client_body_timeout_seconds, a.send_timeout_seconds
+    )
 
 
 def child_environment(environment: Mapping[str, str], **more: str) -> dict[str, str]:

@@ -27,6 +27,7 @@ from modelpool_client.wire import (
 from . import diagnose
 from .app import App
 from .child import STOP_SECONDS, EngineChild, describe_exit
+from .config import timeouts_of
 from .heartbeat import Heartbeat
 from .listener import HttpListener
 from .oom import OomWatch
@@ -83,7 +84,7 @@ class Front:
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         port = sock.getsockname()[1]
         self._worker = Worker(assignment, port, child, self._relay, self._on_change)
-        self._listener = HttpListener(App(self._worker), sock)
+        self._listener = HttpListener(App(self._worker), sock, timeouts_of(assignment))
         self._oom = OomWatch(self._loop.time())
         self._heartbeat = Heartbeat(
             assignment, self._session, self._facts, self._worker.heed, self._leave

@@ -8,6 +8,7 @@ import socket
 from typing import Any, cast
 
 import uvicorn
+from modelpool_client.surfaces.connections import Timeouts, close_stalled
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -23,8 +24,9 @@ class HttpListener:
     socket with connections still in the backlog, which resets them.
     """
 
-    def __init__(self, app: Any, sock: socket.socket) -> None:
+    def __init__(self, app: Any, sock: socket.socket, timeouts: Timeouts) -> None:
         self._sock = sock
+        self._timeouts = timeouts
         self._config = uvicorn.Config(
             app,
             http=HttpToolsProtocol,
@@ -46,6 +48,8 @@ class HttpListener:
         self._loop = asyncio.get_running_loop()
         # A duplicate, so that the backlog survives the server's closing.
         self._server = await self._loop.create_server(self._protocol, sock=self._sock.dup())
+        closing = close_stalled(self._connections, self._timeouts)
+        self._closing = asyncio.ensure_future(closing)
 
     async def close(self) -> None:
         """Answer what the kernel has accepted already, close idle connections, close the port."""
@@ -53,6 +57,7 @@ class HttpListener:
         await self._take_backlog()
         self._sock.close()
         await self._finish(CLOSE_SECONDS)
+        self._closing.cancel()
         for connection in list(self._connections):
             connection.transport.abort()
 

@@ -7,7 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from modelpool_client.errors import ModelPoolError, PayloadTooLarge
+from modelpool_client.errors import ModelPoolError, PayloadTooLarge, RequestTimeout
+from modelpool_client.surfaces.connections import next_part
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,17 +24,18 @@ class ClientGone(Exception):
     """Nobody is there any more to answer."""
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
+async def read_body(receive: Receive, limit: int, timeout: float) -> bytes:
     """The whole body.
 
     Raises:
         PayloadTooLarge: more than ``limit`` bytes.
+        RequestTimeout: nothing more of it came within ``timeout`` seconds.
         ClientGone: the client left before the end.
     """
     chunks: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
+        message = await next_part(receive, timeout)
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk = message.get("body", b"")
@@ -66,6 +68,8 @@ async def send_json(
 
 async def send_error(send: Send, error: ModelPoolError, *more: tuple[bytes, bytes]) -> None:
     """An error in its JSON shape, with its headers and ``more`` of them."""
+    if isinstance(error, RequestTimeout):  # the rest of the request may still come, unwanted
+        more = (*more, (b"connection", b"close"))
     await send_json(send, error.status, error.body(), error.headers(), *more)
 
 

@@ -119,7 +119,8 @@ class Gateway:
             await send_error(send, error)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive, self._pool.config.max_body_bytes)
+        config = self._pool.config
+        body = await read_body(receive, config.max_body_bytes, config.client_body_timeout_seconds)
         data = parse_object(body)
         model = self._named(data)
         check_capabilities(scope["path"], model.model_id, model.capabilities)

@@ -199,6 +199,9 @@ class Workers:
             beat_seconds=config.beat_seconds,
             drain_seconds=config.graceful_shutdown_seconds,
             orphan_seconds=config.orphan_seconds,
+            client_header_timeout_seconds=config.client_header_timeout_seconds,
+            client_body_timeout_seconds=config.client_body_timeout_seconds,
+            send_timeout_seconds=config.send_timeout_seconds,
         )
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:

@@ -1,0 +1,52 @@
+"""Clients of the gateway that stop in the middle hold nothing: no lease, no grant, no eviction."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.bare_client import connected, request, until_closed
+
+from e2e.conftest import MakePool
+from e2e.helpers import chat, fake, until
+
+SOON = {
+    "client_header_timeout_seconds": 0.4,
+    "client_body_timeout_seconds": 0.4,
+    "send_timeout_seconds": 0.4,
+}
+ENDLESS = {"tokens": 10**7, "tokens_per_second": 10**6}
+
+
+def test_who_stops_reading_a_stream_is_in_nobodys_way(make_pool: MakePool) -> None:
+    pool = make_pool(
+        fake("a", options=ENDLESS),
+        fake("b"),
+        max_concurrent_models=1,
+        min_residency_seconds=0,
+        **SOON,
+    )
+    body = json.dumps(chat("a", stream=True)).encode()
+    with connected(pool.port) as sock:
+        sock.sendall(request(pool.port, body))
+        until(lambda: pool.model("a")["in_flight"] == 1, "the stream")
+        until(lambda: pool.model("a")["in_flight"] == 0, "the end of what nobody reads")
+        assert pool.ask("b"), "a was evicted"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/models/a/load"])
+def test_half_a_body_is_told_and_begins_nothing(make_pool: MakePool, path: str) -> None:
+    pool = make_pool(fake("a"), **SOON)
+    with connected(pool.port) as sock:
+        sock.sendall(request(pool.port, b'{"model": "a"', length=100, path=path))
+        answer = until_closed(sock)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"request_timeout" in answer
+    assert pool.state_of("a") == "COLD"
+
+
+def test_half_a_head_is_told(make_pool: MakePool) -> None:
+    pool = make_pool(fake("a"), **SOON)
+    with connected(pool.port) as sock:
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127")
+        assert until_closed(sock).startswith(b"HTTP/1.1 408 ")
