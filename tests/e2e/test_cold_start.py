@@ -162,7 +162,19 @@ def test_a_forced_unload_cuts_readably(pool: PoolProcess, add: Add) -> None:
     assert answer.status_code == 200
     stream = result(task)
     assert not stream.is_done
-    assert stream.error["message"]
+    assert "unloaded by force: asked for by the API" in stream.error["message"]
+
+
+def test_a_forced_unload_in_the_middle_of_a_plain_one_is_told_too(
+    pool: PoolProcess, add: Add
+) -> None:
+    m = add(tokens=1000, tokens_per_second=20)
+    pool.load(m)
+    task = in_background(lambda: streamed(pool.url, chat(m)))
+    until(lambda: pool.model(m)["in_flight"], "the stream")
+    pool.http.post(f"/models/{m}/unload?wait=0", json={})
+    pool.http.post(f"/models/{m}/unload", json={"force": True})
+    assert "unloaded by force: asked for by the API" in result(task).error["message"]
 
 
 def test_a_request_during_an_unload_waits_and_loads_again(pool: PoolProcess, add: Add) -> None:

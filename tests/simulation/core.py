@@ -205,7 +205,7 @@ class SimWorkers:
         worker.is_terminated = True
         return Operation("stop", worker, how)
 
-    def cut_work(self, worker: Any) -> Operation:
+    def cut_work(self, worker: Any, reason: str) -> Operation:
         return Operation("cut", worker)
 
     def reap(self, worker: Any, code: Any, last_facts: Any, *, is_killed: bool) -> Operation:

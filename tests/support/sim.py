@@ -43,6 +43,7 @@ from modelpool_worker.activity import Activity
 from modelpool_worker.heartbeat import Contact, Verdict
 
 from .rules import RULES, SETTLED
+from .virtual_time import Standstill
 
 MB = 1_000_000
 ENGINE_PIDS = 1_000_000  # above those of the fronts
@@ -419,7 +420,7 @@ class SimWorld:
         move = f"{previous}->{status.state}" if previous is not status.state else ""
         self.events.append((now, status.model.model_id, name, move, reason))
         if len(self.events) > LIVELOCK and self.events[-LIVELOCK][0] == now:
-            raise RuntimeError(f"endless: {self.events[-6:]}")
+            raise Standstill(f"endless: {self.events[-6:]}")
 
     def moves(self, model_id: str) -> list[str]:
         """The states that a model went through."""

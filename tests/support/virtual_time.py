@@ -25,8 +25,9 @@ CLOSINGS = 10
 OWNER: ContextVar[object] = ContextVar("owner", default=None)
 
 
-class Standstill(RuntimeError):
-    """Time does not go on: everybody waits for ever, or somebody is busy for ever."""
+class Standstill(BaseException):
+    """Time does not go on: everybody waits for ever, or somebody is busy for ever. Who guards
+    himself against bugs is not to catch it."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]

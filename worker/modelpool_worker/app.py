@@ -245,6 +245,8 @@ class App:
     async def _drain(self, exchange: Exchange) -> None:
         request = _told(await self._body(exchange), DrainRequest)
         drained = self._worker.drain(request.if_idle_for, request.reason or "told by the manager")
+        if request.if_idle_for is None and request.reason:  # what is cut now is to know why
+            self._worker.drain_reason = request.reason
         reply = encode(DrainReply(drained, self._worker.facts()))
         await exchange.answer_json(reply, 200, *([CLOSE] if drained else []))
 

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 # How long requests that were told why they end may take to say so.
 FAREWELL_SECONDS = 2.0
 # How long an engine that said "ready" may take to accept a connection.
+TOLD_TO_STOP = "told to stop"
 ACCEPT_SECONDS = 2.0
 
 
@@ -156,9 +157,12 @@ class Front:
     def _on_term(self, number: int) -> None:
         self._terms += 1
         if self._terms > 1:
-            self._cut(WorkerFailed("the worker was told twice to stop", source="worker"))
+            why = self._worker.drain_reason
+            twice = "the worker was told twice to stop"
+            text = twice if why.startswith(TOLD_TO_STOP) else f"the worker is ended: {why}"
+            self._cut(WorkerFailed(text, source="worker"))
         else:
-            self._leave(f"told to stop ({signal.Signals(number).name})")
+            self._leave(f"{TOLD_TO_STOP} ({signal.Signals(number).name})")
 
     def _leave(self, reason: str) -> None:
         if self._worker.phase is not Phase.FAILED:

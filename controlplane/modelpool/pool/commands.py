@@ -179,10 +179,11 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """TERM, then KILL. ``cut``: current work ends at once. ``is_draining``: it drains already, and
-    might take another TERM for the second, which cuts."""
+    """TERM, then KILL. ``cut``: current work ends at once, and is told the reason.
+    ``is_draining``: it drains already, and might take another TERM for the second, which cuts."""
 
     run: Run
+    reason: str
     cut: bool
     is_draining: bool
 
@@ -192,6 +193,7 @@ class CutWork:
     """Of one that is being terminated."""
 
     run: Run
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

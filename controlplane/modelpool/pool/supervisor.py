@@ -236,8 +236,8 @@ class Supervisor:
                 self._start(draining, partial(m.Drained, run))
             case c.Terminate():
                 self._terminate(command)
-            case c.CutWork(run):
-                cutting = self._shell.workers.cut_work(_worker(run))
+            case c.CutWork(run, reason):
+                cutting = self._shell.workers.cut_work(_worker(run), reason)
                 self._start(cutting, partial(m.WorkCut, run))
             case c.Reap():
                 self._reap(command)
@@ -302,6 +302,7 @@ class Supervisor:
         stopping = self._shell.workers.stop(
             _worker(run),
             lambda: run.facts,
+            reason=command.reason,
             cut=command.cut,
             grace=self._shell.settings.config.graceful_shutdown_seconds,
             is_draining=command.is_draining,

@@ -35,6 +35,8 @@ from modelpool.pool.worker import ExitReport, Worker
 FORGET_SECONDS = 5.0
 DRAIN_ANSWER_SECONDS = 5.0
 CUT_SECONDS = 5.0
+# A front that hangs is ended without hearing why.
+TELL_SECONDS = 1.0
 GROUP_GONE_SECONDS = 5.0
 # The front ends work by itself after its drain time; only a front that hangs is killed.
 FRONT_MARGIN_SECONDS = 5.0
@@ -225,24 +227,26 @@ class Workers:
         worker: Worker,
         last_facts: LastFacts = no_facts,
         *,
+        reason: str = "",
         cut: bool,
         grace: float,
         is_draining: bool = False,
     ) -> ExitReport:
         """TERM, then KILL to the group; returns when the group is gone.
 
-        ``cut``: current work is ended at once, else it has ``grace`` seconds. ``is_draining``: it
-        drains already, and might take another TERM for the second, which cuts.
+        ``cut``: current work is ended at once and told the ``reason``, else it has ``grace``
+        seconds. ``is_draining``: it drains already, and might take another TERM for the second,
+        which cuts.
         """
         process = worker.process
         if not (cut or is_draining):
             process.terminate()
         limit = CUT_SECONDS if cut else grace + FRONT_MARGIN_SECONDS
         is_killed = False
-        if cut:
-            await self._cut(process)
         try:
             async with asyncio.timeout(limit):
+                if cut:
+                    await self._cut(worker, reason)
                 code = await process.wait()
         except TimeoutError:
             is_killed = True
@@ -250,18 +254,22 @@ class Workers:
             code = await _exit_code(process)
         return await self.reap(worker, code, last_facts, is_killed=is_killed)
 
-    async def cut_work(self, worker: Worker) -> None:
+    async def cut_work(self, worker: Worker, reason: str) -> None:
         """Its current work has no more time; whoever ends it already sees the rest through."""
-        await self._cut(worker.process)
         try:
             async with asyncio.timeout(CUT_SECONDS):
+                await self._cut(worker, reason)
                 await worker.process.wait()
         except TimeoutError:
             worker.process.kill()
 
-    @staticmethod
-    async def _cut(process: WorkerProcess) -> None:
-        """The second TERM cuts, and it may have been draining without a first."""
+    async def _cut(self, worker: Worker, reason: str) -> None:
+        """Say why, if there is work to cut. Then the second TERM cuts, and it may have been
+        draining without a first."""
+        process, request = worker.process, DrainRequest(reason=f"unloaded by force: {reason}")
+        if reason:
+            with contextlib.suppress(OSError):
+                await in_time(lambda: self._client.drain(worker, request), TELL_SECONDS)
         process.terminate()
         await asyncio.sleep(SECOND_TERM_SECONDS)
         process.terminate()

@@ -249,7 +249,7 @@ def launched(replica: Replica, message: Launched, context: Context) -> list[Comm
         return fail_load(replica, Failure("launch_failed", str(worker)), context)
     commands = _employ(replica, run, worker, context)
     if replica.state is State.UNLOADING:
-        commands += terminate(run, cut=True)
+        commands += terminate(run, "", cut=True)
     return commands + ready_if_known(replica, context)
 
 
@@ -282,7 +282,7 @@ def adopt(replica: Replica, message: Adopt, context: Context) -> list[Command]:
     else:
         reason = "adopted while draining"
         commands.append(become(replica, Trigger.ADOPT_DRAINING, reason, context))
-        commands += terminate(run, cut=False, is_draining=True)
+        commands += terminate(run, reason, cut=False, is_draining=True)
     return commands + take_facts(replica, facts, context)
 
 

@@ -149,10 +149,11 @@ def stop(replica: Replica, reason: str, context: Context, *, cut: bool = False) 
     """End the worker; ``cut`` does not let its current work end."""
     run = run_of(replica)
     run.drain_reason = run.yields_to = ""
+    told = reason if replica.state.is_serving else ""  # a load has no work to cut
     commands = begin_unloading(replica, reason, context)
     if run.worker is not None:
         is_draining = run.facts is not None and run.facts.phase is Phase.DRAINING
-        return commands + terminate(run, cut=cut, is_draining=is_draining)
+        return commands + terminate(run, told, cut=cut, is_draining=is_draining)
     if not run.is_launched:  # it was still waiting for room: there is no process to end
         return commands + gone(replica, context)
     return commands  # its launch is awaited first
@@ -167,10 +168,10 @@ def begin_unloading(replica: Replica, reason: str, context: Context) -> list[Com
     return commands
 
 
-def terminate(run: Run, *, cut: bool, is_draining: bool = False) -> list[Command]:
+def terminate(run: Run, reason: str, *, cut: bool, is_draining: bool = False) -> list[Command]:
     """Order the process to end."""
     run.is_cut = cut
-    return [Terminate(run, cut, is_draining)]
+    return [Terminate(run, reason, cut, is_draining)]
 
 
 def reap(run: Run, exit_code: int | None, *, is_killed: bool = False) -> list[Command]:

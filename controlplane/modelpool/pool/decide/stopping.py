@@ -77,16 +77,16 @@ def unload(replica: Replica, message: Unload, context: Context) -> list[Command]
         commands.append(become(replica, Trigger.CLEAR, message.reason, context))
         return commands + answer_unloads(replica, "the failure was cleared")
     if replica.state is State.UNLOADING:
-        return commands + (_cut_short(run_of(replica)) if message.cut else [])
+        return commands + (_cut_short(run_of(replica), message.reason) if message.cut else [])
     cut = message.cut or replica.state is State.WARMING
     return commands + stop(replica, message.reason, context, cut=cut)
 
 
-def _cut_short(run: Run) -> list[Command]:
+def _cut_short(run: Run, reason: str) -> list[Command]:
     if run.is_cut or run.worker is None:
         return []
     run.is_cut = True
-    return [CutWork(run)]
+    return [CutWork(run, reason)]
 
 
 def delete(replica: Replica, message: Delete, context: Context) -> list[Command]:
