@@ -186,6 +186,8 @@ class App:
             request = check_request(exchange.path, data)
             if not self._is_resolved(exchange):
                 check_model(data, worker.assignment.model_id, worker.aliases)
+            if exchange.path == CHAT_PATH:
+                worker.check_chat()
             watch = asyncio.create_task(_watch(exchange.receive, call.leave))
             try:
                 headers = _ignored_header(request.ignored)
