@@ -63,6 +63,8 @@ def template_error(templates: Mapping[str, str]) -> str | None:
 def _words_about(folder: str) -> str:
     with subprocess.Popen(
         [*_COMMAND, folder],
+        # A device that is full, or slow to start, has no part in it.
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
