@@ -290,6 +290,45 @@ def test_nobody_makes_room_for_a_file_that_went_bad(make_pool: MakePool, tmp_pat
     assert pool.state_of("stays") == "COLD"
 
 
+def with_broken_template(file: Path) -> Path:
+    data = DEMO.read_bytes()
+    assert data.count(b"{% endfor %}") == 1
+    file.write_bytes(data.replace(b"{% endfor %}", b"{% endfoo %}"))
+    return file
+
+
+def test_a_broken_chat_template_until_an_option_says_another(
+    pool: PoolProcess, tmp_path: Path
+) -> None:
+    entry = gguf("mute", with_broken_template(tmp_path / "mute.gguf"))
+    said = tmp_path / "plain.jinja"
+    said.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    try:
+        assert pool.http.post("/models/register", json=entry).status_code == 201
+        for stream in (False, True):
+            answer = pool.chat("mute", stream=stream, max_tokens=2)
+            message = assert_error(answer, 400, "chat_template_error")
+            assert answer.headers["x-modelpool-source"] == "engine"
+            assert "endfoo" in message
+            assert "chat_template_file" in message
+        body = {"model": "mute", "prompt": "a", "max_tokens": 2}
+        assert pool.http.post("/v1/completions", json=body).status_code == 200
+        assert pool.state_of("mute") == "HOT"
+        pool.http.delete("/models/mute?force=true")
+        entry["options"] = {"chat_template_file": str(said)}
+        assert pool.http.post("/models/register", json=entry).status_code == 201
+        assert pool.chat("mute", max_tokens=2).status_code == 200
+    finally:
+        pool.http.delete("/models/mute?force=true")
+
+
+def test_a_chat_template_said_twice_is_not_registered(pool: PoolProcess) -> None:
+    options = {"chat_template": "chatml", "chat_template_file": "/some/where.jinja"}
+    entry = gguf("twice", DEMO) | {"options": options}
+    answer = pool.http.post("/models/register", json=entry)
+    assert_error(answer, 400, "bad_config", "options.chat_template_file")
+
+
 def test_an_option_that_the_engine_does_not_know(pool: PoolProcess) -> None:
     entry = fake("odd", options={"nope": 1})
     assert pool.http.post("/models/register", json=entry).status_code in (201, 400)

@@ -185,8 +185,9 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "seed": 7,
         "mmap": False,
         "gpu_layers": 0,
+        "chat_template": "chatml",
     }
-    assert options.keys() == LlamaCpp.options.keys()
+    assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file"}
     one = worker(options, engine="llama.cpp", source=str(model)).ready()
     assert one.facts["context_length"] == 256
     answers = {one.chat(max_tokens=6).json()["choices"][0]["message"]["content"] for _ in range(3)}

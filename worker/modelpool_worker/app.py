@@ -187,6 +187,8 @@ class App:
         request = check_request(exchange.path, data)
         if not self._is_resolved(exchange):
             check_model(data, worker.assignment.model_id, worker.aliases)
+        if exchange.path == CHAT_PATH:
+            worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
         # the begin of the call nothing is awaited, so that a drain happens before or after.
         worker.check_ready()

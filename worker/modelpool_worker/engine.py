@@ -64,9 +64,10 @@ class Status:
             eta_seconds=eta_seconds,
         )
 
-    def ready(self, context_length: int | None = None) -> None:
-        """The unix socket answers from now on. ``context_length`` is in tokens, for one request."""
-        self._write(event="ready", context_length=context_length)
+    def ready(self, context_length: int | None = None, chat_error: str | None = None) -> None:
+        """The unix socket answers from now on. ``context_length`` is in tokens, for one request;
+        ``chat_error`` says what is wrong with the chat template, if chats are to be refused."""
+        self._write(event="ready", context_length=context_length, chat_error=chat_error)
 
     def failed(self, code: str, message: str) -> None:
         """The load failed: a code of ``errors.LOAD_CODES`` or ``load_failed``, and why."""

@@ -141,6 +141,7 @@ class Front:
             self._worker.load_went_on(_progress(event))
         elif kind == "ready" and self._worker.phase is Phase.LOADING:
             self._worker.context_length = event.get("context_length")
+            self._worker.chat_error = event.get("chat_error")
             self._spawn(self._make_ready())
         elif kind == "failed":
             self._said = Failure(str(event.get("code")), str(event.get("message")))

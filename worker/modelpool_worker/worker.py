@@ -9,8 +9,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from modelpool_client import __version__
-from modelpool_client.errors import EngineFailed, LoadFailed, ModelLoading, WorkerDraining
+from modelpool_client.errors import (
+    EngineFailed,
+    InvalidRequest,
+    LoadFailed,
+    ModelLoading,
+    WorkerDraining,
+)
 from modelpool_client.surfaces.models import entries, listing
+from modelpool_client.surfaces.routes import TEXT_PATH
 from modelpool_client.wire import (
     Assignment,
     Facts,
@@ -61,6 +68,7 @@ class Worker:
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.context_length: int | None = None
+        self.chat_error: str | None = None
         self.drain_reason = ""
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0
         self.became_idle = asyncio.Event()
@@ -142,6 +150,17 @@ class Worker:
             )
         if self.phase is Phase.LOADING:
             raise self._loading()
+
+    def check_chat(self) -> None:
+        """Raise InvalidRequest where the engine has no chat template that works."""
+        if self.chat_error is not None:
+            raise InvalidRequest(
+                f"{self.assignment.model_id} cannot chat: the chat template in its file does not "
+                f"work: {self.chat_error}; set the model's option chat_template or "
+                f"chat_template_file and load it again, or use {TEXT_PATH}",
+                code="chat_template_error",
+                source="engine",
+            )
 
     async def explain(self, message: str) -> EngineFailed:
         """The error for an answer that broke off, with the engine's last words if it is dying."""

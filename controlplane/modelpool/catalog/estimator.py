@@ -17,6 +17,8 @@ from .metadata import GgufInfo, read_gguf
 from .model import Model
 
 ENGINE_GGUF = "llama.cpp"
+# With one of them, a model chats whose file has no template.
+TEMPLATE_OPTIONS = frozenset({"chat_template", "chat_template_file"})
 # What of a file, beside its size, people want to know when another took its place.
 TOLD = (
     "architecture",
@@ -156,11 +158,12 @@ class Estimator:
 
 def described(model: Model, info: GgufInfo) -> Model:
     """The model with its file's size, and what the file says where nothing was declared."""
+    can_chat = info.has_chat_template or not TEMPLATE_OPTIONS.isdisjoint(model.options)
     said = {
         "architecture": info.architecture,
         "quantization": info.quantization,
         "context_length": info.context_length,
-        "capabilities": ("chat", "completion") if info.has_chat_template else ("completion",),
+        "capabilities": ("chat", "completion") if can_chat else ("completion",),
     }
     ours = {f: v for f, v in said.items() if f in model.from_file or not getattr(model, f)}
     values: dict[str, Any] = {"size_bytes": info.file_bytes, "from_file": tuple(ours), **ours}

@@ -162,6 +162,17 @@ def test_describing_fills_what_nobody_declared(tmp_path: Path) -> None:
     assert estimator(seen) == info.file_bytes + WORKER_OVERHEAD_BYTES
 
 
+@pytest.mark.parametrize("option", ["chat_template", "chat_template_file"])
+def test_a_chat_template_of_the_options_counts_as_one_of_the_file(
+    tmp_path: Path, option: str
+) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    info = dataclasses.replace(read_gguf(tmp_path / "m.gguf"), has_chat_template=False)
+    assert described(MODEL, info).capabilities == ("completion",)
+    model = dataclasses.replace(MODEL, options={option: "/t.jinja"})
+    assert described(model, info).capabilities == ("chat", "completion")
+
+
 def test_two_models_on_one_file(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf")
     one = dataclasses.replace(MODEL, model_id="one", source=str(tmp_path / "m.gguf"))

@@ -5,7 +5,10 @@ The server answers HTTP on the unix socket by itself, with continuous batching; 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,13 +19,17 @@ from modelpool_client.surfaces.schema import Schema
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
 
 from .cpu import physical_cores
-from .gguf import read_header
+from .gguf import CHAT_TEMPLATE, read_chat_templates, read_header
+from .template_check import template_error
 
 INSTALL_HINT = "pip install 'modelpool[llama]'"
 DEFAULT_CONTEXT = 4096
 DEFAULT_PARALLEL = 8
 # Errors only: every reason of a failed load is one; warnings come with ordinary requests.
 VERBOSITY = 1
+# A template that llama.cpp brings along and always understands.
+CHATML = "chatml"
+MAX_TEMPLATE_BYTES = 1 << 20
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 OPTIONS: Mapping[str, Schema] = {
@@ -62,6 +69,17 @@ OPTIONS: Mapping[str, Schema] = {
         "maximum": 10_000,
         "description": "layers on the GPU; default: as many as fit",
     },
+    "chat_template": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_TEMPLATE_BYTES,
+        "description": f"Jinja, or the name {CHATML}; default: the file's own",
+    },
+    "chat_template_file": {
+        "type": "string",
+        "minLength": 1,
+        "description": "absolute path of a file with the Jinja of chat_template",
+    },
 }
 
 
@@ -89,6 +107,17 @@ class LlamaCpp(Engine):
     def inspect(self, source: str) -> None:
         read_header(source)
 
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Also: which chat template is meant."""
+        super().check(options)
+        path, text = options.get("chat_template_file"), options.get("chat_template")
+        if path is not None and text is not None:
+            raise _bad_option("chat_template_file", "and chat_template are given; leave one out")
+        if path is not None and not os.path.isabs(path):
+            raise _bad_option("chat_template_file", f"must be an absolute path, not {path[:200]!r}")
+        if text is not None and text != CHATML and "{" not in text:
+            raise _bad_option("chat_template", f"must be Jinja or the name {CHATML}")
+
     def serve(self, job: EngineJob, status: Status) -> None:
         trained = read_header(job.source).context_length
         length = job.options.get("context_length") or min(
@@ -99,15 +128,83 @@ class LlamaCpp(Engine):
         except ImportError as e:
             message = f"xllamacpp cannot be imported ({e}): {INSTALL_HINT}"
             raise LoadFailed(message, code="missing_dependency", source="engine") from e
+        template = given_template(job.options)
         params = parameters(xllamacpp, job, length)
+        params.chat_template = template or ""
+        chat_error = None
         try:
             server = xllamacpp.Server(params)
         except RuntimeError as e:
-            # The reason is on standard error, where the front finds it.
-            raise LoadFailed("llama.cpp cannot load the model", source="engine") from e
-        status.ready(context_length=length)
+            chat_error = _template_fault(job, template)
+            if chat_error is None:
+                # The reason is on standard error, where the front finds it.
+                raise LoadFailed("llama.cpp cannot load the model", source="engine") from e
+            server = _serve_without_chat(xllamacpp, params, job.socket, chat_error)
+        status.ready(context_length=length, chat_error=chat_error)
         threading.Event().wait()
         del server
+
+
+def given_template(options: Mapping[str, Any]) -> str | None:
+    """The chat template that the options say, if they say one.
+
+    Raises:
+        LoadFailed: code ``bad_config``: the file cannot be read or is no template.
+    """
+    path = options.get("chat_template_file")
+    if path is None:
+        return options.get("chat_template")
+    try:
+        # A pipe would wait for a writer.
+        if not os.path.isfile(path) and os.path.exists(path):
+            raise ValueError("is not a file")
+        with open(path, "rb") as f:
+            data = f.read(MAX_TEMPLATE_BYTES + 1)
+        if len(data) > MAX_TEMPLATE_BYTES:
+            raise ValueError(f"is larger than {MAX_TEMPLATE_BYTES >> 20} MB")
+        text = data.decode()
+        if "{" not in text and text.strip() != CHATML:
+            raise ValueError("holds no Jinja")
+    except OSError as e:
+        raise _bad_option("chat_template_file", f"{path}: {e.strerror or e}") from None
+    except UnicodeDecodeError:
+        raise _bad_option("chat_template_file", f"{path} is not UTF-8 text") from None
+    except ValueError as e:
+        raise _bad_option("chat_template_file", f"{path} {e}") from None
+    return CHATML if text.strip() == CHATML else text
+
+
+def _bad_option(name: str, why: str) -> LoadFailed:
+    param = f"options.{name}"
+    text = f"{LlamaCpp.name}: {param} {why}"
+    return LoadFailed(text, code="bad_config", param=param, source="engine")
+
+
+def _template_fault(job: EngineJob, template: str | None) -> str | None:
+    """After a load that failed: what is wrong with the file's own chat template, if anything is.
+
+    Raises:
+        LoadFailed: it is one that the options say, and wrong.
+    """
+    given = {} if template is None else {CHAT_TEMPLATE: template}
+    templates = given or read_chat_templates(job.source)
+    error = template_error(templates) if templates else None
+    if error is None or not given:
+        return error
+    name = "chat_template" if "chat_template" in job.options else "chat_template_file"
+    raise _bad_option(name, f"is no chat template that llama.cpp understands: {error}")
+
+
+def _serve_without_chat(library: Any, params: Any, socket: str, error: str) -> Any:
+    """The server with a template that stands in, which the front lets nobody use."""
+    print(f"chat is refused, the rest is served: {error}", file=sys.stderr, flush=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(socket)  # the first try may have bound it
+    params.chat_template = CHATML
+    try:
+        return library.Server(params)
+    except RuntimeError as e:
+        raise LoadFailed("llama.cpp cannot load the model", source="engine") from e
 
 
 def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
