@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format bench chaos simulate simulate-core soak demo-model lock clean
+.PHONY: help up down test test-core lint format bench chaos simulate simulate-core soak demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,10 @@ down: ## stop the pool; its workers end their work first
 
 test: $(VENV)/.dev ## run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-core: $(VENV)/.dev ## only the core's tests, for whoever works on it
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -q tests/controlplane/pool \
+	  tests/simulation/test_core.py tests/test_architecture.py tests/test_form.py
 
 lint: $(VENV)/.dev ## ruff and mypy
 	@$(BIN)/ruff check .
