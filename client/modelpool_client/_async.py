@@ -105,7 +105,7 @@ class AsyncPoolClient:
         """Replace the manager by a fresh one that adopts the workers; returns when it answers."""
         began = self._transport.clock()
         begun = await self._transport.do(calls.restart(wait_seconds))
-        limit = self._transport.clock() + begun.wait_seconds + calls.RESTART_PATIENCE
+        limit = self._transport.clock() + begun.wait_seconds + calls.RESTART_EXTRA_SECONDS
         while not (run := await self._run_after(begun.run, limit)):
             await self._transport.sleep(WATCH_SECONDS / 5)
         models = await self._transport.do(calls.models())

@@ -34,18 +34,18 @@ T = TypeVar("T")
 URL_VARIABLE = "MODELPOOL_URL"
 DEFAULT_URL = "http://127.0.0.1:8050"
 DEFAULT_WAIT = 300.0
-UNLOAD_PATIENCE = 120.0
-RESTART_PATIENCE = 60.0
-INFERENCE_PATIENCE = 600.0
-STREAM_PATIENCE = 90.0
+UNLOAD_EXTRA_SECONDS = 120.0
+RESTART_EXTRA_SECONDS = 60.0
+INFERENCE_EXTRA_SECONDS = 600.0
+STREAM_EXTRA_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
     """One request, and how to read its answer.
 
-    ``patience`` are the seconds the pool may be silent on top of the client's own timeout, None
-    without limit. ``repeatable``: sending it twice does no more than sending it once.
+    ``extra_timeout`` are the seconds the pool may be silent on top of the client's own timeout,
+    None without limit. ``repeatable``: sending it twice does no more than sending it once.
     ``accepts``: statuses besides 2xx that are answers, too.
     """
 
@@ -54,7 +54,7 @@ class Call(Generic[T]):
     parse: Callable[[Any], T]
     params: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
-    patience: float | None = 0.0
+    extra_timeout: float | None = 0.0
     repeatable: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     accepts: tuple[int, ...] = ()
@@ -97,8 +97,8 @@ def configure(changes: Mapping[str, Any]) -> Call[ConfigChange]:
 
 def reload_config() -> Call[ConfigReload]:
     # A model that is gone from the file ends its work first.
-    path, patience = "/config/reload", UNLOAD_PATIENCE
-    return Call("POST", path, lambda d: view(ConfigReload, d), json={}, patience=patience)
+    path, extra_timeout = "/config/reload", UNLOAD_EXTRA_SECONDS
+    return Call("POST", path, lambda d: view(ConfigReload, d), json={}, extra_timeout=extra_timeout)
 
 
 def restart(wait_seconds: float | None = None) -> Call[RestartBegun]:
@@ -109,7 +109,7 @@ def restart(wait_seconds: float | None = None) -> Call[RestartBegun]:
         "/restart",
         lambda d: view(RestartBegun, d),
         json=body,
-        patience=RESTART_PATIENCE,
+        extra_timeout=RESTART_EXTRA_SECONDS,
         repeatable=False,
     )
 
@@ -130,7 +130,7 @@ def events(model: str | None = None, last_event_id: str | None = None) -> Call[N
         "/events",
         lambda _: None,
         params={"model": model} if model else {},
-        patience=STREAM_PATIENCE,
+        extra_timeout=STREAM_EXTRA_SECONDS,
         headers={"accept": "text/event-stream"}
         | ({"last-event-id": last_event_id} if last_event_id else {}),
     )
@@ -157,7 +157,7 @@ def delete(model_id: str) -> Call[str]:
         "DELETE",
         _path(model_id),
         lambda d: str(_object(d).get("deleted", model_id)),
-        patience=UNLOAD_PATIENCE,
+        extra_timeout=UNLOAD_EXTRA_SECONDS,
         repeatable=False,
     )
 
@@ -165,14 +165,14 @@ def delete(model_id: str) -> Call[str]:
 def load(model_id: str, wait: bool | float = True) -> Call[ModelView]:
     seconds = wait_seconds(wait)
     params = {"wait": _number(seconds)} if seconds else {}
-    return Call("POST", _path(model_id, "load"), _model, params, patience=seconds)
+    return Call("POST", _path(model_id, "load"), _model, params, extra_timeout=seconds)
 
 
 def unload(model_id: str, force: bool = False, wait: bool = True) -> Call[ModelView]:
     params = {} if wait else {"wait": "0"}
-    patience = UNLOAD_PATIENCE if wait else 0.0
+    extra_timeout = UNLOAD_EXTRA_SECONDS if wait else 0.0
     body = {"force": force}
-    return Call("POST", _path(model_id, "unload"), _model, params, body, patience)
+    return Call("POST", _path(model_id, "unload"), _model, params, body, extra_timeout)
 
 
 def extend(model_id: str, minutes: float) -> Call[Extension]:
@@ -185,7 +185,7 @@ def endpoint(model_id: str, wait: bool | float = True) -> Call[Endpoint]:
     seconds = wait_seconds(wait)
     params = {"wait": _number(seconds)}
     path = _path(model_id, "endpoint")
-    return Call("GET", path, lambda d: view(Endpoint, d), params, patience=seconds)
+    return Call("GET", path, lambda d: view(Endpoint, d), params, extra_timeout=seconds)
 
 
 def plan(model_id: str) -> Call[LoadPlan]:
@@ -206,7 +206,7 @@ def logs(
 ) -> Call[str]:
     params = {"lines": str(lines)} | ({"follow": "true"} if follow else {})
     params |= {} if offset is None else {"offset": str(offset)}
-    return Call("GET", _path(model_id, "logs"), str, params, patience=None if follow else 0.0)
+    return Call("GET", _path(model_id, "logs"), str, params, extra_timeout=None if follow else 0.0)
 
 
 # -- inference -----------------------------------------------------------------------------------
@@ -217,12 +217,12 @@ def chat(model: str, messages: Any, stream: bool, params: Mapping[str, Any]) -> 
         messages = [{"role": "user", "content": messages}]
     body = {**params, "model": model, "messages": messages, "stream": stream}
     path = "/v1/chat/completions"
-    return Call("POST", path, _reply, json=body, patience=INFERENCE_PATIENCE)
+    return Call("POST", path, _reply, json=body, extra_timeout=INFERENCE_EXTRA_SECONDS)
 
 
 def generate(model: str, prompt: str, params: Mapping[str, Any]) -> Call[Reply]:
     body = {**params, "model": model, "prompt": prompt, "stream": False}
-    return Call("POST", "/v1/completions", _reply, json=body, patience=INFERENCE_PATIENCE)
+    return Call("POST", "/v1/completions", _reply, json=body, extra_timeout=INFERENCE_EXTRA_SECONDS)
 
 
 def openai_models() -> Call[list[dict[str, Any]]]:

@@ -50,7 +50,7 @@ def is_loopback(url: httpx.URL) -> bool:
 
 def request_arguments(call: Call[Any], timeout: float) -> dict[str, Any]:
     """What httpx wants to know to build the request of a call; ``timeout`` in seconds."""
-    read = None if call.patience is None else timeout + call.patience
+    read = None if call.extra_timeout is None else timeout + call.extra_timeout
     return {
         "method": call.method,
         "url": call.path,

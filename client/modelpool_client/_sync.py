@@ -124,7 +124,7 @@ class PoolClient:
         """
         began = self._transport.clock()
         begun = self._transport.do(calls.restart(wait_seconds))
-        limit = self._transport.clock() + begun.wait_seconds + calls.RESTART_PATIENCE
+        limit = self._transport.clock() + begun.wait_seconds + calls.RESTART_EXTRA_SECONDS
         while not (run := self._run_after(begun.run, limit)):
             self._transport.sleep(WATCH_SECONDS / 5)
         models = self._transport.do(calls.models())

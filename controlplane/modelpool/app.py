@@ -200,7 +200,7 @@ async def _build(
     registrars = Registrars(
         config.registrars, store.pool_id, session, _hot(pool, store.pool_id), events.publish
     )
-    events.listeners.append(registrars.heard)
+    events.listeners.append(registrars.on_event)
     metrics.add(RegistrarCollector(registrars))
     services = Services(
         catalog=catalog,

@@ -322,10 +322,10 @@ def test_a_worker_that_has_loaded_the_former_file_teaches_nothing_of_the_new_one
                 saved.extend(peaks)
 
         facts = Facts("w", "pool", 1, 1, Phase.READY, 8051, 7, memory_peak_bytes=MB)
-        meter.heard(model, dataclasses.replace(facts, uptime_seconds=200))
+        meter.record(model, dataclasses.replace(facts, uptime_seconds=200))
         await meter.save(Store())
         assert saved == [], "it began before the file was there"
-        meter.heard(model, dataclasses.replace(facts, worker_id="v", uptime_seconds=50))
+        meter.record(model, dataclasses.replace(facts, worker_id="v", uptime_seconds=50))
         await meter.save(Store())
         assert [p.peak_bytes for p in saved] == [MB]
 

@@ -47,7 +47,7 @@ class World:
         facts = dataclasses.replace(
             FACTS, worker_id=worker, memory_peak_bytes=peak, requests_total=requests, **more
         )
-        self.meter.heard(self.status.model, facts)
+        self.meter.record(self.status.model, facts)
 
     def save(self) -> list[tuple[str, int, int, bool]]:
         """Saves; what was new: device, bytes, samples, worked."""

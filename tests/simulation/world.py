@@ -248,7 +248,7 @@ class World(SimWorld):
         if status is None:
             reply = FactsReply(False, "sim")
         elif status.worker is not None:
-            reply = self.pool.heard(facts.worker_id, facts)
+            reply = self.pool.record_facts(facts.worker_id, facts)
         WORLD.copy().run(process.answered, facts, reply)
 
     def is_running(self, pid: int, started: float | None) -> bool:

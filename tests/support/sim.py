@@ -389,7 +389,7 @@ class SimWorld:
             return
         # A worker whose start is not written down yet is told to say it again.
         if replica.run.worker is not None or not self.delay():
-            process.answered(facts, self.pool.heard(process.assignment.worker_id, facts))
+            process.answered(facts, self.pool.record_facts(process.assignment.worker_id, facts))
 
     def available(self) -> int:
         """As it was last measured: what the dead had counts as theirs until they are reaped."""

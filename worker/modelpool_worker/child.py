@@ -61,12 +61,12 @@ class EngineChild:
         """Until the child is gone and has been reported."""
         await self._gone.wait()
 
-    async def stop(self, patience: float = STOP_SECONDS) -> None:
+    async def stop(self, grace: float = STOP_SECONDS) -> None:
         """End it: close its standard input, kill it when that does not help in time."""
-        if patience > 0:
+        if grace > 0:
             self._let_go()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(grace):
                     await self._gone.wait()
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):

@@ -258,9 +258,9 @@ class Front:
 
     async def _finish(self, code: int) -> None:
         # A load that is cancelled waits for nobody; its constructor may hold the interpreter.
-        patience = STOP_SECONDS if self._was_ready else 0
+        grace = STOP_SECONDS if self._was_ready else 0
         await asyncio.gather(
-            self._child.stop(patience), self._heartbeat.flush(), self._listener.close()
+            self._child.stop(grace), self._heartbeat.flush(), self._listener.close()
         )
         for task in self._tasks:
             task.cancel()

@@ -35,8 +35,8 @@ def routes(services: Services) -> APIRouter:
         if not secrets.compare_digest(authorization.encode(), expected.encode()):
             raise Forbidden("that is not this worker's secret")
         if status.started_with is not None:  # else nobody knows its options
-            services.peaks.heard(status.started_with, heard)
-        return _plain(services.pool.heard(worker_id, heard))
+            services.peaks.record(status.started_with, heard)
+        return _plain(services.pool.record_facts(worker_id, heard))
 
     return router
 

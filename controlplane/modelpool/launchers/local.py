@@ -217,8 +217,8 @@ class LocalLauncher:
         if record.boot_id != boot_id():
             return None
         if record.pid is None or record.create_time is None:
-            strays = await asyncio.to_thread(find_by_worker_id, record.worker_id)
-            found = next((p for p in strays if _leads_group(p.pid)), None)
+            marked = await asyncio.to_thread(find_by_worker_id, record.worker_id)
+            found = next((p for p in marked if _leads_group(p.pid)), None)
         else:
             found = find_process(record.pid, record.create_time)
             if found is None:

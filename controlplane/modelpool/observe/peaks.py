@@ -50,7 +50,7 @@ class PeakMeter:
         self._wall = wall
         self._lives: dict[str, _Life] = {}
 
-    def heard(self, model: Model, facts: Facts) -> None:
+    def record(self, model: Model, facts: Facts) -> None:
         """A worker of the model told how it is."""
         life = self._lives.get(facts.worker_id)
         if life is not None:

@@ -1,1 +1,1 @@
-"""What runs: the lifecycle of every model and the ledger of what it takes."""
+"""What runs: the lifecycle of every model and the resources that it takes."""

@@ -14,7 +14,7 @@ AFFINITY_SLACK = 2
 
 @dataclass(frozen=True)
 class Copy:
-    """One that serves: its name in the ledger and its requests in flight."""
+    """One that serves: its name in the pool and its requests in flight."""
 
     key: str
     in_flight: int

@@ -283,7 +283,7 @@ class Pool:
 
     # -- workers ----------------------------------------------------------------------------------
 
-    def heard(self, worker_id: str, facts: Facts) -> FactsReply:
+    def record_facts(self, worker_id: str, facts: Facts) -> FactsReply:
         """Facts from a worker of the pool, which knew its secret; what it is told."""
         supervisor = self._of_worker(worker_id)
         if supervisor is None or (run := supervisor.replica.run) is None:

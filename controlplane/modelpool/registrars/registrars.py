@@ -61,7 +61,7 @@ class Registrars:
             former = self._ending.get(entry.settings.place)
             entry.loop = asyncio.ensure_future(_after(former, entry.reconciler))
 
-    def heard(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """An event was published; those of models may change what is to be listed."""
         if event.name.startswith("model-") and event.name != "model-progress":
             for entry in self._entries:

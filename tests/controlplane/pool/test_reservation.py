@@ -40,7 +40,7 @@ def measured(world: SimWorld, total: int, held: int) -> None:
     """Facts of a's worker with MB that were measured."""
     sizes: dict[str, Any] = {"memory_bytes": total * MB, "memory_held_bytes": held * MB}
     facts = replace(world.alive("a")[0].facts(), **sizes)
-    world.pool.heard(facts.worker_id, facts)
+    world.pool.record_facts(facts.worker_id, facts)
 
 
 def sizes(world: SimWorld) -> tuple[int, int]:

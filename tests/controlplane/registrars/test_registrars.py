@@ -32,7 +32,7 @@ def test_only_what_moves_a_model_wakes_them() -> None:
         quiet = ("model-progress", "registrar-failed", "config-changed")
         for name, rounds in (*((name, 1) for name in quiet), ("model-cooling", 2)):
             desk.wanted = {name: record(name)}
-            all_of_them.heard(cast(Any, SimpleNamespace(name=name)))
+            all_of_them.on_event(cast(Any, SimpleNamespace(name=name)))
             await asyncio.sleep(0.01)
             assert len(desk.finds) == rounds
         await all_of_them.close()
@@ -119,7 +119,7 @@ def test_one_that_comes_is_told_and_one_that_goes_lists_nothing(
         assert len(hall.shelves["http://127.0.0.1:8"].calls) == before, "it stayed as it was"
         assert [v["url"][-1] for v in hall.all.view()] == ["8", "9"]
         hall.wanted["b"] = record("b")
-        hall.all.heard(cast(Any, SimpleNamespace(name="model-loaded")))
+        hall.all.on_event(cast(Any, SimpleNamespace(name="model-loaded")))
         await asyncio.sleep(20)
         assert hall.listed == {"7": [], "8": ["a", "b"], "9": ["a", "b"]}
         await hall.all.close()
