@@ -29,7 +29,7 @@ from modelpool.launchers.local import boot_id
 from modelpool.pool.context import Settings
 from modelpool.pool.exit_record import read_exit_record, remove_files
 from modelpool.pool.health import ANSWER_SECONDS, HealthReport, probe_request, wants_probe
-from modelpool.pool.timeouts import LAUNCH_SECONDS, in_time, written
+from modelpool.pool.timeouts import LATE_SECONDS, LAUNCH_SECONDS, in_time, written
 from modelpool.pool.worker import ExitReport, Worker
 
 FORGET_SECONDS = 5.0
@@ -125,7 +125,7 @@ class Workers:
         starting = asyncio.ensure_future(
             self._launcher.start(LaunchSpec(assignment, Path(record.log_path)))
         )
-        if not await _is_over(starting, LAUNCH_SECONDS):
+        if not await _is_over_in_time(starting):
             late = asyncio.create_task(self._end_late(starting, record))
             self._late[record.worker_id] = late
             late.add_done_callback(lambda _: self._late.pop(record.worker_id))
@@ -309,6 +309,17 @@ class Workers:
 
 def _worker(record: WorkerRow, process: WorkerProcess) -> Worker:
     return Worker(replace(record, pid=process.pid, create_time=process.create_time), process)
+
+
+async def _is_over_in_time(starting: asyncio.Future[WorkerProcess]) -> bool:
+    """Within ``LAUNCH_SECONDS``; a manager that was itself suspended meanwhile waits once more."""
+    now = asyncio.get_running_loop().time
+    while True:
+        began = now()
+        if await _is_over(starting, LAUNCH_SECONDS):
+            return True
+        if now() - began < LAUNCH_SECONDS + LATE_SECONDS:
+            return False
 
 
 async def _is_over(starting: asyncio.Future[WorkerProcess], limit: float | None) -> bool:
