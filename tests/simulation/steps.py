@@ -213,7 +213,7 @@ def draw_script(lots: random.Random) -> Script:
     def rarely(value: Any, otherwise: Any, one_in: int = 5) -> Any:
         return value if lots.randrange(one_in) == 0 else otherwise
 
-    return Script(
+    script = Script(
         load_seconds=lots.choice((0.05, 1.0, 1.0, 30.0, 200.0)),
         progress_every=lots.choice((0.5, 10.0)),
         fail_load=rarely(lots.choice(("oom", "bad_file")), ""),
@@ -228,6 +228,8 @@ def draw_script(lots: random.Random) -> Script:
         engine_hangs=rarely(True, False, 8),
         beat_seconds=30.0,
     )
+    # A machine that is slow to start a process lets it come up slowly, too.
+    return dataclasses.replace(script, listen_after=150.0 if script.launch_seconds == 2.0 else 0.0)
 
 
 @step(4, lambda world, lots: (lots.choice(NAMES), draw_script(lots)))

@@ -70,6 +70,7 @@ class Script:
     engine_hangs: bool = False
     beat_seconds: float = 0.0  # 0: only changes are reported
     launch_seconds: float = 0.01
+    listen_after: float = 0.0  # seconds from the start of its process; before, nobody is there
 
     @property
     def hangs(self) -> bool:
@@ -85,6 +86,7 @@ class SimProcess:
         self._pid = pid
         self.script = world.scripts.setdefault(self.assignment.model_id, Script())
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.listens_at = self.now() + self.script.listen_after
         self.phase = Phase.LOADING
         self.in_flight = 0
         self.requests_total = 0
@@ -153,6 +155,8 @@ class SimProcess:
 
     async def _live(self) -> None:
         script = self.script
+        if script.listen_after:
+            await asyncio.sleep(script.listen_after)
         if self.assignment.port in script.strange_ports:
             return self.die(5)
         steps = max(1, round(script.load_seconds / script.progress_every))
@@ -457,7 +461,7 @@ class SimWorld:
         await asyncio.sleep(0.001 + self.delay())
         if process.script.front_hangs:
             await asyncio.sleep(3600)
-        if not process.is_alive:
+        if not process.is_alive or process.now() < process.listens_at:
             raise ConnectionRefusedError
         return process
 

@@ -249,6 +249,26 @@ def test_a_load_that_says_nothing_is_asked_before_it_is_given_up() -> None:
     assert not replaced(play(scene, model("m"), beat_seconds=10.0))
 
 
+def test_a_worker_that_is_long_in_coming_up_is_not_taken_for_silent() -> None:
+    """Many starts on a busy machine: for a while nobody listens on its port."""
+
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(beat_seconds=1.0, listen_after=50.0)
+        await world.pool.load("m", "test", 300)
+        assert len(world.processes) == 1
+
+    assert not replaced(play(scene, model("m"), beat_seconds=1.0, load_stall_seconds=100))
+
+
+def test_a_worker_that_never_comes_up_is_given_up() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(beat_seconds=1.0, listen_after=500.0)
+        with pytest.raises(LoadFailed, match="no progress for 100 s"):
+            await world.pool.load("m", "test", 300)
+
+    play(scene, model("m"), beat_seconds=1.0, load_stall_seconds=100)
+
+
 def test_a_load_without_progress_is_given_up() -> None:
     async def scene(world: SimWorld) -> None:
         world.scripts["m"] = Script(beat_seconds=10.0, never_ready=True)

@@ -164,7 +164,9 @@ def health_checked(replica: Replica, message: HealthChecked, context: Context) -
         return commands
     if replica.run is not run or _ends_in_time(replica, run):
         return commands
-    if why := diagnosis(report, config.hang_seconds):
+    # One that was never heard is still coming up, which takes as long as the machine lets it.
+    why = diagnosis(report, config.hang_seconds) if run.facts is not None else ""
+    if why:
         commands += _replace(replica, run, Failure("worker_hung", why))
     elif replica.state is State.WARMING and _has_stalled(run, context):
         text = f"no progress for {config.load_stall_seconds:.0f} s"
