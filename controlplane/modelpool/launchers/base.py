@@ -17,10 +17,16 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """One worker to start. Its output is appended to ``log_path``."""
+    """One worker to start. Its output is appended to ``log_path``, after its heading."""
 
     assignment: Assignment
     log_path: Path
+
+
+def log_heading(worker_id: str) -> str:
+    """The line that the output of a worker begins with in the log of its model, which has that of
+    those before it, too."""
+    return f"-- worker {worker_id}"
 
 
 class WorkerProcess(Protocol):

@@ -18,7 +18,7 @@ from modelpool_client.wire import encode
 
 from modelpool.catalog.database import WorkerRow
 
-from .base import LaunchError, LaunchSpec, WorkerProcess
+from .base import LaunchError, LaunchSpec, WorkerProcess, log_heading
 
 # Two readings of one process's start differ by the clock tick at most.
 SAME_START_SECONDS = 0.05
@@ -199,6 +199,8 @@ class LocalLauncher:
         Path(assignment.runtime_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         rotate(spec.log_path)
         with spec.log_path.open("ab") as log:
+            log.write(f"{log_heading(assignment.worker_id)}\n".encode())
+            log.flush()
             child = subprocess.Popen(
                 self._command(label),
                 stdin=subprocess.PIPE,

@@ -10,16 +10,23 @@ from pathlib import Path
 from modelpool_client.wire import DecodeError, Failure, decode
 
 from modelpool.catalog.database import WorkerRow
+from modelpool.launchers import log_heading
 
 LOG_TAIL_BYTES = 16_384
 LOG_TAIL_LINES = 20
 
 
 def read_exit_record(record: WorkerRow) -> Failure:
-    """Its exit record, else the end of its log."""
+    """Its exit record, else the end of what it has logged."""
     with contextlib.suppress(OSError, ValueError, DecodeError):
         return decode(Failure, json.loads(Path(record.exit_record).read_text()))
-    return Failure("worker_died", "the worker left no exit record", tail(Path(record.log_path)))
+    return Failure("worker_died", "the worker left no exit record", _last_lines(record))
+
+
+def _last_lines(record: WorkerRow) -> tuple[str, ...]:
+    """Its own, not those of the worker before it."""
+    lines, heading = tail(Path(record.log_path)), log_heading(record.worker_id)
+    return lines[lines.index(heading) + 1 :] if heading in lines else lines
 
 
 def tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:

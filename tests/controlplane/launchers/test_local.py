@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from modelpool.catalog.database import WorkerRow
-from modelpool.launchers import LaunchError, LaunchSpec, create
+from modelpool.launchers import LaunchError, LaunchSpec, create, log_heading
 from modelpool.launchers.local import (
     LocalLauncher,
     LocalProcess,
@@ -89,12 +89,17 @@ class Workshop:
         self.started.append(process)
         return process
 
+    def said(self) -> list[str]:
+        """The lines of the log without the headings."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if not line.startswith(log_heading(""))]
+
     async def line(self) -> list[str]:
-        """The first line of the log, once it is there."""
+        """The first of them, once it is there."""
         async with asyncio.timeout(30):
-            while not (self.log.exists() and "\n" in self.log.read_text()):  # noqa: ASYNC110
+            while not self.said():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        return self.log.read_text().splitlines()[0].split()
+        return self.said()[0].split()
 
     def row(self, assignment: Assignment, process: LocalProcess | None) -> WorkerRow:
         return WorkerRow(
@@ -169,7 +174,7 @@ def test_what_a_worker_is_given(play: Play) -> None:
         assignment = shop.assignment()
         process = await shop.start(code, assignment)
         assert await process.wait() == 0
-        written, error = shop.log.read_text().splitlines()
+        written, error = shop.said()
         line, rest, worker_id, label, leads = json.loads(written)
         assert decode(Assignment, json.loads(line)) == assignment
         assert (rest, worker_id, label, leads) == ("", assignment.worker_id, "org/m@8051", True)
@@ -184,7 +189,9 @@ def test_each_worker_appends_to_the_log(play: Play) -> None:
     async def scene(shop: Workshop) -> None:
         for word in ("one", "two"):
             await (await shop.start(f"print('{word}')")).wait()
-        assert shop.log.read_text() == "one\ntwo\n"
+        assert shop.said() == ["one", "two"]
+        first, _, second, _ = shop.log.read_text().splitlines()
+        assert first != second, "each has a heading of its own"
 
     play(scene)
 

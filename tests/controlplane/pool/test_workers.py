@@ -10,7 +10,9 @@ from typing import Any
 from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.errors import StoreError
 from modelpool.config import PoolConfig
+from modelpool.launchers import log_heading
 from modelpool.pool.context import Settings
+from modelpool.pool.exit_record import LOG_TAIL_LINES, read_exit_record
 from modelpool.pool.workers import PoolIdentity, Workers
 
 
@@ -46,3 +48,17 @@ def test_what_a_full_disk_kept_on_record_is_forgotten_at_the_next_end(tmp_path: 
         assert journal.rows == set()
 
     asyncio.run(scene())
+
+
+def test_the_last_words_of_a_worker_are_not_those_of_the_one_before_it(tmp_path: Path) -> None:
+    record = row("b", tmp_path)
+    log = Path(record.log_path)
+    log.write_text(f"{log_heading('a')}\nan old word\n{log_heading('b')}\n")
+    assert read_exit_record(record).lines == ()
+    with log.open("a") as f:
+        f.write("its own word\n")
+    assert read_exit_record(record).lines == ("its own word",)
+    many = [f"line {n}" for n in range(LOG_TAIL_LINES)]
+    with log.open("a") as f:
+        f.write("\n".join(many))
+    assert read_exit_record(record).lines == tuple(many)
