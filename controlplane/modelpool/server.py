@@ -85,6 +85,7 @@ async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> 
     if pool.services.restart.is_asked:
         await _make_way(pool, server, serving, asked_to_stop)
         if not asked_to_stop.is_set():
+            log.info("restarting: the workers wait for the next manager")
             await pool.leave()
             return True
     sock.close()  # the server has one of its own; nobody is to take over from this manager

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -102,14 +103,18 @@ def content(answer: httpx.Response) -> str:
 
 
 class Stream:
-    """A server-sent stream as it came: comments, data, and whether it ended with ``[DONE]``."""
+    """A server-sent stream as it came: comments, data, and whether it ended with ``[DONE]``.
+    ``begun`` is called when the first text is there."""
 
-    def __init__(self, lines: Iterator[str]) -> None:
+    def __init__(self, lines: Iterator[str], begun: Callable[[], object] | None = None) -> None:
         self.comments: list[str] = []
         self.data: list[dict[str, Any]] = []
         self.is_done = False
         for line in lines:
             self._take(line)
+            if begun is not None and self.text:
+                begun()
+                begun = None
 
     def _take(self, line: str) -> None:
         if line.startswith(":"):
@@ -130,7 +135,12 @@ class Stream:
         return dict(self.data[-1].get("error") or {}) if self.data else {}
 
 
-def streamed(url: str, body: Mapping[str, Any], seconds: float = 60) -> Stream:
+def streamed(
+    url: str,
+    body: Mapping[str, Any],
+    seconds: float = 60,
+    begun: Callable[[], object] | None = None,
+) -> Stream:
     """Send a chat request as a stream to the server at ``url`` and read it to its end."""
     with httpx.stream(
         "POST",
@@ -140,28 +150,44 @@ def streamed(url: str, body: Mapping[str, Any], seconds: float = 60) -> Stream:
         trust_env=False,
     ) as answer:
         assert answer.status_code == 200, answer.read()
-        return Stream(answer.iter_lines())
+        return Stream(answer.iter_lines(), begun)
 
 
-def in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(work()))
-    thread.start()
-    return thread, results
+def in_background(work: Callable[[], Any]) -> Future[Any]:
+    """Begin ``work`` in a thread of its own."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as e:
+            future.set_exception(e)
+
+    threading.Thread(target=run).start()
+    return future
 
 
-def result(task: tuple[threading.Thread, list[Any]], seconds: float = 40) -> Any:
-    thread, results = task
-    thread.join(seconds)
-    assert results, "it did not end, or failed"
-    return results[0]
+def result(task: Future[Any], seconds: float = 40) -> Any:
+    """What came of it."""
+    return task.result(seconds)
 
 
-def until_busy(pool: PoolProcess, model: str) -> None:
-    """Until a request has reached the worker; the manager knows of it a little earlier."""
+def streaming(url: str, body: Mapping[str, Any]) -> Future[Any]:
+    """A stream in the background, of which the engine has given something already: one that is
+    hindered earlier is another's to answer."""
+    begun = threading.Event()
+    task = in_background(lambda: streamed(url, body, begun=begun.set))
+    task.add_done_callback(lambda _: begun.set())
+    assert begun.wait(WAIT_SECONDS), "nothing came"
+    return task
+
+
+def until_busy(pool: PoolProcess, model: str, requests: int = 1) -> None:
+    """Until so many have reached the worker; the manager knows of them a little earlier."""
 
     def look() -> bool:
-        return bool(pool.http.get(f"/models/{model}/health").json().get("in_flight"))
+        health = pool.http.get(f"/models/{model}/health").json()
+        return bool(health.get("in_flight", 0) >= requests)
 
     until(look, f"{model} to be busy")
 

@@ -19,6 +19,7 @@ from e2e.helpers import (
     is_free,
     result,
     streamed,
+    streaming,
     until,
 )
 from e2e.rawhttp import message
@@ -147,8 +148,7 @@ def test_a_model_registered_at_run_time(pool: PoolProcess) -> None:
 def test_an_unload_lets_work_end_first(pool: PoolProcess, add: Add) -> None:
     m = add(tokens=30, tokens_per_second=20)
     pool.load(m)
-    task = in_background(lambda: streamed(pool.url, chat(m)))
-    until(lambda: pool.model(m)["in_flight"], "the stream")
+    task = streaming(pool.url, chat(m))
     assert pool.http.post(f"/models/{m}/unload", json={}).status_code == 200
     assert result(task).is_done
 
@@ -156,8 +156,7 @@ def test_an_unload_lets_work_end_first(pool: PoolProcess, add: Add) -> None:
 def test_a_forced_unload_cuts_readably(pool: PoolProcess, add: Add) -> None:
     m = add(tokens=1000, tokens_per_second=20)
     pool.load(m)
-    task = in_background(lambda: streamed(pool.url, chat(m)))
-    until(lambda: pool.model(m)["in_flight"], "the stream")
+    task = streaming(pool.url, chat(m))
     answer = pool.http.post(f"/models/{m}/unload", json={"force": True})
     assert answer.status_code == 200
     stream = result(task)
@@ -170,8 +169,7 @@ def test_a_forced_unload_in_the_middle_of_a_plain_one_is_told_too(
 ) -> None:
     m = add(tokens=1000, tokens_per_second=20)
     pool.load(m)
-    task = in_background(lambda: streamed(pool.url, chat(m)))
-    until(lambda: pool.model(m)["in_flight"], "the stream")
+    task = streaming(pool.url, chat(m))
     pool.http.post(f"/models/{m}/unload?wait=0", json={})
     pool.http.post(f"/models/{m}/unload", json={"force": True})
     assert "unloaded by force: asked for by the API" in result(task).error["message"]
@@ -180,8 +178,7 @@ def test_a_forced_unload_in_the_middle_of_a_plain_one_is_told_too(
 def test_a_request_during_an_unload_waits_and_loads_again(pool: PoolProcess, add: Add) -> None:
     m = add(tokens=20, tokens_per_second=20)
     first = pool.load(m)
-    task = in_background(lambda: streamed(pool.url, chat(m)))
-    until(lambda: pool.model(m)["in_flight"], "the stream")
+    task = streaming(pool.url, chat(m))
     pool.http.post(f"/models/{m}/unload?wait=0", json={})
     assert pool.chat(m).status_code == 200
     assert result(task).is_done
@@ -194,8 +191,7 @@ def test_to_make_room_the_idle_one_goes_and_the_busy_one_stays(make_pool: MakePo
     pool = make_pool(*models, max_concurrent_models=2)
     view = pool.load("busy")
     pool.load("idle")
-    task = in_background(lambda: streamed(view["endpoint"], chat("busy")))  # not by the manager
-    until(lambda: pool.model("busy")["in_flight"], "the stream")
+    task = streaming(view["endpoint"], chat("busy"))  # not by the manager
     assert pool.ask("new") == "hello there"
     assert pool.state_of("idle") == "COLD"
     assert "make room for new" in dict(pool.story("idle"))["model-evicted"]

@@ -21,8 +21,8 @@ from e2e.helpers import (
     in_background,
     result,
     streamed,
+    streaming,
     until,
-    until_busy,
 )
 from e2e.support import PoolProcess
 
@@ -47,8 +47,7 @@ def gone(view: dict[str, Any]) -> bool:
 
 def test_an_engine_that_was_stopped_under_a_stream_is_replaced(pool: PoolProcess) -> None:
     view = pool.load("slow")
-    task = in_background(lambda: streamed(pool.url, chat("slow")))
-    until_busy(pool, "slow")
+    task = streaming(pool.url, chat("slow"))
     os.kill(view["engine_pid"], SIGSTOP)
     stream = result(task)
     assert stream.text
@@ -114,7 +113,7 @@ def test_a_forgotten_request_is_ended_while_others_are_answered(pool: PoolProces
     view = pool.load("forgets")
     task = in_background(lambda: streamed(pool.url, chat("forgets", "one two three four five")))
     end = time.monotonic() + 60
-    while task[0].is_alive() and time.monotonic() < end:
+    while not task.done() and time.monotonic() < end:
         assert pool.chat("forgets", max_tokens=1).status_code == 200
         time.sleep(0.2)
     assert "gave nothing for this request" in result(task).error["message"]

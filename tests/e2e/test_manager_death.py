@@ -7,7 +7,16 @@ from signal import SIGKILL
 from typing import Any
 
 from e2e.conftest import MakePool
-from e2e.helpers import alive, chat, fake, in_background, result, streamed, until, until_busy
+from e2e.helpers import (
+    alive,
+    chat,
+    fake,
+    in_background,
+    result,
+    streaming,
+    until,
+    until_busy,
+)
 from e2e.support import PoolProcess
 
 SLOW = {"tokens": 40, "tokens_per_second": 20}
@@ -47,8 +56,7 @@ def test_hot_workers_are_adopted_with_their_leases(make_pool: MakePool) -> None:
 def test_a_stream_on_a_workers_port_never_notices(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options=SLOW))
     view = pool.load("m")
-    task = in_background(lambda: streamed(view["endpoint"], chat("m")))
-    until_busy(pool, "m")
+    task = streaming(view["endpoint"], chat("m"))
     pool.kill()
     time.sleep(0.3)
     pool.start()
@@ -104,8 +112,7 @@ def test_killed_at_any_moment_of_a_start(make_pool: MakePool) -> None:
 def test_killed_while_draining_the_end_goes_on(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options=SLOW))
     view = pool.load("m")
-    task = in_background(lambda: streamed(view["endpoint"], chat("m")))
-    until_busy(pool, "m")
+    task = streaming(view["endpoint"], chat("m"))
     pool.http.post("/models/m/unload?wait=0", json={})
     pool.wait_for("m", "UNLOADING")
     kill_and_start(pool)

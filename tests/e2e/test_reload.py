@@ -14,11 +14,9 @@ from e2e.helpers import (
     assert_error,
     chat,
     fake,
-    in_background,
     result,
-    streamed,
+    streaming,
     until,
-    until_busy,
 )
 from e2e.support import PoolProcess
 from e2e.test_poolctl import document, out
@@ -70,8 +68,7 @@ def test_only_what_changed_is_touched(make_pool: MakePool) -> None:
 def test_a_removed_model_ends_its_work_first(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options={"tokens": 30, "tokens_per_second": 20}))
     view = pool.load("m")
-    task = in_background(lambda: streamed(view["endpoint"], chat("m")))
-    until_busy(pool, "m")
+    task = streaming(view["endpoint"], chat("m"))
     rewrite(pool, [])
     assert reload(pool)["models"]["removed"] == ["m"]
     assert result(task).is_done
@@ -112,8 +109,7 @@ def test_what_running_workers_are_told_of_a_change(make_pool: MakePool) -> None:
     view = pool.load("m")
     rewrite(pool, [fake("m", options=options, aliases=["nick"])], graceful_shutdown_seconds=30)
     reload(pool)
-    task = in_background(lambda: streamed(pool.url, chat("nick")))
-    until_busy(pool, "m")
+    task = streaming(pool.url, chat("nick"))
     models = f"{view['endpoint']}/v1/models"
     until(lambda: "nick" in httpx.get(models, trust_env=False).text, "the alias on its own port")
     assert pool.http.post("/models/m/unload?wait=60", json={}).status_code == 200

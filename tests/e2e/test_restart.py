@@ -24,7 +24,7 @@ from e2e.helpers import (
     fake,
     in_background,
     result,
-    streamed,
+    streaming,
     until,
     until_busy,
 )
@@ -134,8 +134,7 @@ def test_again_and_again_and_then_down(make_pool: MakePool) -> None:
 def test_a_stream_on_a_workers_port_never_notices(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options=SLOW))
     view = pool.load("m")
-    task = in_background(lambda: streamed(view["endpoint"], chat("m")))
-    until_busy(pool, "m")
+    task = streaming(view["endpoint"], chat("m"))
     restart(pool)
     assert pool.model("m")["in_flight"] == 1, "it is still under way"
     stream = result(task)
@@ -148,8 +147,8 @@ def test_requests_through_the_gateway_may_end(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options={"tokens": 20, "tokens_per_second": 20}))
     pool.load("m")
     answer = in_background(lambda: pool.chat("m"))
-    stream = in_background(lambda: streamed(pool.url, chat("m")))
-    until_busy(pool, "m")
+    stream = streaming(pool.url, chat("m"))
+    until_busy(pool, "m", 2)
     with httpx.Client(base_url=pool.url, trust_env=False) as http:
         run = http.get("/health").json()["run"]
         assert http.post("/restart", json={"wait_seconds": 20}).status_code == 202
@@ -165,11 +164,11 @@ def test_what_takes_too_long_is_cut_with_a_readable_error(make_pool: MakePool) -
     )
     view = pool.load("m")
     answer = in_background(lambda: pool.chat("m"))
-    stream = in_background(lambda: streamed(pool.url, chat("m")))
+    stream = streaming(pool.url, chat("m"))
     load = in_background(
         lambda: httpx.post(f"{pool.url}/models/cold/load?wait=60", json={}, timeout=60)
     )
-    until(lambda: pool.model("m")["in_flight"] == 2, "both requests")
+    until_busy(pool, "m", 2)
     until(lambda: pool.model("cold")["engine_pid"], "the load")
     loading = pool.model("cold")["worker_pid"]
     restart(pool, wait_seconds=0.5)
@@ -255,8 +254,7 @@ def test_term_while_requests_may_still_end(make_pool: MakePool) -> None:
     keys = {"graceful_shutdown_seconds": 1}
     pool = make_pool(fake("m", options={"tokens": 600, "tokens_per_second": 20}), **keys)
     view = pool.load("m")
-    task = in_background(lambda: streamed(pool.url, chat("m")))
-    until_busy(pool, "m")
+    task = streaming(pool.url, chat("m"))
     assert pool.http.post("/restart", json={"wait_seconds": 600}).status_code == 202
     assert pool.stop() == 0
     assert not result(task).is_done
@@ -266,23 +264,15 @@ def test_term_while_requests_may_still_end(make_pool: MakePool) -> None:
 
 def test_term_when_the_workers_were_let_go_already(make_pool: MakePool) -> None:
     """A registry that does not answer holds the manager up; the next one hears of the TERM."""
-    silent = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    pool = make_pool(fake("m"), registrars=[{"kind": "http", "url": url}])
-    view = pool.load("m")
-
-    def has_left() -> bool:
-        try:
-            return httpx.get(f"{pool.url}/livez", timeout=0.2, trust_env=False).is_error
-        except httpx.TransportError:
-            return True
-
-    assert pool.http.post("/restart", json={"wait_seconds": 0}).status_code == 202
-    until(has_left, "its leave")
-    assert pool.stop() == 0
-    assert not alive(view["worker_pid"])
-    assert pool.log().count("the pool listens on") == 2
-    silent.close()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        pool = make_pool(fake("m"), registrars=[{"kind": "http", "url": url}])
+        view = pool.load("m")
+        assert pool.http.post("/restart", json={"wait_seconds": 0}).status_code == 202
+        until(lambda: "the workers wait for the next manager" in pool.log(), "its leave")
+        assert pool.stop() == 0
+        assert not alive(view["worker_pid"])
+        assert pool.log().count("the pool listens on") == 2
 
 
 def test_keys_that_need_it_and_modelpool_restart(make_pool: MakePool) -> None:

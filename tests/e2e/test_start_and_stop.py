@@ -17,8 +17,7 @@ from e2e.helpers import (
     free_block,
     in_background,
     result,
-    streamed,
-    until_busy,
+    streaming,
 )
 from e2e.support import PoolProcess
 
@@ -69,12 +68,7 @@ def test_all_ports_taken_is_503(make_pool: MakePool) -> None:
 def test_term_lets_streams_end_and_leaves_nothing(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options={"tokens": 40, "tokens_per_second": 20}))
     view = pool.load("m")
-    tasks = [
-        in_background(lambda url=url: streamed(url, chat("m")))
-        for url in (pool.url, view["endpoint"])
-    ]
-    until_busy(pool, "m")
-    time.sleep(0.2)
+    tasks = [streaming(url, chat("m")) for url in (pool.url, view["endpoint"])]
     pool.term()
     for stream in map(result, tasks):
         assert stream.is_done, stream.error
@@ -88,8 +82,7 @@ def test_term_cuts_readably_what_does_not_end_in_time(make_pool: MakePool) -> No
     slow = {"tokens": 2000, "tokens_per_second": 20}
     pool = make_pool(fake("m", options=slow), graceful_shutdown_seconds=1)
     pool.load("m")
-    task = in_background(lambda: streamed(pool.url, chat("m")))
-    until_busy(pool, "m")
+    task = streaming(pool.url, chat("m"))
     pool.term()
     stream = result(task)
     assert not stream.is_done
@@ -101,8 +94,7 @@ def test_term_cuts_readably_what_does_not_end_in_time(make_pool: MakePool) -> No
 def test_while_stopping_new_work_is_refused(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options={"tokens": 40, "tokens_per_second": 20}))
     pool.load("m")
-    task = in_background(lambda: streamed(pool.url, chat("m")))
-    until_busy(pool, "m")
+    task = streaming(pool.url, chat("m"))
     pool.term()
     time.sleep(0.3)
     assert_error(pool.chat("m"), 503, "pool_stopping")

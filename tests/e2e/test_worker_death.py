@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from signal import SIGKILL, SIGSTOP
-from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +17,7 @@ from e2e.helpers import (
     fake,
     in_background,
     result,
-    streamed,
+    streaming,
     until,
     until_busy,
 )
@@ -58,21 +57,13 @@ def test_killed_while_busy_a_stream_ends_with_an_error(
     m = add(**SLOW)
     view = pool.load(m)
     url = pool.url if way == "gateway" else view["endpoint"]
-
-    def read() -> Any:
-        try:
-            return streamed(url, chat(m))
-        except httpx.TransportError as e:
-            return e
-
-    task = in_background(read)
-    until_busy(pool, m)
-    time.sleep(0.2)
+    task = streaming(url, chat(m))
     os.kill(view[who], SIGKILL)
-    stream = result(task)
     if way == "port" and who == "worker_pid":  # nobody is left to explain it
-        assert isinstance(stream, httpx.TransportError)
+        with pytest.raises(httpx.TransportError):
+            result(task)
     else:
+        stream = result(task)
         assert not stream.is_done
         assert stream.error["message"]
         assert stream.error["source"] in ("engine", "worker")
