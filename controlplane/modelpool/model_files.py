@@ -96,6 +96,7 @@ class ModelFiles:
     async def _look(self, model: Model) -> None:
         await self._check_engine(model)
         if await self._estimator.is_current(model):
+            self._refused.pop(model.model_id, None)
             return
         before = self._estimator.reading(model)
         try:

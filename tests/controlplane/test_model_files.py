@@ -214,6 +214,22 @@ def test_a_file_that_cannot_be_loaded_is_refused_before_anything_begins(
     play(tmp_path, scene)
 
 
+def test_a_refusal_is_news_again_where_the_file_was_there_in_between(tmp_path: Path) -> None:
+    file, elsewhere = tmp_path / "m.gguf", tmp_path / "elsewhere.gguf"
+    write_gguf(file)
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        await register(http, file)
+        for _ in range(2):
+            file.rename(elsewhere)
+            assert (await plan(http))["action"] == "refuse"
+            elsewhere.rename(file)
+            assert (await plan(http))["action"] == "start"
+        assert len(await told(http, "model-refused")) == 2
+
+    play(tmp_path, scene)
+
+
 def test_what_an_engine_refuses_stays_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

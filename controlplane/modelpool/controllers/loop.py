@@ -1,4 +1,4 @@
-"""Lets the controllers look at the pool, in turn and for ever."""
+"""Lets each controller look at the pool, for ever."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ class Controller(Protocol):
 
 
 async def run(controllers: Sequence[Controller]) -> None:
-    """Every ``PERIOD_SECONDS``; a bug in one of them is the end of none."""
+    """None waits for another: one may be at the files of a disk that hangs."""
+    await asyncio.gather(*map(_repeat, controllers))
+
+
+async def _repeat(controller: Controller) -> None:
+    """Every ``PERIOD_SECONDS``."""
     while True:
         await asyncio.sleep(PERIOD_SECONDS)
-        await reconcile(controllers)
+        await reconcile(controller)
 
 
-async def reconcile(controllers: Sequence[Controller]) -> None:
-    """Each of them once."""
-    for controller in controllers:
-        try:
-            await controller.reconcile()
-        except Exception:
-            log.exception("a bug of the pool: %r failed", controller)
+async def reconcile(controller: Controller) -> None:
+    """Once; a bug in it is not its end."""
+    try:
+        await controller.reconcile()
+    except Exception:
+        log.exception("a bug of the pool: %r failed", controller)

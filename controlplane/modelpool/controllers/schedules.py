@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
 from modelpool_client.errors import ModelPoolError
@@ -36,18 +36,20 @@ class ScheduleController:
         and events."""
         now, since = self._wall(), self._looked
         self._looked = now
-        for model in self._pool.models:
-            for action in due(model.schedule, since, now):
-                with contextlib.suppress(ModelPoolError):
-                    await self._act(model.model_id, action)
+        # Side by side: the files of one may be long in being read.
+        await asyncio.gather(
+            *(self._act(m.model_id, due(m.schedule, since, now)) for m in self._pool.models)
+        )
 
-    async def _act(self, model_id: str, action: str) -> None:
-        if action == "load":
-            await self._prepare(model_id)
-            await self._pool.load(model_id, "scheduled", None)
-        else:
-            ending = self._pool.unload(model_id, "scheduled")
-            ending.add_done_callback(_log_refusal)
+    async def _act(self, model_id: str, actions: Iterable[str]) -> None:
+        for action in actions:
+            with contextlib.suppress(ModelPoolError):
+                if action == "load":
+                    await self._prepare(model_id)
+                    await self._pool.load(model_id, "scheduled", None)
+                else:
+                    ending = self._pool.unload(model_id, "scheduled")
+                    ending.add_done_callback(_log_refusal)
 
 
 def _log_refusal(ending: asyncio.Future[str]) -> None:

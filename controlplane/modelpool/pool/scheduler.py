@@ -211,12 +211,15 @@ class Scheduler:
 
     def room_denied(self, by: str) -> None:
         """That one was asked to go and stays."""
-        for key, inbox in tuple(self._inboxes.items()):
-            if key != by:
-                inbox.post(RoomDenied(by))
+        for inbox in self._waiting_for(by):
+            inbox.post(RoomDenied(by))
 
     def room_freed(self, by: str) -> None:
         """What that one held is back."""
-        for inbox in tuple(self._inboxes.values()):
+        for inbox in self._waiting_for(by):
             inbox.post(RoomFreed(by))
         self.capacity_changed()
+
+    def _waiting_for(self, by: str) -> list[Inbox]:
+        runs = [(inbox, inbox.replica.run) for inbox in self._inboxes.values()]
+        return [inbox for inbox, run in runs if run is not None and by in run.victims]

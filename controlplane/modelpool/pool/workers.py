@@ -18,6 +18,7 @@ from modelpool_client.wire import (
     DrainReply,
     DrainRequest,
     Facts,
+    Failure,
     ProbeReply,
     ProbeRequest,
 )
@@ -33,6 +34,7 @@ from modelpool.pool.timeouts import LATE_SECONDS, LAUNCH_SECONDS, in_time, writt
 from modelpool.pool.worker import ExitReport, Worker
 
 FORGET_SECONDS = 5.0
+EXIT_RECORD_SECONDS = 5.0
 DRAIN_ANSWER_SECONDS = 5.0
 CUT_SECONDS = 5.0
 # A front that hangs is ended without hearing why.
@@ -290,15 +292,26 @@ class Workers:
         is_gone = await worker.process.group_gone(GROUP_GONE_SECONDS)
         if exit_code is None and is_gone:
             exit_code = await _exit_code(worker.process)
-        failure = await asyncio.to_thread(read_exit_record, worker.record)
+        failure = await self._exit_record(worker.record)
         await self.forget(worker.record)
         if self._memory_released is not None:  # before anybody plans with what it held
             is_gone = await self._memory_released(last_facts()) and is_gone
         return ExitReport(exit_code, failure, is_killed, is_gone)
 
+    async def _exit_record(self, record: WorkerRow) -> Failure:
+        """A disk that hangs holds up no end."""
+        try:
+            async with asyncio.timeout(EXIT_RECORD_SECONDS):
+                return await asyncio.to_thread(read_exit_record, record)
+        except TimeoutError:
+            text = f"its exit record could not be read within {EXIT_RECORD_SECONDS:g} s"
+            return Failure("worker_died", text)
+
     async def forget(self, record: WorkerRow) -> None:
         """Remove what a worker that is gone has left on disk and in the journal."""
-        await asyncio.to_thread(remove_files, record)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FORGET_SECONDS):
+                await asyncio.to_thread(remove_files, record)
         self._to_forget[record.worker_id] = None
         with contextlib.suppress(Exception):  # a full disk: at the next end it is tried again
             async with asyncio.timeout(FORGET_SECONDS):

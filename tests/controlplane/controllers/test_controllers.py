@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -171,6 +172,7 @@ class Scene:
         self.told: list[tuple[str, str]] = []
         self.prepared: list[str] = []
         self.why_not: LoadFailed | None = None
+        self.slow = ""  # the model whose files are long in being read
         self.offset = timedelta()
         self.now = Pressure(10**12, 10**12, 0.0)  # of the host's memory
         memory: Any = self
@@ -186,6 +188,8 @@ class Scene:
 
     async def prepare(self, model_id: str) -> None:
         self.prepared.append(model_id)
+        if model_id == self.slow:
+            await asyncio.sleep(3600)
         if self.why_not is not None:
             raise self.why_not
 
@@ -197,7 +201,8 @@ class Scene:
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end:
             await asyncio.sleep(PERIOD_SECONDS)
-            await loop.reconcile((self.pressure, self.schedules, self.preloads))
+            for controller in (self.pressure, self.schedules, self.preloads):
+                await loop.reconcile(controller)
             self.world.check()
 
     async def use(self, name: str, times: int) -> None:
@@ -373,3 +378,36 @@ def test_pressure_does_not_take_turns_with_copies_that_nobody_asked_for() -> Non
         grant.release()
 
     play(scene, model("m", min_replicas=2, max_replicas=2))
+
+
+def test_a_controller_that_waits_holds_up_no_other() -> None:
+    class Stuck:
+        async def reconcile(self) -> None:
+            await asyncio.sleep(3600)
+
+    class Counts:
+        times = 0
+
+        async def reconcile(self) -> None:
+            self.times += 1
+
+    counts = Counts()
+
+    async def main() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10.5 * PERIOD_SECONDS):
+                await loop.run((Stuck(), counts))
+
+    run_virtual(main())
+    assert counts.times == 10
+
+
+def test_one_whose_files_are_long_in_being_read_holds_up_no_other_schedule() -> None:
+    async def scene(s: Scene) -> None:
+        s.slow = "slow"
+        passing = asyncio.ensure_future(s.pass_by(70))
+        await asyncio.sleep(80)
+        assert s.state("quick") is State.HOT
+        passing.cancel()
+
+    play(scene, model("slow", schedule=[MORNING]), model("quick", schedule=[MORNING]))

@@ -329,3 +329,36 @@ def test_a_worker_that_ends_before_its_answer_is_read_keeps_the_reason() -> None
         ("b", "idle: the lease and the grace period are over"),
     }
     assert [e[1] for e in world.events if e[2] == "model-evicted"] == ["a"]
+
+
+def test_an_unload_is_no_eviction_though_one_was_under_way() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world, "a", 60.0)
+        world.scripts["a"].deaf_to_drain = True
+        wanted = asyncio.ensure_future(world.pool.acquire("b"))
+        await asyncio.sleep(0.01)
+        assert world.replica("a").is_leaving, "it was asked to drain"
+        await world.pool.unload("a", "asked for by the API")
+        (await wanted).release()
+
+    world = play(scene, model("a"), model("b"), max_concurrent_models=1)
+    assert not [e for e in world.events if e[2] == "model-evicted"]
+
+
+def test_an_explicit_load_does_not_wait_for_the_back_off_though_another_waits_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world)
+        slowly_reaped(world, monkeypatch)
+        world.alive("m")[0].die(1)
+        await asyncio.sleep(0.01)
+        assert world.replica("m").is_leaving
+        await world.pool.load("m", "first", None)
+        await asyncio.sleep(1)
+        assert world.replica("m").state is State.FAILED
+        await world.pool.load("m", "second", None)
+        assert world.replica("m").state is State.WARMING
+        await asyncio.sleep(10)
+
+    play(scene, restart_backoff_seconds=60.0)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.errors import StoreError
 from modelpool.config import PoolConfig
 from modelpool.launchers import log_heading
 from modelpool.pool.context import Settings
 from modelpool.pool.exit_record import LOG_TAIL_LINES, read_exit_record
+from modelpool.pool.worker import Worker
 from modelpool.pool.workers import PoolIdentity, Workers
 
 
@@ -62,3 +65,44 @@ def test_the_last_words_of_a_worker_are_not_those_of_the_one_before_it(tmp_path:
     with log.open("a") as f:
         f.write("\n".join(many))
     assert read_exit_record(record).lines == tuple(many)
+
+
+class Gone:
+    """A process that has ended."""
+
+    def kill(self) -> None:
+        pass
+
+    async def group_gone(self, timeout: float) -> bool:
+        return True
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = threading.Event()
+    nothing: Any = None
+    gone: Any = Gone()
+    journal: Any = FullDisk(["a"])
+    journal.is_full = False
+
+    def hang(record: WorkerRow) -> Any:
+        mended.wait(30)
+
+    for name in ("read_exit_record", "remove_files"):
+        monkeypatch.setattr(f"modelpool.pool.workers.{name}", hang)
+    for name in ("EXIT_RECORD_SECONDS", "FORGET_SECONDS"):
+        monkeypatch.setattr(f"modelpool.pool.workers.{name}", 0.05)
+
+    async def scene() -> None:
+        settings = Settings(PoolConfig(state_dir=tmp_path))
+        workers = Workers(PoolIdentity("pool"), settings, nothing, nothing, journal)
+        try:
+            report = await workers.reap(Worker(row("a", tmp_path), gone), 0)
+        finally:
+            mended.set()
+        assert report.failure is not None
+        assert "could not be read" in report.failure.message
+        assert (report.is_released, journal.rows) == (True, set())
+
+    asyncio.run(scene())

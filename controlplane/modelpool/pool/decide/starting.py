@@ -68,11 +68,12 @@ HOST_RETRY_SECONDS = 10.0
 def load(replica: Replica, message: Load, context: Context) -> list[Command]:
     """As a request would, but from FAILED at once."""
     waiter = message.waiter
-    if waiter.is_standing and any(w.is_standing for w in replica.waiters):
-        return [Cancel(waiter.outcome)]  # one wish for a load that nobody waits on is enough
     if replica.state is State.FAILED:
         replica.failures = replica.failures.retry_now(context.now)
     replica.keep_warm = replica.keep_warm or message.keep_warm
+    if waiter.is_standing and any(w.is_standing for w in replica.waiters):
+        # One wish for a load that nobody waits on is enough.
+        return [Cancel(waiter.outcome), *start_if_wanted(replica, context)]
     return acquire(replica, Acquire(waiter), context)
 
 

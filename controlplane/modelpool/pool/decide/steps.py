@@ -272,8 +272,7 @@ def end_load(replica: Replica, failure: Failure, context: Context) -> list[Comma
     failed = become(replica, Trigger.LOAD_FAILED, reason, context)
     has_no_port = failure.code == NoPortFree.default_code
     error = no_port_free() if has_no_port else failed_error(replica, context)
-    told = fail_waiters(replica, error)
-    return [failed, *told, *answer_unloads(replica, "the load had failed")]
+    return [failed, *fail_waiters(replica, error)]
 
 
 def set_more_aside(replica: Replica, run: Run, failure: Failure, held: Requirements) -> None:

@@ -79,6 +79,7 @@ def unload(replica: Replica, message: Unload, context: Context) -> list[Command]
     if replica.state is State.UNLOADING:
         return commands + (_cut_short(run_of(replica), message.reason) if message.cut else [])
     cut = message.cut or replica.state is State.WARMING
+    run_of(replica).is_eviction = False  # whoever had asked it to make room
     return commands + stop(replica, message.reason, context, cut=cut)
 
 
@@ -229,15 +230,13 @@ def _died(
     replica.failures = replica.failures.died(failure, now, wall, config)
     if failure.code == OOM:
         set_more_aside(replica, run, failure, held)
-    is_warm = replica.model.warmup and not replica.unloads
-    replica.keep_warm = replica.keep_warm or is_warm
+    replica.keep_warm = replica.keep_warm or replica.model.warmup
     commands: list[Command] = [release(replica)]
     assert replica.failures.failure is not None
     reason = replica.failures.failure.message
     commands.append(become(replica, Trigger.DIED, reason, context))
     if replica.failures.is_given_up:  # those who wait would wait for nothing
         commands += fail_waiters(replica, failed_error(replica, context))
-    commands += answer_unloads(replica, "it had died")
     return commands + start_if_wanted(replica, context)  # there may be no back-off
 
 
