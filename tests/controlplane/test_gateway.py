@@ -46,6 +46,8 @@ class FakePool:
         self._upstream = upstream
         self.out = 0
         self.given = 0
+        self.used: list[bool] = []
+        self.on_release: Callable[[], None] = lambda: None
         self.priorities: list[str] = []
         self.had_worker: list[bool] = []
         self.affinities: list[str] = []
@@ -65,8 +67,10 @@ class FakePool:
         port = self._upstream.port if self._upstream else 1
         return Grant("m", "w", port, 1, self.is_hot, self._release)
 
-    def _release(self) -> None:
+    def _release(self, is_used: bool) -> None:
         self.out -= 1
+        self.used.append(is_used)
+        self.on_release()
 
     async def prepare(self, model_id: str) -> None:
         self.prepared.append(model_id)
@@ -248,6 +252,40 @@ def test_tried_again_before_the_first_byte(first: Any) -> None:
             assert (client.status, client.text) == (200, b'{"second":1}')
             assert s.pool.given == 2
             assert s.meter.statuses == [200]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("status", "source", "is_used"),
+    [(200, "", True), (400, "worker", False), (400, "engine", True), (500, "", True)],
+)
+def test_what_the_worker_refuses_is_no_use_of_the_model(
+    status: int, source: str, is_used: bool
+) -> None:
+    async def scene() -> None:
+        header = f"X-ModelPool-Source: {source}\r\n" if source else ""
+        answer = f"HTTP/1.1 {status} x\r\n{header}content-length: 2\r\n\r\n{{}}"
+        async with Scene(says(answer.encode())) as s:
+            assert (await s.ask()).status == status
+            assert s.pool.used == [is_used]
+        async with Scene(says(DRAINING), says(answer.encode())) as s:
+            await s.ask()
+            assert s.pool.used == [False, is_used]
+
+    asyncio.run(scene())
+
+
+def test_nothing_is_loaded_for_a_retry_that_can_only_be_refused() -> None:
+    """Its worker was leaving, and refused it before it had read what it is."""
+
+    async def scene() -> None:
+        async with Scene(says(DRAINING)) as s:
+            asking = s.ask(json.dumps({"model": "m", "messages": "no list"}).encode())
+            s.pool.on_release = lambda: setattr(s.pool, "is_hot", False)
+            client = await asking
+            assert (client.status, client.error["param"]) == (400, "messages")
+            assert (s.pool.given, s.pool.waits) == (1, [])
 
     asyncio.run(scene())
 

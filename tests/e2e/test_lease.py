@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import httpx
@@ -94,3 +95,19 @@ def test_a_ttl_of_zero_is_for_ever(pool: PoolProcess, add: Add) -> None:
     view = pool.load(add(entry={"ttl_minutes": 0}))
     assert view["ttl_remaining_minutes"] == 0
     assert view["expires_at"] is None
+
+
+@pytest.mark.parametrize("way", ["gateway", "port"])
+def test_requests_that_are_refused_keep_nothing_loaded(make_pool: MakePool, way: str) -> None:
+    pool = make_pool(fake("m"), default_ttl_minutes=0.5 * SECOND, grace_minutes=SECOND)
+    view = pool.load("m")
+    url = pool.url if way == "gateway" else view["endpoint"]
+    wrong = {"model": "m", "messages": "no list"}
+    end = time.monotonic() + 20
+    while pool.state_of("m") in ("HOT", "COOLING"):
+        assert time.monotonic() < end, "they renew its lease"
+        with contextlib.suppress(httpx.TransportError):  # it may leave just now
+            answer = httpx.post(f"{url}/v1/chat/completions", json=wrong, trust_env=False)
+            assert answer.status_code in (400, 503), answer.text
+        time.sleep(0.1)
+    pool.wait_for("m", "COLD")

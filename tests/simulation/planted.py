@@ -10,7 +10,7 @@ from unittest import mock
 
 from modelpool.pool import admission, decide, resources, scheduler, supervisor
 from modelpool.pool.decide import starting, steps, stopping, watching
-from modelpool.pool.messages import Released
+from modelpool.pool.messages import RequestEnded
 from modelpool.pool.ports import Ports
 from modelpool.pool.recovery import Recoverer
 from modelpool.pool.replica import Replica, Run
@@ -108,12 +108,12 @@ def holds_for_ever() -> Any:
 
 def loses_a_release() -> Any:
     """Of two requests in flight the first that ends is not counted."""
-    sound = decide.HANDLERS[Released]
+    sound = decide.HANDLERS[RequestEnded]
 
-    def released(replica: Replica, message: Released, context: Any) -> Any:
+    def request_ended(replica: Replica, message: RequestEnded, context: Any) -> Any:
         return [] if replica.run.granted == 2 else sound(replica, message, context)
 
-    return mock.patch.dict(decide.HANDLERS, {Released: released})
+    return mock.patch.dict(decide.HANDLERS, {RequestEnded: request_ended})
 
 
 PLANTED: tuple[Plant, ...] = (

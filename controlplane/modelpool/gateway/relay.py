@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from modelpool_client.errors import (
     CODE_HEADER,
+    SOURCE_HEADER,
     InvalidRequest,
     ModelPoolError,
     NotSupported,
@@ -56,7 +57,9 @@ NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | {RESOLVED_HEADER}
 PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
 JSON_TYPE = (b"content-type", b"application/json")
-DRAINING = (CODE_HEADER.lower().encode(), WorkerDraining.default_code.encode())
+DRAINING = (CODE_HEADER.encode(), WorkerDraining.default_code.encode())
+# With an error status: the worker has answered by itself, its engine was given nothing.
+REFUSED = (SOURCE_HEADER.encode(), b"worker")
 
 
 class Meter(Protocol):
@@ -166,8 +169,7 @@ class Gateway:
         for attempt in range(TRIES):
             grant = self._pool.try_acquire(model.model_id, wish.affinity)
             if grant is None:
-                if attempt == 0:
-                    _check(scope["path"], body, data)
+                _check(scope["path"], body, data)
                 left = end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
                     raise last
@@ -183,8 +185,6 @@ class Gateway:
                 breaks += gone.broke
                 if breaks >= BREAKS:
                     raise last from gone
-            finally:
-                grant.release()
             await asyncio.sleep(RETRY_PAUSE_SECONDS)
         assert last is not None
         raise last
@@ -205,7 +205,7 @@ class Gateway:
             return waiting.result()
         except BaseException:
             if not waiting.cancel() and waiting.exception() is None:
-                waiting.result().release()
+                waiting.result().release(is_used=False)
             raise
 
     async def _acquire(self, model_id: str, wish: _Wish, wait: float) -> Grant:
@@ -219,13 +219,17 @@ class Gateway:
         )
 
     async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: Answer) -> None:
-        host, target, headers = self._pool.config.host, _target(scope), _forwarded(scope, grant)
+        """What the grant is for; afterwards it is given back. One whose client left before any
+        answer is a use if the worker says so."""
+        is_used = False
         try:
+            host, target, headers = self._pool.config.host, _target(scope), _forwarded(scope, grant)
             with await self._upstream.post(host, grant.port, target, headers, body) as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
                     raise _Gone(
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
                     )
+                is_used = reply.status < 400 or REFUSED not in reply.headers
                 await answer.pass_on(reply)
         except UpstreamError as e:
             who = f"the worker of {grant.model_id} on port {grant.port}"
@@ -237,6 +241,8 @@ class Gateway:
             if answer.has_content or isinstance(e, BadReply):
                 raise error from e
             raise _Gone(error, broke=isinstance(e, BrokenOff)) from e
+        finally:
+            grant.release(is_used=is_used)
 
     def _why(self, grant: Grant, error: UpstreamError) -> str:
         diagnosis = self._pool.diagnosis(grant)

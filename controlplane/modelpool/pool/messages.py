@@ -216,11 +216,12 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
-    """A request has ended that was granted after so many holds in vain."""
+class RequestEnded:
+    """One that was granted after so many holds in vain; ``is_used``: the engine was given it."""
 
     run: Run
     given_after: int
+    is_used: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +298,7 @@ Message = (
     | Adopt
     | Launched
     | Reported
-    | Released
+    | RequestEnded
     | Drained
     | HealthChecked
     | Exited

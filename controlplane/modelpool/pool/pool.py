@@ -236,7 +236,7 @@ class Pool:
             return
         is_answered = not outcome.cancelled() and outcome.exception() is None
         if is_answered and (grant := outcome.result()) is not None:
-            grant.release()
+            grant.release(is_used=False)
 
     # -- what may be done to a model --------------------------------------------------------------
 

@@ -80,7 +80,7 @@ MEANING: dict[Trigger, str] = {
     Trigger.READY: "the worker said so",
     Trigger.LEASE_OVER: "idle for the TTL, counted from the end of the last request, wherever it"
     " came from",
-    Trigger.USED: "any request, or `extend-ttl`",
+    Trigger.USED: "a request that its engine was given, a load or `extend-ttl`",
     Trigger.STOP: "grace over or eviction, and the worker agreed that it is idle; or an unload,"
     " which cancels a load",
     Trigger.STOPPED: "the process group is gone, and the memory of its devices is back",

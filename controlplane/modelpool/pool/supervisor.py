@@ -250,14 +250,14 @@ class Supervisor:
     def _issue(self, command: c.IssueGrant) -> None:
         run = command.run
         assert run.worker is not None
-        released = m.Released(run, run.yielding.in_vain)
+        given_after = run.yielding.in_vain
         grant = Grant(
             self.replica.model.model_id,
             run.worker_id,
             run.worker.port,
             command.generation,
             command.was_hot,
-            partial(self.post, released),
+            lambda is_used: self.post(m.RequestEnded(run, given_after, is_used)),
         )
         command.waiter.outcome.set_result(grant)
 

@@ -28,10 +28,12 @@ class Grant:
     port: int
     generation: int
     was_hot: bool
-    _release: Callable[[], None] = field(repr=False)
+    _release: Callable[[bool], None] = field(repr=False)
 
-    def release(self) -> None:
-        self._release()
+    def release(self, *, is_used: bool = True) -> None:
+        """It is not needed any more. Not ``is_used``: its engine was given nothing, as far as is
+        known, which renews no lease."""
+        self._release(is_used)
 
 
 @dataclass(frozen=True, eq=False)

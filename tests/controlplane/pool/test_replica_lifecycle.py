@@ -550,3 +550,35 @@ def test_a_longer_lease_brings_a_cooling_one_back() -> None:
         assert world.replica("m").state is State.HOT
 
     play(scene)
+
+
+def test_a_request_that_the_engine_was_not_given_renews_no_lease() -> None:
+    """However often one comes, in the lease or in the grace period."""
+
+    async def scene(world: SimWorld) -> None:
+        (await world.pool.acquire("m")).release()
+        for _ in range(20):
+            await asyncio.sleep(15)
+            if (grant := world.pool.try_acquire("m")) is not None:
+                grant.release(is_used=False)
+        assert world.replica("m").state is State.COLD
+        assert not [e for e in world.events if e[3] == "COOLING->HOT"]
+
+    play(scene, default_ttl_minutes=1, grace_minutes=1)
+
+
+def test_one_that_it_was_given_renews_it_when_it_ends() -> None:
+    async def scene(world: SimWorld) -> None:
+        (await world.pool.acquire("m")).release()
+        await asyncio.sleep(90)
+        assert world.replica("m").state is State.COOLING
+        grant = world.pool.try_acquire("m")
+        assert grant is not None
+        await asyncio.sleep(90)
+        assert world.replica("m").state is State.COOLING, "whether it is a use is not known yet"
+        grant.release()
+        assert world.replica("m").state is State.HOT
+        await asyncio.sleep(50)
+        assert world.replica("m").state is State.HOT
+
+    play(scene, default_ttl_minutes=1, grace_minutes=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.pool.commands import Reject
@@ -74,10 +72,12 @@ def test_nobody_is_lost_and_nobody_overtakes(those: list[tuple[int, float, bool]
 
 
 def test_a_grant_is_given_back_to_who_gave_it() -> None:
-    given_back: list[Any] = []
-    grant = Grant("m", "w1", 8051, 3, True, lambda: given_back.append("w1"))
+    given_back: list[bool] = []
+    grant = Grant("m", "w1", 8051, 3, True, given_back.append)
     grant.release()
-    assert given_back == ["w1"]
+    assert given_back == [True]
+    grant.release(is_used=False)
+    assert given_back == [True, False]
 
 
 def test_the_priorities_in_order() -> None:

@@ -33,9 +33,9 @@ from modelpool.pool.messages import (
     ConfigChanged,
     Extend,
     HandOver,
-    Released,
     ReplaceModel,
     Reported,
+    RequestEnded,
     Resume,
     Withdraw,
     Yield,
@@ -85,15 +85,18 @@ def withdraw(replica: Replica, message: Withdraw, context: Context) -> list[Comm
     return [NotifyCapacity()] if replica.waiters.discard(message.waiter) else []
 
 
-def released(replica: Replica, message: Released, context: Context) -> list[Command]:
-    """A request has ended."""
+def request_ended(replica: Replica, message: RequestEnded, context: Context) -> list[Command]:
+    """Only one that the engine was given is a use."""
     run = run_of(replica)
     if run.granted == 0:
         return []
     run.granted -= 1
     commands = _note_yielding(run, run.yielding.released(message.given_after))
-    if run.granted == 0:
+    if message.is_used:
         mark_used(run, context.now)
+        if replica.state is State.COOLING and not replica.is_leaving:
+            commands.append(become(replica, Trigger.USED, "used while cooling", context))
+    if run.granted == 0:
         commands.append(NotifyCapacity())
     return commands
 
@@ -197,7 +200,7 @@ def _note_use(replica: Replica, run: Run, facts: Facts, context: Context) -> lis
     run.is_speculative = run.is_speculative and not (facts.in_flight or facts.requests_total)
     is_used = facts.in_flight > 0 or facts.requests_total > run.requests_before_cooling
     if replica.state is State.COOLING and is_used:
-        reason = "used while cooling, on the worker's own port"
+        reason = "used while cooling" + ("" if run.granted else ", on the worker's own port")
         return [become(replica, Trigger.USED, reason, context)]
     return []
 
@@ -307,7 +310,7 @@ def config_changed(replica: Replica, message: ConfigChanged, context: Context) -
 HANDLERS: Handlers = {
     Acquire: acquire,
     Withdraw: withdraw,
-    Released: released,
+    RequestEnded: request_ended,
     HandOver: hand_over,
     Reported: reported,
     Yield: yield_to,

@@ -117,14 +117,14 @@ def grant(
     """Let one who waits use the worker."""
     run = run_of(replica)
     run.is_speculative = False
+    if waiter.wants_grant:
+        run.granted += 1  # whether that is a use will be seen
+        return [IssueGrant(waiter, run, replica.generation, was_hot)]
     commands: list[Command] = []
     if replica.state is State.COOLING:
         mark_used(run, context.now)
-        commands.append(become(replica, Trigger.USED, "used while cooling", context))
-    if not waiter.wants_grant:
-        return [*commands, Resolve(waiter.outcome)]
-    run.granted += 1
-    return [*commands, IssueGrant(waiter, run, replica.generation, was_hot)]
+        commands.append(become(replica, Trigger.USED, "loaded again while cooling", context))
+    return [*commands, Resolve(waiter.outcome)]
 
 
 def mark_used(run: Run, at: float) -> None:

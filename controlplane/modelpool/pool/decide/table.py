@@ -85,9 +85,9 @@ def facts(phase: Phase = Phase.READY, *, in_flight: int = 0, total: int = 1) -> 
     return Facts("w", "p", 1, 10, phase, PORT, 7, in_flight=in_flight, requests_total=total)
 
 
-def waiter() -> Waiter:
-    """One who asks for a grant."""
-    return Waiter(NoOutcome(), True, since=NOW)
+def waiter(*, wants_grant: bool = True) -> Waiter:
+    """A request, or a load."""
+    return Waiter(NoOutcome(), wants_grant, since=NOW)
 
 
 def worker() -> Worker:
@@ -119,10 +119,12 @@ def _with_worker(state: State, **fields: Any) -> Replica:
     run = Run("w", PORT, Lease(TTL, NOW + TTL), NOW - 10, replica.model, is_launched=True)
     run.worker = worker()
     run.heard_at = run.check_began = run.progress_at = run.cooling_since = NOW
-    if state is not State.WARMING:
+    is_loading = state is State.WARMING
+    phase, requests = (Phase.LOADING, 0) if is_loading else (Phase.READY, 1)
+    run.facts = Facts("w", "p", 1, 1, phase, PORT, 7, requests_total=requests)
+    run.requests_before_cooling = requests
+    if not is_loading:
         run.hot_since = NOW - 5
-        run.facts = Facts("w", "p", 1, 1, Phase.READY, PORT, 7, requests_total=1)
-        run.requests_before_cooling = 1
     run.is_checking = True
     for name, value in fields.items():
         setattr(run, name, value)
@@ -131,10 +133,7 @@ def _with_worker(state: State, **fields: Any) -> Replica:
 
 
 def _launching() -> Replica:
-    replica = _with_worker(State.WARMING)
-    assert replica.run is not None
-    replica.run.worker = None
-    return replica
+    return _with_worker(State.WARMING, worker=None, facts=None)
 
 
 def _awaited() -> Replica:
@@ -151,6 +150,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(State.COLD, "", _cold),
     Situation(State.WARMING, "waits for room", _with_room_to_come),
     Situation(State.WARMING, "is launched", _launching),
+    Situation(State.WARMING, "comes up", lambda: _with_worker(State.WARMING, facts=None)),
     Situation(State.WARMING, "loads", lambda: _with_worker(State.WARMING)),
     Situation(State.WARMING, "loads and is awaited", _awaited),
     Situation(State.WARMING, "has a worker that died", lambda: _reaping(State.WARMING)),
@@ -166,6 +166,7 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     Situation(State.HOT, "has a worker that died", lambda: _reaping(State.HOT)),
     Situation(State.COOLING, "is idle", lambda: _with_worker(State.COOLING)),
+    Situation(State.COOLING, "is in use", lambda: _with_worker(State.COOLING, granted=1)),
     Situation(
         State.COOLING,
         "has a grace period that is over",
@@ -210,7 +211,7 @@ KINDS: tuple[Kind, ...] = (
         "",
         lambda r: m.Withdraw(next(iter(r.waiters))) if len(r.waiters) else None,
     ),
-    _always(m.Load, lambda: m.Load(waiter())),
+    _always(m.Load, lambda: m.Load(waiter(wants_grant=False))),
     Kind(
         m.AbandonLoad,
         "",
@@ -255,7 +256,8 @@ KINDS: tuple[Kind, ...] = (
     _reports(Phase.READY, "ready, in use", in_flight=1, total=2),
     _reports(Phase.DRAINING, "draining"),
     _reports(Phase.FAILED, "failed"),
-    _of_run(m.Released, lambda run: m.Released(run, 0)),
+    _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, True), "served"),
+    _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, False), "refused"),
     _of_run(m.Drained, lambda run: m.Drained(run, DrainReply(True, facts())), "it drains"),
     _of_run(
         m.Drained,
