@@ -82,22 +82,19 @@ class GuardMiddleware:
         try:
             check_headers(scope["headers"], self._hosts, is_page=scope["path"] in PAGES)
             # What is refused unread may be of any type: uploads are, where audio is concerned.
-            if scope["method"] in BODY_METHODS and scope["path"] not in NOT_SERVED:
+            has_body = scope["method"] in BODY_METHODS and scope["path"] not in NOT_SERVED
+            if has_body:
                 check_json(scope["headers"])
-                if not is_inference:
-                    receive = await self._checked_body(receive)
-                    _say_json(scope)
+            if is_inference:
+                await self._gateway(scope, receive, send)
+            else:
+                await self._manage(scope, receive, send, has_body=has_body)
         except ModelPoolError as error:
             await send_error(send, error)
-            return
         except ClientGone:
-            return
-        if is_inference:
-            await self._gateway(scope, receive, send)
-        else:
-            await self._manage(scope, receive, send)
+            pass
 
-    async def _manage(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _manage(self, scope: Scope, receive: Receive, send: Send, *, has_body: bool) -> None:
         has_begun = False
 
         async def note(message: Message) -> None:
@@ -106,6 +103,9 @@ class GuardMiddleware:
             await send(message)
 
         try:
+            if has_body:
+                receive = await self._checked_body(receive)
+                _say_json(scope)
             await self._api(scope, receive, note)
         except asyncio.CancelledError:
             if self._cut_by is None or has_begun:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from support.bare_client import connected, request, until_closed
 
 from e2e.conftest import MakePool
 from e2e.helpers import (
@@ -288,3 +289,17 @@ def test_keys_that_need_it_and_modelpool_restart(make_pool: MakePool) -> None:
     gone = pool.run("restart")
     assert (gone.returncode, alive(view["worker_pid"])) == (1, False)
     assert "nobody answers" in gone.stderr.lower()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/models/register"])
+def test_who_is_still_sending_is_told(make_pool: MakePool, path: str) -> None:
+    pool = make_pool(fake("m"))
+    run = run_of(pool)
+    with connected(pool.port) as sock:
+        sock.sendall(request(pool.port, b'{"model": "m"', length=100, path=path))
+        time.sleep(0.2)
+        assert pool.http.post("/restart", json={"wait_seconds": 0}).status_code == 202
+        answer = until_closed(sock)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"code": "pool_restarting"' in answer or b'"code":"pool_restarting"' in answer
+    until_another(pool, run)

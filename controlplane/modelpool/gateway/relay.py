@@ -118,6 +118,10 @@ class Gateway:
                 await self._infer(scope, receive, send)
         except ClientGone:
             pass
+        except asyncio.CancelledError:  # its body was still on the way
+            if self.cut_by is None:
+                raise
+            await send_error(send, self.cut_by)
         except ModelPoolError as error:
             await send_error(send, error)
 
