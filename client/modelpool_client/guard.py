@@ -13,14 +13,13 @@ from urllib.parse import urlsplit
 from .errors import Forbidden, Source, UnsupportedMediaType
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-WILDCARD_HOSTS = frozenset({"0.0.0.0", "::"})
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-def hosts_for(bound: str, more: Collection[str] = ()) -> frozenset[str]:
+def hosts_for(bound: str) -> frozenset[str]:
     """The host names that requests may use towards a server bound to ``bound``."""
-    return LOOPBACK_HOSTS | {bound.lower()} | {h.lower() for h in more}
+    return LOOPBACK_HOSTS | {bound.lower()}
 
 
 def check_headers(

@@ -149,7 +149,7 @@ async def running(
             stack.push_async_callback(_cancelled, task)
         background.warm_up(services)
         gateway = _gateway(services, upstream)
-        yield Running(_front_door(services, gateway), gateway, services, recovery)
+        yield Running(_guarded(services, gateway), gateway, services, recovery)
 
 
 def _host_memory() -> HostMemory:
@@ -246,7 +246,7 @@ def _gateway(services: Services, upstream: Upstream) -> Gateway:
     return Gateway(services.catalog, services.pool, services.files.check, upstream, meter)
 
 
-def _front_door(services: Services, gateway: Gateway) -> GuardMiddleware:
+def _guarded(services: Services, gateway: Gateway) -> GuardMiddleware:
     hosts = hosts_for(services.pool.config.host)
     config = services.pool.config
     limit, timeout = config.max_body_bytes, config.client_body_timeout_seconds

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from modelpool_client.surfaces.names import answers_to
+
 from .config_keys import PoolConfig, machine_memory_mb
 
 
@@ -21,8 +23,11 @@ def remarks(config: PoolConfig, environ: Mapping[str, str]) -> Iterator[str]:
 
 def _limits(config: PoolConfig) -> Iterator[str]:
     most = _shown(config, "max_concurrent_models")
-    named = frozenset(config.warmup_models)
-    warm = [m for m in config.models if m.warmup or not named.isdisjoint(m.names)]
+    warm = [
+        m
+        for m in config.models
+        if m.warmup or any(answers_to(m.names, name) for name in config.warmup_models)
+    ]
     copies = sum(m.min_replicas for m in warm)
     if copies > config.max_concurrent_models:
         yield f"{copies} copies are to be HOT from the start, max_concurrent_models is {most}"

@@ -95,7 +95,7 @@ def cut_off() -> PoolRestarting:
 
 def replace_process(sock: socket.socket, *, is_to_stop: bool = False) -> NoReturn:
     """Run this program anew with the same arguments in this process; it finds ``sock`` by
-    ``listening.inherited_socket``. Every other descriptor but the standard ones is closed.
+    ``sockets.inherited_socket``. Every other descriptor but the standard ones is closed.
 
     ``is_to_stop``: the pool was told to stop when this manager had let go of its workers already;
     the next one adopts them and stops the pool.

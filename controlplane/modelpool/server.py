@@ -78,7 +78,7 @@ async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> 
     serving = asyncio.ensure_future(server.serve(sockets=[sock.dup()]))
     config = pool.services.pool.config
     connections = server.server_state.connections
-    closing = asyncio.ensure_future(close_stalled(connections, config.client_timeouts))
+    closing = asyncio.ensure_future(close_stalled(connections, config.client_timeouts, "pool"))
     serving.add_done_callback(lambda _: closing.cancel())
     log.info("the pool listens on http://%s:%s", config.host, config.port)
     await _until_told(pool, serving, asked_to_stop)
@@ -137,6 +137,7 @@ def _settings(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http="httptools",
+        ws="none",
         loop="none",
         lifespan="off",
         access_log=False,

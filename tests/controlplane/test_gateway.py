@@ -475,7 +475,7 @@ def test_a_waiting_stream_gets_comments_then_the_answer() -> None:
                 await enough.wait()
 
             s.pool.load = load
-            client = Client(ASK_STREAM)
+            client = Client(json.dumps({**json.loads(ASK_STREAM), "n_ctx": 1}).encode())
 
             def on_send(message: Any) -> None:
                 if len(client.sent) == 3:
@@ -485,6 +485,9 @@ def test_a_waiting_stream_gets_comments_then_the_answer() -> None:
             await client.ask(s.gateway)
             assert client.status == 200
             assert client.answer_headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert client.answer_headers["x-accel-buffering"] == "no"
+            assert client.answer_headers["x-modelpool-model"] == "m"
+            assert client.answer_headers["x-modelpool-ignored"] == "n_ctx"
             comment = b": m is WARMING: weights 40%\n\n"
             assert client.text.replace(comment, b"") == b"data: 1\n\n"
             assert client.text.startswith(comment * 2)

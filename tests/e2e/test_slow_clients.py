@@ -49,4 +49,6 @@ def test_half_a_head_is_told(make_pool: MakePool) -> None:
     pool = make_pool(fake("a"), **SOON)
     with connected(pool.port) as sock:
         sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127")
-        assert until_closed(sock).startswith(b"HTTP/1.1 408 ")
+        answer = until_closed(sock)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"x-modelpool-source: pool" in answer

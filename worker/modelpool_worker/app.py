@@ -195,7 +195,7 @@ class App:
         with worker.call() as call:
             watch = asyncio.create_task(_watch(exchange.receive, call.leave))
             try:
-                headers = _ignored_header(request.ignored)
+                headers = request.headers
                 if request.stream:
                     await call.stream(exchange.path, request, exchange.send, headers)
                 else:
@@ -265,7 +265,3 @@ async def _watch(receive: Receive, on_gone: Callable[[], None]) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         on_gone()
-
-
-def _ignored_header(names: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
-    return [(b"x-modelpool-ignored", ", ".join(names).encode())] if names else []

@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 # How long requests that were told why they end may take to say so.
 FAREWELL_SECONDS = 2.0
 # How long an engine that said "ready" may take to accept a connection.
-TOLD_TO_STOP = "told to stop"
 ACCEPT_SECONDS = 2.0
+TOLD_TO_STOP = "told to stop"
 
 
 def run(

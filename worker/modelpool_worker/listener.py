@@ -48,7 +48,7 @@ class HttpListener:
         self._loop = asyncio.get_running_loop()
         # A duplicate, so that the backlog survives the server's closing.
         self._server = await self._loop.create_server(self._protocol, sock=self._sock.dup())
-        closing = close_stalled(self._connections, self._timeouts)
+        closing = close_stalled(self._connections, self._timeouts, "worker")
         self._closing = asyncio.ensure_future(closing)
 
     async def close(self) -> None:

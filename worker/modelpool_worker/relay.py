@@ -17,7 +17,7 @@ from modelpool_client.errors import (
     ModelPoolError,
     NotSupported,
 )
-from modelpool_client.surfaces.openai import Request
+from modelpool_client.surfaces.openai import STREAM_HEADERS, Request
 from modelpool_client.surfaces.routes import CHAT_PATH
 
 from .surfaces import sse
@@ -27,11 +27,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 TAIL_BYTES = 4096
 _ERROR_BYTES = 1 << 20
-_STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class BrokenOffError(Exception):
@@ -83,7 +78,7 @@ class Relay:
         """
         async with self._open(path, request.upstream(), watch) as answer:
             piece = await _first_piece(answer)
-            await send(_start(200, [*_STREAM_HEADERS, *headers]))
+            await send(_start(200, [*STREAM_HEADERS, *headers]))
             tail = b""
             while piece:
                 tail = (tail + piece)[-TAIL_BYTES:]

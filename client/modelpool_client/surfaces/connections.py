@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelpool_client.errors import RequestTimeout
+from modelpool_client.errors import RequestTimeout, Source
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -51,15 +51,15 @@ async def next_part(receive: Receive, seconds: float) -> MutableMapping[str, Any
         raise RequestTimeout(text) from None
 
 
-async def close_stalled(connections: Iterable[Any], timeouts: Timeouts) -> None:
-    """For ever. ``connections``: uvicorn's own set of its protocols."""
+async def close_stalled(connections: Iterable[Any], timeouts: Timeouts, source: Source) -> None:
+    """For ever. ``connections``: uvicorn's own set of its protocols; ``source``: whose they are."""
     await asyncio.gather(
-        _close_unasked(connections, timeouts.client_header),
+        _close_unasked(connections, timeouts.client_header, source),
         _close_unread(connections, timeouts.send),
     )
 
 
-async def _close_unasked(connections: Iterable[Any], seconds: float) -> None:
+async def _close_unasked(connections: Iterable[Any], seconds: float, source: Source) -> None:
     """Those that have not told in time what they want."""
     before: dict[Any, Any] = {}
     while True:
@@ -67,7 +67,7 @@ async def _close_unasked(connections: Iterable[Any], seconds: float) -> None:
         now = {c: c.cycle for c in tuple(connections) if _awaits_head(c)}
         for connection, cycle in now.items():
             if connection in before and before[connection] is cycle:
-                _refuse(connection.transport, seconds)
+                _refuse(connection.transport, seconds, source)
         before = now
 
 
@@ -78,14 +78,18 @@ def _awaits_head(connection: Any) -> bool:
     return is_over and not is_kept_alive and not connection.transport.is_closing()
 
 
-def _refuse(transport: asyncio.Transport, seconds: float) -> None:
+def _refuse(transport: asyncio.Transport, seconds: float, source: Source) -> None:
     text = f"the head of the request did not come within {seconds:g} s; send it at once"
-    body = json.dumps(RequestTimeout(text).body()).encode()
-    head = (
-        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    transport.write(head.encode() + body)
+    error = RequestTimeout(text, source=source)
+    body = json.dumps(error.body()).encode()
+    headers = {
+        "connection": "close",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        **error.headers(),
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    transport.write(f"HTTP/1.1 408 Request Timeout\r\n{lines}\r\n".encode() + body)
     transport.close()
 
 

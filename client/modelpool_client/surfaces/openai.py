@@ -44,6 +44,13 @@ LOAD_OPTIONS = frozenset(
     }
 )
 
+# Nothing on the way is to keep back what comes; the last one is nginx's.
+STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
 _MAX_TOKENS = 1 << 20
 _INT64 = 1 << 63
 _STRING: Schema = {"type": "string"}
@@ -179,6 +186,12 @@ class Request:
     body: dict[str, Any]
     stream: bool
     ignored: tuple[str, ...]
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What its answer says of it."""
+        names = ", ".join(self.ignored).encode()
+        return [(b"x-modelpool-ignored", names)] if names else []
 
     def upstream(self) -> bytes:
         """The body for the engine, which is always asked for a stream.

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from modelpool_client.errors import ModelPoolError, from_response
+from modelpool_client.surfaces.openai import STREAM_HEADERS
 
 from modelpool.gateway.asgi import Send, error_event, send_error
 from modelpool.gateway.connection import BUFFER_BYTES, Connection
@@ -19,12 +20,17 @@ MODEL_HEADER = b"x-modelpool-model"
 
 
 class Answer:
-    """What the client has been sent so far; decides in which form an error can still be told."""
+    """What the client has been sent so far; decides in which form an error can still be told.
+
+    Attributes:
+        headers: what a stream that begins before its worker answers says of the request.
+    """
 
     def __init__(self, send: Send, model_id: str) -> None:
         self._send = send
         self._model = model_id.encode("ascii", "replace")
         self.status = 499  # nginx's code for a client that left before any answer
+        self.headers: list[tuple[bytes, bytes]] = []
         self.has_begun = False
         self.has_content = False
         self._is_events = False
@@ -32,7 +38,8 @@ class Answer:
     async def comment(self, text: str) -> None:
         """A line that clients of a stream ignore."""
         if not self.has_begun:
-            await self._begin(200, [(b"content-type", EVENTS + b"; charset=utf-8")])
+            said = (MODEL_HEADER, self._model)
+            await self._begin(200, [*STREAM_HEADERS, *self.headers, said])
         line = text.replace("\n", " ")
         await self._body(f": {line}\n\n".encode(), more=True)
 

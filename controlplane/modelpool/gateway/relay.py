@@ -24,7 +24,7 @@ from modelpool_client.errors import (
     WorkerFailed,
 )
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
-from modelpool_client.surfaces.openai import check_request
+from modelpool_client.surfaces.openai import Request, check_request
 from modelpool_client.surfaces.routes import check_capabilities, check_route
 from modelpool_client.wire import RESOLVED_HEADER
 
@@ -173,7 +173,7 @@ class Gateway:
         for attempt in range(TRIES):
             grant = self._pool.try_acquire(model.model_id, wish.affinity)
             if grant is None:
-                _check(scope["path"], body, data)
+                answer.headers = _check(scope["path"], body, data).headers
                 left = end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
                     raise last
@@ -253,7 +253,7 @@ class Gateway:
         return f"{error}; {diagnosis}" if diagnosis else str(error)
 
 
-def _check(path: str, body: bytes, data: dict[str, Any]) -> None:
+def _check(path: str, body: bytes, data: dict[str, Any]) -> Request:
     """Refuse what the worker of the model would refuse, in its words and in its name: what the
     client is told must not depend on whether the model is loaded.
 
@@ -266,10 +266,12 @@ def _check(path: str, body: bytes, data: dict[str, Any]) -> None:
     try:
         if len(body) > MAX_BODY_BYTES:
             raise too_large()
-        check_request(path, data).upstream()
+        request = check_request(path, data)
+        request.upstream()
     except ModelPoolError as error:
         error.source = "worker"
         raise
+    return request
 
 
 def _target(scope: Scope) -> bytes:

@@ -34,11 +34,6 @@ class Aggregate:
         if usage := chunk.get("usage"):
             self._add_usage(usage, final=not choices)
 
-    @property
-    def is_complete(self) -> bool:
-        """Every choice seen has a finish reason, and there is one."""
-        return bool(self._choices) and all(c["finish_reason"] for c in self._choices.values())
-
     def result(self) -> dict[str, Any]:
         """One ``chat.completion`` or ``text_completion``."""
         kind = "chat.completion" if self._chat else "text_completion"
