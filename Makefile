@@ -34,7 +34,7 @@ down: ## stop the pool; its workers end their work first
 	  $(BIN)/modelpool down --config $(CONFIG)
 
 test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-core: $(VENV)/.dev ## only the core's tests, for whoever works on it
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -q tests/controlplane/pool \

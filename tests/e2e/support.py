@@ -208,7 +208,7 @@ class PoolProcess:
         try:
             if self.process is not None and self.process.poll() is None:
                 self.stop()
-            else:
+            elif self.process is None or self.process.returncode:  # else it has ended its workers
                 down = self.run("down")
                 assert down.returncode == 0, down.stdout + down.stderr
             self.assert_nothing_left()
