@@ -47,7 +47,7 @@ def test_a_broken_template_of_the_file_forbids_chats_only(
         assert answer.headers["x-modelpool-source"] == error["source"] == "engine"
         for said in (words, "chat_template_file", "--"):
             assert (said in error["message"]) == (said != "--"), error["message"]
-    body = {"prompt": "a", "max_tokens": 2}
+    body = {"prompt": "a", "max_tokens": 2, "ignore_eos": True}
     text = one.http.post("/v1/completions", json=body).json()
     assert text["usage"]["completion_tokens"] == 2
 

@@ -6,6 +6,7 @@ The server answers HTTP on the unix socket by itself, with continuous batching; 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import sys
@@ -137,8 +138,7 @@ class LlamaCpp(Engine):
         except RuntimeError as e:
             chat_error = _template_fault(job, template)
             if chat_error is None:
-                # The reason is on standard error, where the front finds it.
-                raise LoadFailed("llama.cpp cannot load the model", source="engine") from e
+                raise _load_failed() from e
             server = _serve_without_chat(xllamacpp, params, job.socket, chat_error)
         status.ready(context_length=length, chat_error=chat_error)
         threading.Event().wait()
@@ -204,7 +204,19 @@ def _serve_without_chat(library: Any, params: Any, socket: str, error: str) -> A
     try:
         return library.Server(params)
     except RuntimeError as e:
-        raise LoadFailed("llama.cpp cannot load the model", source="engine") from e
+        raise _load_failed() from e
+
+
+def _load_failed() -> LoadFailed:
+    """The reason is on standard error, where the front finds it."""
+    # A thread writes it, and may not have come to it before this process ends. The package offers
+    # no call to wait for that thread; a build without the symbols can only hope.
+    with contextlib.suppress(AttributeError, KeyError, OSError):
+        library = ctypes.CDLL(sys.modules["xllamacpp.xllamacpp"].__file__)
+        main, flush = library._Z15common_log_mainv, library._Z16common_log_flushP10common_log
+        main.restype, flush.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+        flush(main())
+    return LoadFailed("llama.cpp cannot load the model", source="engine")
 
 
 def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
