@@ -39,11 +39,20 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True)
+class LogLimits:
+    """How large one file of a log becomes, and how many there are, the one that is written too."""
+
+    max_bytes: int = 10_000_000
+    max_files: int = 5
+
+
+@dataclass(frozen=True)
 class Assignment:
     """All that is particular to one worker: one JSON line on its standard input.
 
     ``epoch`` grows with every start of the model. Times are seconds.
-    ``lease_seconds`` None means that the worker never expires by itself.
+    ``lease_seconds`` None means that the worker never expires by itself. Its output is appended to
+    ``log_path``, after its heading.
     """
 
     worker_id: str
@@ -67,6 +76,8 @@ class Assignment:
     client_header_timeout_seconds: float = 60.0
     client_body_timeout_seconds: float = 60.0
     send_timeout_seconds: float = 60.0
+    log_path: str = ""
+    log_limits: LogLimits = LogLimits()
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,14 @@ def serve(config: Config = None) -> None:
 
     fork_if_init()
     settings = _checked(config, "modelpool.server")
+    from modelpool_client.log_file import LogOutput
+
     from modelpool.server import run
 
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
+        stream=LogOutput(str(settings.log_file), settings.log_limits),
     )
     run(settings)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from modelpool_client.surfaces.connections import Timeouts
+from modelpool_client.wire import LogLimits
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -189,6 +190,12 @@ class PoolConfig(_Frozen):
         tuple[RegistrarSettings, ...], Field(strict=False), AfterValidator(each_once)
     ] = Field((), description="Registries that are told about HOT workers")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_max_mb: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        10, description="A log file of that size, a worker's or pool.log, is rotated (kubelet: 10)"
+    )
+    log_max_files: Annotated[int, Field(ge=2, le=1000)] = Field(
+        5, description="Files of one log, the one that is written too (kubelet: 5)"
+    )
     models: Annotated[tuple[ModelEntry, ...], Field(strict=False)] = Field(
         (), description="Models that exist from the start; source relative to this file's folder"
     )
@@ -243,6 +250,16 @@ class PoolConfig(_Frozen):
         )
 
     @property
+    def log_limits(self) -> LogLimits:
+        """When logs are rotated."""
+        return LogLimits(int(self.log_max_mb * BYTES_PER_MB), self.log_max_files)
+
+    @property
+    def log_file(self) -> Path:
+        """The manager's own, where ``up`` started it."""
+        return self.state_dir / "pool.log"
+
+    @property
     def ttl_range(self) -> tuple[float, float]:
         """Least and most TTL in minutes, for ``parse_model``."""
         return (self.min_ttl_minutes, self.max_ttl_minutes)
@@ -282,6 +299,8 @@ _TOLD_AT_THE_START = {
     "client_body_timeout_seconds",
     "client_header_timeout_seconds",
     "log_level",
+    "log_max_files",
+    "log_max_mb",
     "models",
     "orphan_seconds",
     "send_timeout_seconds",

@@ -24,9 +24,9 @@ from rich.console import Console
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
 from modelpool.launchers.local import LocalLauncher
+from modelpool.log_reader import tail
 from modelpool.pid_file import PidFile
 from modelpool.pool.context import Settings
-from modelpool.pool.exit_record import tail
 from modelpool.pool.worker import Worker
 from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
@@ -60,7 +60,7 @@ def start(config: PoolConfig, file: Path | None) -> None:
     began = time.monotonic()
     _make_folder(config.state_dir)
     pid_file = PidFile(config.state_dir / "pool.pid")
-    log = config.state_dir / "pool.log"
+    log = config.log_file
     with pid_file.alone():
         process = pid_file.process()
         is_new = process is None

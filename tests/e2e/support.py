@@ -253,7 +253,7 @@ class PoolProcess:
             database.commit()
 
     def assert_no_bugs(self) -> None:
-        logs = [self.log_path, *self.state.glob("logs/*.log")]
+        logs = [self.log_path, *self.state.glob("pool.log*"), *self.state.glob("logs/*.log*")]
         texts = {path: path.read_text(errors="replace") for path in logs if path.exists()}
         for path, text in texts.items():
             lines = text.splitlines()

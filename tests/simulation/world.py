@@ -310,13 +310,13 @@ class World(SimWorld):
     async def forget_worker(self, worker_id: str) -> None:
         await self._in_turn("forget_worker", lambda: self.records.pop(worker_id, None))
 
-    async def start(self, spec: Any) -> SimProcess:
+    async def start(self, assignment: Any) -> SimProcess:
         """The fork is in the middle of the call."""
-        epoch, model_id = spec.assignment.epoch, spec.assignment.model_id
+        epoch, model_id = assignment.epoch, assignment.model_id
         if epoch <= self.epochs_seen.get(model_id, 0):
             self.broken.append(f"generations_grow: {model_id} starts with {epoch} again")
         self.epochs_seen[model_id] = epoch
-        process = await super().start(spec)
+        process = await super().start(assignment)
         process.script = dataclasses.replace(process.script)  # what befalls it befalls no other
         process.was_told_to_end = process.script.deaf_to_drain  # it is ended for not answering
         self.counts["started"] += 1

@@ -17,7 +17,7 @@ from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
-from modelpool.launchers import LaunchError, LaunchSpec
+from modelpool.launchers import LaunchError
 from modelpool.pool import workers as workers_module
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Settings
@@ -80,9 +80,9 @@ class Script:
 class SimProcess:
     """The process of a simulated worker."""
 
-    def __init__(self, world: SimWorld, spec: LaunchSpec, pid: int) -> None:
+    def __init__(self, world: SimWorld, assignment: Assignment, pid: int) -> None:
         self.world = world
-        self.assignment: Assignment = spec.assignment
+        self.assignment = assignment
         self._pid = pid
         self.script = world.scripts.setdefault(self.assignment.model_id, Script())
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -432,14 +432,14 @@ class SimWorld:
         return [moves[0].split("->")[0], *(m.split("->")[1] for m in moves)] if moves else []
 
     # launcher
-    async def start(self, spec: LaunchSpec) -> SimProcess:
-        script = self.scripts.setdefault(spec.assignment.model_id, Script())
+    async def start(self, assignment: Assignment) -> SimProcess:
+        script = self.scripts.setdefault(assignment.model_id, Script())
         await asyncio.sleep(script.launch_seconds)
         if script.refuse_launch:
             raise LaunchError(script.refuse_launch)
-        process = SimProcess(self, spec, next(self._pids))
+        process = SimProcess(self, assignment, next(self._pids))
         process.size = self.pool.reserved_bytes(self.key_of(process))
-        process.devices = self.device_needs.get(spec.assignment.model_id, {})
+        process.devices = self.device_needs.get(assignment.model_id, {})
         self.processes.append(process)
         self._living.append(process)
         return process

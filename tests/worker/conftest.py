@@ -98,12 +98,13 @@ class RunningWorker:
             "port": 0,
             "aliases": ["nick"],
             "exit_record": str(self.record_path),
+            "log_path": str(self.log_path),
             **assignment,
         }
         self._client: httpx.Client | None = None
 
     def start(self, line: bytes | None = None) -> RunningWorker:
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "modelpool_worker", "serve", "demo"],
                 stdin=subprocess.PIPE,

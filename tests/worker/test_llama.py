@@ -24,8 +24,8 @@ pytestmark = [
 
 CHAT = "/v1/chat/completions"
 MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
-# Random weights say anything: the end of the answer, or half a character, which llama.cpp keeps back
-# together with its logprobs.
+# Random weights say anything: the end of the answer, or half a character, which llama.cpp keeps
+# back together with its logprobs.
 EXACTLY = {"ignore_eos": True, "grammar": "root ::= [a-z]*"}
 SHAPE = [
     "--layers=2",

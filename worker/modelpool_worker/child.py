@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from modelpool_client.log_file import LogOutput
+
 from .spawn import Spawned
 
 LAST_LINES = 20
@@ -32,13 +34,14 @@ class Listener(Protocol):
 
 
 class EngineChild:
-    """Listens to a started engine process from ``attach`` on."""
+    """Listens to a started engine process from ``attach`` on; its output goes on to ``output``."""
 
-    def __init__(self, spawned: Spawned) -> None:
+    def __init__(self, spawned: Spawned, output: LogOutput) -> None:
         self._process = spawned.process
         self.pid = spawned.process.pid
         self.started = spawned.started
         self.exit_code: int | None = None
+        self._log = output
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._status = _Lines(spawned.status_fd)
         self._output = _Lines(spawned.output_fd)
@@ -102,8 +105,7 @@ class EngineChild:
 
     def _on_output_line(self, line: str) -> None:
         self.last_lines.append(line[:_LINE_LIMIT])
-        with contextlib.suppress(OSError):
-            os.write(2, f"{line}\n".encode())
+        self._log.write(f"{line}\n")
 
     def _on_status_line(self, line: str) -> None:
         try:

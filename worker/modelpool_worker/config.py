@@ -62,6 +62,8 @@ def _problem(a: Assignment) -> str:
         return "client_header_timeout_seconds and the like: must be above 0"
     if min(a.drain_seconds, a.orphan_seconds, a.lease_seconds or 0) < 0:
         return "drain_seconds, orphan_seconds and lease_seconds: must not be negative"
+    if min(a.log_limits.max_bytes, a.log_limits.max_files - 1) < 1:
+        return "log_limits: max_bytes must be above 0, max_files above 1"
     if len(os.fsencode(a.runtime_dir)) > MAX_SOCKET_PATH - len("/1234567.sock"):
         return f"runtime_dir: too long for a unix socket, {MAX_SOCKET_PATH} bytes with the name"
     return ""

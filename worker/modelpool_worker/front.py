@@ -7,12 +7,12 @@ import contextlib
 import logging
 import signal
 import socket
-import sys
 from typing import Any
 
 import aiohttp
 import uvloop
 from modelpool_client.errors import ModelPoolError, WorkerFailed
+from modelpool_client.log_file import LogOutput
 from modelpool_client.wire import (
     WORKER_EXIT_ENGINE_DIED,
     WORKER_EXIT_LOAD_FAILED,
@@ -54,12 +54,13 @@ def run(
     told: list[int],
 ) -> int:
     """Run a front to its end. Returns the exit code."""
+    output = LogOutput(assignment.log_path, assignment.log_limits)
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=output
     )
 
     async def main() -> int:
-        return await Front(assignment, sock, EngineChild(spawned), socket_path).run(told)
+        return await Front(assignment, sock, EngineChild(spawned, output), socket_path).run(told)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())

@@ -14,14 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api.error_handlers import refuse_method
 from modelpool.api.head_method import HeadRoute
-from modelpool.api.logs import beginning
-from modelpool.api.logs import follow as follow_log
 from modelpool.api.plan import plan_view
 from modelpool.api.schemas import endpoint, lease, model_view
 from modelpool.catalog.entry_schema import model_entry_schema
 from modelpool.catalog.model import validate_model_id
+from modelpool.log_reader import beginning, tail
+from modelpool.log_reader import follow as follow_log
 from modelpool.observe.history import KEPT_PER_MODEL
-from modelpool.pool.exit_record import tail
 from modelpool.services import Services
 
 HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)

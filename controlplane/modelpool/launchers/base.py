@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from modelpool_client.wire import Assignment
@@ -13,14 +11,6 @@ from modelpool.catalog.database import WorkerRow
 
 class LaunchError(Exception):
     """The process could not even be started; the text says why."""
-
-
-@dataclass(frozen=True)
-class LaunchSpec:
-    """One worker to start. Its output is appended to ``log_path``, after its heading."""
-
-    assignment: Assignment
-    log_path: Path
 
 
 def log_heading(worker_id: str) -> str:
@@ -58,7 +48,7 @@ class WorkerProcess(Protocol):
 class Launcher(Protocol):
     """Starts workers somewhere, and finds again those that a former manager started."""
 
-    async def start(self, spec: LaunchSpec) -> WorkerProcess:
+    async def start(self, assignment: Assignment) -> WorkerProcess:
         """Start one.
 
         Raises:

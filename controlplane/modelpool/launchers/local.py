@@ -14,16 +14,16 @@ from functools import cache
 from pathlib import Path
 
 import psutil
-from modelpool_client.wire import encode
+from modelpool_client.log_file import rotate
+from modelpool_client.wire import Assignment, encode
 
 from modelpool.catalog.database import WorkerRow
 
-from .base import LaunchError, LaunchSpec, WorkerProcess, log_heading
+from .base import LaunchError, WorkerProcess, log_heading
 
 # Two readings of one process's start differ by the clock tick at most.
 SAME_START_SECONDS = 0.05
 POLL_SECONDS = 0.05
-LOG_BYTES = 10_000_000
 
 
 @cache
@@ -181,24 +181,25 @@ class LocalLauncher:
     def __init__(self, command: Callable[[str], list[str]] | None = None) -> None:
         self._command = command or _default_command
 
-    async def start(self, spec: LaunchSpec) -> WorkerProcess:
+    async def start(self, assignment: Assignment) -> WorkerProcess:
         try:
             # Off the loop that relays: a large assignment fills the pipe until the child reads.
-            child = await asyncio.to_thread(self._spawn, spec)
+            child = await asyncio.to_thread(self._spawn, assignment)
         except OSError as e:
             raise LaunchError(f"the worker process could not be started: {e}") from e
         # 0: it ended at once; wait() will say how.
         return LocalProcess(child.pid, start_time(child.pid) or 0.0, child=child)
 
-    def _spawn(self, spec: LaunchSpec) -> subprocess.Popen[bytes]:
-        assignment = spec.assignment
+    def _spawn(self, assignment: Assignment) -> subprocess.Popen[bytes]:
         label = f"{assignment.model_id}@{assignment.port}"
         env = {**os.environ, "MODELPOOL_WORKER_ID": assignment.worker_id}
-        spec.log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_path = Path(assignment.log_path)
+        log_path.parent.mkdir(parents=True, exist_ok=True)
         Path(assignment.exit_record).parent.mkdir(parents=True, exist_ok=True)
         Path(assignment.runtime_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-        rotate(spec.log_path)
-        with spec.log_path.open("ab") as log:
+        # Workers rotate it themselves, but for those that do not get that far.
+        rotate(assignment.log_path, assignment.log_limits)
+        with log_path.open("ab") as log:
             log.write(f"{log_heading(assignment.worker_id)}\n".encode())
             log.flush()
             child = subprocess.Popen(
@@ -230,13 +231,6 @@ class LocalLauncher:
     async def sweep(self, record: WorkerRow) -> None:
         if record.boot_id == boot_id():
             await asyncio.to_thread(_kill_strays, record.worker_id)
-
-
-def rotate(log: Path, limit: int = LOG_BYTES) -> None:
-    """Between two workers only: a log that somebody has open cannot be moved from under him."""
-    with contextlib.suppress(OSError):
-        if log.stat().st_size > limit:
-            log.replace(log.with_suffix(".1.log"))
 
 
 def _default_command(label: str) -> list[str]:

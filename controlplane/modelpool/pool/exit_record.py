@@ -11,9 +11,7 @@ from modelpool_client.wire import DecodeError, Failure, decode
 
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import log_heading
-
-LOG_TAIL_BYTES = 16_384
-LOG_TAIL_LINES = 20
+from modelpool.log_reader import tail
 
 
 def read_exit_record(record: WorkerRow) -> Failure:
@@ -27,18 +25,6 @@ def _last_lines(record: WorkerRow) -> tuple[str, ...]:
     """Its own, not those of the worker before it."""
     lines, heading = tail(Path(record.log_path)), log_heading(record.worker_id)
     return lines[lines.index(heading) + 1 :] if heading in lines else lines
-
-
-def tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
-    """The last lines of a log; nothing if there is none."""
-    try:
-        with path.open("rb") as f:
-            f.seek(0, 2)
-            f.seek(max(0, f.tell() - LOG_TAIL_BYTES))
-            text = f.read().decode(errors="replace")
-    except OSError:
-        return ()
-    return tuple(text.splitlines()[-lines:])
 
 
 def remove_files(record: WorkerRow) -> None:

@@ -25,7 +25,7 @@ from modelpool_client.wire import (
 
 from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.model import Model
-from modelpool.launchers import Launcher, LaunchError, LaunchSpec, WorkerProcess
+from modelpool.launchers import Launcher, LaunchError, WorkerProcess
 from modelpool.launchers.local import boot_id
 from modelpool.pool.context import Settings
 from modelpool.pool.exit_record import read_exit_record, remove_files
@@ -124,9 +124,7 @@ class Workers:
         """
         record = await self._intended(model.model_id, worker_id, port)
         assignment = self._assignment(model, record, lease_seconds)
-        starting = asyncio.ensure_future(
-            self._launcher.start(LaunchSpec(assignment, Path(record.log_path)))
-        )
+        starting = asyncio.ensure_future(self._launcher.start(assignment))
         if not await _is_over_in_time(starting):
             late = asyncio.create_task(self._end_late(starting, record))
             self._late[record.worker_id] = late
@@ -206,6 +204,8 @@ class Workers:
             client_header_timeout_seconds=config.client_header_timeout_seconds,
             client_body_timeout_seconds=config.client_body_timeout_seconds,
             send_timeout_seconds=config.send_timeout_seconds,
+            log_path=record.log_path,
+            log_limits=config.log_limits,
         )
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:

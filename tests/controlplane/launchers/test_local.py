@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from modelpool.catalog.database import WorkerRow
-from modelpool.launchers import LaunchError, LaunchSpec, create, log_heading
+from modelpool.launchers import LaunchError, create, log_heading
 from modelpool.launchers.local import (
     LocalLauncher,
     LocalProcess,
@@ -28,10 +28,9 @@ from modelpool.launchers.local import (
     has_members,
     is_process,
     reap,
-    rotate,
     start_time,
 )
-from modelpool_client.wire import Assignment, decode
+from modelpool_client.wire import Assignment, LogLimits, decode
 
 WAITS = "import signal; print('up', flush=True); signal.pause()"
 DEAF = (
@@ -75,6 +74,8 @@ class Workshop:
             port=8051,
             runtime_dir=str(self.folder / "run" / worker_id),
             exit_record=str(self.folder / "exits" / f"{worker_id}.json"),
+            log_path=str(self.log),
+            log_limits=LogLimits(max_bytes=200),
         )
 
     @property
@@ -84,7 +85,7 @@ class Workshop:
     async def start(self, code: str, assignment: Assignment | None = None) -> LocalProcess:
         command = [sys.executable, "-u", "-c", textwrap.dedent(code)]
         launcher = LocalLauncher(lambda label: [*command, label])
-        process = await launcher.start(LaunchSpec(assignment or self.assignment(), self.log))
+        process = await launcher.start(assignment or self.assignment())
         assert isinstance(process, LocalProcess)
         self.started.append(process)
         return process
@@ -196,15 +197,15 @@ def test_each_worker_appends_to_the_log(play: Play) -> None:
     play(scene)
 
 
-def test_a_large_log_is_moved_aside_between_two_workers(tmp_path: Path) -> None:
-    log = tmp_path / "m.log"
-    rotate(log)
-    log.write_text("12345")
-    rotate(log, limit=5)
-    assert log.read_text() == "12345"
-    rotate(log, limit=4)
-    assert not log.exists()
-    assert (tmp_path / "m.1.log").read_text() == "12345"
+def test_a_worker_that_cannot_rotate_its_log_finds_it_rotated(play: Play) -> None:
+    async def scene(shop: Workshop) -> None:
+        await (await shop.start("print('x' * 200)")).wait()
+        await (await shop.start("print('two')")).wait()
+        assert shop.said()[-1] == "two"
+        assert "x" * 200 in shop.log.with_name("m.log.1").read_text()
+        assert "x" not in shop.log.read_text()
+
+    play(scene)
 
 
 def test_what_cannot_be_started_is_said(tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_what_cannot_be_started_is_said(tmp_path: Path) -> None:
         shop = Workshop(tmp_path)
         launcher = LocalLauncher(lambda label: ["/nonexistent/program"])
         with pytest.raises(LaunchError, match="/nonexistent/program"):
-            await launcher.start(LaunchSpec(shop.assignment(), shop.log))
+            await launcher.start(shop.assignment())
 
     asyncio.run(scene())
 
@@ -222,7 +223,9 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         shop = Workshop(tmp_path)
         (tmp_path / "file").write_text("")
         with pytest.raises(LaunchError, match="file"):
-            await LocalLauncher().start(LaunchSpec(shop.assignment(), tmp_path / "file" / "m.log"))
+            await LocalLauncher().start(
+                replace(shop.assignment(), log_path=str(tmp_path / "file" / "m.log"))
+            )
 
     asyncio.run(scene())
 

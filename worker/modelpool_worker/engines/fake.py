@@ -47,6 +47,7 @@ OPTIONS: Mapping[str, Schema] = {
     "garbage": {**_FLAG, "description": "answers with bytes that are no event stream"},
     "end_early": {**_FLAG, "description": "ends a stream without [DONE]"},
     "ignore_term": {**_FLAG, "description": "stays until it is killed"},
+    "log_tokens": {**_FLAG, "description": "writes a line to its log for each token"},
     "leak_process": {**_FLAG, "description": "starts a process of its own that outlives it"},
 }
 

@@ -96,6 +96,8 @@ class FakeServer:
         connection.sendall(stream.first(index))
         for sent, word in enumerate(tokens[0]):
             self._misbehave(connection, sent)
+            if self.options.get("log_tokens"):
+                print(f"fake: token {sent}", file=sys.stderr, flush=True)
             connection.sendall(stream.token(index, word))
             if speed:
                 _wait_until_gone(connection, 1 / speed)

@@ -1,0 +1,92 @@
+"""A log file that rotates while it is written, by as many processes as like.
+
+The full file becomes ``NAME.1``, that one ``NAME.2``, and so on. The first line of the file in its
+place says how many bytes were logged before it, so that a place in the log keeps its number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from typing import BinaryIO
+
+from modelpool_client.wire import LogLimits
+
+_CONTINUES = re.compile(rb"-- this log continues at byte (\d+)\n")
+_MARK_LIMIT = 64
+
+
+class LogOutput:
+    """Standard output and error of this process as a stream for ``logging``. Where they are the
+    file at ``path`` it rotates; a terminal, a pipe or another's file is only written."""
+
+    def __init__(self, path: str, limits: LogLimits) -> None:
+        self._path = path
+        self._limits = limits
+        # Another process may have rotated it since ours was started.
+        older = (f"{path}.{number}" for number in range(1, limits.max_files))
+        self._is_log = any(map(_is_at, (path, *older)))
+
+    def write(self, text: str) -> int:
+        """Append; what cannot be written, on a full disk say, is lost."""
+        with contextlib.suppress(OSError):
+            if self._is_log:
+                self._make_room()
+            data = memoryview(text.encode(errors="backslashreplace"))
+            while data:
+                data = data[os.write(2, data) :]
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _make_room(self) -> None:
+        if os.fstat(2).st_size >= self._limits.max_bytes:
+            rotate(self._path, self._limits)
+        if not _is_at(self._path):  # put aside: by us, by another process, by a tool
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            os.dup2(fd, 1)
+            os.dup2(fd, 2)
+            os.close(fd)
+
+
+def _is_at(path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(2), os.stat(path))
+    except OSError:
+        return False
+
+
+def rotate(path: str, limits: LogLimits) -> None:
+    """Put the file aside if it is full and nobody else is about to. Without an error: a log that
+    cannot be rotated is written on."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        size = os.fstat(file.fileno()).st_size
+        if size < limits.max_bytes or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            return
+        _put_aside(path, limits.max_files, begins_at(file) + size)
+
+
+def _put_aside(path: str, max_files: int, continues_at: int) -> None:
+    fresh = f"{path}.new"
+    try:
+        with open(fresh, "wb") as f:
+            f.write(b"-- this log continues at byte %d\n" % continues_at)
+        for number in range(max_files - 1, 1, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{path}.{number - 1}", f"{path}.{number}")
+        os.replace(path, f"{path}.1")
+        os.replace(fresh, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+
+
+def begins_at(file: BinaryIO) -> int:
+    """How many bytes were logged before a file of a log."""
+    file.seek(0)
+    found = _CONTINUES.match(file.read(_MARK_LIMIT))
+    return int(found[1]) if found else 0
