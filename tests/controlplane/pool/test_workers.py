@@ -13,8 +13,9 @@ from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.errors import StoreError
 from modelpool.config import PoolConfig
 from modelpool.launchers import log_heading
+from modelpool.log_reader import TAIL_LINES
 from modelpool.pool.context import Settings
-from modelpool.pool.exit_record import LOG_TAIL_LINES, read_exit_record
+from modelpool.pool.exit_record import read_exit_record
 from modelpool.pool.worker import Worker
 from modelpool.pool.workers import PoolIdentity, Workers
 
@@ -61,7 +62,7 @@ def test_the_last_words_of_a_worker_are_not_those_of_the_one_before_it(tmp_path:
     with log.open("a") as f:
         f.write("its own word\n")
     assert read_exit_record(record).lines == ("its own word",)
-    many = [f"line {n}" for n in range(LOG_TAIL_LINES)]
+    many = [f"line {n}" for n in range(TAIL_LINES)]
     with log.open("a") as f:
         f.write("\n".join(many))
     assert read_exit_record(record).lines == tuple(many)
