@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 from modelpool_client.errors import LoadFailed
 from modelpool_worker.engines.cpu import physical_cores
@@ -41,8 +43,12 @@ OPTIONS = {"threads": 1, "parallel": 2}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    subprocess.run([sys.executable, MAKE, path, *SHAPE], check=True, stdout=subprocess.DEVNULL)
+    return made(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def made(path: Path, *shape: str) -> Path:
+    command = [sys.executable, MAKE, path, *SHAPE, *shape]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return path
 
 
@@ -121,6 +127,33 @@ def test_a_client_that_leaves_frees_its_slot(worker: Any, model: Path, until: An
     # The only slot: this comes only when the endless answer has ended.
     assert one.chat(max_tokens=2).status_code == 200
     assert one.live_facts()["in_flight"] == 0
+
+
+def test_a_client_that_leaves_during_its_prompt_stops_the_engine_before_the_prompt_ends(
+    worker: Any, tmp_path: Path
+) -> None:
+    path = made(tmp_path / "long.gguf", "--ctx=4096", "--hidden=512", "--ffn=1536", "--layers=12")
+    options = {"threads": 1, "parallel": 1, "context_length": 4096}
+    one = worker(options, engine="llama.cpp", source=str(path)).ready()
+    engine = psutil.Process(one.facts["engine_pid"])
+
+    def used() -> float:
+        times = engine.cpu_times()
+        return times.user + times.system
+
+    def body(number: int) -> dict[str, Any]:
+        # Nearly one step of llama.cpp's own.
+        messages = [{"role": "user", "content": f"{number} " + "word " * 480}]
+        return {"messages": messages, "max_tokens": 1, "stream": True}
+
+    before = used()
+    assert "[DONE]" in one.http.post(CHAT, json=body(1)).text
+    whole = used() - before
+    with pytest.raises(httpx.ReadTimeout):
+        one.http.post(CHAT, json=body(2), timeout=0.1)
+    assert one.chat("x", max_tokens=1).status_code == 200  # in the only slot
+    # It looks for clients once a second, and between two steps.
+    assert used() - before - whole < 0.8 * whole
 
 
 def test_the_engine_is_killed_in_the_middle(worker: Any, model: Path) -> None:
