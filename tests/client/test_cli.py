@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from modelpool_client import errors
 from modelpool_client.cli import app
@@ -333,12 +334,18 @@ def test_help_tells_the_exit_codes(fake: FakePool) -> None:
 def test_interrupted(fake: FakePool) -> None:
     fake.load_seconds = 30
     args = command(fake, "load", MODEL)
-    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 20
-    while not fake.requests and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 20
+            # A signal that comes just before Python's blocking call waits for the end of that.
+            asleep = psutil.Process(process.pid)
+            while not (fake.requests and asleep.status() == psutil.STATUS_SLEEPING):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert (process.returncode, b"Traceback" in stderr) == (130, False)
 
 
