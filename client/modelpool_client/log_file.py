@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 from typing import BinaryIO
@@ -31,9 +32,10 @@ class LogOutput:
 
     def write(self, text: str) -> int:
         """Append; what cannot be written, on a full disk say, is lost."""
-        with contextlib.suppress(OSError):
-            if self._is_log:
+        if self._is_log:
+            with contextlib.suppress(OSError):
                 self._make_room()
+        with contextlib.suppress(OSError):
             data = memoryview(text.encode(errors="backslashreplace"))
             while data:
                 data = data[os.write(2, data) :]
@@ -78,6 +80,9 @@ def _put_aside(path: str, max_files: int, continues_at: int) -> None:
         for number in range(max_files - 1, 1, -1):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{path}.{number - 1}", f"{path}.{number}")
+        with contextlib.suppress(FileNotFoundError):  # of a time when more were kept
+            for number in itertools.count(max_files):
+                os.unlink(f"{path}.{number}")
         os.replace(path, f"{path}.1")
         os.replace(fresh, path)
     finally:

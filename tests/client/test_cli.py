@@ -333,7 +333,10 @@ def test_help_tells_the_exit_codes(fake: FakePool) -> None:
 
 def test_interrupted(fake: FakePool) -> None:
     fake.load_seconds = 30
+    # What a shell starts in its background, this test perhaps, takes no notice of Ctrl-C.
+    heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
     args = command(fake, "load", MODEL)
+    args = [sys.executable, "-c", f"{heed} os.execv(sys.argv[1], sys.argv[1:])", *args]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             deadline = time.monotonic() + 20
