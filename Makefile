@@ -33,6 +33,8 @@ down: ## stop the pool; its workers end their work first
 	@test -x $(BIN)/modelpool || { echo "there is no pool: nothing was installed"; exit 0; }; \
 	  $(BIN)/modelpool down --config $(CONFIG)
 
+# Hundreds of processes are started, which would all compile the pool anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev ## run the tests
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
