@@ -19,6 +19,7 @@ from modelpool_client._connection import (
     checked_url,
     connection_lost,
     is_loopback,
+    needs_certificates,
     request_arguments,
     unreachable,
 )
@@ -45,7 +46,11 @@ class AsyncTransport:
         self.clock, self.sleep = clock, sleep
         self.trust_env = not is_loopback(url)
         self._http = httpx.AsyncClient(
-            base_url=url, transport=transport, trust_env=self.trust_env, limits=LIMITS
+            base_url=url,
+            transport=transport,
+            trust_env=self.trust_env,
+            verify=needs_certificates(url),
+            limits=LIMITS,
         )
 
     async def close(self) -> None:

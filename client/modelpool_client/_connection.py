@@ -48,6 +48,11 @@ def is_loopback(url: httpx.URL) -> bool:
     return url.host in ("localhost", "::1") or url.host.startswith("127.")
 
 
+def needs_certificates(url: httpx.URL) -> bool:
+    """Whether there are any to check; to read them takes longer than a request over plain HTTP."""
+    return url.scheme == "https"
+
+
 def request_arguments(call: Call[Any], timeout: float) -> dict[str, Any]:
     """What httpx wants to know to build the request of a call; ``timeout`` in seconds."""
     read = None if call.extra_timeout is None else timeout + call.extra_timeout

@@ -18,6 +18,7 @@ from modelpool_client._connection import (
     checked_url,
     connection_lost,
     is_loopback,
+    needs_certificates,
     request_arguments,
     unreachable,
 )
@@ -44,7 +45,11 @@ class Transport:
         self.clock, self.sleep = clock, sleep
         self.trust_env = not is_loopback(url)
         self._http = httpx.Client(
-            base_url=url, transport=transport, trust_env=self.trust_env, limits=LIMITS
+            base_url=url,
+            transport=transport,
+            trust_env=self.trust_env,
+            verify=needs_certificates(url),
+            limits=LIMITS,
         )
 
     def close(self) -> None:

@@ -219,7 +219,9 @@ class Soak:
     def client(self) -> httpx.Client:
         """A client that keeps no connection: an open one would be a descriptor of the manager."""
         limits = httpx.Limits(max_keepalive_connections=0)
-        return httpx.Client(base_url=self.pool.url, timeout=60, trust_env=False, limits=limits)
+        return httpx.Client(
+            base_url=self.pool.url, timeout=60, trust_env=False, verify=False, limits=limits
+        )
 
     # -- actors ----------------------------------------------------------------------------------
 

@@ -38,7 +38,9 @@ class Watcher:
 
     def _run(self) -> None:
         timeout = httpx.Timeout(5, read=SILENCE_SECONDS)
-        with httpx.Client(base_url=self._url, timeout=timeout, trust_env=False) as client:
+        with httpx.Client(
+            base_url=self._url, timeout=timeout, trust_env=False, verify=False
+        ) as client:
             while not self._ended.is_set():
                 try:
                     self._read(client)

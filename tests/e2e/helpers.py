@@ -148,6 +148,7 @@ def streamed(
         json={**body, "stream": True},
         timeout=seconds,
         trust_env=False,
+        verify=False,
     ) as answer:
         assert answer.status_code == 200, answer.read()
         return Stream(answer.iter_lines(), begun)

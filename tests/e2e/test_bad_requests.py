@@ -22,7 +22,7 @@ def server(request: pytest.FixtureRequest, pool: PoolProcess) -> Any:
     """A client of the gateway, then one of the worker."""
     view = pool.load("plain")
     url = pool.url if request.param == "gateway" else view["endpoint"]
-    with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=url, timeout=30, trust_env=False, verify=False) as client:
         yield client
 
 
@@ -81,7 +81,7 @@ def test_what_can_only_be_refused_loads_nothing_and_is_told_alike(make_pool: Any
     stays."""
     pool = make_pool(fake("cold"), fake("other"), max_concurrent_models=1)
     pool.load("other")
-    with httpx.Client(base_url=pool.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=pool.url, timeout=30, trust_env=False, verify=False) as client:
 
         def answers() -> list[tuple[int, bytes, dict[str, str]]]:
             found = [client.post(path, json=body) for path, body in REFUSED]
@@ -182,7 +182,7 @@ def test_a_name_with_latest(server: httpx.Client) -> None:
 def test_the_models_and_their_aliases(pool: PoolProcess) -> None:
     """A worker lists its model as the manager does, so that clients may ask either."""
     endpoint = pool.load("plain")["endpoint"]
-    own = httpx.get(f"{endpoint}/v1/models/", trust_env=False).json()["data"]
+    own = httpx.get(f"{endpoint}/v1/models/", trust_env=False, verify=False).json()["data"]
     known = pool.http.get("/v1/models/").json()["data"]
     ids = {m["id"]: (m["root"], m["aliases"]) for m in known}
     assert [m["id"] for m in own] == ["plain", "standing-in"]
@@ -208,6 +208,8 @@ def test_what_is_between_manager_and_worker_needs_the_secret(
     endpoint = pool.load("plain")["endpoint"]
     headers = {"authorization": secret.encode()}
     for method, path in (("GET", "/internal/facts"), ("POST", "/internal/drain")):
-        answer = httpx.request(method, endpoint + path, headers=headers, trust_env=False)
+        answer = httpx.request(
+            method, endpoint + path, headers=headers, trust_env=False, verify=False
+        )
         assert_error(answer, 403, "forbidden")
     assert pool.state_of("plain") == "HOT"

@@ -68,7 +68,13 @@ def test_a_client_that_leaves_does_not_stop_the_load(pool: PoolProcess, add: Add
 def test_the_only_client_leaves_and_the_load_goes_on(pool: PoolProcess, add: Add) -> None:
     m = add(load_seconds=1)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{pool.url}/v1/chat/completions", json=chat(m), timeout=0.4, trust_env=False)
+        httpx.post(
+            f"{pool.url}/v1/chat/completions",
+            json=chat(m),
+            timeout=0.4,
+            trust_env=False,
+            verify=False,
+        )
     view = pool.wait_for(m, "HOT")
     assert (view["generation"], view["waiting"], view["in_flight"]) == (1, 0, 0)
 
@@ -132,7 +138,10 @@ def test_a_model_registered_at_run_time(pool: PoolProcess) -> None:
         assert view["port"] != pool.model("plain")["port"]
         assert streamed(view["endpoint"], chat("two")).text == "from the second"
         wrong = httpx.post(
-            f"{view['endpoint']}/v1/chat/completions", json=chat("plain"), trust_env=False
+            f"{view['endpoint']}/v1/chat/completions",
+            json=chat("plain"),
+            trust_env=False,
+            verify=False,
         )
         assert "team/second:1b" in assert_error(wrong, 404, "model_not_found", "model")
         pool.http.post("/models/team%2Fsecond:1b/unload", json={})

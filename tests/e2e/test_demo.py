@@ -82,7 +82,7 @@ def test_the_list_of_models(demo: PoolProcess) -> None:
 
 
 def test_the_workers_own_health(demo: PoolProcess, urls: dict[str, str]) -> None:
-    health = httpx.get(f"{urls['port']}/health", trust_env=False).json()
+    health = httpx.get(f"{urls['port']}/health", trust_env=False, verify=False).json()
     assert (health["model"], health["status"], health["port"]) == (MODEL, "ready", demo.ports[0])
     assert health["uptime_seconds"] > 0
     assert "requests_served" in health
@@ -91,7 +91,11 @@ def test_the_workers_own_health(demo: PoolProcess, urls: dict[str, str]) -> None
 @pytest.mark.parametrize("way", WAYS)
 def test_the_question(urls: dict[str, str], way: str) -> None:
     answer = httpx.post(
-        f"{urls[way]}/v1/chat/completions", json=chat(MODEL, QUESTION), timeout=60, trust_env=False
+        f"{urls[way]}/v1/chat/completions",
+        json=chat(MODEL, QUESTION),
+        timeout=60,
+        trust_env=False,
+        verify=False,
     )
     assert "8050" in content(answer)
     assert answer.json()["usage"]["completion_tokens"] > 0

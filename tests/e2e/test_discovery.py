@@ -51,7 +51,9 @@ class Watchers:
         self.prometheus.start()
 
     def in_registry(self) -> dict[str, str]:
-        items = httpx.get(f"{self.registry.url}/services", trust_env=False).json()["items"]
+        items = httpx.get(f"{self.registry.url}/services", trust_env=False, verify=False).json()[
+            "items"
+        ]
         return {i["url"]: i["labels"]["model"] for i in items}
 
     def in_etcd(self) -> dict[str, str]:
@@ -59,12 +61,16 @@ class Watchers:
 
     def records(self) -> list[dict[str, Any]]:
         span = {"key": _code("/modelpool/"), "range_end": _code("/modelpool0")}
-        answer = httpx.post(f"{self.etcd.url}/v3/kv/range", json=span, trust_env=False)
+        answer = httpx.post(
+            f"{self.etcd.url}/v3/kv/range", json=span, trust_env=False, verify=False
+        )
         return [json.loads(base64.b64decode(kv["value"])) for kv in answer.json().get("kvs", ())]
 
     def targets(self) -> list[dict[str, Any]]:
         assert self.prometheus is not None
-        answer = httpx.get(f"{self.prometheus.url}/api/v1/targets?state=active", trust_env=False)
+        answer = httpx.get(
+            f"{self.prometheus.url}/api/v1/targets?state=active", trust_env=False, verify=False
+        )
         return list(answer.json()["data"]["activeTargets"])
 
     def in_prometheus(self) -> dict[str, str]:

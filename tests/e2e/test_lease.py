@@ -42,7 +42,7 @@ def test_a_request_while_cooling_brings_it_back(make_pool: MakePool, way: str) -
     view = pool.load("m")
     pool.wait_for("m", "COOLING")
     url = pool.url if way == "gateway" else view["endpoint"]
-    answer = httpx.post(f"{url}/v1/chat/completions", json=chat("m"), trust_env=False)
+    answer = httpx.post(f"{url}/v1/chat/completions", json=chat("m"), trust_env=False, verify=False)
     assert answer.status_code == 200
     until(lambda: "model-hot" in dict(pool.story("m")), "its return")
     assert "used while cooling" in dict(pool.story("m"))["model-hot"]
@@ -53,7 +53,7 @@ def test_direct_traffic_alone_keeps_it_hot(make_pool: MakePool) -> None:
     pool = make_pool(fake("m"), default_ttl_minutes=1.5 * SECOND, grace_minutes=0.2 * SECOND)
     view = pool.load("m")
     end = time.monotonic() + 3.5
-    with httpx.Client(base_url=view["endpoint"], trust_env=False) as worker:
+    with httpx.Client(base_url=view["endpoint"], trust_env=False, verify=False) as worker:
         while time.monotonic() < end:
             assert worker.post("/v1/chat/completions", json=chat("m")).status_code == 200
             time.sleep(0.3)
@@ -67,7 +67,11 @@ def test_a_long_answer_outlasts_the_lease(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", options=slow), default_ttl_minutes=0.5 * SECOND, grace_minutes=0)
     view = pool.load("m")
     answer = httpx.post(
-        f"{view['endpoint']}/v1/chat/completions", json=chat("m"), timeout=30, trust_env=False
+        f"{view['endpoint']}/v1/chat/completions",
+        json=chat("m"),
+        timeout=30,
+        trust_env=False,
+        verify=False,
     )
     assert answer.status_code == 200
     assert answer.json()["usage"]["completion_tokens"] == 60
@@ -107,7 +111,9 @@ def test_requests_that_are_refused_keep_nothing_loaded(make_pool: MakePool, way:
     while pool.state_of("m") in ("HOT", "COOLING"):
         assert time.monotonic() < end, "they renew its lease"
         with contextlib.suppress(httpx.TransportError):  # it may leave just now
-            answer = httpx.post(f"{url}/v1/chat/completions", json=wrong, trust_env=False)
+            answer = httpx.post(
+                f"{url}/v1/chat/completions", json=wrong, trust_env=False, verify=False
+            )
             assert answer.status_code in (400, 503), answer.text
         time.sleep(0.1)
     pool.wait_for("m", "COLD")

@@ -150,7 +150,7 @@ def test_requests_through_the_gateway_may_end(make_pool: MakePool) -> None:
     answer = in_background(lambda: pool.chat("m"))
     stream = streaming(pool.url, chat("m"))
     until_busy(pool, "m", 2)
-    with httpx.Client(base_url=pool.url, trust_env=False) as http:
+    with httpx.Client(base_url=pool.url, trust_env=False, verify=False) as http:
         run = http.get("/health").json()["run"]
         assert http.post("/restart", json={"wait_seconds": 20}).status_code == 202
     assert result(answer).status_code == 200
@@ -192,7 +192,11 @@ def test_nobody_is_refused_meanwhile(make_pool: MakePool) -> None:
     assert pool.http.post("/restart", json={}).status_code == 202
     while not seen or seen[-1] == run:
         try:
-            seen.append(httpx.get(f"{pool.url}/health", timeout=30, trust_env=False).json()["run"])
+            seen.append(
+                httpx.get(f"{pool.url}/health", timeout=30, trust_env=False, verify=False).json()[
+                    "run"
+                ]
+            )
         except httpx.ConnectError as e:
             pytest.fail(f"refused: {e}")
         except httpx.TransportError:

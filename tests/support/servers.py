@@ -61,7 +61,10 @@ class Server:
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}{self._health}", trust_env=False).status_code == 200
+            return (
+                httpx.get(f"{self.url}{self._health}", trust_env=False, verify=False).status_code
+                == 200
+            )
         return False
 
     def kill(self) -> None:

@@ -139,7 +139,7 @@ class RunningWorker:
     def http(self) -> httpx.Client:
         if self._client is None:
             url = f"http://127.0.0.1:{self.port}"
-            self._client = httpx.Client(base_url=url, timeout=DEADLINE_SECONDS)
+            self._client = httpx.Client(base_url=url, timeout=DEADLINE_SECONDS, verify=False)
         return self._client
 
     def wait_phase(self, phase: str) -> RunningWorker:

@@ -129,7 +129,7 @@ def test_an_engine_that_talks_nonsense(worker: Any, fault: str, stream: bool) ->
 
 def test_a_hanging_engine_shows_in_the_facts(worker: Any, until: Any) -> None:
     one = worker({"hang_everything": True}).ready()
-    with httpx.Client(timeout=0.5) as client, pytest.raises(httpx.ReadTimeout):
+    with httpx.Client(timeout=0.5, verify=False) as client, pytest.raises(httpx.ReadTimeout):
         client.post(f"http://127.0.0.1:{one.port}{CHAT}", json=ASK)
     until(lambda: one.live_facts()["in_flight"] == 0)
     before = one.live_facts()

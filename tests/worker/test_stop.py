@@ -54,7 +54,7 @@ def test_no_request_slips_between_idle_and_drained(worker: Any) -> None:
 
     def client() -> list[str]:
         seen: list[str] = []
-        with httpx.Client(timeout=20) as http:
+        with httpx.Client(timeout=20, verify=False) as http:
             while not seen or seen[-1] == "200":
                 try:
                     answer = http.post(url, json=ask)
@@ -99,7 +99,7 @@ def test_sigterm_lets_current_work_end_and_refuses_new(worker: Any, until: Any) 
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_outlasts_the_drain_is_cut_readably(worker: Any, until: Any, stream: bool) -> None:
     one = worker({"hang_after_tokens": 1}, drain_seconds=0.3).ready()
-    with httpx.Client(timeout=20) as client:
+    with httpx.Client(timeout=20, verify=False) as client:
         body = {"messages": [{"role": "user", "content": "a b"}], "stream": stream}
         url = f"http://127.0.0.1:{one.port}{CHAT}"
         request = client.build_request("POST", url, json=body)
