@@ -20,8 +20,9 @@ _MARK_LIMIT = 64
 
 
 class LogOutput:
-    """Standard output and error of this process as a stream for ``logging``. Where they are the
-    file at ``path`` it rotates; a terminal, a pipe or another's file is only written."""
+    """Standard error of this process as a stream for ``logging``. Where it is the file at ``path``
+    that rotates, standard output with it if it is the same; a terminal, a pipe or another's file
+    is only written."""
 
     def __init__(self, path: str, limits: LogLimits) -> None:
         self._path = path
@@ -48,9 +49,10 @@ class LogOutput:
         if os.fstat(2).st_size >= self._limits.max_bytes:
             rotate(self._path, self._limits)
         if not _is_at(self._path):  # put aside: by us, by another process, by a tool
+            outputs = [1, 2] if os.path.sameopenfile(1, 2) else [2]
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            os.dup2(fd, 1)
-            os.dup2(fd, 2)
+            for output in outputs:
+                os.dup2(fd, output)
             os.close(fd)
 
 

@@ -89,6 +89,15 @@ def test_what_is_not_the_log_is_only_written(tmp_path: Path) -> None:
     assert files_of(log) == [log]
 
 
+def test_standard_output_stays_where_it_is_if_it_is_not_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "m.log"
+    args = [sys.executable, "-c", WRITER, log, "a", "300", "1000", "1000"]
+    with log.open("ab") as out:
+        done = subprocess.run(args, stdout=subprocess.PIPE, stderr=out, timeout=60, check=True)
+    assert done.stdout.decode().splitlines() == [f"a print {n}." for n in range(9, 300, 10)]
+    assert len(files_of(log)) > 1
+
+
 def test_a_log_that_a_tool_has_moved_is_begun_anew(tmp_path: Path) -> None:
     log = tmp_path / "m.log"
     script = WRITER.replace("    logging.info", "    sys.stdin.readline()\n    logging.info")
