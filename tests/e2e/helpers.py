@@ -9,6 +9,7 @@ import random
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,6 +63,9 @@ def is_free(port: int) -> bool:
     return True
 
 
+_given: deque[range] = deque(maxlen=20)
+
+
 def free_block(size: int) -> int:
     """The first of ``size`` neighbouring ports that are free now."""
     choose = random.Random(f"{os.getpid()} {time.monotonic_ns()}")
@@ -71,7 +75,11 @@ def free_block(size: int) -> int:
     start = FIRST_PORT + beside * share
     for _ in range(200):
         first = choose.randrange(start, start + share - size)
-        if all(is_free(port) for port in range(first, first + size)):
+        block = range(first, first + size)
+        # A pool that other tests share takes most of its ports only later.
+        is_given = any(first < b.stop and b.start < block.stop for b in _given)
+        if not is_given and all(map(is_free, block)):
+            _given.append(block)
             return first
     raise AssertionError("no block of free ports")
 

@@ -195,6 +195,7 @@ def test_the_estimate_of_llama_cpp(
         options | {"threads": 1}, engine="llama.cpp", source=str(DEMO), beat_seconds=0.2
     ).ready()
     assert one.chat("hello", max_tokens=4).status_code == 200
-    until(lambda: one.facts["memory_peak_bytes"] and one.facts["requests_total"] == 1)
-    ratio = estimate_memory_bytes(read_gguf(DEMO), options) / one.facts["memory_peak_bytes"]
-    assert 1.0 <= ratio <= most, ratio
+    estimate = estimate_memory_bytes(read_gguf(DEMO), options)
+    # Measured now and then: the peak of the request may come a little later than its end.
+    until(lambda: (one.facts["memory_peak_bytes"] or 0) >= estimate / most)
+    assert one.facts["memory_peak_bytes"] <= estimate
