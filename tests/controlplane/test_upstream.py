@@ -166,12 +166,13 @@ def test_cut_short_it_is_never_complete(
         heard(wire[:length])
 
 
-# Hypothesis also tries what stands in the source, and whole answers stand there.
-@given(st.binary(max_size=200).filter(lambda data: not data.startswith(b"HTTP/")))
+@given(st.binary(max_size=200))
 @settings(max_examples=200)
 def test_garbage_is_an_error_of_ours(data: bytes) -> None:
-    with pytest.raises(UpstreamError):
+    with contextlib.suppress(UpstreamError):
         heard(data)
+        # Hypothesis also tries what stands in the source, and whole answers stand there.
+        assert data.startswith(b"HTTP/1.1 ")
 
 
 @pytest.mark.parametrize(

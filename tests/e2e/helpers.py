@@ -9,7 +9,6 @@ import random
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,11 +62,17 @@ def is_free(port: int) -> bool:
     return True
 
 
-_given: deque[range] = deque(maxlen=20)
+_given: list[range] = []
+
+
+def give_back(first: int) -> None:
+    """The block that begins there is in use no more."""
+    _given[:] = [block for block in _given if block.start != first]
 
 
 def free_block(size: int) -> int:
-    """The first of ``size`` neighbouring ports that are free now."""
+    """The first of ``size`` neighbouring ports that are free now, and nobody else's of this process
+    until ``give_back``."""
     choose = random.Random(f"{os.getpid()} {time.monotonic_ns()}")
     # Tests that run beside us have ranges of their own: what is free now may be theirs in a moment.
     beside = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % SHARES

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -28,6 +29,7 @@ from e2e.helpers import (
     clean_environment,
     content,
     free_block,
+    give_back,
     is_free,
     marked,
     until,
@@ -218,6 +220,7 @@ class PoolProcess:
             for process in marked(self.mark):
                 process.kill()
             shutil.rmtree(self.tmp, ignore_errors=True)
+            give_back(self.port)
         self.assert_no_bugs()
 
     def assert_nothing_left(self) -> None:
@@ -226,9 +229,7 @@ class PoolProcess:
 
         until(lambda: not left(), f"the end of {left()}", 2)
         assert not (taken := [p for p in (self.port, *self.ports) if not is_free(p)]), taken
-        # A Python that is killed while it tries where temporary files can be leaves an empty one.
-        left_files = [p for p in self.tmp.iterdir() if p.is_dir() or p.stat().st_size]
-        assert not left_files, left_files
+        assert not (files := [p for p in self.tmp.iterdir() if not _is_try(p)]), files
 
     def fronts(self, model: str = "") -> list[psutil.Process]:
         """The workers' fronts that live; all, or those of a model."""
@@ -268,3 +269,9 @@ def _parent(process: psutil.Process) -> int | None:
     with contextlib.suppress(psutil.Error):
         return int(process.ppid())
     return None
+
+
+def _is_try(path: Path) -> bool:
+    """Whether a Python was killed there while ``tempfile`` tried where files can be."""
+    is_empty = path.is_file() and not path.stat().st_size
+    return is_empty and re.fullmatch("[a-z0-9_]{8}", path.name) is not None
