@@ -20,7 +20,6 @@ EXTENSION_POINTS = {
     "Collector": "a collector of prometheus_client",
     "Protocol": "a protocol of asyncio",
     "SafeLoader": "a loader of PyYAML",
-    "Server": "uvicorn's server, to handle signals",
     "TyperGroup": "a command group of Typer",
     "ValueError": "an error tree",
     "float": "a number with attributes",

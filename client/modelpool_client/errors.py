@@ -17,6 +17,7 @@ the code.
     │   └── UnloadProtected       409  warm-up or pinned: say force
     ├── PayloadTooLarge           413
     ├── UnsupportedMediaType      415
+    ├── HeadersTooLarge           431
     ├── NotSupported              501  a known route that this engine lacks
     ├── BadGateway                502
     │   ├── WorkerFailed          502  the worker process died or cut the answer
@@ -162,6 +163,10 @@ class PayloadTooLarge(ModelPoolError):
 
 class UnsupportedMediaType(ModelPoolError):
     status, type, default_code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class HeadersTooLarge(ModelPoolError):
+    status, type, default_code = 431, "invalid_request_error", "headers_too_large"
 
 
 class NotSupported(ModelPoolError):

@@ -76,6 +76,7 @@ class Assignment:
     client_header_timeout_seconds: float = 60.0
     client_body_timeout_seconds: float = 60.0
     send_timeout_seconds: float = 60.0
+    stream_ping_seconds: float = 5.0
     log_path: str = ""
     log_limits: LogLimits = LogLimits()
 

@@ -15,16 +15,16 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import aiohttp
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
-from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import hosts_for
+from modelpool_client.http1.upstream import Upstream
 from starlette.routing import Route
 
 from modelpool import background
 from modelpool.api import discovery, error_handlers, internal, models, openapi, system
+from modelpool.asgi import AsgiApp
 from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
@@ -35,10 +35,9 @@ from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
 from modelpool.engines import Engines
+from modelpool.entry import Entry
 from modelpool.gateway.relay import Gateway
-from modelpool.gateway.upstream import Upstream
 from modelpool.launchers import Launcher, create
-from modelpool.middleware import GuardMiddleware
 from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -54,6 +53,7 @@ from modelpool.pool.pool import Pool
 from modelpool.pool.recovery import Recoverer, Recovery
 from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
+from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.metrics import RegistrarCollector
 from modelpool.registrars.pool_records import hot_records
 from modelpool.registrars.record import Record
@@ -66,16 +66,13 @@ log = logging.getLogger(__name__)
 # A worker's start is a few milliseconds; then it is on record and the next manager adopts it.
 LAUNCH_SECONDS = 5.0
 LOOK_SECONDS = 0.01
-# Relays keep a connection no longer than workers do (75 s), or a request could meet a closing one.
-KEEP_ALIVE_SECONDS = 30.0
 
 
 @dataclass
 class Running:
-    """A pool in operation: the ASGI application and what its owner may ask of it."""
+    """A pool in operation: what answers requests, and what its owner may ask of it."""
 
-    app: GuardMiddleware
-    gateway: Gateway
+    entry: Entry
     services: Services
     recovery: Recovery
 
@@ -84,11 +81,6 @@ class Running:
         await self.services.pool.stop()
         self.services.events.publish(LAST_OF_A_RUN, reason="the manager was told to stop")
         self.services.events.close()
-
-    def cut(self, error: ModelPoolError) -> int:
-        """End every request under way with that error; how many there were."""
-        self.gateway.cut_by = error
-        return self.app.cut(error)
 
     async def leave(self) -> None:
         """Workers go on; those that are just being started are written down first."""
@@ -118,11 +110,17 @@ async def running(
     async with AsyncExitStack() as stack:
         store = await Store.open(config.database)
         stack.push_async_callback(store.close)
-        session = await stack.enter_async_context(_session())
         upstream = Upstream()
         stack.callback(upstream.close)
+        registry_client = RegistryClient()
+        stack.push_async_callback(registry_client.close)
         services, recoverer, unreadable = await _build(
-            config, store, session, launcher or create("local"), memory or _host_memory()
+            config,
+            store,
+            upstream,
+            registry_client,
+            launcher or create("local"),
+            memory or _host_memory(),
         )
         stack.push_async_callback(services.pool.close)
         recovery = await recoverer.recover()
@@ -148,8 +146,7 @@ async def running(
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
         background.warm_up(services)
-        gateway = _gateway(services, upstream)
-        yield Running(_guarded(services, gateway), gateway, services, recovery)
+        yield Running(_entry(services), services, recovery)
 
 
 def _host_memory() -> HostMemory:
@@ -157,23 +154,11 @@ def _host_memory() -> HostMemory:
     return HostMemory(lambda: read_pressure(root))
 
 
-def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, force_close=False
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
-
-
 async def _build(
     config: PoolConfig,
     store: Store,
-    session: aiohttp.ClientSession,
+    upstream: Upstream,
+    registry_client: RegistryClient,
     launcher: Launcher,
     memory: HostMemory,
 ) -> tuple[Services, Recoverer, Warnings]:
@@ -184,7 +169,7 @@ async def _build(
     events, usage = EventBus(time.time), UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
-    client = HttpWorkerClient(session, config.host)
+    client = HttpWorkerClient(upstream, config.host)
     identity = PoolIdentity(store.pool_id, base_url(config.host, config.port))
     workers = Workers(identity, settings, launcher, client, store, MemoryRelease(memory))
     publisher = EventPublisher(events)
@@ -198,7 +183,7 @@ async def _build(
     peaks = PeakMeter(pool, estimator, time.time)
     publisher.listeners += [metrics.count, counting_loads(usage)]
     registrars = Registrars(
-        config.registrars, store.pool_id, session, _hot(pool, store.pool_id), events.publish
+        config.registrars, store.pool_id, registry_client, _hot(pool, store.pool_id), events.publish
     )
     events.listeners.append(registrars.on_event)
     metrics.add(RegistrarCollector(registrars))
@@ -213,7 +198,8 @@ async def _build(
         engines=engines,
         estimator=estimator,
         peaks=peaks,
-        session=session,
+        upstream=upstream,
+        registry_client=registry_client,
         pool_id=store.pool_id,
         memory=memory,
         configured=config,
@@ -241,16 +227,15 @@ def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
     return records
 
 
-def _gateway(services: Services, upstream: Upstream) -> Gateway:
+def _gateway(services: Services) -> Gateway:
     meter = Meter(services.usage, services.metrics, services.pool.has)
-    return Gateway(services.catalog, services.pool, services.files.check, upstream, meter)
+    return Gateway(services.catalog, services.pool, services.files.check, services.upstream, meter)
 
 
-def _guarded(services: Services, gateway: Gateway) -> GuardMiddleware:
-    hosts = hosts_for(services.pool.config.host)
+def _entry(services: Services) -> Entry:
     config = services.pool.config
-    limit, timeout = config.max_body_bytes, config.client_body_timeout_seconds
-    return GuardMiddleware(management_api(services), gateway, hosts, limit, timeout)
+    api = AsgiApp(management_api(services))
+    return Entry(api, _gateway(services), hosts_for(config.host), config.max_body_bytes)
 
 
 def management_api(services: Services) -> FastAPI:

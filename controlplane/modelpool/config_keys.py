@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from modelpool_client.surfaces.connections import Timeouts
+from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.wire import LogLimits
 from pydantic import (
     AfterValidator,
@@ -247,6 +247,7 @@ class PoolConfig(_Frozen):
             self.client_header_timeout_seconds,
             self.client_body_timeout_seconds,
             self.send_timeout_seconds,
+            self.stream_ping_seconds,
         )
 
     @property

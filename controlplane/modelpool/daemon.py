@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import aiohttp
 import psutil
 from modelpool_client import PoolClient, RetryPolicy
 from modelpool_client.cli.render import restart_text
 from modelpool_client.errors import ModelPoolError, Unavailable
+from modelpool_client.http1.upstream import Upstream
 from modelpool_client.types import ModelView
 from modelpool_client.wire import DrainRequest
 from rich.console import Console
@@ -30,6 +30,7 @@ from modelpool.pool.context import Settings
 from modelpool.pool.worker import Worker
 from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
+from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.registrars import Registrars
 from modelpool.sockets import bind
 
@@ -232,20 +233,22 @@ def _ends_within(process: psutil.Process, seconds: float) -> bool:
 
 
 async def _end_leftovers(config: PoolConfig) -> int:
-    store = await Store.open(config.database)
+    store, upstream = await Store.open(config.database), Upstream()
     try:
-        async with aiohttp.ClientSession() as session:
-            ended = await _end_all(config, store, HttpWorkerClient(session, config.host))
-            await _withdraw(config, store.pool_id, session)
-            return ended
+        ended = await _end_all(config, store, HttpWorkerClient(upstream, config.host))
+        await _withdraw(config, store.pool_id)
+        return ended
     finally:
+        upstream.close()
         await store.close()
 
 
-async def _withdraw(config: PoolConfig, pool_id: str, session: aiohttp.ClientSession) -> None:
+async def _withdraw(config: PoolConfig, pool_id: str) -> None:
     """What a killed manager has told of its workers is told no longer; failures are logged."""
-    nothing = Registrars(config.registrars, pool_id, session, dict, lambda *_, **__: None)
+    client = RegistryClient()
+    nothing = Registrars(config.registrars, pool_id, client, dict, lambda *_, **__: None)
     await nothing.close()
+    await client.close()
 
 
 async def _end_all(config: PoolConfig, store: Store, client: HttpWorkerClient) -> int:

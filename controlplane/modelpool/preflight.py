@@ -27,7 +27,7 @@ async def check_next_start(services: Services) -> None:
     services.catalog.check_config(said.models)
     try:
         for registrar in said.registrars:
-            create(registrar, services.pool_id, services.session)
+            create(registrar, services.pool_id, services.registry_client)
         await asyncio.to_thread(_check_places, services.pool.config, said)
     except ModelPoolError as e:
         text = f"the next manager could not start, so this one stays: {e.message}"

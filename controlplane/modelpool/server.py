@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from socket import socket as Socket
 from typing import Any
 
-import uvicorn
 from modelpool_client.errors import ModelPoolError, PoolStopping
-from modelpool_client.surfaces.connections import close_stalled
+from modelpool_client.http1.server import HttpServer
 
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
@@ -31,14 +27,6 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
 # After the workers have ended their work only a few answers are left to be written.
 LAST_WORDS_SECONDS = 5
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to us: a pool ends its workers before it stops answering."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @dataclass(frozen=True)
@@ -73,81 +61,61 @@ async def serve(config: PoolConfig, launcher: Launcher | None = None) -> Heir | 
 
 async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> bool:
     """Whether it is to go on in another manager."""
-    server = _Server(_settings(pool.app))
-    _reload_on_hangup(pool.services)
-    serving = asyncio.ensure_future(server.serve(sockets=[sock.dup()]))
     config = pool.services.pool.config
-    connections = server.server_state.connections
-    closing = asyncio.ensure_future(close_stalled(connections, config.client_timeouts, "pool"))
-    serving.add_done_callback(lambda _: closing.cancel())
+    server = HttpServer(
+        pool.entry,
+        sock,
+        source="pool",
+        timeouts=config.client_timeouts,
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
+    )
+    _reload_on_hangup(pool.services)
+    await server.start()
     log.info("the pool listens on http://%s:%s", config.host, config.port)
-    await _until_told(pool, serving, asked_to_stop)
+    await _until_told(pool, asked_to_stop)
     if pool.services.restart.is_asked:
-        await _make_way(pool, server, serving, asked_to_stop)
+        await _make_way(pool, server, asked_to_stop)
         if not asked_to_stop.is_set():
             log.info("restarting: the workers wait for the next manager")
             await pool.leave()
             return True
-    sock.close()  # the server has one of its own; nobody is to take over from this manager
     log.info("stopping: workers end their work first")
     await pool.stop()
-    server.should_exit = True
     if pool.services.restart.is_asked:  # who may still take its time takes it from a restart only
-        pool.cut(PoolStopping("the pool is shutting down"))
-    await serving
+        server.cut(PoolStopping("the pool is shutting down"))
+    server.stop_accepting()
+    await server.take_queued()  # nobody is to take over from this manager
+    sock.close()
+    await server.close(LAST_WORDS_SECONDS)
     return False
 
 
-async def _until_told(
-    pool: Running, serving: asyncio.Future[None], asked_to_stop: asyncio.Event
-) -> None:
+async def _until_told(pool: Running, asked_to_stop: asyncio.Event) -> None:
     pool.services.restart.is_possible = True
     told: list[asyncio.Future[Any]] = [
         asyncio.ensure_future(asked_to_stop.wait()),
         asyncio.ensure_future(pool.services.restart.wait()),
     ]
-    await asyncio.wait([serving, *told], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(told, return_when=asyncio.FIRST_COMPLETED)
     for waiting in told:
         waiting.cancel()
 
 
-async def _make_way(
-    pool: Running,
-    server: _Server,
-    serving: asyncio.Future[None],
-    asked_to_stop: asyncio.Event,
-) -> None:
+async def _make_way(pool: Running, server: HttpServer, asked_to_stop: asyncio.Event) -> None:
     """Take no more connections, let requests under way end in time, then cut the rest."""
     seconds = pool.services.restart.seconds
     log.info("restarting: requests have %.0f s to end, workers go on", seconds)
     pool.services.events.close()  # who follows them resumes at the next manager
-    server.config.timeout_graceful_shutdown = math.ceil(seconds) + LAST_WORDS_SECONDS
-    server.should_exit = True
+    closing = asyncio.ensure_future(server.close(seconds + LAST_WORDS_SECONDS))
     told: asyncio.Future[Any] = asyncio.ensure_future(asked_to_stop.wait())
-    await asyncio.wait({serving, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({closing, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     told.cancel()
     if asked_to_stop.is_set():
+        closing.cancel()
         return
-    if not serving.done():
-        log.warning("restarting: %d requests are cut off", pool.cut(cut_off()))
-    await serving
-
-
-def _settings(app: object) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http="httptools",
-        ws="none",
-        loop="none",
-        lifespan="off",
-        access_log=False,
-        proxy_headers=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
-    )
+    if not closing.done():
+        log.warning("restarting: %d requests are cut off", server.cut(cut_off()))
+    await closing
 
 
 def _stop_signal() -> asyncio.Event:

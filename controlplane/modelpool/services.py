@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import aiohttp
 from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
+from modelpool_client.http1.upstream import Upstream
 from modelpool_client.surfaces.names import answers_to
 
 from modelpool.catalog.catalog import Catalog, ImportReport
@@ -44,6 +44,7 @@ from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.workers import Workers
+from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.registrars import Registrars
 from modelpool.registrars.registry import BadRegistrar
 from modelpool.restart import Restart
@@ -71,7 +72,8 @@ class Services:
     engines: Engines
     estimator: Estimator
     peaks: PeakMeter
-    session: aiohttp.ClientSession
+    upstream: Upstream
+    registry_client: RegistryClient
     pool_id: str
     memory: HostMemory
     configured: PoolConfig

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("modelpool", "uvicorn", "uvloop", "httptools", "aiohttp", "fastapi", "xllamacpp")
+PACKAGES = ("modelpool", "uvloop", "httptools", "httpx", "fastapi", "xllamacpp")
 # Above this share of the cores, somebody else's work is measured along with ours.
 BUSY_SHARE = 0.25
 

@@ -20,6 +20,7 @@ from modelpool.pool.replica import Run
 from modelpool.pool.states import Lease, State
 from modelpool_client.errors import LoadFailed
 from modelpool_worker import engines
+from support.in_process import client_of
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = frozenset({"fake", "llama.cpp"})
@@ -33,10 +34,7 @@ def play(config: PoolConfig, scene: Scene) -> None:
     async def main() -> None:
         async with running(config) as pool:
             pool.services.engines.names = known  # type: ignore[method-assign]
-            transport = httpx.ASGITransport(pool.app)  # type: ignore[arg-type]
-            async with httpx.AsyncClient(
-                transport=transport, base_url=f"http://127.0.0.1:{config.port}"
-            ) as http:
+            async with client_of(pool.entry) as http:
                 await scene(http, pool)
 
     asyncio.run(main())

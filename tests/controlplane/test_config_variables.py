@@ -27,6 +27,7 @@ from modelpool.config import (
 )
 from modelpool.engines import check_models
 from modelpool.reload import reload_config
+from support.in_process import client_of
 
 SECRET = "hunter2-and-more"
 
@@ -320,11 +321,11 @@ def test_the_value_is_shown_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFix
         seen.extend(json.dumps(dict(e.data)) for e in pool.services.events._kept)
 
     async def main() -> None:
-        async with running(load(tmp_path, text, **environ)) as pool:
-            transport = httpx.ASGITransport(pool.app)  # type: ignore[arg-type]
-            url = "http://127.0.0.1:8050"
-            async with httpx.AsyncClient(transport=transport, base_url=url) as http:
-                await scene(http, pool)
+        async with (
+            running(load(tmp_path, text, **environ)) as pool,
+            client_of(pool.entry) as http,
+        ):
+            await scene(http, pool)
 
     with caplog.at_level(logging.DEBUG), pytest.MonkeyPatch.context() as patch:
         for name, value in environ.items():

@@ -16,6 +16,7 @@ from modelpool.app import Running, running
 from modelpool.config import PoolConfig
 from modelpool.observe.events import Event
 from modelpool.registrars.record import Record
+from support.in_process import client_of
 from support.registries import record
 from support.servers import free_port, needs
 
@@ -24,11 +25,8 @@ Scene = Callable[[httpx.AsyncClient, Running], Awaitable[None]]
 
 def play(config: PoolConfig, scene: Scene) -> None:
     async def main() -> None:
-        async with running(config) as pool:
-            transport = httpx.ASGITransport(pool.app)  # type: ignore[arg-type]
-            url = f"http://127.0.0.1:{config.port}"
-            async with httpx.AsyncClient(transport=transport, base_url=url) as http:
-                await scene(http, pool)
+        async with running(config) as pool, client_of(pool.entry) as http:
+            await scene(http, pool)
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""The gateway as a raw ASGI application, between a client that can leave and a scripted worker."""
+"""The gateway, between a client that can leave and a scripted worker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
-from modelpool.gateway.connection import BUFFER_BYTES
 from modelpool.gateway.relay import TRIES, Gateway
-from modelpool.gateway.upstream import Upstream as WorkersClient
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
+from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
+from modelpool_client.http1.timeouts import Timeouts
+from modelpool_client.http1.upstream import Upstream as WorkersClient
 from modelpool_client.surfaces.routes import NOT_SERVED, SERVED
 from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
@@ -154,8 +155,11 @@ class Scene:
             self._workers,
             self.meter,
         )
-        self.gateway = Gateway(*parts)
+        self._gateway = Gateway(*parts)
         return self
+
+    async def gateway(self, exchange: Exchange) -> None:
+        await self._gateway(exchange, exchange.request.path)
 
     async def __aexit__(self, kind: object, *_: object) -> None:
         self._workers.close()
@@ -166,7 +170,11 @@ class Scene:
             assert len(asyncio.all_tasks()) == 1, asyncio.all_tasks()
 
     async def ask(self, body: bytes = ASK, **fields: Any) -> Client:
-        return await Client(body, **fields).ask(self.gateway)
+        return await self.answer(Client(body, **fields))
+
+    async def answer(self, client: Client) -> Client:
+        timeouts = Timeouts(stream_ping=self.pool.config.stream_ping_seconds)
+        return await client.ask(self.gateway, timeouts)
 
 
 def test_bytes_in_bytes_out() -> None:
@@ -236,7 +244,8 @@ def test_a_stream_passes_as_it_comes() -> None:
             client = await s.ask(ASK_STREAM, on_send=on_send)
             assert client.chunks == [b"data: 1\n\n", b"data: [DONE]\n\n", b""]
             assert client.is_complete
-            assert "transfer-encoding" not in client.answer_headers
+            assert client.answer_headers["transfer-encoding"] == "chunked"
+            assert "content-length" not in client.answer_headers
 
     asyncio.run(scene())
 
@@ -395,7 +404,7 @@ def test_a_stream_that_breaks_off_says_so_without_done() -> None:
             client = await s.ask(ASK_STREAM)
             assert (client.status, client.is_complete) == (200, True)
             assert client.chunks[0] == b"data: 1\n\n"
-            error = json.loads(client.chunks[-1].removeprefix(b"data: "))["error"]
+            error = json.loads(client.chunks[-2].removeprefix(b"data: "))["error"]
             assert error["code"] == "worker_failed"
             assert b"[DONE]" not in client.text
             assert len(s.upstream.seen) == 1, "it must not be computed twice"
@@ -482,7 +491,7 @@ def test_a_waiting_stream_gets_comments_then_the_answer() -> None:
                     enough.set()
 
             client.on_send = on_send
-            await client.ask(s.gateway)
+            await s.answer(client)
             assert client.status == 200
             assert client.answer_headers["content-type"] == "text/event-stream; charset=utf-8"
             assert client.answer_headers["x-accel-buffering"] == "no"
@@ -511,10 +520,15 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
         parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter())
         client = Client(ASK_STREAM)
         client.on_send = lambda message: times.append(asyncio.get_running_loop().time())
-        await client.ask(Gateway(*parts))
-        assert times == [5, 5, 10, 12]
+        gateway = Gateway(*parts)
+
+        async def answer(exchange: Exchange) -> None:
+            await gateway(exchange, exchange.request.path)
+
+        await client.ask(answer, pool.config.client_timeouts)
+        assert times == [5, 5, 10, 12, 12]
         assert client.status == 200
-        assert client.chunks[-1].startswith(b'data: {"error": {"message": "waited 12 s"')
+        assert client.chunks[-2].startswith(b'data: {"error":{"message":"waited 12 s"')
         assert client.is_complete
 
     run_virtual(scene())
@@ -528,7 +542,7 @@ def test_an_error_after_comments_is_an_event() -> None:
             s.pool.load = lambda: asyncio.sleep(0.05)
             client = await s.ask(ASK_STREAM)
             assert client.status == 200
-            assert b'"message": "bad"' in client.chunks[-1]
+            assert b'"message":"bad"' in client.text
             assert s.meter.statuses == [400]
 
     asyncio.run(scene())
@@ -595,7 +609,7 @@ def test_who_leaves_while_waiting_waits_no_more(body: bytes) -> None:
                     left.set()
 
             s.pool.load = load
-            await client.ask(s.gateway)
+            await s.answer(client)
             await left.wait()
             assert client.sent == []
             assert s.meter.statuses == [499]
@@ -613,7 +627,7 @@ def test_who_leaves_ends_the_workers_work() -> None:
                     client.gone.set()
 
             client.on_send = on_send
-            await client.ask(s.gateway)
+            await s.answer(client)
             await s.upstream.left.wait()  # then_waits has seen the connection close
             assert s.meter.statuses == [200]
 
@@ -629,7 +643,7 @@ def test_who_leaves_before_the_first_byte_ends_it_too() -> None:
             assert await reader.read() == b""
 
         async with Scene(answer) as s:
-            await client.ask(s.gateway)
+            await s.answer(client)
             await s.upstream.left.wait()
             assert client.sent == []
             assert s.meter.statuses == [499]
@@ -642,7 +656,7 @@ def test_who_leaves_while_sending_is_not_answered() -> None:
         async with Scene() as s:
             client = Client(parts=[])
             client.gone.set()
-            await client.ask(s.gateway)
+            await s.answer(client)
             assert client.sent == []
             assert s.pool.given == 0
 

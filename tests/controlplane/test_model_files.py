@@ -23,6 +23,7 @@ from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.observe.peaks import PeakMeter
 from modelpool_client.wire import Facts, Phase
+from support.in_process import client_of
 
 MB = 1_000_000
 Scene = Callable[[httpx.AsyncClient, Running], Awaitable[None]]
@@ -61,11 +62,8 @@ def write_gguf(
 def play(folder: Path, scene: Scene, **keys: Any) -> None:
     async def main() -> None:
         config = PoolConfig(state_dir=folder / "state", **keys)
-        async with running(config) as pool:
-            transport = httpx.ASGITransport(pool.app)  # type: ignore[arg-type]
-            url = f"http://127.0.0.1:{config.port}"
-            async with httpx.AsyncClient(transport=transport, base_url=url) as http:
-                await scene(http, pool)
+        async with running(config) as pool, client_of(pool.entry) as http:
+            await scene(http, pool)
 
     asyncio.run(main())
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from modelpool.registrars.base import Registrar
+from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.record import Record
 from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
@@ -44,10 +44,11 @@ class Servers:
 
 
 @asynccontextmanager
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """As the manager's: it leaves bodies as they come."""
-    async with aiohttp.ClientSession(auto_decompress=False, trust_env=False) as made:
-        yield made
+async def registry_client() -> AsyncIterator[RegistryClient]:
+    """As the manager's."""
+    client = RegistryClient()
+    yield client
+    await client.close()
 
 
 @asynccontextmanager
@@ -55,7 +56,7 @@ async def registries(
     kind: str, servers: Servers, *pools: str, **more: Any
 ) -> AsyncIterator[list[Registrar]]:
     """One registry of that kind, as each of these pools sees it."""
-    async with session() as http, FakeConsul().serving() as consul:
+    async with registry_client() as client, FakeConsul().serving() as consul:
         url = consul.url if kind == "consul" else servers.url(kind)
         settings = RegistrarSettings(kind=kind, url=url, **more)
-        yield [create(settings, pool, http) for pool in pools]
+        yield [create(settings, pool, client) for pool in pools]

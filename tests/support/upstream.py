@@ -1,13 +1,21 @@
-"""A scripted worker, byte by byte, and an ASGI client that sees what is sent."""
+"""A scripted worker, byte by byte, and a client that sees what is sent to it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httptools
+from modelpool_client.http1.connection import Connection, Handler
+from modelpool_client.http1.server import HttpServer
+from modelpool_client.http1.timeouts import Timeouts
+
+DEFAULT = Timeouts()
+SOCKET = socket.socket()  # nobody listens on it
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -91,9 +99,43 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+class Pipe(asyncio.Transport):
+    """A server's way to its client, where the client is the test."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._take = take
+        self.is_over = False
+        self.is_paused = False
+
+    def write(self, data: Any) -> None:
+        if not self.is_over:
+            self._take(bytes(data))
+
+    def close(self) -> None:
+        self.is_over = True
+
+    abort = write_eof = close
+
+    def is_closing(self) -> bool:
+        return self.is_over
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
 @dataclass
 class Client:
-    """The other end of an ASGI application."""
+    """The other end of a server's connection; ``sent`` is what came, told as ASGI tells it."""
 
     body: bytes = b""
     path: str = "/v1/chat/completions"
@@ -104,35 +146,45 @@ class Client:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     on_send: Callable[[MutableMapping[str, Any]], None] = lambda message: None
 
-    async def ask(self, app: Any) -> Client:
+    async def ask(self, handler: Handler, timeouts: Timeouts = DEFAULT) -> Client:
         """Send the request and take in everything that comes."""
+        answer = _Answer(self)
+        answer.parser = parser = httptools.HttpResponseParser(answer)
+        server = HttpServer(
+            handler, SOCKET, source="pool", timeouts=timeouts, keep_alive_seconds=75
+        )
+        connection = Connection(server)
+        connection.connection_made(Pipe(parser.feed_data))
         parts = self.parts if self.parts is not None else [self.body]
-        waiting = [
-            {"type": "http.request", "body": part, "more_body": i + 1 < len(parts)}
-            for i, part in enumerate(parts)
-        ]
-
-        async def receive() -> MutableMapping[str, Any]:
-            if waiting and not self.gone.is_set():
-                return waiting.pop(0)
-            await self.gone.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            self.sent.append(message)
-            self.on_send(message)
-
-        raw, _, query = self.path.partition("?")
-        scope = {
-            "type": "http",
-            "method": self.method,
-            "path": raw,
-            "raw_path": raw.encode(),
-            "query_string": query.encode(),
-            "headers": self.headers,
-        }
-        await app(scope, receive, send)
+        connection.data_received(self._head(sum(map(len, parts)) if parts else 1))
+        assert connection.exchange is not None
+        answering = connection.exchange.task
+        assert answering is not None
+        leaving = asyncio.ensure_future(self._leave(connection))
+        try:
+            for part in parts:
+                if part:
+                    connection.data_received(part)
+                    await asyncio.sleep(0)
+            await answering
+        except asyncio.CancelledError:
+            if not self.gone.is_set():
+                raise
+        finally:
+            leaving.cancel()
+            await server.close(0)
         return self
+
+    def _head(self, length: int) -> bytes:
+        lines = [f"{self.method} {self.path} HTTP/1.1".encode()]
+        lines += [b"%b: %b" % pair for pair in self.headers]
+        if self.method in ("POST", "PUT", "PATCH"):
+            lines.append(b"content-length: %d" % length)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    async def _leave(self, connection: Connection) -> None:
+        await self.gone.wait()
+        connection.connection_lost(None)
 
     @property
     def status(self) -> int:
@@ -157,4 +209,42 @@ class Client:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.sent) and not self.sent[-1].get("more_body", False)
+        return bool(self.sent) and not self.sent[-1].get("more_body", True)
+
+
+class _Answer:
+    """What the parser of a client's answer hears."""
+
+    parser: httptools.HttpResponseParser
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._has_length = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+        self._has_length = self._has_length or name == b"content-length"
+
+    def on_headers_complete(self) -> None:
+        self._tell(
+            {
+                "type": "http.response.start",
+                "status": self.parser.get_status_code(),
+                "headers": self._headers,
+            }
+        )
+
+    def on_body(self, body: bytes) -> None:
+        self._tell({"type": "http.response.body", "body": body, "more_body": True})
+
+    def on_message_complete(self) -> None:
+        last = self._client.sent[-1]
+        if self._has_length and "body" in last:
+            last["more_body"] = False
+        else:
+            self._tell({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _tell(self, message: MutableMapping[str, Any]) -> None:
+        self._client.sent.append(message)
+        self._client.on_send(message)

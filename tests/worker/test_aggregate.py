@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool_worker.surfaces import sse
+from modelpool_client.surfaces import sse
 from modelpool_worker.surfaces.aggregate import Aggregate
 
 HEAD = {"id": "c1", "created": 7, "model": "m", "system_fingerprint": "f"}

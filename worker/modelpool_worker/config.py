@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelpool_client.surfaces.connections import Timeouts
+from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.wire import Assignment, DecodeError, decode
 
 # Longest path a unix socket may have: 104 bytes on macOS, 108 on Linux, one for the final zero.
@@ -58,7 +58,7 @@ def _problem(a: Assignment) -> str:
     if a.beat_seconds <= 0:
         return "beat_seconds: must be above 0"
     timeouts = timeouts_of(a)
-    if min(timeouts.client_header, timeouts.client_body, timeouts.send) <= 0:
+    if timeouts.period <= 0:
         return "client_header_timeout_seconds and the like: must be above 0"
     if min(a.drain_seconds, a.orphan_seconds, a.lease_seconds or 0) < 0:
         return "drain_seconds, orphan_seconds and lease_seconds: must not be negative"
@@ -72,7 +72,10 @@ def _problem(a: Assignment) -> str:
 def timeouts_of(a: Assignment) -> Timeouts:
     """How long the worker's clients may take."""
     return Timeouts(
-        a.client_header_timeout_seconds, a.client_body_timeout_seconds, a.send_timeout_seconds
+        a.client_header_timeout_seconds,
+        a.client_body_timeout_seconds,
+        a.send_timeout_seconds,
+        a.stream_ping_seconds,
     )
 
 

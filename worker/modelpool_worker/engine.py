@@ -64,10 +64,27 @@ class Status:
             eta_seconds=eta_seconds,
         )
 
-    def ready(self, context_length: int | None = None, chat_error: str | None = None) -> None:
-        """The unix socket answers from now on. ``context_length`` is in tokens, for one request;
-        ``chat_error`` says what is wrong with the chat template, if chats are to be refused."""
-        self._write(event="ready", context_length=context_length, chat_error=chat_error)
+    def ready(
+        self,
+        context_length: int | None = None,
+        chat_error: str | None = None,
+        *,
+        stops_plain: bool = False,
+    ) -> None:
+        """The unix socket answers from now on.
+
+        Args:
+            context_length: in tokens, for one request.
+            chat_error: what is wrong with the chat template, if chats are to be refused.
+            stops_plain: a client that leaves ends the work for it, whatever it asked for. Where
+                only streams do that, the engine is never asked for anything else.
+        """
+        self._write(
+            event="ready",
+            context_length=context_length,
+            chat_error=chat_error,
+            stops_plain=stops_plain or None,
+        )
 
     def failed(self, code: str, message: str) -> None:
         """The load failed: a code of ``errors.LOAD_CODES`` or ``load_failed``, and why."""

@@ -9,9 +9,9 @@ import signal
 import socket
 from typing import Any
 
-import aiohttp
 import uvloop
 from modelpool_client.errors import ModelPoolError, WorkerFailed
+from modelpool_client.http1.server import HttpServer
 from modelpool_client.log_file import LogOutput
 from modelpool_client.wire import (
     WORKER_EXIT_ENGINE_DIED,
@@ -28,12 +28,11 @@ from . import diagnose
 from .app import App
 from .child import STOP_SECONDS, EngineChild, describe_exit
 from .config import timeouts_of
+from .engine_client import EngineClient
 from .heartbeat import Heartbeat
-from .listener import HttpListener
 from .oom import OomWatch
 from .progress import SAMPLE_SECONDS, LoadEstimate
 from .record import write_exit_record
-from .relay import Relay
 from .spawn import Spawned
 from .worker import Change, Worker
 
@@ -43,6 +42,9 @@ log = logging.getLogger(__name__)
 FAREWELL_SECONDS = 2.0
 # How long an engine that said "ready" may take to accept a connection.
 ACCEPT_SECONDS = 2.0
+KEEP_ALIVE_SECONDS = 90
+# How long connections may take to end once everything is answered.
+CLOSE_SECONDS = 0.5
 TOLD_TO_STOP = "told to stop"
 
 
@@ -82,15 +84,19 @@ class Front:
         self._terms = 0
         self._was_ready = False
         self._said: Failure | None = None
-        self._relay = Relay(socket_path)
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        self._engine = EngineClient(socket_path)
         port = sock.getsockname()[1]
-        self._worker = Worker(assignment, port, child, self._relay, self._on_change)
-        self._listener = HttpListener(App(self._worker), sock, timeouts_of(assignment))
-        self._oom = OomWatch(self._loop.time())
-        self._heartbeat = Heartbeat(
-            assignment, self._session, self._facts, self._worker.heed, self._leave
+        self._worker = Worker(assignment, port, child, self._engine, self._on_change)
+        self._sock = sock
+        self._server = HttpServer(
+            App(self._worker),
+            sock,
+            source="worker",
+            timeouts=timeouts_of(assignment),
+            keep_alive_seconds=KEEP_ALIVE_SECONDS,
         )
+        self._oom = OomWatch(self._loop.time())
+        self._heartbeat = Heartbeat(assignment, self._facts, self._worker.heed, self._leave)
         self._worker.lease_left = self._heartbeat.contact.lease_left
 
     def __repr__(self) -> str:
@@ -104,7 +110,7 @@ class Front:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_term, number)
         self._heartbeat.policy.phase_is(Phase.LOADING)
-        await self._listener.start()
+        await self._server.start()
         beat = self._spawn(self._heartbeat.run())
         self._spawn(self._watch_load())
         self._spawn(self._watch_memory())
@@ -143,6 +149,7 @@ class Front:
         elif kind == "ready" and self._worker.phase is Phase.LOADING:
             self._worker.context_length = event.get("context_length")
             self._worker.chat_error = event.get("chat_error")
+            self._engine.stops_plain = bool(event.get("stops_plain"))
             self._spawn(self._make_ready())
         elif kind == "failed":
             self._said = Failure(str(event.get("code")), str(event.get("message")))
@@ -260,14 +267,19 @@ class Front:
     async def _finish(self, code: int) -> None:
         # A load that is cancelled waits for nobody; its constructor may hold the interpreter.
         grace = STOP_SECONDS if self._was_ready else 0
-        await asyncio.gather(
-            self._child.stop(grace), self._heartbeat.flush(), self._listener.close()
-        )
+        await asyncio.gather(self._child.stop(grace), self._heartbeat.flush(), self._close())
         for task in self._tasks:
             task.cancel()
-        await self._relay.close()
-        await self._session.close()
+        self._engine.close()
+        self._heartbeat.close()
         log.info("exit %d", code)
+
+    async def _close(self) -> None:
+        """Answer who waits in the socket's queue, then give up the port."""
+        self._server.stop_accepting()
+        await self._server.take_queued()
+        self._sock.close()
+        await self._server.close(CLOSE_SECONDS)
 
     def _failure(self, code: int, died: bool) -> Failure:
         lines = tuple(self._child.last_lines)

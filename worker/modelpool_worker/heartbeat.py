@@ -14,9 +14,16 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import aiohttp
-from modelpool_client.wire import Assignment, DecodeError, Facts, FactsReply, Phase, decode, encode
+from modelpool_client.http1.exchange import JSON_TYPE
+from modelpool_client.http1.upstream import Upstream
+from modelpool_client.http1.upstream_connection import UpstreamError
+from modelpool_client.wire import Assignment, Facts, FactsReply, Phase, decode, encode
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger(__name__)
 
@@ -137,18 +144,17 @@ class Heartbeat:
     def __init__(
         self,
         assignment: Assignment,
-        session: aiohttp.ClientSession,
         facts: Callable[[], Facts],
         on_known: Callable[[FactsReply], None],
         on_leave: Callable[[str], None],
     ) -> None:
-        self._url = f"{assignment.manager_url.rstrip('/')}/internal/workers/"
-        self._url += f"{assignment.worker_id}/facts"
-        self._headers = {
-            "authorization": f"Bearer {assignment.secret}",
-            "content-type": "application/json",
-        }
-        self._session = session
+        url = urlsplit(assignment.manager_url)
+        is_tls = url.scheme == "https"
+        self._manager = (url.hostname or "", url.port or (443 if is_tls else 80))
+        path = f"{url.path.rstrip('/')}/internal/workers/{assignment.worker_id}/facts"
+        self._target = path.encode("ascii", "replace")
+        self._headers = [JSON_TYPE, (b"authorization", f"Bearer {assignment.secret}".encode())]
+        self._upstream = Upstream(_tls() if is_tls else None)
         self._facts = facts
         self._on_known = on_known
         self._on_leave = on_leave
@@ -173,6 +179,10 @@ class Heartbeat:
             await self._sleep_until(self.policy.due())
             if self._now() >= self.policy.due():
                 await self._beat()
+
+    def close(self) -> None:
+        """Close the connection to the manager."""
+        self._upstream.close()
 
     async def flush(self) -> None:
         """Post the newest facts once more, whatever the policy says; a failure is nothing."""
@@ -201,14 +211,20 @@ class Heartbeat:
 
     async def _post(self, facts: Facts, timeout: float) -> FactsReply | None:
         try:
-            async with self._session.post(
-                self._url,
-                data=json.dumps(encode(facts)).encode(),
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(timeout),
-            ) as answer:
-                body = await answer.read()
-                return decode(FactsReply, json.loads(body)) if answer.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, DecodeError) as e:
+            async with asyncio.timeout(timeout):
+                body = json.dumps(encode(facts)).encode()
+                asked = self._upstream.request(
+                    self._manager, "POST", self._target, self._headers, body
+                )
+                with await asked as reply:
+                    text = await reply.read()
+            return decode(FactsReply, json.loads(text)) if reply.status == 200 else None
+        except (UpstreamError, TimeoutError, ValueError) as e:
             log.debug("facts not delivered: %r", e)
             return None
+
+
+def _tls() -> ssl.SSLContext:
+    import ssl  # reads the system's certificates, which most workers never need
+
+    return ssl.create_default_context()

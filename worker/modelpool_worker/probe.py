@@ -10,8 +10,8 @@ from modelpool_client.surfaces.openai import check_request
 from modelpool_client.surfaces.routes import TEXT_PATH
 from modelpool_client.wire import ProbeReply, ProbeRequest
 
+from .engine_client import BrokenOffError
 from .proc import cpu_seconds
-from .relay import BrokenOffError
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -34,6 +34,9 @@ class _Signs:
     def asks(self) -> None:
         """See ``Watch``."""
 
+    def rests(self) -> None:
+        """See ``Watch``."""
+
 
 async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
     """Ask past the counters, for a probe is no use of the model.
@@ -46,7 +49,7 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
     try:
         async with asyncio.timeout(limit):
             question = check_request(TEXT_PATH, dict(QUESTION))
-            await worker.relay.collect(TEXT_PATH, question, _Signs(worker))
+            await worker.engine.collect(TEXT_PATH, question, _Signs(worker))
         given = True
     except TimeoutError:
         answered, message = False, f"no token within {limit:g} s"

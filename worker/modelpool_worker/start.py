@@ -24,8 +24,6 @@ from .config import BadAssignment, read_assignment
 from .record import write_exit_record
 from .spawn import Spawned, spawn
 
-_CERTIFICATES = "SSL_CERT_FILE"
-
 
 def serve(label: str) -> int:
     """Run a worker with the assignment on standard input. Returns its exit code."""
@@ -59,24 +57,9 @@ class RuntimeDirError(Exception):
 def _run(
     assignment: Assignment, sock: socket.socket, spawned: Spawned, path: str, told: list[int]
 ) -> int:
-    with _no_certificates(assignment):
-        from .front import run
+    from .front import run
+
     return run(assignment, sock, spawned, path, told)
-
-
-@contextlib.contextmanager
-def _no_certificates(assignment: Assignment) -> Iterator[None]:
-    # aiohttp loads the system's certificates when it is imported: a quarter of a front's imports
-    # and 2 MB, for nothing where the manager speaks plain HTTP.
-    before = os.environ.get(_CERTIFICATES)
-    if assignment.manager_url.startswith("http://"):
-        os.environ[_CERTIFICATES] = os.devnull
-    try:
-        yield
-    finally:
-        os.environ.pop(_CERTIFICATES, None)
-        if before is not None:
-            os.environ[_CERTIFICATES] = before
 
 
 def _refuse(record: str, code: str, message: str, exit_code: int) -> int:

@@ -16,6 +16,7 @@ from modelpool_client.errors import (
     ModelLoading,
     WorkerDraining,
 )
+from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.models import entries, listing
 from modelpool_client.surfaces.routes import TEXT_PATH
 from modelpool_client.wire import (
@@ -31,10 +32,10 @@ from modelpool_client.wire import (
 from .activity import Activity
 from .calls import Call
 from .child import EngineChild, describe_exit
+from .engine_client import EngineClient
 from .memory import MemoryMeter
 from .metrics import Metrics
 from .proc import resident_bytes
-from .relay import Relay
 
 # How long a broken answer waits for the engine's death, to be told with its last words.
 LAST_WORDS_SECONDS = 0.5
@@ -51,7 +52,7 @@ class Worker:
         assignment: Assignment,
         port: int,
         child: EngineChild,
-        relay: Relay,
+        engine: EngineClient,
         on_change: Callable[[Change], None],
     ) -> None:
         self.assignment = assignment
@@ -59,7 +60,7 @@ class Worker:
         self.drain_seconds = assignment.drain_seconds
         self.port = port
         self.child = child
-        self.relay = relay
+        self.engine = engine
         self.phase = Phase.LOADING
         self.activity = Activity()
         self.memory = MemoryMeter(child.pid)
@@ -105,9 +106,9 @@ class Worker:
         if reply.drain_seconds is not None:
             self.drain_seconds = reply.drain_seconds
 
-    def call(self) -> Call:
+    def call(self, exchange: Exchange) -> Call:
         """A completion request, to be entered as a context."""
-        return Call(self)
+        return Call(self, exchange)
 
     def begin(self, call: Call) -> None:
         """A call starts."""

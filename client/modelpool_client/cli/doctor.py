@@ -127,7 +127,7 @@ def _engine(engine: EngineView) -> Check:
 
 
 def _server_parts() -> Check:
-    missing = [name for name in ("fastapi", "uvicorn", "aiohttp") if find_spec(name) is None]
+    missing = [name for name in ("fastapi", "httptools", "psutil") if find_spec(name) is None]
     if not missing:
         return Check("server", "ok", "installed here")
     found = f"not installed here: {', '.join(missing)}"

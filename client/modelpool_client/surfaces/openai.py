@@ -44,13 +44,6 @@ LOAD_OPTIONS = frozenset(
     }
 )
 
-# Nothing on the way is to keep back what comes; the last one is nginx's.
-STREAM_HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
-
 _MAX_TOKENS = 1 << 20
 _INT64 = 1 << 63
 _STRING: Schema = {"type": "string"}
@@ -180,12 +173,18 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Request:
-    """A checked request: what goes to the engine, whether the client streams, what was dropped."""
+class Completion:
+    """A checked request: what the engine is to be told, whether the client streams, what was
+    dropped.
+
+    Attributes:
+        raw: the client's own words, where they say just ``body``; else None.
+    """
 
     body: dict[str, Any]
     stream: bool
     ignored: tuple[str, ...]
+    raw: bytes | None = None
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -193,14 +192,20 @@ class Request:
         names = ", ".join(self.ignored).encode()
         return [(b"x-modelpool-ignored", names)] if names else []
 
-    def upstream(self) -> bytes:
-        """The body for the engine, which is always asked for a stream.
+    def upstream(self, *, as_stream: bool = True) -> bytes:
+        """The body for the engine; ``as_stream`` asks for one whatever the client wants.
 
         Raises:
             InvalidRequest: a string holds half a surrogate pair.
         """
+        is_added = as_stream and not self.stream
+        if self.raw is not None:
+            if not is_added:
+                return self.raw
+            if "stream" not in self.body and "stream_options" not in self.body:
+                return self.raw.rstrip()[:-1] + _AS_STREAM
         body = self.body
-        if not self.stream:
+        if is_added:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
             return json.dumps(body, ensure_ascii=False).encode()
@@ -209,8 +214,12 @@ class Request:
             raise InvalidRequest(text, param="body", source="worker") from None
 
 
-def check_request(path: str, data: dict[str, Any]) -> Request:
-    """Check the body of a completion request.
+# An object that was checked has a key or more before it.
+_AS_STREAM = b',"stream":true,"stream_options":{"include_usage":true}}'
+
+
+def check_request(path: str, data: dict[str, Any], raw: bytes | None = None) -> Completion:
+    """Check the body of a completion request, which is ``raw`` as it came.
 
     Raises:
         InvalidRequest: with ``param``.
@@ -225,7 +234,10 @@ def check_request(path: str, data: dict[str, Any]) -> Request:
     _check_messages(given.get("messages", ()))
     ignored = tuple(sorted(LOAD_OPTIONS & given.keys()))
     body = {k: v for k, v in given.items() if k not in LOAD_OPTIONS}
-    return Request(body, stream, ignored)
+    # An escape may be half a surrogate pair, which engines choke on; nobody else writes one.
+    is_same = raw is not None and len(body) == len(data) and b"\\u" not in raw
+    is_same = is_same and all(body[k] is v for k, v in data.items())
+    return Completion(body, stream, ignored, raw if is_same else None)
 
 
 def check_model(data: Mapping[str, Any], model_id: str, aliases: Collection[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated, Any
 
-import aiohttp
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from modelpool_client.errors import Conflict, LoadFailed, PoolStopping
+from modelpool_client.http1.upstream_connection import UpstreamError
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +24,7 @@ from modelpool.log_reader import follow as follow_log
 from modelpool.observe.history import KEPT_PER_MODEL
 from modelpool.services import Services
 
-HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
+HEALTH_SECONDS = 5.0
 MAX_WAIT_SECONDS = 3600
 
 POST_ONLY = (
@@ -182,9 +183,8 @@ def routes(services: Services) -> APIRouter:
         url = endpoint(status, pool.config)
         if url is not None:
             try:
-                async with services.session.get(f"{url}/health", timeout=HEALTH_TIMEOUT) as r:
-                    return JSONResponse(await r.json(), r.status)
-            except (aiohttp.ClientError, TimeoutError, ValueError) as e:  # or no JSON
+                return JSONResponse(*await _health_of(status.port))
+            except (UpstreamError, TimeoutError, ValueError) as e:  # or no JSON
                 why = f"the worker does not answer: {e or type(e).__name__}"
                 return JSONResponse(_unhealthy(status.model.model_id, "unreachable", why), 503)
         return JSONResponse(
@@ -256,6 +256,12 @@ def routes(services: Services) -> APIRouter:
         validate_model_id(model_id)
         model = await services.delete(model_id)
         return {"deleted": model.model_id}
+
+    async def _health_of(port: int) -> tuple[Any, int]:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            asked = services.upstream.request((pool.config.host, port), "GET", b"/health", [])
+            with await asked as reply:
+                return json.loads(await reply.read()), reply.status
 
     def _status(model_id: str) -> Any:
         validate_model_id(model_id)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from modelpool_client.errors import MethodNotAllowed
+from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.models import entries, entry, listing
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
-from modelpool.gateway.asgi import Scope, Send, send_json
 from modelpool.pool.pool import Pool
 
 MODELS_PATH = "/v1/models"
@@ -27,24 +27,24 @@ class Models:
         """The list, or one model of it."""
         return path == MODELS_PATH or path.startswith(f"{MODELS_PATH}/")
 
-    async def answer(self, scope: Scope, send: Send) -> None:
+    def answer(self, exchange: Exchange, path: str) -> None:
         """The list, or the model that the path names.
 
         Raises:
             MethodNotAllowed: it takes GET.
             ModelNotFound: there is none of that name.
         """
-        path, method = scope["path"], scope["method"]
+        method = exchange.request.method
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed.of(path, method, ("GET",))
         name = path.removeprefix(MODELS_PATH)[1:]
         if name:
             m = self._catalog.get(name)
-            await send_json(send, 200, entry(name, m.model_id, m.aliases, **self._facts(m)))
+            exchange.send_json(200, entry(name, m.model_id, m.aliases, **self._facts(m)))
         else:
             models = [m for m in self._catalog if self._pool.has(m.model_id)]
             found = [e for m in models for e in entries(m.model_id, m.aliases, **self._facts(m))]
-            await send_json(send, 200, listing(found))
+            exchange.send_json(200, listing(found))
 
     def _facts(self, model: Model) -> dict[str, Any]:
         return {

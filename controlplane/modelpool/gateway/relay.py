@@ -9,6 +9,7 @@ byte.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,27 +23,26 @@ from modelpool_client.errors import (
     NotSupported,
     WorkerDraining,
     WorkerFailed,
+    from_response,
+)
+from modelpool_client.http1.exchange import JSON_TYPE, Exchange
+from modelpool_client.http1.message import HOP_HEADERS, Headers, Request, end_to_end
+from modelpool_client.http1.relay import pass_on
+from modelpool_client.http1.upstream import Upstream
+from modelpool_client.http1.upstream_connection import (
+    BadReply,
+    BrokenOff,
+    UpstreamConnection,
+    UpstreamError,
 )
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
-from modelpool_client.surfaces.openai import Request, check_request
+from modelpool_client.surfaces.openai import Completion, check_request
 from modelpool_client.surfaces.routes import check_capabilities, check_route
 from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
-from modelpool.gateway.answer import HOP_HEADERS, Answer
-from modelpool.gateway.asgi import (
-    ClientGone,
-    Departure,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    send_error,
-)
-from modelpool.gateway.connection import BadReply, BrokenOff, Headers, UpstreamError
 from modelpool.gateway.models import Models
-from modelpool.gateway.upstream import Upstream
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant
 
@@ -56,7 +56,8 @@ PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"}
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | {RESOLVED_HEADER}
 PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
-JSON_TYPE = (b"content-type", b"application/json")
+MODEL_HEADER = b"x-modelpool-model"
+CLIENT_LEFT = 499  # nginx's code for one that left before any answer
 DRAINING = (CODE_HEADER.encode(), WorkerDraining.default_code.encode())
 # With an error status: the worker has answered by itself, its engine was given nothing.
 REFUSED = (SOURCE_HEADER.encode(), b"worker")
@@ -87,8 +88,23 @@ class _Wish:
     had_worker: bool = False
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request for a model: what it says, and its exchange."""
+
+    exchange: Exchange
+    path: str
+    model: Model
+    body: bytes
+    data: dict[str, Any]
+
+    @property
+    def is_stream(self) -> bool:
+        return self.data.get("stream") is True
+
+
 class Gateway:
-    """The raw ASGI application behind ``/v1``.
+    """Answers whatever is asked under ``/v1``.
 
     ``prepare`` is awaited before a load, and raises why there can be none.
     """
@@ -107,44 +123,34 @@ class Gateway:
         self._prepare = prepare
         self._upstream = upstream
         self._meter = meter
-        self.cut_by: ModelPoolError | None = None  # why requests are cancelled, if the pool does it
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            if self._models.is_asked(scope["path"]):
-                await self._models.answer(scope, send)
-            else:
-                check_route(scope["path"], scope["method"])
-                await self._infer(scope, receive, send)
-        except ClientGone:
-            pass
-        except asyncio.CancelledError:  # its body was still on the way
-            if self.cut_by is None:
-                raise
-            await send_error(send, self.cut_by)
-        except ModelPoolError as error:
-            await send_error(send, error)
+    async def __call__(self, exchange: Exchange, path: str) -> None:
+        """``path`` is the request's, tidied.
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        Raises:
+            ModelPoolError: for the client.
+        """
+        if self._models.is_asked(path):
+            self._models.answer(exchange, path)
+            return
+        check_route(path, exchange.request.method)
         config = self._pool.config
-        body = await read_body(receive, config.max_body_bytes, config.client_body_timeout_seconds)
+        body = await exchange.read_body(config.max_body_bytes, "max_body_mb")
         data = parse_object(body)
         model = self._named(data)
-        check_capabilities(scope["path"], model.model_id, model.capabilities)
-        wish = _Wish(_priority(scope), _affinity(scope, data))
+        check_capabilities(path, model.model_id, model.capabilities)
+        wish = _Wish(_priority(exchange.request), _affinity(exchange.request, data))
         began = time.perf_counter()
-        answer = Answer(send, model.model_id)
+        exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
+        asked = _Asked(exchange, path, model, body, data)
+        if asked.is_stream:
+            exchange.wait_reason = lambda: self._pool.status(model.model_id).describe_wait()
         try:
-            async with Departure(receive):
-                await self._try(model, wish, scope, body, data, answer)
-        except ModelPoolError as error:
-            await answer.fail(error)
-        except asyncio.CancelledError:
-            if self.cut_by is None:
-                raise
-            await answer.fail(self.cut_by)
+            with exchange:
+                await self._try(asked, wish)
         finally:
-            self._meter.ended(model.model_id, answer.status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
 
     def _named(self, data: Mapping[str, Any]) -> Model:
         name = data.get("model")
@@ -158,59 +164,35 @@ class Gateway:
             raise NotSupported(text, param="model")
         return self._catalog.get(name)
 
-    async def _try(
-        self,
-        model: Model,
-        wish: _Wish,
-        scope: Scope,
-        body: bytes,
-        data: dict[str, Any],
-        answer: Answer,
-    ) -> None:
+    async def _try(self, asked: _Asked, wish: _Wish) -> None:
+        model_id = asked.model.model_id
         last: ModelPoolError | None = None
-        is_stream = data.get("stream") is True
+        is_checked = False
         breaks, end = 0, time.perf_counter() + self._pool.config.load_wait_seconds
         for attempt in range(TRIES):
-            grant = self._pool.try_acquire(model.model_id, wish.affinity)
+            grant = self._pool.try_acquire(model_id, wish.affinity)
             if grant is None:
-                answer.headers = _check(scope["path"], body, data).headers
+                if not is_checked:
+                    asked.exchange.headers += _check(asked).headers
+                    is_checked = True
                 left = end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
                     raise last
-                grant = await self._wait_for_grant(model.model_id, wish, left, is_stream, answer)
+                grant = await self._acquire(model_id, wish, left)
             if attempt == 0:  # one request is one hit or miss, however often it is sent
-                self._meter.began(model.model_id, was_hot=grant.was_hot)
+                self._meter.began(model_id, was_hot=grant.was_hot)
             try:
-                await self._relay(grant, scope, body, answer)
+                await self._relay(grant, asked)
                 return
             except _Gone as gone:
                 last, wish = gone.error, replace(wish, had_worker=True)
-                self._upstream.drop(self._pool.config.host, grant.port)
+                self._upstream.drop((self._pool.config.host, grant.port))
                 breaks += gone.broke
                 if breaks >= BREAKS:
                     raise last from gone
             await asyncio.sleep(RETRY_PAUSE_SECONDS)
         assert last is not None
         raise last
-
-    async def _wait_for_grant(
-        self, model_id: str, wish: _Wish, wait: float, is_stream: bool, answer: Answer
-    ) -> Grant:
-        """A stream that waits is silent for a while, then gets comments, so that nobody on the
-        way takes it for dead."""
-        acquiring = self._acquire(model_id, wish, wait)
-        if not is_stream:
-            return await acquiring
-        waiting = asyncio.ensure_future(acquiring)
-        try:
-            ping = self._pool.config.stream_ping_seconds
-            while not (await asyncio.wait({waiting}, timeout=ping))[0]:
-                await answer.comment(self._pool.status(model_id).describe_wait())
-            return waiting.result()
-        except BaseException:
-            if not waiting.cancel() and waiting.exception() is None:
-                waiting.result().release(is_used=False)
-            raise
 
     async def _acquire(self, model_id: str, wish: _Wish, wait: float) -> Grant:
         await self._prepare(model_id)
@@ -222,19 +204,25 @@ class Gateway:
             had_worker=wish.had_worker,
         )
 
-    async def _relay(self, grant: Grant, scope: Scope, body: bytes, answer: Answer) -> None:
+    async def _relay(self, grant: Grant, asked: _Asked) -> None:
         """What the grant is for; afterwards it is given back. One whose client left before any
         answer is a use if the worker says so."""
-        is_used = False
+        is_used = has_content = False
+        exchange = asked.exchange
         try:
-            host, target, headers = self._pool.config.host, _target(scope), _forwarded(scope, grant)
-            with await self._upstream.post(host, grant.port, target, headers, body) as reply:
+            endpoint = (self._pool.config.host, grant.port)
+            target, headers = _target(asked), _forwarded(exchange.request, grant)
+            post = self._upstream.request(endpoint, "POST", target, headers, asked.body)
+            with await post as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
                     raise _Gone(
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
                     )
                 is_used = reply.status < 400 or REFUSED not in reply.headers
-                await answer.pass_on(reply)
+                if exchange.status and reply.status != 200:
+                    raise await _as_error(reply)
+                has_content = True  # it was answered: another try would compute it twice
+                await pass_on(reply, exchange, [])
         except UpstreamError as e:
             who = f"the worker of {grant.model_id} on port {grant.port}"
             error = WorkerFailed(
@@ -242,7 +230,7 @@ class Gateway:
                 source="worker",
                 retry_after=1,
             )
-            if answer.has_content or isinstance(e, BadReply):
+            if has_content or isinstance(e, BadReply):
                 raise error from e
             raise _Gone(error, broke=isinstance(e, BrokenOff)) from e
         finally:
@@ -253,7 +241,7 @@ class Gateway:
         return f"{error}; {diagnosis}" if diagnosis else str(error)
 
 
-def _check(path: str, body: bytes, data: dict[str, Any]) -> Request:
+def _check(asked: _Asked) -> Completion:
     """Refuse what the worker of the model would refuse, in its words and in its name: what the
     client is told must not depend on whether the model is loaded.
 
@@ -264,9 +252,9 @@ def _check(path: str, body: bytes, data: dict[str, Any]) -> Request:
         InvalidRequest, PayloadTooLarge: as the worker.
     """
     try:
-        if len(body) > MAX_BODY_BYTES:
+        if len(asked.body) > MAX_BODY_BYTES:
             raise too_large()
-        request = check_request(path, data)
+        request = check_request(asked.path, asked.data)
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"
@@ -274,34 +262,45 @@ def _check(path: str, body: bytes, data: dict[str, Any]) -> Request:
     return request
 
 
-def _target(scope: Scope) -> bytes:
-    path: bytes = scope["path"].encode("ascii")  # one of SERVED, however it was written
-    return path + b"?" + scope["query_string"] if scope["query_string"] else path
+def _target(asked: _Asked) -> bytes:
+    path = asked.path.encode("ascii")  # one of SERVED, however it was written
+    query = asked.exchange.request.query
+    return path + b"?" + query if query else path
 
 
-def _forwarded(scope: Scope, grant: Grant) -> Headers:
-    headers = [pair for pair in scope["headers"] if pair[0] not in NOT_FORWARDED]
+def _forwarded(request: Request, grant: Grant) -> Headers:
+    headers = end_to_end(request.headers, NOT_FORWARDED)
     # The guard has let a body pass that does not say what it is; the worker is told.
-    if b"content-type" not in dict(headers):
+    if request.header(b"content-type") is None:
         headers.append(JSON_TYPE)
     headers.append((RESOLVED_HEADER, grant.model_id.encode()))
     return headers
 
 
-def _affinity(scope: Scope, data: Mapping[str, Any]) -> str:
+def _affinity(request: Request, data: Mapping[str, Any]) -> str:
     """What a conversation's requests have in common; empty where they do not say."""
-    for key, value in scope["headers"]:
-        if key == SESSION_HEADER:
-            return str(value.decode("latin-1"))
+    session = request.header(SESSION_HEADER)
+    if session is not None:
+        return session.decode("latin-1")
     named = data.get("prompt_cache_key") or data.get("user")
     return named if isinstance(named, str) else ""
 
 
-def _priority(scope: Scope) -> str:
-    for key, value in scope["headers"]:
-        if key == PRIORITY_HEADER:
-            priority: str = value.decode("latin-1").lower()
-            if priority in PRIORITIES:
-                return priority
-            raise InvalidRequest("X-Priority must be high, normal or low", param="X-Priority")
-    return "normal"
+def _priority(request: Request) -> str:
+    value = request.header(PRIORITY_HEADER)
+    if value is None:
+        return "normal"
+    priority = value.decode("latin-1").lower()
+    if priority not in PRIORITIES:
+        raise InvalidRequest("X-Priority must be high, normal or low", param="X-Priority")
+    return priority
+
+
+async def _as_error(reply: UpstreamConnection) -> ModelPoolError:
+    body: Any = await reply.read()
+    try:
+        body = json.loads(body)
+    except ValueError:
+        body = body.decode(errors="replace")
+    retry_after = dict(reply.headers).get(b"retry-after", b"").decode("latin-1")
+    return from_response(reply.status, body, retry_after or None)

@@ -49,6 +49,7 @@ async def in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T | None:
             if now() - began < limit + LATE_SECONDS:
                 return None
         except Exception as e:
-            if isinstance(e, OSError) and e.errno in OUR_OWN_TROUBLE:
-                raise
+            cause = e.__cause__ or e
+            if isinstance(cause, OSError) and cause.errno in OUR_OWN_TROUBLE:
+                raise cause from None
             return None

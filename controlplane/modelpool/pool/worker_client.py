@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
-import aiohttp
+from modelpool_client.http1.exchange import JSON_TYPE
+from modelpool_client.http1.message import host_header
+from modelpool_client.http1.upstream import Upstream
+from modelpool_client.http1.upstream_connection import BadReply
 from modelpool_client.wire import (
     DrainReply,
     DrainRequest,
@@ -22,21 +27,21 @@ TIMEOUT_SECONDS = 5.0
 
 def base_url(host: str, port: int) -> str:
     """``http://host:port``, with brackets where the host is an IPv6 address."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{host_header(host, port).decode()}"
 
 
 class HttpWorkerClient:
     """Speaks to workers that listen on ``host``."""
 
-    def __init__(self, session: aiohttp.ClientSession, host: str) -> None:
-        self._session = session
+    def __init__(self, upstream: Upstream, host: str) -> None:
+        self._upstream = upstream
         self._host = host
 
     async def facts(self, worker: Worker) -> Facts:
         """Ask a worker how it is.
 
         Raises:
-            aiohttp.ClientError, TimeoutError, DecodeError: it does not answer as a worker of ours.
+            UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
         """
         return decode(Facts, await self._call(worker, "GET", "facts", None))
 
@@ -44,7 +49,7 @@ class HttpWorkerClient:
         """Ask a worker to stop taking work.
 
         Raises:
-            aiohttp.ClientError, TimeoutError, DecodeError: it does not answer as a worker of ours.
+            UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
         """
         return decode(DrainReply, await self._call(worker, "POST", "drain", encode(request)))
 
@@ -52,7 +57,7 @@ class HttpWorkerClient:
         """Have a worker ask its engine for one token.
 
         Raises:
-            aiohttp.ClientError, TimeoutError, DecodeError: it does not answer as a worker of ours.
+            UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
         """
         limit = request.timeout_seconds + TIMEOUT_SECONDS
         body = encode(request)
@@ -66,14 +71,13 @@ class HttpWorkerClient:
         body: Any,
         limit: float = TIMEOUT_SECONDS,
     ) -> Any:
-        url = f"{base_url(self._host, worker.port)}/internal/{what}"
-        headers = {"authorization": f"Bearer {worker.record.secret}"}
-        async with self._session.request(
-            method,
-            url,
-            json=body,
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=limit),
-            raise_for_status=True,
-        ) as response:
-            return await response.json()
+        target = f"/internal/{what}".encode()
+        headers = [JSON_TYPE, (b"authorization", f"Bearer {worker.record.secret}".encode())]
+        data = b"" if body is None else json.dumps(body).encode()
+        async with asyncio.timeout(limit):
+            asked = self._upstream.request((self._host, worker.port), method, target, headers, data)
+            with await asked as reply:
+                text = await reply.read()
+        if reply.status != 200:
+            raise BadReply(f"{reply.status} {text[:200]!r}")
+        return json.loads(text)

@@ -204,6 +204,7 @@ class Workers:
             client_header_timeout_seconds=config.client_header_timeout_seconds,
             client_body_timeout_seconds=config.client_body_timeout_seconds,
             send_timeout_seconds=config.send_timeout_seconds,
+            stream_ping_seconds=config.stream_ping_seconds,
             log_path=record.log_path,
             log_limits=config.log_limits,
         )

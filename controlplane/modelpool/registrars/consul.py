@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
-
+from .client import RegistryClient
 from .json_api import JsonApi
 from .record import Record, read_record
 from .settings import RegistrarSettings
@@ -26,15 +25,13 @@ LEAST_REMOVAL_SECONDS = 60
 class ConsulRegistrar:
     """``prefix`` is the service's name, the worker's id the service's id; the rest is in Meta."""
 
-    def __init__(
-        self, settings: RegistrarSettings, pool_id: str, session: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, settings: RegistrarSettings, pool_id: str, client: RegistryClient) -> None:
         self._pool_id = pool_id
         self._service = settings.names
         self._ttl = settings.ttl_seconds
         token = settings.secret()
         headers = {"x-consul-token": token} if token else {}
-        self._api = JsonApi(session, settings.address, headers)
+        self._api = JsonApi(client, settings.address, headers)
 
     async def find(self) -> Mapping[str, Record | None]:
         _, services = await self._api.call("GET", "/v1/agent/services")

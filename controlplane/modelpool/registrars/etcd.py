@@ -11,9 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiohttp
-
 from .base import Refused, RegistrarFailed
+from .client import RegistryClient
 from .json_api import JsonApi
 from .record import Record, read_record
 from .settings import RegistrarSettings
@@ -25,13 +24,11 @@ class EtcdRegistrar:
     """An entry under another lease than ours counts as one to be written anew: it is a former
     manager's, and goes when that lease does."""
 
-    def __init__(
-        self, settings: RegistrarSettings, pool_id: str, session: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, settings: RegistrarSettings, pool_id: str, client: RegistryClient) -> None:
         self._ttl = settings.ttl_seconds
         self._folder = f"{settings.names.rstrip('/')}/{pool_id}/workers/"
         self._user, _, self._password = (settings.secret() or "").partition(":")
-        self._api = JsonApi(session, settings.address)
+        self._api = JsonApi(client, settings.address)
         self._lease: str | None = None
 
     async def find(self) -> Mapping[str, Record | None]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiohttp
-
+from .client import RegistryClient
 from .json_api import JsonApi
 from .record import Record, read_record
 from .settings import RegistrarSettings
@@ -24,14 +23,12 @@ INFER = "infer"
 class HttpRegistrar:
     """Each worker is a service of type ``model``; its record is in ``labels``."""
 
-    def __init__(
-        self, settings: RegistrarSettings, pool_id: str, session: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, settings: RegistrarSettings, pool_id: str, client: RegistryClient) -> None:
         self._pool_id = pool_id
         self._ttl = settings.ttl_seconds
         token = settings.secret()
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._api = JsonApi(session, settings.address, headers)
+        self._api = JsonApi(client, settings.address, headers)
 
     async def find(self) -> Mapping[str, Record | None]:
         _, body = await self._api.call("GET", "/discover", params={"type": "model"})

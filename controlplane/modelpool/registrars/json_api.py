@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import aiohttp
+import httpx
 
 from .base import Refused, RegistrarFailed
+from .client import TIMEOUT_SECONDS, RegistryClient
 
-TIMEOUT = aiohttp.ClientTimeout(total=3)
 SHOWN_CHARACTERS = 200
 
 
 class JsonApi:
-    """One base address. Redirects are not followed: a token must not travel."""
+    """One base address."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, base: str, headers: Mapping[str, str] | None = None
+        self, client: RegistryClient, base: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        self._session = session
+        self._client = client
         self._base = base
-        # The manager's session leaves bodies compressed, as the gateway wants them.
-        self.headers = {"accept-encoding": "identity", **(headers or {})}
+        self.headers = dict(headers or {})
 
     async def call(
         self,
@@ -42,23 +42,18 @@ class JsonApi:
         """
         url = f"{self._base}{path}"
         try:
-            async with self._session.request(
-                method,
-                url,
-                json=body,
-                params=params,
-                headers=self.headers,
-                timeout=TIMEOUT,
-                allow_redirects=False,
-            ) as answer:
-                text = (await answer.read()).decode(errors="replace").strip()
-        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await self._client.http.request(
+                    method, url, json=body, params=params, headers=self.headers
+                )
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as e:
             why = str(e) or type(e).__name__
             raise RegistrarFailed(f"{method} {url}: no answer: {why}") from e
-        if answer.status not in also and not 200 <= answer.status < 300:
+        text = answer.content.decode(errors="replace").strip()
+        if answer.status_code not in also and not answer.is_success:
             shown = text[:SHOWN_CHARACTERS]
-            raise Refused(f"{method} {url}: {answer.status} {shown}")
-        return answer.status, self._parsed(f"{method} {url}", answer.status, text)
+            raise Refused(f"{method} {url}: {answer.status_code} {shown}")
+        return answer.status_code, self._parsed(f"{method} {url}", answer.status_code, text)
 
     @staticmethod
     def _parsed(what: str, status: int, text: str) -> Any:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from modelpool.observe.events import Event
 
+from .client import RegistryClient
 from .reconcile import Reconciler, Records, Tell
 from .registry import create
 from .settings import Place, RegistrarSettings
@@ -37,14 +36,14 @@ class Registrars:
         self,
         settings: Sequence[RegistrarSettings],
         pool_id: str,
-        session: aiohttp.ClientSession,
+        client: RegistryClient,
         records: Records,
         tell: Tell,
     ) -> None:
         self.records = records
         self.has_begun = False
         self._pool_id = pool_id
-        self._session = session
+        self._client = client
         self._tell = tell
         self._entries: list[Entry] = []
         self._ending: dict[Place, asyncio.Task[None]] = {}
@@ -81,7 +80,7 @@ class Registrars:
         return [known.get(each) or Entry(each, self._made(each)) for each in settings]
 
     def _made(self, settings: RegistrarSettings) -> Reconciler:
-        registrar = create(settings, self._pool_id, self._session)
+        registrar = create(settings, self._pool_id, self._client)
         former = [e for e in self._entries if e.settings.place == settings.place]
         # Renewing an entry keeps the TTL that it was written with.
         writes_anew = any(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-import aiohttp
 from modelpool_client.errors import ModelPoolError
 
 from .base import Registrar
+from .client import RegistryClient
 from .kinds import location
 from .settings import RegistrarSettings
 
@@ -18,7 +18,7 @@ class BadRegistrar(ModelPoolError):
     default_code = "bad_config"
 
 
-def create(settings: RegistrarSettings, pool_id: str, session: aiohttp.ClientSession) -> Registrar:
+def create(settings: RegistrarSettings, pool_id: str, client: RegistryClient) -> Registrar:
     """The registrar that ``settings`` describe, for the records of one pool.
 
     Raises:
@@ -26,7 +26,7 @@ def create(settings: RegistrarSettings, pool_id: str, session: aiohttp.ClientSes
     """
     module, _, attribute = location(settings.kind).partition(":")
     try:
-        made: Registrar = getattr(import_module(module), attribute)(settings, pool_id, session)
+        made: Registrar = getattr(import_module(module), attribute)(settings, pool_id, client)
     except (ImportError, AttributeError, ValueError) as e:
         raise BadRegistrar(f"registrars: {settings.kind!r} cannot be loaded: {e}") from e
     except OSError as e:

@@ -5,25 +5,33 @@ It drops what nobody renews for ``ttl_s``; the original leaves that to a service
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
 from modelpool_client.guard import hosts_for
+from modelpool_client.http1.exchange import Exchange
+from modelpool_client.http1.server import HttpServer
+from modelpool_client.http1.timeouts import Timeouts
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelpool.middleware import GuardMiddleware
+from modelpool.asgi import AsgiApp
+from modelpool.entry import Entry
 from modelpool.observe.events import iso
+from modelpool.restart import STOPPING
 from modelpool.sockets import bind
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1_000_000
+KEEP_ALIVE_SECONDS = 75
+CLOSE_SECONDS = 1.0
 
 Kind = Literal["model", "tool", "agent"]
 Role = Literal["production", "staging", "canary", "experimental"]
@@ -241,10 +249,27 @@ def run(port: int) -> None:
     Raises:
         PortTaken: somebody else listens there.
     """
-    sock = bind(HOST, port)
-    api = registry_api(Directory())
-    door = GuardMiddleware(api, api, hosts_for(HOST), MAX_BODY_BYTES)
-    settings = uvicorn.Config(door, http="httptools", lifespan="off", log_level="warning")
+    with bind(HOST, port) as sock:
+        asyncio.run(_serve(sock, port))
+
+
+async def _serve(sock: socket.socket, port: int) -> None:
+    api = AsgiApp(registry_api(Directory()))
+
+    async def no_model(exchange: Exchange, path: str) -> None:
+        await api(exchange, path, exchange.request.headers, b"")
+
+    server = HttpServer(
+        Entry(api, no_model, hosts_for(HOST), MAX_BODY_BYTES),
+        sock,
+        source="pool",
+        timeouts=Timeouts(),
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
+    )
+    told = asyncio.Event()
+    for number in STOPPING:
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await server.start()
     print(f"the registry listens on http://{HOST}:{port}", flush=True)
-    with sock:
-        uvicorn.Server(settings).run(sockets=[sock])
+    await told.wait()
+    await server.close(CLOSE_SECONDS)

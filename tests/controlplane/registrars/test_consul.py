@@ -10,7 +10,7 @@ from modelpool.registrars.base import Refused
 from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
 from support.consul import FakeConsul
-from support.registries import POOL, record, session
+from support.registries import POOL, record, registry_client
 
 
 class Now:
@@ -23,9 +23,9 @@ class Now:
 def test_a_worker_is_a_passing_service_while_it_is_kept() -> None:
     async def main() -> None:
         now = Now()
-        async with FakeConsul(now).serving() as consul, session() as http:
+        async with FakeConsul(now).serving() as consul, registry_client() as client:
             settings = RegistrarSettings(kind="consul", url=consul.url, ttl_seconds=10)
-            made = create(settings, POOL, http)
+            made = create(settings, POOL, client)
             await made.put(record("a"))
             (service,) = consul.services.values()
             assert (service["Name"], service["ID"]) == ("modelpool", "a")
@@ -47,8 +47,8 @@ def test_a_worker_is_a_passing_service_while_it_is_kept() -> None:
 
 def test_what_the_agent_lost_is_registered_again() -> None:
     async def main() -> None:
-        async with FakeConsul().serving() as consul, session() as http:
-            made = create(RegistrarSettings(kind="consul", url=consul.url), POOL, http)
+        async with FakeConsul().serving() as consul, registry_client() as client:
+            made = create(RegistrarSettings(kind="consul", url=consul.url), POOL, client)
             await made.put(record("a"))
             consul.services.clear()
             await made.keep([record("a")])
@@ -62,16 +62,16 @@ def test_the_token_and_the_name_of_the_service(tmp_path: Path) -> None:
     secret.write_text("t0ken\n")
 
     async def main() -> None:
-        async with FakeConsul().serving() as consul, session() as http:
+        async with FakeConsul().serving() as consul, registry_client() as client:
             consul.token = "t0ken"
             settings = RegistrarSettings(
                 kind="consul", url=consul.url, prefix="llm", token_file=secret
             )
-            made = create(settings, POOL, http)
+            made = create(settings, POOL, client)
             await made.put(record("a"))
             assert consul.services["a"]["Name"] == "llm"
             assert set(await made.find()) == {"a"}
-            without = create(RegistrarSettings(kind="consul", url=consul.url), POOL, http)
+            without = create(RegistrarSettings(kind="consul", url=consul.url), POOL, client)
             with pytest.raises(Refused, match="403 Permission denied"):
                 await without.find()
 

@@ -9,7 +9,7 @@ import pytest
 from modelpool.registrars.base import Registrar, RegistrarFailed
 from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
-from support.registries import POOL, Servers, record, registries, session
+from support.registries import POOL, Servers, record, registries, registry_client
 from support.servers import free_port, needs
 
 KINDS = ("http", pytest.param("etcd", marks=needs("etcd")), "consul")
@@ -101,8 +101,8 @@ def test_other_pools_are_left_alone(kind: str, servers: Servers) -> None:
 def test_nobody_there(kind: str, servers: Servers) -> None:
     async def main() -> None:
         url = f"http://127.0.0.1:{free_port()}"
-        async with session() as http:
-            made = create(RegistrarSettings(kind=kind, url=url), POOL, http)
+        async with registry_client() as client:
+            made = create(RegistrarSettings(kind=kind, url=url), POOL, client)
             with pytest.raises(RegistrarFailed, match=url):
                 await made.find()
 

@@ -16,7 +16,7 @@ from modelpool.registrars.reconcile import Reconciler
 from modelpool.registrars.record import Record
 from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
-from support.registries import POOL, record, session
+from support.registries import POOL, record, registry_client
 from support.servers import Etcd, needs
 
 pytestmark = needs("etcd")
@@ -73,8 +73,8 @@ class Desk:
 
 def play(etcd: Etcd, scene: Callable[[Desk], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with session() as http:
-            desk = Desk(etcd, http)
+        async with registry_client() as client:
+            desk = Desk(etcd, client)
             running = asyncio.ensure_future(desk.reconciler.run())
             await until(lambda: len(keys(etcd)) == 2, "the first keys")
             try:
@@ -169,18 +169,18 @@ def test_users_and_tokens_that_expire(etcd: Etcd, tmp_path: Path) -> None:
     ask(etcd, "/v3/auth/enable", {})
 
     async def main() -> None:
-        async with session() as http:
+        async with registry_client() as client:
             known = RegistrarSettings(kind="etcd", url=etcd.url, token_file=secret)
-            made = create(known, POOL, http)
+            made = create(known, POOL, client)
             await made.find()
             await made.put(record("a"))
             made._api.headers["authorization"] = "one.that.expired"  # type: ignore[attr-defined]
             assert set(await made.find()) == {"a"}
-            stranger = create(RegistrarSettings(kind="etcd", url=etcd.url), POOL, http)
+            stranger = create(RegistrarSettings(kind="etcd", url=etcd.url), POOL, client)
             with pytest.raises(Refused):
                 await stranger.find()
             secret.write_text("root:wrong")
-            liar = create(known, POOL, http)
+            liar = create(known, POOL, client)
             with pytest.raises(Refused):
                 await liar.find()
 

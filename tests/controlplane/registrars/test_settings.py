@@ -14,7 +14,7 @@ from modelpool.config import ConfigError, PoolConfig, load_config
 from modelpool.registrars import kinds as registrars
 from modelpool.registrars.registry import BadRegistrar, create
 from modelpool.registrars.settings import RegistrarSettings
-from support.registries import session
+from support.registries import registry_client
 
 
 def load(folder: Path, *entries: Any) -> PoolConfig:
@@ -109,8 +109,8 @@ def test_a_plug_in_enters_by_the_same_door(tmp_path: Path, monkeypatch: pytest.M
     (entry,) = load(tmp_path, {"kind": "mine", "url": "http://x"}).registrars
 
     async def main() -> None:
-        async with session() as http:
-            made = create(entry, "p", http)
+        async with registry_client() as client:
+            made = create(entry, "p", client)
             assert type(made).__name__ == "Stranger"
 
     asyncio.run(main())
@@ -123,10 +123,10 @@ def test_what_cannot_be_made_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     broken = RegistrarSettings(kind="mine", url="http://x")
 
     async def main() -> None:
-        async with session() as http:
+        async with registry_client() as client:
             with pytest.raises(BadRegistrar, match=r"token_file .*/no cannot be read: No such"):
-                create(missing, "p", http)
+                create(missing, "p", client)
             with pytest.raises(BadRegistrar, match="'mine' cannot be loaded"):
-                create(broken, "p", http)
+                create(broken, "p", client)
 
     asyncio.run(main())

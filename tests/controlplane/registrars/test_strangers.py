@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from typing import Any
 
-import aiohttp
+import httpx
 import pytest
+from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.record import Record, read_record
 from modelpool.registrars.registry import create
 from modelpool.registrars.settings import RegistrarSettings
-from support.registries import POOL, Servers, record, session
+from support.registries import POOL, Servers, record, registry_client
 from support.servers import needs
 
 
-class Told:
-    """A session that answers every call with one document."""
-
-    def __init__(self, document: object) -> None:
-        self._text = json.dumps(document).encode()
-        self.status = 200
-
-    def request(self, *_: object, **__: object) -> Told:
-        return self
-
-    async def __aenter__(self) -> Told:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
-
-    async def read(self) -> bytes:
-        return self._text
-
-
 def found(kind: str, document: object) -> dict[str, Record | None]:
-    made = create(RegistrarSettings(kind=kind), POOL, Told(document))  # type: ignore[arg-type]
-    return dict(asyncio.run(made.find()))
+    """What is made of one document, which answers every call."""
+
+    async def main() -> dict[str, Record | None]:
+        told = httpx.MockTransport(lambda _: httpx.Response(200, json=document))
+        async with registry_client() as client, httpx.AsyncClient(transport=told) as http:
+            client._client = http
+            made = create(RegistrarSettings(kind=kind), POOL, client)
+            return dict(await made.find())
+
+    return asyncio.run(main())
 
 
 def registered(**values: Any) -> dict[str, Any]:
@@ -85,10 +73,10 @@ def test_what_we_would_not_have_written_is_no_record(key: str) -> None:
 def test_keys_of_etcd_that_hold_nothing(servers: Servers) -> None:
     async def main() -> None:
         url = servers.url("etcd")
-        async with session() as http:
-            made = create(RegistrarSettings(kind="etcd", url=url), POOL, http)
+        async with registry_client() as client:
+            made = create(RegistrarSettings(kind="etcd", url=url), POOL, client)
             for name, value in (("empty", ""), ("deep", "[" * 100_000), ("list", "[]")):
-                await put(http, url, f"/modelpool/{POOL}/workers/{name}", value)
+                await put(client, url, f"/modelpool/{POOL}/workers/{name}", value)
             assert await made.find() == dict.fromkeys(("deep", "empty", "list"))
             for name in await made.find():
                 await made.remove(name)
@@ -96,7 +84,7 @@ def test_keys_of_etcd_that_hold_nothing(servers: Servers) -> None:
     asyncio.run(main())
 
 
-async def put(http: aiohttp.ClientSession, url: str, key: str, value: str) -> None:
+async def put(client: RegistryClient, url: str, key: str, value: str) -> None:
     body = {k: base64.b64encode(v.encode()).decode() for k, v in (("key", key), ("value", value))}
-    async with http.post(f"{url}/v3/kv/put", json=body) as answer:
-        assert answer.status == 200
+    answer = await client.http.post(f"{url}/v3/kv/put", json=body)
+    assert answer.status_code == 200

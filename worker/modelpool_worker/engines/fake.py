@@ -79,7 +79,7 @@ class Fake(Engine):
         server = FakeServer(job.model_id, options)
         if not options.get("lie_ready"):
             server.listen(job.socket)
-        status.ready(context_length=options.get("context_length", 4096))
+        status.ready(context_length=options.get("context_length", 4096), stops_plain=True)
         if options.get("lie_ready"):
             _wait_for_ever()
         server.run()

@@ -1,4 +1,4 @@
-"""The fake engine's HTTP server: a thread per connection on a unix socket, answers as a stream.
+"""The fake engine's HTTP server: a thread per connection on a unix socket, streams and plain.
 
 By hand and without asyncio, because tests start hundreds of these and an import is most of it.
 """
@@ -48,11 +48,13 @@ class FakeServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(ClientGone, OSError):
-            request = _read_request(connection)
-            if self.options.get("hang_everything"):
-                _wait_until_gone(connection, None)
-            with self._slot(connection):
-                self._answer(connection, *request)
+            rest = b""
+            while True:
+                path, body, rest = _read_request(connection, rest)
+                if self.options.get("hang_everything"):
+                    _wait_until_gone(connection, None)
+                with self._slot(connection):
+                    self._answer(connection, path, body)
 
     @contextlib.contextmanager
     def _slot(self, connection: socket.socket) -> Iterator[None]:
@@ -70,16 +72,19 @@ class FakeServer:
         if (words := len(prompt.split())) > limit:
             _send_error(connection, words, limit)
             return
-        _send_head(connection, 200, "text/event-stream")
+        is_stream = body.get("stream") is True
+        if is_stream or self.options.get("garbage"):
+            _send_stream_head(connection)
         if self.options.get("garbage"):
-            connection.sendall(b"\x00\x01 this is no event stream \xff\xfe\n")
-            return
+            connection.sendall(_chunk(b"\x00\x01 this is no event stream \xff\xfe\n"))
+            raise ClientGone
         _wait_until_gone(connection, self.options.get("first_token_seconds", 0))
-        stream = _Stream(self.model_id, chat, body)
+        answer = _Stream(self.model_id, chat, body) if is_stream else _Whole(self.model_id, chat)
         for index in range(body.get("n") or 1):
-            self._send_choice(connection, stream, index, self._tokens(prompt, body))
-        if not self.options.get("end_early"):
-            connection.sendall(stream.tail(len(prompt.split())))
+            self._send_choice(connection, answer, index, self._tokens(prompt, body))
+        if self.options.get("end_early"):
+            raise ClientGone
+        connection.sendall(answer.tail(len(prompt.split())))
 
     def _tokens(self, prompt: str, body: dict[str, Any]) -> tuple[list[str], str]:
         text = self.options.get("reply", prompt) or "ok"
@@ -90,7 +95,11 @@ class FakeServer:
         return words[:most], "length" if most < len(words) else "stop"
 
     def _send_choice(
-        self, connection: socket.socket, stream: _Stream, index: int, tokens: tuple[list[str], str]
+        self,
+        connection: socket.socket,
+        stream: _Stream | _Whole,
+        index: int,
+        tokens: tuple[list[str], str],
     ) -> None:
         speed = self.options.get("tokens_per_second", 0)
         connection.sendall(stream.first(index))
@@ -148,10 +157,51 @@ class _Stream:
             "total_tokens": prompt_tokens + self._sent,
         }
         chunk = self._chunk(choices=[], usage=usage) if self._usage else b""
-        return chunk + b"data: [DONE]\n\n"
+        return chunk + _chunk(b"data: [DONE]\n\n") + _chunk(b"")
 
     def _chunk(self, **part: Any) -> bytes:
-        return b"data: " + json.dumps({**self._head, **part}).encode() + b"\n\n"
+        return _chunk(b"data: " + json.dumps({**self._head, **part}).encode() + b"\n\n")
+
+
+class _Whole:
+    """The same answer in one piece at its end."""
+
+    def __init__(self, model_id: str, chat: bool) -> None:
+        self._chat = chat
+        self._choices: list[dict[str, Any]] = []
+        self._text = ""
+        self._sent = 0
+        self._head = {
+            "id": f"fake-{os.getpid()}-{next(_ids)}",
+            "object": "chat.completion" if chat else "text_completion",
+            "created": int(time.time()),
+            "model": model_id,
+        }
+
+    def first(self, index: int) -> bytes:
+        self._text = ""
+        return b""
+
+    def token(self, index: int, text: str) -> bytes:
+        self._sent += 1
+        self._text += text
+        return b""
+
+    def last(self, index: int, reason: str) -> bytes:
+        message = {"role": "assistant", "content": self._text}
+        said: dict[str, Any] = {"message": message} if self._chat else {"text": self._text}
+        choice = {"index": index, **said, "logprobs": None, "finish_reason": reason}
+        self._choices.append(choice)
+        return b""
+
+    def tail(self, prompt_tokens: int) -> bytes:
+        usage = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": self._sent,
+            "total_tokens": prompt_tokens + self._sent,
+        }
+        body = json.dumps({**self._head, "choices": self._choices, "usage": usage}).encode()
+        return _head(200, "application/json", len(body)) + body
 
 
 def _choice(index: int, **part: Any) -> dict[str, Any]:
@@ -169,19 +219,21 @@ def _prompt(body: dict[str, Any], chat: bool) -> str:
     return str(content)
 
 
-def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any]]:
-    data = b""
+def _read_request(connection: socket.socket, data: bytes) -> tuple[str, dict[str, Any], bytes]:
+    """Path and body of the next request, and what came after it."""
     while b"\r\n\r\n" not in data:
         data += _receive(connection)
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = re.search(rb"(?i)content-length: *(\d+)", head)
-    parts = [body]
-    missing = (int(length[1]) if length else 0) - len(body)
+    head, _, data = data.partition(b"\r\n\r\n")
+    found = re.search(rb"(?i)content-length: *(\d+)", head)
+    length = int(found[1]) if found else 0
+    parts = [data]
+    missing = length - len(data)
     while missing > 0:
         parts.append(_receive(connection))
         missing -= len(parts[-1])
+    data = b"".join(parts)
     path = head.split(b" ", 2)[1].decode()
-    return path, json.loads(b"".join(parts) or b"{}")
+    return path, json.loads(data[:length] or b"{}"), data[length:]
 
 
 def _receive(connection: socket.socket) -> bytes:
@@ -203,9 +255,19 @@ def _wait_until_gone(connection: socket.socket, seconds: float | None) -> None:
             return
 
 
-def _send_head(connection: socket.socket, status: int, kind: str, more: str = "") -> None:
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{more}Connection: close\r\n\r\n"
-    connection.sendall(head.encode())
+def _head(status: int, kind: str, length: int) -> bytes:
+    text = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    return text.encode()
+
+
+def _send_stream_head(connection: socket.socket) -> None:
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _send_error(connection: socket.socket, words: int, limit: int) -> None:
@@ -213,5 +275,4 @@ def _send_error(connection: socket.socket, words: int, limit: int) -> None:
     error = {"code": 400, "type": "exceed_context_size_error", "message": message}
     error |= {"n_prompt_tokens": words, "n_ctx": limit}
     body = json.dumps({"error": error}).encode()
-    _send_head(connection, 400, "application/json", f"Content-Length: {len(body)}\r\n")
-    connection.sendall(body)
+    connection.sendall(_head(400, "application/json", len(body)) + body)

@@ -1,19 +1,13 @@
-"""The gateway's client: POSTs to workers on this machine, over connections that are kept.
-
-It exists for its price: with it the manager spends half the CPU time that it spent with aiohttp in
-its place, on a request as on a stream of 200 chunks (``scripts/bench``, a canned worker). It does
-only what a relay needs: raw pairs of headers, and the body in pieces as they come.
-"""
+"""A client whose connections are kept: to workers, to an engine, to the manager."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
-from collections.abc import Iterable
-from functools import lru_cache
 
-from modelpool.gateway.connection import BrokenOff, Connection, Endpoint, NotReached
-from modelpool.pool.worker_client import base_url
+from .message import Headers, host_header, request_head
+from .upstream_connection import BrokenOff, Endpoint, NotReached, UpstreamConnection
 
 CONNECT_SECONDS = 5.0
 # Workers keep a connection for 75 s and more: it is we who end it, never they as we write.
@@ -21,34 +15,33 @@ IDLE_SECONDS = 30.0
 
 
 class Upstream:
-    """Sends requests, and keeps the connections whose answers were read to their ends."""
+    """Sends requests, and keeps the connections whose answers were read to their ends.
 
-    def __init__(self) -> None:
-        self._idle: dict[Endpoint, deque[Connection]] = {}
+    ``tls`` is for servers that are not on this machine.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def post(
-        self,
-        host: str,
-        port: int,
-        target: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
-        body: bytes,
-    ) -> Connection:
+    async def request(
+        self, endpoint: Endpoint, method: str, target: bytes, headers: Headers, body: bytes = b""
+    ) -> UpstreamConnection:
         """Send a request and wait for the head of its answer; to be used as a context.
 
         ``target``, a path and its query, and ``headers`` are written as they are; host and length
         are added.
 
-        A kept connection may have been closed by the worker as we wrote. If nothing has come over
-        it, the request is sent again, once, over a new one.
+        A kept connection may have been closed by the other side as we wrote. If nothing has come
+        over it, the request is sent again, once, over a new one.
 
         Raises:
             UpstreamError: there is no answer.
         """
-        head = _head(host, port, target, headers, len(body))
-        kept = self._take((host, port))
+        head = request_head(method, target, _host(endpoint), headers, len(body))
+        kept = self._take(endpoint)
         if kept is not None:
             try:
                 await kept.ask(head, body)
@@ -56,25 +49,25 @@ class Upstream:
             except BrokenOff:
                 if kept.has_heard:
                     raise
-        fresh = await self._connect((host, port))
+        fresh = await self._connect(endpoint)
         await fresh.ask(head, body)
         return fresh
 
-    def drop(self, host: str, port: int) -> None:
-        """End the idle connections to a worker that has left, or is about to."""
-        for connection in self._idle.pop((host, port), ()):
+    def drop(self, endpoint: Endpoint) -> None:
+        """End the idle connections to one that has left, or is about to."""
+        for connection in self._idle.pop(endpoint, ()):
             connection.close()
 
     def close(self) -> None:
         """End every idle connection; those in use end with their answers."""
         self._is_closed = True
         for endpoint in list(self._idle):
-            self.drop(*endpoint)
+            self.drop(endpoint)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _take(self, endpoint: Endpoint) -> Connection | None:
+    def _take(self, endpoint: Endpoint) -> UpstreamConnection | None:
         """The connection that was used last: the others may then grow old and go."""
         idle = self._idle.get(endpoint)
         if not idle:
@@ -87,7 +80,7 @@ class Upstream:
             connection.close()
         return None
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: UpstreamConnection) -> None:
         """It can carry another request."""
         if self._is_closed:
             connection.close()
@@ -115,13 +108,18 @@ class Upstream:
         if oldest is not None:
             self._timer = loop.call_at(oldest + IDLE_SECONDS, self._sweep)
 
-    async def _connect(self, endpoint: Endpoint) -> Connection:
+    async def _connect(self, endpoint: Endpoint) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
+
+        def make() -> UpstreamConnection:
+            return UpstreamConnection(endpoint, self._keep)
+
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(endpoint, self._keep), *endpoint
-                )
+                if isinstance(endpoint, str):
+                    _, connection = await loop.create_unix_connection(make, endpoint)
+                else:
+                    _, connection = await loop.create_connection(make, *endpoint, ssl=self._tls)
         except TimeoutError:
             raise NotReached(f"no connection within {CONNECT_SECONDS:g} s") from None
         except OSError as e:
@@ -129,17 +127,5 @@ class Upstream:
         return connection
 
 
-@lru_cache(maxsize=1024)
-def _host(host: str, port: int) -> bytes:
-    return base_url(host, port).removeprefix("http://").encode("ascii")
-
-
-def _head(
-    host: str, port: int, target: bytes, headers: Iterable[tuple[bytes, bytes]], length: int
-) -> bytes:
-    return b"POST %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
-        target,
-        _host(host, port),
-        b"".join([b"%b: %b\r\n" % pair for pair in headers]),
-        length,
-    )
+def _host(endpoint: Endpoint) -> bytes:
+    return b"engine" if isinstance(endpoint, str) else host_header(*endpoint)

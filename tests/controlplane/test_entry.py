@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from modelpool.gateway.asgi import read_body, send_json
-from modelpool.middleware import GuardMiddleware
+from modelpool.entry import Entry
 from modelpool_client.guard import hosts_for
+from modelpool_client.http1.exchange import Exchange
 from support.upstream import Client
 
 HOST = (b"host", b"127.0.0.1:8050")
@@ -29,21 +29,21 @@ class Room:
         self.kinds: list[str] = []
         self.paths: list[str] = []
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.kinds.append(scope["type"])
-        if scope["type"] != "http":
-            return
-        self.paths.append(scope["path"])
-        self.headers = list(scope["headers"])
-        if scope["method"] in ("POST", "PUT", "PATCH"):
-            self.body = await read_body(receive, 10**9, 60.0)
-        await send_json(send, 200, {"room": self.name})
+    async def manage(self, exchange: Exchange, path: str, headers: Any, body: bytes) -> None:
+        self.kinds.append("http")
+        self.paths.append(path)
+        self.headers, self.body = list(headers), body
+        exchange.send_json(200, {"room": self.name})
+
+    async def infer(self, exchange: Exchange, path: str) -> None:
+        body = await exchange.read_body(10**9)
+        await self.manage(exchange, path, exchange.request.headers, body)
 
 
 class House:
     def __init__(self, limit: int = 1000) -> None:
         self.api, self.gateway = Room("api"), Room("gateway")
-        self.door = GuardMiddleware(self.api, self.gateway, hosts_for("127.0.0.1"), limit)
+        self.door = Entry(self.api.manage, self.gateway.infer, hosts_for("127.0.0.1"), limit)
 
     def ask(self, method: str, path: str, *headers: tuple[bytes, bytes], **more: Any) -> Client:
         client = Client(method=method, path=path, headers=list(headers), **more)
@@ -214,11 +214,3 @@ def test_who_leaves_while_sending_is_not_answered() -> None:
         assert not house.api.kinds
 
     asyncio.run(scene())
-
-
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-def test_what_is_no_request_is_the_apis_business(kind: str) -> None:
-    house = House()
-    client = Client()
-    asyncio.run(house.door({"type": kind}, None, client.on_send))
-    assert house.api.kinds == [kind]

@@ -1,20 +1,20 @@
-"""A connection to a worker: HTTP/1.1 as far as a relay needs it, no faster than it is read."""
+"""A connection to who answers in the end: no faster than its answers are taken."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 import httptools
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
-Endpoint: TypeAlias = tuple[str, int]
-Keep: TypeAlias = "Callable[[Connection], None]"
+from .exchange import BUFFER_BYTES, Source
+from .message import Headers
 
-# Of an answer, what waits for a slow client; then the worker has to wait.
-BUFFER_BYTES = 256 * 1024
+Endpoint: TypeAlias = tuple[str, int] | str  # host and port, or the path of a unix socket
+Keep: TypeAlias = "Callable[[UpstreamConnection], None]"
+
 HEAD_BYTES = 64 * 1024
 TOO_LARGE = f"its headers are larger than {HEAD_BYTES:,} bytes"
 # Of a request, what is handed over at once.
@@ -37,11 +37,25 @@ class BadReply(UpstreamError):
     """What came cannot be passed on: no HTTP, or headers larger than ``HEAD_BYTES``."""
 
 
-class Connection(asyncio.Protocol):
-    """A connection to a worker, and what comes over it in answer to the request at hand.
+class Sink(Protocol):
+    """Takes the pieces of an answer; while ``is_full`` it would rather not.
+
+    Attributes:
+        source: is told when that changes.
+    """
+
+    source: Source | None
+
+    @property
+    def is_full(self) -> bool: ...
+    def write(self, data: bytes, /) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """What comes over it is the answer to the request at hand.
 
     As a context it is kept for the next request if the answer was read to its end; else it is
-    aborted, which tells the worker to stop. Only one task may use it.
+    aborted, which tells the other side to stop. Only one task may use it.
 
     Attributes:
         status: of the answer; 0 until its head is there.
@@ -60,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._is_full = False
         self._is_paused = False
+        self._sink: Sink | None = None
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append  # not a method: it is called for every chunk
         self._parser = httptools.HttpResponseParser(self)
@@ -129,8 +144,49 @@ class Connection(asyncio.Protocol):
             pieces.append(piece)
         return b"".join(pieces)
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> UpstreamConnection:
         return self
+
+    async def pipe(self, sink: Sink) -> None:
+        """Hand all that is left of the body to ``sink`` as it comes, without a step of this task.
+
+        Raises:
+            UpstreamError: it breaks off.
+        """
+        if self._pieces:
+            sink.write(self._take())
+        self._sink, sink.source = sink, self
+        try:
+            if sink.is_full:
+                self.pause()
+            while not self._is_complete:
+                if self._error is not None:
+                    raise self._error
+                await self._change()
+        finally:
+            self._sink = sink.source = None
+            self.resume()
+
+    def pause(self) -> None:
+        """Take nothing for now."""
+        if not self._is_paused and self.is_open:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Take more."""
+        if self._is_paused:
+            self._is_paused = False
+            if self.is_open:
+                self._transport.resume_reading()
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body, if its head says them."""
+        for key, value in self.headers:
+            if key == b"content-length":
+                return int(value)
+        return None
 
     def __exit__(
         self,
@@ -168,10 +224,8 @@ class Connection(asyncio.Protocol):
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._buffered = 0
-        if self._is_paused:
-            self._is_paused = False
-            if self.is_open:
-                self._transport.resume_reading()
+        if self._sink is None:
+            self.resume()
         return data
 
     async def _change(self) -> None:
@@ -198,9 +252,14 @@ class Connection(asyncio.Protocol):
             return
         if self._buffered > HEAD_BYTES and not self.status:
             self._fail(BadReply(TOO_LARGE))
-        elif self._buffered > BUFFER_BYTES and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
+        elif self._sink is not None:
+            if self._pieces:
+                self._sink.write(self._take())
+            if self._is_complete:
+                self._wake()
+            return
+        elif self._buffered > BUFFER_BYTES:
+            self.pause()
         self._wake()
 
     def eof_received(self) -> None:

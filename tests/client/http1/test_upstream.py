@@ -13,19 +13,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelpool.gateway import upstream as module
-from modelpool.gateway.connection import (
-    BUFFER_BYTES,
+from modelpool_client.http1.exchange import BUFFER_BYTES
+from modelpool_client.http1.message import Headers, host_header, request_head
+from modelpool_client.http1.upstream import CONNECT_SECONDS, IDLE_SECONDS, Upstream
+from modelpool_client.http1.upstream_connection import (
     HEAD_BYTES,
     SLICE_BYTES,
     BadReply,
     BrokenOff,
-    Connection,
-    Headers,
     NotReached,
+    UpstreamConnection,
     UpstreamError,
 )
-from modelpool.gateway.upstream import CONNECT_SECONDS, IDLE_SECONDS, Upstream
 from support.upstream import chunk, response, stream_head
 from support.virtual_time import run_virtual
 
@@ -86,9 +85,9 @@ class Exchange:
     """A connection over a wire, and the request that was sent on it."""
 
     def __init__(self, body: bytes = b"") -> None:
-        self.kept: list[Connection] = []
+        self.kept: list[UpstreamConnection] = []
         self.wire = Wire()
-        self.connection = Connection((HOST, 1), self.kept.append)
+        self.connection = UpstreamConnection((HOST, 1), self.kept.append)
         self.connection.connection_made(self.wire)
         self.asking = asyncio.ensure_future(self.connection.ask(b"HEAD", body))
 
@@ -395,7 +394,7 @@ class Worker:
     async def ask(self, body: bytes = b"{}", headers: Headers | None = None) -> bytes:
         """The body of the answer."""
         given = headers or []
-        with await self.upstream.post(HOST, self.port, b"/v1/x", given, body) as reply:
+        with await self.upstream.request((HOST, self.port), "POST", b"/v1/x", given, body) as reply:
             return await reply.read()
 
 
@@ -463,13 +462,13 @@ def test_one_after_the_other_on_one_connection(run: Run) -> None:
 def test_the_one_used_last_is_used_next(run: Run) -> None:
     async def scene() -> None:
         async with Worker(writes(OK)) as worker:
-            post = worker.upstream.post
-            first = await post(HOST, worker.port, b"/", [], b"")
-            second = await post(HOST, worker.port, b"/", [], b"")
+            post = worker.upstream.request
+            first = await post((HOST, worker.port), "POST", b"/", [])
+            second = await post((HOST, worker.port), "POST", b"/", [])
             for reply in (second, first):
                 with reply:
                     await reply.read()
-            with await post(HOST, worker.port, b"/", [], b"") as reply:
+            with await post((HOST, worker.port), "POST", b"/", []) as reply:
                 assert reply is first
                 await reply.read()
             assert worker.connections == 2
@@ -543,20 +542,20 @@ def test_nobody_listens_there(run: Run) -> None:
         with socket.create_server((HOST, 0)) as taken:
             port = taken.getsockname()[1]
         with pytest.raises(NotReached, match=r"refused|Connect call failed"):
-            await Upstream().post(HOST, port, b"/", [], b"")
+            await Upstream().request((HOST, port), "POST", b"/", [])
 
     run(scene())
 
 
 def test_a_connection_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
-        async def never(*_: object) -> None:
+        async def never(*_: object, **__: object) -> None:
             await asyncio.Event().wait()
 
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "create_connection", never)
         with pytest.raises(NotReached, match="within 5 s"):
-            await Upstream().post(HOST, 1, b"/", [], b"")
+            await Upstream().request((HOST, 1), "POST", b"/", [])
         assert loop.time() == CONNECT_SECONDS
 
     run_virtual(scene())
@@ -594,7 +593,7 @@ def test_a_slow_reader_slows_the_worker_down(run: Run) -> None:
 
     async def scene() -> None:
         async with Worker(stream) as worker:
-            with await worker.upstream.post(HOST, worker.port, b"/", [], b"") as reply:
+            with await worker.upstream.request((HOST, worker.port), "POST", b"/", []) as reply:
                 before = -1
                 while before != written:
                     before = written
@@ -718,7 +717,7 @@ def test_a_worker_that_has_left_is_dropped(run: Run) -> None:
             other.upstream = one.upstream
             await one.ask()
             await other.ask()
-            one.upstream.drop(HOST, one.port)
+            one.upstream.drop((HOST, one.port))
             await one.left.wait()
             await other.ask()
             assert (one.connections, other.connections) == (1, 1)
@@ -731,7 +730,7 @@ def test_a_worker_that_has_left_is_dropped(run: Run) -> None:
 def test_closed_it_keeps_nothing(run: Run) -> None:
     async def scene() -> None:
         async with Worker(writes(OK)) as worker:
-            reply = await worker.upstream.post(HOST, worker.port, b"/", [], b"")
+            reply = await worker.upstream.request((HOST, worker.port), "POST", b"/", [])
             worker.upstream.close()
             with reply:
                 assert await reply.read() == b"{}"
@@ -741,5 +740,5 @@ def test_closed_it_keeps_nothing(run: Run) -> None:
 
 
 def test_an_ipv6_host_is_in_brackets() -> None:
-    head = module._head("::1", 8051, b"/v1/x", [], 0)
+    head = request_head("POST", b"/v1/x", host_header("::1", 8051), [], 0)
     assert head == b"POST /v1/x HTTP/1.1\r\nhost: [::1]:8051\r\ncontent-length: 0\r\n\r\n"

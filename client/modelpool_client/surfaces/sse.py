@@ -7,6 +7,13 @@ from typing import Any
 
 DONE = b"[DONE]"
 
+# Nothing on the way is to keep back what comes; the last one is nginx's.
+HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
 
 class Events:
     """Cuts a byte stream, in pieces of any size, into the data of its events."""

@@ -1,0 +1,344 @@
+"""A client's connection to a server: requests in, each answered in its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import struct
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias, cast
+
+import httptools
+
+from modelpool_client.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    ModelPoolError,
+    RequestTimeout,
+    Source,
+)
+
+from .exchange import Exchange
+from .message import Headers, Request, split_target
+from .timeouts import Timeouts
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
+
+HEAD_BYTES = 64 * 1024
+# Who still sends what nobody wants is listened to for so long, lest a reset takes the answer away;
+# as nginx's lingering_timeout and lingering_time.
+LINGER_IDLE_SECONDS = 5.0
+LINGER_SECONDS = 30.0
+_SIOCOUTQ = 0x5411  # linux/sockios.h: what of the sent the other side has not taken
+_TLS = b"\x16\x03"
+
+
+class Server(Protocol):
+    """The server, as far as its connections need it."""
+
+    handler: Handler
+    source: Source
+    timeouts: Timeouts
+    keep_alive_seconds: float
+    is_closing: bool
+
+    def opened(self, connection: Connection) -> None: ...
+    def closed(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """Runs the server's handler for one request after the other, in tasks of their own.
+
+    Attributes:
+        exchange: whose turn it is; None between two.
+        is_new: no request has come over it.
+        since: the last change of what is waited for, in the loop's seconds.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, server: Server) -> None:
+        self.exchange: Exchange | None = None
+        self.is_new = True
+        self.now = asyncio.get_running_loop().time
+        self.since = self.now()
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[Exchange] = deque()
+        self._incoming: Exchange | None = None
+        self._is_in_head = False
+        self._head_since = self.since
+        self._head_bytes = self._fed = 0
+        self._is_paused = self._is_full = False
+        self._is_last = False  # what still comes is thrown away
+        self._lingers_since: float | None = None
+        self._unsent: tuple[int, float] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is under way, as far as is known."""
+        return self.exchange is None and not self._is_in_head
+
+    def close(self) -> None:
+        """End it once everything is written."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End it now."""
+        self._transport.abort()
+
+    # -- for the loop ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not an isinstance check: uvloop's transports are no subclasses.
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.closed(self)
+        self._waiting.clear()
+        if self.exchange is not None:
+            self.exchange.on_gone()
+
+    def data_received(self, data: bytes) -> None:
+        self.since = self.now()
+        if self._is_last:
+            return
+        self._fed = len(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # What it would rather speak is not spoken here, so it is answered in what it did.
+            self._is_last = True
+            if self.exchange is not None:
+                (self._waiting[-1] if self._waiting else self.exchange).is_kept_alive = False
+        except httptools.HttpParserError as e:
+            self._refuse(_as_error(e, data))
+        else:
+            if self._is_in_head and self._head_bytes > HEAD_BYTES:
+                self._refuse(_too_large())
+            elif self._is_flooded and not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        # Who sends no more is taken for gone, as by nginx. To return None closes the connection.
+        if self.exchange is not None:
+            self.exchange.on_gone()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        if self.exchange is not None:
+            self.exchange.on_full(True)
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self.exchange is not None:
+            self.exchange.on_full(False)
+
+    # -- for the parser --------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        self._head_since = self.since
+        self._head_bytes = 0
+        self._url = b""
+        self._headers: Headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:  # else it is a trailer
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = self.is_new = False
+        if self._is_last:
+            return
+        if self._head_bytes + self._fed > HEAD_BYTES < _size(self._url, self._headers):
+            raise _too_large()
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise InvalidRequest(f"HTTP/{version} is not spoken here; speak HTTP/1.1")
+        raw_path, query = split_target(self._url)
+        method = self._parser.get_method().decode("ascii")
+        request = Request(method, raw_path, query, self._headers, version == "1.0")
+        _check_coding(request)
+        is_kept_alive = self._parser.should_keep_alive() and not self._server.is_closing
+        self._incoming = Exchange(self, request, self._server.source, is_kept_alive=is_kept_alive)
+        self._put(self._incoming)
+
+    def on_body(self, data: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.on_body(data)
+
+    def on_message_complete(self) -> None:
+        exchange, self._incoming = self._incoming, None
+        if exchange is not None:
+            exchange.on_complete()
+            self._is_last = not exchange.is_kept_alive
+
+    # -- for the exchange ------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+        self._transport.write(data)
+
+    def read_on(self) -> None:
+        """More of the body is wanted."""
+        if self._is_paused and not self._is_flooded:
+            self._is_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def answered(self, exchange: Exchange) -> None:
+        """On to the next request, or to the connection's end."""
+        self.since = self.now()
+        self.exchange = None
+        if not exchange.is_kept_alive:
+            self._finish(exchange.is_received)
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+        self.read_on()
+
+    # -- its course ------------------------------------------------------------------------------
+
+    def _put(self, exchange: Exchange) -> None:
+        if self.exchange is None:
+            self._begin(exchange)
+        else:
+            self._waiting.append(exchange)
+
+    def _begin(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        exchange.is_full = self._is_full
+        exchange.task = asyncio.create_task(self._answer(exchange))
+
+    async def _answer(self, exchange: Exchange) -> None:
+        exchange.has_begun = True
+        try:
+            with exchange:
+                if exchange.refusal is not None:
+                    raise exchange.refusal
+                await self._server.handler(exchange)
+        finally:
+            exchange.abort()  # where there is no answer to its end
+
+    @property
+    def _is_flooded(self) -> bool:
+        return bool(self._waiting) or (self._incoming is not None and self._incoming.has_too_much)
+
+    def _refuse(self, error: ModelPoolError) -> None:
+        """What came is no request: its client is told so after the answers to those before."""
+        self._is_last = True
+        incoming, self._incoming = self._incoming, None
+        exchange = incoming
+        if exchange is None:
+            request = Request("GET", b"", b"", [])
+            exchange = Exchange(self, request, self._server.source, is_kept_alive=False)
+            self._put(exchange)
+        exchange.is_kept_alive = False
+        if exchange.has_begun:
+            exchange.stop(error)
+        else:
+            exchange.refusal = error
+
+    def _finish(self, is_received: bool) -> None:
+        """No more requests are taken; what is written is still sent."""
+        self._is_last = True
+        if is_received or self._transport.is_closing():
+            self._transport.close()
+            return
+        self._lingers_since = self.now()
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Time has passed: see what has taken too long."""
+        timeouts, exchange = self._server.timeouts, self.exchange
+        if self._is_stuck(now):
+            self._transport.abort()
+        elif self._transport.is_closing():
+            return
+        elif self._lingers_since is not None:
+            if now - self.since > LINGER_IDLE_SECONDS or now - self._lingers_since > LINGER_SECONDS:
+                self._transport.abort()
+        elif exchange is not None:
+            if exchange.is_waiting and now - self.since >= timeouts.client_body:
+                exchange.on_timeout(_late("more of the request's body", timeouts.client_body))
+            exchange.on_look(now, timeouts.stream_ping)
+        elif self.is_new or self._is_in_head:
+            if now - self._head_since >= timeouts.client_header:
+                self._refuse(_late("the head of the request", timeouts.client_header))
+        elif now - self.since >= self._server.keep_alive_seconds:
+            self._transport.close()
+
+    def _is_stuck(self, now: float) -> bool:
+        """Its client has taken nothing of what it was sent for too long."""
+        if not self._transport.get_write_buffer_size():
+            self._unsent = None
+            return False
+        unsent = self._transport.get_write_buffer_size() + self._in_the_kernel()
+        if self._unsent is None or unsent < self._unsent[0] or not self._is_pressed:
+            self._unsent = (unsent, now)
+        return now - self._unsent[1] >= self._server.timeouts.send
+
+    @property
+    def _is_pressed(self) -> bool:
+        """Nothing is added to what the client has to take, so that it can only get less."""
+        exchange = self.exchange
+        return exchange is None or exchange.is_full
+
+    def _in_the_kernel(self) -> int:
+        # The buffer of ours alone moves in steps that a slow reader may need minutes for.
+        sock = self._transport.get_extra_info("socket")
+        if sys.platform != "linux" or sock is None:
+            return 0
+        try:
+            answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0" * 4)
+        except OSError:
+            return 0
+        return int(struct.unpack("i", answer)[0])
+
+
+def _size(url: bytes, headers: Headers) -> int:
+    return len(url) + sum(len(k) + len(v) for k, v in headers)
+
+
+def _check_coding(request: Request) -> None:
+    """Refuse what the next server might understand in another way."""
+    coding = request.header(b"transfer-encoding")
+    if coding is None:
+        return
+    if request.is_1_0:
+        raise InvalidRequest("HTTP/1.0 knows no Transfer-Encoding")
+    if coding.strip().lower() != b"chunked":
+        raise InvalidRequest("of all transfer codings only chunked is understood here")
+
+
+def _too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"the head of the request is larger than {HEAD_BYTES:,} bytes")
+
+
+def _late(what: str, seconds: float) -> RequestTimeout:
+    return RequestTimeout(f"{what} did not come within {seconds:g} s; send it without a pause")
+
+
+def _as_error(error: httptools.HttpParserError, data: bytes) -> ModelPoolError:
+    cause = error.__context__
+    if isinstance(cause, ModelPoolError):  # raised in a callback
+        return cause
+    if data.startswith(_TLS):
+        return InvalidRequest("TLS is not spoken here; use http:// instead of https://")
+    why = str(cause or error) or type(error).__name__
+    return InvalidRequest(f"this is no HTTP/1.1 as it should be: {why}")

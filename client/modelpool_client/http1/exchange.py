@@ -1,0 +1,368 @@
+"""One request and its answer, as whoever answers it sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+from modelpool_client.errors import (
+    InternalError,
+    ModelPoolError,
+    PayloadTooLarge,
+    RequestTimeout,
+    WorkerDraining,
+)
+from modelpool_client.errors import Source as Speaker
+from modelpool_client.surfaces import sse
+
+from .message import BODILESS, Headers, Request, status_line
+
+log = logging.getLogger(__name__)
+
+JSON_TYPE = (b"content-type", b"application/json")
+EVENTS = b"text/event-stream"
+# Of a body that nobody reads yet, and of an answer that its reader does not take.
+BUFFER_BYTES = 256 * 1024
+# After these the rest of the request may still come, unwanted, or the next had better go elsewhere.
+LAST_ONES = (PayloadTooLarge, RequestTimeout, WorkerDraining)
+
+
+class Source(Protocol):
+    """Where what is written comes from; told to stop while the client does not take it."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Channel(Protocol):
+    """The connection, as far as one exchange needs it."""
+
+    def send(self, data: bytes) -> None: ...
+    def read_on(self) -> None:
+        """More of the body is wanted."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """The answer is complete."""
+
+    def abort(self) -> None: ...
+    def now(self) -> float: ...
+
+
+class Exchange:
+    """What was sent so far decides in which form an error can still be told.
+
+    As a context it tells its client whatever goes wrong within, and nothing leaves it but the
+    cancellation that a client's leaving is. Only one task answers. It is cancelled when the client
+    leaves, unless ``on_left`` is set to something else, and when somebody calls ``stop``.
+
+    Attributes:
+        speaker: who answers, for errors that say nobody.
+        status: of the answer; 0 until it has begun. Once a stream has broken off, the error's.
+        headers: go with whatever answer comes.
+        is_kept_alive: the connection may carry another request afterwards.
+        has_begun: its task runs.
+        refusal: why it is no request that could be handled.
+        stopped_by: what its client is told because it was stopped.
+        has_left: the client is gone.
+        is_full: the client does not take what it was sent; who writes should wait.
+        source: is paused and resumed as ``is_full`` changes.
+        wait_reason: makes the text of the comments that a silent stream gets; None for no comments.
+    """
+
+    def __init__(
+        self, channel: Channel, request: Request, speaker: Speaker, *, is_kept_alive: bool
+    ) -> None:
+        self.request = request
+        self.speaker: Speaker = speaker
+        self.status = 0
+        self.headers: Headers = []
+        self.is_kept_alive = is_kept_alive
+        self.has_left = False
+        self.is_full = False
+        self.has_ended = False
+        self.has_begun = False
+        self.stopped_by: ModelPoolError | None = None
+        self.refusal: ModelPoolError | None = None
+        self.source: Source | None = None
+        self.on_left: Callable[[], None] = self.cancel
+        self.wait_reason: Callable[[], str] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._channel = channel
+        self._waiter: asyncio.Future[None] | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._limit: int | None = None
+        self._is_received = self._is_reading = False
+        self._has_body = request.method != "HEAD"
+        self._is_chunked = self._is_events = False
+        self._is_between_events = True
+        self._error: ModelPoolError | None = None
+        self._last_write = channel.now()
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request.method} {self.request.raw_path!r}: {self.status}>"
+
+    # -- the request -----------------------------------------------------------------------------
+
+    async def read_body(self, limit: int, key: str = "") -> bytes:
+        """The whole body. Names of keys are told to whoever sends too much.
+
+        Raises:
+            PayloadTooLarge: more than ``limit`` bytes.
+            RequestTimeout: nothing more of it came in time.
+        """
+        self._limit = limit
+        self._is_reading = True
+        self._check_size(self._declared_length(), key)
+        if not self._is_received:
+            if self.request.header(b"expect") is not None:
+                self._channel.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._channel.read_on()
+        try:
+            while not self._is_received:
+                if self._error is not None:
+                    raise self._error
+                self._check_size(self._size, key)
+                await self._change()
+        finally:
+            self._is_reading = False
+        self._check_size(self._size, key)
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        return body
+
+    def _declared_length(self) -> int:
+        value = self.request.header(b"content-length")
+        return int(value) if value is not None else 0
+
+    def _check_size(self, size: int, key: str = "") -> None:
+        if self._limit is not None and size > self._limit:
+            self._parts.clear()
+            hint = f" ({key})" if key else ""
+            raise PayloadTooLarge(f"the body is larger than {self._limit:,} bytes{hint}")
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def send(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer."""
+        if self.has_ended:
+            return
+        head = self._head(status, headers, len(body))
+        self._channel.send(head + body if self._has_body and body else head)
+        self._end()
+
+    def send_json(self, status: int, value: object, *headers: tuple[bytes, bytes]) -> None:
+        """A whole answer with a JSON body."""
+        self.send(status, [JSON_TYPE, *headers], json.dumps(value).encode())
+
+    def begin(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """An answer that comes in pieces, of ``length`` bytes if that is known."""
+        if not self.has_ended:
+            self._channel.send(self._head(status, headers, length))
+
+    def write(self, data: bytes) -> None:
+        """The next piece; nothing after the client has left."""
+        if self.has_ended or not data:
+            return
+        self._last_write = self._channel.now()
+        if self._is_events:
+            self._is_between_events = data.endswith(b"\n\n")
+        if self._has_body:
+            self._channel.send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def end(self) -> None:
+        """The answer that was begun is complete."""
+        if self.has_ended:
+            return
+        if self._is_chunked and self._has_body:
+            self._channel.send(b"0\r\n\r\n")
+        self._end()
+
+    async def drain(self) -> None:
+        """Return when the client takes what it is sent."""
+        while self.is_full and not self.has_ended:
+            await self._change()
+
+    def fail(self, error: ModelPoolError) -> None:
+        """Tell an error in whichever way is still open: as the answer, within a stream of events,
+        or by an answer that has no end."""
+        if self.has_ended:
+            return
+        if not self.status:
+            if isinstance(error, LAST_ONES):
+                self.is_kept_alive = False
+            headers = [
+                (k.encode(), v.encode("latin-1", "replace")) for k, v in error.headers().items()
+            ]
+            self.send_json(error.status, error.body(), *headers)
+            return
+        self.status = error.status
+        if self._is_events:
+            self.write(sse.event(error.body()))
+            self.end()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Break off: whoever reads finds no end."""
+        if not self.has_ended:
+            self._end(is_aborted=True)
+            self._channel.abort()
+
+    def comment(self, text: str) -> None:
+        """A line that clients of a stream ignore; begins the stream where nothing has."""
+        if not self.status:
+            self.begin(200, list(sse.HEADERS))
+        line = text.replace("\n", " ")
+        self.write(f": {line}\n\n".encode())
+
+    def _head(self, status: int, headers: Headers, length: int | None) -> bytes:
+        self.status = status
+        self._last_write = self._channel.now()
+        lines = [status_line(status)]
+        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        lines += [b"%b: %b\r\n" % pair for pair in self.headers]
+        if status in BODILESS:
+            self._has_body = False
+        elif length is not None:
+            lines.append(b"content-length: %d\r\n" % length)
+        elif self.request.is_1_0:
+            self.is_kept_alive = False
+        else:
+            self._is_chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+            self._is_events = any(k == b"content-type" and v.startswith(EVENTS) for k, v in headers)
+        if length is None and self.request.is_1_0:
+            self._is_events = any(k == b"content-type" and v.startswith(EVENTS) for k, v in headers)
+        if not self._is_received:  # what is left of it would be taken for the next
+            self.is_kept_alive = False
+        if not self.is_kept_alive:
+            lines.append(b"connection: close\r\n")
+        elif self.request.is_1_0:
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _end(self, *, is_aborted: bool = False) -> None:
+        self.has_ended = True
+        self._wake()
+        if not is_aborted:
+            self._channel.answered(self)
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, asyncio.CancelledError):
+            if self.stopped_by is None:
+                return False
+            if self.task is not None:
+                self.task.uncancel()
+            error = self.stopped_by
+        if isinstance(error, ModelPoolError):
+            # Shared checks do not know who runs them, and speak for the pool.
+            error.source = self.speaker if error.source == "pool" else error.source
+            self.fail(error)
+        elif isinstance(error, Exception):
+            log.exception("%s %s", self.request.method, self.request.path, exc_info=error)
+            self.fail(
+                InternalError(f"a bug in the {self.speaker}, see its log", source=self.speaker)
+            )
+        return isinstance(error, Exception)
+
+    # -- its end from outside --------------------------------------------------------------------
+
+    def stop(self, error: ModelPoolError) -> None:
+        """End it, with ``error`` for its client. A second stop changes nothing."""
+        if self.stopped_by is None and not self.has_ended:
+            self.stopped_by = error
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End the task that answers."""
+        if self.task is None:
+            return
+        if self.has_begun:
+            self.task.cancel()
+        else:  # it would end without a word; its first step is due before this
+            asyncio.get_running_loop().call_soon(self.task.cancel)
+
+    # -- for the connection ----------------------------------------------------------------------
+
+    @property
+    def is_received(self) -> bool:
+        """The whole request is there."""
+        return self._is_received
+
+    @property
+    def is_waiting(self) -> bool:
+        """More of the body has to come before there is an answer."""
+        return self._is_reading and not self._is_received
+
+    @property
+    def has_too_much(self) -> bool:
+        """More of the body is there than anybody asked for yet."""
+        return not self._is_reading and self._size > BUFFER_BYTES
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body came."""
+        self._size += len(data)
+        if not self.has_ended and (self._limit is None or self._size <= self._limit):
+            self._parts.append(data)
+        self._wake()
+
+    def on_complete(self) -> None:
+        """That was all of it."""
+        self._is_received = True
+        self._wake()
+
+    def on_timeout(self, error: RequestTimeout) -> None:
+        """The rest does not come."""
+        self._error = error
+        self._wake()
+
+    def on_gone(self) -> None:
+        """The client has left."""
+        if self.has_ended:
+            return
+        self.has_left = self.has_ended = True
+        self._wake()
+        self.on_left()
+
+    def on_full(self, is_full: bool) -> None:
+        """The client takes nothing now, or again."""
+        self.is_full = is_full
+        if self.source is not None:
+            if is_full:
+                self.source.pause()
+            else:
+                self.source.resume()
+        self._wake()
+
+    def on_look(self, now: float, ping_seconds: float) -> None:
+        """Time has passed: a silent stream gets a comment."""
+        if (
+            self.wait_reason is not None
+            and now - self._last_write >= ping_seconds
+            and (not self.status or (self._is_events and self._is_between_events))
+            and not self.is_full
+        ):
+            self.comment(self.wait_reason())
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _change(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter

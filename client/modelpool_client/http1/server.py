@@ -1,0 +1,110 @@
+"""A listening socket and its connections: accepted, looked after, closed gently."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from modelpool_client.errors import ModelPoolError, Source
+
+from .connection import Connection, Handler
+from .timeouts import Timeouts
+
+BACKLOG = 2048
+# A request may be on its way on a connection just made, or just used: to close under it would be a
+# reset for its client instead of an answer.
+NEW_SECONDS = 0.5
+USED_SECONDS = 0.2
+_LOOK_SECONDS = 0.01
+
+
+class HttpServer:
+    """Serves a handler on a listening socket.
+
+    Attributes:
+        connections: all that are open.
+        is_closing: answers say that theirs was the last on its connection.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        sock: socket.socket,
+        *,
+        source: Source,
+        timeouts: Timeouts,
+        keep_alive_seconds: float,
+    ) -> None:
+        self.handler = handler
+        self.source: Source = source
+        self.timeouts = timeouts
+        self.keep_alive_seconds = keep_alive_seconds
+        self.connections: set[Connection] = set()
+        self.is_closing = False
+        self._sock = sock
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Take connections."""
+        # A duplicate, so that the socket's queue survives the server's closing.
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self), sock=self._sock.dup(), backlog=BACKLOG
+        )
+
+    def opened(self, connection: Connection) -> None:
+        """One more."""
+        self.connections.add(connection)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self.timeouts.period, self._look)
+
+    def closed(self, connection: Connection) -> None:
+        """One less."""
+        self.connections.discard(connection)
+
+    def stop_accepting(self) -> None:
+        """Take no more connections; whoever comes waits in the socket's queue."""
+        self.is_closing = True
+        if self._server is not None:
+            self._server.close()
+
+    async def take_queued(self) -> None:
+        """Accept who waits in the socket's queue already: nobody else will."""
+        loop = asyncio.get_running_loop()
+        self._sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError, OSError):
+            while True:
+                sock, _ = self._sock.accept()
+                await loop.connect_accepted_socket(lambda: Connection(self), sock)
+
+    async def close(self, seconds: float) -> None:
+        """End idle connections at once and the others with their answers; after so many seconds
+        the rest is cut."""
+        self.stop_accepting()
+        end = asyncio.get_running_loop().time() + seconds
+        while self.connections and (now := asyncio.get_running_loop().time()) < end:
+            for connection in list(self.connections):
+                grace = NEW_SECONDS if connection.is_new else USED_SECONDS
+                if connection.is_idle and now - connection.since >= grace:
+                    connection.close()
+            await asyncio.sleep(_LOOK_SECONDS)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def cut(self, error: ModelPoolError) -> int:
+        """End every request under way with that error; how many there were."""
+        cut = [c.exchange for c in self.connections if c.exchange is not None]
+        for exchange in cut:
+            exchange.stop(error)
+        return len(cut)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self.connections):
+            connection.look(now)
+        if self.connections:  # an idle server sleeps
+            self._timer = asyncio.get_running_loop().call_later(self.timeouts.period, self._look)

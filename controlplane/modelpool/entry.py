@@ -1,0 +1,68 @@
+"""Where every request on the manager's port comes in: who may, and which of two halves answers.
+
+``/v1`` goes to the gateway; the rest to the management API. Nothing else stands between a client
+and its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from modelpool_client.guard import check_headers, check_json
+from modelpool_client.http1.exchange import JSON_TYPE, Exchange
+from modelpool_client.http1.message import Headers
+from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.paths import route_path
+from modelpool_client.surfaces.routes import NOT_SERVED
+
+from modelpool.catalog.model import RESERVED_VERBS
+
+PAGES = frozenset({"/", "/docs"})
+BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+
+Gateway = Callable[[Exchange, str], Awaitable[None]]
+ManagementApi = Callable[[Exchange, str, Headers, bytes], Awaitable[None]]
+
+
+class Entry:
+    """Checks Host, Origin and Content-Type before anything is read."""
+
+    def __init__(
+        self, api: ManagementApi, gateway: Gateway, hosts: frozenset[str], max_body_bytes: int
+    ) -> None:
+        self._api = api
+        self._gateway = gateway
+        self._hosts = hosts
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer a request.
+
+        Raises:
+            ModelPoolError: for its client.
+        """
+        request = exchange.request
+        path = route_path(request.path, request.raw_path, RESERVED_VERBS)
+        check_headers(request.headers, self._hosts, is_page=path in PAGES)
+        # What is refused unread may be of any type: uploads are, where audio is concerned.
+        has_body = request.method in BODY_METHODS and path not in NOT_SERVED
+        if has_body:
+            check_json(request.headers)
+        if path.startswith("/v1/"):
+            await self._gateway(exchange, path)
+        elif has_body:
+            await self._api(exchange, path, _say_json(request.headers), await self._body(exchange))
+        else:
+            await self._api(exchange, path, request.headers, b"")
+
+    async def _body(self, exchange: Exchange) -> bytes:
+        """Known to be JSON: of what FastAPI cannot parse it says only that it could not."""
+        body = await exchange.read_body(self._max_body_bytes, "max_body_mb")
+        if body.strip() not in (b"", b"null"):
+            parse_object(body)
+        return body
+
+
+def _say_json(headers: Headers) -> Headers:
+    """FastAPI reads a body only when it is called JSON; the guard has let curl's default pass."""
+    return [*((k, v) for k, v in headers if k != b"content-type"), JSON_TYPE]

@@ -1,0 +1,263 @@
+"""From the front to its engine child and back: bytes through, or a stream put together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+from modelpool_client.errors import (
+    ContextLengthExceeded,
+    EngineFailed,
+    InvalidRequest,
+    ModelPoolError,
+    NotSupported,
+)
+from modelpool_client.http1.exchange import JSON_TYPE, Exchange, Source
+from modelpool_client.http1.upstream import Upstream
+from modelpool_client.http1.upstream_connection import (
+    NotReached,
+    UpstreamConnection,
+    UpstreamError,
+)
+from modelpool_client.surfaces import sse
+from modelpool_client.surfaces.openai import Completion
+from modelpool_client.surfaces.routes import CHAT_PATH
+
+from .surfaces.aggregate import Aggregate
+
+TAIL_BYTES = 4096
+# An engine that said that it is ready may need a moment more until it accepts.
+CONNECT_PAUSE_SECONDS = 0.05
+_HEADERS = [JSON_TYPE]
+# llama.cpp begins the stream of a request with several prompts so; clients choke on it.
+_NOTHING = b"data: null\n\n"
+
+
+class BrokenOffError(Exception):
+    """The engine's answer broke off or was none; perhaps the engine is dying."""
+
+
+class Watch(Protocol):
+    """Hears of the engine's work on one request; called for every piece, so it must be quick."""
+
+    def sent(self) -> None:
+        """The request goes to the engine."""
+
+    def gave(self) -> None:
+        """The engine gave something."""
+
+    def asks(self) -> None:
+        """That was passed on: what comes next is waited for."""
+
+    def rests(self) -> None:
+        """The client takes nothing, so nothing is asked of the engine."""
+
+
+class EngineClient:
+    """Speaks HTTP to one engine child on its unix socket.
+
+    Whoever asks hears of every piece that the engine sends. To be cancelled closes the connection,
+    which is what tells the engine to stop computing.
+
+    Attributes:
+        stops_plain: the engine notices a client that leaves while it computes an answer in one
+            piece; one that notices it on streams only is always asked for a stream.
+    """
+
+    def __init__(self, socket_path: str) -> None:
+        self._path = socket_path
+        self._upstream = Upstream()
+        self.stops_plain = False
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._upstream.close()
+
+    async def stream(
+        self, path: str, completion: Completion, exchange: Exchange, watch: Watch
+    ) -> int:
+        """Pass the engine's stream through as bytes. Returns the tokens it generated.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: perhaps after the first byte.
+        """
+        async with self._open(path, completion.upstream(), watch) as reply:
+            first = await _first_piece(reply)
+            if not exchange.status:  # a comment may have begun it
+                exchange.begin(200, list(sse.HEADERS))
+            passage = _Passage(exchange, watch)
+            exchange.source = passage
+            try:
+                passage.write(first)
+                await reply.pipe(passage)
+            finally:
+                exchange.source = None
+        if sse.DONE not in passage.tail[-64:]:
+            raise BrokenOffError("the engine ended its stream early")
+        exchange.end()
+        return count_tokens(passage.tail)
+
+    async def answer(
+        self, path: str, completion: Completion, exchange: Exchange, watch: Watch
+    ) -> int:
+        """One answer in one piece. Returns the tokens that the engine generated.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        if not self.stops_plain:
+            value, tokens = await self.collect(path, completion, watch)
+            exchange.send_json(200, value)
+            return tokens
+        async with self._open(path, completion.upstream(as_stream=False), watch) as reply:
+            body = await reply.read()
+            watch.gave()
+        exchange.send(200, _HEADERS, body)
+        return count_tokens(body[-TAIL_BYTES:])
+
+    async def collect(
+        self, path: str, completion: Completion, watch: Watch
+    ) -> tuple[dict[str, Any], int]:
+        """The engine's stream put together into one answer, and its tokens.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        aggregate = Aggregate(chat=path == CHAT_PATH, n=completion.body.get("n", 1))
+        events, is_done = sse.Events(), False
+        async with self._open(path, completion.upstream(), watch) as reply:
+            piece = await _first_piece(reply)
+            while piece:
+                watch.gave()
+                for data in events.feed(piece):
+                    is_done = is_done or _take(aggregate, data)
+                watch.asks()
+                piece = await reply.piece()
+        if not is_done:
+            raise BrokenOffError("the engine ended its answer early")
+        result = aggregate.result()
+        return result, (result.get("usage") or {}).get("completion_tokens", 0)
+
+    @asynccontextmanager
+    async def _open(
+        self, path: str, body: bytes, watch: Watch
+    ) -> AsyncIterator[UpstreamConnection]:
+        watch.sent()
+        try:
+            with await self._post(path.encode(), body) as reply:
+                if reply.status != 200:
+                    words = await reply.read()
+                    watch.gave()
+                    raise engine_error(reply.status, words)
+                yield reply
+        except UpstreamError as e:
+            raise BrokenOffError(f"the engine broke off: {e}") from e
+
+    async def _post(self, target: bytes, body: bytes) -> UpstreamConnection:
+        try:
+            return await self._upstream.request(self._path, "POST", target, _HEADERS, body)
+        except NotReached:
+            await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+            return await self._upstream.request(self._path, "POST", target, _HEADERS, body)
+
+
+class _Passage:
+    """What the engine sends, on its way to the client."""
+
+    def __init__(self, exchange: Exchange, watch: Watch) -> None:
+        self._exchange = exchange
+        self._watch = watch
+        self.source: Source | None = None
+        self.tail = b""
+
+    @property
+    def is_full(self) -> bool:
+        return self._exchange.is_full
+
+    def write(self, data: bytes) -> None:
+        """See ``Sink``."""
+        self._watch.gave()
+        self.tail = (self.tail + data)[-TAIL_BYTES:]
+        self._exchange.write(data)
+        if not self._exchange.is_full:
+            self._watch.asks()
+
+    def pause(self) -> None:
+        """The client takes nothing."""
+        self._watch.rests()
+        if self.source is not None:
+            self.source.pause()
+
+    def resume(self) -> None:
+        """The client takes again."""
+        self._watch.asks()
+        if self.source is not None:
+            self.source.resume()
+
+
+async def _first_piece(reply: UpstreamConnection) -> bytes:
+    piece = await reply.piece()
+    if piece.startswith(_NOTHING):
+        piece = piece[len(_NOTHING) :] or await reply.piece()
+    if not sse.is_event_stream(piece):
+        raise BrokenOffError("the engine sent no event stream")
+    return piece
+
+
+def _take(aggregate: Aggregate, data: bytes) -> bool:
+    """Add one event; True if it was the last one."""
+    if data == sse.DONE:
+        return True
+    try:
+        chunk = json.loads(data)
+    except ValueError:
+        raise BrokenOffError(f"the engine sent no JSON: {data[:100]!r}") from None
+    if not isinstance(chunk, dict):
+        raise BrokenOffError(f"the engine sent no object: {data[:100]!r}")
+    if "error" in chunk:
+        raise engine_error(_status_of(chunk["error"]), data)
+    aggregate.add(chunk)
+    return False
+
+
+def _status_of(error: Any) -> int:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) else 500
+
+
+def count_tokens(tail: bytes) -> int:
+    """PURE. Tokens generated, from a stream's last kilobytes: usage, or llama.cpp's timings."""
+    counts = re.findall(rb'"completion_tokens": ?(\d+)', tail)
+    if not counts:
+        counts = re.findall(rb'"predicted_n": ?(\d+)', tail)[-1:]
+    return sum(map(int, counts))
+
+
+def engine_error(status: int, body: bytes) -> ModelPoolError:
+    """PURE. An engine's error answer as ours: its message, our code, source ``engine``."""
+    message, kind = _engine_words(status, body)
+    if kind == "exceed_context_size_error" or ("exceed" in message and "context" in message):
+        return ContextLengthExceeded(message, param="messages", source="engine")
+    # llama.cpp answers some wrong bodies with 500: an exception of its JSON library, an image
+    # without a projector.
+    if 400 <= status < 500 or "[json.exception" in message or "is not supported" in message:
+        return InvalidRequest(message, source="engine")
+    if status == 501:
+        return NotSupported(message, source="engine")
+    return EngineFailed(message, source="engine")
+
+
+def _engine_words(status: int, body: bytes) -> tuple[str, str]:
+    try:
+        error = json.loads(body)["error"]
+        return str(error["message"]), str(error.get("type"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = body[:200].decode(errors="replace")
+        return f"the engine answered {status}: {text}", ""
