@@ -7,14 +7,15 @@ cannot forge these headers. Headers are as in an ASGI scope: pairs of bytes, nam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from .errors import Forbidden, Source, UnsupportedMediaType
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Collection[tuple[bytes, bytes]]
 
 
 def hosts_for(bound: str) -> frozenset[str]:
@@ -66,6 +67,8 @@ def check_json(headers: Headers, source: Source = "pool") -> None:
     Raises:
         UnsupportedMediaType: naming what was sent.
     """
+    if _JSON in headers:  # nearly always
+        return
     found = {name: value for name, value in headers if name in _CONTENT_HEADERS}
     kind = found.get(b"content-type", b"").split(b";")[0].strip().lower()
     if kind == b"application/json":
@@ -79,10 +82,12 @@ def check_json(headers: Headers, source: Source = "pool") -> None:
         )
 
 
+_JSON = (b"content-type", b"application/json")
 _BROWSER_HEADERS = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-dest"})
 _CONTENT_HEADERS = frozenset({b"content-type", b"origin", b"sec-fetch-site"})
 
 
+@lru_cache(maxsize=64)
 def _host(value: bytes) -> str | None:
     """The name in a Host header, without its port: ``[::1]:8050`` gives ``::1``."""
     try:

@@ -227,6 +227,21 @@ def test_hop_and_private_headers_stay_where_they_belong() -> None:
     asyncio.run(scene())
 
 
+def test_what_connection_names_goes_no_further() -> None:
+    async def scene() -> None:
+        answer = response(b"{}", connection="X-Own, keep-alive", x_own="1", x_kept="1")
+        async with Scene(says(answer)) as s:
+            named = [(b"connection", b"keep-alive, X-Mine"), (b"x-mine", b"1"), (b"x-other", b"1")]
+            client = await s.ask(headers=named)
+            seen = s.upstream.seen[0].headers
+            assert "x-mine" not in seen
+            assert seen["x-other"] == "1"
+            assert "x-own" not in client.answer_headers
+            assert client.answer_headers["x-kept"] == "1"
+
+    asyncio.run(scene())
+
+
 def test_a_stream_passes_as_it_comes() -> None:
     async def scene() -> None:
         go_on = asyncio.Event()

@@ -149,11 +149,11 @@ class World(SimWorld):
 
     device_needs = DEVICE_NEEDS
     mapped_shares = MAPPED_SHARES
+    make_clock = SimClock
 
     def __init__(self, lots: random.Random, trace: Callable[[str], None], **config: Any) -> None:
         self.lots = lots
         self.trace = trace
-        self.clock = SimClock()
         self.models = {name: new_model(name) for name in NAMES}
         self.jobs: list[asyncio.Future[Any]] = []
         self.relaying: dict[asyncio.Future[Any], None] = {}  # jobs that end with the manager

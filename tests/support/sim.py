@@ -320,12 +320,14 @@ class SimProcess:
 class SimWorld:
     """Launcher, client, journal, memory and events in one, for a real pool."""
 
-    clock = Clock()
     device_needs: Mapping[str, Mapping[str, int]] = {}  # bytes of each device, by model
     mapped_shares: Mapping[str, float] = {}  # by model
     known_figures: Mapping[str, MemoryEstimate] = {}  # by model; of the others, what they declare
 
+    make_clock: type[Clock] = Clock
+
     def __init__(self, models: list[Model], **config: Any) -> None:
+        self.clock = self.make_clock()
         self.scripts: dict[str, Script] = {}
         self.processes: list[SimProcess] = []
         self._living: list[SimProcess] = []

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from modelpool_client.http1.connection import Connection, Handler
@@ -15,7 +15,7 @@ from modelpool_client.http1.server import HttpServer
 from modelpool_client.http1.timeouts import Timeouts
 
 DEFAULT = Timeouts()
-SOCKET = socket.socket()  # nobody listens on it
+SOCKET = cast(socket.socket, None)  # nobody listens
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -81,7 +81,7 @@ class App:
         return handler
 
     def _check_secret(self, exchange: Exchange) -> None:
-        given = exchange.request.header(b"authorization") or b""
+        given = exchange.request.fields.get(b"authorization", b"")
         if not hmac.compare_digest(given, self._secret):
             raise Forbidden("the worker's secret is needed")
 

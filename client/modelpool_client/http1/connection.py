@@ -62,7 +62,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.exchange: Exchange | None = None
         self.is_new = True
-        self.now = asyncio.get_running_loop().time
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
         self.since = self.now()
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
@@ -71,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._is_in_head = False
         self._head_since = self.since
         self._head_bytes = self._fed = 0
+        self._has_completed = False
         self._is_paused = self._is_full = False
         self._is_last = False  # what still comes is thrown away
         self._lingers_since: float | None = None
@@ -106,24 +108,33 @@ class Connection(asyncio.Protocol):
         self.since = self.now()
         if self._is_last:
             return
-        self._fed = len(data)
-        if self._is_in_head:
-            self._head_bytes += len(data)
+        self._fed, self._has_completed = len(data), False
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # What it would rather speak is not spoken here, so it is answered in what it did.
-            self._is_last = True
-            if self.exchange is not None:
-                (self._waiting[-1] if self._waiting else self.exchange).is_kept_alive = False
+            self._feed(data)
         except httptools.HttpParserError as e:
             self._refuse(_as_error(e, data))
         else:
+            if self._is_in_head and not self._has_completed:
+                self._head_bytes += len(data)
             if self._is_in_head and self._head_bytes > HEAD_BYTES:
                 self._refuse(_too_large())
             elif self._is_flooded and not self._is_paused:
                 self._is_paused = True
                 self._transport.pause_reading()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as e:
+            # What it would rather speak is not spoken here, so it is answered in what it did. The
+            # parser has stopped after the head, for what follows would be in the other language.
+            self._parser = httptools.HttpRequestParser(self)
+            self._feed(self._head_again() + data[e.args[0] :])
+
+    def _head_again(self) -> bytes:
+        head = b"%b %b HTTP/1.1\r\n" % (self._method, self._url)
+        kept = [pair for pair in self._headers if pair[0] not in (b"upgrade", b"connection")]
+        return head + b"".join([b"%b: %b\r\n" % pair for pair in kept]) + b"\r\n"
 
     def eof_received(self) -> None:
         # Who sends no more is taken for gone, as by nginx. To return None closes the connection.
@@ -158,7 +169,10 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = self.is_new = False
-        if self._is_last:
+        self._method = self._parser.get_method()
+        if self._method == b"CONNECT":
+            raise InvalidRequest("CONNECT is for proxies, and this is none")
+        if self._is_last or self._parser.should_upgrade():
             return
         if self._head_bytes + self._fed > HEAD_BYTES < _size(self._url, self._headers):
             raise _too_large()
@@ -166,8 +180,8 @@ class Connection(asyncio.Protocol):
         if version not in ("1.1", "1.0"):
             raise InvalidRequest(f"HTTP/{version} is not spoken here; speak HTTP/1.1")
         raw_path, query = split_target(self._url)
-        method = self._parser.get_method().decode("ascii")
-        request = Request(method, raw_path, query, self._headers, version == "1.0")
+        method = self._method.decode("ascii")
+        request = Request(method, raw_path, query, self._headers, is_1_0=version == "1.0")
         _check_coding(request)
         is_kept_alive = self._parser.should_keep_alive() and not self._server.is_closing
         self._incoming = Exchange(self, request, self._server.source, is_kept_alive=is_kept_alive)
@@ -179,6 +193,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange, self._incoming = self._incoming, None
+        self._has_completed = True
         if exchange is not None:
             exchange.on_complete()
             self._is_last = not exchange.is_kept_alive
@@ -217,7 +232,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, exchange: Exchange) -> None:
         self.exchange = exchange
         exchange.is_full = self._is_full
-        exchange.task = asyncio.create_task(self._answer(exchange))
+        exchange.task = self.loop.create_task(self._answer(exchange))
 
     async def _answer(self, exchange: Exchange) -> None:
         exchange.has_begun = True
@@ -317,7 +332,7 @@ def _size(url: bytes, headers: Headers) -> int:
 
 def _check_coding(request: Request) -> None:
     """Refuse what the next server might understand in another way."""
-    coding = request.header(b"transfer-encoding")
+    coding = request.fields.get(b"transfer-encoding")
     if coding is None:
         return
     if request.is_1_0:

@@ -51,6 +51,9 @@ class Channel(Protocol):
     def abort(self) -> None: ...
     def now(self) -> float: ...
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
 
 class Exchange:
     """What was sent so far decides in which form an error can still be told.
@@ -119,7 +122,7 @@ class Exchange:
         self._is_reading = True
         self._check_size(self._declared_length(), key)
         if not self._is_received:
-            if self.request.header(b"expect") is not None:
+            if b"expect" in self.request.fields:
                 self._channel.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._channel.read_on()
         try:
@@ -136,7 +139,7 @@ class Exchange:
         return body
 
     def _declared_length(self) -> int:
-        value = self.request.header(b"content-length")
+        value = self.request.fields.get(b"content-length")
         return int(value) if value is not None else 0
 
     def _check_size(self, size: int, key: str = "") -> None:
@@ -294,7 +297,7 @@ class Exchange:
         if self.has_begun:
             self.task.cancel()
         else:  # it would end without a word; its first step is due before this
-            asyncio.get_running_loop().call_soon(self.task.cancel)
+            self._channel.loop.call_soon(self.task.cancel)
 
     # -- for the connection ----------------------------------------------------------------------
 
@@ -364,5 +367,5 @@ class Exchange:
             waiter.set_result(None)
 
     async def _change(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._channel.loop.create_future()
         await self._waiter

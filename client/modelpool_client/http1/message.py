@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeAlias
@@ -20,34 +19,33 @@ HOP_HEADERS = frozenset(
 BODILESS = frozenset({204, 304})
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """The head of a request.
 
     Attributes:
         raw_path: as it was sent, without the query.
         query: without its question mark.
+        fields: the last header of each name.
         is_1_0: HTTP/1.0, which knows no chunks.
     """
 
-    method: str
-    raw_path: bytes
-    query: bytes
-    headers: Headers
-    is_1_0: bool = False
+    __slots__ = ("fields", "headers", "is_1_0", "method", "query", "raw_path")
+
+    def __init__(
+        self, method: str, raw_path: bytes, query: bytes, headers: Headers, *, is_1_0: bool = False
+    ) -> None:
+        self.method = method
+        self.raw_path = raw_path
+        self.query = query
+        self.headers = headers
+        self.fields = dict(headers)
+        self.is_1_0 = is_1_0
 
     @property
     def path(self) -> str:
         """Decoded."""
         path = self.raw_path.decode("ascii", "replace")
         return unquote(path) if "%" in path else path
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first of that name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
@@ -98,6 +96,7 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode("ascii"))
 
 
+@lru_cache(maxsize=1024)
 def host_header(host: str, port: int) -> bytes:
     """With brackets where the host is an IPv6 address."""
     return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")

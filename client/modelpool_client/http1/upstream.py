@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from functools import cached_property
 
 from .message import Headers, host_header, request_head
 from .upstream_connection import BrokenOff, Endpoint, NotReached, UpstreamConnection
@@ -25,6 +26,11 @@ class Upstream:
         self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Kept: to ask for it is a system call each time, up to Python 3.11 (getpid).
+        return asyncio.get_running_loop()
 
     async def request(
         self, endpoint: Endpoint, method: str, target: bytes, headers: Headers, body: bytes = b""
@@ -72,7 +78,7 @@ class Upstream:
         idle = self._idle.get(endpoint)
         if not idle:
             return None
-        too_old = asyncio.get_running_loop().time() - IDLE_SECONDS
+        too_old = self._loop.time() - IDLE_SECONDS
         while idle:
             connection = idle.pop()
             if connection.is_open and connection.idle_since > too_old:
@@ -88,16 +94,14 @@ class Upstream:
         idle = self._idle.get(connection.endpoint)
         if idle is None:
             idle = self._idle[connection.endpoint] = deque()
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = self._loop.time()
         idle.append(connection)
         if self._timer is None:
-            self._timer = loop.call_later(IDLE_SECONDS, self._sweep)
+            self._timer = self._loop.call_later(IDLE_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long; come back when the next one will be."""
-        loop = asyncio.get_running_loop()
-        too_old = loop.time() - IDLE_SECONDS
+        too_old = self._loop.time() - IDLE_SECONDS
         for endpoint, idle in list(self._idle.items()):
             while idle and (idle[0].idle_since <= too_old or not idle[0].is_open):
                 idle.popleft().close()
@@ -106,10 +110,10 @@ class Upstream:
         oldest = min((idle[0].idle_since for idle in self._idle.values()), default=None)
         self._timer = None
         if oldest is not None:
-            self._timer = loop.call_at(oldest + IDLE_SECONDS, self._sweep)
+            self._timer = self._loop.call_at(oldest + IDLE_SECONDS, self._sweep)
 
     async def _connect(self, endpoint: Endpoint) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
 
         def make() -> UpstreamConnection:
             return UpstreamConnection(endpoint, self._keep)

@@ -7,11 +7,11 @@ from typing import Any
 
 DONE = b"[DONE]"
 
-# Nothing on the way is to keep back what comes; the last one is nginx's.
+# Of whatever comes bit by bit: nobody on the way is to keep it back. The second is nginx's.
+AS_IT_COMES = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
+    *((name.encode(), value.encode()) for name, value in AS_IT_COMES.items()),
 )
 
 

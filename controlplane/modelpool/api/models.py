@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from modelpool_client.errors import Conflict, LoadFailed, PoolStopping
 from modelpool_client.http1.upstream_connection import UpstreamError
+from modelpool_client.surfaces.sse import AS_IT_COMES
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -238,7 +239,8 @@ def routes(services: Services) -> APIRouter:
         news = follow_log(
             path, first, at + len(first), lambda: pool.is_stopping or services.restart.is_asked
         )
-        return StreamingResponse(news, media_type=LOG_TYPE, headers={LOG_OFFSET_HEADER: str(at)})
+        headers = {LOG_OFFSET_HEADER: str(at), **AS_IT_COMES}
+        return StreamingResponse(news, media_type=LOG_TYPE, headers=headers)
 
     for path in POST_ONLY:  # before the routes that would take the verb for a part of the id
         router.add_api_route(

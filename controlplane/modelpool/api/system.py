@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from modelpool_client import __version__
+from modelpool_client.surfaces.sse import AS_IT_COMES
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api import not_implemented
@@ -165,8 +166,7 @@ def routes(services: Services) -> APIRouter:
             return model_id is None or event.data.get("model_id") == model_id
 
         stream = services.events.stream(last_event_id, wanted, EVENT_PING_SECONDS)
-        headers = {"cache-control": "no-store"}
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=AS_IT_COMES)
 
     return router
 

@@ -79,7 +79,7 @@ class _Gone(Exception):
         self.broke = broke
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class _Wish:
     """How a request wants to be served: its class, and what it has in common with earlier ones."""
 
@@ -88,7 +88,7 @@ class _Wish:
     had_worker: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class _Asked:
     """A request for a model: what it says, and its exchange."""
 
@@ -271,7 +271,7 @@ def _target(asked: _Asked) -> bytes:
 def _forwarded(request: Request, grant: Grant) -> Headers:
     headers = end_to_end(request.headers, NOT_FORWARDED)
     # The guard has let a body pass that does not say what it is; the worker is told.
-    if request.header(b"content-type") is None:
+    if b"content-type" not in request.fields:
         headers.append(JSON_TYPE)
     headers.append((RESOLVED_HEADER, grant.model_id.encode()))
     return headers
@@ -279,7 +279,7 @@ def _forwarded(request: Request, grant: Grant) -> Headers:
 
 def _affinity(request: Request, data: Mapping[str, Any]) -> str:
     """What a conversation's requests have in common; empty where they do not say."""
-    session = request.header(SESSION_HEADER)
+    session = request.fields.get(SESSION_HEADER)
     if session is not None:
         return session.decode("latin-1")
     named = data.get("prompt_cache_key") or data.get("user")
@@ -287,7 +287,7 @@ def _affinity(request: Request, data: Mapping[str, Any]) -> str:
 
 
 def _priority(request: Request) -> str:
-    value = request.header(PRIORITY_HEADER)
+    value = request.fields.get(PRIORITY_HEADER)
     if value is None:
         return "normal"
     priority = value.decode("latin-1").lower()

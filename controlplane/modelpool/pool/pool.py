@@ -138,7 +138,7 @@ class Pool:
         """
         copies = self._set(model_id)
         supervisor = copies.serving(affinity) or copies.to_wait_for()
-        outcome = _outcome()
+        outcome: asyncio.Future[Grant | None] = self.clock.future()
         rank = PRIORITIES[priority]
         waiter = Waiter(outcome, True, rank, self.clock.now(), had_worker=had_worker)
         supervisor.post(m.Acquire(waiter))
@@ -156,7 +156,7 @@ class Pool:
         supervisor = copies.serving(affinity)
         if supervisor is None:
             return None
-        outcome = _outcome()
+        outcome: asyncio.Future[Grant | None] = self.clock.future()
         waiter = Waiter(outcome, True, since=self.clock.now())
         supervisor.post(m.Acquire(waiter))
         if outcome.done():
@@ -173,7 +173,7 @@ class Pool:
         """
         copies = self._set(model_id)
         supervisor = copies.serving() or copies.to_wait_for()
-        outcome, rank, now = _outcome(), PRIORITIES["high"], self.clock.now()
+        outcome, rank, now = self.clock.future(), PRIORITIES["high"], self.clock.now()
         waiter = Waiter(outcome, False, rank, now, not wait, reason or REQUEST)
         supervisor.post(m.Load(waiter, keep_warm=copies.model.warmup))
         if wait:
@@ -432,10 +432,6 @@ class Pool:
         self._scaler.stop()
         supervisors = tuple(self.supervisors.values())
         await asyncio.gather(self.orphans.close(), *(s.close() for s in supervisors))
-
-
-def _outcome() -> asyncio.Future[Grant | None]:
-    return asyncio.get_running_loop().create_future()
 
 
 def _seen(outcome: asyncio.Future[Grant | None]) -> None:

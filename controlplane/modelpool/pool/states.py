@@ -129,7 +129,7 @@ class Lease:
         """The last request ended (or the replica became ready) at ``at``; never shortens."""
         if self.ttl is None:
             return self
-        return replace(self, until=max(self.until or 0.0, at + self.ttl))
+        return Lease(self.ttl, max(self.until or 0.0, at + self.ttl), self.promised)
 
     def at_least(self, seconds: float | None, now: float) -> Lease:
         """What a former manager granted holds: ``seconds`` from now; None: as it is."""

@@ -23,7 +23,7 @@ from modelpool.pool import messages as m
 from modelpool.pool.admission import Plan, Start
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Context, Settings
-from modelpool.pool.decide import decide, may_start, next_deadline
+from modelpool.pool.decide import decide, may_hasten, may_start, next_deadline
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.resources import Resources
 from modelpool.pool.scheduler import Scheduler
@@ -129,7 +129,8 @@ class Supervisor:
                 self._handle(self._inbox.popleft())
         finally:
             self._is_handling = False
-        self._set_timer()
+        if may_hasten(self.replica, message):
+            self._set_timer()
 
     async def close(self) -> None:
         """Stop what runs for it here, leaving its worker alone."""

@@ -13,7 +13,7 @@ from modelpool.pool.context import Context
 from modelpool.pool.decide import serving, starting, stopping, watching
 from modelpool.pool.decide.handlers import Handler
 from modelpool.pool.decide.steps import may_start
-from modelpool.pool.decide.watching import next_deadline
+from modelpool.pool.decide.watching import may_hasten, next_deadline
 from modelpool.pool.messages import (
     Admitted,
     Adopt,
@@ -29,7 +29,7 @@ from modelpool.pool.messages import (
 from modelpool.pool.replica import Replica
 from modelpool.pool.states import State
 
-__all__ = ["HANDLERS", "decide", "may_start", "next_deadline"]
+__all__ = ["HANDLERS", "decide", "may_hasten", "may_start", "next_deadline"]
 
 ALL = frozenset(State)
 

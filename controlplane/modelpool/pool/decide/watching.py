@@ -25,20 +25,30 @@ from modelpool.pool.health import (
     diagnosis,
     progress_at,
 )
-from modelpool.pool.messages import HealthChecked, Tick
+from modelpool.pool.messages import Acquire, HealthChecked, Message, RequestEnded, Tick
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import State, Trigger
 
 
 def next_deadline(replica: Replica, context: Context) -> float | None:
     """When something is due by itself, seconds of the pool's clock; None: nothing ever."""
+    if replica.run is None:
+        return _retry_due(replica, context)
     times = (
         _retry_due(replica, context),
         _resume_due(replica),
         _idle_due(replica, context),
         _check_due(replica, context),
     )
-    return min((t for t in times if t is not None), default=None)
+    return min([t for t in times if t is not None], default=None)
+
+
+def may_hasten(replica: Replica, message: Message) -> bool:
+    """Whether something may be due earlier after a message than it was before. Requests that come
+    to a replica that is in use, or leave it so, only delay: of these there are thousands a second.
+    """
+    is_request = isinstance(message, (Acquire, RequestEnded))
+    return not (is_request and replica.is_busy and replica.state.is_serving)
 
 
 def tick(replica: Replica, message: Tick, context: Context) -> list[Command]:
