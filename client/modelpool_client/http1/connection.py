@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """No request is under way, as far as is known."""
-        return self.exchange is None and not self._is_in_head
+        return self.exchange is None and self._incoming is None and not self._is_in_head
 
     def close(self) -> None:
         """End it once everything is written."""
@@ -258,7 +258,9 @@ class Connection(asyncio.Protocol):
             exchange = Exchange(self, request, self._server.source, is_kept_alive=False)
             self._put(exchange)
         exchange.is_kept_alive = False
-        if exchange.has_begun:
+        if exchange.has_ended:
+            self._transport.close()
+        elif exchange.has_begun:
             exchange.stop(error)
         else:
             exchange.refusal = error
@@ -292,6 +294,9 @@ class Connection(asyncio.Protocol):
             if exchange.is_waiting and now - self.since >= timeouts.client_body:
                 exchange.on_timeout(_late("more of the request's body", timeouts.client_body))
             exchange.on_look(now, timeouts.stream_ping)
+        elif self._incoming is not None:  # it is answered, and the rest of it is waited for
+            if now - self.since >= timeouts.client_body:
+                self._transport.close()
         elif self.is_new or self._is_in_head:
             if now - self._head_since >= timeouts.client_header:
                 self._refuse(_late("the head of the request", timeouts.client_header))

@@ -142,6 +142,14 @@ class Exchange:
         value = self.request.fields.get(b"content-length")
         return int(value) if value is not None else 0
 
+    def _is_rest_short(self) -> bool:
+        """What still comes of the body is worth waiting for, to throw it away: a few bytes, and
+        sure to be sent."""
+        length = self.request.fields.get(b"content-length")
+        if length is None or b"expect" in self.request.fields:
+            return False
+        return int(length) <= BUFFER_BYTES
+
     def _check_size(self, size: int, key: str = "") -> None:
         if self._limit is not None and size > self._limit:
             self._parts.clear()
@@ -241,7 +249,7 @@ class Exchange:
             self._is_events = any(k == b"content-type" and v.startswith(EVENTS) for k, v in headers)
         if length is None and self.request.is_1_0:
             self._is_events = any(k == b"content-type" and v.startswith(EVENTS) for k, v in headers)
-        if not self._is_received:  # what is left of it would be taken for the next
+        if not self._is_received and not self._is_rest_short():
             self.is_kept_alive = False
         if not self.is_kept_alive:
             lines.append(b"connection: close\r\n")

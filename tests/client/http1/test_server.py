@@ -161,19 +161,62 @@ def test_a_body_that_nobody_reads_yet_is_not_gathered() -> None:
     play(scene)
 
 
-def test_an_answer_before_the_whole_question_is_the_last_one() -> None:
-    """What is left of the body is taken, and thrown away, until its client has read the answer."""
+async def refuse(exchange: Exchange) -> None:
+    raise InvalidRequest("no")
 
-    async def refuse(exchange: Exchange) -> None:
-        raise InvalidRequest("no")
+
+def test_a_short_rest_of_what_is_answered_already_is_thrown_away() -> None:
+    """Most clients send head and body one after the other: who is refused meanwhile may stay."""
+
+    async def scene() -> None:
+        line = Line(refuse, client_body=8)
+        line.send(REQUESTS[1][:-2])
+        assert [a.fields.get("connection") for a in await line.settle()] == [None]
+        line.send(b"lo" + REQUESTS[0])
+        assert [a.status for a in await line.settle()] == [400, 400]
+        line.send(REQUESTS[1][:-2])
+        await asyncio.sleep(7)
+        assert not line.pipe.is_over
+        await asyncio.sleep(2)
+        assert line.pipe.is_over, "the rest did not come in time"
+        await line.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST / HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+    ids=["long", "perhaps none", "endless"],
+)
+def test_another_rest_ends_the_connection_once_it_is_read(head: bytes) -> None:
+    """Until its client has read the answer; a reset would take that away."""
 
     async def scene() -> None:
         line = Line(refuse)
-        line.send(REQUESTS[1][:-2])
+        line.send(head)
         (answer,) = await line.settle()
         assert (answer.status, answer.fields["connection"]) == (400, "close")
-        line.connection.data_received(b"lo" + REQUESTS[0])
+        line.connection.data_received(b"5\r\nhello" + REQUESTS[0])
         assert len(await line.settle()) == 1
+        await line.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("handler", [refuse, echo], ids=["answered", "waited for"])
+def test_a_body_that_turns_out_to_be_none(handler: Handler) -> None:
+    async def scene() -> None:
+        line = Line(handler)
+        line.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await line.settle()
+        line.send(b"no chunk\r\n")
+        answers = await line.settle()
+        assert [(a.status, a.fields["connection"]) for a in answers] == [(400, "close")]
         await line.close()
 
     play(scene)
