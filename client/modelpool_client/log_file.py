@@ -75,7 +75,7 @@ def rotate(path: str, limits: LogLimits) -> None:
 
 
 def _put_aside(path: str, max_files: int, continues_at: int) -> None:
-    fresh = f"{path}.new"
+    fresh, full = f"{path}.new", f"{path}.old"
     try:
         with open(fresh, "wb") as f:
             f.write(b"-- this log continues at byte %d\n" % continues_at)
@@ -85,11 +85,23 @@ def _put_aside(path: str, max_files: int, continues_at: int) -> None:
         with contextlib.suppress(FileNotFoundError):  # of a time when more were kept
             for number in itertools.count(max_files):
                 os.unlink(f"{path}.{number}")
-        os.replace(path, f"{path}.1")
+        # There is a file at the path at every moment: who finds none would begin another.
+        _unlink(full)
+        try:
+            os.link(path, full)
+        except OSError:  # a file system without hard links
+            os.replace(path, f"{path}.1")
+        else:
+            os.replace(full, f"{path}.1")
         os.replace(fresh, path)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh)
+        _unlink(fresh)
+        _unlink(full)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def begins_at(file: BinaryIO) -> int:

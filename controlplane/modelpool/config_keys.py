@@ -171,15 +171,17 @@ class PoolConfig(_Frozen):
     min_residency_seconds: Seconds = Field(10, description="A loaded model is no victim that long")
     beat_seconds: SomeSeconds = Field(10, description="Between two heartbeats of a worker")
     orphan_seconds: Seconds = Field(600, description="A worker outlives its manager's lease by it")
-    stream_ping_seconds: SomeSeconds = Field(5, description="Silence of a waiting stream")
+    stream_ping_seconds: SomeSeconds = Field(
+        5, description="Silence of a stream until it gets a comment"
+    )
     client_header_timeout_seconds: SomeSeconds = Field(
-        60, description="For the head of a request; closed within twice that (nginx: 60)"
+        60, description="For the head of a request (nginx: 60)"
     )
     client_body_timeout_seconds: SomeSeconds = Field(
         60, description="Between two parts of a request's body (nginx: 60)"
     )
     send_timeout_seconds: SomeSeconds = Field(
-        60, description="A client that takes nothing is closed within twice that (nginx: 60)"
+        60, description="In which a client must take something of its answer (nginx: 60)"
     )
     max_body_mb: Annotated[float, Field(gt=0, le=4096)] = Field(64, description="Largest request")
     state_dir: Annotated[Path, Field(strict=False)] = Field(

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,25 @@ def test_processes_that_share_a_log_rotate_it_and_lose_nothing(tmp_path: Path) -
     assert said == sorted(line for name in names for line in expected(name, 400))
     for newer in files[:-1]:
         assert re.match(r"-- this log continues at byte \d+\n", newer.read_text())
+
+
+def test_there_is_a_file_at_every_moment(tmp_path: Path) -> None:
+    """A writer that finds none begins another, which the rotation then overwrites."""
+    log, missed, is_over = tmp_path / "m.log", 0, threading.Event()
+    log.write_text("x" * 1000)
+
+    def watch() -> None:
+        nonlocal missed
+        while not is_over.is_set():
+            missed += not log.exists()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for _ in range(2000):
+        rotate(str(log), LogLimits(max_bytes=1, max_files=3))
+    is_over.set()
+    watching.join()
+    assert missed == 0
 
 
 def test_each_file_says_what_was_logged_before_it(tmp_path: Path) -> None:

@@ -126,6 +126,47 @@ def test_any_cutting_of_the_bytes_gives_the_same(
         assert (choice["message"]["content"] or "") == whole
 
 
+TEXTS = st.one_of(
+    st.sampled_from(["a", " b", "", "\n", '"', "\\", "é", "content", '"content":"', "}"]), st.text()
+)
+CHUNKS = st.one_of(
+    st.builds(lambda i, t: {"choices": [part(i, content=t)]}, st.integers(0, 1), TEXTS),
+    st.builds(lambda t: {"choices": [{**part(0, content=t), "logprobs": None}]}, TEXTS),
+    st.builds(lambda t: {"choices": [part(0, content=t, reasoning_content=t)]}, TEXTS),
+    st.builds(lambda t: {"choices": [part(0, "stop", content=t)]}, TEXTS),
+    st.builds(lambda t: {"choices": [part(0, content=t)], "usage": {"n": 1}}, TEXTS),
+    st.builds(lambda t: {"choices": [part(0, content=t)], "created": 8}, TEXTS),
+    st.just({"choices": [part(role="assistant", content=None)]}),
+    st.just({"choices": [], "usage": {"completion_tokens": 3}}),
+)
+
+
+@given(chunks=st.lists(CHUNKS), is_spaced=st.booleans(), is_escaped=st.booleans())
+def test_what_is_read_as_text_only_adds_up_to_the_same(
+    chunks: list[dict[str, Any]], is_spaced: bool, is_escaped: bool
+) -> None:
+    separators = (", ", ": ") if is_spaced else (",", ":")
+    slow, quick = Aggregate(chat=True), Aggregate(chat=True)
+    for chunk in ({**HEAD, **c} for c in chunks):
+        data = json.dumps(chunk, separators=separators, ensure_ascii=is_escaped)
+        slow.add(chunk)
+        if not quick.takes(data.encode("utf-8", "surrogatepass")):
+            quick.add(chunk, data.encode("utf-8", "surrogatepass"))
+    assert quick.result() == slow.result()
+
+
+def test_most_of_a_stream_is_read_as_text_only() -> None:
+    aggregate, parsed = Aggregate(chat=False), 0
+    for word in ("It", " will", " rain", "\n", "until", " it"):
+        chunk = {**HEAD, "choices": [{"text": word, "index": 0, "finish_reason": None}]}
+        data = json.dumps(chunk).encode()
+        if not aggregate.takes(data):
+            aggregate.add(chunk, data)
+            parsed += 1
+    assert aggregate.result()["choices"][0]["text"] == "It will rain\nuntil it"
+    assert parsed == 3, "the first, the one with an escape, and the one after it"
+
+
 def test_events_with_crlf_and_other_fields() -> None:
     stream = b'event: x\r\ndata: {"a": 1}\r\n\r\nid: 3\r\ndata:[DONE]\r\n\r\n'
     assert sse.Events().feed(stream) == [b'{"a": 1}', b"[DONE]"]

@@ -215,6 +215,8 @@ def _take(aggregate: Aggregate, data: bytes) -> bool:
     """Add one event; True if it was the last one."""
     if data == sse.DONE:
         return True
+    if aggregate.takes(data):
+        return False
     try:
         chunk = json.loads(data)
     except ValueError:
@@ -223,7 +225,7 @@ def _take(aggregate: Aggregate, data: bytes) -> bool:
         raise BrokenOffError(f"the engine sent no object: {data[:100]!r}")
     if "error" in chunk:
         raise engine_error(_status_of(chunk["error"]), data)
-    aggregate.add(chunk)
+    aggregate.add(chunk, data)
     return False
 
 

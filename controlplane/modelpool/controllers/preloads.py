@@ -83,8 +83,10 @@ class PreloadController:
         self._forget_deleted()
 
     def _learn(self, model_id: str, now: datetime) -> None:
-        uses = sum(status.uses for status in self._pool.statuses(model_id))
+        uses = self._pool.uses(model_id)
         times = uses - self._counted.get(model_id, 0)
+        if not times and model_id not in self._patterns:  # nearly all of a large catalog
+            return
         self._counted[model_id] = uses
         before = self._patterns.get(model_id, UsagePattern())
         after = before.used(times, now) if times > 0 else before.until(now)
@@ -97,6 +99,8 @@ class PreloadController:
         """Once for each hour, or what idles out within it would be loaded over and over."""
         soon = now + AHEAD
         hour = hour_since_epoch(soon)
+        if model_id not in self._patterns:
+            return
         expected = self._patterns.get(model_id, UsagePattern()).expected(soon)
         is_down = all(s.state is State.COLD for s in self._pool.statuses(model_id))
         was_tried = self._preloaded.get(model_id) == hour

@@ -38,7 +38,11 @@ class ScheduleController:
         self._looked = now
         # Side by side: the files of one may be long in being read.
         await asyncio.gather(
-            *(self._act(m.model_id, due(m.schedule, since, now)) for m in self._pool.models)
+            *(
+                self._act(model.model_id, due(model.schedule, since, now))
+                for model in self._pool.models
+                if model.schedule
+            )
         )
 
     async def _act(self, model_id: str, actions: Iterable[str]) -> None:

@@ -340,6 +340,10 @@ class Pool:
         copies = self.supervisors.values() if model_id is None else self._set(model_id)
         return [supervisor.status() for supervisor in copies]
 
+    def uses(self, model_id: str) -> int:
+        """Requests that the model's workers have begun, as far as they were heard of."""
+        return sum(supervisor.replica.uses for supervisor in self._set(model_id))
+
     @property
     def models(self) -> list[Model]:
         """As the pool runs them."""
@@ -405,7 +409,8 @@ class Pool:
         """Whatever is due is done, even if a timer was lost."""
         self._scaler.watch()
         for supervisor in tuple(self.supervisors.values()):
-            supervisor.post(m.Tick())
+            if not supervisor.replica.is_dormant:
+                supervisor.post(m.Tick())
         self.capacity_changed()
 
     def capacity_changed(self) -> None:

@@ -170,6 +170,11 @@ class Replica:
         return self.state.is_serving and not self.is_leaving and not self.yields_to
 
     @property
+    def is_dormant(self) -> bool:
+        """COLD, and nobody wants it: nothing is ever due by itself."""
+        return self.state is State.COLD and self.run is None and not len(self.waiters)
+
+    @property
     def is_speculative_load(self) -> bool:
         """A load that nobody asked for: whoever asks for another model goes first."""
         return self.state is State.WARMING and self.run is not None and self.run.is_speculative
