@@ -17,7 +17,7 @@ import pytest
 from modelpool_client.errors import LoadFailed
 from modelpool_worker.engines.cpu import physical_cores
 from modelpool_worker.engines.gguf import read_header
-from modelpool_worker.engines.llama_cpp import LlamaCpp
+from modelpool_worker.engines.llama_cpp import LlamaCpp, limit_spinning
 
 pytestmark = [
     pytest.mark.e2e,
@@ -265,3 +265,18 @@ def test_describe_looks_at_the_file(model: Path) -> None:
     assert good["usable"] is True
     bad = json.loads(subprocess.check_output([*command, "--source", __file__]))
     assert (bad["usable"], bad["code"]) == (False, "bad_file")
+
+
+@pytest.mark.parametrize(
+    ("given", "more"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "1000"}),
+        ({"GOMP_SPINCOUNT": "5"}, {}),
+        ({"OMP_WAIT_POLICY": "active"}, {}),
+    ],
+)
+def test_waiting_threads_go_to_sleep(given: dict[str, str], more: dict[str, str]) -> None:
+    """Two busy engines would take the cores from each other; whoever knows better is heard."""
+    environment = dict(given)
+    limit_spinning(environment)
+    assert environment == given | more
