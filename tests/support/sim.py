@@ -401,6 +401,8 @@ class SimWorld:
         """As it was last measured: what the dead had counts as theirs until they are reaped."""
         runs = [r.run for r in self.replicas if r.run is not None]
         workers = [self._process(run.worker) for run in runs if run.worker is not None]
+        if orphans := self.pool.orphans.worker_ids:
+            workers += [p for p in self.processes if p.assignment.worker_id in orphans]
         dead = [p for p in workers if not p.is_alive]
         return self.host_bytes - sum(p.held for p in [*self.alive(), *dead])
 

@@ -61,8 +61,9 @@ def acquire(replica: Replica, message: Acquire, context: Context) -> list[Comman
     if _refuses_while_failed(replica, waiter, context):
         return [Reject(waiter.outcome, failed_error(replica, context))]
     if len(replica.waiters) >= context.config.max_waiting_requests:
-        return [Shed(waiter.outcome)]
-    if replica.run is not None:
+        # It may have ended a back-off all the same, which those that wait are to have of it.
+        return [Shed(waiter.outcome), *start_if_wanted(replica, context)]
+    if replica.run is not None and not replica.is_leaving:  # else it is not this one that serves
         replica.run.is_speculative = False
     replica.waiters.add(waiter)
     return start_if_wanted(replica, context)
