@@ -549,6 +549,21 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
     run_virtual(scene())
 
 
+def test_a_silent_worker_is_said_to_be_at_work() -> None:
+    async def scene() -> None:
+        async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.1)
+            writer.write(stream_head() + chunk(b"data: 1\n\n") + chunk(b""))
+
+        async with Scene(slow, stream_ping_seconds=0.01) as s:
+            client = await s.ask(ASK_STREAM)
+            comment = b": m is at work on it\n\n"
+            assert client.text.startswith(comment * 2)
+            assert client.text.replace(comment, b"") == b"data: 1\n\n"
+
+    asyncio.run(scene())
+
+
 def test_an_error_after_comments_is_an_event() -> None:
     async def scene() -> None:
         bad = says(response(b'{"error":{"message":"bad","code":"x"}}', "400 Bad Request"))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from modelpool_client import guard
-from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed
+from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, WorkerDraining
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.openai import check_model, check_request
@@ -61,9 +61,16 @@ class App:
         try:
             with exchange:
                 guard.check_headers(request.headers, self._hosts, "worker")
-                await self._handler(path, exchange)(exchange, path)
+                await self._answer(exchange, path)
         finally:
             self._worker.metrics.count(self._route_name(path), exchange.status)
+
+    async def _answer(self, exchange: Exchange, path: str) -> None:
+        try:
+            await self._handler(path, exchange)(exchange, path)
+        except WorkerDraining:
+            exchange.is_kept_alive = False  # the next one had better go elsewhere
+            raise
 
     def _route_name(self, path: str) -> str:
         return path if path in self.routes or path in NOT_SERVED else "other"

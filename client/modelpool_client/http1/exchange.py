@@ -14,7 +14,6 @@ from modelpool_client.errors import (
     ModelPoolError,
     PayloadTooLarge,
     RequestTimeout,
-    WorkerDraining,
 )
 from modelpool_client.errors import Source as Speaker
 from modelpool_client.surfaces import sse
@@ -27,8 +26,8 @@ JSON_TYPE = (b"content-type", b"application/json")
 EVENTS = b"text/event-stream"
 # Of a body that nobody reads yet, and of an answer that its reader does not take.
 BUFFER_BYTES = 256 * 1024
-# After these the rest of the request may still come, unwanted, or the next had better go elsewhere.
-LAST_ONES = (PayloadTooLarge, RequestTimeout, WorkerDraining)
+# After these the rest of the request may still come, unwanted.
+LAST_ONES = (PayloadTooLarge, RequestTimeout)
 
 
 class Source(Protocol):
@@ -246,8 +245,7 @@ class Exchange:
         else:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
-            self._is_events = any(k == b"content-type" and v.startswith(EVENTS) for k, v in headers)
-        if length is None and self.request.is_1_0:
+        if length is None:
             self._is_events = any(k == b"content-type" and v.startswith(EVENTS) for k, v in headers)
         if not self._is_received and not self._is_rest_short():
             self.is_kept_alive = False

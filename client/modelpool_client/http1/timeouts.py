@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # As nginx has it, for each of its three timeouts.
 DEFAULT_TIMEOUT_SECONDS = 60.0
-DEFAULT_PING_SECONDS = 10.0
+DEFAULT_PING_SECONDS = 5.0
 # Deadlines are looked at so often that none is missed by more than this part of the shortest.
 PARTS = 8
 LONGEST_PERIOD_SECONDS = 5.0

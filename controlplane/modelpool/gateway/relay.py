@@ -98,9 +98,10 @@ class _Asked:
     body: bytes
     data: dict[str, Any]
 
-    @property
-    def is_stream(self) -> bool:
-        return self.data.get("stream") is True
+    def when_silent(self, reason: Callable[[], str]) -> None:
+        """What the comments of a stream say from now on."""
+        if self.data.get("stream") is True:
+            self.exchange.wait_reason = reason
 
 
 class Gateway:
@@ -143,8 +144,6 @@ class Gateway:
         began = time.perf_counter()
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
         asked = _Asked(exchange, path, model, body, data)
-        if asked.is_stream:
-            exchange.wait_reason = lambda: self._pool.status(model.model_id).describe_wait()
         try:
             with exchange:
                 await self._try(asked, wish)
@@ -178,7 +177,9 @@ class Gateway:
                 left = end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
                     raise last
+                asked.when_silent(lambda: self._pool.status(model_id).describe_wait())
                 grant = await self._acquire(model_id, wish, left)
+            asked.when_silent(lambda: f"{model_id} is at work on it")
             if attempt == 0:  # one request is one hit or miss, however often it is sent
                 self._meter.began(model_id, was_hot=grant.was_hot)
             try:
