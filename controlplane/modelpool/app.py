@@ -23,7 +23,7 @@ from modelpool_client.http1.upstream import Upstream
 from starlette.routing import Route
 
 from modelpool import background
-from modelpool.api import discovery, error_handlers, internal, models, openapi, system
+from modelpool.api import discovery, error_handlers, models, openapi, system
 from modelpool.asgi import AsgiApp
 from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
@@ -60,6 +60,7 @@ from modelpool.registrars.record import Record
 from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
 from modelpool.services import Services, put_in_pool, with_warm_up
+from modelpool.worker_reports import WorkerReports
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +236,9 @@ def _gateway(services: Services) -> Gateway:
 def _entry(services: Services) -> Entry:
     config = services.pool.config
     api = AsgiApp(management_api(services))
-    return Entry(api, _gateway(services), hosts_for(config.host), config.max_body_bytes)
+    reports = WorkerReports(services.pool, services.pool_id, services.peaks)
+    hosts = hosts_for(config.host)
+    return Entry(api, _gateway(services), hosts, config.max_body_bytes, reports)
 
 
 def management_api(services: Services) -> FastAPI:
@@ -250,7 +253,7 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    routers = [room.routes(services) for room in (internal, system, discovery, models)]
+    routers = [room.routes(services) for room in (system, discovery, models)]
     own = [route for route in api.routes if isinstance(route, Route)]
     error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))
     openapi.describe(api)

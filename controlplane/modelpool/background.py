@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from modelpool.catalog.model import did_you_mean
 from modelpool.catalog.store import Store
 from modelpool.services import Services
+from modelpool.ticks import tick
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ async def sweep(services: Services) -> None:
     gc.freeze()
     rounds = Rounds(services.pool.report_bug)
     while True:
-        await asyncio.sleep(services.pool.config.check_interval_seconds)
+        await tick(services.pool.config.check_interval_seconds)
         with rounds:
             services.pool.repair()
         gc.collect()
@@ -91,7 +92,7 @@ async def watch_memory(services: Services) -> None:
     pool, memory = services.pool, services.memory
     rounds = Rounds(pool.report_bug)
     while True:
-        await asyncio.sleep(MEMORY_SECONDS if pool.is_moving else QUIET_MEMORY_SECONDS)
+        await tick(MEMORY_SECONDS if pool.is_moving else QUIET_MEMORY_SECONDS)
         with rounds:
             before = memory.available()
             await memory.refresh()
@@ -103,7 +104,7 @@ async def save(services: Services, store: Store) -> None:
     """Write down now and then what was counted, measured and learned."""
     rounds = Rounds(services.pool.report_bug)
     while True:
-        await asyncio.sleep(SAVE_SECONDS)
+        await tick(SAVE_SECONDS)
         with rounds:
             await services.usage.save(store)
         with rounds:

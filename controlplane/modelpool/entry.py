@@ -1,7 +1,7 @@
-"""Where every request on the manager's port comes in: who may, and which of two halves answers.
+"""Where every request on the manager's port comes in: who may, and who answers.
 
-``/v1`` goes to the gateway; the rest to the management API. Nothing else stands between a client
-and its tokens.
+``/v1`` goes to the gateway, what workers report to the pool, the rest to the management API.
+Nothing else stands between a client and its tokens.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import NOT_SERVED
 
 from modelpool.catalog.model import RESERVED_VERBS
+from modelpool.worker_reports import reporter
 
 PAGES = frozenset({"/", "/docs"})
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 Gateway = Callable[[Exchange, str], Awaitable[None]]
+Reports = Callable[[Exchange, str, str], Awaitable[None]]
 ManagementApi = Callable[[Exchange, str, Headers, bytes], Awaitable[None]]
 
 
@@ -28,10 +30,16 @@ class Entry:
     """Checks Host, Origin and Content-Type before anything is read."""
 
     def __init__(
-        self, api: ManagementApi, gateway: Gateway, hosts: frozenset[str], max_body_bytes: int
+        self,
+        api: ManagementApi,
+        gateway: Gateway,
+        hosts: frozenset[str],
+        max_body_bytes: int,
+        reports: Reports | None = None,
     ) -> None:
         self._api = api
         self._gateway = gateway
+        self._reports = reports
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
 
@@ -50,6 +58,8 @@ class Entry:
             check_json(request.headers)
         if path.startswith("/v1/"):
             await self._gateway(exchange, path)
+        elif self._reports is not None and (worker_id := reporter(path)) is not None:
+            await self._reports(exchange, path, worker_id)
         elif has_body:
             await self._api(exchange, path, _say_json(request.headers), await self._body(exchange))
         else:

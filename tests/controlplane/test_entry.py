@@ -35,6 +35,9 @@ class Room:
         self.headers, self.body = list(headers), body
         exchange.send_json(200, {"room": self.name})
 
+    async def hear(self, exchange: Exchange, path: str, worker_id: str) -> None:
+        await self.manage(exchange, path, [], worker_id.encode())
+
     async def infer(self, exchange: Exchange, path: str) -> None:
         body = await exchange.read_body(10**9)
         await self.manage(exchange, path, exchange.request.headers, body)
@@ -43,7 +46,14 @@ class Room:
 class House:
     def __init__(self, limit: int = 1000) -> None:
         self.api, self.gateway = Room("api"), Room("gateway")
-        self.door = Entry(self.api.manage, self.gateway.infer, hosts_for("127.0.0.1"), limit)
+        self.reports = Room("reports")
+        self.door = Entry(
+            self.api.manage,
+            self.gateway.infer,
+            hosts_for("127.0.0.1"),
+            limit,
+            self.reports.hear,
+        )
 
     def ask(self, method: str, path: str, *headers: tuple[bytes, bytes], **more: Any) -> Client:
         client = Client(method=method, path=path, headers=list(headers), **more)
@@ -56,6 +66,10 @@ class House:
     [
         ("/v1/chat/completions", "gateway"),
         ("/v1/models", "gateway"),
+        ("/internal/workers/w1/facts", "reports"),
+        ("/internal//workers/w1/facts", "reports"),
+        ("/internal/workers/w1", "api"),
+        ("/internal/workers/w1/w2/facts", "api"),
         ("/v1", "api"),
         ("/v10/x", "api"),
         ("/models", "api"),

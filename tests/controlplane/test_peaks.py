@@ -19,6 +19,16 @@ MODEL = Model("m", "fake", "none", memory_mb=1)
 FACTS = Facts("w1", "pool", 1, 1, Phase.READY, 8051, 7)
 
 
+class Workers:
+    def __init__(self, status: Any, models: set[str]) -> None:
+        self._status = status
+        self.has = models.__contains__
+
+    @property
+    def worker_ids(self) -> frozenset[str]:
+        return frozenset({self._status.worker_id})
+
+
 class Store:
     def __init__(self) -> None:
         self.saved: list[Peak] = []
@@ -39,7 +49,7 @@ class World:
         self.models = {"m"}
         self.store = Store()
         self.estimator = Estimator()
-        pool = SimpleNamespace(statuses=lambda: [self.status], has=self.models.__contains__)
+        pool = Workers(self.status, self.models)
         self.meter = PeakMeter(cast(Pool, pool), self.estimator, lambda: 5.0)
 
     def facts(self, peak: int | None, requests: int = 0, worker: str = "w1", **more: Any) -> None:

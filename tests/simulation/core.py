@@ -256,7 +256,7 @@ class CoreWorld:
         self.scheduler = Scheduler(self.settings, clock, self.resources, self.supervisors)
         make_tasks: Any = lambda: SimTasks(self)  # noqa: E731
         self.shell = Shell(
-            clock, self.settings, self.resources, self.scheduler, workers, self, make_tasks
+            clock, self.settings, self.resources, self.scheduler, workers, self, {}, make_tasks
         )
         self.sets = {
             name: ReplicaSet(

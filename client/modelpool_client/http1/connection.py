@@ -31,6 +31,8 @@ HEAD_BYTES = 64 * 1024
 # as nginx's lingering_timeout and lingering_time.
 LINGER_IDLE_SECONDS = 5.0
 LINGER_SECONDS = 30.0
+# What a timer may be early by.
+TIMER_SECONDS = 0.001
 _SIOCOUTQ = 0x5411  # linux/sockios.h: what of the sent the other side has not taken
 _TLS = b"\x16\x03"
 
@@ -45,6 +47,7 @@ class Server(Protocol):
     is_closing: bool
 
     def opened(self, connection: Connection) -> None: ...
+    def look_by(self, when: float) -> None: ...
     def closed(self, connection: Connection) -> None: ...
 
 
@@ -77,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._is_last = False  # what still comes is thrown away
         self._lingers_since: float | None = None
         self._unsent: tuple[int, float] | None = None
+        self._period = server.timeouts.period
 
     @property
     def is_idle(self) -> bool:
@@ -155,6 +159,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._is_in_head = True
+        self._server.look_by(self.since + self._period)
         self._head_since = self.since
         self._head_bytes = 0
         self._url = b""
@@ -258,6 +263,7 @@ class Connection(asyncio.Protocol):
             exchange = Exchange(self, request, self._server.source, is_kept_alive=False)
             self._put(exchange)
         exchange.is_kept_alive = False
+        self._server.look_by(self.since + self._period)
         if exchange.has_ended:
             self._transport.close()
         elif exchange.has_begun:
@@ -279,6 +285,20 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
 
     # -- time ------------------------------------------------------------------------------------
+
+    @property
+    def next_look(self) -> float:
+        """When it should be looked at if nothing comes from its client: one that only waits for
+        the next request needs no looks in between."""
+        transport = self._transport
+        is_ending = self._is_last or transport.is_closing()
+        if is_ending or not self.is_idle or transport.get_write_buffer_size():
+            return self.now() + self._period
+        patience = self._server.keep_alive_seconds
+        if self.is_new:
+            patience = self._server.timeouts.client_header
+        # Just after it is due, lest it is found to be due a moment later.
+        return self.since + patience + TIMER_SECONDS
 
     def look(self, now: float) -> None:
         """Time has passed: see what has taken too long."""

@@ -17,6 +17,7 @@ BACKLOG = 2048
 NEW_SECONDS = 0.5
 USED_SECONDS = 0.2
 _LOOK_SECONDS = 0.01
+NEVER = float("inf")
 
 
 class HttpServer:
@@ -45,6 +46,7 @@ class HttpServer:
         self._sock = sock
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = NEVER
 
     async def start(self) -> None:
         """Take connections."""
@@ -56,12 +58,22 @@ class HttpServer:
     def opened(self, connection: Connection) -> None:
         """One more."""
         self.connections.add(connection)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self.timeouts.period, self._look)
+        self.look_by(connection.next_look)
+
+    def look_by(self, when: float) -> None:
+        """A connection has something due then."""
+        if when < self._looks_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._looks_at = when
+            self._timer = asyncio.get_running_loop().call_at(when, self._look)
 
     def closed(self, connection: Connection) -> None:
         """One less."""
         self.connections.discard(connection)
+        if not self.connections and self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._looks_at = None, NEVER
 
     def stop_accepting(self) -> None:
         """Take no more connections; whoever comes waits in the socket's queue."""
@@ -102,9 +114,9 @@ class HttpServer:
         return len(cut)
 
     def _look(self) -> None:
-        self._timer = None
+        self._timer, self._looks_at = None, NEVER
         now = asyncio.get_running_loop().time()
         for connection in tuple(self.connections):
             connection.look(now)
-        if self.connections:  # an idle server sleeps
-            self._timer = asyncio.get_running_loop().call_later(self.timeouts.period, self._look)
+        if self.connections:
+            self.look_by(min(connection.next_look for connection in self.connections))

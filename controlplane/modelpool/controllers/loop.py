@@ -7,6 +7,8 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from modelpool.ticks import tick
+
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 5.0
@@ -28,7 +30,7 @@ async def run(controllers: Sequence[Controller]) -> None:
 async def _repeat(controller: Controller) -> None:
     """Every ``PERIOD_SECONDS``."""
     while True:
-        await asyncio.sleep(PERIOD_SECONDS)
+        await tick(PERIOD_SECONDS)
         await reconcile(controller)
 
 

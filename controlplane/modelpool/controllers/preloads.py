@@ -48,6 +48,7 @@ class PreloadController:
         self._changed: set[str] = set()
         self._counted: dict[str, int] = {}
         self._preloaded: dict[str, int] = {}
+        self._known: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<PreloadController, {len(self._patterns)} usage patterns>"
@@ -57,6 +58,7 @@ class PreloadController:
         for model_id, text in (await self._store.usage_patterns()).items():
             usual = {int(hour): float(uses) for hour, uses in json.loads(text).items()}
             self._patterns[model_id] = UsagePattern(usual)
+            self._known.add(model_id)
 
     async def save(self) -> None:
         """Write down what changed since the last time."""
@@ -75,7 +77,8 @@ class PreloadController:
         """Learn from how the models are used, and load what will be."""
         now = self._wall()
         is_on = self._pool.config.enable_speculative_loading
-        for model_id in [m.model_id for m in self._pool.models]:
+        self._known |= self._pool.awake_models  # of a large catalog most are never used
+        for model_id in sorted(self._known):
             if self._pool.has(model_id):  # or it was deleted meanwhile
                 self._learn(model_id, now)
             if is_on and self._pool.may_preload and self._pool.has(model_id):
@@ -85,7 +88,7 @@ class PreloadController:
     def _learn(self, model_id: str, now: datetime) -> None:
         uses = self._pool.uses(model_id)
         times = uses - self._counted.get(model_id, 0)
-        if not times and model_id not in self._patterns:  # nearly all of a large catalog
+        if not times and model_id not in self._patterns:
             return
         self._counted[model_id] = uses
         before = self._patterns.get(model_id, UsagePattern())
@@ -114,7 +117,8 @@ class PreloadController:
                 self._pool.preload(model_id, reason)
 
     def _forget_deleted(self) -> None:
-        for model_id in [m for m in self._counted if not self._pool.has(m)]:
+        for model_id in [m for m in self._known if not self._pool.has(m)]:
             for known in (self._counted, self._patterns, self._preloaded):
                 known.pop(model_id, None)
-            self._changed.discard(model_id)
+            for marked in (self._changed, self._known):
+                marked.discard(model_id)

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from modelpool_client.errors import ModelPoolError
 
+from modelpool.catalog.model import Model
 from modelpool.controllers.cron import due
 from modelpool.pool.pool import Pool
 
@@ -30,6 +31,8 @@ class ScheduleController:
         self._wall = wall
         self._prepare = prepare
         self._looked = wall()
+        self._edition = -1
+        self._scheduled: list[Model] = []
 
     async def reconcile(self) -> None:
         """Do what has come due since the last time; failures of loads are in the models' own state
@@ -40,10 +43,15 @@ class ScheduleController:
         await asyncio.gather(
             *(
                 self._act(model.model_id, due(model.schedule, since, now))
-                for model in self._pool.models
-                if model.schedule
+                for model in self._with_schedules()
             )
         )
+
+    def _with_schedules(self) -> list[Model]:
+        if self._edition != self._pool.edition:
+            self._edition = self._pool.edition
+            self._scheduled = [model for model in self._pool.models if model.schedule]
+        return self._scheduled
 
     async def _act(self, model_id: str, actions: Iterable[str]) -> None:
         for action in actions:

@@ -83,7 +83,7 @@ class PeakMeter:
             del self._lives[worker_id]
 
     def _forget_ended(self) -> None:
-        alive = {status.worker_id for status in self._pool.statuses()}
+        alive = self._pool.worker_ids
         for worker_id, life in list(self._lives.items()):
             if worker_id not in alive and not life.news():
                 del self._lives[worker_id]

@@ -103,7 +103,7 @@ def read_pressure(root: Path = Path("/")) -> Pressure:
         available, total = told.available, told.total
     groups, waits = [], [_some_avg10(root / "proc/pressure/memory")]
     for hierarchy, path in _groups_above(root):
-        group = _group(hierarchy, path)
+        group = _group(hierarchy, path, total)
         if group is not None:
             groups.append(group)
             waits.append(_some_avg10(path / "memory.pressure"))
@@ -127,12 +127,15 @@ def _groups_above(root: Path) -> Iterator[tuple[_Hierarchy, Path]]:
         yield from ((hierarchy, path) for path in (own, *own.parents) if path.is_relative_to(base))
 
 
-def _group(hierarchy: _Hierarchy, path: Path) -> _Group | None:
-    """What a group allows; None where it has no limit or cannot be seen."""
+def _group(hierarchy: _Hierarchy, path: Path, total: int) -> _Group | None:
+    """What a group allows; None where it cannot be seen, or has no limit below the host's
+    ``total``: then the rest of its files need not be read."""
     texts = [_text(path / name).strip() for name in hierarchy.limits]
     known = [int(text) for text in texts if text.isdigit()]  # "max" is no limit
+    if min(known, default=total) >= total:
+        return None
     current = _text(path / hierarchy.used).strip()
-    if not known or not current.isdigit():
+    if not current.isdigit():
         return None
     stat = _fields(path / "memory.stat")
     prefix = hierarchy.prefix
@@ -159,7 +162,7 @@ def _fields(path: Path) -> Mapping[str, int]:
 def _text(path: Path) -> str:
     """Empty where there is none. A limit that is only out of sight now must not count as gone."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_bytes().decode(errors="replace")
     except OSError as e:
         if e.errno in PASSING:
             raise

@@ -38,6 +38,7 @@ class Pool:
         supervisors: the owners of the replicas, by key.
         sets: the replica sets, by model id.
         orphans: workers of a former manager that end beside the pool.
+        edition: another number whenever a model came, went or was replaced.
     """
 
     def __init__(
@@ -51,17 +52,26 @@ class Pool:
         make_tasks: Callable[[], Tasks] = Tasks,
     ) -> None:
         self.clock = clock or Clock()
+        self.edition = 0
         self._settings = settings
         self._replicas: dict[str, Replica] = {}
         self.supervisors: dict[str, Supervisor] = {}
         self.sets: dict[str, ReplicaSet] = {}
         self._events = events
+        self._awake: dict[str, Supervisor] = {}
         self.resources = Resources(settings, self.clock, self._replicas, estimates, host)
         self.scheduler = Scheduler(settings, self.clock, self.resources, self.supervisors)
         self.orphans = Orphans(self.clock, self.resources, self.scheduler, events.internal_error)
         self._scaler = Scaler(self.clock, self.sets)
         self._shell = Shell(
-            self.clock, settings, self.resources, self.scheduler, workers, events, make_tasks
+            self.clock,
+            settings,
+            self.resources,
+            self.scheduler,
+            workers,
+            events,
+            self._awake,
+            make_tasks,
         )
 
     def __repr__(self) -> str:
@@ -73,6 +83,7 @@ class Pool:
 
     def add(self, model: Model) -> None:
         """A model that is new in the catalog."""
+        self.edition += 1
         self.ports.stand_for(model.model_id, model.names)
         self.sets[model.model_id] = ReplicaSet(
             model, self._supervise, self.clock, self._scaler.watch
@@ -95,6 +106,7 @@ class Pool:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
         self._set(model.model_id).post(m.ReplaceModel(model))
+        self.edition += 1
 
     async def remove(self, model_id: str) -> None:
         """End the model's workers if it has any, then forget its replicas."""
@@ -106,9 +118,11 @@ class Pool:
             self.scheduler.leave(supervisor.key)
             if self.supervisors.get(supervisor.key) is supervisor:
                 del self.supervisors[supervisor.key]
+                self._awake.pop(supervisor.key, None)
                 del self._replicas[supervisor.key]
         if self.sets.get(model_id) is removed:
             del self.sets[model_id]
+            self.edition += 1
 
     def _set(self, model_id: str) -> ReplicaSet:
         try:
@@ -308,11 +322,16 @@ class Pool:
         return status.diagnosis if status is not None else ""
 
     def _of_worker(self, worker_id: str) -> Supervisor | None:
-        for supervisor in self.supervisors.values():
-            run = supervisor.replica.run
-            if run is not None and run.worker_id == worker_id:
-                return supervisor
+        for replica in self.resources.holders:
+            if replica.run is not None and replica.run.worker_id == worker_id:
+                return self.supervisors[replica.key]
         return None
+
+    @property
+    def worker_ids(self) -> frozenset[str]:
+        """Of all workers that run, or are being started."""
+        runs = (replica.run for replica in self.resources.holders)
+        return frozenset(run.worker_id for run in runs if run is not None)
 
     def adopt(self, worker: Worker, facts: Facts) -> bool:
         """Give a replica the worker that a former manager started for it; False if it has no
@@ -350,6 +369,11 @@ class Pool:
         return [copies.model for copies in self.sets.values()]
 
     @property
+    def awake_models(self) -> set[str]:
+        """Ids of those that are loaded, loading, waited for or have failed."""
+        return {s.replica.model.model_id for s in self._awake.values()}
+
+    @property
     def ports(self) -> Ports:
         return self.resources.ports
 
@@ -385,7 +409,7 @@ class Pool:
     @property
     def is_moving(self) -> bool:
         """Somebody waits for room, or is being loaded or unloaded."""
-        states = (r.state for r in self._replicas.values())
+        states = (replica.state for replica in self.resources.holders)
         return len(self.scheduler) > 0 or any(s.has_worker and not s.is_serving for s in states)
 
     # -- the pool itself --------------------------------------------------------------------------
@@ -408,9 +432,8 @@ class Pool:
     def repair(self) -> None:
         """Whatever is due is done, even if a timer was lost."""
         self._scaler.watch()
-        for supervisor in tuple(self.supervisors.values()):
-            if not supervisor.replica.is_dormant:
-                supervisor.post(m.Tick())
+        for supervisor in tuple(self._awake.values()):
+            supervisor.post(m.Tick())
         self.capacity_changed()
 
     def capacity_changed(self) -> None:

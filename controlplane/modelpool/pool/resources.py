@@ -84,11 +84,16 @@ class Resources:
         """What is known of the model's memory on the host, and what of it a start reserves."""
         return self._estimates.host_memory(model)
 
+    @property
+    def holders(self) -> list[Replica]:
+        """The replicas that hold a reservation: all that have a worker, and no other."""
+        return [self._replicas[key] for key in self._reserved]
+
     def requirements(self, replica: Replica) -> Requirements:
         """What a start of it would take."""
         model = replica.model
         host, devices = self.memory_estimate(model).claim, self._estimates.device_memory(model)
-        others = [self._replicas[key] for key in self._reserved if key != replica.key]
+        others = [r for r in self.holders if r is not replica]
         stay = [self.resident(r) for r in others if r.model.pinned and not r.is_leaving]
         needed = planned(replica.key, host, devices, stay, self.budget())
         short = replica.insufficient
@@ -103,7 +108,7 @@ class Resources:
 
     def residents(self) -> list[Resident]:
         """All that hold reservations, and orphans that are about to end without one."""
-        return [*(self.resident(self._replicas[k]) for k in self._reserved), *self.orphans()]
+        return [*(self.resident(replica) for replica in self.holders), *self.orphans()]
 
     def budget(self) -> Budget:
         """What all starts together may use."""
@@ -180,11 +185,7 @@ class Resources:
 
     def to_yield(self, replica: Replica) -> tuple[str, ...]:
         """Who has to finish and go for it: all of them are needed, or it is of no use."""
-        useless = {
-            r.key
-            for r in self._replicas.values()
-            if r.run is not None and r.run.yielding.is_useless
-        }
+        useless = {r.key for r in self.holders if r.run is not None and r.run.yielding.is_useless}
         residents = [
             replace(r, may_yield=r.may_yield and r.model_id not in useless)
             for r in self.residents()

@@ -73,7 +73,11 @@ class Siblings(Protocol):
 
 @dataclass(frozen=True)
 class Shell:
-    """What supervisors act through, the same for all of a pool."""
+    """What supervisors act through, the same for all of a pool.
+
+    ``awake`` are the replicas that something may be due for, by key; of a large catalog most are
+    dormant, and nobody looks at them.
+    """
 
     clock: Clock
     settings: Settings
@@ -81,6 +85,7 @@ class Shell:
     scheduler: Scheduler
     workers: Workers
     events: Events
+    awake: dict[str, Supervisor]
     make_tasks: Callable[[], Tasks] = Tasks
 
 
@@ -131,6 +136,7 @@ class Supervisor:
             self._is_handling = False
         if may_hasten(self.replica, message):
             self._set_timer()
+            self._note_awake()
 
     async def close(self) -> None:
         """Stop what runs for it here, leaving its worker alone."""
@@ -166,6 +172,12 @@ class Supervisor:
             self._timer.cancel()
         self._timer_at = when
         self._timer = self._shell.clock.call_at(when, self._ring)
+
+    def _note_awake(self) -> None:
+        if self.replica.is_dormant:
+            self._shell.awake.pop(self.key, None)
+        else:
+            self._shell.awake[self.key] = self
 
     def _ring(self) -> None:
         self._timer, self._timer_at = None, NEVER

@@ -146,15 +146,15 @@ def test_out_of_descriptors_the_last_figure_stays(
     files, expected = ROOTS["a group with a limit"]
     fake_root(tmp_path, files)
     memory = HostMemory(lambda: read_pressure(tmp_path))
-    real = Path.read_text
+    real = Path.read_bytes
 
-    def read_text(path: Path, *args: Any, **kwargs: Any) -> str:
+    def read_bytes(path: Path) -> bytes:
         if str(path).endswith(hidden):
             raise OSError(errno.EMFILE, "Too many open files")
-        return real(path, *args, **kwargs)
+        return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", read_text)
+        patch.setattr(Path, "read_bytes", read_bytes)
         for _ in range(3):
             assert asyncio.run(memory.refresh()) == expected
     assert caplog.text.count("cannot be read") == 1
