@@ -6,7 +6,6 @@ import asyncio
 import errno
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
