@@ -16,7 +16,7 @@ def main(file: str) -> None:
     """``modelpool serve`` in every respect but the command that starts a worker."""
     config = load_config(file)
     logging.basicConfig(level=config.log_level.upper(), stream=sys.stderr)
-    launcher = LocalLauncher(lambda label: module("bench.standin", label))
+    launcher = LocalLauncher(lambda _, label: module("bench.standin", label))
     server.run(config, launcher)
 
 

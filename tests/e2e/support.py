@@ -236,7 +236,7 @@ class PoolProcess:
         found = []
         for process in marked(self.mark):
             with contextlib.suppress(psutil.Error):
-                *_, verb, label = ("", "", *process.cmdline())  # a dying one has none
+                *_, verb, _, label = ("", "", "", *process.cmdline())  # a dying one has none
                 if verb == "serve" and label.startswith(f"{model}@" if model else ""):
                     found.append(process)
         # An engine child that was forked and has not become itself yet still reads like its front.

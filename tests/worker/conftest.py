@@ -106,7 +106,7 @@ class RunningWorker:
     def start(self, line: bytes | None = None) -> RunningWorker:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "modelpool_worker", "serve", "demo"],
+                [sys.executable, "-m", "modelpool_worker", "serve", "fake", "demo"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -18,8 +18,9 @@ from modelpool_client.surfaces.openai import BODIES, CHAT_PATH
 from modelpool_client.wire import Assignment
 from modelpool_worker import diagnose, proc
 from modelpool_worker.child import describe_exit
-from modelpool_worker.config import BadAssignment, child_environment, read_assignment
+from modelpool_worker.config import BadAssignment, read_assignment
 from modelpool_worker.engine_client import count_tokens, engine_error
+from modelpool_worker.environment import child_environment
 from modelpool_worker.proc import mapped_bytes
 from modelpool_worker.progress import LoadEstimate, estimate, parts_of, source_bytes
 from modelpool_worker.surfaces import openapi

@@ -1,13 +1,13 @@
 """``python -m modelpool_worker``: ``serve`` a model, ``host`` an engine, ``describe`` engines.
 
-serve LABEL           the front of a worker; its assignment comes on standard input
+serve ENGINE LABEL    the front of a worker; its assignment comes on standard input
 host ENGINE LABEL     an engine child; its job comes on standard input
 describe [--engine E [--source F] [--options JSON]]
                       what can be used in this environment, as JSON
 describe --check      what is wrong with the models on standard input, as JSON
 devices PID …         bytes that these processes use of each device, as JSON
 
-The label is for ``ps`` only.
+The engine is what to get ready for until that comes; the label is for ``ps`` only.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ import sys
 
 
 def main(arguments: list[str]) -> int:
-    """Run one subcommand. Imports are lean: a front imports no engine, a child no HTTP server."""
+    """Run one subcommand. Imports are lean: a front imports no engine, a child no HTTP server; and
+    a child gets ready while its front imports what it needs to say what is to be loaded."""
     match arguments:
-        case ["serve", label]:
+        case ["serve", engine, label]:
+            from .spawn import spawn
+
+            child = spawn(engine, label)
             from .start import serve
 
-            return serve(label)
+            return serve(child)
         case ["host", engine, _]:
             from .host import host
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from modelpool_client.http1.timeouts import Timeouts
@@ -13,9 +11,6 @@ from modelpool_client.wire import Assignment, DecodeError, decode
 
 # Longest path a unix socket may have: 104 bytes on macOS, 108 on Linux, one for the final zero.
 MAX_SOCKET_PATH = 103
-_SECRET_NAME = re.compile(
-    r"_API_KEY$|_TOKEN$|_SECRET$|_PASSWORD$|_ACCESS_KEY$|^MODELPOOL_.*(SECRET|KEY|TOKEN|PASSWORD)"
-)
 
 
 class BadAssignment(ValueError):
@@ -77,12 +72,6 @@ def timeouts_of(a: Assignment) -> Timeouts:
         a.send_timeout_seconds,
         a.stream_ping_seconds,
     )
-
-
-def child_environment(environment: Mapping[str, str], **more: str) -> dict[str, str]:
-    """What an engine child may see of the environment: everything that is no secret."""
-    kept = {k: v for k, v in environment.items() if not _SECRET_NAME.search(k.upper())}
-    return {**kept, **more}
 
 
 def job_line(a: Assignment, socket_path: str) -> bytes:

@@ -114,6 +114,9 @@ class Engine(abc.ABC):
     def probe(self) -> Usable:
         """Whether it can work on this machine, found out without loading anything."""
 
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Import what is heavy, in a child whose job is still to come."""
+
     @abc.abstractmethod
     def serve(self, job: EngineJob, status: Status) -> None:
         """Load, report ``status.ready``, serve HTTP on ``job.socket``; returns only at the end.

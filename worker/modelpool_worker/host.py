@@ -23,12 +23,18 @@ _LOAD_FAILED = 3
 
 
 def host(name: str) -> NoReturn:
-    """Run the engine ``name`` with the job on standard input. Exits 3 if the load fails."""
+    """Get ready for the engine ``name``, and run the job that comes on standard input. Exits 3 if
+    the load fails."""
     _settle()
     status = Status(int(os.environ[STATUS_FD]))
-    job = EngineJob.parse(sys.stdin.buffer.readline())
+    with contextlib.suppress(Exception):  # it will fail again, and be told, with the job
+        engines.get(name).prepare()
+    line = sys.stdin.buffer.readline()
+    if not line:  # the front has ended
+        _leave(0)
+    job = EngineJob.parse(line)
     try:
-        engine = engines.get(name)
+        engine = engines.get(job.engine)
         engine.check(job.options)
         if not engine.outlives_stdin(job):
             threading.Thread(target=_exit_at_eof, daemon=True).start()

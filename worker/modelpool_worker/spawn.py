@@ -1,4 +1,4 @@
-"""Starts an engine child. Imports next to nothing: the child should be loading while we import."""
+"""Starts an engine child. Imports next to nothing: the child should get ready while we do."""
 
 from __future__ import annotations
 
@@ -7,33 +7,45 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
-from modelpool_client.wire import Assignment
-
-from .config import child_environment, job_line
+from .environment import child_environment
 from .proc import start_time
 
 STATUS_FD = "MODELPOOL_STATUS_FD"
 
 
-@dataclass(frozen=True)
 class Spawned:
     """A started engine process and our ends of its pipes; ``started`` as ``proc`` tells it."""
 
-    process: subprocess.Popen[bytes]
-    status_fd: int
-    output_fd: int
-    started: float
+    def __init__(
+        self, process: subprocess.Popen[bytes], status_fd: int, output_fd: int, started: float
+    ) -> None:
+        self.process = process
+        self.status_fd = status_fd
+        self.output_fd = output_fd
+        self.started = started
+
+    def tell(self, job: bytes) -> None:
+        """Hand it its job, a line."""
+        assert self.process.stdin is not None
+        # A child that died at once is reported by its exit, not by a broken pipe.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(job)
+            self.process.stdin.flush()
+
+    def discard(self) -> None:
+        """End it: there is nothing to load."""
+        self.process.kill()
+        self.process.wait()
 
 
-def spawn(assignment: Assignment, socket_path: str, label: str) -> Spawned:
-    """Start the engine of ``assignment`` in our process group and tell it its job."""
+def spawn(engine: str, label: str) -> Spawned:
+    """Start an engine child in our process group; it waits for its job."""
     status_read, status_write = os.pipe()
     output_read, output_write = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "modelpool_worker", "host", assignment.engine, label],
+            [sys.executable, "-m", "modelpool_worker", "host", engine, label],
             stdin=subprocess.PIPE,
             stdout=output_write,
             stderr=output_write,
@@ -43,10 +55,5 @@ def spawn(assignment: Assignment, socket_path: str, label: str) -> Spawned:
     finally:
         os.close(status_write)
         os.close(output_write)
-    assert process.stdin is not None
-    # A child that died at once is reported by its exit, not by a broken pipe.
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(job_line(assignment, socket_path))
-        process.stdin.flush()
     started = start_time(process.pid) or time.time()
     return Spawned(process, status_read, output_read, started)

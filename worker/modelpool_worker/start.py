@@ -1,4 +1,4 @@
-"""What a front does before anything heavy: read the assignment, bind the port, start the engine.
+"""What a front does before anything heavy: read the assignment, bind the port, tell the engine.
 
 The engine child loads while the front still imports its HTTP server and client.
 """
@@ -20,31 +20,35 @@ from modelpool_client.wire import (
 )
 
 from .binding import bind
-from .config import BadAssignment, read_assignment
+from .config import BadAssignment, job_line, read_assignment
 from .record import write_exit_record
-from .spawn import Spawned, spawn
+from .spawn import Spawned
 
 
-def serve(label: str) -> int:
+def serve(child: Spawned) -> int:
     """Run a worker with the assignment on standard input. Returns its exit code."""
     try:
         assignment = read_assignment(sys.stdin.buffer.readline())
     except BadAssignment as e:
+        child.discard()
         return _refuse(e.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
     try:
         sock = bind(assignment.host, assignment.port)
     except OSError as e:
+        child.discard()
         where = f"{assignment.host}:{assignment.port}"
         message = f"cannot listen on {where}: {e.strerror}"
         return _refuse(assignment.exit_record, "port_taken", message, WORKER_EXIT_PORT_TAKEN)
-    # From here on told, not ended, by a signal: the engine must not be left alone half started.
+    # From here on told, not ended, by a signal: until now the child would have ended with us.
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _: told.append(n))
     try:
         with _socket_path(assignment) as path:
-            code = _run(assignment, sock, spawn(assignment, path, label), path, told)
+            child.tell(job_line(assignment, path))
+            code = _run(assignment, sock, child, path, told)
     except RuntimeDirError as e:
+        child.discard()
         return _refuse(assignment.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
     _end_group()
     return code

@@ -174,11 +174,11 @@ def _is_member(process: psutil.Process, pgid: int) -> bool:
 class LocalLauncher:
     """Starts ``python -m modelpool_worker`` in a session of its own.
 
-    ``command`` builds the command line of a worker from its label, for tests and for workers that
-    live in another environment.
+    ``command`` builds the command line of a worker from its engine and label, for tests and for
+    workers that live in another environment.
     """
 
-    def __init__(self, command: Callable[[str], list[str]] | None = None) -> None:
+    def __init__(self, command: Callable[[str, str], list[str]] | None = None) -> None:
         self._command = command or _default_command
 
     async def start(self, assignment: Assignment) -> WorkerProcess:
@@ -203,7 +203,7 @@ class LocalLauncher:
             log.write(f"{log_heading(assignment.worker_id)}\n".encode())
             log.flush()
             child = subprocess.Popen(
-                self._command(label),
+                self._command(assignment.engine, label),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -233,8 +233,8 @@ class LocalLauncher:
             await asyncio.to_thread(_kill_strays, record.worker_id)
 
 
-def _default_command(label: str) -> list[str]:
-    return [sys.executable, "-m", "modelpool_worker", "serve", label]
+def _default_command(engine: str, label: str) -> list[str]:
+    return [sys.executable, "-m", "modelpool_worker", "serve", engine, label]
 
 
 def find_by_worker_id(worker_id: str) -> list[psutil.Process]:

@@ -84,7 +84,7 @@ class Workshop:
 
     async def start(self, code: str, assignment: Assignment | None = None) -> LocalProcess:
         command = [sys.executable, "-u", "-c", textwrap.dedent(code)]
-        launcher = LocalLauncher(lambda label: [*command, label])
+        launcher = LocalLauncher(lambda _, label: [*command, label])
         process = await launcher.start(assignment or self.assignment())
         assert isinstance(process, LocalProcess)
         self.started.append(process)
@@ -211,7 +211,7 @@ def test_a_worker_that_cannot_rotate_its_log_finds_it_rotated(play: Play) -> Non
 def test_what_cannot_be_started_is_said(tmp_path: Path) -> None:
     async def scene() -> None:
         shop = Workshop(tmp_path)
-        launcher = LocalLauncher(lambda label: ["/nonexistent/program"])
+        launcher = LocalLauncher(lambda _, label: ["/nonexistent/program"])
         with pytest.raises(LaunchError, match="/nonexistent/program"):
             await launcher.start(shop.assignment())
 

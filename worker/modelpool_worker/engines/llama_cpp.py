@@ -130,13 +130,17 @@ class LlamaCpp(Engine):
         if text is not None and text != CHATML and "{" not in text:
             raise _bad_option("chat_template", f"must be Jinja or the name {CHATML}")
 
+    def prepare(self) -> None:
+        limit_spinning(os.environ)
+        import xllamacpp  # noqa: F401
+
     def serve(self, job: EngineJob, status: Status) -> None:
         trained = read_header(job.source).context_length
         length = job.options.get("context_length") or min(
             trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT
         )
-        limit_spinning(os.environ)
         try:
+            self.prepare()
             import xllamacpp
         except ImportError as e:
             message = f"xllamacpp cannot be imported ({e}): {INSTALL_HINT}"
