@@ -37,6 +37,25 @@ class Source(Protocol):
     def resume(self) -> None: ...
 
 
+class Answer(Protocol):
+    """Where an answer is written to: an exchange, or what stands for several.
+
+    Attributes:
+        status: of the answer; 0 until it has begun.
+        is_full: who writes should wait.
+        source: is paused and resumed as ``is_full`` changes.
+    """
+
+    status: int
+    is_full: bool
+    source: Source | None
+
+    def send(self, status: int, headers: Headers, body: bytes) -> None: ...
+    def begin(self, status: int, headers: Headers, length: int | None = None) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+
+
 class Channel(Protocol):
     """The connection, as far as one exchange needs it."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .exchange import BUFFER_BYTES, Exchange
+from .exchange import BUFFER_BYTES, Answer
 from .message import Headers, end_to_end
 from .upstream_connection import Sink, UpstreamConnection
 
 
 async def pass_on(
-    reply: UpstreamConnection, exchange: Exchange, more: Headers, sink: Sink | None = None
+    reply: UpstreamConnection, answer: Answer, more: Headers, sink: Sink | None = None
 ) -> None:
-    """Answer ``exchange`` with ``reply`` and, in its head, ``more``; its body goes by way of
+    """Fill ``answer`` with ``reply`` and, in its head, ``more``; its body goes by way of
     ``sink``, if that is to see it. What is short is whole or an error: one that breaks off is found
     out while the status can still say so.
 
@@ -18,10 +18,10 @@ async def pass_on(
         UpstreamError: it breaks off.
     """
     length, headers = reply.length, [*end_to_end(reply.headers), *more]
-    if not exchange.status:
+    if not answer.status:
         if length is not None and length <= BUFFER_BYTES and sink is None:
-            exchange.send(reply.status, headers, await reply.read())
+            answer.send(reply.status, headers, await reply.read())
             return
-        exchange.begin(reply.status, headers, length)
-    await reply.pipe(sink or exchange)
-    exchange.end()
+        answer.begin(reply.status, headers, length)
+    await reply.pipe(sink or answer)
+    answer.end()

@@ -76,6 +76,7 @@ def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
         "min_replicas": model.min_replicas,
         "max_replicas": model.max_replicas,
         "priority": model.priority,
+        "coalesce": model.coalesce,
         "tags": shown["tags"],
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),

@@ -123,6 +123,10 @@ FIELDS: Mapping[str, Field] = {
     "min_replicas": Field(values.integer(1, MAX_REPLICAS), _COUNT),
     "max_replicas": Field(values.integer(1, MAX_REPLICAS), _COUNT),
     "target_in_flight": _integer(1),
+    "coalesce": Field(
+        values.choice("deterministic", "identical", "off"),
+        {"type": "string", "enum": ["deterministic", "identical", "off"]},
+    ),
     "schedule": Field(_appointments, _SCHEDULE),
     "memory_mb": _number(0, MAX_MEMORY_MB),
     "context_length": _integer(1),

@@ -18,6 +18,7 @@ from .variables import template
 
 Priority = Literal["high", "normal", "low"]
 Origin = Literal["config", "api"]
+Coalescing = Literal["deterministic", "identical", "off"]
 
 MAX_ID_BYTES = 255
 MAX_COMPARED = 24
@@ -65,6 +66,8 @@ class Model:
             in local time.
         target_in_flight: requests in flight for each copy before another is wanted; None is what
             the engine serves at once.
+        coalesce: which identical requests in flight share one computation: those whose answer is
+            determined by a seed or a temperature of 0, all of them, or none.
         memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
             peak overrules it.
         context_length: tokens; declared, or what the file was trained for.
@@ -92,6 +95,7 @@ class Model:
     min_replicas: int = 1
     max_replicas: int = 1
     target_in_flight: int | None = None
+    coalesce: Coalescing = "deterministic"
     schedule: tuple[Mapping[str, Any], ...] = ()
     memory_mb: float | None = None
     context_length: int | None = None

@@ -9,7 +9,6 @@ byte.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,18 +22,12 @@ from modelpool_client.errors import (
     NotSupported,
     WorkerDraining,
     WorkerFailed,
-    from_response,
 )
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import HOP_HEADERS, Headers, Request, end_to_end
 from modelpool_client.http1.relay import pass_on
 from modelpool_client.http1.upstream import Upstream
-from modelpool_client.http1.upstream_connection import (
-    BadReply,
-    BrokenOff,
-    UpstreamConnection,
-    UpstreamError,
-)
+from modelpool_client.http1.upstream_connection import BadReply, BrokenOff, UpstreamError
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
 from modelpool_client.surfaces.openai import Completion, check_request
 from modelpool_client.surfaces.routes import check_capabilities, check_route
@@ -42,6 +35,8 @@ from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.gateway.coalesce import Coalescer, SharedAnswer, may_share
+from modelpool.gateway.errors import as_error
 from modelpool.gateway.models import Models
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant
@@ -68,6 +63,7 @@ class Meter(Protocol):
 
     def began(self, model_id: str, *, was_hot: bool) -> None: ...
     def ended(self, model_id: str, status: int, seconds: float) -> None: ...
+    def joined(self, model_id: str) -> None: ...
 
 
 class _Gone(Exception):
@@ -90,9 +86,10 @@ class _Wish:
 
 @dataclass(eq=False, slots=True)
 class _Asked:
-    """A request for a model: what it says, and its exchange."""
+    """A request for a model: what it says, and where its answer goes."""
 
-    exchange: Exchange
+    request: Request
+    answer: Exchange | SharedAnswer
     path: str
     model: Model
     body: bytes
@@ -100,8 +97,12 @@ class _Asked:
 
     def when_silent(self, reason: Callable[[], str]) -> None:
         """What the comments of a stream say from now on."""
-        if self.data.get("stream") is True:
-            self.exchange.wait_reason = reason
+        if self.is_stream:
+            self.answer.wait_reason = reason
+
+    @property
+    def is_stream(self) -> bool:
+        return self.data.get("stream") is True
 
 
 class Gateway:
@@ -124,6 +125,7 @@ class Gateway:
         self._prepare = prepare
         self._upstream = upstream
         self._meter = meter
+        self._coalescer = Coalescer(self._joined)
 
     async def __call__(self, exchange: Exchange, path: str) -> None:
         """``path`` is the request's, tidied.
@@ -143,13 +145,30 @@ class Gateway:
         wish = _Wish(_priority(exchange.request), _affinity(exchange.request, data))
         began = time.perf_counter()
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
-        asked = _Asked(exchange, path, model, body, data)
+        asked = _Asked(exchange.request, exchange, path, model, body, data)
         try:
             with exchange:
-                await self._try(asked, wish)
+                if may_share(model.coalesce, body, data, model.options):
+                    await self._share(exchange, asked, wish)
+                else:
+                    await self._try(asked, wish)
         finally:
             seconds = time.perf_counter() - began
             self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
+
+    async def _share(self, exchange: Exchange, asked: _Asked, wish: _Wish) -> None:
+        """It may be at work for somebody else already."""
+
+        async def compute(answer: SharedAnswer) -> None:
+            await self._try(replace(asked, answer=answer), wish)
+
+        # Not of another class: it would wait as long as that.
+        key = (asked.model.model_id, asked.path, asked.request.query, wish.priority, asked.body)
+        await self._coalescer.answer(key, exchange, compute, is_stream=asked.is_stream)
+
+    def _joined(self, model_id: str) -> None:
+        self._meter.began(model_id, was_hot=self._pool.status(model_id).state.is_serving)
+        self._meter.joined(model_id)
 
     def _named(self, data: Mapping[str, Any]) -> Model:
         name = data.get("model")
@@ -172,7 +191,7 @@ class Gateway:
             grant = self._pool.try_acquire(model_id, wish.affinity)
             if grant is None:
                 if not is_checked:
-                    asked.exchange.headers += _check(asked).headers
+                    asked.answer.headers += _check(asked).headers
                     is_checked = True
                 left = end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
@@ -209,10 +228,10 @@ class Gateway:
         """What the grant is for; afterwards it is given back. One whose client left before any
         answer is a use if the worker says so."""
         is_used = has_content = False
-        exchange = asked.exchange
+        answer = asked.answer
         try:
             endpoint = (self._pool.config.host, grant.port)
-            target, headers = _target(asked), _forwarded(exchange.request, grant)
+            target, headers = _target(asked), _forwarded(asked.request, grant)
             post = self._upstream.request(endpoint, "POST", target, headers, asked.body)
             with await post as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
@@ -220,10 +239,10 @@ class Gateway:
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
                     )
                 is_used = reply.status < 400 or REFUSED not in reply.headers
-                if exchange.status and reply.status != 200:
-                    raise await _as_error(reply)
+                if answer.status and reply.status != 200:
+                    raise as_error(reply.status, reply.headers, await reply.read())
                 has_content = True  # it was answered: another try would compute it twice
-                await pass_on(reply, exchange, [])
+                await pass_on(reply, answer, [])
         except UpstreamError as e:
             who = f"the worker of {grant.model_id} on port {grant.port}"
             error = WorkerFailed(
@@ -265,7 +284,7 @@ def _check(asked: _Asked) -> Completion:
 
 def _target(asked: _Asked) -> bytes:
     path = asked.path.encode("ascii")  # one of SERVED, however it was written
-    query = asked.exchange.request.query
+    query = asked.request.query
     return path + b"?" + query if query else path
 
 
@@ -295,13 +314,3 @@ def _priority(request: Request) -> str:
     if priority not in PRIORITIES:
         raise InvalidRequest("X-Priority must be high, normal or low", param="X-Priority")
     return priority
-
-
-async def _as_error(reply: UpstreamConnection) -> ModelPoolError:
-    body: Any = await reply.read()
-    try:
-        body = json.loads(body)
-    except ValueError:
-        body = body.decode(errors="replace")
-    retry_after = dict(reply.headers).get(b"retry-after", b"").decode("latin-1")
-    return from_response(reply.status, body, retry_after or None)

@@ -34,6 +34,7 @@ class Meter:
 
     def __init__(self, usage: UsageMeter, metrics: Metrics, has: Callable[[str], bool]) -> None:
         self.began = usage.began
+        self.joined = metrics.joined
         self._usage = usage
         self._metrics = metrics
         self._has = has

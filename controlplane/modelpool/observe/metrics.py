@@ -47,6 +47,12 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self._coalesced = Counter(
+            "modelpool_coalesced_requests",
+            "Of them, those that were given the answer of an identical one in flight",
+            labels,
+            registry=self._registry,
+        )
         # Looking a child up costs more than counting, and this is on the data path.
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._events = {
@@ -70,11 +76,16 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
+    def joined(self, model_id: str) -> None:
+        """A request shares the computation of another."""
+        self._coalesced.labels(model_id).inc()
+
     def count(self, event: Event) -> None:
         """An event was published."""
         model_id = event.data["model_id"]
         # All begin at 0 together: Prometheus sees no increase in a series that begins with 1.
         counters = {name: counter.labels(model_id) for name, counter in self._events.items()}
+        self._coalesced.labels(model_id)
         if event.name in counters:
             counters[event.name].inc()
 
@@ -83,7 +94,7 @@ class Metrics:
         for key in [key for key in self._children if key[0] == model_id]:
             del self._children[key]
             self._requests.remove(model_id, str(key[1]))
-        for metric in (self._seconds, *self._events.values()):
+        for metric in (self._seconds, self._coalesced, *self._events.values()):
             metric.remove(model_id)
 
     def text(self) -> bytes:
