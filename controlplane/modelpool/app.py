@@ -113,6 +113,8 @@ async def running(
         stack.push_async_callback(store.close)
         upstream = Upstream()
         stack.callback(upstream.close)
+        launcher = launcher or create("local", has_spare=config.enable_spare_worker)
+        stack.push_async_callback(launcher.close)
         registry_client = RegistryClient()
         stack.push_async_callback(registry_client.close)
         services, recoverer, unreadable = await _build(
@@ -120,7 +122,7 @@ async def running(
             store,
             upstream,
             registry_client,
-            launcher or create("local"),
+            launcher,
             memory or _host_memory(),
         )
         stack.push_async_callback(services.pool.close)

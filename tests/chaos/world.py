@@ -46,6 +46,7 @@ KEYS: dict[str, Any] = {
     "crash_budget": 1000,
     "min_residency_seconds": 0.3,
     "port_rest_seconds": 0.5,
+    "enable_spare_worker": False,  # every process is to be accounted for
     "orphan_seconds": 30,
     "hang_seconds": 3,
 }

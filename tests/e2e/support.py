@@ -49,6 +49,7 @@ FAST: dict[str, Any] = {
     "graceful_shutdown_seconds": 10,
     "stream_ping_seconds": 0.3,
     "max_concurrent_models": 30,
+    "enable_spare_worker": False,
     "log_level": "debug",
 }
 

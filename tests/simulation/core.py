@@ -190,6 +190,12 @@ class Process:
 class SimWorkers:
     """What is asked of workers becomes an operation."""
 
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+
+    def new_id(self, model: Model) -> str:
+        return f"w{next(self._ids)}"
+
     def launch(
         self, model: Model, worker_id: str, port: int, lease_seconds: float | None
     ) -> Operation:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -436,6 +437,9 @@ class SimWorld:
         return [moves[0].split("->")[0], *(m.split("->")[1] for m in moves)] if moves else []
 
     # launcher
+    def new_worker_id(self, engine: str) -> str:
+        return uuid.uuid4().hex
+
     async def start(self, assignment: Assignment) -> SimProcess:
         script = self.scripts.setdefault(assignment.model_id, Script())
         await asyncio.sleep(script.launch_seconds)
@@ -454,6 +458,9 @@ class SimWorld:
 
     async def sweep(self, record: WorkerRow) -> None:
         """Nothing is ever left of a simulated worker."""
+
+    async def close(self) -> None:
+        """Nothing but workers is ever simulated."""
 
     # client
     def _process(self, worker: Worker) -> SimProcess:

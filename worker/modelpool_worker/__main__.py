@@ -1,6 +1,7 @@
 """``python -m modelpool_worker``: ``serve`` a model, ``host`` an engine, ``describe`` engines.
 
 serve ENGINE LABEL    the front of a worker; its assignment comes on standard input
+spare ENGINE          the same before there is work for it: it waits for its assignment
 host ENGINE LABEL     an engine child; its job comes on standard input
 describe [--engine E [--source F] [--options JSON]]
                       what can be used in this environment, as JSON
@@ -26,6 +27,13 @@ def main(arguments: list[str]) -> int:
             from .start import serve
 
             return serve(child)
+        case ["spare", engine]:
+            from .spawn import spawn
+
+            child = spawn(engine, "spare")
+            from .start import serve_later
+
+            return serve_later(child)
         case ["host", engine, _]:
             from .host import host
 

@@ -21,14 +21,30 @@ from modelpool_client.wire import (
 
 from .binding import bind
 from .config import BadAssignment, job_line, read_assignment
+from .proc import name_process
 from .record import write_exit_record
 from .spawn import Spawned
 
 
+def serve_later(child: Spawned) -> int:
+    """Get ready, and wait for the assignment. Its end without one is not worth a word."""
+    from . import front  # noqa: F401 - what a front needs is there when it is needed
+
+    line = sys.stdin.buffer.readline()
+    if not line:
+        child.discard()
+        return 0
+    return _serve(line, child, was_spare=True)
+
+
 def serve(child: Spawned) -> int:
     """Run a worker with the assignment on standard input. Returns its exit code."""
+    return _serve(sys.stdin.buffer.readline(), child)
+
+
+def _serve(line: bytes, child: Spawned, *, was_spare: bool = False) -> int:
     try:
-        assignment = read_assignment(sys.stdin.buffer.readline())
+        assignment = read_assignment(line)
     except BadAssignment as e:
         child.discard()
         return _refuse(e.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
@@ -39,6 +55,9 @@ def serve(child: Spawned) -> int:
         where = f"{assignment.host}:{assignment.port}"
         message = f"cannot listen on {where}: {e.strerror}"
         return _refuse(assignment.exit_record, "port_taken", message, WORKER_EXIT_PORT_TAKEN)
+    if was_spare:
+        _open_log(assignment.log_path)
+        name_process(f"{assignment.model_id}@{assignment.port}")
     # From here on told, not ended, by a signal: until now the child would have ended with us.
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,6 +71,13 @@ def serve(child: Spawned) -> int:
         return _refuse(assignment.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
     _end_group()
     return code
+
+
+def _open_log(path: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for output in (1, 2):
+        os.dup2(fd, output)
+    os.close(fd)
 
 
 class RuntimeDirError(Exception):

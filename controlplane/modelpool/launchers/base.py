@@ -48,6 +48,10 @@ class WorkerProcess(Protocol):
 class Launcher(Protocol):
     """Starts workers somewhere, and finds again those that a former manager started."""
 
+    def new_worker_id(self, engine: str) -> str:
+        """The id for a worker of that engine that is to be started."""
+        ...
+
     async def start(self, assignment: Assignment) -> WorkerProcess:
         """Start one.
 
@@ -62,4 +66,8 @@ class Launcher(Protocol):
 
     async def sweep(self, record: WorkerRow) -> None:
         """End what a dead worker may have left running."""
+        ...
+
+    async def close(self) -> None:
+        """End what is no worker; the workers stay."""
         ...

@@ -9,9 +9,11 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import psutil
 from modelpool_client.log_file import rotate
@@ -20,6 +22,7 @@ from modelpool_client.wire import Assignment, encode
 from modelpool.catalog.database import WorkerRow
 
 from .base import LaunchError, WorkerProcess, log_heading
+from .spares import Spares
 
 # Two readings of one process's start differ by the clock tick at most.
 SAME_START_SECONDS = 0.05
@@ -178,43 +181,43 @@ class LocalLauncher:
     workers that live in another environment.
     """
 
-    def __init__(self, command: Callable[[str, str], list[str]] | None = None) -> None:
+    def __init__(
+        self, command: Callable[[str, str], list[str]] | None = None, *, has_spare: bool = False
+    ) -> None:
         self._command = command or _default_command
+        self._spares = Spares(_spawn_spare) if has_spare else None
+
+    def new_worker_id(self, engine: str) -> str:
+        return self._spares.promise(engine) if self._spares is not None else uuid.uuid4().hex
 
     async def start(self, assignment: Assignment) -> WorkerProcess:
         try:
             # Off the loop that relays: a large assignment fills the pipe until the child reads.
-            child = await asyncio.to_thread(self._spawn, assignment)
+            child = await asyncio.to_thread(self._started, assignment)
         except OSError as e:
             raise LaunchError(f"the worker process could not be started: {e}") from e
+        if self._spares is not None:
+            self._spares.wanted(assignment.engine)
         # 0: it ended at once; wait() will say how.
         return LocalProcess(child.pid, start_time(child.pid) or 0.0, child=child)
 
+    def _started(self, assignment: Assignment) -> subprocess.Popen[bytes]:
+        _prepare_files(assignment)
+        spare = self._spares.claim(assignment.worker_id) if self._spares is not None else None
+        if spare is not None and _tell(spare, assignment):
+            return spare
+        child = self._spawn(assignment)
+        _tell(child, assignment)  # if it died already wait() will say how
+        return child
+
     def _spawn(self, assignment: Assignment) -> subprocess.Popen[bytes]:
         label = f"{assignment.model_id}@{assignment.port}"
-        env = {**os.environ, "MODELPOOL_WORKER_ID": assignment.worker_id}
-        log_path = Path(assignment.log_path)
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        Path(assignment.exit_record).parent.mkdir(parents=True, exist_ok=True)
-        Path(assignment.runtime_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Workers rotate it themselves, but for those that do not get that far.
-        rotate(assignment.log_path, assignment.log_limits)
-        with log_path.open("ab") as log:
-            log.write(f"{log_heading(assignment.worker_id)}\n".encode())
-            log.flush()
-            child = subprocess.Popen(
-                self._command(assignment.engine, label),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=env,
-                start_new_session=True,
-            )
-        assert child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died already; wait() will say how
-            child.stdin.write(json.dumps(encode(assignment)).encode() + b"\n")
-            child.stdin.close()
-        return child
+        with Path(assignment.log_path).open("ab") as log:
+            return _popen(self._command(assignment.engine, label), assignment.worker_id, log)
+
+    async def close(self) -> None:
+        if self._spares is not None:
+            await self._spares.close()
 
     async def attach(self, record: WorkerRow) -> WorkerProcess | None:
         if record.boot_id != boot_id():
@@ -235,6 +238,45 @@ class LocalLauncher:
 
 def _default_command(engine: str, label: str) -> list[str]:
     return [sys.executable, "-m", "modelpool_worker", "serve", engine, label]
+
+
+def _spawn_spare(engine: str, worker_id: str) -> subprocess.Popen[bytes]:
+    """It will open the log of its model by itself; whatever it says before that is lost."""
+    command = [sys.executable, "-m", "modelpool_worker", "spare", engine]
+    return _popen(command, worker_id, subprocess.DEVNULL)
+
+
+def _popen(command: list[str], worker_id: str, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        env={**os.environ, "MODELPOOL_WORKER_ID": worker_id},
+        start_new_session=True,
+    )
+
+
+def _prepare_files(assignment: Assignment) -> None:
+    Path(assignment.exit_record).parent.mkdir(parents=True, exist_ok=True)
+    Path(assignment.runtime_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    log_path = Path(assignment.log_path)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    # Workers rotate it themselves, but for those that do not get that far.
+    rotate(assignment.log_path, assignment.log_limits)
+    with log_path.open("ab") as log:
+        log.write(f"{log_heading(assignment.worker_id)}\n".encode())
+
+
+def _tell(child: subprocess.Popen[bytes], assignment: Assignment) -> bool:
+    """Give it its assignment; whether it took it."""
+    assert child.stdin is not None
+    try:
+        child.stdin.write(json.dumps(encode(assignment)).encode() + b"\n")
+        child.stdin.close()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def find_by_worker_id(worker_id: str) -> list[psutil.Process]:

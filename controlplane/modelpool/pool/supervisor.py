@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -231,7 +230,7 @@ class Supervisor:
                 scheduler.room_denied(key)
             case c.AssignPort(run, avoid):
                 port = resources.take_port(key, avoid)
-                self._handle(m.PortAssigned(run, port, _new_id()))
+                self._handle(m.PortAssigned(run, port, self._new_id()))
             case c.ClaimPort(port):
                 resources.ports.claim(port, key)
             case c.ReturnPort(port):
@@ -301,8 +300,11 @@ class Supervisor:
         port = None
         if isinstance(plan, Start):
             port = self._shell.resources.take_port(replica.key, frozenset())
-        admitted = m.Admitted(plan, command.why, _new_id(), port, command.is_speculative)
+        admitted = m.Admitted(plan, command.why, self._new_id(), port, command.is_speculative)
         self._handle(admitted)
+
+    def _new_id(self) -> str:
+        return self._shell.workers.new_id(self.replica.model)
 
     def _launch(self, run: Run) -> None:
         assert run.port is not None
@@ -337,7 +339,3 @@ class Supervisor:
 def _worker(run: Run) -> Worker:
     assert run.worker is not None
     return run.worker
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex

@@ -113,6 +113,10 @@ class Workers:
         digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
         return self._settings.config.state_dir / "logs" / f"{safe[:80]}-{digest}.log"
 
+    def new_id(self, model: Model) -> str:
+        """For the next worker of the model."""
+        return self._launcher.new_worker_id(model.engine)
+
     async def launch(
         self, model: Model, worker_id: str, port: int, lease_seconds: float | None
     ) -> Worker:
