@@ -174,7 +174,8 @@ async def _build(
     events.listeners.append(history.note)
     client = HttpWorkerClient(upstream, config.host)
     identity = PoolIdentity(store.pool_id, base_url(config.host, config.port))
-    workers = Workers(identity, settings, launcher, client, store, MemoryRelease(memory))
+    released = MemoryRelease(memory)
+    workers = Workers(identity, settings, launcher, client, store, released, estimator.effective)
     publisher = EventPublisher(events)
     pool = Pool(settings, workers, estimator, memory, publisher)
     for model in catalog:

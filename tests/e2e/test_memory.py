@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from e2e.helpers import fake, until
+from e2e.conftest import MakePool
+from e2e.helpers import content, fake, until
 from e2e.support import PoolProcess
 
 pytestmark = pytest.mark.e2e
@@ -111,3 +112,16 @@ def test_what_the_host_has_decides(tmp_path: Path) -> None:
             return pool.http.post("/models/a/load?wait=20", json={}).status_code == 200
 
         until(loads, "the host's memory to be read again")
+
+
+def test_slots_follow_the_memory_limit(make_pool: MakePool) -> None:
+    """Eight would need 144 MB, one needs 133."""
+    entry = {"model_id": "d", "engine": "llama.cpp", "source": str(DEMO)}
+    pool = make_pool(entry, memory_limit_mb=140)
+    view = pool.model("d")
+    assert (view["options"], view["effective_options"]) == ({}, {"parallel": 1})
+    pool.load("d")
+    assert content(pool.chat("d", max_tokens=4))
+    view = pool.model("d")
+    assert view["effective_options"] == {"parallel": 1}
+    assert view["memory"]["reserved_mb"] <= 140

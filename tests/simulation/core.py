@@ -281,6 +281,9 @@ class CoreWorld:
         return supervisor
 
     # what the core asks
+    def effective(self, model: Model) -> Model:
+        return model
+
     def host_memory(self, model: Model) -> MemoryEstimate:
         return MemoryEstimate.of(int((model.memory_mb or 100) * MB))
 

@@ -381,6 +381,9 @@ class SimWorld:
         known = self.known_figures.get(model.model_id)
         return known or MemoryEstimate.of(int((model.memory_mb or 100) * MB))
 
+    def effective(self, model: Model) -> Model:
+        return model
+
     def device_memory(self, model: Model) -> Mapping[str, Claim]:
         needs = self.device_needs.get(model.model_id, {})
         return {device: Claim.of(size) for device, size in needs.items()}

@@ -81,6 +81,7 @@ def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
         "options": dict(shown["options"]),
+        "effective_options": effective_options(status, pool),
         "memory_estimate_mb": in_mb(pool.requirements(status.model.model_id).bytes),
         "memory": memory_view(status, pool),
         "size_mb": in_mb(model.size_bytes),
@@ -95,6 +96,14 @@ def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
             if s.state.has_worker
         ],
     }
+
+
+def effective_options(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+    """With what the model is started, beyond what was declared."""
+    model = status.started_with or status.model
+    declared = model.options
+    chosen = pool.effective(model).options
+    return {**model.shown()["options"], **{k: v for k, v in chosen.items() if k not in declared}}
 
 
 def memory_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .fingerprint import Fingerprint, fingerprint
+from .fitting import fitted
 from .footprint import Footprint, estimate_footprint
 from .memory_estimate import Claim, Key, MemoryEstimate, Peak, device_claims, estimate_host, key_of
 from .metadata import GgufInfo, read_gguf
@@ -38,8 +39,13 @@ class Reading:
     info: GgufInfo | None = None
 
 
-class DeviceBudgets(Protocol):
+class MemoryLimits(Protocol):
     """The settings in force, as far as they concern estimates."""
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """Of the host, for all models."""
+        ...
 
     @property
     def device_budgets(self) -> Mapping[str, int]:
@@ -50,18 +56,28 @@ class DeviceBudgets(Protocol):
 class Estimator:
     """Remembers what files said and workers took, so that admission can ask without a disk.
 
-    ``budgets`` says how many bytes the pool may use of each device.
+    ``limits`` says how many bytes the pool may use of the host and of each device.
     """
 
-    def __init__(self, budgets: DeviceBudgets | None = None) -> None:
-        self._budgets = budgets
+    def __init__(self, limits: MemoryLimits | None = None) -> None:
+        self._limits = limits
         # By id and source: several models may share a file.
         self._readings: dict[tuple[str, str], Reading] = {}
         self._told: dict[Key, int] = {}
         self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
 
     def _device_budgets(self) -> Mapping[str, int]:
-        return self._budgets.device_budgets if self._budgets is not None else {}
+        return self._limits.device_budgets if self._limits is not None else {}
+
+    def effective(self, model: Model) -> Model:
+        """The model with the options that a worker of it is started with: what nobody declared is
+        chosen by the memory that there is for it."""
+        reading = self.reading(model)
+        if reading is None or reading.info is None or self._limits is None or model.memory_mb:
+            return model
+        room = sum(self._device_budgets().values()) or self._limits.memory_limit_bytes
+        options = fitted(reading.info, model.options, room)
+        return model if options == model.options else dataclasses.replace(model, options=options)
 
     def __call__(self, model: Model) -> int:
         """Bytes of host memory to reserve for the model."""
@@ -69,11 +85,12 @@ class Estimator:
 
     def host_memory(self, model: Model) -> MemoryEstimate:
         """Every figure of the model's host memory, and which one counts."""
+        model = self.effective(model)
         return estimate_host(model, self._footprint(model), self._known_peaks(model))
 
     def device_memory(self, model: Model) -> Mapping[str, Claim]:
         """What to reserve of each device that has a budget."""
-        budgets = self._device_budgets()
+        model, budgets = self.effective(model), self._device_budgets()
         claims = device_claims(self._footprint(model), self._known_peaks(model))
         return {device: claim for device, claim in claims.items() if device in budgets}
 

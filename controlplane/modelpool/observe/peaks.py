@@ -57,7 +57,7 @@ class PeakMeter:
             life.facts = facts
         else:  # the model's entry may be replaced later; the worker keeps its options
             began = self._wall() - facts.uptime_seconds
-            self._lives[facts.worker_id] = _Life(model, began, facts)
+            self._lives[facts.worker_id] = _Life(self._estimator.effective(model), began, facts)
 
     async def save(self, store: PeakStore) -> None:
         """Write down what is new; what the store refuses comes with the next time."""

@@ -17,6 +17,11 @@ class Settings:
     is_stopping: bool = False
 
     @property
+    def memory_limit_bytes(self) -> int:
+        """Of the host, that all models together may use."""
+        return self.config.memory_limit_bytes
+
+    @property
     def device_budgets(self) -> Mapping[str, int]:
         """Bytes that all models together may use of each device."""
         return self.config.device_budgets

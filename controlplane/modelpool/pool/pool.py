@@ -385,6 +385,10 @@ class Pool:
         """What a start of it would reserve."""
         return self.resources.requirements(self._set(model_id).best.replica)
 
+    def effective(self, model: Model) -> Model:
+        """The model with the options that a worker of it is started with."""
+        return self.resources.effective(model)
+
     def memory_estimate(self, model: Model) -> MemoryEstimate:
         """What is known of the model's memory, and what of it a start reserves."""
         return self.resources.memory_estimate(model)

@@ -41,6 +41,10 @@ class MemoryEstimates(Protocol):
         """On each device that has a budget."""
         ...
 
+    def effective(self, model: Model) -> Model:
+        """With the options that these are for."""
+        ...
+
 
 class AvailableMemory(Protocol):
     """The host's memory."""
@@ -88,6 +92,10 @@ class Resources:
     def holders(self) -> list[Replica]:
         """The replicas that hold a reservation: all that have a worker, and no other."""
         return [self._replicas[key] for key in self._reserved]
+
+    def effective(self, model: Model) -> Model:
+        """With the options that a worker of it is started with."""
+        return self._estimates.effective(model)
 
     def requirements(self, replica: Replica) -> Requirements:
         """What a start of it would take."""

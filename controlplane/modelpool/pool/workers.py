@@ -81,7 +81,8 @@ class PoolIdentity:
 
 class Workers:
     """Carries out what is decided about worker processes. ``memory_released`` is asked when the
-    processes of the worker with those last facts are gone: whether what they held is back."""
+    processes of the worker with those last facts are gone: whether what they held is back.
+    ``effective`` gives a model the options that a worker of it is started with."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Workers:
         client: WorkerClient,
         journal: Journal,
         memory_released: Callable[[Facts | None], Awaitable[bool]] | None = None,
+        effective: Callable[[Model], Model] = lambda model: model,
     ) -> None:
         self._identity = identity
         self._settings = settings
@@ -98,6 +100,7 @@ class Workers:
         self._client = client
         self._journal = journal
         self._memory_released = memory_released
+        self._effective = effective
         self._to_forget: dict[str, None] = {}  # in order
         self._late: dict[str, asyncio.Task[None]] = {}  # launches that were given up, by worker id
 
@@ -127,7 +130,7 @@ class Workers:
             StoreError: it could not be written down; nothing is left running.
         """
         record = await self._intended(model.model_id, worker_id, port)
-        assignment = self._assignment(model, record, lease_seconds)
+        assignment = self._assignment(self._effective(model), record, lease_seconds)
         starting = asyncio.ensure_future(self._launcher.start(assignment))
         if not await _is_over_in_time(starting):
             late = asyncio.create_task(self._end_late(starting, record))

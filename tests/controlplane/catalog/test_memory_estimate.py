@@ -106,7 +106,9 @@ def test_a_device_that_was_measured_counts_without_an_estimate() -> None:
         assert device_claims(Footprint(1), {"cuda:0": seen}) == {
             "cuda:0": Claim(21 * MB, 20 * MB, "measured")
         }
-    estimator = Estimator(SimpleNamespace(device_budgets={"cuda:0": 100 * MB}))
+    estimator = Estimator(
+        SimpleNamespace(device_budgets={"cuda:0": 100 * MB}, memory_limit_bytes=10**12)
+    )
     key = key_of(MODEL, "")
     for device in ("cuda:0", "cuda:1"):
         estimator.learn([dataclasses.replace(peak(20, device=device), **key._asdict())])

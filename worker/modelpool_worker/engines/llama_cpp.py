@@ -49,13 +49,15 @@ OPTIONS: Mapping[str, Schema] = {
         "minimum": 16,
         "maximum": 1 << 24,
         "description": "tokens of one request, prompt and answer; "
-        f"default: what the model was trained with, at most {DEFAULT_CONTEXT}",
+        f"default: what the model was trained with, at most {DEFAULT_CONTEXT}, "
+        "and no more than the pool has memory for",
     },
     "parallel": {
         "type": "integer",
         "minimum": 1,
         "maximum": 256,
-        "description": f"requests at once, each with its own context; default {DEFAULT_PARALLEL}",
+        "description": f"requests at once, each with its own context; default: {DEFAULT_PARALLEL}, "
+        "or as many as the pool has memory for",
     },
     "threads": {"type": "integer", "minimum": 1, "maximum": 512, "description": "default: cores"},
     "batch_size": {
