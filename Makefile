@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-core lint format bench chaos simulate simulate-core soak demo-model lock clean
+.PHONY: help up down test test-core lint format bench native chaos simulate simulate-core soak demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ format: $(VENV)/.dev ## put the code in shape
 
 bench: $(VENV)/.dev ## measure speed against the bare parts; wants an idle machine
 	@$(BIN)/python scripts/bench
+
+native: $(VENV)/.server ## build llama-server into .modelpool/native (ten minutes and more)
+	@PYTHON=$(BIN)/python scripts/native
 
 chaos: $(VENV)/.dev ## random faults on a real pool, each rule checked after each (SEED=, STEPS=)
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
