@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-core lint format bench native chaos simulate simulate-core soak demo-model lock clean
+.PHONY: help up down test test-core lint format bench bench-compare bench-page native chaos simulate simulate-core soak demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,8 +51,14 @@ format: $(VENV)/.dev ## put the code in shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## measure speed against the bare parts; wants an idle machine
+bench: $(VENV)/.dev ## measure speed against the bare parts and peers; wants an idle machine
 	@$(BIN)/python scripts/bench
+
+bench-compare: $(VENV)/.dev ## the newest run against a stored one, beyond noise (BASE=, RUN=)
+	@$(BIN)/python scripts/bench compare $(or $(BASE),docs/benchmarks/results.json) $(RUN)
+
+bench-page: $(VENV)/.dev ## make docs/benchmarks/ from the newest run (RUN=)
+	@$(BIN)/python scripts/bench page $(RUN)
 
 native: $(VENV)/.server ## build llama-server into .modelpool/native (ten minutes and more)
 	@PYTHON=$(BIN)/python scripts/native

@@ -21,6 +21,7 @@ from bench.processes import Child, free_ports, module
 from bench.stage import Stage
 
 START_SECONDS = 120.0
+END_SECONDS = 15.0
 NAME = "bare"
 
 
@@ -40,6 +41,11 @@ class BareEngine(Child):
 
     def __enter__(self) -> BareEngine:
         return self
+
+    def end(self) -> None:
+        """Tell it to end, and wait until it is gone."""
+        self.process.terminate()
+        self.process.wait(END_SECONDS)
 
 
 def _serve(port: int, file: Path) -> None:

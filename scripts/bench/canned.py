@@ -3,7 +3,8 @@
     python -m bench.canned PORT
 
 One JSON answer, or with ``"stream": true`` a stream of ``max_tokens`` chunks (200 if not said),
-each written in a turn of the loop of its own, as an engine would. Ends with its standard input.
+each written in a turn of the loop of its own, as an engine would, or ``tokens_per_second`` of them
+in a second. Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any, cast
 
 import uvloop
 
-from bench.messages import CHUNKS, HOST
+from bench.messages import HOST
+from bench.names import CHUNKS
 
 _STREAM = re.compile(rb'"stream": ?true')
 _CHUNKS = re.compile(rb'"max_tokens": ?(\d+)')
+_PACE = re.compile(rb'"tokens_per_second": ?([\d.]+)')
 _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d+)", re.IGNORECASE)
 
 
@@ -88,9 +91,13 @@ class Canned(asyncio.Protocol):
         if not request.startswith(b"POST /v1/"):
             self._transport.write(NOT_FOUND)
         elif _STREAM.search(request):
-            count = _CHUNKS.search(request)
+            count, pace = _CHUNKS.search(request), _PACE.search(request)
             self._transport.write(STREAM_HEAD + FIRST)
-            self._loop.call_soon(self._go_on, int(count[1]) if count else CHUNKS)
+            left = int(count[1]) if count else CHUNKS
+            if pace:
+                self._go_on_slowly(left, 1 / float(pace[1]))
+            else:
+                self._loop.call_soon(self._go_on, left)
         else:
             self._transport.write(WHOLE)
 
@@ -102,6 +109,13 @@ class Canned(asyncio.Protocol):
             self._loop.call_soon(self._go_on, left - 1)
         else:
             self._transport.write(LAST)
+
+    def _go_on_slowly(self, left: int, pause: float) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.write(TOKEN if left else LAST)
+        if left:
+            self._loop.call_later(pause, self._go_on_slowly, left - 1, pause)
 
 
 async def _serve(port: int) -> None:

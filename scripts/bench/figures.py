@@ -1,13 +1,18 @@
-"""PURE. Samples, their medians and spans, and what pairs of them say."""
+"""PURE. Rows: the samples of one figure of one system, and what pairs of them say."""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench import intervals
+from bench.intervals import Estimate
+
 Kind = Literal["ratio", "added"]
+Key = tuple[str, str, str]
 
 
 class BenchError(Exception):
@@ -47,6 +52,23 @@ def number(value: float) -> str:
     return f"{value:.2f}" if size >= 1 else f"{value:.3f}"
 
 
+def is_more_better(unit: str) -> bool:
+    """What is counted per second should be much; seconds and bytes should be few."""
+    return unit == "/s"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the machine did besides while a figure was taken.
+
+    ``busy`` is the share of all cores that others used between the rounds, ``steal`` the share of
+    the processor's time that its host gave to others.
+    """
+
+    busy: float = 0.0
+    steal: float = 0.0
+
+
 @dataclass(frozen=True)
 class Versus:
     """What a row is held against: another row's samples, taken in the same rounds.
@@ -55,42 +77,49 @@ class Versus:
     """
 
     name: str
-    samples: Sequence[float]
+    samples: tuple[float, ...]
     kind: Kind = "ratio"
 
-    def spread(self, own: Sequence[float]) -> Spread:
-        """How ``own`` compares, pair by pair."""
-        pairs = list(zip(own, self.samples, strict=True))
+    def estimate(self, own: Sequence[float]) -> Estimate:
+        """How ``own`` compares, pair by pair, with 95 % confidence."""
         if self.kind == "ratio":
-            return Spread.of([mine / other for mine, other in pairs])
-        return Spread.of([mine - other for mine, other in pairs])
+            return intervals.of_ratio(own, self.samples)
+        return intervals.of_difference(own, self.samples)
 
     def text(self, own: Sequence[float], unit: str) -> str:
         """``0.52x nginx (0.50-0.55)`` or ``+0.21 ms upstream (0.20-0.24)``."""
-        spread = self.spread(own)
-        head = f"{spread.median:.2f}x" if self.kind == "ratio" else f"{spread.median:+.2f}{unit}"
-        span = f" ({spread.low:.2f}-{spread.high:.2f})" if len(own) > 1 else ""
-        return f"{head} {self.name}{span}"
+        estimate = self.estimate(own)
+        shown = f"{estimate.value:.2f}x" if self.kind == "ratio" else f"{estimate.value:+.2f}{unit}"
+        is_known = math.isfinite(estimate.high)
+        span = f" ({estimate.low:.2f}-{estimate.high:.2f})" if is_known else ""
+        return f"{shown} {self.name}{span}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report: one figure of one system."""
+    """One figure of one system. ``ours`` is False for what the pool is held against.
+
+    ``conditions`` is None where the figure is none of time, and what others do is no matter.
+    """
 
     suite: str
     figure: str
     system: str
     unit: str
     samples: tuple[float, ...]
-    versus: Versus | None = None
-    target: str = ""
+    versus: tuple[Versus, ...] = ()
+    ours: bool = True
+    conditions: Conditions | None = None
 
-    def cells(self) -> tuple[str, ...]:
-        """The line as text, in the order of ``report.HEADINGS``."""
-        unit = f" {self.unit}" if self.unit else ""
-        compared = self.versus.text(self.samples, unit) if self.versus else ""
-        spread = Spread.of(self.samples).text(unit)
-        return (self.suite, self.figure, self.system, spread, compared, self.target)
+    @property
+    def key(self) -> Key:
+        """By which it is found in another run."""
+        return (self.suite, self.figure, self.system)
+
+    def held_against(self, name: str, kind: Kind) -> Versus | None:
+        """That comparison, if it was made."""
+        found = (v for v in self.versus if (v.name, v.kind) == (name, kind))
+        return next(found, None)
 
     def as_dict(self) -> dict[str, Any]:
         """The line as plain JSON values."""
@@ -100,18 +129,48 @@ class Row:
             "figure": self.figure,
             "system": self.system,
             "unit": self.unit,
+            "ours": self.ours,
             "samples": list(self.samples),
             "median": spread.median,
             "min": spread.low,
             "max": spread.high,
+            "versus": [_versus_as_dict(versus, self.samples) for versus in self.versus],
         }
-        if self.versus:
-            paired = self.versus.spread(self.samples)
-            plain["versus"] = {
-                "system": self.versus.name,
-                "kind": self.versus.kind,
-                "median": paired.median,
-                "min": paired.low,
-                "max": paired.high,
-            }
-        return plain | ({"target": self.target} if self.target else {})
+        if self.conditions:
+            plain["conditions"] = {"busy": self.conditions.busy, "steal": self.conditions.steal}
+        return plain
+
+
+def _versus_as_dict(versus: Versus, own: Sequence[float]) -> dict[str, Any]:
+    estimate = versus.estimate(own)
+    return {
+        "system": versus.name,
+        "kind": versus.kind,
+        "estimate": estimate.value,
+        # JSON knows no infinity.
+        "low": estimate.low if math.isfinite(estimate.low) and len(own) > 1 else None,
+        "high": estimate.high if math.isfinite(estimate.high) else None,
+        "samples": list(versus.samples),
+    }
+
+
+def row_of(data: Mapping[str, Any]) -> Row:
+    """The row that ``as_dict`` made that of.
+
+    Raises:
+        KeyError, TypeError, ValueError: it made it not.
+    """
+    versus = tuple(
+        Versus(str(v["system"]), _numbers(v["samples"]), v["kind"]) for v in data["versus"]
+    )
+    about = data.get("conditions")
+    conditions = Conditions(float(about["busy"]), float(about["steal"])) if about else None
+    suite, figure, system, unit = (str(data[k]) for k in ("suite", "figure", "system", "unit"))
+    samples, is_ours = _numbers(data["samples"]), bool(data["ours"])
+    return Row(suite, figure, system, unit, samples, versus, is_ours, conditions)
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
+    if not values:
+        raise ValueError("a row without samples")
+    return tuple(float(value) for value in values)

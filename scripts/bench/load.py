@@ -1,6 +1,6 @@
 """The load: a number of connections that send one request after the other.
 
-    python -m bench.load '{"port": 8050, "body": "…", "connections": 8, "seconds": 2}'
+    python -m bench.load '{"port": 8050, "path": "/…", "body": "…", "connections": 8, "seconds": 2}'
 
 In a process of its own, without an HTTP library: it should cost less than what it measures.
 After ``seconds`` no new request is sent, and the time until the last answer's end counts.
@@ -16,13 +16,14 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import uvloop
 
 from bench.figures import BenchError
-from bench.messages import HOST, STREAM_END, post_bytes, unchunked
+from bench.messages import HOST, STREAM_END, Ask, unchunked
 from bench.processes import module, output_of
 
 TAIL_BYTES = 2048
@@ -38,6 +39,8 @@ class Outcome:
     answers: int
     seconds: float
     median_seconds: float
+    # 99 of 100 answers took no longer.
+    p99_seconds: float
     tokens: int = 0
 
     @property
@@ -51,13 +54,14 @@ class Outcome:
         return self.tokens / self.seconds
 
 
-def run(port: int, body: bytes, connections: int, seconds: float) -> Outcome:
+def run(port: int, ask: Ask, connections: int, seconds: float) -> Outcome:
     """Put that load on a port, from a process of its own.
 
     Raises:
         BenchError: an answer was wrong or missing.
     """
-    plan = {"port": port, "body": body.decode(), "connections": connections, "seconds": seconds}
+    what = {"port": port, "path": ask.path, "body": ask.body.decode()}
+    plan = what | {"connections": connections, "seconds": seconds}
     command = module("bench.load", json.dumps(plan))
     result = json.loads(output_of(command, seconds + _MARGIN_SECONDS))
     if result.get("error"):
@@ -158,7 +162,7 @@ class Connection(asyncio.Protocol):
 
 async def _measure(plan: dict[str, Any]) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    request = post_bytes(plan["port"], plan["body"].encode())
+    request = Ask(plan["body"].encode(), plan["path"]).on(plan["port"])
     started = time.perf_counter()
     tally = Tally(started + plan["seconds"])
     connecting = (
@@ -170,8 +174,13 @@ async def _measure(plan: dict[str, Any]) -> dict[str, Any]:
     if tally.error:
         return {"error": tally.error}
     seconds, median = tally.last - started, statistics.median(tally.times)
-    outcome = Outcome(len(tally.times), seconds, median, tally.tokens)
+    outcome = Outcome(len(tally.times), seconds, median, percentile(tally.times, 99), tally.tokens)
     return {"outcome": dataclasses.asdict(outcome)}
+
+
+def percentile(times: Sequence[float], percent: int) -> float:
+    """PURE. The least of the times that so many percent of them do not exceed."""
+    return sorted(times)[max(0, -(-len(times) * percent // 100) - 1)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Facts of the machine that a figure means nothing without. No host name, no path."""
+"""The machine that is measured on: facts without which a figure means nothing, and who else works.
+
+No host name, no path.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,24 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
-PACKAGES = ("modelpool", "uvloop", "httptools", "httpx", "fastapi", "xllamacpp")
-# Above this share of the cores, somebody else's work is measured along with ours.
-BUSY_SHARE = 0.25
+PACKAGES = ("modelpool", "uvloop", "httptools", "httpx", "fastapi", "xllamacpp", "llama_cpp_python")
+# What was just measured comes to rest, and then this long a look.
+SETTLE_SECONDS = 0.1
+LOOK_SECONDS = 0.25
+
+
+class ProcessorTimes(NamedTuple):
+    """Seconds since the machine's start, summed over its cores."""
+
+    total: float
+    stolen: float
 
 
 def facts() -> dict[str, Any]:
@@ -32,12 +44,24 @@ def facts() -> dict[str, Any]:
     }
 
 
-def busy_warning() -> str:
-    """A sentence if others use the processor now, else nothing."""
-    share = psutil.cpu_percent(interval=0.5) / 100
-    if share <= BUSY_SHARE:
-        return ""
-    return f"the machine is busy ({share:.0%} of its cores in use): the figures are worth little"
+def busy_share() -> float:
+    """The share of all cores in use now. To be asked when nothing of ours works."""
+    time.sleep(SETTLE_SECONDS)
+    return psutil.cpu_percent(interval=LOOK_SECONDS) / 100
+
+
+def processor_times() -> ProcessorTimes:
+    """A reading; two of them make a share."""
+    times = psutil.cpu_times()
+    # Guests are counted in user time already. Steal is known on Linux only.
+    parts = {k: v for k, v in times._asdict().items() if not k.startswith("guest")}
+    return ProcessorTimes(sum(parts.values()), float(parts.get("steal", 0.0)))
+
+
+def stolen_share(before: ProcessorTimes, after: ProcessorTimes) -> float:
+    """PURE. The share of the time between that the host gave to other machines."""
+    total = after.total - before.total
+    return (after.stolen - before.stolen) / total if total > 0 else 0.0
 
 
 def _cpu_model() -> str:

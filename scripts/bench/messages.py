@@ -7,13 +7,13 @@ import json
 import re
 import socket
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from bench.figures import BenchError
 
 HOST = "127.0.0.1"
 CHAT = "/v1/chat/completions"
-CHUNKS = 200
 STREAM_END = b"\r\n0\r\n\r\n"
 _CHUNK_SIZE = re.compile(rb"\r\n[0-9a-fA-F]+\r\n")
 MESSAGES = [{"role": "user", "content": "Tell me something about the weather."}]
@@ -26,18 +26,34 @@ def chat_body(model: str, max_tokens: int, **more: Any) -> bytes:
     return json.dumps(body).encode()
 
 
+def slow_body(model: str, tokens: int, per_second: float) -> bytes:
+    """A stream that stays open; for our own upstream, others do not know that key."""
+    return chat_body(model, tokens, stream=True, tokens_per_second=per_second)
+
+
 def token_body(model: str, max_tokens: int) -> bytes:
     """A stream of exactly so many tokens: a model with random weights must not stop by itself."""
     return chat_body(model, max_tokens, stream=True, temperature=0, ignore_eos=True)
 
 
-def post_bytes(port: int, body: bytes) -> bytes:
-    """A whole chat request as it goes over the wire."""
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+@dataclass(frozen=True)
+class Ask:
+    """What is asked again and again: a chat, or with another path and no body a GET."""
+
+    body: bytes = b""
+    path: str = CHAT
+
+    @property
+    def method(self) -> str:
+        """POST where there is something to post."""
+        return "POST" if self.body else "GET"
+
+    def on(self, port: int) -> bytes:
+        """The whole request as it goes over the wire."""
+        head = f"{self.method} {self.path} HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
+        if self.body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(self.body)}\r\n"
+        return head.encode() + b"\r\n" + self.body
 
 
 def unchunked(data: bytes) -> bytes:
@@ -74,7 +90,7 @@ def first_event_at(port: int, body: bytes, timeout: float = 120) -> float:
     came: float | None = None
     seen = b""
     with socket.create_connection((HOST, port), timeout=timeout) as sock:
-        sock.sendall(post_bytes(port, body))
+        sock.sendall(Ask(body).on(port))
         while data := sock.recv(65_536):
             seen += data
             if came is None and b"\ndata: " in seen:

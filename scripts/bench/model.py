@@ -13,7 +13,7 @@ from bench.figures import BenchError
 from bench.processes import SCRIPTS, output_of
 from bench.stage import Stage
 
-PARALLEL = 8
+PARALLEL = 16
 # Room for every stream's prompt and answer, and no more: the cache is allocated at the load.
 OPTIONS = {"context_length": 512, "parallel": PARALLEL}
 MAKE_SECONDS = 120.0

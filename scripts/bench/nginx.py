@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import psutil
+
+from bench.figures import BenchError
 from bench.messages import HOST
 from bench.processes import Child, wait_for_port
 
@@ -15,7 +18,7 @@ daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;
@@ -26,7 +29,7 @@ http {{
     keepalive_requests 1000000000;
     upstream canned {{
         server {host}:{upstream};
-        keepalive 64;
+        keepalive 256;
         keepalive_requests 1000000000;
     }}
     server {{
@@ -62,3 +65,15 @@ def start(folder: Path, port: int, upstream: int) -> Child:
         child.stop()
         raise
     return child
+
+
+def worker_pid(master: Child) -> int:
+    """The process that does the work.
+
+    Raises:
+        BenchError: there is none.
+    """
+    workers = psutil.Process(master.pid).children()
+    if not workers:
+        raise BenchError("nginx has no worker process")
+    return workers[0].pid

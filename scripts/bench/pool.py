@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,8 +23,16 @@ WORKERS = 4
 Entry = dict[str, Any]
 
 
+def fake_entry(model_id: str) -> Entry:
+    """A model without a file, for a stand-in to serve or for a catalog to hold."""
+    return {"model_id": model_id, "engine": "fake", "source": "-"}
+
+
 class BenchPool:
-    """``modelpool serve``, or with ``stand_in`` the same with workers that cost nothing."""
+    """``modelpool serve``, or with ``stand_in`` the same with workers that cost nothing.
+
+    There are ports for so many ``workers``; ``settings`` are keys of the configuration.
+    """
 
     def __init__(
         self,
@@ -33,15 +42,16 @@ class BenchPool:
         *,
         stand_in: bool = False,
         search: Sequence[Path] = (),
+        workers: int = WORKERS,
         **settings: Any,
     ) -> None:
-        self.port, *workers = free_ports(1 + WORKERS)
+        self.port, *ports = free_ports(1 + workers)
         home = folder / name
         home.mkdir()
         file = home / "pool.json"
         config = {
             "port": self.port,
-            "port_range": {"start": workers[0], "end": workers[-1]},
+            "port_range": {"start": ports[0], "end": ports[-1]},
             "state_dir": str(home / "state"),
             "default_ttl_minutes": 0,
             "port_rest_seconds": 0,
@@ -94,11 +104,20 @@ class BenchPool:
         """Where the worker of a HOT model listens."""
         return int(self.ask("GET", f"/models/{model_id}/endpoint")["port"])
 
+    def front_pid(self, model_id: str) -> int:
+        """The process that listens on the port of a HOT model."""
+        return int(self.ask("GET", f"/models/{model_id}")["worker_pid"])
+
     def unload(self, model_id: str) -> float:
         """End a model's worker; the seconds until the manager calls it COLD."""
         began = time.perf_counter()
         self.ask("POST", f"/models/{model_id}/unload?wait=60")
         return time.perf_counter() - began
+
+    def load_all(self, model_ids: Sequence[str], at_once: int = 8) -> None:
+        """Make models HOT, some at a time."""
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(self.load, model_ids))
 
     def worker(self) -> tuple[psutil.Process, psutil.Process]:
         """The front and the engine child of the only worker.

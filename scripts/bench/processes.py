@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import socket
@@ -59,17 +60,27 @@ class Child:
         self.stop()
 
     def line(self, timeout: float) -> str:
-        """What it writes first on standard output; our own children say ``ready``.
+        """What it writes next on standard output; our own children say ``ready``.
 
         Raises:
             BenchError: it says nothing in time, or has ended.
         """
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], timeout)
-        text = os.read(self.process.stdout.fileno(), 4096).decode() if readable else ""
-        if not text:
-            raise BenchError(f"{self._name} did not start: {self.last_words()}")
-        return text.strip()
+        number, text, end = self.process.stdout.fileno(), b"", time.monotonic() + timeout
+        # A line may come in pieces.
+        while not text.endswith(b"\n"):
+            readable, _, _ = select.select([number], [], [], max(0.0, end - time.monotonic()))
+            piece = os.read(number, 4096) if readable else b""
+            if not piece:
+                raise BenchError(f"{self._name} said nothing: {self.last_words()}")
+            text += piece
+        return text.decode().strip()
+
+    def tell(self, text: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{text}\n".encode())
+        self.process.stdin.flush()
 
     def check_alive(self) -> None:
         """Raise BenchError with its last words if it has ended."""
@@ -152,16 +163,20 @@ def output_of(command: Sequence[str], timeout: float) -> str:
     return done.stdout
 
 
+# None is handed out twice: who was given it may not listen yet.
+_UNUSED = iter(range(21_000, 32_000))
+
+
 def free_ports(count: int) -> list[int]:
     """That many free ports in a row, below those that the system hands out by itself."""
-    for start in range(21_000, 32_000, count):
+    while ports := list(itertools.islice(_UNUSED, count)):
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(start, start + count):
+            for port in ports:
                 sock = stack.enter_context(socket.socket())
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(("127.0.0.1", port))
-            return list(range(start, start + count))
-    raise BenchError("no free ports")
+            return ports
+    raise BenchError("no free ports from 21000 to 31999; end what holds them")
 
 
 def wait_for_port(port: int, child: Child, timeout: float) -> None:

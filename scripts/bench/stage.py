@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.figures import Kind, Row, Versus
+from bench import machine
+from bench.figures import Conditions, Kind, Row, Versus
 
 Measure = Callable[[], float]
+# Name of the rival, and how to compare.
+Against = tuple[str, Kind]
 
 
 @dataclass
@@ -38,12 +42,16 @@ class Stage:
     def paired(self, title: str, systems: Mapping[str, Measure], rounds: int = 0) -> Samples:
         """Measure every system once a round, so that each round makes a pair of any two.
 
-        Every other round goes backwards, so that a drift of the machine favours nobody.
+        Every other round goes backwards, so that a drift of the machine favours nobody. Between
+        rounds, when nothing of ours works, it is seen what others do.
         """
         samples: dict[str, list[float]] = {name: [] for name in systems}
         wanted = rounds or self.rounds
+        busy: list[float] = []
+        before = machine.processor_times()
         for turn in range(wanted):
             began = time.monotonic()
+            busy.append(machine.busy_share())
             names = list(systems) if turn % 2 == 0 else list(systems)[::-1]
             for name in names:
                 self.say(f"{title}: {name}, round {turn + 1} of {wanted}")
@@ -52,7 +60,9 @@ class Stage:
             if turn + 1 < wanted and now + (now - began) > self.deadline:
                 self.note(f"{title}: cut short after {turn + 1} of {wanted} rounds, time is over")
                 break
-        return Samples({name: tuple(values) for name, values in samples.items()})
+        steal = machine.stolen_share(before, machine.processor_times())
+        conditions = Conditions(round(statistics.fmean(busy), 4), round(steal, 4))
+        return Samples({name: tuple(values) for name, values in samples.items()}, conditions)
 
 
 @dataclass(frozen=True)
@@ -60,18 +70,20 @@ class Samples:
     """The samples of every system, by its name; those with the same index are a pair."""
 
     of: Mapping[str, tuple[float, ...]]
+    conditions: Conditions | None = None
 
     def row(
         self,
         place: tuple[str, str],
         system: str,
         unit: str,
-        against: str = "",
+        against: Sequence[Against] = (),
         *,
-        kind: Kind = "ratio",
-        target: str = "",
+        ours: bool = True,
     ) -> Row:
-        """A line of the report: suite and figure, system, unit; and what it is held against."""
-        versus = Versus(against, self.of[against], kind) if against in self.of else None
-        shown = target if versus or not against else ""
-        return Row(*place, system, unit, self.of[system], versus, shown)
+        """A line of the report: suite and figure, system, unit; and what it is held against, as
+        far as that was measured."""
+        versus = tuple(
+            Versus(name, self.of[name], kind) for name, kind in against if name in self.of
+        )
+        return Row(*place, system, unit, self.of[system], versus, ours, self.conditions)

@@ -28,8 +28,6 @@ from modelpool_client.wire import (
 
 from bench.canned import Canned
 
-# As often as a real worker posts at most when requests come and go.
-BEAT_SECONDS = 1.0
 # Until it is known for the first time; the manager may still be writing its start down.
 RETRY_SECONDS = 0.05
 PATIENCE_SECONDS = 10.0
@@ -50,12 +48,12 @@ async def _serve(assignment: Assignment) -> int:
 
 
 async def _beat(assignment: Assignment) -> None:
-    """Post facts until nobody has known us for a while."""
+    """Post facts, as often as told, until nobody has known us for a while."""
     loop = asyncio.get_running_loop()
     heard, pause = loop.time(), RETRY_SECONDS
     for sequence in itertools.count(1):
         if await asyncio.to_thread(_post, assignment, sequence):
-            heard, pause = loop.time(), BEAT_SECONDS
+            heard, pause = loop.time(), assignment.beat_seconds
         elif loop.time() - heard > PATIENCE_SECONDS:
             return
         await asyncio.sleep(pause)

@@ -1,0 +1,55 @@
+"""PURE. What suites, figures and systems are called: rows, targets and comparisons meet by name."""
+
+from __future__ import annotations
+
+RELAY, MEMORY, CATALOG = "relay", "memory", "catalog"
+TOKENS, COLD, IDLE = "tokens", "cold", "idle"
+
+# relay, memory
+CONNECTIONS = 32
+CROWD = 200
+CHUNKS = 200
+STREAMS_AT_A_TIME = 8
+# What a front puts together where its engine gives streams only.
+PUT_TOGETHER = 16
+UPSTREAM, NGINX, GATEWAY = "upstream itself", "nginx", "gateway"
+FRONT, WHOLE = "worker front", "gateway + front"
+FRONT_TOGETHER = f"worker front, {PUT_TOGETHER} tokens put together"
+WHOLE_TOGETHER = f"gateway + front, {PUT_TOGETHER} tokens put together"
+REQUESTS = f"requests/s, {CONNECTIONS} connections"
+MEDIAN = "median of a request, 1 connection"
+SLOWEST = f"p99 of a request, {CROWD} connections"
+STREAMS = f"streams/s, {CHUNKS} chunks, {STREAMS_AT_A_TIME} at a time"
+PER_STREAM = "memory per open stream"
+
+# tokens, cold
+BARE, WORKER_PORT = "bare engine", "worker port"
+FIRST_TOKEN = "first token, nothing loaded"
+SWAP = "first token, another model leaves first"
+UNLOAD = "unload"
+PORT_CLOSED, ALL_GONE = "port closed", "COLD, all processes gone"
+ROUTER, LLAMA_CPP_PYTHON = "llama-server's router mode", "llama-cpp-python's server"
+
+# catalog, idle
+SIZES = (10, 100, 1000)
+LOOK_UP = "look-up: median of a request by name"
+ADMISSION = "admission: median of a plan"
+WORKERS = 49
+MANAGER = "manager"
+ENGINE_CHILD = "engine child"
+OVERHEAD = "worker over bare engine"
+PROCESSOR = f"processor time in 10 idle seconds, {SIZES[-1]:,} models"
+PROCESSOR_BEATS = f"{PROCESSOR}, {WORKERS} workers"
+RESIDENT = "resident memory"
+RESIDENT_BEATS = f"{RESIDENT}, {SIZES[-1]:,} models, {WORKERS} workers"
+SHARED = "memory, shared pages divided (PSS)"
+
+
+def at_once(streams: int) -> str:
+    """The figure of that many streams at a time, in tokens a second."""
+    return f"tokens/s, {streams} stream{'s' if streams > 1 else ''}"
+
+
+def of_size(models: int) -> str:
+    """The system that is a pool with so many models in its catalog."""
+    return f"{models:,} models"

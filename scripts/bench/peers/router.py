@@ -1,0 +1,119 @@
+"""llama-server without a model of its own: it starts itself anew for each model that is asked for.
+
+The binary is the one that ``MODELPOOL_LLAMA_SERVER`` names, or that ``make native`` has built, or
+that is on the path.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.figures import BenchError
+from bench.messages import call, first_event_at, token_body
+from bench.model import OPTIONS, PARALLEL, BenchModel
+from bench.peers import TOKENS, A, B
+from bench.processes import SCRIPTS, Child, free_ports, wait_for_port
+from bench.stage import Stage
+
+VARIABLE = "MODELPOOL_LLAMA_SERVER"
+NATIVE = SCRIPTS.parent / ".modelpool" / "native" / "bin" / "llama-server"
+START_SECONDS = 30.0
+UNLOAD_SECONDS = 30.0
+POLL_SECONDS = 0.01
+
+
+def missing() -> str:
+    """Why it cannot take part, and what would help."""
+    if binary() is not None:
+        return ""
+    return f"no llama-server, left out; make native builds one, {VARIABLE} names one"
+
+
+def binary(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The executable, if there is one."""
+    named = environment.get(VARIABLE)
+    on_path = shutil.which("llama-server", path=environment.get("PATH"))
+    for path in (named, NATIVE, on_path):
+        if path and os.access(path, os.X_OK) and Path(path).is_file():
+            return Path(path)
+    return None
+
+
+def start(stage: Stage, model: BenchModel) -> Router:
+    """Start the router; no model is loaded.
+
+    Raises:
+        BenchError: it did not start.
+    """
+    return Router(stage, model)
+
+
+class Router:
+    """A running one with room for one model."""
+
+    def __init__(self, stage: Stage, model: BenchModel) -> None:
+        executable = binary()
+        if executable is None:
+            raise BenchError(missing())
+        [self.port] = free_ports(1)
+        presets = stage.folder / "router.ini"
+        presets.write_text("".join(_preset(name, model.path) for name in (A, B)), encoding="utf-8")
+        # None of its own models from a cache: that would be a list of strangers.
+        command = [str(executable), "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--models-preset", str(presets), "--models-max", "1", "--offline"]
+        self._child = Child(command, stage.log("router"))
+        try:
+            wait_for_port(self.port, self._child, START_SECONDS)
+        except BaseException:
+            self._child.stop()
+            raise
+
+    def __enter__(self) -> Router:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.stop()
+
+    def first_token(self) -> float:
+        """Seconds from the request that starts the model, with none loaded."""
+        for name in (A, B):
+            self._unload(name)
+        return self._ask(A)
+
+    def swap(self) -> float:
+        """Seconds from the request for A while B is loaded."""
+        self._unload(A)
+        self._ask(B)
+        return self._ask(A)
+
+    def _ask(self, name: str) -> float:
+        began = time.perf_counter()
+        return first_event_at(self.port, token_body(name, TOKENS)) - began
+
+    def _unload(self, name: str) -> None:
+        if self._state(name) == "unloaded":
+            return
+        call(self.port, "POST", "/models/unload", {"model": name})
+        end = time.monotonic() + UNLOAD_SECONDS
+        while self._state(name) != "unloaded":
+            if time.monotonic() > end:
+                raise BenchError(f"llama-server does not unload {name}")
+            time.sleep(POLL_SECONDS)
+
+    def _state(self, name: str) -> str:
+        _, answer = call(self.port, "GET", "/models")
+        found = [m["status"]["value"] for m in answer["data"] if m["id"] == name]
+        if not found:
+            raise BenchError(f"llama-server does not know {name}: {self._child.last_words()}")
+        return str(found[0])
+
+
+def _preset(name: str, path: Path) -> str:
+    """The parameters of a worker's engine child, as far as they have the same name there."""
+    context = OPTIONS["context_length"] * PARALLEL
+    lines = {"model": path, "ctx-size": context, "parallel": PARALLEL, "cache-ram": 0}
+    return "\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in lines.items()), "\n"])

@@ -1,0 +1,82 @@
+"""PURE. All targets, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bench import names as n
+from bench.figures import Key, Kind, Row
+
+Bound = Literal[">=", "<="]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a row: on how it compares with ``rival``, or on its own value without one.
+
+    ``limit`` is a factor of the rival's, or in the row's unit if ``kind`` is ``added`` or nobody is
+    named.
+    """
+
+    suite: str
+    figure: str
+    system: str
+    bound: Bound
+    limit: float
+    rival: str = ""
+    kind: Kind = "ratio"
+
+    @property
+    def key(self) -> Key:
+        """The row that it is of."""
+        return (self.suite, self.figure, self.system)
+
+    def is_of(self, row: Row) -> bool:
+        """Is that the row, and was it held against the rival?"""
+        held = not self.rival or row.held_against(self.rival, self.kind) is not None
+        return self.key == row.key and held
+
+    def text(self, unit: str) -> str:
+        """``>= 0.6x nginx``, ``<= 0.15 ms added``, ``<= 64 KiB``."""
+        if not self.rival:
+            return f"{self.bound} {self.limit:g} {unit}"
+        if self.kind == "added":
+            return f"{self.bound} {self.limit:g} {unit} added"
+        return f"{self.bound} {self.limit:g}x {self.rival}"
+
+
+TARGETS = (
+    Target(n.RELAY, n.REQUESTS, n.GATEWAY, ">=", 0.6, n.NGINX),
+    Target(n.RELAY, n.REQUESTS, n.FRONT, ">=", 0.5, n.NGINX),
+    Target(n.RELAY, n.REQUESTS, n.FRONT_TOGETHER, ">=", 0.2, n.NGINX),
+    Target(n.RELAY, n.REQUESTS, n.WHOLE, ">=", 0.3, n.NGINX),
+    Target(n.RELAY, n.REQUESTS, n.WHOLE_TOGETHER, ">=", 0.15, n.NGINX),
+    Target(n.RELAY, n.MEDIAN, n.GATEWAY, "<=", 0.15, n.UPSTREAM, "added"),
+    Target(n.RELAY, n.MEDIAN, n.WHOLE, "<=", 0.35, n.UPSTREAM, "added"),
+    Target(n.RELAY, n.MEDIAN, n.WHOLE_TOGETHER, "<=", 0.5, n.UPSTREAM, "added"),
+    Target(n.RELAY, n.SLOWEST, n.GATEWAY, "<=", 2.0, n.NGINX),
+    Target(n.RELAY, n.STREAMS, n.GATEWAY, ">=", 0.98, n.NGINX),
+    Target(n.MEMORY, n.PER_STREAM, n.GATEWAY, "<=", 64),
+    Target(n.MEMORY, n.PER_STREAM, n.FRONT, "<=", 64),
+    *(
+        Target(n.CATALOG, figure, n.of_size(n.SIZES[-1]), "<=", 1.2, n.of_size(n.SIZES[0]))
+        for figure in (n.LOOK_UP, n.ADMISSION)
+    ),
+    *(
+        Target(n.TOKENS, n.at_once(streams), system, ">=", limit, n.BARE)
+        for streams in (1, 8, 16)
+        for system, limit in ((n.WORKER_PORT, 0.98), (n.GATEWAY, 0.97))
+    ),
+    Target(n.COLD, n.FIRST_TOKEN, n.GATEWAY, "<=", 0.7, n.BARE),
+    Target(n.COLD, n.SWAP, n.GATEWAY, "<=", 0.9, n.BARE),
+    Target(n.COLD, n.SWAP, n.GATEWAY, "<=", 1.0, n.ROUTER),
+    Target(n.IDLE, n.PROCESSOR, n.MANAGER, "<=", 20),
+    Target(n.IDLE, n.RESIDENT_BEATS, n.MANAGER, "<=", 100),
+    Target(n.IDLE, n.RESIDENT, n.OVERHEAD, "<=", 50),
+)
+
+
+def targets_of(row: Row) -> list[Target]:
+    """What is wanted of a row, as far as it was held against the rivals that are named."""
+    return [target for target in TARGETS if target.is_of(row)]
