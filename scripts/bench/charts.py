@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH = 860
-LABELS = 280
-VALUES = 210
+WIDTH = 980
+LABELS = 290
+VALUES = 310
 ROOM = WIDTH - LABELS - VALUES
 LINE, HEAD, GAP = 24, 30, 10
 GRID = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 # A margin beyond it stands at the edge.
 FARTHEST = 10.0
-# Colours that differ in lightness too, so that they can be told apart without seeing hues.
-STYLE = """\
-svg { --ground: #ffffff; --ink: #1f2328; --faint: #d1d9e0; --soft: #59636e;
-  --ours: #0969da; --rival: #9aa4af; --good: #1a7f37; --bad: #d1242f; --unsure: #9a6700; }
-@media (prefers-color-scheme: dark) {
-  svg { --ground: #0d1117; --ink: #f0f6fc; --faint: #3d444d; --soft: #9198a1;
-    --ours: #4493f8; --rival: #656c76; --good: #3fb950; --bad: #f85149; --unsure: #d29922; } }
-.ground { fill: var(--ground); } text { fill: var(--ink); font: 13px system-ui, sans-serif; }
-.title { font-weight: 600; } .soft { fill: var(--soft); } .grid { stroke: var(--faint); }
-.whisker { stroke: var(--ink); stroke-width: 1.5; } .limit { stroke: var(--ink); stroke-width: 2; }
-.ours { fill: var(--ours); } .rival { fill: var(--rival); } .good { fill: var(--good); }
-.bad { fill: var(--bad); } .unsure { fill: var(--unsure); }"""
+FONT = "text { font: 13px system-ui, sans-serif; } .title { font-weight: 600; }"
+# By class. They differ in lightness too, for those who do not see hues.
+LIGHT = {
+    "ground": "#ffffff",
+    "ink": "#1f2328",
+    "soft": "#59636e",
+    "grid": "#d1d9e0",
+    "ours": "#0969da",
+    "rival": "#9aa4af",
+    "good": "#1a7f37",
+    "bad": "#d1242f",
+    "unsure": "#bf8700",
+}
+DARK = {
+    "ground": "#0d1117",
+    "ink": "#f0f6fc",
+    "soft": "#9198a1",
+    "grid": "#3d444d",
+    "ours": "#4493f8",
+    "rival": "#656c76",
+    "good": "#3fb950",
+    "bad": "#f85149",
+    "unsure": "#d29922",
+}
+
+
+def style() -> str:
+    """Light, and dark where the reader's ground is. Without variables, which few viewers know."""
+    return f"{FONT}\n{_rules(LIGHT)}\n@media (prefers-color-scheme: dark) {{\n{_rules(DARK)}\n}}"
+
+
+def _rules(colours: Mapping[str, str]) -> str:
+    fills = [f".{name} {{ fill: {colour}; }}" for name, colour in colours.items()]
+    lines = [f"line.{name} {{ stroke: {colours[name]}; }}" for name in ("ink", "grid")]
+    return " ".join([*fills, *lines])
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A value with its bounds; ``kind`` is a class of ``STYLE``, ``shown`` what is written."""
+    """A value with its bounds; ``kind`` is a name of ``LIGHT``, ``shown`` what is written."""
 
     label: str
     value: float
@@ -87,7 +110,7 @@ class _Scale:
 
 
 def _bars(panel: Panel, top: float) -> Iterator[str]:
-    yield _text(10, top + 20, panel.title, "title")
+    yield _text(10, top + 20, panel.title, "ink title")
     most = max((mark.high for mark in panel.marks), default=0.0)
     for i, mark in enumerate(panel.marks):
         y = top + HEAD + LINE * i
@@ -101,12 +124,12 @@ def _bars(panel: Panel, top: float) -> Iterator[str]:
 
 
 def _margins(panel: Panel, top: float, scale: _Scale) -> Iterator[str]:
-    yield _text(10, top + 20, panel.title, "title")
+    yield _text(10, top + 20, panel.title, "ink title")
     bottom = top + HEAD + LINE * len(panel.marks)
     for factor in GRID:
         if scale.least < factor < scale.most:
             at = scale.at(factor)
-            yield _line(at, top + HEAD, at, bottom, "limit" if factor == 1 else "grid")
+            yield _line(at, top + HEAD, at, bottom, "ink" if factor == 1 else "grid")
             name = "target" if factor == 1 else f"{factor:g}x"
             yield _text(at, top + 20, name, "soft", "middle")
     for i, mark in enumerate(panel.marks):
@@ -119,9 +142,9 @@ def _margins(panel: Panel, top: float, scale: _Scale) -> Iterator[str]:
 def _mark(mark: Mark, top: float, low: float, high: float) -> Iterator[str]:
     """What both kinds of picture have: label, whisker, value."""
     middle = top + LINE / 2
-    yield _text(LABELS - 10, middle + 4, mark.label, "", "end")
+    yield _text(LABELS - 10, middle + 4, mark.label, "ink", "end")
     if high > low:
-        yield _line(low, middle, high, middle, "whisker")
+        yield _line(low, middle, high, middle, "ink")
     yield _text(WIDTH - VALUES + 10, middle + 4, mark.shown, "soft")
 
 
@@ -129,7 +152,7 @@ def _svg(parts: Sequence[str], height: float) -> str:
     size = f'viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
     ground = '<rect class="ground" width="100%" height="100%"/>'
-    return "\n".join([head, f"<style>{STYLE}</style>", ground, *parts, "</svg>", ""])
+    return "\n".join([head, f"<style>{style()}</style>", ground, *parts, "</svg>", ""])
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
@@ -138,4 +161,5 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> st
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line class="{kind}" stroke-width="1.5" {ends}/>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ from bench.messages import HOST
 from bench.processes import Child, wait_for_port
 
 INSTALL_HINT = "nginx: not installed, skipped; apt-get install nginx"
+START_SECONDS = 10.0
 # Kept connections and no buffering of answers, as the documentation says for event streams.
 CONFIG = """\
 daemon off;
@@ -60,7 +62,7 @@ def start(folder: Path, port: int, upstream: int) -> Child:
     errors = ["-e", "stderr"]
     child = Child(["nginx", *errors, "-p", str(home), "-c", str(file)], folder / "nginx.log")
     try:
-        wait_for_port(port, child, 10)
+        wait_for_port(port, child, START_SECONDS)
     except BaseException:
         child.stop()
         raise
@@ -68,12 +70,15 @@ def start(folder: Path, port: int, upstream: int) -> Child:
 
 
 def worker_pid(master: Child) -> int:
-    """The process that does the work.
+    """The process that does the work; it is started only after the master listens.
 
     Raises:
         BenchError: there is none.
     """
-    workers = psutil.Process(master.pid).children()
-    if not workers:
-        raise BenchError("nginx has no worker process")
-    return workers[0].pid
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        workers = psutil.Process(master.pid).children()
+        if workers:
+            return workers[0].pid
+        time.sleep(0.02)
+    raise BenchError(f"nginx has no worker process: {master.last_words()}")

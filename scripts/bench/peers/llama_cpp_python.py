@@ -9,7 +9,7 @@ import time
 
 from bench.messages import HOST, first_event_at, token_body
 from bench.model import OPTIONS, BenchModel
-from bench.peers import TOKENS, A, B
+from bench.peers.contract import TOKENS, A, B
 from bench.processes import Child, free_ports, module, wait_for_port
 from bench.stage import Stage
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.figures import BenchError
 from bench.messages import call, first_event_at, token_body
 from bench.model import OPTIONS, PARALLEL, BenchModel
-from bench.peers import TOKENS, A, B
+from bench.peers.contract import TOKENS, A, B
 from bench.processes import SCRIPTS, Child, free_ports, wait_for_port
 from bench.stage import Stage
 
@@ -62,7 +62,6 @@ class Router:
         [self.port] = free_ports(1)
         presets = stage.folder / "router.ini"
         presets.write_text("".join(_preset(name, model.path) for name in (A, B)), encoding="utf-8")
-        # None of its own models from a cache: that would be a list of strangers.
         command = [str(executable), "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--models-preset", str(presets), "--models-max", "1", "--offline"]
         self._child = Child(command, stage.log("router"))
@@ -86,7 +85,6 @@ class Router:
 
     def swap(self) -> float:
         """Seconds from the request for A while B is loaded."""
-        self._unload(A)
         self._ask(B)
         return self._ask(A)
 
@@ -113,7 +111,13 @@ class Router:
 
 
 def _preset(name: str, path: Path) -> str:
-    """The parameters of a worker's engine child, as far as they have the same name there."""
-    context = OPTIONS["context_length"] * PARALLEL
-    lines = {"model": path, "ctx-size": context, "parallel": PARALLEL, "cache-ram": 0}
+    """The parameters that a worker's engine child has, as far as they are choices of ours."""
+    lines = {
+        "model": path,
+        "ctx-size": OPTIONS["context_length"] * PARALLEL,
+        "parallel": PARALLEL,
+        "cache-ram": 0,
+        "warmup": "false",
+        "fit": "off",
+    }
     return "\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in lines.items()), "\n"])

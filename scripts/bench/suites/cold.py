@@ -14,7 +14,7 @@ from bench.bare import BareEngine
 from bench.figures import BenchError, Row
 from bench.messages import first_event_at, token_body
 from bench.model import BenchModel, prepare
-from bench.peers import TOKENS, A, B, Peer
+from bench.peers.contract import TOKENS, A, B, Peer
 from bench.pool import BenchPool
 from bench.processes import is_listening
 from bench.stage import Against, Measure, Samples, Stage
