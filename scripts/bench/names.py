@@ -33,7 +33,7 @@ ROUTER, LLAMA_CPP_PYTHON = "llama-server's router mode", "llama-cpp-python's ser
 # catalog, idle
 SIZES = (10, 100, 1000)
 LOOK_UP = "look-up: median of a request by name"
-ADMISSION = "admission: median of a plan"
+ADMISSION = "admission: manager's processor time of a plan"
 WORKERS = 49
 MANAGER = "manager"
 ENGINE_CHILD = "engine child"

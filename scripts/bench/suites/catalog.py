@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 
+from bench import load, usage, wrk
 from bench import names as n
-from bench import wrk
 from bench.figures import Row
 from bench.messages import Ask, chat_body
 from bench.pool import BenchPool, fake_entry
-from bench.stage import Against, Stage
+from bench.stage import Against, Measure, Stage
 
 HOT, COLD = "model-7", "model-3"
 
@@ -24,12 +24,8 @@ def run(stage: Stage) -> Iterator[Row]:
     """
     with ExitStack() as stack:
         pools = {n.of_size(size): _pool(stage, stack, size) for size in n.SIZES}
-        asks = {
-            n.LOOK_UP: Ask(chat_body(HOT, n.PUT_TOGETHER)),
-            n.ADMISSION: Ask(path=f"/models/{COLD}/plan"),
-        }
-        for figure, ask in asks.items():
-            yield from _rows(stage, figure, _measures(stage, pools, ask))
+        yield from _rows(stage, n.LOOK_UP, _each(stage, pools, _look_up))
+        yield from _rows(stage, n.ADMISSION, _each(stage, pools, _admission))
 
 
 def _pool(stage: Stage, stack: ExitStack, size: int) -> BenchPool:
@@ -40,16 +36,27 @@ def _pool(stage: Stage, stack: ExitStack, size: int) -> BenchPool:
     return pool
 
 
-def _measures(
-    stage: Stage, pools: Mapping[str, BenchPool], ask: Ask
-) -> dict[str, Callable[[], float]]:
-    def measure(port: int) -> float:
-        return wrk.requests(port, ask, 1, stage.seconds).median_seconds * 1000
-
-    return {name: partial(measure, pool.port) for name, pool in pools.items()}
+def _each(
+    stage: Stage, pools: Mapping[str, BenchPool], measure: Callable[[Stage, BenchPool], float]
+) -> dict[str, Measure]:
+    return {name: partial(measure, stage, pool) for name, pool in pools.items()}
 
 
-def _rows(stage: Stage, figure: str, measures: Mapping[str, Callable[[], float]]) -> Iterator[Row]:
+def _look_up(stage: Stage, pool: BenchPool) -> float:
+    """Milliseconds of a request to the gateway, which finds the model by its name."""
+    ask = Ask(chat_body(HOT, n.PUT_TOGETHER))
+    return wrk.requests(pool.port, ask, 1, stage.seconds).median_seconds * 1000
+
+
+def _admission(stage: Stage, pool: BenchPool) -> float:
+    """Milliseconds of the manager's own for one plan: it takes longer than that, for a process of
+    the engine's is asked about the options, whatever the size of the catalog."""
+    before = usage.processor_seconds(pool.pid)
+    outcome = load.run(pool.port, Ask(path=f"/models/{COLD}/plan"), 1, stage.seconds)
+    return (usage.processor_seconds(pool.pid) - before) * 1000 / outcome.answers
+
+
+def _rows(stage: Stage, figure: str, measures: Mapping[str, Measure]) -> Iterator[Row]:
     samples, least = stage.paired(figure, measures), n.of_size(n.SIZES[0])
     for system in samples.of:
         against: list[Against] = [] if system == least else [(least, "ratio")]
