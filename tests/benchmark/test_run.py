@@ -16,7 +16,6 @@ from bench import names as n
 from bench.canned import FIRST, LAST, TOKEN
 from bench.figures import BenchError
 from bench.messages import Ask, unchunked
-from bench.peers import llama_cpp_python, router
 from bench.processes import Child, free_ports
 from bench.stage import Samples, Stage
 from bench.suites import SUITES
@@ -141,27 +140,6 @@ def test_a_line_may_come_in_pieces(tmp_path: Path) -> None:
 )
 def test_percentiles(times: list[float], percent: int, expected: float) -> None:
     assert load.percentile(times, percent) == expected
-
-
-class TestPeers:
-    def test_a_binary_that_is_named_comes_first(self, tmp_path: Path) -> None:
-        for folder in ("named", "path"):
-            (tmp_path / folder).mkdir()
-            binary = tmp_path / folder / "llama-server"
-            binary.touch(mode=0o755)
-        environment = {"PATH": str(tmp_path / "path"), router.VARIABLE: str(binary)}
-        assert router.binary(environment) == binary
-
-    def test_what_cannot_be_run_is_not_taken(self, tmp_path: Path) -> None:
-        (tmp_path / "llama-server").touch(mode=0o644)
-        environment = {"PATH": "", router.VARIABLE: str(tmp_path / "llama-server")}
-        assert router.binary(environment) != tmp_path / "llama-server"
-
-    def test_who_is_missing_says_what_would_help(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(router, "binary", lambda: None)
-        monkeypatch.setattr(llama_cpp_python, "NEEDED", ("no_such_module",))
-        assert "make native" in router.missing()
-        assert "pip install" in llama_cpp_python.missing()
 
 
 def test_native_says_what_is_missing(tmp_path: Path) -> None:
