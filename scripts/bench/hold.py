@@ -50,32 +50,28 @@ def holding(stage: Stage, port: int, ask: Ask) -> Iterator[Holder]:
         yield Holder(child)
 
 
-async def _first_event(port: int, request: bytes) -> asyncio.StreamWriter:
-    """Open a stream; keep it once its first event has come."""
+async def _open(port: int, request: bytes) -> asyncio.Task[None]:
+    """Open a stream; once its first event has come, a task that reads on and keeps it open."""
     reader, writer = await asyncio.open_connection(HOST, port)
     writer.write(request)
     await reader.readuntil(FIRST_EVENT)
-    _DRAINS.add(asyncio.ensure_future(_drain(reader)))
-    return writer
+    return asyncio.create_task(_read_on(reader, writer))
 
 
-async def _drain(reader: asyncio.StreamReader) -> None:
-    while await reader.read(65_536):
+async def _read_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while not writer.is_closing() and await reader.read(65_536):
         pass
-
-
-_DRAINS: set[asyncio.Future[None]] = set()
 
 
 async def _serve(port: int, request: bytes) -> None:
     commands = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(commands)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-    opened: list[asyncio.StreamWriter] = []
+    opened: list[asyncio.Task[None]] = []
     while line := await commands.readline():
         try:
             async with asyncio.timeout(OPEN_SECONDS):
-                more = (_first_event(port, request) for _ in range(int(line)))
+                more = (_open(port, request) for _ in range(int(line)))
                 opened += await asyncio.gather(*more)
             print("ready", flush=True)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as e:
