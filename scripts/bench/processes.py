@@ -33,7 +33,7 @@ class Child:
     def __init__(
         self, command: Sequence[str], log: Path, *, search: Sequence[Path] = (), talks: bool = False
     ) -> None:
-        self._name = Path(command[2] if command[1:2] == ["-m"] else command[0]).name
+        self._name = _name(command)
         self._log = log
         self._is_over = False
         with log.open("ab") as out:
@@ -134,6 +134,11 @@ def module(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", name, *map(str, arguments)]
 
 
+def _name(command: Sequence[str]) -> str:
+    """What a person calls it: our own programs are modules."""
+    return Path(command[2] if command[1:2] == ["-m"] else command[0]).name
+
+
 def _environment(search: Sequence[Path]) -> Mapping[str, str]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     before = environ.get("PYTHONPATH", "")
@@ -157,9 +162,10 @@ def output_of(command: Sequence[str], timeout: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BenchError(f"{Path(command[0]).name} took longer than {timeout:.0f} s") from None
+        slow = f"{_name(command)} took longer than {timeout:.0f} s; stop what else runs"
+        raise BenchError(slow) from None
     if done.returncode != 0:
-        raise BenchError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-500:]}")
+        raise BenchError(f"{_name(command)} failed: {done.stderr.strip()[-500:]}")
     return done.stdout
 
 

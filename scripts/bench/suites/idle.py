@@ -18,8 +18,6 @@ MODEL = "bench"
 CATALOG = n.SIZES[-1]
 IDLE_SECONDS = 10.0
 QUICK_SECONDS = 2.0
-# Of the ten seconds that the figures are of; more of them would only take longer.
-ROUNDS = 3
 # After a start: first facts, saved statistics, collected garbage.
 SETTLE_SECONDS = 2.0
 READINGS = 5
@@ -102,8 +100,11 @@ def _processor(stage: Stage, figure: str, pids: Mapping[str, int]) -> Iterator[R
     """Rounds of doing nothing; what was spent is told for ten seconds however long they are."""
     seconds = QUICK_SECONDS if stage.quick else IDLE_SECONDS
     used: dict[str, list[float]] = {name: [] for name in pids}
-    for turn in range(ROUNDS):
-        stage.say(f"{figure}: round {turn + 1} of {ROUNDS}")
+    for turn in range(stage.rounds):
+        if turn and time.monotonic() + seconds > stage.deadline:
+            stage.note(f"{figure}: cut short after {turn} of {stage.rounds} rounds, time is over")
+            break
+        stage.say(f"{figure}: round {turn + 1} of {stage.rounds}")
         before = {name: usage.processor_seconds(pid) for name, pid in pids.items()}
         time.sleep(seconds)
         for name, pid in pids.items():
