@@ -114,7 +114,7 @@ def _more_rounds(rounds: int, estimate: Estimate, limit: float) -> str:
     half, distance = (estimate.high - estimate.low) / 2, abs(estimate.value - limit)
     factor = (half / distance) ** 2 if distance else math.inf
     if rounds * factor > MOST_ROUNDS:
-        return "it is too near to the limit to tell; measure longer (--seconds, --rounds)"
+        return "more rounds alone will not tell; measure longer (--seconds) on a quiet machine"
     return f"measure with --rounds {math.ceil(rounds * factor) + 1}"
 
 

@@ -78,7 +78,7 @@ def test_the_rounds_that_would_do_are_told() -> None:
 
 def test_what_is_at_the_limit_takes_no_number_of_rounds() -> None:
     verdict = judge(row([58.0, 62.0, 60.0, 60.1], [100.0] * 4), AT_LEAST)
-    assert "too near to the limit" in verdict.cure
+    assert "more rounds alone will not tell" in verdict.cure
 
 
 @given(
