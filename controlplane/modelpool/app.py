@@ -88,7 +88,7 @@ class Running:
         pool = self.services.pool
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAUNCH_SECONDS):
-                while any(s.is_launching for s in pool.statuses()):  # noqa: ASYNC110
+                while any(s.is_launching for s in pool.holders):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_SECONDS)
         self.services.events.publish(LAST_OF_A_RUN, reason="the manager restarts, workers go on")
 
@@ -226,7 +226,7 @@ def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
     node = platform.node()
 
     def records() -> dict[str, Record]:
-        return hot_records(pool.statuses(), pool.config.host, pool_id, node)
+        return hot_records(pool.holders, pool.config.host, pool_id, node)
 
     return records
 

@@ -44,7 +44,7 @@ def plan_view(status: ReplicaStatus, pool: Pool, refused: str = "") -> dict[str,
         "port": _port(status, pool, outlook),
         "needs": _needs(status, pool),
         "memory": _memory(pool),
-        "models": {"limit": pool.config.max_concurrent_models, "held": len(_holders(pool))},
+        "models": {"limit": pool.config.max_concurrent_models, "held": len(pool.holders)},
         "failure": status.failures.view(iso) if status.state is State.FAILED else None,
     }
 
@@ -92,7 +92,7 @@ def _victim(victim: ReplicaStatus, pool: Pool) -> dict[str, Any]:
 
 
 def _named(keys: tuple[str, ...], pool: Pool) -> list[ReplicaStatus]:
-    by_key = {status.key: status for status in pool.statuses()}
+    by_key = {status.key: status for status in pool.holders}
     return [by_key[key] for key in keys if key in by_key]
 
 
@@ -119,14 +119,10 @@ def _needs(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
 
 def _memory(pool: Pool) -> dict[str, Any]:
     budget = pool.budget()
-    held = sum(pool.reserved_bytes(s.key) for s in pool.statuses())
+    held = sum(pool.reserved_bytes(s.key) for s in pool.holders)
     return {
         "limit_mb": pool.config.memory_limit_bytes / MB,
         "held_mb": in_mb(held),
         "free_mb": in_mb(budget.limit_bytes - held),
         "host_available_mb": in_mb(budget.host_available),
     }
-
-
-def _holders(pool: Pool) -> list[ReplicaStatus]:
-    return [s for s in pool.statuses() if pool.reserved_bytes(s.key)]

@@ -55,7 +55,7 @@ def routes(services: Services) -> APIRouter:
         """The pool in a few figures."""
         models = [pool.status(m.model_id) for m in pool.models]
         loaded = [s for s in models if s.state.is_serving]
-        reserved = sum(pool.reserved_bytes(s.key) for s in pool.statuses())
+        reserved = sum(pool.reserved_bytes(s.key) for s in pool.holders)
         return {
             "status": _status(services),
             "active_models": len(loaded),
@@ -92,7 +92,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/statistics")
     async def statistics() -> dict[str, Any]:
         """What the gateway has relayed since the manager started."""
-        loaded = sum(s.state.is_serving for s in pool.statuses())
+        loaded = sum(s.state.is_serving for s in pool.holders)
         return {**services.usage.statistics(), "loaded_models": loaded}
 
     @router.get("/engines")
@@ -129,7 +129,7 @@ def routes(services: Services) -> APIRouter:
         wait = body.wait_seconds if body is not None else None
         seconds = pool.config.graceful_shutdown_seconds if wait is None else wait
         services.restart.ask(seconds)
-        workers = [_worker(status) for status in pool.statuses() if status.worker is not None]
+        workers = [_worker(status) for status in pool.holders if status.worker is not None]
         return {
             "message": "restarting",
             "run": services.events.run,

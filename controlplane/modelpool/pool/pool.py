@@ -359,6 +359,11 @@ class Pool:
         copies = self.supervisors.values() if model_id is None else self._set(model_id)
         return [supervisor.status() for supervisor in copies]
 
+    @property
+    def holders(self) -> list[ReplicaStatus]:
+        """Of the copies that hold memory: all that have a worker, or are about to."""
+        return [self.supervisors[replica.key].status() for replica in self.resources.holders]
+
     def uses(self, model_id: str) -> int:
         """Requests that the model's workers have begun, as far as they were heard of."""
         return sum(supervisor.replica.uses for supervisor in self._set(model_id))
