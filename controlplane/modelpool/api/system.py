@@ -53,16 +53,16 @@ def routes(services: Services) -> APIRouter:
     @router.get("/health")
     async def health() -> dict[str, Any]:
         """The pool in a few figures."""
-        models = [pool.status(m.model_id) for m in pool.models]
-        loaded = [s for s in models if s.state.is_serving]
+        awake = [pool.status(model_id) for model_id in pool.awake_models]
+        loaded = [s for s in awake if s.state.is_serving]
         reserved = sum(pool.reserved_bytes(s.key) for s in pool.holders)
         return {
             "status": _status(services),
             "active_models": len(loaded),
-            "total_models": len(models),
+            "total_models": len(pool.sets),
             "total_memory_mb": round(reserved / MB, 1),
             "available_ports": pool.ports.available,
-            "failed_models": sum(s.state is State.FAILED for s in models),
+            "failed_models": sum(s.state is State.FAILED for s in awake),
             "memory_limit_mb": pool.config.memory_limit_mb,
             "version": __version__,
             "memory_pressure": services.pressure.complaint,
