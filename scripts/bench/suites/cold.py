@@ -21,6 +21,9 @@ from bench.stage import Against, Measure, Samples, Stage
 
 PORT_SECONDS = 60.0
 EXTRA_ROUNDS = 2
+# As in use, a model was there for some time before another is wanted: what has just been loaded is
+# no victim for as long as its load took, and a spare worker is made a second after a start.
+PAUSE_SECONDS = 2.0
 
 
 def run(stage: Stage) -> Iterator[Row]:
@@ -94,6 +97,7 @@ def _bare_swap(stage: Stage, model: BenchModel) -> float:
 def _cold(pool: BenchPool) -> float:
     for model_id in (A, B):
         pool.unload(model_id)
+    time.sleep(PAUSE_SECONDS)
     return _first_token(pool, A)
 
 
@@ -101,6 +105,7 @@ def _swap(pool: BenchPool) -> float:
     """B is loaded in place of A, and has answered."""
     pool.load(B)
     first_event_at(pool.port, token_body(B, TOKENS))
+    time.sleep(PAUSE_SECONDS)
     return _first_token(pool, A)
 
 
