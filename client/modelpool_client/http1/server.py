@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
+import logging
 import socket
 
 from modelpool_client.errors import ModelPoolError, Source
@@ -11,7 +12,15 @@ from modelpool_client.errors import ModelPoolError, Source
 from .connection import Connection, Handler
 from .timeouts import Timeouts
 
+log = logging.getLogger(__name__)
+
 BACKLOG = 2048
+# In one turn of the loop. uvloop's own servers take one, so that of 200 clients that come while
+# the first of them are served the last waits for seconds.
+ACCEPTED_AT_ONCE = 64
+# Descriptors or memory have run out: as asyncio waits (its ACCEPT_RETRY_DELAY).
+SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+RETRY_SECONDS = 1.0
 # A request may be on its way on a connection just made, or just used: to close under it would be a
 # reset for its client instead of an answer.
 NEW_SECONDS = 0.5
@@ -44,16 +53,17 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.is_closing = False
         self._sock = sock
-        self._server: asyncio.Server | None = None
+        self._is_accepting = False
+        self._opening: set[asyncio.Task[object]] = set()
+        self._retry: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = NEVER
 
     async def start(self) -> None:
         """Take connections."""
-        # A duplicate, so that the socket's queue survives the server's closing.
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self), sock=self._sock.dup(), backlog=BACKLOG
-        )
+        self._sock.setblocking(False)
+        self._sock.listen(BACKLOG)
+        self._listen()
 
     def opened(self, connection: Connection) -> None:
         """One more."""
@@ -78,24 +88,29 @@ class HttpServer:
     def stop_accepting(self) -> None:
         """Take no more connections; whoever comes waits in the socket's queue."""
         self.is_closing = True
-        if self._server is not None:
-            self._server.close()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._is_accepting:
+            self._is_accepting = False
+            asyncio.get_running_loop().remove_reader(self._sock)
 
     async def take_queued(self) -> None:
         """Accept who waits in the socket's queue already: nobody else will."""
-        loop = asyncio.get_running_loop()
-        self._sock.setblocking(False)
-        with contextlib.suppress(BlockingIOError, OSError):
-            while True:
-                sock, _ = self._sock.accept()
-                await loop.connect_accepted_socket(lambda: Connection(self), sock)
+        while True:
+            while self._accept():
+                pass
+            if not self._opening:  # nobody can have come since: there was no await
+                return
+            await asyncio.wait(self._opening)
 
     async def close(self, seconds: float) -> None:
         """End idle connections at once and the others with their answers; after so many seconds
         the rest is cut."""
         self.stop_accepting()
         end = asyncio.get_running_loop().time() + seconds
-        while self.connections and (now := asyncio.get_running_loop().time()) < end:
+        while (self.connections or self._opening) and (
+            now := asyncio.get_running_loop().time()
+        ) < end:
             for connection in list(self.connections):
                 grace = NEW_SECONDS if connection.is_new else USED_SECONDS
                 if connection.is_idle and now - connection.since >= grace:
@@ -112,6 +127,42 @@ class HttpServer:
         for exchange in cut:
             exchange.stop(error)
         return len(cut)
+
+    def _listen(self) -> None:
+        self._is_accepting = True
+        asyncio.get_running_loop().add_reader(self._sock, self._accept)
+
+    def _accept(self) -> bool:
+        """Take those that wait; whether there may be more."""
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, _ = self._sock.accept()
+            except (InterruptedError, ConnectionAbortedError):
+                continue
+            except OSError as e:
+                if e.errno in SHORT_OF:
+                    self._pause(e)
+                return False
+            task = loop.create_task(self._open(sock))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        return True
+
+    async def _open(self, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self), sock)
+        except OSError as e:
+            sock.close()
+            log.warning("a connection was lost as it came: %s", e)
+
+    def _pause(self, error: OSError) -> None:
+        log.error("no connection can be accepted for a second: %s", error)
+        if self._is_accepting:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._sock)
+            self._is_accepting = False
+            self._retry = loop.call_later(RETRY_SECONDS, self._listen)
 
     def _look(self) -> None:
         self._timer, self._looks_at = None, NEVER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from functools import cached_property
@@ -16,7 +17,8 @@ IDLE_SECONDS = 30.0
 
 
 class Upstream:
-    """Sends requests, and keeps the connections whose answers were read to their ends.
+    """Sends requests, and keeps the connections whose answers were read to their ends. Who waits
+    for a new one takes a kept one if that is free first: the other side may be slow to accept.
 
     ``tls`` is for servers that are not on this machine.
     """
@@ -24,6 +26,8 @@ class Upstream:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
+        self._waiting: dict[Endpoint, deque[asyncio.Future[UpstreamConnection]]] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -47,17 +51,17 @@ class Upstream:
             UpstreamError: there is no answer.
         """
         head = request_head(method, target, _host(endpoint), headers, len(body))
-        kept = self._take(endpoint)
-        if kept is not None:
+        connection = self._take(endpoint) or await self._obtain(endpoint)
+        if connection.idle_since:
             try:
-                await kept.ask(head, body)
-                return kept
+                await connection.ask(head, body)
+                return connection
             except BrokenOff:
-                if kept.has_heard:
+                if connection.has_heard:
                     raise
-        fresh = await self._connect(endpoint)
-        await fresh.ask(head, body)
-        return fresh
+            connection = await self._connect(endpoint)
+        await connection.ask(head, body)
+        return connection
 
     def drop(self, endpoint: Endpoint) -> None:
         """End the idle connections to one that has left, or is about to."""
@@ -72,6 +76,8 @@ class Upstream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for task in self._connecting:
+            task.cancel()
 
     def _take(self, endpoint: Endpoint) -> UpstreamConnection | None:
         """The connection that was used last: the others may then grow old and go."""
@@ -91,10 +97,16 @@ class Upstream:
         if self._is_closed:
             connection.close()
             return
+        connection.idle_since = self._loop.time()
+        waiting = self._waiting.get(connection.endpoint)
+        while waiting:
+            waiter = waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
         idle = self._idle.get(connection.endpoint)
         if idle is None:
             idle = self._idle[connection.endpoint] = deque()
-        connection.idle_since = self._loop.time()
         idle.append(connection)
         if self._timer is None:
             self._timer = self._loop.call_later(IDLE_SECONDS, self._sweep)
@@ -111,6 +123,40 @@ class Upstream:
         self._timer = None
         if oldest is not None:
             self._timer = self._loop.call_at(oldest + IDLE_SECONDS, self._sweep)
+
+    async def _obtain(self, endpoint: Endpoint) -> UpstreamConnection:
+        """A new connection, or one that became free meanwhile."""
+        waiter: asyncio.Future[UpstreamConnection] = self._loop.create_future()
+        waiting = self._waiting.setdefault(endpoint, deque())
+        waiting.append(waiter)
+        connecting = self._loop.create_task(self._connect_for(waiter, endpoint))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._keep(waiter.result())
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                waiting.remove(waiter)
+            if not waiting and self._waiting.get(endpoint) is waiting:
+                del self._waiting[endpoint]
+
+    async def _connect_for(
+        self, waiter: asyncio.Future[UpstreamConnection], endpoint: Endpoint
+    ) -> None:
+        try:
+            connection = await self._connect(endpoint)
+        except NotReached as e:
+            if not waiter.done():
+                waiter.set_exception(e)
+        else:
+            if waiter.done():
+                self._keep(connection)
+            else:
+                waiter.set_result(connection)
 
     async def _connect(self, endpoint: Endpoint) -> UpstreamConnection:
         loop = self._loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import socket
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.errors import InvalidRequest, PoolStopping
+from modelpool_client.http1 import server as server_module
 from modelpool_client.http1.connection import Connection, Handler
 from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.server import HttpServer
@@ -464,3 +466,71 @@ def test_the_end_of_a_server() -> None:
             writer.close()
 
     serve(slow, scene)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_all_who_wait_are_accepted_before_the_first_are_served_again(loop: str) -> None:
+    """Else of many that come at once the last ones starve."""
+    clients, order = 200, list[int]()
+    factory = asyncio.SelectorEventLoop
+    if loop == "uvloop":
+        factory = pytest.importorskip("uvloop").new_event_loop
+
+    async def answer(exchange: Exchange) -> None:
+        order.append(int(exchange.request.path[1:]))
+        exchange.send(200, [], b"")
+
+    async def main() -> None:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen(clients)
+            port = sock.getsockname()[1]
+            waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(clients)]
+            for number, client in enumerate(waiting):
+                client.sendall(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number * 20)
+            server = HttpServer(
+                answer, sock, source="pool", timeouts=Timeouts(), keep_alive_seconds=75
+            )
+            await server.start()
+            while len(order) < clients * 20:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            server.stop_accepting()
+            for client in waiting:
+                client.close()
+            await server.close(5)
+        last_begun = max(order.index(number) for number in range(clients))
+        assert last_begun < len(order) // 2, "one connection at a time"
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(asyncio.wait_for(main(), 30))
+
+
+def test_without_descriptors_it_waits_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Socket(socket.socket):
+        short = 1
+
+        def accept(self) -> Any:
+            if Socket.short:
+                Socket.short -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    monkeypatch.setattr(server_module, "RETRY_SECONDS", 0.05)
+
+    async def main() -> None:
+        with Socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            server = HttpServer(
+                echo, sock, source="pool", timeouts=Timeouts(), keep_alive_seconds=75
+            )
+            await server.start()
+            reader, writer = await asyncio.open_connection(*sock.getsockname())
+            writer.write(REQUESTS[0])
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            writer.close()
+            await server.close(1)
+
+    asyncio.run(main())
+    assert "no connection can be accepted for a second" in caplog.text

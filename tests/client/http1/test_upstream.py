@@ -742,3 +742,65 @@ def test_closed_it_keeps_nothing(run: Run) -> None:
 def test_an_ipv6_host_is_in_brackets() -> None:
     head = request_head("POST", b"/v1/x", host_header("::1", 8051), [], 0)
     assert head == b"POST /v1/x HTTP/1.1\r\nhost: [::1]:8051\r\ncontent-length: 0\r\n\r\n"
+
+
+# -- an other side that is slow to accept ----------------------------------------------------------
+
+
+class SlowToAccept(Worker):
+    """After the first connection no other is made until ``opens`` is set."""
+
+    def __init__(self, *scripts: Script) -> None:
+        super().__init__(*scripts)
+        self.opens = asyncio.Event()
+        self.opens.set()
+        connect = self.upstream._connect
+
+        async def slowly(endpoint: Any) -> UpstreamConnection:
+            await self.opens.wait()
+            return await connect(endpoint)
+
+        self.upstream._connect = slowly  # type: ignore[method-assign]
+
+
+def test_who_waits_for_a_connection_takes_one_that_is_free_first(run: Run) -> None:
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            endpoint = (HOST, worker.port)
+            first = await worker.upstream.request(endpoint, "POST", b"/", [])
+            worker.opens.clear()
+            second, third = (asyncio.ensure_future(worker.ask()) for _ in range(2))
+            await asyncio.sleep(0)
+            with first:
+                await first.read()
+            assert await second == await third == b"{}"
+            assert worker.connections == 1
+            worker.opens.set()
+            await asyncio.sleep(0.05)
+            assert len(worker.upstream._idle[endpoint]) == 3, "what comes late is kept"
+            assert not worker.upstream._waiting
+
+    run(scene())
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_who_leaves_while_he_waits_loses_no_connection(run: Run, is_free: bool) -> None:
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            endpoint = (HOST, worker.port)
+            first = await worker.upstream.request(endpoint, "POST", b"/", [])
+            worker.opens.clear()
+            second = asyncio.ensure_future(worker.ask())
+            await asyncio.sleep(0)
+            if is_free:
+                with first:
+                    await first.read()
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
+            assert not worker.upstream._waiting
+            if not is_free:
+                with first:
+                    await first.read()
+            assert [c.is_open for c in worker.upstream._idle[endpoint]] == [True]
+
+    run(scene())
