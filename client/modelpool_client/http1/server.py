@@ -151,6 +151,9 @@ class HttpServer:
 
     async def _open(self, sock: socket.socket) -> None:
         try:
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                # Python's own loop does so only where the socket says that it is TCP's.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self), sock)
         except OSError as e:
             sock.close()
