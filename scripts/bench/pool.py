@@ -119,13 +119,7 @@ class BenchPool:
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(self.load, model_ids))
 
-    def worker(self) -> tuple[psutil.Process, psutil.Process]:
-        """The front and the engine child of the only worker.
-
-        Raises:
-            BenchError: there is none, or more than one.
-        """
-        fronts = [p for p in psutil.Process(self.pid).children() if p.children()]
-        if len(fronts) != 1:
-            raise BenchError(f"{len(fronts)} workers where one was expected")
-        return fronts[0], fronts[0].children()[0]
+    def worker(self, model_id: str) -> tuple[psutil.Process, psutil.Process]:
+        """The front and the engine child of a HOT model."""
+        front = psutil.Process(self.front_pid(model_id))
+        return front, front.children()[0]

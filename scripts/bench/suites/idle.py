@@ -19,7 +19,7 @@ CATALOG = n.SIZES[-1]
 IDLE_SECONDS = 10.0
 QUICK_SECONDS = 2.0
 # After a start: first facts, saved statistics, collected garbage.
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 4.0
 READINGS = 5
 READING_SECONDS = 0.2
 
@@ -44,7 +44,7 @@ def _one_worker(stage: Stage) -> Iterator[Row]:
         pool.load(MODEL)
         first_event_at(pool.port, token_body(MODEL, 8))
         time.sleep(SETTLE_SECONDS)
-        front, child = (process.pid for process in pool.worker())
+        front, child = (process.pid for process in pool.worker(MODEL))
         pids = {n.MANAGER: pool.pid, n.FRONT: front, n.ENGINE_CHILD: child}
         yield from _memory(pids, bare)
         yield from _processor(stage, n.PROCESSOR, pids)
