@@ -47,12 +47,22 @@ class LogLimits:
 
 
 @dataclass(frozen=True)
+class PromptCacheLimits:
+    """What the prompt caches of unloaded models may take: bytes of disk for all models together,
+    0 for none at all, and seconds that a load or an unload may last longer for one."""
+
+    max_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Assignment:
     """All that is particular to one worker: one JSON line on its standard input.
 
     ``epoch`` grows with every start of the model. Times are seconds.
     ``lease_seconds`` None means that the worker never expires by itself. Its output is appended to
-    ``log_path``, after its heading.
+    ``log_path``, after its heading. ``prompt_cache_dir`` is the model's own; those of all other
+    models lie beside it.
     """
 
     worker_id: str
@@ -79,6 +89,8 @@ class Assignment:
     stream_ping_seconds: float = 5.0
     log_path: str = ""
     log_limits: LogLimits = LogLimits()
+    prompt_cache_dir: str = ""
+    prompt_cache_limits: PromptCacheLimits = PromptCacheLimits()
 
 
 @dataclass(frozen=True)
@@ -157,8 +169,9 @@ class Facts:
 class FactsReply:
     """The manager's answer to facts. ``known`` False: no such worker here, drain and exit.
 
-    ``lease_seconds`` is what is left of the lease, None if it never expires. ``aliases`` and
-    ``drain_seconds`` take the place of the assignment's; None where they stay as they are.
+    ``lease_seconds`` is what is left of the lease, None if it never expires. ``aliases``,
+    ``drain_seconds`` and ``prompt_cache_limits`` take the place of the assignment's; None where
+    they stay as they are.
     """
 
     known: bool
@@ -166,6 +179,7 @@ class FactsReply:
     lease_seconds: float | None = None
     aliases: tuple[str, ...] | None = None
     drain_seconds: float | None = None
+    prompt_cache_limits: PromptCacheLimits | None = None
 
 
 @dataclass(frozen=True)

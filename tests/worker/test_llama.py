@@ -222,6 +222,7 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "mmap": False,
         "gpu_layers": 0,
         "chat_template": "chatml",
+        "prompt_cache": False,
     }
     assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file"}
     one = worker(options, engine="llama.cpp", source=str(model)).ready()

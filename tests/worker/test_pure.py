@@ -128,6 +128,7 @@ def test_an_assignment() -> None:
         ({"manager_url": "unix:/x"}, "manager_url"),
         ({"beat_seconds": 0}, "beat_seconds"),
         ({"drain_seconds": -1}, "drain_seconds"),
+        ({"prompt_cache_limits": {"max_bytes": -1}}, "prompt_cache_limits"),
         ({"runtime_dir": "/" + "x" * 100}, "runtime_dir"),
         ({"options": []}, "options"),
     ],

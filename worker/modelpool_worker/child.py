@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from modelpool_client.log_file import LogOutput
+from modelpool_client.wire import PromptCacheLimits
 
+from .config import save_line
 from .spawn import Spawned
 
 LAST_LINES = 20
@@ -64,17 +66,33 @@ class EngineChild:
         """Until the child is gone and has been reported."""
         await self._gone.wait()
 
-    async def stop(self, grace: float = STOP_SECONDS) -> None:
-        """End it: close its standard input, kill it when that does not help in time."""
+    async def stop(
+        self, grace: float = STOP_SECONDS, save: PromptCacheLimits | None = None
+    ) -> None:
+        """End it: close its standard input, kill it when that does not help in time. With ``save``
+        it is told to keep its prompts first, for which it has the seconds that they say more."""
+        if save is not None:
+            self._tell(save_line(save))
+            grace += save.seconds
         if grace > 0:
             self._let_go()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._gone.wait()
+        self.kill()
+        await self._gone.wait()
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended yet."""
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            await self._gone.wait()
+
+    def _tell(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
 
     def _let_go(self) -> None:
         assert self._process.stdin is not None

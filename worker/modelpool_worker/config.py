@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from modelpool_client.http1.timeouts import Timeouts
-from modelpool_client.wire import Assignment, DecodeError, decode
+from modelpool_client.wire import Assignment, DecodeError, PromptCacheLimits, decode, encode
 
 # Longest path a unix socket may have: 104 bytes on macOS, 108 on Linux, one for the final zero.
 MAX_SOCKET_PATH = 103
@@ -57,6 +57,8 @@ def _problem(a: Assignment) -> str:
         return "client_header_timeout_seconds and the like: must be above 0"
     if min(a.drain_seconds, a.orphan_seconds, a.lease_seconds or 0) < 0:
         return "drain_seconds, orphan_seconds and lease_seconds: must not be negative"
+    if min(a.prompt_cache_limits.max_bytes, a.prompt_cache_limits.seconds) < 0:
+        return "prompt_cache_limits: must not be negative"
     if min(a.log_limits.max_bytes, a.log_limits.max_files - 1) < 1:
         return "log_limits: max_bytes must be above 0, max_files above 1"
     if len(os.fsencode(a.runtime_dir)) > MAX_SOCKET_PATH - len("/1234567.sock"):
@@ -82,5 +84,13 @@ def job_line(a: Assignment, socket_path: str) -> bytes:
         "source": a.source,
         "options": dict(a.options),
         "socket": socket_path,
+        "worker_id": a.worker_id,
+        "prompt_cache_dir": a.prompt_cache_dir,
+        "prompt_cache_limits": encode(a.prompt_cache_limits),
     }
     return json.dumps(job).encode() + b"\n"
+
+
+def save_line(limits: PromptCacheLimits) -> bytes:
+    """The line with which a front tells its engine child to keep its prompts, then to end."""
+    return json.dumps({"save_prompts": encode(limits)}).encode() + b"\n"

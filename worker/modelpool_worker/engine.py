@@ -11,23 +11,36 @@ from typing import Any, ClassVar
 
 from modelpool_client.errors import InvalidRequest, LoadFailed
 from modelpool_client.surfaces.schema import Schema, check
+from modelpool_client.wire import PromptCacheLimits, decode
 
 
 @dataclass(frozen=True)
 class EngineJob:
-    """What an engine child is told, as one JSON line: what to load, which unix socket to serve."""
+    """What an engine child is told, as one JSON line: what to load, which unix socket to serve.
+
+    Attributes:
+        prompt_cache_dir: where it may keep what it made of prompts until the next load of the
+            model, see ``prompt_cache.store``; empty where nothing is to be kept.
+        prompt_cache_limits: for the load; those for the end come with ``Engine.save_prompts``.
+    """
 
     engine: str
     model_id: str
     source: str
     socket: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    worker_id: str = ""
+    prompt_cache_dir: str = ""
+    prompt_cache_limits: PromptCacheLimits = field(default_factory=PromptCacheLimits)
 
     @classmethod
     def parse(cls, line: bytes) -> EngineJob:
-        """Read the line that the front wrote. Unknown keys are left out."""
-        data = json.loads(line)
-        return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data})
+        """Read the line that the front wrote. Unknown keys are left out.
+
+        Raises:
+            DecodeError: a key is missing or wrong.
+        """
+        return decode(cls, json.loads(line))
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ class Status:
         chat_error: str | None = None,
         *,
         stops_plain: bool = False,
+        saves_prompts: bool = False,
     ) -> None:
         """The unix socket answers from now on.
 
@@ -78,12 +92,14 @@ class Status:
             chat_error: what is wrong with the chat template, if chats are to be refused.
             stops_plain: a client that leaves ends the work for it, whatever it asked for. Where
                 only streams do that, the engine is never asked for anything else.
+            saves_prompts: ``Engine.save_prompts`` is worth its time at the end.
         """
         self._write(
             event="ready",
             context_length=context_length,
             chat_error=chat_error,
             stops_plain=stops_plain or None,
+            saves_prompts=saves_prompts or None,
         )
 
     def failed(self, code: str, message: str) -> None:
@@ -125,6 +141,15 @@ class Engine(abc.ABC):
 
         Raises:
             LoadFailed: with a code of ``errors.LOAD_CODES``.
+        """
+
+    def save_prompts(self, limits: PromptCacheLimits) -> None:  # noqa: B027 - most keep none
+        """Keep what was made of prompts for the next load: in ``job.prompt_cache_dir``, in files
+        whose names begin with ``job.worker_id`` and a dot until they are complete.
+
+        Called in another thread than ``serve``, once, after the last request has ended. The child
+        ends when it returns, and is killed when it takes longer than the limits say. At the next
+        load it must refuse what another file, version or option has made, and whatever is broken.
         """
 
     def inspect(self, source: str) -> None:  # noqa: B027 - most need no look

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+from dataclasses import replace
 from typing import Any
 
 import uvloop
@@ -22,6 +23,7 @@ from modelpool_client.wire import (
     Failure,
     Phase,
     Progress,
+    PromptCacheLimits,
 )
 
 from . import diagnose
@@ -32,6 +34,7 @@ from .engine_client import EngineClient
 from .heartbeat import Heartbeat
 from .oom import OomWatch
 from .progress import SAMPLE_SECONDS, LoadEstimate
+from .prompt_cache.store import remove_unfinished
 from .record import write_exit_record
 from .spawn import Spawned
 from .worker import Change, Worker
@@ -83,6 +86,8 @@ class Front:
         self._tasks: set[asyncio.Task[None]] = set()
         self._terms = 0
         self._was_ready = False
+        self._saves_prompts = False
+        self._saves_until: float | None = None
         self._said: Failure | None = None
         self._engine = EngineClient(socket_path)
         port = sock.getsockname()[1]
@@ -150,6 +155,7 @@ class Front:
             self._worker.context_length = event.get("context_length")
             self._worker.chat_error = event.get("chat_error")
             self._engine.stops_plain = bool(event.get("stops_plain"))
+            self._saves_prompts = bool(event.get("saves_prompts"))
             self._spawn(self._make_ready())
         elif kind == "failed":
             self._said = Failure(str(event.get("code")), str(event.get("message")))
@@ -170,6 +176,8 @@ class Front:
             twice = "the worker was told twice to stop"
             text = twice if why.startswith(TOLD_TO_STOP) else f"the worker is ended: {why}"
             self._cut(WorkerFailed(text, source="worker"))
+            if self._saves_until is not None:  # whoever cuts waits for the memory
+                self._child.kill()
         else:
             self._leave(f"{TOLD_TO_STOP} ({signal.Signals(number).name})")
 
@@ -228,9 +236,11 @@ class Front:
 
     async def _drain(self) -> None:
         log.info("draining: %s", self._worker.drain_reason)
+        end = self._loop.time() + self._worker.drain_seconds
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._worker.drain_seconds):
+            async with asyncio.timeout_at(end):
                 await self._until_idle()
+                self._saves_until = end
         self._cut(WorkerFailed("cut: the worker stopped before the answer ended", source="worker"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
@@ -267,12 +277,24 @@ class Front:
     async def _finish(self, code: int) -> None:
         # A load that is cancelled waits for nobody; its constructor may hold the interpreter.
         grace = STOP_SECONDS if self._was_ready else 0
-        await asyncio.gather(self._child.stop(grace), self._heartbeat.flush(), self._close())
+        stop = self._child.stop(grace, self._save_limits())
+        await asyncio.gather(stop, self._heartbeat.flush(), self._close())
+        if self._assignment.prompt_cache_dir:
+            remove_unfinished(self._assignment.prompt_cache_dir, self._assignment.worker_id)
         for task in self._tasks:
             task.cancel()
         self._engine.close()
         self._heartbeat.close()
         log.info("exit %d", code)
+
+    def _save_limits(self) -> PromptCacheLimits | None:
+        """For the prompts of an engine that has ended its work in time; what is left of the drain
+        time is the most that they get. None: it saves none."""
+        limits = self._worker.prompt_cache_limits
+        if not self._saves_prompts or self._saves_until is None or self._terms > 1:
+            return None
+        seconds = min(limits.seconds, self._saves_until - self._loop.time())
+        return replace(limits, seconds=seconds) if limits.max_bytes and seconds > 0 else None
 
     async def _close(self) -> None:
         """Answer who waits in the socket's queue, then give up the port."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -11,9 +12,10 @@ import traceback
 from typing import NoReturn
 
 from modelpool_client.errors import LoadFailed
+from modelpool_client.wire import PromptCacheLimits, decode
 
 from . import engines
-from .engine import EngineJob, Status
+from .engine import Engine, EngineJob, Status
 
 # As in spawn.py, whose imports a child does not need.
 STATUS_FD = "MODELPOOL_STATUS_FD"
@@ -37,7 +39,7 @@ def host(name: str) -> NoReturn:
         engine = engines.get(job.engine)
         engine.check(job.options)
         if not engine.outlives_stdin(job):
-            threading.Thread(target=_exit_at_eof, daemon=True).start()
+            threading.Thread(target=_obey, args=(engine,), daemon=True).start()
         engine.serve(job, status)
     except LoadFailed as e:
         status.failed(e.code, e.message)
@@ -66,9 +68,13 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _exit_at_eof() -> None:
-    while os.read(0, 4096):
-        pass
+def _obey(engine: Engine) -> None:
+    """Do what the front says, and end with it."""
+    for line in sys.stdin.buffer:
+        try:
+            engine.save_prompts(decode(PromptCacheLimits, json.loads(line)["save_prompts"]))
+        except Exception:  # it was to end anyway
+            traceback.print_exc()
     _leave(0)
 
 

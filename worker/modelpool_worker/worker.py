@@ -58,6 +58,7 @@ class Worker:
         self.assignment = assignment
         self.aliases = assignment.aliases
         self.drain_seconds = assignment.drain_seconds
+        self.prompt_cache_limits = assignment.prompt_cache_limits
         self.port = port
         self.child = child
         self.engine = engine
@@ -105,6 +106,8 @@ class Worker:
             self.aliases = reply.aliases
         if reply.drain_seconds is not None:
             self.drain_seconds = reply.drain_seconds
+        if reply.prompt_cache_limits is not None:
+            self.prompt_cache_limits = reply.prompt_cache_limits
 
     def call(self, exchange: Exchange) -> Call:
         """A completion request, to be entered as a context."""

@@ -17,10 +17,12 @@ from typing import Any, ClassVar, NoReturn
 
 from modelpool_client.errors import LOAD_CODES, LoadFailed
 from modelpool_client.surfaces.schema import Schema
+from modelpool_client.wire import PromptCacheLimits
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
 
 from .fake_http import FakeServer
+from .fake_prompts import FakePrompts
 
 _SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 86400}
 _COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 10**9}
@@ -48,6 +50,8 @@ OPTIONS: Mapping[str, Schema] = {
     "end_early": {**_FLAG, "description": "ends a stream without [DONE]"},
     "ignore_term": {**_FLAG, "description": "stays until it is killed"},
     "log_tokens": {**_FLAG, "description": "writes a line to its log for each token"},
+    "keep_prompts": {**_FLAG, "description": "keeps prompts on disk while it is not loaded"},
+    "save_seconds": {**_SECONDS, "description": "how long it takes to keep them"},
     "leak_process": {**_FLAG, "description": "starts a process of its own that outlives it"},
 }
 
@@ -59,6 +63,9 @@ class Fake(Engine):
     formats = ("none",)
     capabilities = ("chat", "completion", "streaming")
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
+
+    def __init__(self) -> None:
+        self._prompts: FakePrompts | None = None  # of the job that is served
 
     def probe(self) -> Usable:
         return Usable(True)
@@ -76,14 +83,23 @@ class Fake(Engine):
             _leak()
         ballast = _hold(int(options.get("memory_mb", 0)))
         _load(options, status)
-        server = FakeServer(job.model_id, options)
+        self._prompts = FakePrompts.of(job)
+        server = FakeServer(job.model_id, options, self._prompts)
         if not options.get("lie_ready"):
             server.listen(job.socket)
-        status.ready(context_length=options.get("context_length", 4096), stops_plain=True)
+        status.ready(
+            context_length=options.get("context_length", 4096),
+            stops_plain=True,
+            saves_prompts=self._prompts is not None,
+        )
         if options.get("lie_ready"):
             _wait_for_ever()
         server.run()
         del ballast
+
+    def save_prompts(self, limits: PromptCacheLimits) -> None:
+        if self._prompts is not None:
+            self._prompts.save(limits)
 
 
 def _load(options: Mapping[str, Any], status: Status) -> None:

@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .fake_prompts import FakePrompts
+
 _ids = itertools.count(1)
 
 
@@ -29,9 +31,12 @@ class ClientGone(Exception):
 class FakeServer:
     """Answers ``POST /v1/chat/completions`` and ``/v1/completions`` with the scripted stream."""
 
-    def __init__(self, model_id: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model_id: str, options: Mapping[str, Any], prompts: FakePrompts | None = None
+    ) -> None:
         self.model_id = model_id
         self.options = options
+        self._prompts = prompts
         self._listener = socket.socket(socket.AF_UNIX)
         self._slots = threading.Semaphore(options.get("parallel") or 10**6)
 
@@ -84,7 +89,8 @@ class FakeServer:
             self._send_choice(connection, answer, index, self._tokens(prompt, body))
         if self.options.get("end_early"):
             raise ClientGone
-        connection.sendall(answer.tail(len(prompt.split())))
+        known = self._prompts.take(prompt) if self._prompts is not None else None
+        connection.sendall(answer.tail(_usage(words, known)))
 
     def _tokens(self, prompt: str, body: dict[str, Any]) -> tuple[list[str], str]:
         text = self.options.get("reply", prompt) or "ok"
@@ -150,12 +156,8 @@ class _Stream:
         end = {**_choice(index, **part), "finish_reason": reason}
         return self._chunk(choices=[end], timings={"predicted_n": self._sent})
 
-    def tail(self, prompt_tokens: int) -> bytes:
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": self._sent,
-            "total_tokens": prompt_tokens + self._sent,
-        }
+    def tail(self, usage: dict[str, Any]) -> bytes:
+        usage = _with_answer(usage, self._sent)
         chunk = self._chunk(choices=[], usage=usage) if self._usage else b""
         return chunk + _chunk(b"data: [DONE]\n\n") + _chunk(b"")
 
@@ -194,14 +196,20 @@ class _Whole:
         self._choices.append(choice)
         return b""
 
-    def tail(self, prompt_tokens: int) -> bytes:
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": self._sent,
-            "total_tokens": prompt_tokens + self._sent,
-        }
+    def tail(self, usage: dict[str, Any]) -> bytes:
+        usage = _with_answer(usage, self._sent)
         body = json.dumps({**self._head, "choices": self._choices, "usage": usage}).encode()
         return _head(200, "application/json", len(body)) + body
+
+
+def _usage(words: int, known: int | None) -> dict[str, Any]:
+    details = {} if known is None else {"prompt_tokens_details": {"cached_tokens": known}}
+    return {"prompt_tokens": words, **details}
+
+
+def _with_answer(usage: dict[str, Any], tokens: int) -> dict[str, Any]:
+    total = usage["prompt_tokens"] + tokens
+    return {**usage, "completion_tokens": tokens, "total_tokens": total}
 
 
 def _choice(index: int, **part: Any) -> dict[str, Any]:

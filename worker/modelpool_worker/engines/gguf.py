@@ -23,14 +23,17 @@ _MAX_KEYS = 1 << 16
 
 @dataclass(frozen=True)
 class Header:
-    """``context_length`` is what the model was trained with, in tokens, if the file says so."""
+    """``context_length`` is what the model was trained with, in tokens, if the file says so.
+    ``cache_widths`` are the numbers that the KV cache holds of one token, keys and values, over all
+    layers; None where the file does not say, too many where a layer keeps less."""
 
     architecture: str
     context_length: int | None
+    cache_widths: tuple[int, int] | None = None
 
 
 def read_header(path: str) -> Header:
-    """Read architecture and trained context length.
+    """Read what stands before the vocabulary.
 
     Raises:
         LoadFailed: code ``bad_file``: cannot be read, is no GGUF file, or ends within its header.
@@ -78,17 +81,32 @@ def _key_count(f: BinaryIO) -> int:
 
 def _read(f: BinaryIO) -> Header:
     keys = _key_count(f)
-    architecture = ""
+    found: dict[str, Any] = {}
     for _ in range(keys):
         key, value = _text(f), _value(f)
-        if key == "general.architecture" and isinstance(value, str):
-            architecture = value
-        elif architecture and key == f"{architecture}.context_length":
-            return Header(architecture, int(value))
-        elif key.startswith("tokenizer."):
+        if key.startswith("tokenizer."):
             # All that comes after is large, and never what we look for.
             break
-    return Header(architecture, None)
+        found[key] = value
+    architecture = str(found.get("general.architecture", ""))
+    own = {k.removeprefix(f"{architecture}."): v for k, v in found.items()}
+    length = own.get("context_length") if architecture else None
+    known = None if length is None else int(length)
+    return Header(architecture, known, _cache_widths(own))
+
+
+def _cache_widths(own: dict[str, Any]) -> tuple[int, int] | None:
+    names = ("block_count", "embedding_length", "attention.head_count")
+    layers, width, heads = (n if isinstance(n := own.get(name), int) else 0 for name in names)
+    if layers < 1 or heads < 1:
+        return None
+    # Where it differs from layer to layer it is a list, which is not read.
+    groups = own.get("attention.head_count_kv")
+    groups = groups if isinstance(groups, int) else heads
+    keys, values = (own.get(f"attention.{n}_length") for n in ("key", "value"))
+    sizes = (n if isinstance(n, int) else width // heads for n in (keys, values))
+    k, v = (layers * groups * size for size in sizes)
+    return k, v
 
 
 def _value(f: BinaryIO) -> Any:

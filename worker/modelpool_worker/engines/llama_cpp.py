@@ -12,15 +12,20 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
 from modelpool_client.surfaces.schema import Schema
+from modelpool_client.wire import PromptCacheLimits
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
+from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
 
+from . import llama_slots
 from .cpu import physical_cores
-from .gguf import CHAT_TEMPLATE, read_chat_templates, read_header
+from .gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
+from .gguf_identity import identity
 from .template_check import template_error
 
 INSTALL_HINT = "pip install 'modelpool[llama]'"
@@ -41,7 +46,20 @@ VERBOSITY = 1
 # A template that llama.cpp brings along and always understands.
 CHATML = "chatml"
 MAX_TEMPLATE_BYTES = 1 << 20
-_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+# Types of the KV cache, and their bytes per number.
+CACHE_TYPES = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+DEFAULT_CACHE_TYPE = "f16"
+PROMPT_CACHE = "prompt_cache"
 
 OPTIONS: Mapping[str, Schema] = {
     "context_length": {
@@ -67,8 +85,13 @@ OPTIONS: Mapping[str, Schema] = {
         "description": "prompt tokens in one step, between two of which a client that left is "
         f"noticed; default: {CPU_BATCH} on a CPU, llama.cpp's with a GPU",
     },
-    "cache_type_k": {"type": "string", "enum": _CACHE_TYPES},
-    "cache_type_v": {"type": "string", "enum": _CACHE_TYPES},
+    "cache_type_k": {"type": "string", "enum": tuple(CACHE_TYPES)},
+    "cache_type_v": {"type": "string", "enum": tuple(CACHE_TYPES)},
+    PROMPT_CACHE: {
+        "type": "boolean",
+        "description": "keep the KV cache of conversations on disk while the model is not loaded; "
+        "default: true, if the pool keeps any (prompt_cache_disk_mb)",
+    },
     "temperature": {
         "type": "number",
         "minimum": 0,
@@ -113,6 +136,9 @@ class LlamaCpp(Engine):
     )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
 
+    def __init__(self) -> None:
+        self._prompts: _Prompts | None = None  # of the job that is served
+
     def probe(self) -> Usable:
         if importlib.util.find_spec("xllamacpp") is None:
             return Usable(False, "xllamacpp is not installed", INSTALL_HINT)
@@ -137,9 +163,9 @@ class LlamaCpp(Engine):
         import xllamacpp  # noqa: F401
 
     def serve(self, job: EngineJob, status: Status) -> None:
-        trained = read_header(job.source).context_length
+        header = read_header(job.source)
         length = job.options.get("context_length") or min(
-            trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT
+            header.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT
         )
         try:
             self.prepare()
@@ -150,6 +176,7 @@ class LlamaCpp(Engine):
         template = given_template(job.options)
         params = parameters(xllamacpp, job, length)
         params.chat_template = template or ""
+        prompts = _prompts(xllamacpp, job, params, header)
         chat_error = None
         try:
             server = xllamacpp.Server(params)
@@ -158,9 +185,79 @@ class LlamaCpp(Engine):
             if chat_error is None:
                 raise _load_failed() from e
             server = _serve_without_chat(xllamacpp, params, job.socket, chat_error)
-        status.ready(context_length=length, chat_error=chat_error)
+        if prompts is not None:
+            prompts.restore(job.prompt_cache_limits)
+            self._prompts = prompts
+        status.ready(
+            context_length=length, chat_error=chat_error, saves_prompts=prompts is not None
+        )
         threading.Event().wait()
         del server
+
+    def save_prompts(self, limits: PromptCacheLimits) -> None:
+        if self._prompts is not None:
+            self._prompts.save(limits)
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """The prompts of one served model: where they are, where they are kept."""
+
+    server: llama_slots.SlotServer
+    store: PromptStore
+    slots: int
+    bytes_per_token: float
+
+    def restore(self, limits: PromptCacheLimits) -> None:
+        llama_slots.restore(self.server, self.store, self.slots, limits)
+
+    def save(self, limits: PromptCacheLimits) -> None:
+        llama_slots.save(self.server, self.store, self.slots, self.bytes_per_token, limits)
+
+
+def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> _Prompts | None:
+    """Where prompts are kept, as ``params`` are told; None if none are, nor are former ones."""
+    if not job.prompt_cache_dir:
+        return None
+    if not (job.options.get(PROMPT_CACHE, True) and job.prompt_cache_limits.max_bytes):
+        clear(job.prompt_cache_dir)
+        return None
+    try:
+        key = key_of(what_a_cache_depends_on(library, job, params))
+    except OSError:  # the load will say what is wrong with the file
+        return None
+    store = PromptStore(job.prompt_cache_dir, job.worker_id, key, llama_slots.tokens_of)
+    if not store.open():
+        return None
+    params.slot_save_path = os.path.join(job.prompt_cache_dir, "")
+    server, per_token = llama_slots.SlotServer(job.socket), _bytes_per_token(header, job.options)
+    return _Prompts(server, store, params.n_parallel, per_token)
+
+
+def what_a_cache_depends_on(library: Any, job: EngineJob, params: Any) -> dict[str, Any]:
+    """What ``key_of`` is made of; more than there need be: threads, for one, change nothing.
+
+    Raises:
+        OSError: a part of the model cannot be read.
+    """
+    return {
+        "engine": LlamaCpp.name,
+        "version": library.__version__,
+        "build": library.BUILD_INFO,
+        "devices": [(d["name"], d["description"]) for d in library.get_device_info()],
+        "model": job.model_id,
+        "files": identity(job.source),
+        "options": {k: v for k, v in job.options.items() if k != PROMPT_CACHE},
+        "context": (params.n_ctx, params.n_parallel, params.kv_unified),
+        "types": (str(params.cache_type_k), str(params.cache_type_v)),
+    }
+
+
+def _bytes_per_token(header: Header, options: Mapping[str, Any]) -> float:
+    """Of the KV cache; 0 where the file does not say."""
+    widths = header.cache_widths or (0, 0)
+    types = (options.get(f"cache_type_{x}", DEFAULT_CACHE_TYPE) for x in "kv")
+    return sum(n * CACHE_TYPES[kind] for n, kind in zip(widths, types, strict=True))
 
 
 def limit_spinning(environment: MutableMapping[str, str]) -> None:
@@ -255,6 +352,7 @@ def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
     threads = options.get("threads") or physical_cores()
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads
     p.warmup = False
+    # What idle slots held would be there and not in the slots, which alone can be saved.
     p.cache_ram_mib = 0
     p.verbosity = VERBOSITY
     _set_server(p, job.socket)
