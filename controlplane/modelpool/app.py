@@ -126,6 +126,7 @@ async def running(
             memory or _host_memory(),
         )
         stack.push_async_callback(services.pool.close)
+        await services.remove_unwanted_prompts()
         recovery = await recoverer.recover()
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from modelpool_client.http1.timeouts import Timeouts
-from modelpool_client.wire import LogLimits
+from modelpool_client.wire import LogLimits, PromptCacheLimits
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -126,6 +126,14 @@ class PoolConfig(_Frozen):
     )
     device_memory_mb: Mapping[DeviceId, DeviceMegabytes] = Field(
         {}, description='Memory for all workers on each device, as {"cuda:0": 20000}'
+    )
+    prompt_cache_disk_mb: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+        2000,
+        description="Disk for the prompt caches of unloaded models, which hold what was said to"
+        " them; the oldest go first, 0 keeps none and removes what was kept",
+    )
+    prompt_cache_seconds: Seconds = Field(
+        2, description="Most that a prompt cache may add to an unload, and to the load after it"
     )
     auto_unload: bool = Field(True, description="Unload what is idle (eviction happens anyway)")
     graceful_shutdown_seconds: Seconds = Field(30, description="For current work to end in")
@@ -254,6 +262,18 @@ class PoolConfig(_Frozen):
             self.client_body_timeout_seconds,
             self.send_timeout_seconds,
             self.stream_ping_seconds,
+        )
+
+    @property
+    def prompt_cache_root(self) -> Path:
+        """Where a folder for each model holds its prompt cache while it is unloaded."""
+        return self.state_dir / "prompts"
+
+    @property
+    def prompt_cache_limits(self) -> PromptCacheLimits:
+        """``prompt_cache_disk_mb`` in bytes, and ``prompt_cache_seconds``."""
+        return PromptCacheLimits(
+            self.prompt_cache_disk_mb * BYTES_PER_MB, self.prompt_cache_seconds
         )
 
     @property

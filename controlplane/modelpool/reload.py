@@ -41,6 +41,7 @@ async def reload_config(services: Services, why: str) -> dict[str, Any]:
     except ModelPoolError as e:
         services.events.publish("config-reload-failed", reason=f"{why}: {e.message}")
         raise
+    await services.remove_unwanted_prompts()
     await _begin_warm_ups(services, answer["models"]["added"])
     for model in services.configured.models:
         await services.describe(model.model_id)  # a file that was missing may be there by now

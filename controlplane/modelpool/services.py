@@ -39,6 +39,7 @@ from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
+from modelpool.pool import prompt_caches
 from modelpool.pool.admission import Refuse
 from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
@@ -147,6 +148,8 @@ class Services:
         self.metrics.forget(model.model_id)
         self.usage.forget(model.model_id)
         await self.history.forget(model.model_id)
+        root = self.pool.config.prompt_cache_root
+        await asyncio.to_thread(prompt_caches.remove, root, model.model_id)
         self._tell("model-deleted", model, reason)
 
     async def import_registry(self, data: object, *, replace: bool) -> ImportReport:
@@ -245,6 +248,7 @@ class Services:
             changed = changes_between(old, new, LIVE_KEYS)
             self.prepared(new)()
         if changed:
+            await self.remove_unwanted_prompts()
             self.events.publish("config-changed", changed=changed, reason="PATCH /config")
         return changed
 
@@ -264,6 +268,12 @@ class Services:
             self.pool.reconfigure(config)
 
         return then
+
+    async def remove_unwanted_prompts(self) -> None:
+        """Remove prompt caches of models that are no more; all, where none are to be kept."""
+        config = self.pool.config
+        wanted = [m.model_id for m in self.catalog] if config.prompt_cache_disk_mb else []
+        await asyncio.to_thread(prompt_caches.keep_only, config.prompt_cache_root, wanted)
 
     def _warn_if_it_never_fits(self, model: Model) -> None:
         plan = self.pool.plan(model.model_id)

@@ -56,6 +56,8 @@ class BenchPool:
             "default_ttl_minutes": 0,
             "port_rest_seconds": 0,
             "min_residency_seconds": 0,
+            # Each start asks the same, and the bare engine keeps nothing of it either.
+            "prompt_cache_disk_mb": 0,
             "log_level": "warning",
             "models": list(models),
             **settings,

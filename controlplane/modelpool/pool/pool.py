@@ -309,6 +309,7 @@ class Pool:
             run.lease.remaining(self.clock.now()),
             supervisor.replica.model.aliases,
             self.config.graceful_shutdown_seconds,
+            self.config.prompt_cache_limits,
         )
 
     def status_of_worker(self, worker_id: str) -> ReplicaStatus | None:

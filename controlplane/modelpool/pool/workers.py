@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
 import tempfile
 import time
@@ -27,8 +26,10 @@ from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.model import Model
 from modelpool.launchers import Launcher, LaunchError, WorkerProcess
 from modelpool.launchers.local import boot_id
+from modelpool.pool import prompt_caches
 from modelpool.pool.context import Settings
 from modelpool.pool.exit_record import read_exit_record, remove_files
+from modelpool.pool.file_names import file_name
 from modelpool.pool.health import ANSWER_SECONDS, HealthReport, probe_request, wants_probe
 from modelpool.pool.timeouts import LATE_SECONDS, LAUNCH_SECONDS, in_time, written
 from modelpool.pool.worker import ExitReport, Worker
@@ -112,9 +113,7 @@ class Workers:
 
     def log_path(self, model_id: str) -> Path:
         """One log file per model, appended to by each of its workers in turn."""
-        safe = "".join(c if c.isalnum() or c in ".-_" else "_" for c in model_id)
-        digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
-        return self._settings.config.state_dir / "logs" / f"{safe[:80]}-{digest}.log"
+        return self._settings.config.state_dir / "logs" / f"{file_name(model_id)}.log"
 
     def new_id(self, model: Model) -> str:
         """For the next worker of the model."""
@@ -214,6 +213,8 @@ class Workers:
             stream_ping_seconds=config.stream_ping_seconds,
             log_path=record.log_path,
             log_limits=config.log_limits,
+            prompt_cache_dir=str(prompt_caches.folder_of(config.prompt_cache_root, model.model_id)),
+            prompt_cache_limits=config.prompt_cache_limits,
         )
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:
@@ -319,13 +320,20 @@ class Workers:
         """Remove what a worker that is gone has left on disk and in the journal."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FORGET_SECONDS):
-                await asyncio.to_thread(remove_files, record)
+                await asyncio.to_thread(self._remove_files, record)
         self._to_forget[record.worker_id] = None
         with contextlib.suppress(Exception):  # a full disk: at the next end it is tried again
             async with asyncio.timeout(FORGET_SECONDS):
                 for worker_id in tuple(self._to_forget):
                     await self._journal.forget_worker(worker_id)
                     self._to_forget.pop(worker_id, None)
+
+    def _remove_files(self, record: WorkerRow) -> None:
+        remove_files(record)
+        config = self._settings.config
+        prompt_caches.remove_unfinished(config.prompt_cache_root, record.model_id, record.worker_id)
+        if not config.prompt_cache_disk_mb:  # it may not have heard of it
+            prompt_caches.remove(config.prompt_cache_root, record.model_id)
 
 
 def _worker(record: WorkerRow, process: WorkerProcess) -> Worker:
