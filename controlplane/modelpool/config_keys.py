@@ -180,7 +180,7 @@ class PoolConfig(_Frozen):
     beat_seconds: SomeSeconds = Field(10, description="Between two heartbeats of a worker")
     enable_spare_worker: bool = Field(
         True,
-        description="Keep a started process without a model, 40 MB: a load is 0.1 s quicker",
+        description="Keep a started process without a model, 30 MB: a load is 0.1 s quicker",
     )
     orphan_seconds: Seconds = Field(600, description="A worker outlives its manager's lease by it")
     stream_ping_seconds: SomeSeconds = Field(

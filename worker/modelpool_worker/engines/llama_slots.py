@@ -8,7 +8,6 @@ whose checksum and key are right.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -33,7 +32,7 @@ _HEAD = struct.Struct("<6I")
 _LIST_MARK = 0xFFFF_FFFF
 # By which the times of those that were saved together differ, so that their order is known.
 _APART_SECONDS = 0.001
-_TROUBLE = (OSError, http.client.HTTPException, ValueError, KeyError, TypeError)
+_TROUBLE = (OSError, ValueError, KeyError, TypeError)
 
 
 class SlotServer:
@@ -64,7 +63,9 @@ class SlotServer:
         return result
 
     def _ask(self, method: str, target: str, body: bytes | None, timeout: float) -> bytes:
-        """Raises OSError when it refuses or is not done in time."""
+        """Raises OSError when it refuses, is not done in time, or makes no sense."""
+        import http.client  # for 15 ms, which a load with nothing to restore need not take
+
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         try:
@@ -74,6 +75,8 @@ class SlotServer:
             connection.request(method, target, body, headers)
             answer = connection.getresponse()
             data = answer.read()
+        except http.client.HTTPException as e:
+            raise OSError(f"{target}: {e!r}") from e
         finally:
             connection.close()
         if answer.status != 200:
