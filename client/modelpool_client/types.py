@@ -28,6 +28,17 @@ class FailureView:
 
 
 @dataclass(frozen=True)
+class Concurrency:
+    """Requests in flight on all copies, how many there may be at a time (None: any number), and who
+    waits, by priority; the first of them for ``oldest_wait_seconds``."""
+
+    limit: int | None = None
+    in_flight: int = 0
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    oldest_wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class ModelView:
     """One model of the catalog and what its best replica is doing.
 
@@ -55,6 +66,7 @@ class ModelView:
     aliases: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     in_flight: int = 0
+    concurrency: Concurrency = Concurrency()
     requests_total: int = 0
     memory_estimate_mb: float | None = None
     memory_measured_mb: float | None = None

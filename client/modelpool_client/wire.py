@@ -126,6 +126,8 @@ class Facts:
     waited for anything from the engine.
     ``lease_left_seconds`` is what the worker knows to be left of its lease, None where it never
     expires: a manager that adopts it does not know what a former one granted.
+    ``direct`` of the requests in flight came straight to its port, not from the gateway. ``slots``
+    is how many requests its engine works on at once; 0: any number, None: it does not say.
     ``memory_bytes`` is the proportional share of its processes, and ``memory_peak_bytes`` the most
     that it ever was; ``memory_held_bytes`` of it come back only with their end, the rest are pages
     of files. ``device_memory_bytes`` are bytes by device, where that is known.
@@ -139,6 +141,7 @@ class Facts:
     port: int
     pid: int
     in_flight: int = 0
+    direct: int = 0
     idle_seconds: float = 0.0
     progress_seconds: float = 0.0
     silent_seconds: float = 0.0
@@ -155,6 +158,7 @@ class Facts:
     memory_peak_bytes: int | None = None
     device_memory_bytes: Mapping[str, int] = field(default_factory=dict)
     context_length: int | None = None
+    slots: int | None = None
     progress: Progress | None = None
     failure: Failure | None = None
     version: str = ""

@@ -73,6 +73,7 @@ SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Megabytes = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_or_machine)]
 DeviceId = Annotated[StrictStr, Field(pattern=r"^[a-z]+:\d+$")]
 DeviceMegabytes = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Places = Annotated[int, Field(ge=1, le=1_000_000)]
 PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 ModelIds = Annotated[tuple[StrictStr, ...], Field(strict=False)]
 ModelEntry = Annotated[InstanceOf[Model], WithJsonSchema(model_entry_schema())]
@@ -142,10 +143,15 @@ class PoolConfig(_Frozen):
         30, description="A start that waited for room that long: those that have room yield to it"
     )
     priority_ageing_seconds: SomeSeconds = Field(
-        30, description="Waiting that long for room is worth one class of priority"
+        30, description="Waiting that long, for room or for a place, is worth one class of priority"
+    )
+    concurrency_limit: Places | Literal["adaptive", "unlimited"] = Field(
+        "adaptive",
+        description="Requests that a worker is given at a time, more wait by priority; adaptive:"
+        " its engine's slots and up to twice as many, or as many as serve best where it has none",
     )
     max_waiting_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1000, description="Requests that may wait for a model that is not HOT"
+        1000, description="Requests that may wait for a model: for its load, or for a place"
     )
     enable_speculative_loading: bool = Field(
         False, description="Load what is usually used soon, into spare memory only"

@@ -18,6 +18,13 @@ def remarks(config: PoolConfig, environ: Mapping[str, str]) -> Iterator[str]:
         yield f"memory_limit_mb is {limit}, the machine has {machine_memory_mb()}"
     if "ENABLE_SMART_SWITCHING" in environ:
         yield "ENABLE_SMART_SWITCHING has no effect: this pool always loads and evicts on demand"
+    ageing, wait = config.priority_ageing_seconds, config.load_wait_seconds
+    if 2 * ageing >= wait:
+        yield (
+            f"priority_ageing_seconds is {_shown(config, 'priority_ageing_seconds')}: a low request"
+            f" is as urgent as a new high one after twice that, and gives up before, after"
+            f" load_wait_seconds, {_shown(config, 'load_wait_seconds')}"
+        )
     yield from _limits(config)
 
 

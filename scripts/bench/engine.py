@@ -44,7 +44,7 @@ class PlainCannedEngine(CannedEngine):
 async def _serve(path: str, status: Status, stops_plain: bool) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_unix_server(Canned, path, backlog=1024)
-    status.ready(context_length=4096, stops_plain=stops_plain)
+    status.ready(context_length=4096, slots=0, stops_plain=stops_plain)
     await asyncio.Event().wait()
 
 

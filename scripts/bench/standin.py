@@ -68,6 +68,7 @@ def _post(assignment: Assignment, sequence: int) -> bool:
         phase=Phase.READY,
         port=assignment.port,
         pid=os.getpid(),
+        slots=0,
     )
     manager = urlsplit(assignment.manager_url).netloc
     path = f"/internal/workers/{assignment.worker_id}/facts"

@@ -11,7 +11,7 @@ import pytest
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.gateway.relay import TRIES, Gateway
-from modelpool.pool.waiters import Grant
+from modelpool.pool.waiters import Grant, Use
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
 from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
@@ -48,6 +48,7 @@ class FakePool:
         self.out = 0
         self.given = 0
         self.used: list[bool] = []
+        self.uses: list[Use] = []
         self.on_release: Callable[[], None] = lambda: None
         self.priorities: list[str] = []
         self.had_worker: list[bool] = []
@@ -68,9 +69,10 @@ class FakePool:
         port = self._upstream.port if self._upstream else 1
         return Grant("m", "w", port, 1, self.is_hot, self._release)
 
-    def _release(self, is_used: bool) -> None:
+    def _release(self, use: Use) -> None:
         self.out -= 1
-        self.used.append(is_used)
+        self.used.append(use.is_used)
+        self.uses.append(use)
         self.on_release()
 
     async def prepare(self, model_id: str) -> None:

@@ -14,6 +14,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,13 +32,13 @@ from modelpool.pool.scheduler import Scheduler
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.supervisor import Shell, Supervisor
-from modelpool.pool.waiters import Waiter
+from modelpool.pool.waiters import USED, Use, Waiter
 from modelpool.pool.worker import ExitReport
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.wire import DrainReply, Facts, Failure, Phase, Progress
 
 MODELS: Mapping[str, dict[str, Any]] = {
-    "a": {"memory_mb": 200},
+    "a": {"memory_mb": 200, "concurrency_limit": 2},
     "b": {"memory_mb": 300, "priority": "high"},
     "many": {"memory_mb": 100, "max_replicas": 2},
     "pin": {"memory_mb": 100, "pinned": True},
@@ -56,6 +57,7 @@ CONFIG = {
 }
 MOST_MODELS = 4
 FAULTS = ("oom", "bad_file", "timeout")
+USES = (USED, Use(is_used=False), Use(first_token_seconds=0.2), Use(is_overload=True))
 EXIT_CODES = (0, 0, 3, 5, 6, -9)
 
 
@@ -148,10 +150,12 @@ class Process:
     model_id: str
     worker_id: str
     port: int
+    slots: int | None = None
     exit_code: int | None = None
     phase: Phase = Phase.LOADING
     in_flight: int = 0
     requests_total: int = 0
+    idle_seconds: float = 0.0
     sequence: int = 0
     is_started: bool = False
     is_terminated: bool = False
@@ -181,6 +185,9 @@ class Process:
             self.port,
             7,
             in_flight=self.in_flight,
+            direct=self.in_flight,
+            idle_seconds=self.idle_seconds,
+            slots=self.slots,
             requests_total=self.requests_total,
             progress=Progress("weights", self.sequence / 1000),
             failure=self.failure,
@@ -190,7 +197,8 @@ class Process:
 class SimWorkers:
     """What is asked of workers becomes an operation."""
 
-    def __init__(self) -> None:
+    def __init__(self, lots: random.Random) -> None:
+        self._lots = lots
         self._ids = itertools.count(1)
 
     def new_id(self, model: Model) -> str:
@@ -199,7 +207,8 @@ class SimWorkers:
     def launch(
         self, model: Model, worker_id: str, port: int, lease_seconds: float | None
     ) -> Operation:
-        return Operation("launch", Process(model.model_id, worker_id, port))
+        slots = self._lots.choice((None, 0, 1, 2))
+        return Operation("launch", Process(model.model_id, worker_id, port, slots))
 
     def check_health(self, worker: Any, hang_seconds: float) -> Operation:
         return Operation("check", worker)
@@ -254,10 +263,11 @@ class CoreWorld:
         self.unloads: list[Outcome] = []
         self.bugs: list[Exception] = []
         self.counts: Counter[str] = Counter()
+        self.places: dict[str, tuple[int, float]] = {}  # granted and limit before, by worker
         self.replicas: dict[str, Replica] = {}
         self.supervisors: dict[str, Supervisor] = {}
         clock: Any = self.clock
-        workers: Any = SimWorkers()
+        workers: Any = SimWorkers(lots)
         self.resources = Resources(self.settings, clock, self.replicas, self, self)
         self.scheduler = Scheduler(self.settings, clock, self.resources, self.supervisors)
         make_tasks: Any = lambda: SimTasks(self)  # noqa: E731
@@ -347,7 +357,7 @@ class CoreWorld:
     def release(self) -> None:
         if self.grants:
             grant = self.grants.pop(self.lots.randrange(len(self.grants)))
-            grant.release()
+            grant.release(self.lots.choice(USES))
 
     def unload(self) -> None:
         copies, outcome = self.lots.choice(tuple(self.sets.values())), Outcome()
@@ -376,6 +386,8 @@ class CoreWorld:
             "max_concurrent_models": self.lots.choice((2, 3, MOST_MODELS)),
             "grace_minutes": self.lots.choice((0, 0.5)),
             "default_ttl_minutes": self.lots.choice((0, 0.2, 1)),
+            "concurrency_limit": self.lots.choice(("adaptive", "adaptive", "unlimited", 1, 3)),
+            "priority_ageing_seconds": self.lots.choice((1, 30)),
         }
         self.settings.config = self.settings.config.model_copy(update=changes)
         for supervisor in tuple(self.supervisors.values()):
@@ -462,6 +474,7 @@ class CoreWorld:
         elif process.phase is Phase.READY:
             process.in_flight = self.lots.choice((0, 0, 0, 1, 2))
             process.requests_total += process.in_flight
+            process.idle_seconds = 0.0 if process.in_flight else self.lots.choice((0.0, 60.0))
         for supervisor in tuple(self.supervisors.values()):
             run = supervisor.replica.run
             if run is not None and run.worker is process:
@@ -541,13 +554,40 @@ def nobody_is_lost(world: CoreWorld) -> None:
     for key, replica in world.replicas.items():
         if not len(replica.waiters):
             continue
-        assert not replica.is_open, f"{replica!r} is open, and somebody waits"
+        assert not replica.has_room, f"{replica!r} has room, and somebody waits"
+        works = replica.is_open and replica.run is not None and replica.run.granted > 0
         moves = replica.state in (State.WARMING, State.UNLOADING) or replica.is_leaving
         backs_off = world.clock.now() < replica.failures.retry_at
         is_due = world.supervisors[key].timer_at <= replica.failures.retry_at
         waits = replica.state is State.FAILED and backs_off and is_due
         is_queued = key in world.scheduler
-        assert moves or waits or is_queued or replica.yields_to, f"{replica!r} moves nowhere"
+        assert moves or waits or works or is_queued or replica.yields_to, (
+            f"{replica!r} moves nowhere"
+        )
+
+
+def places_are_kept(world: CoreWorld) -> None:
+    """Nobody is granted beyond the limit; what it fell below is kept, and nothing comes to it."""
+    before, world.places = world.places, {}
+    for replica in world.replicas.values():
+        if (run := replica.run) is None:
+            continue
+        limit = inf if run.limit is None else run.limit
+        granted, highest = before.get(run.worker_id, (0, limit))
+        most = max(limit, highest, 1) + run.idle_grants
+        assert run.granted <= max(granted, most), f"{replica!r}: {run.granted} of {run.limit}"
+        if run.search is not None:
+            bounds = run.search.bounds
+            assert bounds.least <= run.search.limit == run.limit <= bounds.most, run.search
+        world.places[run.worker_id] = (run.granted, limit)
+
+
+def places_are_used(world: CoreWorld) -> None:
+    """Nobody waits for a model of which a copy has a place."""
+    for copies in world.sets.values():
+        free = [r for r in copies.replicas if r.has_room]
+        waiting = [r for r in copies.replicas if len(r.waiters)]
+        assert not (free and waiting), f"{waiting} could be served by {free}"
 
 
 def room_is_used(world: CoreWorld) -> None:
@@ -602,6 +642,8 @@ RULES: tuple[Callable[[CoreWorld], None], ...] = (
     ports_are_kept,
     grants_are_counted,
     nobody_is_lost,
+    places_are_kept,
+    places_are_used,
     room_is_used,
     what_moves_gets_somewhere,
     unloads_are_answered,

@@ -119,6 +119,7 @@ MANAGED: tuple[Callable[[World], None], ...] = (
     of_pool.ports_are_kept,
     of_pool.records_are_true,
     of_pool.waiters_wait_for_something,
+    of_pool.places_are_used,
     of_pool.leases_end,
     of_pool.room_is_used,
     of_pool.nobody_starves,

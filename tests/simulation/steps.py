@@ -227,6 +227,7 @@ def draw_script(lots: random.Random) -> Script:
         front_hangs=rarely(True, False, 8),
         engine_hangs=rarely(True, False, 8),
         beat_seconds=30.0,
+        slots=lots.choice((None, 0, 1, 2)),
     )
     # A machine that is slow to start a process lets it come up slowly, too.
     return dataclasses.replace(script, listen_after=150.0 if script.launch_seconds == 2.0 else 0.0)
@@ -299,6 +300,7 @@ PATCHES: dict[str, tuple[Any, ...]] = {
     "port_rest_seconds": (0, 60),
     "eviction_policy": ("loss", "lru"),
     "max_waiting_requests": (3, 1000),
+    "concurrency_limit": ("adaptive", "adaptive", "unlimited", 1, 3),
     "graceful_shutdown_seconds": (1, 30),
 }
 

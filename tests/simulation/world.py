@@ -22,7 +22,7 @@ from modelpool.pool.pool import Pool
 from modelpool.pool.recovery import Recoverer, Recovery
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
-from modelpool.pool.waiters import Grant
+from modelpool.pool.waiters import Grant, Use
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.wire import Facts, FactsReply
 from support.sim import Script, SimProcess, SimWorld, model
@@ -354,17 +354,28 @@ class World(SimWorld):
         for tried in range(TRIES):
             if not pool.has(name):
                 return
-            grant = pool.try_acquire(name, affinity) or await self._acquired(
-                name, priority, affinity, had_worker=tried > 0
-            )
+            grant = pool.try_acquire(name, affinity)
+            if grant is not None:
+                self._look_at_places(grant)
+            else:
+                grant = await self._acquired(name, priority, affinity, had_worker=tried > 0)
             manager.held[grant.worker_id] += 1
             try:
                 if await self._relayed(name, grant, length):
                     return
             finally:
                 manager.held[grant.worker_id] -= 1
-                grant.release()
+                grant.release(Use(True, self.lots.uniform(0.01, 2.0), self.lots.random() < 0.02))
             await asyncio.sleep(0.05)
+
+    def _look_at_places(self, grant: Grant) -> None:
+        """A worker is given no more than its limit, but always one."""
+        replica = self.replica_of(grant.worker_id)
+        run = replica.run if replica is not None else None
+        assert run is not None
+        is_first = run.granted - run.idle_grants == 1
+        if not (run.limit is None or run.occupied <= run.limit or is_first):
+            self.broken.append(f"places_are_kept: {replica!r}: {run.occupied} of {run.limit}")
 
     async def _acquired(self, name: str, priority: str, affinity: str, had_worker: bool) -> Grant:
         work = asyncio.ensure_future(
@@ -385,7 +396,7 @@ class World(SimWorld):
         assert worker.assignment.model_id == name
         assert worker.assignment.port == grant.port
         await asyncio.sleep(self.lots.uniform(0.0, 0.002))
-        work = self.spawn(worker.serve(length))
+        work = self.spawn(worker.serve(length, is_direct=False))
         self.manager.relayed.append(work)
         try:
             return await work or bool(worker.cut)

@@ -151,9 +151,19 @@ def waiters_wait_for_something(world: SimWorld) -> None:
         run = replica.run
         held_until = run.yielding.until if run and run.yields_to in scheduler else None
         yields = held_until is not None and (now <= held_until + LATE)
-        assert moves or is_queued or yields or (backs_off and is_due), (
+        is_full = replica.is_open and not replica.has_room
+        works = is_full and run is not None and run.granted > 0
+        assert moves or is_queued or yields or works or (backs_off and is_due), (
             f"waits for nothing: {replica!r}"
         )
+
+
+def places_are_used(world: SimWorld) -> None:
+    """Rule 3: nobody waits for a model of which a copy has a place."""
+    for copies in world.pool.sets.values():
+        free = [r for r in copies.replicas if r.has_room]
+        waiting = [r for r in copies.replicas if len(r.waiters)]
+        assert not (free and waiting), f"{waiting} could be served by {free}"
 
 
 def leases_end(world: SimWorld) -> None:
@@ -272,6 +282,7 @@ RULES: tuple[Callable[[SimWorld], None], ...] = (
     no_work_is_cut,
     records_are_true,
     waiters_wait_for_something,
+    places_are_used,
     leases_end,
 )
 # Only when the loop has nothing to do right now.

@@ -71,6 +71,7 @@ class Script:
     engine_hangs: bool = False
     beat_seconds: float = 0.0  # 0: only changes are reported
     launch_seconds: float = 0.01
+    slots: int | None = None  # that its engine says it has
     listen_after: float = 0.0  # seconds from the start of its process; before, nobody is there
 
     @property
@@ -90,6 +91,7 @@ class SimProcess:
         self.listens_at = self.now() + self.script.listen_after
         self.phase = Phase.LOADING
         self.in_flight = 0
+        self.direct = 0
         self.requests_total = 0
         self.idle_since = self.now()
         self.activity = Activity()  # of its engine, as far as that is suspect
@@ -211,6 +213,8 @@ class SimProcess:
             port=self.assignment.port,
             pid=self.pid,
             in_flight=self.in_flight,
+            direct=self.direct,
+            slots=self.script.slots,
             progress_seconds=self.activity.progress_seconds(self.now()) if self.is_suspect else 0.0,
             idle_seconds=idle,
             lease_left_seconds=self.contact.lease_left(self.now()),
@@ -248,13 +252,14 @@ class SimProcess:
             self.was_told_to_end = self.was_told_to_end or verdict is Verdict.DISMISSED
             self._tasks.append(self.world.spawn(self._end()))
 
-    async def serve(self, seconds: float) -> bool:
-        """A request made straight to the port; False if it is refused or, what ``cut`` counts,
-        ended before its time."""
+    async def serve(self, seconds: float, *, is_direct: bool = True) -> bool:
+        """A request made straight to the port, or by the gateway; False if it is refused or, what
+        ``cut`` counts, ended before its time."""
         if self.phase is not Phase.READY or not self.is_alive:
             return False
         self.ask_engine()
         self.in_flight += 1
+        self.direct += is_direct
         self.requests_total += 1
         self.report()
         try:
@@ -265,6 +270,7 @@ class SimProcess:
         finally:  # the client may leave
             self.activity.end(self.now())
             self.in_flight -= 1
+            self.direct -= is_direct
             self.idle_since = self.now()
             self.report()
         if not self.is_alive:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 @dataclass
 class Activity:
     """The front's counters. ``last_end`` is the end of the last request, or the moment of ready.
+    ``direct`` of those in flight did not come from the gateway.
     ``owes``: the engine was asked, and has given nothing to anybody since."""
 
     last_end: float = 0.0
     silent_since: float = 0.0
     owes: bool = False
     in_flight: int = 0
+    direct: int = 0
     requests: int = 0
     errors: int = 0
     tokens: int = 0
@@ -27,26 +29,31 @@ class Activity:
         """New work is refused; there is no way back."""
         return self.draining_since is not None
 
-    def begin(self, now: float) -> bool:
-        """A request starts. True if the worker was idle before."""
+    def begin(self, now: float, *, is_direct: bool = False) -> bool:
+        """A request starts. True if the worker had none before, or none of its kind: the manager
+        counts what it sends by itself, and has to hear of the others."""
         self.requests += 1
         self.in_flight += 1
+        self.direct += is_direct
         # Clients that give up one after the other must not hide that nobody is answered.
         if self.in_flight == 1 and not self.owes:
             self.silent_since = now
-        return self.in_flight == 1
+        return self.in_flight == 1 or (is_direct and self.direct == 1)
 
     def asked(self) -> None:
         """A request went to the engine."""
         self.owes = True
 
-    def end(self, now: float, *, failed: bool = False, tokens: int = 0) -> bool:
-        """A request ends. True if it was the last one in flight."""
+    def end(
+        self, now: float, *, failed: bool = False, tokens: int = 0, is_direct: bool = False
+    ) -> bool:
+        """A request ends. True if it was the last one in flight, or the last direct one."""
         self.in_flight -= 1
+        self.direct -= is_direct
         self.errors += failed
         self.tokens += tokens
         self.last_end = now
-        return self.in_flight == 0
+        return self.in_flight == 0 or (is_direct and self.direct == 0)
 
     def sign_of_work(self, now: float) -> None:
         """The engine sent something for a request or a probe."""

@@ -99,7 +99,8 @@ class App:
         body = await exchange.read_body(MAX_BODY_BYTES)
         data = parse_object(body)
         completion = check_request(path, data, body)
-        if self._resolved not in headers:  # else the gateway knows its names of now
+        is_direct = self._resolved not in headers
+        if is_direct:  # else the gateway knows its names of now
             check_model(data, worker.assignment.model_id, worker.aliases)
         if path == CHAT_PATH:
             worker.check_chat()
@@ -107,7 +108,7 @@ class App:
         # the begin of the call nothing is awaited, so that a drain happens before or after.
         worker.check_ready()
         exchange.headers += completion.headers
-        with worker.call(exchange) as call:
+        with worker.call(exchange, is_direct=is_direct) as call:
             ask = worker.engine.answer
             if completion.stream:
                 ask, exchange.wait_reason = worker.engine.stream, call.describe_wait

@@ -32,7 +32,8 @@ class Callee(Protocol):
 class Call:
     """A context around the work for one request. Hears of it as a ``Watch``."""
 
-    def __init__(self, worker: Callee, exchange: Exchange) -> None:
+    def __init__(self, worker: Callee, exchange: Exchange, *, is_direct: bool = False) -> None:
+        self.is_direct = is_direct
         self._worker = worker
         self._exchange = exchange
         self._waits_since: float | None = None  # None: the engine is not asked, or has given

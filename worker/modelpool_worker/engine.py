@@ -82,6 +82,7 @@ class Status:
         context_length: int | None = None,
         chat_error: str | None = None,
         *,
+        slots: int | None = None,
         stops_plain: bool = False,
         saves_prompts: bool = False,
     ) -> None:
@@ -90,6 +91,8 @@ class Status:
         Args:
             context_length: in tokens, for one request.
             chat_error: what is wrong with the chat template, if chats are to be refused.
+            slots: how many requests it works on at once, more wait in it; 0: any number, None: not
+                known, so that the pool finds out what serves best.
             stops_plain: a client that leaves ends the work for it, whatever it asked for. Where
                 only streams do that, the engine is never asked for anything else.
             saves_prompts: ``Engine.save_prompts`` is worth its time at the end.
@@ -98,6 +101,7 @@ class Status:
             event="ready",
             context_length=context_length,
             chat_error=chat_error,
+            slots=slots,
             stops_plain=stops_plain or None,
             saves_prompts=saves_prompts or None,
         )

@@ -153,6 +153,7 @@ class Front:
             self._worker.load_went_on(_progress(event))
         elif kind == "ready" and self._worker.phase is Phase.LOADING:
             self._worker.context_length = event.get("context_length")
+            self._worker.slots = _slots(event.get("slots"))
             self._worker.chat_error = event.get("chat_error")
             self._engine.stops_plain = bool(event.get("stops_plain"))
             self._saves_prompts = bool(event.get("saves_prompts"))
@@ -322,6 +323,11 @@ class Front:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _slots(value: object) -> int | None:
+    """As an engine says it; what is no number of slots is not known."""
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _progress(event: dict[str, Any]) -> Progress:

@@ -70,6 +70,7 @@ class Worker:
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.context_length: int | None = None
+        self.slots: int | None = None
         self.chat_error: str | None = None
         self.drain_reason = ""
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0
@@ -109,22 +110,27 @@ class Worker:
         if reply.prompt_cache_limits is not None:
             self.prompt_cache_limits = reply.prompt_cache_limits
 
-    def call(self, exchange: Exchange) -> Call:
-        """A completion request, to be entered as a context."""
-        return Call(self, exchange)
+    def call(self, exchange: Exchange, *, is_direct: bool = False) -> Call:
+        """A completion request, to be entered as a context. ``is_direct``: not the gateway's."""
+        return Call(self, exchange, is_direct=is_direct)
 
     def begin(self, call: Call) -> None:
         """A call starts."""
         self.calls.add(call)
         self.became_idle.clear()
-        if self.activity.begin(self.now()):
+        if self.activity.begin(self.now(), is_direct=call.is_direct):
             self._on_change("activity")
 
     def end(self, call: Call, *, failed: bool) -> None:
         """A call ended."""
         self.calls.discard(call)
-        if self.activity.end(self.now(), failed=failed, tokens=call.tokens):
+        activity = self.activity
+        is_edge = activity.end(
+            self.now(), failed=failed, tokens=call.tokens, is_direct=call.is_direct
+        )
+        if activity.in_flight == 0:
             self.became_idle.set()
+        if is_edge:
             self._on_change("activity")
 
     def worked(self) -> None:
@@ -200,6 +206,7 @@ class Worker:
             port=self.port,
             pid=os.getpid(),
             in_flight=activity.in_flight,
+            direct=activity.direct,
             idle_seconds=activity.idle_seconds(now),
             progress_seconds=activity.progress_seconds(now),
             silent_seconds=max((c.silent_seconds(now) for c in self.calls), default=0.0),
@@ -216,6 +223,7 @@ class Worker:
             memory_peak_bytes=memory.peak if memory else None,
             device_memory_bytes=memory.devices if memory else {},
             context_length=self.context_length,
+            slots=self.slots,
             progress=self.progress if self.phase is Phase.LOADING else None,
             failure=self.failure,
             version=__version__,

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelpool_client.reports import Happening, LoadPlan, Restarted
-from modelpool_client.types import EngineView, Event, ModelView, PoolHealth
+from modelpool_client.types import Concurrency, EngineView, Event, ModelView, PoolHealth
 from modelpool_client.wire import Progress
 
 _STATE_STYLES = {"HOT": "green", "WARMING": "yellow", "COOLING": "cyan", "FAILED": "red"}
@@ -30,7 +30,15 @@ def models_table(models: Sequence[ModelView]) -> Table | str:
     if not models:
         return "no models; add one with `poolctl register` or `poolctl import`"
     rows = (
-        (m.model_id, m.engine, _state(m), str(m.port or "-"), ttl(m), memory(m), str(m.in_flight))
+        (
+            m.model_id,
+            m.engine,
+            _state(m),
+            str(m.port or "-"),
+            ttl(m),
+            memory(m),
+            _busy(m),
+        )
         for m in models
     )
     return _table(("MODEL", "ENGINE", "STATE", "PORT", "TTL", "MEMORY", "BUSY"), rows)
@@ -56,13 +64,29 @@ def model_details(model: ModelView) -> Table:
         "aliases": ", ".join(model.aliases),
         "tags": ", ".join(model.tags),
         "protected": " ".join(_protections(model)),
-        "requests": f"{model.requests_total:,} ({model.in_flight} in flight)",
+        "requests": f"{model.requests_total:,}",
+        "in flight": _in_flight(model.concurrency),
+        "waiting": _waiting(model.concurrency),
     }
     if model.failure:
         facts["failure"] = f"{model.failure.code}: {model.failure.message}"
         facts["last words"] = "\n".join(model.failure.lines[-10:])
         facts["retry at"] = str(model.failure.retry_at or "")
     return pairs({k: v for k, v in facts.items() if v and v != "-"})
+
+
+def _busy(model: ModelView) -> str:
+    waiting = sum(model.concurrency.waiting.values())
+    return f"{model.in_flight} +{waiting}" if waiting else str(model.in_flight)
+
+
+def _in_flight(use: Concurrency) -> str:
+    return f"{use.in_flight} of {use.limit}" if use.limit is not None else str(use.in_flight)
+
+
+def _waiting(use: Concurrency) -> str:
+    each = ", ".join(f"{count} {name}" for name, count in use.waiting.items() if count)
+    return f"{each}; the first for {duration(use.oldest_wait_seconds)}" if each else ""
 
 
 def health_line(health: PoolHealth) -> str:

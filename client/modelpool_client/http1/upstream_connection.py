@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, TypeAlias, cast
@@ -61,6 +62,8 @@ class UpstreamConnection(asyncio.Protocol):
         status: of the answer; 0 until its head is there.
         headers: of the answer, names in lower case; no trailers.
         has_heard: something has come since the request.
+        answered_at: when the first of the body came, but for the comments of a stream that is
+            silent, in seconds of ``perf_counter``; None: nothing has.
         idle_since: when it was kept, in the loop's seconds.
     """
 
@@ -85,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = 0
         self.headers: Headers = []
         self.has_heard = False
+        self.answered_at: float | None = None
         self._buffered = 0
         self._is_sent = False
         self._is_complete = False
@@ -250,6 +254,8 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._fail(BadReply(f"it does not speak HTTP/1.1 as it should: {e.__context__ or e}"))
             return
+        if self.answered_at is None and self._pieces and not self._pieces[0].startswith(b":"):
+            self.answered_at = time.perf_counter()
         if self._buffered > HEAD_BYTES and not self.status:
             self._fail(BadReply(TOO_LARGE))
         elif self._sink is not None:

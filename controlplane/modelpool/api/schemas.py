@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from modelpool_client.wire import encode
@@ -10,6 +11,7 @@ from modelpool.config import PoolConfig
 from modelpool.observe.events import iso
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
+from modelpool.pool.waiters import PRIORITIES
 from modelpool.pool.worker_client import base_url
 
 MB = 1_000_000
@@ -44,6 +46,8 @@ def replica(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
         **lease(status, pool),
         "in_flight": status.in_flight,
         "waiting": status.waiting,
+        "concurrency_limit": status.limit,
+        "slots": facts.slots if facts else None,
         "requests_total": facts.requests_total if facts else 0,
         "tokens_total": facts.tokens_total if facts else 0,
         "worker_pid": status.worker.process.pid if status.worker else None,
@@ -67,6 +71,7 @@ def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
         "engine": model.engine,
         "source": shown["source"],
         **copy,
+        "concurrency": concurrency_view(pool.statuses(model.model_id), pool),
         "waiting_for": status.waiting_for,
         "queue": queue_view(status),
         "warmup": model.warmup,
@@ -135,6 +140,22 @@ def queue_view(status: ReplicaStatus) -> dict[str, Any] | None:
         "position": at.position,
         "length": at.length,
         "estimated_wait_seconds": round(at.seconds, 1),
+    }
+
+
+def concurrency_view(copies: Sequence[ReplicaStatus], pool: Pool) -> dict[str, Any]:
+    """Of all copies of a model: requests in flight, how many there may be at a time (None where
+    that has no limit, or nothing serves), and who waits, for a load or for a place."""
+    limits = [c.limit for c in copies if c.state.is_serving]
+    known = [limit for limit in limits if limit is not None]
+    since = [c.waiting_since for c in copies if c.waiting_since is not None]
+    waiting = {name: sum(c.waiting_by_class[name] for c in copies) for name in PRIORITIES}
+    return {
+        "setting": copies[0].model.concurrency_limit or pool.config.concurrency_limit,
+        "limit": sum(known) if limits and len(known) == len(limits) else None,
+        "in_flight": sum(c.in_flight for c in copies),
+        "waiting": waiting,
+        "oldest_wait_seconds": round(pool.clock.now() - min(since), 3) if since else 0.0,
     }
 
 

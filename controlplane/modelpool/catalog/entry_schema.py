@@ -127,6 +127,15 @@ FIELDS: Mapping[str, Field] = {
         values.choice("deterministic", "identical", "off"),
         {"type": "string", "enum": ["deterministic", "identical", "off"]},
     ),
+    "concurrency_limit": Field(
+        values.optional(values.integer_or("adaptive", "unlimited", low=1)),
+        {
+            "anyOf": [
+                {"type": ["integer", "null"], "minimum": 1},
+                {"type": "string", "enum": ["adaptive", "unlimited"]},
+            ]
+        },
+    ),
     "schedule": Field(_appointments, _SCHEDULE),
     "memory_mb": _number(0, MAX_MEMORY_MB),
     "context_length": _integer(1),

@@ -17,6 +17,7 @@ from modelpool_client.errors import InvalidModelId
 from .variables import template
 
 Priority = Literal["high", "normal", "low"]
+ConcurrencyLimit = int | Literal["adaptive", "unlimited"]
 Origin = Literal["config", "api"]
 Coalescing = Literal["deterministic", "identical", "off"]
 
@@ -62,6 +63,8 @@ class Model:
         ttl_minutes: idle minutes until it cools down; None is the pool's default, 0 is never.
         min_replicas, max_replicas: running copies while it is loaded; more than one is started as
             load grows, where there is spare room.
+        concurrency_limit: requests that one copy is given at a time, more wait; None is the pool's
+            setting.
         schedule: loads and unloads by the clock, each {"cron": "0 8 * * mon-fri", "action": "load"}
             in local time.
         target_in_flight: requests in flight for each copy before another is wanted; None is what
@@ -95,6 +98,7 @@ class Model:
     min_replicas: int = 1
     max_replicas: int = 1
     target_in_flight: int | None = None
+    concurrency_limit: ConcurrencyLimit | None = None
     coalesce: Coalescing = "deterministic"
     schedule: tuple[Mapping[str, Any], ...] = ()
     memory_mb: float | None = None

@@ -86,6 +86,20 @@ def choice(*allowed: str) -> Check:
     return check
 
 
+def integer_or(*words: str, low: int) -> Check:
+    """A whole number of at least ``low``, or one of these words."""
+
+    def check(value: Any) -> int | str:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_number and low <= value <= MAX_INTEGER) and value not in words:
+            allowed = f"a whole number from {low}, or {' or '.join(words)}"
+            raise ValueError(f"must be {allowed}, not {_short(value)}")
+        assert isinstance(value, (int, str))
+        return value
+
+    return check
+
+
 def optional(check: Check) -> Check:
     """None, or what ``check`` wants."""
     return lambda value: None if value is None else check(value)

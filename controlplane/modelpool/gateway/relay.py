@@ -27,7 +27,12 @@ from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import HOP_HEADERS, Headers, Request, end_to_end
 from modelpool_client.http1.relay import pass_on
 from modelpool_client.http1.upstream import Upstream
-from modelpool_client.http1.upstream_connection import BadReply, BrokenOff, UpstreamError
+from modelpool_client.http1.upstream_connection import (
+    BadReply,
+    BrokenOff,
+    UpstreamConnection,
+    UpstreamError,
+)
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
 from modelpool_client.surfaces.openai import Completion, check_request
 from modelpool_client.surfaces.routes import check_capabilities, check_route
@@ -39,7 +44,7 @@ from modelpool.gateway.coalesce import Coalescer, SharedAnswer, may_share
 from modelpool.gateway.errors import as_error
 from modelpool.gateway.models import Models
 from modelpool.pool.pool import Pool
-from modelpool.pool.waiters import PRIORITIES, Grant
+from modelpool.pool.waiters import PRIORITIES, Grant, Use
 
 TRIES = 4
 # It may be the request itself that ends workers.
@@ -54,6 +59,8 @@ SESSION_HEADER = b"x-session-id"
 MODEL_HEADER = b"x-modelpool-model"
 CLIENT_LEFT = 499  # nginx's code for one that left before any answer
 DRAINING = (CODE_HEADER.encode(), WorkerDraining.default_code.encode())
+TOO_MANY = (429, 503)
+OUT_OF_MEMORY = (CODE_HEADER.encode(), b"oom")
 # With an error status: the worker has answered by itself, its engine was given nothing.
 REFUSED = (SOURCE_HEADER.encode(), b"worker")
 
@@ -142,7 +149,8 @@ class Gateway:
         data = parse_object(body)
         model = self._named(data)
         check_capabilities(path, model.model_id, model.capabilities)
-        wish = _Wish(_priority(exchange.request), _affinity(exchange.request, data))
+        priority = _priority(exchange.request, data) or model.priority
+        wish = _Wish(priority, _affinity(exchange.request, data))
         began = time.perf_counter()
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
         asked = _Asked(exchange.request, exchange, path, model, body, data)
@@ -227,8 +235,8 @@ class Gateway:
     async def _relay(self, grant: Grant, asked: _Asked) -> None:
         """What the grant is for; afterwards it is given back. One whose client left before any
         answer is a use if the worker says so."""
-        is_used = has_content = False
-        answer = asked.answer
+        is_used = has_content = is_overload = False
+        answer, granted_at, reply = asked.answer, time.perf_counter(), None
         try:
             endpoint = (self._pool.config.host, grant.port)
             target, headers = _target(asked), _forwarded(asked.request, grant)
@@ -239,6 +247,7 @@ class Gateway:
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
                     )
                 is_used = reply.status < 400 or REFUSED not in reply.headers
+                is_overload = is_used and _is_overload(reply)
                 if answer.status and reply.status != 200:
                     raise as_error(reply.status, reply.headers, await reply.read())
                 has_content = True  # it was answered: another try would compute it twice
@@ -254,7 +263,8 @@ class Gateway:
                 raise error from e
             raise _Gone(error, broke=isinstance(e, BrokenOff)) from e
         finally:
-            grant.release(is_used=is_used)
+            seconds = _first_token_seconds(reply, granted_at)
+            grant.release(Use(is_used, seconds, is_overload))
 
     def _why(self, grant: Grant, error: UpstreamError) -> str:
         diagnosis = self._pool.diagnosis(grant)
@@ -306,11 +316,27 @@ def _affinity(request: Request, data: Mapping[str, Any]) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _priority(request: Request) -> str:
-    value = request.fields.get(PRIORITY_HEADER)
+def _priority(request: Request, data: Mapping[str, Any]) -> str | None:
+    """What the header says, else the body; None where neither does."""
+    header = request.fields.get(PRIORITY_HEADER)
+    name, value = "priority", data.get("priority")
+    if header is not None:
+        name, value = "X-Priority", header.decode("latin-1").lower()
     if value is None:
-        return "normal"
-    priority = value.decode("latin-1").lower()
-    if priority not in PRIORITIES:
-        raise InvalidRequest("X-Priority must be high, normal or low", param="X-Priority")
-    return priority
+        return None
+    if not isinstance(value, str) or value not in PRIORITIES:
+        raise InvalidRequest(f"{name} must be high, normal or low", param=name)
+    return value
+
+
+def _is_overload(reply: UpstreamConnection) -> bool:
+    """Its engine has too much to do, or too little memory for it."""
+    return reply.status in TOO_MANY or (reply.status >= 500 and OUT_OF_MEMORY in reply.headers)
+
+
+def _first_token_seconds(reply: UpstreamConnection | None, granted_at: float) -> float | None:
+    """Of an answer without an error."""
+    if reply is None or reply.answered_at is None or reply.status >= 400:
+        return None
+    return reply.answered_at - granted_at
+

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from modelpool.pool.pool import Pool
 from modelpool.pool.states import State
+from modelpool.pool.waiters import PRIORITIES
 
 if TYPE_CHECKING:
     from modelpool.observe.events import Event
@@ -121,7 +122,10 @@ class _PoolCollector(Collector):
         estimated = _gauge("memory_estimated_bytes", "Estimated from file and options", ["model"])
         peak = _gauge("memory_measured_peak_bytes", "The most ever measured", ["model"])
         current = _gauge("memory_current_bytes", "What its workers take now", ["model"])
-        waiters = _gauge("waiters", "Requests that wait for the model to be loaded", ["model"])
+        waiters = _gauge(
+            "waiters", "Requests that wait for a load or a place, by class", ["model", "priority"]
+        )
+        limit = _gauge("concurrency_limit", "Of in_flight; only where there is one", ["model"])
         waited = _gauge("waiting_seconds", "How long the first of them has waited", ["model"])
         replicas = _gauge("replicas", "Copies that serve", ["model"])
         for model in self._pool.models:
@@ -138,13 +142,18 @@ class _PoolCollector(Collector):
                 peak.add_metric([name], known.measured_peak)
             taken = [s.facts.taken_bytes or 0 for s in copies if s.facts is not None]
             current.add_metric([name], sum(taken))
-            waiters.add_metric([name], sum(s.waiting for s in copies))
+            for priority in PRIORITIES:
+                waiting = sum(s.waiting_by_class[priority] for s in copies)
+                waiters.add_metric([name, priority], waiting)
+            limits = [s.limit for s in copies if s.state.is_serving and s.limit is not None]
+            if limits:
+                limit.add_metric([name], sum(limits))
             times = [s.waiting_since for s in copies if s.waiting_since is not None]
             waited.add_metric([name], now - min(times, default=now))
             left = best.lease.remaining(now)
             if best.state.is_serving and left is not None:
                 lease.add_metric([name], left)
-        yield from (state, replicas, in_flight, lease, reserved, waiters, waited)
+        yield from (state, replicas, in_flight, lease, limit, reserved, waiters, waited)
         yield from (estimated, peak, current)
         yield from self._of_the_pool()
 

@@ -19,12 +19,13 @@ from modelpool.pool.waiters import Outcome, Waiter
 
 @dataclass(frozen=True, slots=True)
 class IssueGrant:
-    """Give a waiter the permission to use the worker of ``run``."""
+    """Give a waiter the permission to use the worker of ``run``, as the last of ``in_flight``."""
 
     waiter: Waiter
     run: Run
     generation: int
     was_hot: bool
+    in_flight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Shed:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Hand a waiter to another copy of the model, one that serves."""
+    """Hand a waiter to another copy of the model, one that has a place or will have one first."""
 
     waiter: Waiter
 
@@ -124,7 +125,12 @@ class NotifyCapacity:
 
 @dataclass(frozen=True, slots=True)
 class NotifyOpen:
-    """It takes requests again: who waits for another copy of the model need not."""
+    """It has a place for whom it has not: who waits for another copy of the model need not."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyClosed:
+    """It takes no requests for now: who waits there does better at a copy that does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +248,7 @@ Command = (
     | DenyRoom
     | NotifyCapacity
     | NotifyOpen
+    | NotifyClosed
     | AssignPort
     | ClaimPort
     | ReturnPort

@@ -10,7 +10,7 @@ from modelpool.catalog.model import Model
 from modelpool.pool.admission import Plan, Requirements
 from modelpool.pool.health import HealthReport
 from modelpool.pool.replica import Run
-from modelpool.pool.waiters import Outcome, Waiter
+from modelpool.pool.waiters import Outcome, Use, Waiter
 from modelpool.pool.worker import ExitReport, Worker
 
 # -- somebody wants something ---------------------------------------------------------------------
@@ -18,9 +18,11 @@ from modelpool.pool.worker import ExitReport, Worker
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """A request, or with ``wants_grant`` off the wish to have it HOT."""
+    """A request, or with ``wants_grant`` off the wish to have it HOT. ``is_forwarded``: it has
+    waited for another copy until now, and is not turned away."""
 
     waiter: Waiter
+    is_forwarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Another copy serves already: whoever waits for this one need not."""
+    """Other copies serve already: so many of those that wait for this one need not."""
+
+    most: int
 
 
 # -- something has changed ------------------------------------------------------------------------
@@ -217,11 +221,12 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """One that was granted after so many holds in vain; ``is_used``: the engine was given it."""
+    """One that was granted after so many holds in vain, as the last of ``in_flight``."""
 
     run: Run
     given_after: int
-    is_used: bool
+    in_flight: int
+    use: Use
 
 
 @dataclass(frozen=True, slots=True)

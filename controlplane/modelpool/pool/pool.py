@@ -26,7 +26,7 @@ from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.supervisor import Events, Shell, Siblings, Supervisor
 from modelpool.pool.tasks import Tasks
-from modelpool.pool.waiters import PRIORITIES, REQUEST, Grant, Waiter
+from modelpool.pool.waiters import PRIORITIES, REQUEST, UNUSED, Grant, Waiter
 from modelpool.pool.worker import Worker
 from modelpool.pool.workers import Workers
 
@@ -233,6 +233,8 @@ class Pool:
     def _timeout(self, replica: Replica, seconds: float) -> ModelPoolError:
         what = replica.waiting_for or replica.reason
         name = replica.model.model_id
+        if replica.is_open:
+            return PoolBusy(_no_place(replica, seconds), retry_after=seconds)
         text = f"waited {seconds:.0f} s for {name}, which is {replica.state}: {what}"
         position = self.scheduler.position(replica.key)
         if position is None:
@@ -250,7 +252,7 @@ class Pool:
             return
         is_answered = not outcome.cancelled() and outcome.exception() is None
         if is_answered and (grant := outcome.result()) is not None:
-            grant.release(is_used=False)
+            grant.release(UNUSED)
 
     # -- what may be done to a model --------------------------------------------------------------
 
@@ -470,6 +472,16 @@ class Pool:
         self._scaler.stop()
         supervisors = tuple(self.supervisors.values())
         await asyncio.gather(self.orphans.close(), *(s.close() for s in supervisors))
+
+
+def _no_place(replica: Replica, seconds: float) -> str:
+    run = replica.run
+    limit = f", its limit is {run.limit}" if run is not None and run.limit is not None else ""
+    return (
+        f"waited {seconds:.0f} s for a place on {replica.model.model_id}, which has"
+        f" {replica.in_flight} requests in flight{limit}; {len(replica.waiters)} wait:"
+        " try again later, with a higher priority, or raise concurrency_limit or max_replicas"
+    )
 
 
 def _seen(outcome: asyncio.Future[Grant | None]) -> None:

@@ -7,11 +7,13 @@ room is reserved and dropped at its end, so that news of a former worker reach n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from modelpool_client.wire import Facts, Failure, Progress
 
-from modelpool.catalog.model import Model
+from modelpool.catalog.model import ConcurrencyLimit, Model
 from modelpool.pool.admission import Requirements
+from modelpool.pool.concurrency import Search
 from modelpool.pool.failures import FailureHistory
 from modelpool.pool.rates import Rate
 from modelpool.pool.states import Lease, State
@@ -33,6 +35,12 @@ class Run:
         is_launched: there is a process, or the start of one.
         worker: the handle of the process, once it is started and written down.
         granted: requests that the gateway was given a grant for and that have not ended.
+        granted_at: when the last of them was.
+        idle_grants: of these, those whose work is done or was never begun, as far as the worker
+            can tell: a client that reads slowly keeps its grant, not its slot.
+        limit: places, for grants and for requests straight to its port; None: any number.
+        limit_basis: the setting and the engine's slots from which the limit follows.
+        search: what moves the limit; None where it is fixed.
         requests_before_cooling: the worker's own count when COOLING began.
         drain_reason: why the worker was asked to drain if idle; empty when it was not, or has
             answered.
@@ -61,6 +69,11 @@ class Run:
     facts: Facts | None = None
     heard_at: float = 0.0
     granted: int = 0
+    granted_at: float = 0.0
+    idle_grants: int = 0
+    limit: int | None = None
+    limit_basis: tuple[ConcurrencyLimit, int | None] | None = None
+    search: Search | None = None
     hot_since: float | None = None
     last_used: float | None = None
     cooling_since: float = 0.0
@@ -88,6 +101,20 @@ class Run:
         """Requests on the worker; its own figure includes those that came to its port."""
         return max(self.granted, self.facts.in_flight if self.facts is not None else 0)
 
+    @property
+    def occupied(self) -> int:
+        """Places that are taken, those by requests straight to its port as it last reported."""
+        direct = self.facts.direct if self.facts is not None else 0
+        return self.granted - self.idle_grants + direct
+
+    @property
+    def room(self) -> float:
+        """Grants that fit. One always does where none is at work: what its port takes directly
+        must not keep the pool's own requests from it, and what it reported may be old."""
+        if self.limit is None:
+            return inf
+        return max(self.limit - self.occupied, 0 if self.granted > self.idle_grants else 1)
+
 
 @dataclass(eq=False, slots=True)
 class Replica:
@@ -102,6 +129,7 @@ class Replica:
         uses: requests that its workers have begun, as far as they were heard of.
         load_seconds: of the last load that succeeded.
         insufficient: what was too little when it ran out of memory.
+        limit_after_oom: where the search for its worker's limit begins after that.
     """
 
     model: Model
@@ -121,6 +149,7 @@ class Replica:
     uses: int = 0
     load_seconds: float | None = None
     insufficient: Requirements | None = None
+    limit_after_oom: int | None = None
 
     def __repr__(self) -> str:
         port = f" on {self.run.port}" if self.run is not None and self.run.port else ""
@@ -166,8 +195,13 @@ class Replica:
 
     @property
     def is_open(self) -> bool:
-        """A request would be granted at once."""
+        """It takes requests, now or as soon as a place is free."""
         return self.state.is_serving and not self.is_leaving and not self.yields_to
+
+    @property
+    def has_room(self) -> bool:
+        """A request would be granted at once."""
+        return self.is_open and self.run is not None and self.run.room > 0
 
     @property
     def is_dormant(self) -> bool:

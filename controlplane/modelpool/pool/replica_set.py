@@ -82,20 +82,26 @@ class ReplicaSet:
     def serving(self, affinity: str = "") -> Supervisor | None:
         """The copy that takes a request now; None where none can."""
         if len(self.supervisors) == 1:
-            return self.first if self.first.replica.is_open else None
-        found = {s.key: s for s in self.supervisors if s.replica.is_open}
+            return self.first if self.first.replica.has_room else None
+        found = {s.key: s for s in self.supervisors if s.replica.has_room}
         if not found:
             return None
         copies = [Copy(key, s.replica.in_flight) for key, s in found.items()]
         return found[choose(copies, affinity).key]
 
     def to_wait_for(self) -> Supervisor:
-        """The copy that a request waits for where none can take it: one that loads already."""
+        """The copy that a request waits for where none can take it: for a place on one that serves,
+        all at the same, so that there is one order among them; else for one that loads already."""
+        if (full := self._open()) is not None:
+            return full
         loading = [s for s in self.supervisors if s.replica.state is State.WARMING]
         yielding = [
             s for s in self.supervisors if s.replica.state.is_serving and not s.replica.is_leaving
         ]
         return (loading or yielding or self.supervisors)[0]
+
+    def _open(self) -> Supervisor | None:
+        return next((s for s in self.supervisors if s.replica.is_open), None)
 
     def post(self, message: m.Message) -> None:
         """To every copy."""
@@ -144,22 +150,37 @@ class ReplicaSet:
     def moved(self, key: str, state: State) -> None:
         """That copy is in a new state."""
         if state is State.HOT:
-            self.opened(key)
             self._on_hot()
         elif state is State.COOLING:  # others may have stayed for its sake
             for other in self._others(key):
                 other.post(m.Tick())
+        else:
+            self.closed(key)
 
     def opened(self, key: str) -> None:
-        """A copy takes requests: who waits for another of them need not."""
+        """A copy has places: who waits for another of them need not."""
+        run = self._copy(key).replica.run
+        room = run.room if run is not None else 0
         for other in self._others(key):
-            if len(other.replica.waiters):
-                other.post(m.HandOver())
+            waiting = len(other.replica.waiters)
+            if waiting and room > 0:
+                other.post(m.HandOver(int(min(waiting, room))))
+                room -= waiting
+
+    def closed(self, key: str) -> None:
+        """A copy takes no requests: who waits for it does so at one that does."""
+        copy = self._copy(key)
+        waiting = len(copy.replica.waiters)
+        if waiting and self._open() is not None:
+            copy.post(m.HandOver(waiting))
 
     def forward(self, waiter: Waiter, key: str) -> None:
-        """To a copy that serves, else back to the one that it waited for."""
-        former = next(s for s in self.supervisors if s.key == key)
-        (self.serving() or former).post(m.Acquire(waiter))
+        """To a copy that has a place or will have one, else back to the one that it waited for."""
+        chosen = self.serving() or self._open() or self._copy(key)
+        chosen.post(m.Acquire(waiter, is_forwarded=True))
+
+    def _copy(self, key: str) -> Supervisor:
+        return next(s for s in self.supervisors if s.key == key)
 
     def _others(self, key: str) -> list[Supervisor]:
         return [s for s in self.supervisors if s.key != key]
@@ -177,7 +198,8 @@ class ReplicaSet:
     def scale(self, now: float) -> None:
         """Start a copy where there is spare room for it, or let one go that is idle."""
         model = self.model
-        bounds = Bounds(model.min_replicas, model.max_replicas, model.per_replica)
+        limits = [r.run.limit for r in self.replicas if r.run is not None and r.run.limit]
+        bounds = Bounds(model.min_replicas, model.max_replicas, min([model.per_replica, *limits]))
         copies = [
             s
             for s in self.supervisors

@@ -193,7 +193,7 @@ class Scheduler:
 
     def _queue(self) -> list[Queued]:
         known = [self._queued(key) for key in self._entries if key in self._inboxes]
-        return in_order(known, self._clock.now(), self._settings.config.priority_ageing_seconds)
+        return in_order(known, self._settings.config.priority_ageing_seconds)
 
     def _queued(self, key: str) -> Queued:
         replica = self._inboxes[key].replica

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelpool_client.wire import Facts, Progress
 
-from modelpool.catalog.model import Model
+from modelpool.catalog.model import ConcurrencyLimit, Model
 from modelpool.pool.failures import FailureHistory
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import Lease, State
@@ -21,6 +22,7 @@ class ReplicaStatus:
     """A snapshot; what its fields mean stands at ``Replica`` and ``Run``.
 
     Attributes:
+        waiting_by_class: the requests among those who wait, by priority.
         waiting_since: when the first of those who wait came, on the pool's clock.
         worker_id: of the present worker; empty, as all that is particular to one, where there is
             none.
@@ -38,6 +40,7 @@ class ReplicaStatus:
     since: float
     generation: int
     waiting: int
+    waiting_by_class: Mapping[str, int]
     waiting_since: float | None
     waiting_for: str
     keep_warm: bool
@@ -57,6 +60,8 @@ class ReplicaStatus:
     facts: Facts | None
     progress: Progress | None
     granted: int
+    limit: int | None
+    limit_setting: ConcurrencyLimit | None
     last_used: float | None
     hot_since: float | None
     cooling_since: float
@@ -71,6 +76,10 @@ class ReplicaStatus:
 
     def describe_wait(self) -> str:
         """For whoever waits: what for, and how far it is."""
+        if self.is_open:
+            limit = f" of {self.limit}" if self.limit is not None else ""
+            busy = f"{self.in_flight}{limit} requests in flight, {self.waiting} waiting"
+            return f"{self.key} is {self.state}, {busy} for a place"
         if self.progress is None:
             at = self.position
             where = f" (number {at.position} of {at.length})" if at is not None else ""
@@ -83,7 +92,7 @@ class ReplicaStatus:
 
 def status_of(replica: Replica, position: Position | None = None) -> ReplicaStatus:
     """How it is now."""
-    run = replica.run or NO_RUN
+    run, oldest = replica.run or NO_RUN, replica.waiters.oldest
     return ReplicaStatus(
         key=replica.key,
         number=replica.number,
@@ -93,7 +102,8 @@ def status_of(replica: Replica, position: Position | None = None) -> ReplicaStat
         since=replica.since,
         generation=replica.generation,
         waiting=len(replica.waiters),
-        waiting_since=min((w.since for w in replica.waiters), default=None),
+        waiting_by_class=replica.waiters.by_class,
+        waiting_since=oldest.since if oldest is not None else None,
         waiting_for=replica.waiting_for,
         keep_warm=replica.keep_warm,
         failures=replica.failures,
@@ -112,6 +122,8 @@ def status_of(replica: Replica, position: Position | None = None) -> ReplicaStat
         facts=run.facts,
         progress=run.progress,
         granted=run.granted,
+        limit=run.limit,
+        limit_setting=run.limit_basis[0] if run.limit_basis is not None else None,
         last_used=run.last_used,
         hot_since=run.hot_since,
         cooling_since=run.cooling_since,

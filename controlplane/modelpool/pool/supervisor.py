@@ -65,6 +65,10 @@ class Siblings(Protocol):
         """That copy takes requests; who waits for another need not."""
         ...
 
+    def closed(self, key: str) -> None:
+        """That copy takes no requests for now; who waits for it may do better elsewhere."""
+        ...
+
     def forward(self, waiter: Waiter, key: str) -> None:
         """Hand one who waited for that copy to one that serves, or back to it."""
         ...
@@ -206,6 +210,8 @@ class Supervisor:
                 self._siblings.forward(waiter, key)
             case c.NotifyOpen():
                 self._siblings.opened(key)
+            case c.NotifyClosed():
+                self._siblings.closed(key)
             case c.Admit():
                 self._admit(command)
             case c.CancelReservation():
@@ -262,14 +268,14 @@ class Supervisor:
     def _issue(self, command: c.IssueGrant) -> None:
         run = command.run
         assert run.worker is not None
-        given_after = run.yielding.in_vain
+        given_after, in_flight = run.yielding.in_vain, command.in_flight
         grant = Grant(
             self.replica.model.model_id,
             run.worker_id,
             run.worker.port,
             command.generation,
             command.was_hot,
-            lambda is_used: self.post(m.RequestEnded(run, given_after, is_used)),
+            lambda use: self.post(m.RequestEnded(run, given_after, in_flight, use)),
         )
         command.waiter.outcome.set_result(grant)
 
@@ -285,8 +291,15 @@ class Supervisor:
             f"{len(replica.waiters)} requests wait for {replica.model.model_id} already, which is"
             f" {replica.state}; try again later or raise max_waiting_requests"
         )
-        seconds = self._shell.scheduler.wait_seconds(replica)
+        seconds = self._wait_seconds()
         outcome.set_exception(QueueFull(text, retry_after=seconds))
+
+    def _wait_seconds(self) -> float:
+        """About how long who asks now will wait: for a place as long as the first one has."""
+        oldest = self.replica.waiters.oldest
+        if self.replica.is_open and oldest is not None:
+            return self._shell.clock.now() - oldest.since
+        return self._shell.scheduler.wait_seconds(self.replica)
 
     def _admit(self, command: c.Admit) -> None:
         replica, scheduler = self.replica, self._shell.scheduler

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from modelpool.pool.waiters import turn
+
 # Where no load of the model has been measured yet: a guess, labelled as such where it is shown.
 UNKNOWN_LOAD_SECONDS = 10.0
 
@@ -36,15 +38,14 @@ class Queued:
         """When the oldest wish came."""
         return min(w.since for w in self.wishes)
 
-    def urgency(self, now: float, ageing_seconds: float) -> tuple[float, float]:
-        """Smaller is sooner: every ``ageing_seconds`` of waiting are worth one class."""
-        rank = min(w.rank - max(0.0, now - w.since) / ageing_seconds for w in self.wishes)
-        return (rank, self.since)
+    def turn(self, ageing_seconds: float) -> tuple[float, float]:
+        """Smaller is sooner: that of the most urgent wish."""
+        return (min(turn(w.rank, w.since, ageing_seconds) for w in self.wishes), self.since)
 
 
-def in_order(queue: Iterable[Queued], now: float, ageing_seconds: float) -> list[Queued]:
+def in_order(queue: Iterable[Queued], ageing_seconds: float) -> list[Queued]:
     """The most urgent first."""
-    return sorted(queue, key=lambda q: q.urgency(now, ageing_seconds))
+    return sorted(queue, key=lambda q: q.turn(ageing_seconds))
 
 
 def overdue(queue: Sequence[Queued], now: float, max_wait: float) -> Queued | None:

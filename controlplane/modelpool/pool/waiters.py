@@ -1,10 +1,13 @@
-"""Requests that wait for a replica. They come and go; the load that they wait for stays."""
+"""Requests that wait for a replica: for its load, or for a place on it. They come and go; what they
+wait for stays."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
 
 REQUEST = "a request came"
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
@@ -19,6 +22,24 @@ class Outcome(Protocol):
     def cancel(self) -> bool: ...
 
 
+class Use(NamedTuple):
+    """What a grant was good for, as far as its holder knows.
+
+    Attributes:
+        is_used: the engine was given the request; else no lease is renewed.
+        first_token_seconds: from the grant to the first byte of the answer's body; None where none
+            came.
+        is_overload: it was refused for there being too many, or memory ran out over it.
+    """
+
+    is_used: bool = True
+    first_token_seconds: float | None = None
+    is_overload: bool = False
+
+
+USED, UNUSED = Use(), Use(is_used=False)
+
+
 # Not frozen, though nobody changes one: a frozen one takes four times as long to make, and there is
 # one of each for every request.
 @dataclass(eq=False, slots=True)
@@ -30,12 +51,11 @@ class Grant:
     port: int
     generation: int
     was_hot: bool
-    _release: Callable[[bool], None] = field(repr=False)
+    _release: Callable[[Use], None] = field(repr=False)
 
-    def release(self, *, is_used: bool = True) -> None:
-        """It is not needed any more. Not ``is_used``: its engine was given nothing, as far as is
-        known, which renews no lease."""
-        self._release(is_used)
+    def release(self, use: Use = USED) -> None:
+        """It is not needed any more."""
+        self._release(use)
 
 
 @dataclass(eq=False, slots=True)
@@ -58,29 +78,89 @@ class Waiter:
     had_worker: bool = False
 
 
+def turn(rank: int, since: float, ageing_seconds: float) -> float:
+    """Who waits is served in the order of it, the least first: ``ageing_seconds`` of waiting are
+    worth one class. All grow old at the same pace, so that the order of two never changes, and
+    nobody is overtaken by who comes later than the classes between them are worth."""
+    return since + rank * ageing_seconds
+
+
+def _since(waiter: Waiter) -> float:
+    return waiter.since
+
+
 @dataclass
 class Waiters:
-    """In order of priority, then of arrival."""
+    """Each class in order of arrival; among their heads goes first whose ``turn`` is first. Loads
+    stand beside them: they need no place."""
 
-    _waiting: list[Waiter] = field(default_factory=list)
+    _loads: list[Waiter] = field(default_factory=list)
+    _requests: tuple[list[Waiter], ...] = field(
+        default_factory=lambda: tuple([] for _ in PRIORITIES)
+    )
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._loads) + sum(map(len, self._requests))
 
     def __iter__(self) -> Iterator[Waiter]:
-        return iter(self._waiting)
+        return chain(self._loads, *self._requests)
+
+    @property
+    def oldest(self) -> Waiter | None:
+        """Who has waited longest."""
+        heads = [queue[0] for queue in (self._loads, *self._requests) if queue]
+        return min(heads, key=_since, default=None)
+
+    @property
+    def by_class(self) -> dict[str, int]:
+        """How many requests of each class wait."""
+        return {name: len(self._requests[rank]) for name, rank in PRIORITIES.items()}
 
     def add(self, waiter: Waiter) -> None:
-        self._waiting.append(waiter)
+        """Behind those that came before it, wherever they waited until now."""
+        insort_right(self._queue_of(waiter), waiter, key=_since)
 
     def discard(self, waiter: Waiter) -> bool:
         """Whether it waited."""
-        if waiter not in self._waiting:
-            return False
-        self._waiting.remove(waiter)
-        return True
+        queue = self._queue_of(waiter)
+        for at in range(bisect_left(queue, waiter.since, key=_since), len(queue)):
+            if queue[at] is waiter:
+                del queue[at]
+                return True
+            if queue[at].since > waiter.since:
+                break
+        return False
+
+    def take_next(self, ageing_seconds: float) -> Waiter | None:
+        """The request whose turn it is."""
+        queues = [queue for queue in self._requests if queue]
+        if not queues:
+            return None
+        first = min(queues, key=lambda q: turn(q[0].rank, q[0].since, ageing_seconds))
+        return first.pop(0)
+
+    def take_loads(self) -> list[Waiter]:
+        """All that only wait for HOT."""
+        taken = self._loads[:]
+        self._loads.clear()
+        return taken
+
+    def take(self, most: int, ageing_seconds: float) -> list[Waiter]:
+        """Loads, and so many requests, in the order of their turns."""
+        taken = self.take_loads()
+        for _ in range(most):
+            waiter = self.take_next(ageing_seconds)
+            if waiter is None:
+                break
+            taken.append(waiter)
+        return taken
 
     def take_all(self) -> list[Waiter]:
-        taken = sorted(self._waiting, key=lambda w: (w.rank, w.since))
-        self._waiting.clear()
+        """In no order that means anything: they are all told the same."""
+        taken = list(self)
+        for queue in (self._loads, *self._requests):
+            queue.clear()
         return taken
+
+    def _queue_of(self, waiter: Waiter) -> list[Waiter]:
+        return self._requests[waiter.rank] if waiter.wants_grant else self._loads

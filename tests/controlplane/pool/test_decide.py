@@ -25,7 +25,7 @@ def is_sound(replica: Replica) -> None:
     """What holds between two messages."""
     assert (replica.run is not None) == replica.state.has_worker, replica
     assert replica.reason
-    assert not (replica.is_open and len(replica.waiters)), "somebody waits for what is there"
+    assert not (replica.has_room and len(replica.waiters)), "somebody waits for what is there"
 
 
 def moves(commands: list[Command]) -> list[tuple[State, State]]:

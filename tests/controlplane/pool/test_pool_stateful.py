@@ -6,11 +6,12 @@ The rules are in ``support.rules`` and ``simulation``, where they are tried on p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from modelpool.pool.decide import stopping
+from modelpool.pool.decide import serving, stopping
 from modelpool.pool.states import State
 from support.machine import PoolMachine
 from support.sim import SimWorld, model, without_threads
@@ -32,10 +33,11 @@ def test_a_waiter_lost_when_a_drain_is_refused_is_found(monkeypatch: pytest.Monk
     def serves_nobody(replica: Any, context: Any) -> list[Any]:
         return []
 
-    async def scene() -> None:
+    async def scene(plant: Callable[[], None] = lambda: None) -> None:
         world = SimWorld([model("m")])
         pool, replica = world.pool, world.replica("m")
         (await pool.acquire("m")).release()
+        plant()
         await asyncio.sleep(17 * 60 - 1)
         world.is_deaf = True  # so that it is asked to drain although it is busy
         direct = asyncio.ensure_future(world.processes[0].serve(30))
@@ -54,6 +56,10 @@ def test_a_waiter_lost_when_a_drain_is_refused_is_found(monkeypatch: pytest.Monk
 
     without_threads(monkeypatch)
     run_virtual(scene())
-    monkeypatch.setattr(stopping, "serve_waiters", serves_nobody)
+
+    def plant() -> None:
+        for module in (serving, stopping):
+            monkeypatch.setattr(module, "serve_waiters", serves_nobody)
+
     with pytest.raises(AssertionError, match="waits for nothing"):
-        run_virtual(scene())
+        run_virtual(scene(plant))

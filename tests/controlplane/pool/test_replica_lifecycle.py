@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from modelpool.config import patched
 from modelpool.pool.states import State
+from modelpool.pool.waiters import UNUSED
 from modelpool_client.errors import (
     CannotFit,
     Conflict,
@@ -560,7 +561,7 @@ def test_a_request_that_the_engine_was_not_given_renews_no_lease() -> None:
         for _ in range(20):
             await asyncio.sleep(15)
             if (grant := world.pool.try_acquire("m")) is not None:
-                grant.release(is_used=False)
+                grant.release(UNUSED)
         assert world.replica("m").state is State.COLD
         assert not [e for e in world.events if e[3] == "COOLING->HOT"]
 

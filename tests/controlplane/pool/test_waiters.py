@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.pool.commands import Reject
 from modelpool.pool.decide.steps import fail_waiters
 from modelpool.pool.decide.table import NoOutcome
 from modelpool.pool.replica import Replica
-from modelpool.pool.waiters import PRIORITIES, Grant, Waiter, Waiters
+from modelpool.pool.waiters import PRIORITIES, UNUSED, USED, Grant, Use, Waiter, Waiters, turn
 from modelpool_client.errors import LoadCancelled
 from support.sim import model
 
@@ -72,13 +73,97 @@ def test_nobody_is_lost_and_nobody_overtakes(those: list[tuple[int, float, bool]
 
 
 def test_a_grant_is_given_back_to_who_gave_it() -> None:
-    given_back: list[bool] = []
+    given_back: list[Use] = []
     grant = Grant("m", "w1", 8051, 3, True, given_back.append)
     grant.release()
-    assert given_back == [True]
-    grant.release(is_used=False)
-    assert given_back == [True, False]
+    assert given_back == [USED]
+    grant.release(UNUSED)
+    assert given_back == [USED, UNUSED]
 
 
 def test_the_priorities_in_order() -> None:
     assert sorted(PRIORITIES, key=PRIORITIES.__getitem__) == ["high", "normal", "low"]
+
+
+# -- turns ----------------------------------------------------------------------------------------
+
+AGEING = 30.0
+arrivals = st.lists(st.tuples(st.integers(0, 2), st.floats(0, 200)), max_size=40)
+
+
+def in_turn(waiters: Waiters) -> list[Waiter]:
+    taken = []
+    while (one := waiters.take_next(AGEING)) is not None:
+        taken.append(one)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("those", "expected"),
+    [
+        ([(1, 5.0), (1, 4.0)], [(1, 4.0), (1, 5.0)]),
+        ([(1, 0.0), (0, 29.0)], [(0, 29.0), (1, 0.0)]),
+        ([(1, 0.0), (0, 31.0)], [(1, 0.0), (0, 31.0)]),
+        ([(2, 0.0), (0, 59.0), (1, 29.0)], [(0, 59.0), (1, 29.0), (2, 0.0)]),
+        ([(2, 0.0), (0, 61.0), (1, 31.0)], [(2, 0.0), (0, 61.0), (1, 31.0)]),
+        ([(2, 0.0), (0, 60.0)], [(0, 60.0), (2, 0.0)]),  # the higher class of two alike
+    ],
+)
+def test_a_class_is_worth_its_age(
+    those: list[tuple[int, float]], expected: list[tuple[int, float]]
+) -> None:
+    waiters = Waiters()
+    for rank, since in those:
+        waiters.add(waiter(rank, since))
+    assert [(w.rank, w.since) for w in in_turn(waiters)] == expected
+
+
+@given(arrivals)
+def test_the_order_is_that_of_the_turns_and_first_come_first_served_within_a_class(
+    those: list[tuple[int, float]],
+) -> None:
+    waiters = Waiters()
+    added = [waiter(rank, since) for rank, since in those]
+    for one in added:
+        waiters.add(one)
+    taken = in_turn(waiters)
+    turns = [turn(w.rank, w.since, AGEING) for w in taken]
+    assert turns == sorted(turns)
+    assert {id(w) for w in taken} == {id(w) for w in added}
+    for rank in range(3):
+        of_class = [w for w in added if w.rank == rank]
+        assert [w for w in taken if w.rank == rank] == sorted(of_class, key=lambda w: w.since)
+
+
+@given(arrivals, st.integers(0, 2), st.floats(0, 200))
+def test_nobody_is_overtaken_by_who_comes_two_classes_of_age_later(
+    those: list[tuple[int, float]], rank: int, since: float
+) -> None:
+    """So in bounded time it is the turn of whoever waits: only so many can have come until then."""
+    waiters = Waiters()
+    for each in those:
+        waiters.add(waiter(*each))
+    one = waiter(rank, since)
+    waiters.add(one)
+    taken = in_turn(waiters)
+    before = taken[: taken.index(one)]
+    assert all(w.since <= since + rank * AGEING for w in before)
+
+
+@given(arrivals, st.integers(0, 50))
+def test_some_are_taken_in_turn_and_loads_whatever_their_number(
+    those: list[tuple[int, float]], most: int
+) -> None:
+    waiters, load = Waiters(), Waiter(NoOutcome(), False, 0, 0.0)
+    for each in those:
+        waiters.add(waiter(*each))
+    waiters.add(load)
+    assert sum(waiters.by_class.values()) == len(those) == len(waiters) - 1
+    oldest = waiters.oldest
+    assert oldest is not None
+    assert oldest.since == min([0.0, *(since for _, since in those)])
+    taken = waiters.take(most, AGEING)
+    assert taken[0] is load
+    assert len(taken) - 1 == min(most, len(those))
+    turns = [turn(w.rank, w.since, AGEING) for w in [*taken[1:], *in_turn(waiters)]]
+    assert turns == sorted(turns)

@@ -89,6 +89,7 @@ class Fake(Engine):
             server.listen(job.socket)
         status.ready(
             context_length=options.get("context_length", 4096),
+            slots=options.get("parallel", 0),
             stops_plain=True,
             saves_prompts=self._prompts is not None,
         )

@@ -189,7 +189,10 @@ class LlamaCpp(Engine):
             prompts.restore(job.prompt_cache_limits)
             self._prompts = prompts
         status.ready(
-            context_length=length, chat_error=chat_error, saves_prompts=prompts is not None
+            context_length=length,
+            chat_error=chat_error,
+            slots=params.n_parallel,
+            saves_prompts=prompts is not None,
         )
         threading.Event().wait()
         del server

@@ -10,11 +10,13 @@ from modelpool.pool.commands import (
     Command,
     Forward,
     NotifyCapacity,
+    NotifyClosed,
     NotifyOpen,
     Reject,
     Resolve,
     Shed,
 )
+from modelpool.pool.concurrency import ADAPTIVE, UNLIMITED, Search, bounds_of
 from modelpool.pool.context import Context
 from modelpool.pool.decide.handlers import Handlers
 from modelpool.pool.decide.steps import (
@@ -45,6 +47,9 @@ from modelpool.pool.states import Lease, State, Trigger
 from modelpool.pool.waiters import Waiter
 from modelpool.pool.yielding import Yielding
 
+# A worker that has been idle for that long has nothing of the grants that were given before.
+IDLE_GRANT_SECONDS = 5.0
+
 # -- requests -------------------------------------------------------------------------------------
 
 
@@ -60,7 +65,8 @@ def acquire(replica: Replica, message: Acquire, context: Context) -> list[Comman
         return grant(replica, waiter, context)
     if _refuses_while_failed(replica, waiter, context):
         return [Reject(waiter.outcome, failed_error(replica, context))]
-    if len(replica.waiters) >= context.config.max_waiting_requests:
+    is_full = len(replica.waiters) >= context.config.max_waiting_requests
+    if is_full and not message.is_forwarded:
         # It may have ended a back-off all the same, which those that wait are to have of it.
         return [Shed(waiter.outcome), *start_if_wanted(replica, context)]
     if replica.run is not None and not replica.is_leaving:  # else it is not this one that serves
@@ -70,8 +76,11 @@ def acquire(replica: Replica, message: Acquire, context: Context) -> list[Comman
 
 
 def _may_grant(replica: Replica, waiter: Waiter) -> bool:
-    is_there = replica.state.is_serving and not replica.is_leaving
-    return replica.is_open or (is_there and not waiter.wants_grant)
+    return replica.has_room if waiter.wants_grant else _is_there(replica)
+
+
+def _is_there(replica: Replica) -> bool:
+    return replica.state.is_serving and not replica.is_leaving
 
 
 def _refuses_while_failed(replica: Replica, waiter: Waiter, context: Context) -> bool:
@@ -91,33 +100,51 @@ def request_ended(replica: Replica, message: RequestEnded, context: Context) -> 
     run = run_of(replica)
     if run.granted == 0:
         return []
+    was_full = run.room == 0
     run.granted -= 1
+    run.idle_grants = min(run.idle_grants, run.granted)
+    _adapt(run, message)
     commands = _note_yielding(run, run.yielding.released(message.given_after))
-    if message.is_used:
+    if message.use.is_used:
         mark_used(run, context.now)
         if replica.state is State.COOLING and not replica.is_leaving:
             commands.append(become(replica, Trigger.USED, "used while cooling", context))
     if run.granted == 0:
         commands.append(NotifyCapacity())
-    return commands
+    return commands + serve_waiters(replica, context) if was_full else commands
+
+
+def _adapt(run: Run, message: RequestEnded) -> None:
+    if run.search is None:
+        return
+    if message.use.is_overload:
+        run.search.refused(message.in_flight)
+    elif message.use.first_token_seconds is not None:
+        run.search.first_token(message.in_flight, message.use.first_token_seconds)
+    run.limit = run.search.limit
 
 
 def serve_waiters(replica: Replica, context: Context) -> list[Command]:
-    """Those that came while it took none, as far as it takes them now."""
+    """As many of those that wait as there are places for, and where there are more than that, who
+    waits for another copy."""
     commands: list[Command] = []
-    for waiter in replica.waiters.take_all():
-        if _may_grant(replica, waiter):
+    if _is_there(replica):
+        for waiter in replica.waiters.take_loads():
             commands += grant(replica, waiter, context)
-        else:
-            replica.waiters.add(waiter)
-    return [*commands, NotifyOpen()] if replica.is_open else commands
+    while replica.has_room:
+        next_one = replica.waiters.take_next(context.config.priority_ageing_seconds)
+        if next_one is None:
+            return [*commands, NotifyOpen()]
+        commands += grant(replica, next_one, context)
+    return commands
 
 
 def hand_over(replica: Replica, message: HandOver, context: Context) -> list[Command]:
     """Whoever waits need not: another copy serves."""
-    if replica.is_open:
+    if replica.has_room:
         return []
-    return [Forward(waiter) for waiter in replica.waiters.take_all()]
+    ageing_seconds = context.config.priority_ageing_seconds
+    return [Forward(waiter) for waiter in replica.waiters.take(message.most, ageing_seconds)]
 
 
 # -- reports --------------------------------------------------------------------------------------
@@ -138,11 +165,12 @@ def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command
     _count_uses(replica, run, facts, context)
     was_busy, run.facts = run.is_busy, facts
     run.heard_at = context.now
+    _note_places(replica, run, facts, context)
     commands = _note_yielding(run, run.yielding.heard(run.granted, facts.in_flight))
     if facts.phase is Phase.LOADING:
         commands += _note_progress(replica, run, facts.progress, context)
     elif facts.phase is Phase.FAILED:
-        _note_failure(run, facts.failure, context)
+        commands += _note_failure(run, facts.failure, context)
     elif facts.phase is Phase.READY:
         commands += ready_if_known(replica, context)
     elif facts.phase is Phase.DRAINING and _goes_by_itself(replica, run):
@@ -150,7 +178,37 @@ def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command
     commands += _note_use(replica, run, facts, context)
     if was_busy and not run.is_busy:
         commands.append(NotifyCapacity())
+    if len(replica.waiters):
+        commands += serve_waiters(replica, context)
     return commands
+
+
+def _note_places(replica: Replica, run: Run, facts: Facts, context: Context) -> None:
+    """A grant that was lost, or whose client reads slowly, takes no place."""
+    since_grant = context.now - run.granted_at
+    if facts.in_flight == 0 and min(facts.idle_seconds, since_grant) >= IDLE_GRANT_SECONDS:
+        run.idle_grants = run.granted
+    else:
+        at_work = facts.in_flight - facts.direct
+        run.idle_grants = min(run.idle_grants, max(0, run.granted - at_work))
+    settle_limit(replica, context)
+
+
+def settle_limit(replica: Replica, context: Context) -> None:
+    """What the model says, else the pool, of an engine with its slots."""
+    run = run_of(replica)
+    setting = replica.model.concurrency_limit or context.config.concurrency_limit
+    slots = run.facts.slots if run.facts is not None else None
+    if run.limit_basis == (setting, slots):
+        return
+    run.limit_basis, run.search = (setting, slots), None
+    if setting != ADAPTIVE:
+        run.limit = None if setting == UNLIMITED else setting
+    elif slots == 0:  # it takes any number
+        run.limit = None
+    else:
+        run.search = Search(bounds_of(slots), replica.limit_after_oom or 0)
+        run.limit = run.search.limit
 
 
 def _goes_by_itself(replica: Replica, run: Run) -> bool:
@@ -186,11 +244,13 @@ def _reached(progress: Progress | None) -> tuple[object, ...]:
     return progress.stage, progress.fraction, progress.bytes_done
 
 
-def _note_failure(run: Run, failure: Failure | None, context: Context) -> None:
+def _note_failure(run: Run, failure: Failure | None, context: Context) -> list[Command]:
     """It will end; meanwhile nobody is sent to it."""
-    if run.failed_at is None:
-        run.failed_at = context.now
     run.verdict = failure
+    if run.failed_at is not None:
+        return []
+    run.failed_at = context.now
+    return [NotifyClosed()]
 
 
 def _note_use(replica: Replica, run: Run, facts: Facts, context: Context) -> list[Command]:
@@ -219,10 +279,8 @@ def ready_if_known(replica: Replica, context: Context) -> list[Command]:
     run.lease = Lease(ttl_seconds(replica, context))
     mark_used(run, context.now)
     replica.failures = replica.failures.load_succeeded()
-    commands: list[Command] = [become(replica, Trigger.READY, "loaded", context)]
-    for waiter in replica.waiters.take_all():
-        commands += grant(replica, waiter, context, was_hot=False)
-    return [*commands, NotifyCapacity()]
+    ready = become(replica, Trigger.READY, "loaded", context)
+    return [ready, *serve_waiters(replica, context), NotifyCapacity()]
 
 
 # -- yielding -------------------------------------------------------------------------------------
@@ -242,7 +300,7 @@ def yield_to(replica: Replica, message: Yield, context: Context) -> list[Command
         f"yields to {message.on_behalf_of}, which has waited long:"
         " new requests wait, current ones end"
     )
-    return [announce(replica, "model-yielding", text)]
+    return [announce(replica, "model-yielding", text), NotifyClosed()]
 
 
 def end_yielding(replica: Replica, context: Context) -> list[Command]:
@@ -305,6 +363,9 @@ def config_changed(replica: Replica, message: ConfigChanged, context: Context) -
         if replica.state is State.COOLING and not replica.is_leaving and is_longer:
             reason = "its lease is longer now"
             commands.append(become(replica, Trigger.USED, reason, context))
+    if run is not None:
+        settle_limit(replica, context)
+        commands += serve_waiters(replica, context) if len(replica.waiters) else []
     return [*commands, NotifyCapacity()]
 
 

@@ -279,7 +279,7 @@ def adopt(replica: Replica, message: Adopt, context: Context) -> list[Command]:
         run.lease = run.lease.at_least(facts.lease_left_seconds, now)
         reason = "adopted from a former manager"
         commands.append(become(replica, Trigger.ADOPT_READY, reason, context))
-        commands += serve_waiters(replica, context)
+        return [*commands, *take_facts(replica, facts, context), *serve_waiters(replica, context)]
     else:
         reason = "adopted while draining"
         commands.append(become(replica, Trigger.ADOPT_DRAINING, reason, context))

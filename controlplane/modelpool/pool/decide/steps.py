@@ -81,7 +81,8 @@ def may_start(replica: Replica, context: Context) -> bool:
 
 def admit(replica: Replica) -> Admit:
     """What a start is for: the one who has waited longest says it."""
-    return Admit(next((w.why for w in replica.waiters), "it is to be kept warm"))
+    oldest = replica.waiters.oldest
+    return Admit("it is to be kept warm" if oldest is None else oldest.why)
 
 
 def leave_queue(replica: Replica) -> list[Command]:
@@ -111,15 +112,15 @@ def ttl_seconds(replica: Replica, context: Context) -> float | None:
 # -- use ------------------------------------------------------------------------------------------
 
 
-def grant(
-    replica: Replica, waiter: Waiter, context: Context, *, was_hot: bool = True
-) -> list[Command]:
+def grant(replica: Replica, waiter: Waiter, context: Context) -> list[Command]:
     """Let one who waits use the worker."""
     run = run_of(replica)
     run.is_speculative = False
     if waiter.wants_grant:
         run.granted += 1  # whether that is a use will be seen
-        return [IssueGrant(waiter, run, replica.generation, was_hot)]
+        run.granted_at = context.now
+        was_hot = run.hot_since is not None and waiter.since >= run.hot_since
+        return [IssueGrant(waiter, run, replica.generation, was_hot, run.occupied)]
     commands: list[Command] = []
     if replica.state is State.COOLING:
         mark_used(run, context.now)

@@ -230,6 +230,9 @@ def _died(
     replica.failures = replica.failures.died(failure, now, wall, config)
     if failure.code == OOM:
         set_more_aside(replica, run, failure, held)
+        if run.search is not None:
+            run.search.refused(run.search.limit)
+            replica.limit_after_oom = run.search.limit
     replica.keep_warm = replica.keep_warm or replica.model.warmup
     commands: list[Command] = [release(replica)]
     assert replica.failures.failure is not None

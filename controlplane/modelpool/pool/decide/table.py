@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from modelpool_client.wire import DrainReply, Facts, Failure, Phase
@@ -23,7 +23,7 @@ from modelpool.pool.failures import FailureHistory
 from modelpool.pool.health import HealthReport
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import Lease, State
-from modelpool.pool.waiters import Outcome, Waiter
+from modelpool.pool.waiters import UNUSED, USED, Outcome, Waiter
 from modelpool.pool.worker import ExitReport, Worker
 
 NOW = 1000.0
@@ -142,6 +142,13 @@ def _awaited() -> Replica:
     return replica
 
 
+def _full(state: State) -> Replica:
+    replica = _with_worker(state, granted=1, limit=1, limit_basis=(1, None))
+    replica.model = replace(replica.model, concurrency_limit=1)
+    replica.waiters.add(waiter())
+    return replica
+
+
 def _reaping(state: State) -> Replica:
     return _with_worker(state, is_reaping=True)
 
@@ -156,6 +163,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(State.WARMING, "has a worker that died", lambda: _reaping(State.WARMING)),
     Situation(State.HOT, "is idle", lambda: _with_worker(State.HOT)),
     Situation(State.HOT, "is in use", lambda: _with_worker(State.HOT, granted=1)),
+    Situation(State.HOT, "has no place for who waits", lambda: _full(State.HOT)),
     Situation(
         State.HOT,
         "has a lease that is over",
@@ -227,7 +235,7 @@ KINDS: tuple[Kind, ...] = (
     _always(m.StopIfIdle, lambda: m.StopIfIdle("scaled down")),
     _always(m.Yield, lambda: m.Yield("other")),
     _always(m.Resume, m.Resume),
-    _always(m.HandOver, m.HandOver),
+    _always(m.HandOver, lambda: m.HandOver(1)),
     Kind(m.ReplaceModel, "", lambda r: m.ReplaceModel(r.model)),
     _always(m.ConfigChanged, m.ConfigChanged),
     _always(m.Tick, m.Tick),
@@ -256,8 +264,8 @@ KINDS: tuple[Kind, ...] = (
     _reports(Phase.READY, "ready, in use", in_flight=1, total=2),
     _reports(Phase.DRAINING, "draining"),
     _reports(Phase.FAILED, "failed"),
-    _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, True), "served"),
-    _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, False), "refused"),
+    _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, 1, USED), "served"),
+    _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, 1, UNUSED), "refused"),
     _of_run(m.Drained, lambda run: m.Drained(run, DrainReply(True, facts())), "it drains"),
     _of_run(
         m.Drained,
