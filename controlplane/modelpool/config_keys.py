@@ -19,13 +19,14 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
+    PlainValidator,
     PrivateAttr,
     StrictStr,
     WithJsonSchema,
 )
 
-from .catalog.entry_schema import model_entry_schema
-from .catalog.model import Model
+from .catalog.entry_schema import CONCURRENCY_LIMIT, model_entry_schema
+from .catalog.model import ConcurrencyLimit, Model
 from .catalog.variables import template
 from .pool.memory import read_pressure
 from .registrars.settings import RegistrarSettings, each_once
@@ -67,13 +68,23 @@ def _or_machine(value: Any) -> Any:
     return default_memory_limit_mb() if value is None else value
 
 
+def _limit(value: Any) -> int | str:
+    """A number may come as text, from a variable."""
+    if value in ("adaptive", "unlimited"):
+        return str(value)
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError("must be a whole number from 1, adaptive or unlimited")
+    return number
+
+
 Minutes = Annotated[float, Field(ge=0, le=525_600)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
 SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Megabytes = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_or_machine)]
 DeviceId = Annotated[StrictStr, Field(pattern=r"^[a-z]+:\d+$")]
 DeviceMegabytes = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Places = Annotated[int, Field(ge=1, le=1_000_000)]
+Limit = Annotated[ConcurrencyLimit, PlainValidator(_limit), WithJsonSchema(CONCURRENCY_LIMIT)]
 PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 ModelIds = Annotated[tuple[StrictStr, ...], Field(strict=False)]
 ModelEntry = Annotated[InstanceOf[Model], WithJsonSchema(model_entry_schema())]
@@ -145,7 +156,7 @@ class PoolConfig(_Frozen):
     priority_ageing_seconds: SomeSeconds = Field(
         30, description="Waiting that long, for room or for a place, is worth one class of priority"
     )
-    concurrency_limit: Places | Literal["adaptive", "unlimited"] = Field(
+    concurrency_limit: Limit = Field(
         "adaptive",
         description="Requests that a worker is given at a time, more wait by priority; adaptive:"
         " its engine's slots and up to twice as many, or as many as serve best where it has none",

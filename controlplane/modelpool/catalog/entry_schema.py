@@ -30,6 +30,13 @@ CAPABILITY_SPELLINGS = {
     "embedding": "embeddings",
 }
 
+# A least number, and the words that may stand in its place.
+CONCURRENCY_LIMIT = {
+    "type": ["integer", "string"],
+    "minimum": 1,
+    "pattern": "^(adaptive|unlimited)$",
+}
+
 
 @dataclass(frozen=True)
 class Field:
@@ -129,12 +136,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "concurrency_limit": Field(
         values.optional(values.integer_or("adaptive", "unlimited", low=1)),
-        {
-            "anyOf": [
-                {"type": ["integer", "null"], "minimum": 1},
-                {"type": "string", "enum": ["adaptive", "unlimited"]},
-            ]
-        },
+        {**CONCURRENCY_LIMIT, "type": ["integer", "string", "null"]},
     ),
     "schedule": Field(_appointments, _SCHEDULE),
     "memory_mb": _number(0, MAX_MEMORY_MB),

@@ -35,13 +35,15 @@ BACKOFF = 0.9
 MOST_OF_SLOTS = 2
 # Below 1, for a measurement has an error, and of two limits that serve alike the lower is better:
 # who waits here can be overtaken by who is more urgent.
-WORTH = 0.8
-# Samples of a measurement: at least so many, then until the elasticity is known to about 0.2, or
+WORTH = 0.9
+# Samples of a measurement: at least so many, then until the elasticity is known to about that, or
 # until there are so many.
-FEWEST, PLENTY = 16, 256
-PRECISION = 0.2
-# Measurements without a trial after nothing was found any more; doubles up to that.
-LONGEST_REST = 16
+FEWEST, PLENTY = 16, 400
+PRECISION = 0.15
+# Measurements without a trial after nothing better was found; doubles up to that, so that trials
+# cost next to nothing. A time that is so many times another ends the rest: something has changed.
+FIRST_REST, LONGEST_REST = 4, 64
+CHANGE = 1.5
 # A quarter up or down at most, and at least a thirtieth: finer steps are finer than the errors.
 LARGEST_STEP, SMALLEST_STEP = 4, 32
 # First tokens as fast as that leave nothing to gain by a queue; and the way from one request's end
@@ -110,7 +112,7 @@ class Search:
     trial: int = 0
     step: int = 0
     rest: int = 0
-    _longest_rest: int = 1
+    _next_rest: int = FIRST_REST
     _measured: Measurement = field(default_factory=lambda: Measurement(0))
 
     def __post_init__(self) -> None:
@@ -137,7 +139,7 @@ class Search:
         limit = max(self.bounds.least, int(in_flight * BACKOFF))
         if limit < self.limit:
             self.kept, self.trial, self.step = None, 0, 1
-            self.rest = self._longest_rest = 1
+            self.rest = self._next_rest = FIRST_REST
             self._measure(limit)
 
     # -- the search ------------------------------------------------------------------------------
@@ -149,12 +151,7 @@ class Search:
 
     def _judge(self, found: Measurement) -> None:
         if not self.trial or self.kept is None:
-            self.kept = found
-            if self.rest > 0:
-                self.rest -= 1
-                self._measure(found.limit)
-            else:
-                self._try(1)
+            self._rest_on(found)
             return
         rise = (found.mean - self.kept.mean) / math.log(found.limit / self.kept.limit)
         if (rise < WORTH) == (self.trial > 0):
@@ -162,8 +159,18 @@ class Search:
         else:
             self._take_back()
 
+    def _rest_on(self, found: Measurement) -> None:
+        if self.kept is not None and abs(found.mean - self.kept.mean) > math.log(CHANGE):
+            self.rest, self._next_rest = 0, FIRST_REST
+        self.kept = found
+        if self.rest > 0:
+            self.rest -= 1
+            self._measure(found.limit)
+        else:
+            self._try(1)
+
     def _keep(self, found: Measurement) -> None:
-        self.kept, self._longest_rest = found, 1
+        self.kept, self._next_rest = found, FIRST_REST
         self.step = min(2 * self.step, self._largest_step(found.limit))
         self._try(self.trial)
 
@@ -188,8 +195,8 @@ class Search:
 
     def _rest(self) -> None:
         assert self.kept is not None
-        self.trial, self.rest = 0, self._longest_rest
-        self._longest_rest = min(2 * self._longest_rest, LONGEST_REST)
+        self.trial, self.rest = 0, self._next_rest
+        self._next_rest = min(2 * self._next_rest, LONGEST_REST)
         self.step = self._smallest_step(self.kept.limit)
         self._measure(self.kept.limit)
 

@@ -11,6 +11,7 @@ from modelpool.pool.commands import (
     CutWork,
     DenyRoom,
     LeaveQueue,
+    NotifyCapacity,
     Reject,
     ReportBug,
     ReturnPort,
@@ -220,7 +221,8 @@ def _try_another_port(replica: Replica, run: Run, context: Context) -> list[Comm
         run.is_speculative,
         ports_tried=run.ports_tried | {run.port},
     )
-    return commands + launch(replica, again, context)
+    # What its process had of the host is back.
+    return [*commands, *launch(replica, again, context), NotifyCapacity()]
 
 
 def _died(
