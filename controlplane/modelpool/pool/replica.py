@@ -98,8 +98,11 @@ class Run:
 
     @property
     def in_flight(self) -> int:
-        """Requests on the worker; its own figure includes those that came to its port."""
-        return max(self.granted, self.facts.in_flight if self.facts is not None else 0)
+        """Requests on the worker: those that were granted and those that came to its port, or, where
+        that is more, as many as it last reported."""
+        if self.facts is None:
+            return self.granted
+        return max(self.granted + self.facts.direct, self.facts.in_flight)
 
     @property
     def occupied(self) -> int:

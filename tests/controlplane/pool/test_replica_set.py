@@ -107,7 +107,7 @@ async def request(world: SimWorld, seconds: float, affinity: str = "") -> int:
     try:
         worker = next(p for p in world.processes if p.assignment.worker_id == grant.worker_id)
         assert worker.assignment.model_id == "m"
-        assert await worker.serve(seconds)
+        assert await worker.serve(seconds, is_direct=False)
         return grant.port
     finally:
         grant.release()
