@@ -27,7 +27,7 @@ WORKLOADS = {
     "flat": {"kind": contended.FLAT, "knee": 1, "scale": 0.25},
 }
 FIXED, ADAPTIVE = "fixed", "adaptive"
-SETTLE_SECONDS, QUICK_SETTLE_SECONDS = 25.0, 2.0
+SETTLE_SECONDS, QUICK_SETTLE_SECONDS = 35.0, 2.0
 # The first answers come from an engine that was empty.
 LEAD_SECONDS = 1.0
 END = b"\r\n0\r\n\r\n"

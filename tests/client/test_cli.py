@@ -49,6 +49,20 @@ def test_list(fake: FakePool, poolctl: Poolctl) -> None:
     assert document(poolctl("list", "--json")) == {"models": list(fake.models.values())}
 
 
+def test_who_waits(fake: FakePool, poolctl: Poolctl) -> None:
+    waiting = {"high": 0, "normal": 5, "low": 2}
+    use = {"limit": 8, "in_flight": 8, "waiting": waiting, "oldest_wait_seconds": 12.0}
+    fake.models[MODEL] |= {"in_flight": 8, "concurrency": use}
+    assert "8 +7" in poolctl("list").stdout
+    shown = poolctl("status", MODEL).stdout
+    assert "8 of 8" in shown
+    assert "5 normal, 2 low; the first for 12.0s" in shown
+    fake.models[MODEL] |= {"concurrency": use | {"limit": None, "waiting": {}}}
+    shown = poolctl("status", MODEL).stdout
+    assert "8 of 8" not in shown
+    assert "waiting" not in shown
+
+
 def test_tables_fit_and_are_plain(fake: FakePool, poolctl: Poolctl) -> None:
     long_id = "some-owner/" + "a-rather-long-name-" * 6 + "[red]Q4_0"
     fake.models[long_id] = fake.models[MODEL] | {"model_id": long_id, "reason": "why " * 60}

@@ -117,6 +117,36 @@ def test_variables_that_are_no_keys_are_remarked_upon() -> None:
     assert "ENABLE_SMART_SWITCHING" in second
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("adaptive", "adaptive"), ("unlimited", "unlimited"), ("4", 4), ('"4"', 4)],
+)
+def test_the_limit_of_a_worker_is_a_number_or_a_word(
+    tmp_path: Path, text: str, value: int | str
+) -> None:
+    model = f"models: [{{model_id: a, engine: fake, source: x, concurrency_limit: {text}}}]"
+    config = load(tmp_path, f"concurrency_limit: {text}")
+    assert config.concurrency_limit == value
+    if text != '"4"':
+        assert load(tmp_path, model).models[0].concurrency_limit == value
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "fast", "true", "[]", "null"])
+def test_no_other_limit_of_a_worker(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="concurrency_limit must be a whole number from 1"):
+        load(tmp_path, f"concurrency_limit: {text}")
+    if text != "null":  # as the pool
+        model = f"models: [{{model_id: a, engine: fake, source: x, concurrency_limit: {text}}}]"
+        with pytest.raises(ConfigError, match="concurrency_limit must be a whole number from 1"):
+            load(tmp_path, model)
+
+
+def test_low_ones_that_give_up_before_their_turn_are_remarked_upon(tmp_path: Path) -> None:
+    text = "{priority_ageing_seconds: 50, load_wait_seconds: 100}"
+    assert load(tmp_path, text).warnings[0].startswith("priority_ageing_seconds is 50")
+    assert not load(tmp_path, "{priority_ageing_seconds: 49, load_wait_seconds: 100}").warnings
+
+
 def test_a_limit_above_the_machine_is_remarked_upon(tmp_path: Path) -> None:
     assert "memory_limit_mb" in load(tmp_path, "memory_limit_mb: 900000000").warnings[0]
 

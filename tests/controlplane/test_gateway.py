@@ -11,7 +11,7 @@ import pytest
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.gateway.relay import TRIES, Gateway
-from modelpool.pool.waiters import Grant, Use
+from modelpool.pool.waiters import UNUSED, Grant, Use
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
 from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
@@ -113,6 +113,7 @@ class FakeCatalog:
     models = (
         Model("m", "sim", "", aliases=("alias",)),
         Model("org/n", "sim", ""),
+        Model("urgent", "sim", "", priority="high"),
         Model("e", "sim", "", capabilities=("embeddings", "streaming")),
     )
 
@@ -611,13 +612,68 @@ def test_a_load_that_fails_is_an_answer() -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize(("value", "priority"), [(None, "normal"), (b"HIGH", "high")])
-def test_priority_is_handed_on(value: bytes | None, priority: str) -> None:
+@pytest.mark.parametrize(
+    ("header", "said", "model", "priority"),
+    [
+        (None, None, "m", "normal"),
+        (b"HIGH", None, "m", "high"),
+        (None, "low", "m", "low"),
+        (b"high", "low", "m", "high"),
+        (None, None, "urgent", "high"),
+        (None, "low", "urgent", "low"),
+        (b"normal", None, "urgent", "normal"),
+    ],
+)
+def test_priority_is_that_of_the_header_the_body_the_model(
+    header: bytes | None, said: str | None, model: str, priority: str
+) -> None:
     async def scene() -> None:
         async with Scene() as s:
             s.pool.is_hot = False
-            await s.ask(headers=[(b"x-priority", value)] if value else [])
+            body = json.loads(ASK) | {"model": model, "priority": said}
+            headers = [(b"x-priority", header)] if header else []
+            await s.ask(json.dumps(body).encode(), headers=headers)
             assert s.pool.priorities == [priority]
+
+    asyncio.run(scene())
+
+
+# -- what a grant was good for ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "is_overload"),
+    [
+        (200, {}, False),
+        (429, {}, True),
+        (503, {}, True),
+        (500, {}, False),
+        (500, {"x_modelpool_code": "oom"}, True),
+        (429, {"x_modelpool_source": "worker"}, False),
+        (400, {"x_modelpool_code": "oom"}, False),
+    ],
+)
+def test_an_engine_that_has_too_much_is_told_apart(
+    status: int, headers: dict[str, str], is_overload: bool
+) -> None:
+    async def scene() -> None:
+        answer = response(b"{}", **headers).replace(b" 200 ", b" %d " % status, 1)
+        async with Scene(says(answer)) as s:
+            assert (await s.ask()).status == status
+            (use,) = s.pool.uses
+            assert use.is_overload is is_overload
+            assert (use.first_token_seconds is not None) == (status == 200)
+
+    asyncio.run(scene())
+
+
+def test_a_worker_that_hangs_up_says_nothing_of_the_time_to_the_first_token() -> None:
+    async def scene() -> None:
+        async with Scene(says(), says(DRAINING), says(response(b"{}"))) as s:
+            assert (await s.ask()).status == 200
+            *lost, served = s.pool.uses
+            assert lost == [UNUSED, UNUSED]
+            assert served.first_token_seconds is not None
 
     asyncio.run(scene())
 
@@ -827,11 +883,14 @@ def test_a_model_that_writes_no_text(path: str, is_hot: bool) -> None:
     asyncio.run(scene())
 
 
-def test_a_bad_priority() -> None:
+@pytest.mark.parametrize("said", ["urgent", 1, "", ["high"], {}])
+def test_a_bad_priority(said: Any) -> None:
     async def scene() -> None:
         async with Scene() as s:
             client = await s.ask(headers=[(b"x-priority", b"urgent")])
             assert (client.status, client.error["param"]) == (400, "X-Priority")
+            client = await s.ask(json.dumps(json.loads(ASK) | {"priority": said}).encode())
+            assert (client.status, client.error["param"]) == (400, "priority")
 
     asyncio.run(scene())
 
@@ -876,7 +935,7 @@ def test_the_list_of_models() -> None:
         async with Scene() as s:
             client = await s.ask(method="GET", path="/v1/models")
             data = json.loads(client.text)["data"]
-            assert [m["id"] for m in data] == ["m", "alias", "org/n", "e"]
+            assert [m["id"] for m in data] == ["m", "alias", "org/n", "urgent", "e"]
             assert [m["root"] for m in data] == ["m", "m", "org/n", "e"]
             assert [m["aliases"] for m in data] == [["alias"], ["alias"], [], []]
             assert data[0]["state"] == "COLD"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from math import inf
 from typing import Any
 from unittest import mock
 
@@ -14,6 +15,7 @@ from modelpool.pool.messages import RequestEnded
 from modelpool.pool.ports import Ports
 from modelpool.pool.recovery import Recoverer
 from modelpool.pool.replica import Replica, Run
+from modelpool.pool.replica_set import ReplicaSet
 from modelpool.pool.scheduler import Scheduler
 from modelpool.pool.states import Lease
 from modelpool.pool.workers import Workers
@@ -116,6 +118,16 @@ def loses_a_release() -> Any:
     return mock.patch.dict(decide.HANDLERS, {RequestEnded: request_ended})
 
 
+def knows_no_limit() -> Any:
+    """A worker is given whatever comes."""
+    return mock.patch.object(Run, "room", inf)
+
+
+def tells_no_other_copy() -> Any:
+    """Who waits for a place on one copy does not hear of one that is free on another."""
+    return mock.patch.object(ReplicaSet, "opened", return_value=None)
+
+
 PLANTED: tuple[Plant, ...] = (
     decides_on_a_state_read_from_outside,
     evicts_anybody,
@@ -129,4 +141,6 @@ PLANTED: tuple[Plant, ...] = (
     starves,
     holds_for_ever,
     loses_a_release,
+    knows_no_limit,
+    tells_no_other_copy,
 )

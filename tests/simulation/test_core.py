@@ -16,6 +16,8 @@ PLANTED = (
     planted.forgets_the_queue,
     planted.leaks_ports,
     planted.loses_a_release,
+    planted.knows_no_limit,
+    planted.tells_no_other_copy,
 )
 
 

@@ -20,6 +20,18 @@ def test_idle_time_counts_from_the_end_of_the_last_request() -> None:
     assert (a.requests, a.tokens, a.errors) == (2, 7, 0)
 
 
+def test_what_comes_straight_to_the_port_is_told_of_by_its_first_and_last() -> None:
+    a = Activity()
+    assert a.begin(1)
+    assert a.begin(2, is_direct=True), "the manager does not know of it"
+    assert not a.begin(3, is_direct=True)
+    assert (a.in_flight, a.direct) == (3, 2)
+    assert not a.end(4, is_direct=True)
+    assert a.end(5, is_direct=True), "its place is free"
+    assert a.end(6)
+    assert (a.in_flight, a.direct) == (0, 0)
+
+
 def test_progress_counts_from_the_last_sign_of_work_while_busy() -> None:
     a = Activity()
     assert a.progress_seconds(50) == 0

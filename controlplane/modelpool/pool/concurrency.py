@@ -8,12 +8,13 @@ The search goes by the time to the first token, for whole requests take as long 
 are. Its gradient over the limit, in logarithms, is the *elasticity*: 0 where more requests at a
 time make nobody wait longer, 1 where all that more of them do is to wait for each other, above 1
 where they get into each other's way. By Little's law the rate of first tokens goes with limit /
-time, so that a higher limit is worth it while the elasticity is below 1. A step that is worth it is
-kept and the next is larger, one that is not is taken back and the next is smaller ("incremental
-steps": Heiss, Wagner, Adaptive Load Control in Transaction Processing Systems, VLDB 1991; .NET's
-thread pool climbs its hill the same way). A request that the engine refuses because it has too many
-lowers the limit at once, by a tenth, and steps of one raise it again (AIMD, as in Netflix'
-concurrency-limits).
+time, so that a higher limit is worth it while the elasticity is below 1. Two limits are compared by
+turns, until it is sure enough which is better or clear that it hardly matters. A step that is worth
+it is kept and the next is larger, one that is not is taken back and the next is smaller
+("incremental steps": Heiss, Wagner, Adaptive Load Control in Transaction Processing Systems, VLDB
+1991; .NET's thread pool climbs its hill the same way). A request that the engine refuses because it
+has too many lowers the limit at once, by a tenth, and steps of one raise it again (AIMD, as in
+Netflix' concurrency-limits).
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ MOST_OF_SLOTS = 2
 # Below 1, for a measurement has an error, and of two limits that serve alike the lower is better:
 # who waits here can be overtaken by who is more urgent.
 WORTH = 0.9
-# Samples of a measurement: at least so many, then until the elasticity is known to about that, or
-# until there are so many.
-FEWEST, PLENTY = 16, 400
-PRECISION = 0.15
-# Measurements without a trial after nothing better was found; doubles up to that, so that trials
-# cost next to nothing. A time that is so many times another ends the rest: something has changed.
-FIRST_REST, LONGEST_REST = 4, 64
-CHANGE = 1.5
+# Samples at one limit before it is the other's turn; and at most in all, for each.
+VISIT, PLENTY = 16, 400
+# A comparison is over when the elasticity is so many of its errors away from what is worth it: soon
+# where much is to be gained or lost, late where it hardly matters.
+CERTAINTY = 2.5
+# After nothing better was found, so many times the samples that this took are not used for trials,
+# so that these cost next to nothing; it doubles up to that.
+FIRST_REST, LONGEST_REST = 4, 32
+# Meanwhile the mean of so many samples is looked at: one that is so many times another tells of
+# another load, and ends the rest.
+WINDOW, CHANGE = 64, 1.5
 # A quarter up or down at most, and at least a thirtieth: finer steps are finer than the errors.
 LARGEST_STEP, SMALLEST_STEP = 4, 32
 # First tokens as fast as that leave nothing to gain by a queue; and the way from one request's end
@@ -86,13 +90,10 @@ class Measurement:
         self.mean += apart / self.count
         self._squares += apart * (value - self.mean)
 
-    def is_precise(self, distance: float) -> bool:
-        """Enough to tell the elasticity over a ``distance`` of limits in logarithms."""
-        if self.count < FEWEST or self.count >= PLENTY:
-            return self.count >= PLENTY
-        variance_of_mean = self._squares / (self.count - 1) / self.count
-        # Of a difference of two such means.
-        return 2 * variance_of_mean <= (PRECISION * distance) ** 2
+    @property
+    def variance(self) -> float:
+        """Of the mean, from two samples on."""
+        return self._squares / (self.count - 1) / self.count
 
 
 @dataclass(slots=True)
@@ -100,110 +101,135 @@ class Search:
     """For the limit of one worker. ``limit`` is the one to use; it moves on as samples come in.
 
     Attributes:
-        kept: what is known at the limit that trials are held against; None: nothing yet.
-        trial: 1 while a higher limit is tried, -1 a lower one, 0 none.
+        kept: what is known at the best limit so far.
+        tried: the same at one that is compared to it; None: it is measured alone, or rests.
         step: of the next trial.
-        rest: measurements until then.
+        rest: samples until then.
     """
 
     bounds: Bounds
     limit: int = 0
-    kept: Measurement | None = None
-    trial: int = 0
+    kept: Measurement = field(init=False)
+    tried: Measurement | None = None
     step: int = 0
     rest: int = 0
-    _next_rest: int = FIRST_REST
-    _measured: Measurement = field(default_factory=lambda: Measurement(0))
+    _visit: int = 0
+    _spent: int = 0
+    _rest_times: int = FIRST_REST
+    _is_cautious: bool = False  # since a refusal, until it rests
+    _recent: Measurement = field(init=False)
 
     def __post_init__(self) -> None:
-        start = self.limit or self.bounds.start
-        self.step = self._largest_step(start)
-        self._measure(start)
-
-    def _measure(self, limit: int) -> None:
-        self.limit = min(max(limit, self.bounds.least), self.bounds.most)
-        self._measured = Measurement(self.limit)
+        self._begin(self.limit or self.bounds.start)
+        self.step = self._largest_step
 
     def first_token(self, in_flight: int, seconds: float) -> None:
         """A request got its first token ``seconds`` after it was granted as the last of
         ``in_flight``. Only who took the last place tells anything about the limit."""
         if in_flight != self.limit:
             return
-        self._measured.add(seconds)
-        if self._measured.is_precise(self._distance()):
-            self._judge(self._measured)
+        if self.rest > 0:
+            self._rest_on(seconds)
+            return
+        is_tried = self.tried is not None and self.limit == self.tried.limit
+        (self.tried if is_tried and self.tried is not None else self.kept).add(seconds)
+        self._visit += 1
+        self._spent += 1
+        if self._visit >= VISIT:
+            self._turn()
 
     def refused(self, in_flight: int) -> None:
         """The engine would not, or could not, take a request as the last of ``in_flight``: with
         that many no other needs to find out."""
         limit = max(self.bounds.least, int(in_flight * BACKOFF))
         if limit < self.limit:
-            self.kept, self.trial, self.step = None, 0, 1
-            self.rest = self._next_rest = FIRST_REST
-            self._measure(limit)
+            self._begin(limit)
+            self._is_cautious = True
+            self.step = self._largest_step
+            self._rest_times = FIRST_REST
+            self.rest = WINDOW
+
+    def _begin(self, limit: int) -> None:
+        """There, with nothing known."""
+        self.limit = self._within(limit)
+        self.kept, self.tried, self._visit = Measurement(self.limit), None, 0
+        self._recent = Measurement(self.limit)
 
     # -- the search ------------------------------------------------------------------------------
 
-    def _distance(self) -> float:
-        if self.trial and self.kept is not None:
-            return abs(math.log(self.limit / self.kept.limit))
-        return math.log((self.limit + self.step) / self.limit)
-
-    def _judge(self, found: Measurement) -> None:
-        if not self.trial or self.kept is None:
-            self._rest_on(found)
-            return
-        rise = (found.mean - self.kept.mean) / math.log(found.limit / self.kept.limit)
-        if (rise < WORTH) == (self.trial > 0):
-            self._keep(found)
-        else:
-            self._take_back()
-
-    def _rest_on(self, found: Measurement) -> None:
-        if self.kept is not None and abs(found.mean - self.kept.mean) > math.log(CHANGE):
-            self.rest, self._next_rest = 0, FIRST_REST
-        self.kept = found
-        if self.rest > 0:
-            self.rest -= 1
-            self._measure(found.limit)
-        else:
-            self._try(1)
-
-    def _keep(self, found: Measurement) -> None:
-        self.kept, self._next_rest = found, FIRST_REST
-        self.step = min(2 * self.step, self._largest_step(found.limit))
-        self._try(self.trial)
-
-    def _take_back(self) -> None:
-        assert self.kept is not None
-        if self.trial > 0:
+    def _turn(self) -> None:
+        """To the other one of two limits, unless it is clear which is better."""
+        self._visit = 0
+        if self.tried is None:
             self._try(-1)
-        elif self.step > self._smallest_step(self.kept.limit):
-            self.step //= 2
+        elif self.limit == self.kept.limit:
+            self.limit = self.tried.limit
+        else:
+            self._judge(self.tried)
+
+    def _judge(self, tried: Measurement) -> None:
+        distance = math.log(tried.limit / self.kept.limit)
+        beyond = (tried.mean - self.kept.mean) / distance - WORTH
+        error = math.sqrt(tried.variance + self.kept.variance)
+        if tried.count < PLENTY and abs(beyond * distance) < CERTAINTY * error:
+            self.limit = self.kept.limit
+        elif (beyond < 0) == (distance > 0):
+            self._keep(tried.limit, 1 if distance > 0 else -1)
+        else:
+            self._take_back(1 if distance > 0 else -1)
+
+    def _keep(self, limit: int, direction: int) -> None:
+        self._begin(limit)  # what looked good once may have been lucky
+        self.step = min(2 * self.step, self._largest_step)
+        self._rest_times = FIRST_REST
+        self._try(direction)
+
+    def _take_back(self, direction: int) -> None:
+        """Down, up, both with half the step, and so on. Down first: where too many are in flight
+        everything takes long, the search included."""
+        if direction < 0:
             self._try(1)
+        elif self.step > self._smallest_step:
+            self.step //= 2
+            self._try(-1)
         else:
             self._rest()
 
     def _try(self, direction: int) -> None:
         """The next limit in a direction; where there is none, what comes after it has failed."""
-        assert self.kept is not None
-        self.trial, at = direction, self.kept.limit
-        is_quick = math.exp(self.kept.mean) < QUICK_SECONDS
-        self._measure(at + direction * self.step)
-        if self.limit == at or (direction < 0 and is_quick):
-            self._take_back()
+        at = self.kept.limit
+        limit = self._within(at + direction * self.step)
+        is_quick = self.kept.count > 0 and math.exp(self.kept.mean) < QUICK_SECONDS
+        if limit == at or (direction < 0 and is_quick):
+            self._take_back(direction)
+            return
+        self.tried = Measurement(limit)
+        self.limit = limit if self.kept.count else at
 
     def _rest(self) -> None:
-        assert self.kept is not None
-        self.trial, self.rest = 0, self._next_rest
-        self._next_rest = min(2 * self._next_rest, LONGEST_REST)
-        self.step = self._smallest_step(self.kept.limit)
-        self._measure(self.kept.limit)
+        self.tried, self.limit, self._is_cautious = None, self.kept.limit, False
+        self.rest = max(self._spent * self._rest_times, WINDOW)
+        self._rest_times = min(2 * self._rest_times, LONGEST_REST)
+        self._spent = 0
+        self.step = max(1, self._largest_step // 2)
 
-    @staticmethod
-    def _largest_step(limit: int) -> int:
-        return max(1, limit // LARGEST_STEP)
+    def _rest_on(self, seconds: float) -> None:
+        self.rest -= 1
+        self._recent.add(seconds)
+        if self._recent.count >= WINDOW:
+            has_changed = abs(self._recent.mean - self.kept.mean) > math.log(CHANGE)
+            if self.kept.count and has_changed:
+                self.rest, self._rest_times = 0, FIRST_REST
+                self.step = self._largest_step
+            self.kept, self._recent = self._recent, Measurement(self.limit)
 
-    @staticmethod
-    def _smallest_step(limit: int) -> int:
-        return max(1, limit // SMALLEST_STEP)
+    def _within(self, limit: int) -> int:
+        return min(max(limit, self.bounds.least), self.bounds.most)
+
+    @property
+    def _largest_step(self) -> int:
+        return 1 if self._is_cautious else max(1, self.kept.limit // LARGEST_STEP)
+
+    @property
+    def _smallest_step(self) -> int:
+        return max(1, self.kept.limit // SMALLEST_STEP)

@@ -98,8 +98,8 @@ class Run:
 
     @property
     def in_flight(self) -> int:
-        """Requests on the worker: those that were granted and those that came to its port, or, where
-        that is more, as many as it last reported."""
+        """Requests on the worker: those that were granted and those that came to its port, or as
+        many as it last reported, where that is more."""
         if self.facts is None:
             return self.granted
         return max(self.granted + self.facts.direct, self.facts.in_flight)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelpool_client.wire import Facts, Progress
 
-from modelpool.catalog.model import ConcurrencyLimit, Model
+from modelpool.catalog.model import Model
 from modelpool.pool.failures import FailureHistory
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import Lease, State
@@ -61,7 +61,6 @@ class ReplicaStatus:
     progress: Progress | None
     granted: int
     limit: int | None
-    limit_setting: ConcurrencyLimit | None
     last_used: float | None
     hot_since: float | None
     cooling_since: float
@@ -123,7 +122,6 @@ def status_of(replica: Replica, position: Position | None = None) -> ReplicaStat
         progress=run.progress,
         granted=run.granted,
         limit=run.limit,
-        limit_setting=run.limit_basis[0] if run.limit_basis is not None else None,
         last_used=run.last_used,
         hot_since=run.hot_since,
         cooling_since=run.cooling_since,

@@ -277,6 +277,24 @@ def test_data_on_an_idle_connection_ends_it(data: bytes) -> None:
     asyncio.run(scene())
 
 
+def test_the_head_and_the_comments_of_a_silent_stream_are_no_answer_yet() -> None:
+    async def scene() -> None:
+        exchange = Exchange()
+        reply = exchange.connection
+        await exchange.come(stream_head())
+        await exchange.come(chunk(b": it waits\n\n"))
+        assert await reply.piece() == b": it waits\n\n"
+        assert reply.answered_at is None
+        await exchange.come(chunk(b"data: 1\n\n"))
+        first = reply.answered_at
+        assert first is not None
+        await exchange.come(chunk(b"data: 2\n\n"), END)
+        await exchange.answer()
+        assert reply.answered_at == first
+
+    asyncio.run(scene())
+
+
 def test_reading_pauses_for_a_slow_reader() -> None:
     async def scene() -> None:
         exchange = Exchange()

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.pool import messages as m
-from modelpool.pool.concurrency import FEWEST, INITIAL, MOST, PLENTY, Bounds, Search, bounds_of
+from modelpool.pool.concurrency import (
+    INITIAL,
+    MOST,
+    PLENTY,
+    VISIT,
+    Bounds,
+    Search,
+    bounds_of,
+)
 from modelpool.pool.decide import decide, table
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import State
@@ -88,9 +96,9 @@ def test_only_who_took_the_last_place_tells_of_the_limit() -> None:
         for _ in range(PLENTY):
             search.first_token(in_flight, 0.001)
     assert search == Search(bounds_of(None))
-    for _ in range(FEWEST):
+    for _ in range(VISIT):
         search.first_token(INITIAL, 0.5)
-    assert search.limit > INITIAL
+    assert search.limit < INITIAL, "a lower one is tried"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,8 @@ def test_after_a_refusal_steps_of_one_raise_it_again() -> None:
         search.first_token(search.limit, 0.5)
         if search.limit != seen[-1]:
             seen.append(search.limit)
-    assert seen[:2] == [36, 37]
+    raised = [limit for limit in seen if limit == max(seen[: seen.index(limit) + 1])]
+    assert raised == [36, 37, 38, 39, 40]
 
 
 def test_quick_ones_are_not_held_back() -> None:
