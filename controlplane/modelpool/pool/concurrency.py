@@ -43,8 +43,10 @@ VISIT, PLENTY = 16, 400
 # where much is to be gained or lost, late where it hardly matters.
 CERTAINTY = 2.5
 # After nothing better was found, so many times the samples that this took are not used for trials,
-# so that these cost next to nothing; it doubles up to that.
+# so that these cost next to nothing; it doubles up to that. But never so many that a load which
+# changes slowly is not followed.
 FIRST_REST, LONGEST_REST = 4, 32
+MOST_AT_REST = 10_000
 # Meanwhile the mean of so many samples is looked at: one that is so many times another tells of
 # another load, and ends the rest.
 WINDOW, CHANGE = 64, 1.5
@@ -131,8 +133,7 @@ class Search:
         if self.rest > 0:
             self._rest_on(seconds)
             return
-        is_tried = self.tried is not None and self.limit == self.tried.limit
-        (self.tried if is_tried and self.tried is not None else self.kept).add(seconds)
+        self._measured.add(seconds)
         self._visit += 1
         self._spent += 1
         if self._visit >= VISIT:
@@ -148,6 +149,11 @@ class Search:
             self.step = self._largest_step
             self._rest_times = FIRST_REST
             self.rest = WINDOW
+
+    @property
+    def _measured(self) -> Measurement:
+        tried = self.tried
+        return tried if tried is not None and tried.limit == self.limit else self.kept
 
     def _begin(self, limit: int) -> None:
         """There, with nothing known."""
@@ -208,7 +214,7 @@ class Search:
 
     def _rest(self) -> None:
         self.tried, self.limit, self._is_cautious = None, self.kept.limit, False
-        self.rest = max(self._spent * self._rest_times, WINDOW)
+        self.rest = min(max(self._spent * self._rest_times, WINDOW), MOST_AT_REST)
         self._rest_times = min(2 * self._rest_times, LONGEST_REST)
         self._spent = 0
         self.step = max(1, self._largest_step // 2)

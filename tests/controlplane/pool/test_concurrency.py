@@ -500,6 +500,40 @@ def test_who_waits_for_one_that_dies_is_served_by_another_copy() -> None:
     in_pool(scene, MANY)
 
 
+def test_a_place_that_its_port_has_left_goes_to_who_waits_for_another_copy() -> None:
+    async def scene(world: SimWorld) -> None:
+        crowd = Crowd(world)
+        crowd.send(1, seconds=0.1)
+        await asyncio.sleep(20.0)
+        crowd.send(4, seconds=50.0)  # two on each copy, which is all that there are places for
+        await asyncio.sleep(0.1)
+        second = world.pool.sets["m"].supervisors[1].replica.run
+        assert second is not None
+        crowd.send(1, seconds=1.0)
+        await asyncio.sleep(0.1)
+        for replica in world.pool.sets["m"].replicas:
+            replica.model = dataclasses.replace(replica.model, concurrency_limit=3)
+        world.pool.reconfigure(world.pool.config)
+        await asyncio.sleep(0.1)
+        world.check()
+        assert len(world.replica("m").waiters) == 0
+        processes = {p.assignment.worker_id: p for p in world.alive()}
+        direct = asyncio.ensure_future(processes[second.worker_id].serve(5.0))
+        await asyncio.sleep(2.0)
+        assert second.room == 0
+        waiting = crowd.send(2, seconds=10.0)
+        await asyncio.sleep(0.1)
+        assert waiting[1].began is None
+        await direct
+        await asyncio.sleep(0.1)
+        assert waiting[1].began is not None
+        world.check()
+        await crowd.served()
+
+    entry = model("m", concurrency_limit=2, max_replicas=2, min_replicas=2)
+    in_pool(scene, entry, default_ttl_minutes=0)
+
+
 def test_load_grows_with_who_waits_and_another_copy_takes_some() -> None:
     async def scene(world: SimWorld) -> None:
         crowd = Crowd(world)

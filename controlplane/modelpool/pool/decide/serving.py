@@ -163,7 +163,7 @@ def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command
     if run.facts is not None and facts.sequence <= run.facts.sequence:
         return []
     _count_uses(replica, run, facts, context)
-    was_busy, run.facts = run.is_busy, facts
+    was_busy, was_full, run.facts = run.is_busy, run.room == 0, facts
     run.heard_at = context.now
     _note_places(replica, run, facts, context)
     commands = _note_yielding(run, run.yielding.heard(run.granted, facts.in_flight))
@@ -178,9 +178,7 @@ def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command
     commands += _note_use(replica, run, facts, context)
     if was_busy and not run.is_busy:
         commands.append(NotifyCapacity())
-    if len(replica.waiters):
-        commands += serve_waiters(replica, context)
-    return commands
+    return commands + serve_waiters(replica, context) if was_full else commands
 
 
 def _note_places(replica: Replica, run: Run, facts: Facts, context: Context) -> None:
@@ -364,8 +362,9 @@ def config_changed(replica: Replica, message: ConfigChanged, context: Context) -
             reason = "its lease is longer now"
             commands.append(become(replica, Trigger.USED, reason, context))
     if run is not None:
+        was_full = run.room == 0
         settle_limit(replica, context)
-        commands += serve_waiters(replica, context) if len(replica.waiters) else []
+        commands += serve_waiters(replica, context) if was_full else []
     return [*commands, NotifyCapacity()]
 
 
