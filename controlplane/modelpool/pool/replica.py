@@ -38,6 +38,7 @@ class Run:
         granted_at: when the last of them was.
         idle_grants: of these, those whose work is done or was never begun, as far as the worker
             can tell: a client that reads slowly keeps its grant, not its slot.
+        direct: requests straight to its port, as it last reported.
         limit: places, for grants and for requests straight to its port; None: any number.
         limit_basis: the setting and the engine's slots from which the limit follows.
         search: what moves the limit; None where it is fixed.
@@ -71,6 +72,7 @@ class Run:
     granted: int = 0
     granted_at: float = 0.0
     idle_grants: int = 0
+    direct: int = 0
     limit: int | None = None
     limit_basis: tuple[ConcurrencyLimit, int | None] | None = None
     search: Search | None = None
@@ -100,15 +102,13 @@ class Run:
     def in_flight(self) -> int:
         """Requests on the worker: those that were granted and those that came to its port, or as
         many as it last reported, where that is more."""
-        if self.facts is None:
-            return self.granted
-        return max(self.granted + self.facts.direct, self.facts.in_flight)
+        reported = self.facts.in_flight if self.facts is not None else 0
+        return max(self.granted + self.direct, reported)
 
     @property
     def occupied(self) -> int:
         """Places that are taken, those by requests straight to its port as it last reported."""
-        direct = self.facts.direct if self.facts is not None else 0
-        return self.granted - self.idle_grants + direct
+        return self.granted - self.idle_grants + self.direct
 
     @property
     def room(self) -> float:
@@ -116,7 +116,9 @@ class Run:
         must not keep the pool's own requests from it, and what it reported may be old."""
         if self.limit is None:
             return inf
-        return max(self.limit - self.occupied, 0 if self.granted > self.idle_grants else 1)
+        at_work = self.granted - self.idle_grants
+        left = self.limit - at_work - self.direct
+        return left if left > 0 else int(at_work == 0)
 
 
 @dataclass(eq=False, slots=True)

@@ -183,6 +183,7 @@ def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command
 
 def _note_places(replica: Replica, run: Run, facts: Facts, context: Context) -> None:
     """A grant that was lost, or whose client reads slowly, takes no place."""
+    run.direct = facts.direct
     since_grant = context.now - run.granted_at
     if facts.in_flight == 0 and min(facts.idle_seconds, since_grant) >= IDLE_GRANT_SECONDS:
         run.idle_grants = run.granted
