@@ -255,6 +255,8 @@ class CoreWorld:
     def __init__(self, lots: random.Random) -> None:
         self.lots = lots
         self.clock = SimClock()
+        # Where all are asked for there is hardly ever room for a second copy.
+        self.asked_for = lots.choice((tuple(MODELS), tuple(MODELS), ("many",), ("a", "many")))
         policy = lots.choice(("loss", "lru"))
         self.settings = Settings(PoolConfig.model_validate(CONFIG | {"eviction_policy": policy}))
         self.operations: list[Operation] = []
@@ -325,7 +327,11 @@ class CoreWorld:
                 self.grants.append(request.outcome.result)
 
     def ask(self) -> None:
-        name = self.lots.choice(tuple(MODELS))
+        name = self.lots.choice(self.asked_for)
+        for _ in range(self.lots.choice((1, 1, 1, 6))):
+            self._ask(name)
+
+    def _ask(self, name: str) -> None:
         copies, outcome = self.sets[name], Outcome()
         had_worker = self.lots.random() < 0.1
         waiter = Waiter(
@@ -335,7 +341,7 @@ class CoreWorld:
         (copies.serving() or copies.to_wait_for()).post(m.Acquire(waiter))
 
     def load(self) -> None:
-        name = self.lots.choice(tuple(MODELS))
+        name = self.lots.choice(self.asked_for)
         copies, outcome = self.sets[name], Outcome()
         is_standing = self.lots.random() < 0.5
         waiter = Waiter(outcome, False, 0, self.clock.now(), is_standing, "asked to load")
@@ -372,7 +378,7 @@ class CoreWorld:
         assert outcome.done(), "an extension is answered at once"
 
     def speculate(self) -> None:
-        copies = self.lots.choice(tuple(self.sets.values()))
+        copies = self.sets[self.lots.choice(self.asked_for)]
         supervisor = copies.startable(copies.model.max_replicas)
         if supervisor is not None:
             supervisor.post(m.LoadSpeculatively("speculation"))

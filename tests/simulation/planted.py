@@ -142,5 +142,4 @@ PLANTED: tuple[Plant, ...] = (
     holds_for_ever,
     loses_a_release,
     knows_no_limit,
-    tells_no_other_copy,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -150,12 +151,14 @@ def test_it_serves_as_many_as_the_best_fixed_limit_but_for_a_twentieth(
 ) -> None:
     engine, limits = WORKLOADS[name]
     engine = dataclasses.replace(engine, spread=spread)
-    fixed = [queueing.Run(engine, n, random.Random(7)).run(2000) for n in limits]
-    found = queueing.Run(engine, Search(bounds_of(None)), random.Random(7)).run(4000)
+    fixed = [queueing.Run(engine, n, random.Random(7)).run(1000) for n in limits]
+    searches = [queueing.Run(engine, Search(bounds_of(None)), random.Random(n)) for n in range(3)]
+    found = [search.run(3000) for search in searches]
     most = max(f.per_second for f in fixed)
-    assert found.per_second >= 0.95 * most
+    assert statistics.mean(f.per_second for f in found) >= 0.95 * most
     as_good = [f.first_token_p95 for f in fixed if f.per_second >= 0.95 * most]
-    assert found.first_token_p95 <= 1.15 * max(as_good)  # trials make some wait longer
+    waits = statistics.mean(f.first_token_p95 for f in found)
+    assert waits <= 1.15 * max(as_good)  # trials make some wait longer
 
 
 # -- the places of a replica ----------------------------------------------------------------------
