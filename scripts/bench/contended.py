@@ -135,7 +135,7 @@ async def _serve(path: str, options: Mapping[str, Any], status: Status) -> None:
     lots, scale = random.Random(1), options.get("scale", 1.0)
 
     def draw(mean: float) -> float:
-        return mean * scale * lots.lognormvariate(0.0, SPREAD)
+        return float(mean * scale * lots.lognormvariate(0.0, SPREAD))
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

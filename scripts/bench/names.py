@@ -4,6 +4,7 @@ from __future__ import annotations
 
 RELAY, MEMORY, CATALOG = "relay", "memory", "catalog"
 TOKENS, COLD, IDLE = "tokens", "cold", "idle"
+CONCURRENCY = "concurrency"
 
 # relay, memory
 CONNECTIONS = 32
@@ -43,6 +44,20 @@ PROCESSOR_BEATS = f"{PROCESSOR}, {WORKERS} workers"
 RESIDENT = "resident memory"
 RESIDENT_BEATS = f"{RESIDENT}, {SIZES[-1]:,} models, {WORKERS} workers"
 SHARED = "memory, shared pages divided (PSS)"
+
+# concurrency
+LINEAR, COLLAPSING, FLAT = "linear up to 16", "collapsing beyond 6", "flat"
+BEST_FIXED, ADAPTIVE = "best fixed limit", "adaptive limit"
+
+
+def served(workload: str) -> str:
+    """The figure of what an engine of that kind gets done."""
+    return f"requests/s, {workload}"
+
+
+def first_tokens(workload: str) -> str:
+    """The figure of how long 95 of 100 wait for their first token."""
+    return f"first token p95, {workload}"
 
 
 def at_once(streams: int) -> str:

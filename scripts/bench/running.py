@@ -44,7 +44,7 @@ def _suites(
     options: argparse.Namespace, report: Report, began: float, say: Callable[[str], None]
 ) -> bool:
     is_whole = True
-    for name in options.only or SUITES:
+    for name in options.only or [name for name, suite in SUITES.items() if suite.by_default]:
         # A folder each, for several start the same things.
         with tempfile.TemporaryDirectory(prefix="modelpool-bench-") as folder:
             stage = Stage(

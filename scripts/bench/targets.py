@@ -9,6 +9,8 @@ from bench import names as n
 from bench.figures import Key, Kind, Row
 
 Bound = Literal[">=", "<="]
+AT_LEAST: Bound = ">="
+AT_MOST: Bound = "<="
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ TARGETS = (
     Target(n.COLD, n.FIRST_TOKEN, n.GATEWAY, "<=", 0.7, n.BARE),
     Target(n.COLD, n.SWAP, n.GATEWAY, "<=", 0.9, n.BARE),
     Target(n.COLD, n.SWAP, n.GATEWAY, "<=", 1.0, n.ROUTER),
+    *(
+        Target(n.CONCURRENCY, figure, n.ADAPTIVE, bound, limit, n.BEST_FIXED)
+        for workload in (n.LINEAR, n.COLLAPSING, n.FLAT)
+        for figure, bound, limit in (
+            (n.served(workload), AT_LEAST, 0.95),
+            # The wait for a place included, which in a closed loop is most of it.
+            (n.first_tokens(workload), AT_MOST, 1.15),
+        )
+    ),
     Target(n.IDLE, n.PROCESSOR, n.MANAGER, "<=", 20),
     Target(n.IDLE, n.RESIDENT_BEATS, n.MANAGER, "<=", 100),
     Target(n.IDLE, n.RESIDENT, n.OVERHEAD, "<=", 50),

@@ -339,4 +339,3 @@ def _first_token_seconds(reply: UpstreamConnection | None, granted_at: float) ->
     if reply is None or reply.answered_at is None or reply.status >= 400:
         return None
     return reply.answered_at - granted_at
-

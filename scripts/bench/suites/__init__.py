@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from bench import names
 from bench.figures import Row
 from bench.stage import Stage
-from bench.suites import catalog, cold, idle, memory, relay, tokens
+from bench.suites import catalog, cold, concurrency, idle, memory, relay, tokens
 
 
 @dataclass(frozen=True)
 class Suite:
     """``until`` is the share of the whole run's time by which it should have ended; what one
-    leaves, the next ones get."""
+    leaves, the next ones get. Not ``by_default``: it is run only when it is asked for."""
 
     run: Callable[[Stage], Iterator[Row]]
     until: float
+    by_default: bool = True
 
 
 SUITES = {
@@ -27,4 +28,5 @@ SUITES = {
     names.TOKENS: Suite(tokens.run, 0.72),
     names.COLD: Suite(cold.run, 0.88),
     names.IDLE: Suite(idle.run, 0.97),
+    names.CONCURRENCY: Suite(concurrency.run, 1.0, by_default=False),
 }

@@ -14,18 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench import contended
+from bench import names as n
 from bench.figures import BenchError, Row
-from bench.messages import HOST, chat_body, post_bytes
+from bench.messages import HOST, Ask, chat_body
 from bench.pool import BenchPool
 from bench.stage import Samples, Stage
 
-SUITE = "concurrency"
 CLIENTS = 48
 LIMITS = (2, 4, 6, 8, 12, 16, 24, 48)
 WORKLOADS = {
-    "linear up to 16 slots": {"kind": contended.LINEAR, "knee": 16},
-    "collapses beyond 6": {"kind": contended.COLLAPSING, "knee": 6},
-    "flat": {"kind": contended.FLAT, "knee": 1, "scale": 0.25},
+    n.LINEAR: {"kind": contended.LINEAR, "knee": 16},
+    n.COLLAPSING: {"kind": contended.COLLAPSING, "knee": 6},
+    n.FLAT: {"kind": contended.FLAT, "knee": 1, "scale": 0.25},
 }
 FIXED, ADAPTIVE = "fixed", "adaptive"
 SETTLE_SECONDS, QUICK_SETTLE_SECONDS = 60.0, 2.0
@@ -83,14 +83,16 @@ def _workload(stage: Stage, pool: BenchPool, name: str) -> Iterator[Row]:
     settled = pool.ask("GET", f"/models/{ADAPTIVE}")["concurrency"]["limit"]
     tried = ", ".join(f"{limit}: {f.per_second:.1f}" for limit, f in found.items())
     stage.note(f"{name}: adaptive ended at {settled}; requests/s by fixed limit: {tried}")
-    names = {FIXED: f"limit {best}, the best", ADAPTIVE: "adaptive"}
-    for figure, unit, samples, target in (
-        (f"requests/s, {name}", "", rates, ">= 0.95x"),
-        (f"first token p95, {name}", "ms", _in_order(p95), "<= 1.15x"),
+    first_tokens = Samples({m: tuple(values) for m, values in p95.items()}, rates.conditions)
+    names = {FIXED: n.BEST_FIXED, ADAPTIVE: n.ADAPTIVE}
+    for figure, unit, samples in (
+        (n.served(name), "/s", rates),
+        (n.first_tokens(name), "ms", first_tokens),
     ):
-        shown = Samples({names[model]: values for model, values in samples.of.items()})
-        yield shown.row((SUITE, figure), names[FIXED], unit)
-        yield shown.row((SUITE, figure), names[ADAPTIVE], unit, names[FIXED], target=target)
+        shown = Samples({names[m]: values for m, values in samples.of.items()}, samples.conditions)
+        place = (n.CONCURRENCY, figure)
+        yield shown.row(place, n.BEST_FIXED, unit, ours=False)
+        yield shown.row(place, n.ADAPTIVE, unit, [(n.BEST_FIXED, "ratio")])
 
 
 def _tried(stage: Stage, pool: BenchPool, name: str) -> dict[int, Figures]:
@@ -102,17 +104,14 @@ def _tried(stage: Stage, pool: BenchPool, name: str) -> dict[int, Figures]:
     return found
 
 
-def _in_order(p95: dict[str, list[float]]) -> Samples:
-    return Samples({model: tuple(values) for model, values in p95.items()})
-
-
 def measured(port: int, model: str, seconds: float) -> Figures:
     """A closed loop of clients for so long, and a little before.
 
     Raises:
         BenchError: an answer was wrong or missing.
     """
-    return asyncio.run(_measured(port, post_bytes(port, chat_body(model, 8, stream=True)), seconds))
+    request = Ask(chat_body(model, 8, stream=True)).on(port)
+    return asyncio.run(_measured(port, request, seconds))
 
 
 async def _measured(port: int, request: bytes, seconds: float) -> Figures:
