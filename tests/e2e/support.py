@@ -237,8 +237,9 @@ class PoolProcess:
         found = []
         for process in marked(self.mark):
             with contextlib.suppress(psutil.Error):
-                *_, verb, _, label = ("", "", "", *process.cmdline())  # a dying one has none
-                if verb == "serve" and label.startswith(f"{model}@" if model else ""):
+                *_, module, verb, _, label = ("",) * 4 + tuple(process.cmdline())  # dying: none
+                is_front = (module, verb) == ("modelpool_worker", "serve")
+                if is_front and label.startswith(f"{model}@" if model else ""):
                     found.append(process)
         # An engine child that was forked and has not become itself yet still reads like its front.
         pids = {p.pid for p in found}

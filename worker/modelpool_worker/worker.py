@@ -38,7 +38,7 @@ from .metrics import Metrics
 from .proc import resident_bytes
 
 # How long a broken answer waits for the engine's death, to be told with its last words.
-LAST_WORDS_SECONDS = 0.5
+LAST_WORDS_SECONDS = 2.0
 SHOWN_LINES = 5
 
 Change = Literal["phase", "activity", "progress"]
