@@ -62,7 +62,7 @@ class Pool:
         self.resources = Resources(settings, self.clock, self._replicas, estimates, host)
         self.scheduler = Scheduler(settings, self.clock, self.resources, self.supervisors)
         self.orphans = Orphans(self.clock, self.resources, self.scheduler, events.internal_error)
-        self._scaler = Scaler(self.clock, self.sets)
+        self._scaler = Scaler(self.clock, self._running)
         self._shell = Shell(
             self.clock,
             settings,
@@ -123,6 +123,11 @@ class Pool:
         if self.sets.get(model_id) is removed:
             del self.sets[model_id]
             self.edition += 1
+
+    def _running(self) -> list[ReplicaSet]:
+        """Those that have a worker, in the order in which they were started."""
+        running = dict.fromkeys(r.model.model_id for r in self.resources.holders)
+        return [self.sets[model_id] for model_id in running]
 
     def _set(self, model_id: str) -> ReplicaSet:
         try:

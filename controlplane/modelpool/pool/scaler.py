@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 
 from modelpool.pool.clock import Clock
 from modelpool.pool.replica_set import ReplicaSet
@@ -12,21 +12,19 @@ SCALE_SECONDS = 1.0
 
 
 class Scaler:
-    """``sets`` by model id."""
+    """``running`` gives the sets that have a worker."""
 
-    def __init__(self, clock: Clock, sets: Mapping[str, ReplicaSet]) -> None:
+    def __init__(self, clock: Clock, running: Callable[[], Iterable[ReplicaSet]]) -> None:
         self._clock = clock
-        self._sets = sets
+        self._running = running
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
 
     def watch(self) -> None:
         """Look every second while a model runs that may have several copies."""
-        runs = any(
-            each.may_scale and any(r.state.has_worker for r in each.replicas)
-            for each in self._sets.values()
-        )
-        if runs and self._timer is None and not self._is_stopped:
+        if self._timer is not None or self._is_stopped:
+            return
+        if any(each.may_scale for each in self._running()):
             self._timer = self._clock.call_at(self._clock.now() + SCALE_SECONDS, self._look)
 
     def stop(self) -> None:
@@ -37,7 +35,7 @@ class Scaler:
 
     def _look(self) -> None:
         self._timer = None
-        for each in tuple(self._sets.values()):
+        for each in self._running():
             if each.may_scale:
                 each.scale(self._clock.now())
         self.watch()
