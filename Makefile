@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-core lint format bench bench-compare bench-page native chaos simulate simulate-core soak demo-model lock clean
+.PHONY: help up down test test-slow test-core lint format bench bench-compare bench-page native chaos simulate simulate-core soak demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,7 +36,11 @@ down: ## stop the pool; its workers end their work first
 # Hundreds of processes are started, which would all compile the pool anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
+
+test-slow: export PYTHONDONTWRITEBYTECODE :=
+test-slow: $(VENV)/.dev ## the tests that take long: real engines and loads
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 test-core: $(VENV)/.dev ## only the core's tests, for whoever works on it
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -q tests/controlplane/pool \

@@ -87,3 +87,13 @@ class Samples:
             Versus(name, self.of[name], kind) for name, kind in against if name in self.of
         )
         return Row(*place, system, unit, self.of[system], versus, ours, self.conditions)
+
+
+def joined(halves: Sequence[Samples]) -> Samples:
+    """PURE. The rounds of several, one after the other, under the worst of their conditions."""
+    known = [half.conditions for half in halves if half.conditions is not None]
+    conditions = (
+        Conditions(max(c.busy for c in known), max(c.steal for c in known)) if known else None
+    )
+    of = {name: tuple(x for half in halves for x in half.of[name]) for name in halves[0].of}
+    return Samples(of, conditions)

@@ -160,6 +160,7 @@ def test_native_says_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(psutil.Process().children(recursive=True))
     arguments = ["--only", n.RELAY, "--only", n.MEMORY, "--quick"]

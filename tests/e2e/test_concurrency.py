@@ -142,6 +142,7 @@ def test_a_bad_priority_is_named(
     assert answer.json()["error"]["param"] == param
 
 
+@pytest.mark.slow
 def test_low_does_not_starve_under_a_stream_of_high_ones(make_pool: MakePool) -> None:
     pool = make_pool(fake("m", concurrency_limit=1, options=ONE), priority_ageing_seconds=0.5)
     pool.load("m")

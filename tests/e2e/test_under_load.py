@@ -74,6 +74,7 @@ SIZES_MB = {"a": 270, "b": 210, "c": 150, "d": 120, "e": 90}
 OWN_MB = 45
 
 
+@pytest.mark.slow
 def test_five_models_of_2_8_times_the_budget(tmp_path: Path) -> None:
     assert sum(SIZES_MB.values()) == 2.8 * BUDGET_MB
     models = [

@@ -220,6 +220,7 @@ def test_llama_goes_on_where_it_was_and_says_the_same(llama: Make, folder: Path)
 
 
 @needs_llama
+@pytest.mark.slow
 def test_llama_keeps_several_conversations_and_what_nobody_used_meanwhile(
     llama: Make, folder: Path
 ) -> None:
@@ -237,6 +238,7 @@ def test_llama_keeps_several_conversations_and_what_nobody_used_meanwhile(
 
 
 @needs_llama
+@pytest.mark.slow
 def test_llama_leaves_out_what_it_reads_again_sooner(llama: Make, folder: Path) -> None:
     one = llama(source=str(DEMO))
     say(one, "hi")
@@ -256,6 +258,7 @@ def test_llama_leaves_out_what_it_reads_again_sooner(llama: Make, folder: Path) 
     ],
     ids=lambda change: next(iter(change)),
 )
+@pytest.mark.slow
 def test_llama_refuses_what_other_options_made(
     llama: Make, folder: Path, change: dict[str, Any]
 ) -> None:
@@ -269,6 +272,7 @@ def test_llama_refuses_what_other_options_made(
 
 
 @needs_llama
+@pytest.mark.slow
 def test_llama_refuses_what_another_file_made(llama: Make, folder: Path, model: Path) -> None:
     first = llama()
     say(first, LONG)
@@ -299,6 +303,7 @@ def replace(path: Path) -> None:
 
 @needs_llama
 @pytest.mark.parametrize("damage", [cut, flip, replace], ids=lambda each: each.__name__)
+@pytest.mark.slow
 def test_llama_loads_whatever_was_done_to_the_file(
     llama: Make, folder: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -312,6 +317,7 @@ def test_llama_loads_whatever_was_done_to_the_file(
 
 
 @needs_llama
+@pytest.mark.slow
 def test_llama_loads_where_nothing_can_be_kept(llama: Make, tmp_path: Path) -> None:
     (tmp_path / "prompts").write_text("in the way")
     one = llama()
