@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 from modelpool_client import PoolClient
 
 from e2e.conftest import MakePool
