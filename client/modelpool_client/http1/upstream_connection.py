@@ -113,6 +113,8 @@ class UpstreamConnection(asyncio.Protocol):
             UpstreamError: there is none; the connection is of no more use.
         """
         self._reset()
+        if not self.is_open:  # lost since it was chosen: its taker had to wait for his turn
+            raise BrokenOff(self._how_far())
         try:
             await self._send(head, body)
             while not self.status:

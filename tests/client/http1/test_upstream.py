@@ -801,6 +801,23 @@ def test_who_waits_for_a_connection_takes_one_that_is_free_first(run: Run) -> No
     run(scene())
 
 
+def test_one_that_is_lost_as_it_is_handed_over_is_replaced(run: Run) -> None:
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            endpoint = (HOST, worker.port)
+            first = await worker.upstream.request(endpoint, "POST", b"/", [])
+            worker.opens.clear()
+            second = asyncio.ensure_future(worker.ask())
+            await asyncio.sleep(0)
+            with first:
+                await first.read()
+            first._transport.abort()  # in the same turn, before who waits for it goes on
+            worker.opens.set()
+            assert await second == b"{}"
+
+    run(scene())
+
+
 @pytest.mark.parametrize("is_free", [True, False])
 def test_who_leaves_while_he_waits_loses_no_connection(run: Run, is_free: bool) -> None:
     async def scene() -> None:
