@@ -801,21 +801,21 @@ def test_who_waits_for_a_connection_takes_one_that_is_free_first(run: Run) -> No
     run(scene())
 
 
-def test_one_that_is_lost_as_it_is_handed_over_is_replaced(run: Run) -> None:
-    async def scene() -> None:
-        async with SlowToAccept(writes(OK)) as worker:
-            endpoint = (HOST, worker.port)
-            first = await worker.upstream.request(endpoint, "POST", b"/", [])
-            worker.opens.clear()
-            second = asyncio.ensure_future(worker.ask())
-            await asyncio.sleep(0)
-            with first:
-                await first.read()
-            first._transport.abort()  # in the same turn, before who waits for it goes on
-            worker.opens.set()
-            assert await second == b"{}"
+def test_on_one_that_was_lost_meanwhile_nothing_is_asked() -> None:
+    """It may be lost between its choice and the next step of who has waited for it."""
 
-    run(scene())
+    async def scene() -> None:
+        wire = Wire()
+        connection = UpstreamConnection((HOST, 1), lambda _: None)
+        connection.connection_made(wire)
+        wire.abort()
+        connection.connection_lost(None)
+        with pytest.raises(BrokenOff):
+            await asyncio.wait_for(connection.ask(b"HEAD", b""), 1)
+        assert not wire.written
+        assert not connection.has_heard, "so it may be asked of another"
+
+    run_virtual(scene())
 
 
 @pytest.mark.parametrize("is_free", [True, False])
