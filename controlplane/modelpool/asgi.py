@@ -16,12 +16,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SPOKEN = {"version": "3.0", "spec_version": "2.4"}
+# Not 2.4, where an application is to learn from an OSError of its next send that its client has
+# left: a stream without news sends nothing, and would stay for ever.
+SPOKEN = {"version": "3.0", "spec_version": "2.3"}
 _MADE_ANEW = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
 class AsgiApp:
-    """Exchanges in, ASGI out (https://asgi.readthedocs.io, HTTP 2.4).
+    """Exchanges in, ASGI out (https://asgi.readthedocs.io, HTTP 2.3).
 
     An application is told that its client left and may go on: what it has begun to change is
     changed to the end.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from modelpool.asgi import AsgiApp, Receive, Scope, Send
 from modelpool_client.errors import PoolRestarting
 from modelpool_client.http1.exchange import Exchange
+from starlette.responses import StreamingResponse
 from support.upstream import Client
 
 START = {
@@ -130,3 +132,26 @@ def test_a_slow_reader_is_waited_for() -> None:
         assert sent == [0, 1, 2]
 
     asyncio.run(main())
+
+
+def test_a_silent_stream_of_starlettes_ends_with_its_client() -> None:
+    """As that of the events, which may have nothing to send for hours."""
+    ended = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"first"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def scene() -> None:
+        client = Client(b"")
+        client.on_send = lambda message: client.gone.set() if "body" in message else None
+        asking = asyncio.ensure_future(client.ask(Bridge(StreamingResponse(endless()))))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert ended == [True]
+        await asking
+
+    asyncio.run(scene())
