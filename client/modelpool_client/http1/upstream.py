@@ -52,7 +52,7 @@ class Upstream:
         """
         head = request_head(method, target, _host(endpoint), headers, len(body))
         connection = self._take(endpoint) or await self._obtain(endpoint)
-        if connection.idle_since:
+        if connection.was_kept:
             try:
                 await connection.ask(head, body)
                 return connection
@@ -97,7 +97,7 @@ class Upstream:
         if self._is_closed:
             connection.close()
             return
-        connection.idle_since = self._loop.time()
+        connection.was_kept, connection.idle_since = True, self._loop.time()
         waiting = self._waiting.get(connection.endpoint)
         while waiting:
             waiter = waiting.popleft()
@@ -149,7 +149,11 @@ class Upstream:
     ) -> None:
         try:
             connection = await self._connect(endpoint)
-        except NotReached as e:
+        except asyncio.CancelledError:
+            if not waiter.done():  # nobody else would tell who waits
+                waiter.set_exception(NotReached("the connections were closed before there was one"))
+            raise
+        except Exception as e:
             if not waiter.done():
                 waiter.set_exception(e)
         else:

@@ -64,6 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
         has_heard: something has come since the request.
         answered_at: when the first of the body came, but for the comments of a stream that is
             silent, in seconds of ``perf_counter``; None: nothing has.
+        was_kept: it may have been closed by the other side since.
         idle_since: when it was kept, in the loop's seconds.
     """
 
@@ -71,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, endpoint: Endpoint, keep: Keep) -> None:
         self.endpoint = endpoint
+        self.was_kept = False
         self.idle_since = 0.0
         self._keep = keep
         self._loop = asyncio.get_running_loop()

@@ -192,7 +192,7 @@ class SharedAnswer:
 
     def _wake(self) -> None:
         for reader in self._readers.values():
-            reader.wake()
+            reader.news.set()
 
     def _look_back(self) -> None:
         """Keep what somebody has still to read, and its source from running away from it."""
@@ -217,13 +217,14 @@ class SharedAnswer:
 
 
 class _Reader:
-    """How far one has come: the number of the piece that is next, and the bytes before it."""
+    """How far one has come: the number of the piece that is next, and the bytes before it. ``news``
+    is set when there is more."""
 
-    __slots__ = ("_waiter", "next", "size")
+    __slots__ = ("news", "next", "size")
 
     def __init__(self) -> None:
         self.next = self.size = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self.news = asyncio.Event()
 
     def took(self, piece: bytes) -> None:
         self.next += 1
@@ -231,12 +232,8 @@ class _Reader:
 
     async def change(self) -> None:
         """Return when there is more."""
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        await self.news.wait()
+        self.news.clear()
 
 
 class Coalescer:

@@ -839,3 +839,32 @@ def test_who_leaves_while_he_waits_loses_no_connection(run: Run, is_free: bool) 
             assert [c.is_open for c in worker.upstream._idle[endpoint]] == [True]
 
     run(scene())
+
+
+@pytest.mark.parametrize("why", [UnicodeError("label too long"), OSError("no route")])
+def test_whatever_keeps_it_from_connecting_is_told(run: Run, why: Exception) -> None:
+    async def scene() -> None:
+        upstream = Upstream()
+
+        async def fails(endpoint: Any) -> UpstreamConnection:
+            await asyncio.sleep(0)
+            raise why
+
+        upstream._connect = fails  # type: ignore[method-assign]
+        with pytest.raises(type(why)):
+            await upstream.request((HOST, 1), "GET", b"/", [])
+
+    run(scene())
+
+
+def test_who_waits_for_a_connection_when_it_closes_does_not_wait_for_ever(run: Run) -> None:
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            worker.opens.clear()
+            asking = asyncio.ensure_future(worker.ask())
+            await asyncio.sleep(0.01)
+            worker.upstream.close()
+            with pytest.raises(NotReached, match="closed"):
+                await asyncio.wait_for(asking, 5)
+
+    run(scene())
