@@ -49,18 +49,33 @@ TINY_SHAPE = ModelShape(
     "qwen2", vocab=1024, layers=2, hidden=64, ffn=192, heads=4, kv_heads=2, context=512
 )
 
+# Tensors through which a layer's work reaches the next one.
+INTO_THE_STREAM = ("attn_output.weight", "ffn_down.weight")
+
 _SPACE = "\u0120"  # how byte-level BPE spells a leading space
 
 
 def write_random_gguf(
-    path: Path, shape: ModelShape = TINY_SHAPE, *, weight_type: WeightType = "q8_0", seed: int = 0
+    path: Path,
+    shape: ModelShape = TINY_SHAPE,
+    *,
+    weight_type: WeightType = "q8_0",
+    seed: int = 0,
+    idle_layers: int = 0,
 ) -> None:
-    """Write a model of this shape with random weights; the same seed gives the same file."""
+    """Write a model of this shape with random weights; the same seed gives the same file.
+
+    The last ``idle_layers`` cost what others cost and change nothing: the model says what the one
+    of its seed says that ends before them, which drafts for it without a mistake.
+    """
     generator = np.random.default_rng(seed)
+    idle = tuple(f"blk.{n}." for n in range(shape.layers - idle_layers, shape.layers))
 
     def fill(tensor: Tensor) -> Weights:
         if tensor.is_vector:
             return np.full(tensor.shape, tensor.name.endswith("norm.weight"), dtype=np.float32)
+        if tensor.name.startswith(idle) and tensor.name.endswith(INTO_THE_STREAM):
+            return np.zeros(tensor.shape, dtype=np.float32)
         # Keeps activations the same size at any width; smaller weights would only echo the prompt.
         spread = np.float32(tensor.shape[-1] ** -0.5)
         return generator.standard_normal(tensor.shape, dtype=np.float32) * spread
@@ -106,6 +121,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     shape = parser.add_argument_group("shape (by default Qwen2.5-0.5B's, vocabulary 32000)")
     shape.add_argument("--vocab", type=int, default=BENCH_SHAPE.vocab)
     shape.add_argument("--layers", type=int, default=BENCH_SHAPE.layers)
+    shape.add_argument("--idle-layers", type=int, default=0, help="so many at the end do nothing")
     shape.add_argument("--hidden", type=int, default=BENCH_SHAPE.hidden)
     shape.add_argument("--ffn", type=int, default=BENCH_SHAPE.ffn)
     shape.add_argument("--heads", type=int, default=BENCH_SHAPE.heads)
@@ -134,7 +150,13 @@ def main(argv: list[str] | None = None) -> int:
     started = time.perf_counter()
     try:
         shape = _shape(options)
-        write_random_gguf(options.out, shape, weight_type=options.type, seed=options.seed)
+        write_random_gguf(
+            options.out,
+            shape,
+            weight_type=options.type,
+            seed=options.seed,
+            idle_layers=options.idle_layers,
+        )
     except (ValueError, OSError) as error:
         print(f"make_bench_gguf: {error}", file=sys.stderr)
         return 1

@@ -31,9 +31,10 @@ def slow_body(model: str, tokens: int, per_second: float) -> bytes:
     return chat_body(model, tokens, stream=True, tokens_per_second=per_second)
 
 
-def token_body(model: str, max_tokens: int) -> bytes:
+def token_body(model: str, max_tokens: int, **more: Any) -> bytes:
     """A stream of exactly so many tokens: a model with random weights must not stop by itself."""
-    return chat_body(model, max_tokens, stream=True, temperature=0, ignore_eos=True)
+    fixed = {"stream": True, "temperature": 0, "ignore_eos": True}
+    return chat_body(model, max_tokens, **{**fixed, **more})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ PARALLEL = 16
 # Room for every stream's prompt and answer, and no more: the cache is allocated at the load.
 OPTIONS = {"context_length": 512, "parallel": PARALLEL}
 MAKE_SECONDS = 120.0
-TINY = {"layers": 2, "hidden": 64, "ffn": 192, "heads": 4, "kv": 2, "vocab": 1024, "ctx": 512}
+# Of the larger one, as its maker has it.
+LAYERS = 24
+DRAFT_LAYERS = 2
+TINY = {"layers": 3, "hidden": 64, "ffn": 192, "heads": 4, "kv": 2, "vocab": 1024, "ctx": 512}
 NEEDED = ("xllamacpp", "gguf", "numpy")
 _MAKERS = (SCRIPTS / "make_bench_gguf.py", SCRIPTS / "gguf_export.py")
 
@@ -45,13 +48,37 @@ def prepare(stage: Stage) -> BenchModel:
     Raises:
         BenchError: a package is missing, or it cannot be made.
     """
+    return _prepared(stage, "", {})
+
+
+def prepare_drafted(stage: Stage) -> BenchModel:
+    """One as large, of which the first two layers say it all.
+
+    Raises:
+        BenchError: as ``prepare``.
+    """
+    layers = TINY["layers"] if stage.quick else LAYERS
+    return _prepared(stage, "-drafted", {"layers": layers, "idle-layers": layers - DRAFT_LAYERS})
+
+
+def prepare_draft(stage: Stage) -> BenchModel:
+    """These two layers.
+
+    Raises:
+        BenchError: as ``prepare``.
+    """
+    return _prepared(stage, "-draft", {"layers": DRAFT_LAYERS})
+
+
+def _prepared(stage: Stage, suffix: str, shape: Mapping[str, int]) -> BenchModel:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise BenchError(f"needs more packages: pip install {' '.join(missing)}")
-    path = stage.cache / ("bench-tiny-q4_0.gguf" if stage.quick else "bench-0.5b-q4_0.gguf")
+    size = "tiny" if stage.quick else "0.5b"
+    path = stage.cache / f"bench-{size}{suffix}-q4_0.gguf"
     if not _is_fresh(path):
         stage.say(f"making {path.name}, some seconds the first time")
-        _make(path, TINY if stage.quick else {})
+        _make(path, {**(TINY if stage.quick else {}), **shape})
     with path.open("rb") as file:
         while file.read(1 << 24):
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 RELAY, MEMORY, CATALOG = "relay", "memory", "catalog"
 TOKENS, COLD, IDLE = "tokens", "cold", "idle"
-CONCURRENCY = "concurrency"
+CONCURRENCY, SPECULATION = "concurrency", "speculation"
 
 # relay, memory
 CONNECTIONS = 32
@@ -48,6 +48,11 @@ SHARED = "memory, shared pages divided (PSS)"
 # concurrency
 LINEAR, COLLAPSING, FLAT = "linear up to 16", "collapsing beyond 6", "flat"
 BEST_FIXED, ADAPTIVE = "best fixed limit", "adaptive limit"
+
+# speculation
+REPEATED, RANDOM = "tokens/s, a text that repeats itself", "tokens/s, a text at random"
+NO_SPECULATION, DRAFTED = "no speculation", "draft model"
+NGRAM_MAP_K, NGRAM_MOD = "ngram-map-k", "ngram-mod"
 
 
 def served(workload: str) -> str:

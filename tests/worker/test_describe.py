@@ -102,7 +102,7 @@ def test_without_its_library_an_engine_still_knows_its_options() -> None:
 
 @pytest.mark.parametrize("engine", ["absent", "broken"])
 def test_what_cannot_be_asked_is_not_checked_and_says_so(engine: str) -> None:
-    answer = ask(engine, options={"x": 1})
+    answer = ask(engine, options={"threads": 1})
     assert answer["problems"] == []
     assert "not checked" in answer["notes"][0]
 

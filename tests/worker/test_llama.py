@@ -223,6 +223,11 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "gpu_layers": 0,
         "chat_template": "chatml",
         "prompt_cache": False,
+        "draft_model": str(model),
+        "spec_type": "ngram-map-k",
+        "draft_max": 4,
+        "draft_min": 1,
+        "draft_p_min": 0.1,
     }
     assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file"}
     one = worker(options, engine="llama.cpp", source=str(model)).ready()

@@ -181,6 +181,7 @@ def test_the_measure_is_there_before_the_next_beat(worker: Any, until: Any) -> N
         ({"parallel": 1, "context_length": 512}, 4),
         ({"parallel": 8, "context_length": 16384}, 1.6),
         ({"parallel": 8, "context_length": 16384, "cache_type_k": "f32"}, 1.5),
+        ({"parallel": 8, "context_length": 16384, "draft_model": str(DEMO)}, 1.5),
     ],
 )
 def test_the_estimate_of_llama_cpp(
@@ -188,14 +189,16 @@ def test_the_estimate_of_llama_cpp(
 ) -> None:
     """A small model is mostly the worker around it, of which others share what they can; with a
     large cache the estimate is close."""
-    from modelpool.catalog.footprint import estimate_memory_bytes
-    from modelpool.catalog.metadata import read_gguf
+    from modelpool.catalog.estimator import Estimator
+    from modelpool.catalog.model import Model
 
     one = worker(
         options | {"threads": 1}, engine="llama.cpp", source=str(DEMO), beat_seconds=0.2
     ).ready()
     assert one.chat("hello", max_tokens=4).status_code == 200
-    estimate = estimate_memory_bytes(read_gguf(DEMO), options)
+    model, estimator = Model("demo", "llama.cpp", str(DEMO), options=options), Estimator()
+    asyncio.run(estimator.describe(model))
+    estimate = estimator(model)
     # Measured now and then: the peak of the request may come a little later than its end.
     until(lambda: (one.facts["memory_peak_bytes"] or 0) >= estimate / most)
     assert one.facts["memory_peak_bytes"] <= estimate

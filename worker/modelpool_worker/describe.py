@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from modelpool_client.errors import LoadFailed
 
 from . import engines
 from .engine import Engine
+
+Check: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 # What the end of a source's name says of its format.
 FORMATS = {
@@ -103,8 +105,9 @@ def _notes(engine: Engine) -> Iterator[str]:
 
 def _problems(engine: Engine, source: str, options: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Every wrong option, not only the first; then what is wrong with them together."""
-    wrong = [p for name in options for p in _refusal(engine, {name: options[name]}, name)]
-    yield from wrong or _refusal(engine, options, "")
+    each, together = engine.check_each, engine.check
+    wrong = [p for o in options for p in _refusal(engine, each, {o: options[o]}, f"options.{o}")]
+    yield from wrong or _refusal(engine, together, options, "options")
     suffix = next((s for s in FORMATS if source.casefold().endswith(s)), "")
     known = engine.formats
     if suffix and known and NO_FORMAT not in known and FORMATS[suffix] not in known:
@@ -112,11 +115,13 @@ def _problems(engine: Engine, source: str, options: Mapping[str, Any]) -> Iterat
         yield {"param": "source", "message": what, "code": "bad_config"}
 
 
-def _refusal(engine: Engine, options: Mapping[str, Any], name: str) -> list[dict[str, str]]:
+def _refusal(
+    engine: Engine, check: Check, options: Mapping[str, Any], param: str
+) -> list[dict[str, str]]:
     try:
-        engine.check(options)
+        check(options)
     except LoadFailed as e:
-        problem = _problem(f"options.{name}" if name else "options", e)
+        problem = _problem(param, e)
         return [problem | {"message": problem["message"].removeprefix(f"{engine.name}: ")}]
     return []
 

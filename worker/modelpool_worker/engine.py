@@ -173,10 +173,19 @@ class Engine(abc.ABC):
         return False
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Check load options.
+        """Check load options, each by itself and all together.
 
         Raises:
             LoadFailed: code ``bad_config``, naming the unknown or wrong option.
+        """
+        self.check_each(options)
+
+    def check_each(self, options: Mapping[str, Any]) -> None:
+        """Check load options as if each were the only one, so that whoever has several wrong ones
+        can be told of all.
+
+        Raises:
+            LoadFailed: as ``check``.
         """
         table = {"type": "object", "properties": self.options, "additionalProperties": False}
         try:

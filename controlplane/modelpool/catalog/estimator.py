@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .model import Model
 ENGINE_GGUF = "llama.cpp"
 # With one of them, a model chats whose file has no template.
 TEMPLATE_OPTIONS = frozenset({"chat_template", "chat_template_file"})
+# Names a second file, which is loaded along with the model's.
+DRAFT_OPTION = "draft_model"
 # What of a file, beside its size, people want to know when another took its place.
 TOLD = (
     "architecture",
@@ -138,7 +141,7 @@ class Estimator:
         # First: what changes while it is read is seen to have changed by the next look.
         files = await asyncio.to_thread(fingerprint, model)
         if model.engine == ENGINE_GGUF:
-            info = await asyncio.to_thread(read_gguf, model.source)
+            info = await asyncio.to_thread(_read, model)
             return Reading(described(model, info), files, info)
         size = await asyncio.to_thread(_file_size, model.source)
         sized = dataclasses.replace(model, size_bytes=size) if size is not None else model
@@ -171,6 +174,13 @@ class Estimator:
         for learned in (self._told, self._peaks):
             for key in [key for key in learned if key.model_id == model.model_id]:
                 del learned[key]
+
+
+def _read(model: Model) -> GgufInfo:
+    info, draft = read_gguf(model.source), model.options.get(DRAFT_OPTION)
+    if not (isinstance(draft, str) and os.path.isabs(draft)):  # the engine will refuse it
+        return info
+    return dataclasses.replace(info, draft=read_gguf(draft))
 
 
 def described(model: Model, info: GgufInfo) -> Model:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .footprint import DEFAULT_CONTEXT_LENGTH, DEFAULT_PARALLEL, estimate_memory_bytes
+from .footprint import DEFAULT_PARALLEL, context_length, estimate_memory_bytes
 from .metadata import GgufInfo
 
 SHARE = 0.5
@@ -46,7 +46,7 @@ def _choices(info: GgufInfo, options: Mapping[str, Any]) -> Iterator[Mapping[str
             parallel //= 2
         least = {"parallel": 1}
     if "context_length" not in options:
-        context = min(info.context_length or DEFAULT_CONTEXT_LENGTH, DEFAULT_CONTEXT_LENGTH) // 2
+        context = context_length(info, options) // 2
         while context >= LEAST_CONTEXT:
             yield {**least, "context_length": context}
             context //= 2

@@ -9,6 +9,8 @@ For GGUF, with the options of the llama.cpp engine::
             parallel * (window + batch, rounded up to 256) where that is less
     compute = batch * 24 * embedding_length * 4
 
+and the first three once more for a draft model, which has a cache of as many cells.
+
 llama.cpp writes its whole cache at the load, so that it is resident from then on. Layers that keep
 a state in place of a cache count as if they had one: there the estimate is an upper bound.
 """
@@ -83,15 +85,25 @@ def estimate_memory_bytes(
     """
     if isinstance(info_or_size, int):
         return info_or_size + WORKER_OVERHEAD_BYTES
-    options = options or {}
-    cache, compute = kv_cache_bytes(info_or_size, options), compute_bytes(info_or_size, options)
-    return info_or_size.file_bytes + cache + compute + WORKER_OVERHEAD_BYTES
+    info, options = info_or_size, options or {}
+    return loaded_bytes(info, options) + compute_bytes(info, options) + WORKER_OVERHEAD_BYTES
+
+
+def loaded_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
+    """Bytes of weights and caches, those of a draft model included."""
+    asked = {**options, "context_length": context_length(info, options)}
+    return sum(part.file_bytes + kv_cache_bytes(part, asked) for part in _parts(info))
+
+
+def context_length(info: GgufInfo, options: Mapping[str, Any]) -> int:
+    """Tokens of one request."""
+    trained = info.context_length or DEFAULT_CONTEXT_LENGTH
+    return _count(options, "context_length", min(trained, DEFAULT_CONTEXT_LENGTH))
 
 
 def kv_cache_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
     """Bytes of the keys and values of every layer for all the parallel contexts."""
-    trained = info.context_length or DEFAULT_CONTEXT_LENGTH
-    context = _count(options, "context_length", min(trained, DEFAULT_CONTEXT_LENGTH))
+    context = context_length(info, options)
     parallel = _count(options, "parallel", DEFAULT_PARALLEL)
     keys = (info.key_length or 0) * _cache_bytes(options, "cache_type_k")
     values = (info.value_length or 0) * _cache_bytes(options, "cache_type_v")
@@ -105,7 +117,8 @@ def kv_cache_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
 
 def compute_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
     """Bytes of what is in hand while one batch of a prompt is computed."""
-    return _batch(options) * COMPUTE_WIDTH * (info.embedding_length or 0) * 4
+    width = sum(part.embedding_length or 0 for part in _parts(info))
+    return _batch(options) * COMPUTE_WIDTH * width * 4
 
 
 def estimate_footprint(
@@ -134,9 +147,10 @@ def _split(
     info: GgufInfo, options: Mapping[str, Any], share: float, budgets: Mapping[str, int]
 ) -> Footprint:
     """Layers go to the devices in proportion to their room, as llama.cpp does it."""
-    moved = int(share * (info.file_bytes + kv_cache_bytes(info, options)))
+    moved = int(share * loaded_bytes(info, options))
     host = estimate_memory_bytes(info, options) - moved
-    firm = info.tensor_bytes - int(share * info.tensor_bytes)
+    weights = sum(part.tensor_bytes for part in _parts(info))
+    firm = weights - int(share * weights)
     if not moved:
         return Footprint(host, firm=firm)
     extra, room = compute_bytes(info, options) + DEVICE_OVERHEAD_BYTES, sum(budgets.values())
@@ -149,6 +163,10 @@ def _share_on_devices(info: GgufInfo, options: Mapping[str, Any]) -> float:
     layers = (info.block_count or 0) + 1
     asked = options.get("gpu_layers")
     return 1.0 if asked is None else min(layers, _count(options, "gpu_layers", 0)) / layers
+
+
+def _parts(info: GgufInfo) -> tuple[GgufInfo, ...]:
+    return (info,) if info.draft is None else (info, info.draft)
 
 
 def _kv_heads(info: GgufInfo) -> tuple[int, ...]:

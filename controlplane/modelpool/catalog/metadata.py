@@ -79,6 +79,7 @@ class GgufInfo:
         tensor_bytes: of those tensors whose type is known.
         file_bytes: of all parts of a model in several files.
         chat_template: a digest of its text; empty where there is none, or one beyond all measure.
+        draft: the model that drafts for it, where the options name one.
     """
 
     architecture: str
@@ -99,6 +100,7 @@ class GgufInfo:
     has_chat_template: bool = False
     chat_template: str = ""
     parts: int = 1
+    draft: GgufInfo | None = None
 
 
 def read_gguf(path: Path | str) -> GgufInfo:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench import names
 from bench.figures import Row
 from bench.stage import Stage
-from bench.suites import catalog, cold, concurrency, idle, memory, relay, tokens
+from bench.suites import catalog, cold, concurrency, idle, memory, relay, speculation, tokens
 
 
 @dataclass(frozen=True)
@@ -29,4 +29,5 @@ SUITES = {
     names.COLD: Suite(cold.run, 0.88),
     names.IDLE: Suite(idle.run, 0.97),
     names.CONCURRENCY: Suite(concurrency.run, 1.0, by_default=False),
+    names.SPECULATION: Suite(speculation.run, 1.0, by_default=False),
 }

@@ -64,6 +64,20 @@ def test_formula_with_other_shapes() -> None:
     assert estimate_memory_bytes(unknown) == estimate_memory_bytes(1000) == 1000 + overhead
 
 
+def test_a_draft_model_comes_on_top() -> None:
+    draft = dataclasses.replace(
+        INFO, file_bytes=200, tensor_bytes=150, block_count=1, context_length=16, embedding_length=8
+    )
+    both = dataclasses.replace(INFO, draft=draft)
+    options = {"context_length": 100, "parallel": 2}
+    cache, compute = 2 * 100 * (PER_CELL + PER_CELL // 10), compute_bytes(draft, options)
+    assert estimate_memory_bytes(both, options) == 1200 + cache + compute + WORKER_OVERHEAD_BYTES
+    model = dataclasses.replace(MODEL, options=options)
+    assert estimate_footprint(model, both).firm == 1050
+    on_device = estimate_footprint(model, both, None, {"gpu": 1 << 30})
+    assert on_device.devices["gpu"] == 1200 + cache + compute + DEVICE_OVERHEAD_BYTES
+
+
 def test_models_of_any_engine() -> None:
     def needs(info: GgufInfo | None = None, told: int | None = None, **values: Any) -> int:
         return estimate_footprint(dataclasses.replace(MODEL, **values), info, told).host
@@ -171,6 +185,20 @@ def test_a_chat_template_of_the_options_counts_as_one_of_the_file(
     assert described(MODEL, info).capabilities == ("completion",)
     model = dataclasses.replace(MODEL, options={option: "/t.jinja"})
     assert described(model, info).capabilities == ("chat", "completion")
+
+
+def test_the_file_of_a_draft_model_is_read_too(tmp_path: Path) -> None:
+    for name in ("m", "d"):
+        write_gguf(tmp_path / f"{name}.gguf")
+    plain = dataclasses.replace(MODEL, source=str(tmp_path / "m.gguf"))
+    model = dataclasses.replace(plain, options={"draft_model": str(tmp_path / "d.gguf")})
+    estimator = Estimator()
+    alone = estimator(asyncio.run(estimator.describe(plain)))
+    both = estimator(asyncio.run(estimator.describe(model)))
+    assert both - WORKER_OVERHEAD_BYTES == 2 * (alone - WORKER_OVERHEAD_BYTES)
+    (tmp_path / "d.gguf").unlink()
+    with pytest.raises(BadModelFile, match=r"d\.gguf"):
+        asyncio.run(estimator.read(model))
 
 
 def test_two_models_on_one_file(tmp_path: Path) -> None:

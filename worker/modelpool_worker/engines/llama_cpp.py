@@ -22,7 +22,7 @@ from modelpool_client.wire import PromptCacheLimits
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
 from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
 
-from . import llama_slots
+from . import llama_slots, llama_speculation
 from .cpu import physical_cores
 from .gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
 from .gguf_identity import identity
@@ -43,6 +43,8 @@ SPIN_COUNT = 1000
 SPINNING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 # Errors only: every reason of a failed load is one; warnings come with ordinary requests.
 VERBOSITY = 1
+# The server that has just come up answers at once.
+SLOTS_SECONDS = 10.0
 # A template that llama.cpp brings along and always understands.
 CHATML = "chatml"
 MAX_TEMPLATE_BYTES = 1 << 20
@@ -60,6 +62,8 @@ CACHE_TYPES = {
 }
 DEFAULT_CACHE_TYPE = "f16"
 PROMPT_CACHE = "prompt_cache"
+# Options that name a file.
+FILES = ("chat_template_file", llama_speculation.DRAFT_MODEL)
 
 OPTIONS: Mapping[str, Schema] = {
     "context_length": {
@@ -117,6 +121,7 @@ OPTIONS: Mapping[str, Schema] = {
         "minLength": 1,
         "description": "absolute path of a file with the Jinja of chat_template",
     },
+    **llama_speculation.OPTIONS,
 }
 
 
@@ -148,13 +153,19 @@ class LlamaCpp(Engine):
         read_header(source)
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Also: which chat template is meant."""
         super().check(options)
-        path, text = options.get("chat_template_file"), options.get("chat_template")
-        if path is not None and text is not None:
+        if {"chat_template", "chat_template_file"} <= options.keys():
             raise _bad_option("chat_template_file", "and chat_template are given; leave one out")
-        if path is not None and not os.path.isabs(path):
-            raise _bad_option("chat_template_file", f"must be an absolute path, not {path[:200]!r}")
+        if (wrong := llama_speculation.contradiction(options)) is not None:
+            raise _bad_option(*wrong)
+
+    def check_each(self, options: Mapping[str, Any]) -> None:
+        super().check_each(options)
+        for name in FILES:
+            path = options.get(name)
+            if path is not None and not os.path.isabs(path):
+                raise _bad_option(name, f"must be an absolute path, not {path[:200]!r}")
+        text = options.get("chat_template")
         if text is not None and text != CHATML and "{" not in text:
             raise _bad_option("chat_template", f"must be Jinja or the name {CHATML}")
 
@@ -185,6 +196,9 @@ class LlamaCpp(Engine):
             if chat_error is None:
                 raise _load_failed() from e
             server = _serve_without_chat(xllamacpp, params, job.socket, chat_error)
+        if llama_speculation.is_wanted(job.options):
+            slots = llama_slots.SlotServer(job.socket).slots(SLOTS_SECONDS)
+            llama_speculation.check_in_force(job.options, slots)
         if prompts is not None:
             prompts.restore(job.prompt_cache_limits)
             self._prompts = prompts
@@ -360,6 +374,7 @@ def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
     p.verbosity = VERBOSITY
     _set_server(p, job.socket)
     _set_memory(library, p, options)
+    llama_speculation.set_speculation(library, p, options)
     if "temperature" in options:
         p.sampling.temp = options["temperature"]
     if "seed" in options:
