@@ -9,6 +9,7 @@ byte.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -46,11 +47,13 @@ from modelpool.gateway.models import Models
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant, Use
 
+# Of workers that were not there; those that are unloaded under a request cost it nothing but time.
 TRIES = 4
 # It may be the request itself that ends workers.
 BREAKS = 2
-# A worker that is leaving tells the manager at the same time as it refuses us.
-RETRY_PAUSE_SECONDS = 0.05
+# A worker that is leaving tells the manager at the same time as it refuses us. Each pause is twice
+# the one before.
+RETRY_PAUSE_SECONDS, LONGEST_RETRY_PAUSE_SECONDS = 0.05, 1.0
 # Credentials for the pool are no business of a worker.
 PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | {RESOLVED_HEADER}
@@ -80,6 +83,11 @@ class _Gone(Exception):
         super().__init__(error.message)
         self.error = error
         self.broke = broke
+
+    @property
+    def is_unloaded(self) -> bool:
+        """It was there, and refused."""
+        return isinstance(self.error, WorkerDraining)
 
 
 @dataclass(eq=False, slots=True)
@@ -194,8 +202,8 @@ class Gateway:
         model_id = asked.model.model_id
         last: ModelPoolError | None = None
         is_checked = False
-        breaks, end = 0, time.perf_counter() + self._pool.config.load_wait_seconds
-        for attempt in range(TRIES):
+        tries, breaks, end = 0, 0, time.perf_counter() + self._pool.config.load_wait_seconds
+        for attempt in itertools.count():
             grant = self._pool.try_acquire(model_id, wish.affinity)
             if grant is None:
                 if not is_checked:
@@ -215,12 +223,10 @@ class Gateway:
             except _Gone as gone:
                 last, wish = gone.error, replace(wish, had_worker=True)
                 self._upstream.drop((self._pool.config.host, grant.port))
-                breaks += gone.broke
-                if breaks >= BREAKS:
+                tries, breaks = tries + (not gone.is_unloaded), breaks + gone.broke
+                if tries >= TRIES or breaks >= BREAKS or time.perf_counter() >= end:
                     raise last from gone
-            await asyncio.sleep(RETRY_PAUSE_SECONDS)
-        assert last is not None
-        raise last
+            await asyncio.sleep(min(RETRY_PAUSE_SECONDS * 2**attempt, LONGEST_RETRY_PAUSE_SECONDS))
 
     async def _acquire(self, model_id: str, wish: _Wish, wait: float) -> Grant:
         await self._prepare(model_id)
