@@ -51,6 +51,7 @@ BEST_FIXED, ADAPTIVE = "best fixed limit", "adaptive limit"
 
 # speculation
 REPEATED, RANDOM = "tokens/s, a text that repeats itself", "tokens/s, a text at random"
+FORESEEN = "tokens/s, a text that the draft model foresees"
 NO_SPECULATION, DRAFTED = "no speculation", "draft model"
 NGRAM_MAP_K, NGRAM_MOD = "ngram-map-k", "ngram-mod"
 

@@ -82,9 +82,8 @@ TARGETS = (
             (n.first_tokens(workload), AT_MOST, 1.15),
         )
     ),
-    Target(n.SPECULATION, n.REPEATED, n.DRAFTED, ">=", 1.5, n.NO_SPECULATION),
-    Target(n.SPECULATION, n.REPEATED, n.NGRAM_MAP_K, ">=", 1.1, n.NO_SPECULATION),
-    Target(n.SPECULATION, n.RANDOM, n.NGRAM_MAP_K, ">=", 0.97, n.NO_SPECULATION),
+    Target(n.SPECULATION, n.REPEATED, n.NGRAM_MAP_K, ">=", 1.5, n.NO_SPECULATION),
+    Target(n.SPECULATION, n.FORESEEN, n.DRAFTED, ">=", 1.5, n.NO_SPECULATION),
     Target(n.IDLE, n.PROCESSOR, n.MANAGER, "<=", 20),
     Target(n.IDLE, n.RESIDENT_BEATS, n.MANAGER, "<=", 100),
     Target(n.IDLE, n.RESIDENT, n.OVERHEAD, "<=", 50),

@@ -19,6 +19,7 @@ from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.launchers import LaunchError
+from modelpool.launchers.read_ahead import Files
 from modelpool.pool import workers as workers_module
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Settings
@@ -337,6 +338,7 @@ class SimWorld:
         self.clock = self.make_clock()
         self.scripts: dict[str, Script] = {}
         self.processes: list[SimProcess] = []
+        self.read_ahead_files: list[tuple[str, ...]] = []
         self._living: list[SimProcess] = []
         self.events: list[tuple[float, str, str, str, str]] = []
         self.bugs: list[Exception] = []
@@ -448,6 +450,9 @@ class SimWorld:
     # launcher
     def new_worker_id(self, engine: str) -> str:
         return uuid.uuid4().hex
+
+    def read_ahead(self, files: Files) -> None:
+        self.read_ahead_files.append(tuple(files()))
 
     async def start(self, assignment: Assignment) -> SimProcess:
         script = self.scripts.setdefault(assignment.model_id, Script())

@@ -45,7 +45,7 @@ def fingerprint(model: Model) -> Fingerprint:
     if not _is_there(model.source):
         return NO_FILES
     files, changed_at = [], 0.0
-    for path in dict.fromkeys(_files(model)):
+    for path in files_of(model):
         try:
             stat = os.stat(path)
         except (OSError, ValueError) as e:
@@ -57,6 +57,12 @@ def fingerprint(model: Model) -> Fingerprint:
     return Fingerprint(digest, changed_at, tuple(files))
 
 
+def files_of(model: Model) -> tuple[str, ...]:
+    """The source, all its parts, and the files that options name. One that is a folder stands
+    for itself and what lies in it, not for what lies deeper. Waits for the disk where it is one."""
+    return tuple(dict.fromkeys(_files(model)))
+
+
 def _is_there(source: str) -> bool:
     try:
         return os.path.isabs(source) and os.path.exists(source)
@@ -65,7 +71,6 @@ def _is_there(source: str) -> bool:
 
 
 def _files(model: Model) -> Iterator[str]:
-    """A folder stands for itself and what lies in it, not for what lies deeper."""
     yield model.source
     yield from map(str, shard_paths(Path(model.source))[1:])
     for _, value in sorted(model.options.items()):

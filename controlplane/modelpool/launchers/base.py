@@ -8,6 +8,8 @@ from modelpool_client.wire import Assignment
 
 from modelpool.catalog.database import WorkerRow
 
+from .read_ahead import Files
+
 
 class LaunchError(Exception):
     """The process could not even be started; the text says why."""
@@ -58,6 +60,10 @@ class Launcher(Protocol):
         Raises:
             LaunchError: it could not be started.
         """
+        ...
+
+    def read_ahead(self, files: Files) -> None:
+        """A worker that needs these is started as soon as there is room for it. Returns at once."""
         ...
 
     async def attach(self, record: WorkerRow) -> WorkerProcess | None:

@@ -22,6 +22,7 @@ from modelpool_client.wire import Assignment, encode
 from modelpool.catalog.database import WorkerRow
 
 from .base import LaunchError, WorkerProcess, log_heading
+from .read_ahead import Files, ReadAhead
 from .spares import Spares
 
 # Two readings of one process's start differ by the clock tick at most.
@@ -186,6 +187,7 @@ class LocalLauncher:
     ) -> None:
         self._command = command or _default_command
         self._spares = Spares(_spawn_spare) if has_spare else None
+        self._read_ahead = ReadAhead()
 
     def new_worker_id(self, engine: str) -> str:
         return self._spares.promise(engine) if self._spares is not None else uuid.uuid4().hex
@@ -214,6 +216,9 @@ class LocalLauncher:
         label = f"{assignment.model_id}@{assignment.port}"
         with Path(assignment.log_path).open("ab") as log:
             return _popen(self._command(assignment.engine, label), assignment.worker_id, log)
+
+    def read_ahead(self, files: Files) -> None:
+        self._read_ahead.start(files)
 
     async def close(self) -> None:
         if self._spares is not None:

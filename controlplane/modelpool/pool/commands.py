@@ -114,6 +114,11 @@ class EvictOthers:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAhead:
+    """Its files are wanted as soon as there is room."""
+
+
+@dataclass(frozen=True, slots=True)
 class DenyRoom:
     """It was asked to go, and stays."""
 
@@ -245,6 +250,7 @@ Command = (
     | JoinQueue
     | LeaveQueue
     | EvictOthers
+    | ReadAhead
     | DenyRoom
     | NotifyCapacity
     | NotifyOpen

@@ -232,6 +232,8 @@ class Supervisor:
                 scheduler.leave(key)
             case c.EvictOthers(keys):
                 scheduler.evict(keys, key)
+            case c.ReadAhead():
+                self._shell.workers.read_ahead(replica.model)
             case c.DenyRoom():
                 scheduler.room_denied(key)
             case c.AssignPort(run, avoid):

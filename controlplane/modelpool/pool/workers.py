@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +25,7 @@ from modelpool_client.wire import (
 )
 
 from modelpool.catalog.database import WorkerRow
+from modelpool.catalog.fingerprint import files_of
 from modelpool.catalog.model import Model
 from modelpool.launchers import Launcher, LaunchError, WorkerProcess
 from modelpool.launchers.local import boot_id
@@ -149,6 +152,11 @@ class Workers:
             await self.reap(worker, None)
             raise
         return worker
+
+    def read_ahead(self, model: Model) -> None:
+        """A worker of it is launched as soon as there is room."""
+        if os.path.isabs(model.source):
+            self._launcher.read_ahead(partial(files_of, model))
 
     async def _intended(self, model_id: str, worker_id: str, port: int) -> WorkerRow:
         epoch = await written(self._journal.next_epoch(model_id))

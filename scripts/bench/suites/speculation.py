@@ -2,11 +2,13 @@
 
 The model does the work of 24 layers and says what its first two say, which are the draft model:
 every proposal is right, and the figure is the most that a draft of a twelfth of the work can gain
-here. A text drawn at random is the other end: next to no proposal is right.
+here. A text drawn at random is the other end: next to no proposal is right. In between there is one
+that repeats itself, as far as the text so far is concerned.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -21,13 +23,15 @@ from bench.model import BenchModel, prepare_draft, prepare_drafted
 from bench.pool import BenchPool
 from bench.stage import Against, Stage
 
-TOKENS = 128
+TOKENS = 192
 OPTIONS = {"context_length": 1024, "parallel": 1}
-# Greedy, a model with random weights soon says the same again and again; at this temperature it
-# says anything.
+# A grammar is what makes random weights say the same again; in digits, for those are tokens by
+# themselves, so that there is only one way to say it.
+WORDS = "31415926535897932384"
 TEXTS: Mapping[str, Mapping[str, Any]] = {
-    n.REPEATED: {"temperature": 0},
-    n.RANDOM: {"temperature": 2.0, "seed": 1},
+    n.REPEATED: {"grammar": f'root ::= ("{WORDS}")+'},
+    n.FORESEEN: {"temperature": 0},
+    n.RANDOM: {"temperature": 2.0},
 }
 KINDS: Mapping[str, Mapping[str, Any]] = {
     n.NO_SPECULATION: {},
@@ -48,7 +52,7 @@ def run(stage: Stage) -> Iterator[Row]:
         ports = _start(stage, stack, model, draft.path)
         for text, how in TEXTS.items():
             systems = {
-                kind: partial(_rate, f"m{number}", port, how)
+                kind: partial(_rate, f"m{number}", port, how, itertools.count(1))
                 for number, (kind, port) in enumerate(ports.items())
             }
             samples = stage.paired(text, systems)
@@ -68,8 +72,11 @@ def _start(stage: Stage, stack: ExitStack, model: BenchModel, draft: Path) -> Ma
     return {kind: pool.load(f"m{number}") for number, kind in enumerate(KINDS)}
 
 
-def _rate(model_id: str, port: int, how: Mapping[str, Any]) -> float:
-    outcome = load.run(port, Ask(token_body(model_id, TOKENS, **how)), 1, 0)
+def _rate(model_id: str, port: int, how: Mapping[str, Any], turn: Iterator[int]) -> float:
+    # Another one each time: ngram-mod remembers what it has answered, to anybody.
+    number = next(turn)
+    asked = {"messages": [{"role": "user", "content": f"{number} " * 20}], "seed": number, **how}
+    outcome = load.run(port, Ask(token_body(model_id, TOKENS, **asked)), 1, 0)
     if outcome.tokens != TOKENS:
         raise BenchError(f"the engine stopped by itself: {outcome.tokens} of {TOKENS} tokens")
     return outcome.tokens_per_second

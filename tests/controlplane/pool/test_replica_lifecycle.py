@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -485,6 +486,20 @@ def test_pinned_models_are_never_evicted() -> None:
             await use(world, "b")
 
     play(scene, model("pin", pinned=True), model("b"), max_concurrent_models=1)
+
+
+def test_files_are_read_ahead_while_another_model_goes() -> None:
+    async def scene(world: SimWorld) -> None:
+        await use(world, "a")
+        assert world.read_ahead_files == []  # there was nobody to wait for
+        await use(world, "b")
+        assert world.read_ahead_files == [("/b.gguf", "/draft.gguf")]
+        await use(world, "no-file")
+        assert len(world.read_ahead_files) == 1
+
+    options = {"draft_model": "/draft.gguf"}
+    file = dataclasses.replace(model("b"), source="/b.gguf", options=options)
+    play(scene, model("a"), file, model("no-file"), max_concurrent_models=1)
 
 
 def test_five_models_of_twice_the_budget_all_answer() -> None:

@@ -17,6 +17,7 @@ from modelpool.pool.commands import (
     JoinQueue,
     LeaveQueue,
     NotifyCapacity,
+    ReadAhead,
 )
 from modelpool.pool.context import Context
 from modelpool.pool.decide.handlers import Handlers
@@ -154,7 +155,7 @@ def _make_room(
     names = ", ".join(victims)
     run.progress = Progress(f"waiting for the memory of {names}", estimated=False)
     replica.waiting_for = f"the memory of {names}"
-    return [EvictOthers(victims)]
+    return [ReadAhead(), EvictOthers(victims)]
 
 
 def room_freed(replica: Replica, message: RoomFreed, context: Context) -> list[Command]:
