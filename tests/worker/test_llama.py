@@ -276,7 +276,7 @@ def test_describe_looks_at_the_file(model: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "more"),
     [
-        ({}, {"GOMP_SPINCOUNT": "1000"}),
+        ({}, {"GOMP_SPINCOUNT": "1500"}),
         ({"GOMP_SPINCOUNT": "5"}, {}),
         ({"OMP_WAIT_POLICY": "active"}, {}),
     ],

@@ -37,9 +37,10 @@ DEFAULT_PARALLEL = 8
 CPU_BATCH = 256
 # Turns in which a thread that waits for the others looks again before it sleeps. libgomp's own
 # 300,000 let two busy engines, or one beside a build, take the cores from each other: 2 to 25
-# tokens/s for two on two cores, where one alone gives 36. With 1,000 two give 30, and one as much
-# as before; with 300 it loses 10 %, with 100 a quarter (0.5 billion parameters, q4_0).
-SPIN_COUNT = 1000
+# tokens/s for two on two cores, where one alone gives 30. By count, for two beside each other over
+# one alone, and for eight streams of one over libgomp's own: 1,000: 1.04, 0.94; 1,500: 0.89, 0.98;
+# 2,000: 0.84, 0.98; 4,000: 0.68; 10,000: 0.47, 1.02 (0.5 billion parameters, q4_0, two cores).
+SPIN_COUNT = 1500
 SPINNING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 # Errors only: every reason of a failed load is one; warnings come with ordinary requests.
 VERBOSITY = 1
