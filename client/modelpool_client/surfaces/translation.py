@@ -1,0 +1,67 @@
+"""PURE. A request in another API's words, told to an engine in OpenAI's, and its answer told back.
+
+A surface that an engine does not speak itself is translated once for all engines: a ``Translation``
+is made from the request, then told what the engine says, and does no input or output of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from modelpool_client.errors import ModelPoolError
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the engine is asked.
+
+    Attributes:
+        path: one of OpenAI's, such as ``/v1/chat/completions``.
+        body: as OpenAI's clients would say it, without ``model``, ``stream`` and
+            ``stream_options``.
+        stream: the client wants its answer bit by bit.
+        ignored: parameters of the request that have no meaning here; the answer names them.
+    """
+
+    path: str
+    body: dict[str, Any]
+    stream: bool
+    ignored: tuple[str, ...] = ()
+
+
+class Translation(Protocol):
+    """One request. A stream is told by ``begin``, ``chunk`` for each of the engine's, and ``end``
+    or ``failed``; whatever they give goes to the client, in that order."""
+
+    told: Told
+
+    @property
+    def stream_type(self) -> bytes:
+        """The Content-Type of a stream."""
+        ...
+
+    def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """The body for a client that wants no stream, of the engine's whole answer."""
+        ...
+
+    def begin(self) -> bytes:
+        """What comes before the engine's first chunk."""
+        ...
+
+    def chunk(self, chunk: dict[str, Any]) -> bytes:
+        """What one chunk of the engine's stream, the last one with its usage included, tells."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after the last."""
+        ...
+
+    def failed(self, error: ModelPoolError) -> bytes:
+        """The error for a client whose stream has begun."""
+        ...
+
+    def ping(self) -> bytes:
+        """What keeps a silent stream alive and means nothing, at any place between two events, the
+        one before ``begin`` included."""
+        ...
