@@ -60,6 +60,7 @@ class ModelShape:
     context: int
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5
+    pooling: int | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.layers, self.hidden, self.ffn, self.heads, self.kv_heads, self.context)
@@ -182,6 +183,8 @@ def _describe(writer: Any, shape: ModelShape, weight_type: WeightType, about: Ab
     writer.add_rope_freq_base(shape.rope_base)
     writer.add_layer_norm_rms_eps(shape.norm_epsilon)
     writer.add_vocab_size(shape.vocab)
+    if shape.pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType(shape.pooling))
     writer.add_file_type(_FILE_TYPE[weight_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 

@@ -49,6 +49,8 @@ TINY_SHAPE = ModelShape(
     "qwen2", vocab=1024, layers=2, hidden=64, ffn=192, heads=4, kv_heads=2, context=512
 )
 
+# llama.cpp's numbers.
+POOLINGS = {"mean": 1, "cls": 2, "last": 3, "rank": 4}
 # Tensors through which a layer's work reaches the next one.
 INTO_THE_STREAM = ("attn_output.weight", "ffn_down.weight")
 
@@ -126,6 +128,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     shape.add_argument("--ffn", type=int, default=BENCH_SHAPE.ffn)
     shape.add_argument("--heads", type=int, default=BENCH_SHAPE.heads)
     shape.add_argument("--kv", type=int, default=BENCH_SHAPE.kv_heads, help="key-value heads")
+    shape.add_argument("--pooling", choices=sorted(POOLINGS), help="for a model that embeds")
     shape.add_argument("--ctx", type=int, default=BENCH_SHAPE.context, help="tokens of context")
     return parser.parse_args(argv)
 
@@ -140,6 +143,7 @@ def _shape(options: argparse.Namespace) -> ModelShape:
         heads=options.heads,
         kv_heads=options.kv,
         context=options.ctx,
+        pooling=POOLINGS.get(options.pooling),
         rope_base=BENCH_SHAPE.rope_base,
         norm_epsilon=BENCH_SHAPE.norm_epsilon,
     )

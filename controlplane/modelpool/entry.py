@@ -1,7 +1,7 @@
 """Where every request on the manager's port comes in: who may, and who answers.
 
-``/v1`` goes to the gateway, what workers report to the pool, the rest to the management API.
-Nothing else stands between a client and its tokens.
+What models answer goes to the gateway, what workers report to the pool, the rest to the management
+API. Nothing else stands between a client and its tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.paths import route_path
-from modelpool_client.surfaces.routes import NOT_SERVED
+from modelpool_client.surfaces.routes import NOT_SERVED, is_surface
 
 from modelpool.catalog.model import RESERVED_VERBS
 from modelpool.worker_reports import reporter
@@ -56,7 +56,7 @@ class Entry:
         has_body = request.method in BODY_METHODS and path not in NOT_SERVED
         if has_body:
             check_json(request.headers)
-        if path.startswith("/v1/"):
+        if is_surface(path):
             await self._gateway(exchange, path)
         elif self._reports is not None and (worker_id := reporter(path)) is not None:
             await self._reports(exchange, path, worker_id)

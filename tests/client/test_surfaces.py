@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from modelpool_client.errors import MethodNotAllowed
 from modelpool_client.surfaces.names import answers_to, other_spelling, spellings
 from modelpool_client.surfaces.paths import route_path
-from modelpool_client.surfaces.routes import check_capabilities
+from modelpool_client.surfaces.routes import SURFACES, check_capabilities
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_a_405_names_head_beside_get() -> None:
     [(), ("chat",), ("completion",), ("embeddings", "chat"), ("vision", "tools"), ("code",)],
 )
 def test_who_writes_text_may_be_asked_for_it(capabilities: tuple[str, ...]) -> None:
-    check_capabilities("/v1/chat/completions", "m", capabilities)
+    check_capabilities(SURFACES["/v1/chat/completions"], "m", capabilities)

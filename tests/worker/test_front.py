@@ -90,7 +90,7 @@ def test_too_long_a_prompt_is_the_clients_mistake(echo: Any) -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nowhere", 404, "not_found"),
-        ("POST", "/v1/embeddings", 501, "not_supported"),
+        ("POST", "/v1/embeddings", 501, "missing_capability"),
         ("GET", CHAT, 405, "method_not_allowed"),
         ("DELETE", "/health", 405, "method_not_allowed"),
         ("OPTIONS", CHAT, 405, "method_not_allowed"),

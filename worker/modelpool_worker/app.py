@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelpool_client import guard
 from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, WorkerDraining
-from modelpool_client.http1.exchange import Exchange
+from modelpool_client.http1.exchange import JSON_TYPE, Exchange
+from modelpool_client.surfaces import embeddings
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
-from modelpool_client.surfaces.openai import check_model, check_request
+from modelpool_client.surfaces.openai import Completion, check_model
 from modelpool_client.surfaces.paths import route_path
-from modelpool_client.surfaces.routes import CHAT_PATH, NOT_SERVED, TEXT_PATH, check_route
+from modelpool_client.surfaces.requests import checked
+from modelpool_client.surfaces.routes import (
+    BASIC,
+    CHAT_PATH,
+    NOT_SERVED,
+    SPELLINGS,
+    SURFACES,
+    Surface,
+    check_engine,
+    surface_of,
+)
 from modelpool_client.wire import (
     RESOLVED_HEADER,
     DecodeError,
@@ -29,6 +40,7 @@ from .probe import probe
 from .surfaces import openapi
 
 if TYPE_CHECKING:
+    from .calls import Call
     from .worker import Worker
 
 Told = TypeVar("Told")
@@ -44,8 +56,6 @@ class App:
         self._resolved = (RESOLVED_HEADER, worker.assignment.model_id.encode())
         self._secret = f"Bearer {worker.assignment.secret}".encode()
         self.routes: dict[str, dict[str, Handler]] = {
-            CHAT_PATH: {"POST": self._complete},
-            TEXT_PATH: {"POST": self._complete},
             "/v1/models": {"GET": self._models},
             "/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
@@ -73,49 +83,89 @@ class App:
             raise
 
     def _route_name(self, path: str) -> str:
-        return path if path in self.routes or path in NOT_SERVED else "other"
+        path = SPELLINGS.get(path, path)
+        is_known = path in self.routes or path in SURFACES or path in NOT_SERVED
+        return path if is_known else "other"
 
     def _handler(self, path: str, exchange: Exchange) -> Handler:
         method = exchange.request.method
         methods = self.routes.get(path)
         if methods is None:
-            check_route(path, method)
-        handler = (methods or {}).get("GET" if method == "HEAD" else method)
+            return self._surface_handler(surface_of(path, method))
+        handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
-            raise MethodNotAllowed.of(path, method, methods or ())
+            raise MethodNotAllowed.of(path, method, methods)
         if path.startswith("/internal/"):
             self._check_secret(exchange)
         return handler
+
+    def _surface_handler(self, surface: Surface) -> Handler:
+        answer = self._work if surface.is_work else self._look
+
+        async def handle(exchange: Exchange, _: str) -> None:
+            worker = self._worker
+            worker.check_ready()
+            assignment = worker.assignment
+            check_engine(surface, assignment.model_id, assignment.engine, worker.serves)
+            await answer(exchange, surface)
+
+        return handle
 
     def _check_secret(self, exchange: Exchange) -> None:
         given = exchange.request.fields.get(b"authorization", b"")
         if not hmac.compare_digest(given, self._secret):
             raise Forbidden("the worker's secret is needed")
 
-    async def _complete(self, exchange: Exchange, path: str) -> None:
+    async def _work(self, exchange: Exchange, surface: Surface) -> None:
         worker, headers = self._worker, exchange.request.headers
-        worker.check_ready()
         guard.check_json(headers, "worker")
         body = await exchange.read_body(MAX_BODY_BYTES)
         data = parse_object(body)
-        completion = check_request(path, data, body)
+        asked = checked(surface.path, data, body)
         is_direct = self._resolved not in headers
         if is_direct:  # else the gateway knows its names of now
             check_model(data, worker.assignment.model_id, worker.aliases)
-        if path == CHAT_PATH:
+        if surface.path == CHAT_PATH:
             worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
         # the begin of the call nothing is awaited, so that a drain happens before or after.
         worker.check_ready()
-        exchange.headers += completion.headers
+        exchange.headers += asked.headers
         with worker.call(exchange, is_direct=is_direct) as call:
-            ask = worker.engine.answer
-            if completion.stream:
-                ask, exchange.wait_reason = worker.engine.stream, call.describe_wait
+            if asked.stream:
+                exchange.wait_reason = call.describe_wait
             try:
-                call.tokens = await ask(path, completion, exchange, call)
+                call.tokens = await self._ask(exchange, surface, asked, data, call)
             except BrokenOffError as e:
                 raise await worker.explain(str(e)) from None
+
+    async def _ask(
+        self,
+        exchange: Exchange,
+        surface: Surface,
+        asked: Completion,
+        data: Mapping[str, Any],
+        call: Call,
+    ) -> int:
+        """Returns the tokens that were generated."""
+        engine = self._worker.engine
+        if surface.path in embeddings.BODIES:
+            answer = await engine.whole(surface, asked, call)
+            body = embeddings.finished(surface.path, data, answer)
+            exchange.send(200, [JSON_TYPE], body)
+            return 0
+        if surface.path not in BASIC:
+            return await engine.relay(surface, asked, exchange, call)
+        ask = engine.stream if asked.stream else engine.answer
+        return await ask(surface, asked, exchange, call)
+
+    async def _look(self, exchange: Exchange, surface: Surface) -> None:
+        """What the engine says of itself; no use of the model."""
+        try:
+            answer = await self._worker.engine.look(surface)
+        except BrokenOffError as e:
+            raise await self._worker.explain(str(e)) from None
+        exchange.send(200, [JSON_TYPE], answer)
 
     async def _models(self, exchange: Exchange, path: str) -> None:
         self._worker.check_ready(draining_too=True)

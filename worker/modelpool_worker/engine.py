@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -83,6 +83,7 @@ class Status:
         chat_error: str | None = None,
         *,
         slots: int | None = None,
+        serves: Sequence[str] = (),
         stops_plain: bool = False,
         saves_prompts: bool = False,
     ) -> None:
@@ -93,6 +94,8 @@ class Status:
             chat_error: what is wrong with the chat template, if chats are to be refused.
             slots: how many requests it works on at once, more wait in it; 0: any number, None: not
                 known, so that the pool finds out what serves best.
+            serves: paths of ``surfaces.routes.SURFACES`` that it answers for this model; none: chat
+                and text completions.
             stops_plain: a client that leaves ends the work for it, whatever it asked for. Where
                 only streams do that, the engine is never asked for anything else.
             saves_prompts: ``Engine.save_prompts`` is worth its time at the end.
@@ -102,6 +105,7 @@ class Status:
             context_length=context_length,
             chat_error=chat_error,
             slots=slots,
+            serves=list(serves) or None,
             stops_plain=stops_plain or None,
             saves_prompts=saves_prompts or None,
         )

@@ -25,7 +25,7 @@ from modelpool_client.http1.upstream_connection import (
 )
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.openai import Completion
-from modelpool_client.surfaces.routes import CHAT_PATH
+from modelpool_client.surfaces.routes import CHAT_PATH, Surface
 
 from .surfaces.aggregate import Aggregate
 
@@ -78,7 +78,7 @@ class EngineClient:
         self._upstream.close()
 
     async def stream(
-        self, path: str, completion: Completion, exchange: Exchange, watch: Watch
+        self, surface: Surface, completion: Completion, exchange: Exchange, watch: Watch
     ) -> int:
         """Pass the engine's stream through as bytes. Returns the tokens it generated.
 
@@ -86,7 +86,7 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        async with self._open(path, completion.upstream(), watch) as reply:
+        async with self._open(surface, completion.upstream(), watch) as reply:
             first = await _first_piece(reply)
             if not exchange.status:  # a comment may have begun it
                 exchange.begin(200, list(sse.HEADERS))
@@ -103,7 +103,7 @@ class EngineClient:
         return count_tokens(passage.tail)
 
     async def answer(
-        self, path: str, completion: Completion, exchange: Exchange, watch: Watch
+        self, surface: Surface, completion: Completion, exchange: Exchange, watch: Watch
     ) -> int:
         """One answer in one piece. Returns the tokens that the engine generated.
 
@@ -112,17 +112,17 @@ class EngineClient:
             BrokenOffError: it did not finish.
         """
         if not self.stops_plain:
-            value, tokens = await self.collect(path, completion, watch)
+            value, tokens = await self.collect(surface, completion, watch)
             exchange.send_json(200, value)
             return tokens
-        async with self._open(path, completion.upstream(as_stream=False), watch) as reply:
+        async with self._open(surface, completion.upstream(as_stream=False), watch) as reply:
             body = await reply.read()
             watch.gave()
         exchange.send(200, _HEADERS, body)
         return count_tokens(body[-TAIL_BYTES:])
 
     async def collect(
-        self, path: str, completion: Completion, watch: Watch
+        self, surface: Surface, completion: Completion, watch: Watch
     ) -> tuple[dict[str, Any], int]:
         """The engine's stream put together into one answer, and its tokens.
 
@@ -130,9 +130,9 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        aggregate = Aggregate(chat=path == CHAT_PATH, n=completion.body.get("n", 1))
+        aggregate = Aggregate(chat=surface.path == CHAT_PATH, n=completion.body.get("n", 1))
         events, is_done = sse.Events(), False
-        async with self._open(path, completion.upstream(), watch) as reply:
+        async with self._open(surface, completion.upstream(), watch) as reply:
             piece = await _first_piece(reply)
             while piece:
                 watch.gave()
@@ -145,17 +145,73 @@ class EngineClient:
         result = aggregate.result()
         return result, (result.get("usage") or {}).get("completion_tokens", 0)
 
+    async def whole(self, surface: Surface, asked: Completion, watch: Watch) -> bytes:
+        """An answer that is never a stream.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        async with self._open(surface, asked.upstream(as_stream=False), watch) as reply:
+            body = await reply.read()
+            watch.gave()
+        return body
+
+    async def relay(
+        self, surface: Surface, asked: Completion, exchange: Exchange, watch: Watch
+    ) -> int:
+        """Pass on what an API of the engine's own answers, a stream or not. Returns the tokens that
+        it generated.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: perhaps after the first byte.
+        """
+        async with self._open(surface, asked.upstream(as_stream=False), watch) as reply:
+            if not sse.is_announced(reply.headers):
+                body = await reply.read()
+                watch.gave()
+                exchange.send(200, _HEADERS, body)
+                return count_tokens(body[-TAIL_BYTES:])
+            if not exchange.status:
+                exchange.begin(200, list(sse.HEADERS))
+            passage = _Passage(exchange, watch)
+            exchange.source = passage
+            try:
+                await reply.pipe(passage)
+            finally:
+                exchange.source = None
+        exchange.end()
+        return count_tokens(passage.tail)
+
+    async def look(self, surface: Surface) -> bytes:
+        """What the engine says of itself.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        try:
+            target = surface.path.encode()
+            with await self._upstream.request(self._path, "GET", target, [], b"") as reply:
+                body = await reply.read()
+                if reply.status != 200:
+                    raise engine_error(reply.status, body)
+                return body
+        except UpstreamError as e:
+            raise BrokenOffError(f"the engine broke off: {e}") from e
+
     @asynccontextmanager
     async def _open(
-        self, path: str, body: bytes, watch: Watch
+        self, surface: Surface, body: bytes, watch: Watch
     ) -> AsyncIterator[UpstreamConnection]:
         watch.sent()
         try:
-            with await self._post(path.encode(), body) as reply:
+            with await self._post(surface.path.encode(), body) as reply:
                 if reply.status != 200:
                     words = await reply.read()
                     watch.gave()
-                    raise engine_error(reply.status, words)
+                    raise engine_error(reply.status, words, surface.source)
                 yield reply
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
@@ -242,17 +298,19 @@ def count_tokens(tail: bytes) -> int:
     return sum(map(int, counts))
 
 
-def engine_error(status: int, body: bytes) -> ModelPoolError:
-    """PURE. An engine's error answer as ours: its message, our code, source ``engine``."""
+def engine_error(status: int, body: bytes, source: str = "messages") -> ModelPoolError:
+    """PURE. An engine's error answer as ours: its message, our code, source ``engine``. ``source``
+    is the parameter that a request's length comes from."""
     message, kind = _engine_words(status, body)
-    if kind == "exceed_context_size_error" or ("exceed" in message and "context" in message):
-        return ContextLengthExceeded(message, param="messages", source="engine")
+    is_long = kind == "exceed_context_size_error" or ("exceed" in message and "context" in message)
+    if is_long or "is too large to process" in message:
+        return ContextLengthExceeded(message, param=source or None, source="engine")
+    if status == 501:
+        return NotSupported(message, source="engine")
     # llama.cpp answers some wrong bodies with 500: an exception of its JSON library, an image
     # without a projector.
     if 400 <= status < 500 or "[json.exception" in message or "is not supported" in message:
         return InvalidRequest(message, source="engine")
-    if status == 501:
-        return NotSupported(message, source="engine")
     return EngineFailed(message, source="engine")
 
 

@@ -14,6 +14,7 @@ import uvloop
 from modelpool_client.errors import ModelPoolError, WorkerFailed
 from modelpool_client.http1.server import HttpServer
 from modelpool_client.log_file import LogOutput
+from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.wire import (
     WORKER_EXIT_ENGINE_DIED,
     WORKER_EXIT_LOAD_FAILED,
@@ -155,6 +156,7 @@ class Front:
             self._worker.context_length = event.get("context_length")
             self._worker.slots = _slots(event.get("slots"))
             self._worker.chat_error = event.get("chat_error")
+            self._worker.serves = event.get("serves") or BASIC
             self._engine.stops_plain = bool(event.get("stops_plain"))
             self._saves_prompts = bool(event.get("saves_prompts"))
             self._spawn(self._make_ready())

@@ -6,8 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from modelpool_client.errors import EngineFailed, ModelPoolError
-from modelpool_client.surfaces.openai import check_request
-from modelpool_client.surfaces.routes import TEXT_PATH
+from modelpool_client.surfaces.requests import checked
+from modelpool_client.surfaces.routes import (
+    EMBEDDINGS_PATH,
+    RERANK_PATH,
+    SURFACES,
+    TEXT_PATH,
+)
 from modelpool_client.wire import ProbeReply, ProbeRequest
 
 from .engine_client import BrokenOffError
@@ -48,8 +53,7 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
     answered, given, message = True, False, ""
     try:
         async with asyncio.timeout(limit):
-            question = check_request(TEXT_PATH, dict(QUESTION))
-            await worker.engine.collect(TEXT_PATH, question, _Signs(worker))
+            await _ask(worker)
         given = True
     except TimeoutError:
         answered, message = False, f"no token within {limit:g} s"
@@ -64,6 +68,19 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
     after = cpu_seconds(worker.child.pid)
     spent = after - used if after is not None and used is not None else None
     return ProbeReply(answered, now() - began, worker.facts(), spent, message)
+
+
+async def _ask(worker: Worker) -> None:
+    signs = _Signs(worker)
+    if TEXT_PATH in worker.serves:
+        question = checked(TEXT_PATH, dict(QUESTION))
+        await worker.engine.collect(SURFACES[TEXT_PATH], question, signs)
+    elif EMBEDDINGS_PATH in worker.serves:
+        question = checked(EMBEDDINGS_PATH, {"input": "a"})
+        await worker.engine.whole(SURFACES[EMBEDDINGS_PATH], question, signs)
+    else:
+        question = checked(RERANK_PATH, {"query": "a", "documents": ["a"]})
+        await worker.engine.whole(SURFACES[RERANK_PATH], question, signs)
 
 
 def _count_overtaken(worker: Worker, seconds: float, given: bool) -> None:

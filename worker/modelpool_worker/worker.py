@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from modelpool_client import __version__
@@ -18,7 +18,7 @@ from modelpool_client.errors import (
 )
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.models import entries, listing
-from modelpool_client.surfaces.routes import TEXT_PATH
+from modelpool_client.surfaces.routes import BASIC, TEXT_PATH
 from modelpool_client.wire import (
     Assignment,
     Facts,
@@ -71,6 +71,7 @@ class Worker:
         self.failure: Failure | None = None
         self.context_length: int | None = None
         self.slots: int | None = None
+        self.serves: Sequence[str] = BASIC
         self.chat_error: str | None = None
         self.drain_reason = ""
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0

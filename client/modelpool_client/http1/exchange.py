@@ -23,7 +23,6 @@ from .message import BODILESS, Headers, Request, status_line
 log = logging.getLogger(__name__)
 
 JSON_TYPE = (b"content-type", b"application/json")
-EVENTS = b"text/event-stream"
 # Of a body that nobody reads yet, and of an answer that its reader does not take.
 BUFFER_BYTES = 256 * 1024
 # After these the rest of the request may still come, unwanted.
@@ -265,7 +264,7 @@ class Exchange:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
         if length is None:
-            self._is_events = any(k == b"content-type" and v.startswith(EVENTS) for k, v in headers)
+            self._is_events = sse.is_announced(headers)
         if not self._is_received and not self._is_rest_short():
             self.is_kept_alive = False
         if not self.is_kept_alive:

@@ -7,31 +7,14 @@ is known by name only.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from modelpool_client.errors import InvalidRequest, MethodNotAllowed, NotFound, NotSupported
 
 CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
-
-# Asked with POST; what each makes of a request, for errors that people read.
-SERVED: Mapping[str, str] = {CHAT_PATH: "chat", TEXT_PATH: "text completions"}
-# Routes of the APIs that clients try, and that no engine here speaks yet.
-NOT_SERVED = frozenset(
-    {
-        "/v1/audio/speech",
-        "/v1/audio/transcriptions",
-        "/v1/audio/translations",
-        "/v1/embeddings",
-        "/v1/images/edits",
-        "/v1/images/generations",
-        "/v1/images/variations",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/v1/moderations",
-        "/v1/rerank",
-        "/v1/responses",
-    }
-)
+EMBEDDINGS_PATH = "/v1/embeddings"
+RERANK_PATH = "/v1/rerank"
 
 # Of a model's capabilities: any of these says that it writes text, whatever else it does. A model
 # without a chat template is taken for chat, too: engines have one of their own for it.
@@ -53,36 +36,130 @@ WRITES_NONE = frozenset(
 )
 
 
-def check_route(path: str, method: str) -> None:
-    """Whether a request of clients is served at all: to be asked before its body is read.
+@dataclass(frozen=True)
+class Surface:
+    """One route of an API that clients speak to models.
+
+    Attributes:
+        task: what a model makes of it, for errors that people read.
+        needs: capabilities, any of which a model must have; empty where any model will do.
+        source: where a request that is too long for the model says what is too long.
+        methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
+            counts as its use.
+    """
+
+    path: str
+    task: str
+    needs: frozenset[str] = frozenset()
+    source: str = ""
+    methods: tuple[str, ...] = ("POST",)
+
+    @property
+    def is_work(self) -> bool:
+        """Its requests are what a model is loaded for."""
+        return "POST" in self.methods
+
+
+_ALL = (
+    Surface(CHAT_PATH, "chat", WRITES_TEXT, "messages"),
+    Surface(TEXT_PATH, "text completions", WRITES_TEXT, "prompt"),
+    Surface(EMBEDDINGS_PATH, "embeddings", frozenset({"embeddings"}), "input"),
+    Surface(RERANK_PATH, "reranking", frozenset({"rerank"}), "documents"),
+    # llama.cpp's own.
+    Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
+    Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
+    Surface("/apply-template", "llama.cpp's chat templates", WRITES_TEXT),
+    Surface("/tokenize", "llama.cpp's tokenizer"),
+    Surface("/detokenize", "llama.cpp's tokenizer"),
+    Surface("/props", "llama.cpp's properties", methods=("GET",)),
+    Surface("/slots", "llama.cpp's slots", methods=("GET",)),
+    Surface("/lora-adapters", "llama.cpp's LoRA adapters", methods=("GET",)),
+)
+# By path.
+SURFACES: Mapping[str, Surface] = {surface.path: surface for surface in _ALL}
+# Other spellings that clients and servers know.
+SPELLINGS: Mapping[str, str] = {
+    "/rerank": RERANK_PATH,
+    "/reranking": RERANK_PATH,
+    "/v1/reranking": RERANK_PATH,
+    "/v2/rerank": RERANK_PATH,
+    "/completions": "/completion",
+}
+# What an engine serves that says nothing of it.
+BASIC = (CHAT_PATH, TEXT_PATH)
+# Routes of the APIs that clients try, and that no engine here speaks yet.
+NOT_SERVED = frozenset(
+    {
+        "/v1/audio/speech",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+        "/v1/images/edits",
+        "/v1/images/generations",
+        "/v1/images/variations",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/moderations",
+        "/v1/responses",
+    }
+)
+
+
+def is_surface(path: str) -> bool:
+    """Does a model answer there, or did somebody expect one to?"""
+    return path in SURFACES or path in SPELLINGS or path in NOT_SERVED or path.startswith("/v1/")
+
+
+def surface_of(path: str, method: str) -> Surface:
+    """What is asked for with a request of clients: to be found out before its body is read.
 
     Raises:
         NotFound: there is no such route.
         NotSupported: there is one, in the APIs that clients know, and nobody here speaks it.
         MethodNotAllowed: it takes another method.
     """
+    surface = SURFACES.get(path) or SURFACES.get(SPELLINGS.get(path, ""))
     if path in NOT_SERVED:
-        text = f"{path} is not supported by any engine here; {' and '.join(SERVED)} are"
-        raise NotSupported(text)
-    if path not in SERVED:
+        served = ", ".join(p for p, s in SURFACES.items() if p.startswith("/v1/"))
+        raise NotSupported(f"{path} is not supported by any engine here; these are: {served}")
+    if surface is None:
         raise NotFound(f"there is no route {path[:200]!r}; /openapi.json describes those there are")
-    if method != "POST":
-        raise MethodNotAllowed.of(path, method, ("POST",))
+    if ("GET" if method == "HEAD" else method) not in surface.methods:
+        raise MethodNotAllowed.of(path, method, surface.methods)
+    return surface
 
 
-def check_capabilities(path: str, model_id: str, capabilities: Sequence[str]) -> None:
-    """Whether a model can do what a path asks of it, as far as its capabilities tell.
+def check_capabilities(surface: Surface, model_id: str, capabilities: Sequence[str]) -> None:
+    """Whether a model can do what a surface asks of it, as far as its capabilities tell.
 
     Raises:
         InvalidRequest: it cannot; the text names what it can do.
     """
-    if capabilities and not _writes_text(capabilities):
+    if capabilities and not _can(surface, capabilities):
         raise InvalidRequest(
-            f"{model_id} cannot do {SERVED[path]} ({path}); it can do: {', '.join(capabilities)}",
+            f"{model_id} cannot do {surface.task} ({surface.path}); "
+            f"it can do: {', '.join(capabilities)}",
             param="model",
             code="missing_capability",
         )
 
 
-def _writes_text(capabilities: Collection[str]) -> bool:
-    return not WRITES_TEXT.isdisjoint(capabilities) or WRITES_NONE.isdisjoint(capabilities)
+def _can(surface: Surface, capabilities: Collection[str]) -> bool:
+    if not surface.needs or not surface.needs.isdisjoint(capabilities):
+        return True
+    # Words that nobody here knows say nothing.
+    return surface.needs == WRITES_TEXT and WRITES_NONE.isdisjoint(capabilities)
+
+
+def check_engine(surface: Surface, model_id: str, engine: str, serves: Collection[str]) -> None:
+    """Whether an engine serves it for a model that is loaded.
+
+    Raises:
+        NotSupported: it does not; the text names what it serves.
+    """
+    if surface.path not in serves:
+        raise NotSupported(
+            f"{model_id} does not answer {surface.task} ({surface.path}) with engine {engine}; "
+            f"it answers: {', '.join(serves)}",
+            code="missing_capability",
+            source="engine",
+        )

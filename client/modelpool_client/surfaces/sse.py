@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 DONE = b"[DONE]"
 
 # Of whatever comes bit by bit: nobody on the way is to keep it back. The second is nginx's.
 AS_IT_COMES = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+TYPE = b"text/event-stream"
 HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"content-type", TYPE + b"; charset=utf-8"),
     *((name.encode(), value.encode()) for name, value in AS_IT_COMES.items()),
 )
 
@@ -30,6 +32,11 @@ class Events:
 def event(data: Any) -> bytes:
     """One event with a JSON value."""
     return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
+
+
+def is_announced(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether an answer's headers, in lower case, say that it is a stream of events."""
+    return any(name == b"content-type" and value.startswith(TYPE) for name, value in headers)
 
 
 def is_event_stream(start: bytes) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from modelpool_client.surfaces.pooling import purposes_of
+
 from .fingerprint import Fingerprint, fingerprint
 from .fitting import fitted
 from .footprint import Footprint, estimate_footprint
@@ -185,16 +187,26 @@ def _read(model: Model) -> GgufInfo:
 
 def described(model: Model, info: GgufInfo) -> Model:
     """The model with its file's size, and what the file says where nothing was declared."""
-    can_chat = info.has_chat_template or not TEMPLATE_OPTIONS.isdisjoint(model.options)
     said = {
         "architecture": info.architecture,
         "quantization": info.quantization,
         "context_length": info.context_length,
-        "capabilities": ("chat", "completion") if can_chat else ("completion",),
+        "capabilities": _capabilities(info, model.options),
     }
     ours = {f: v for f, v in said.items() if f in model.from_file or not getattr(model, f)}
     values: dict[str, Any] = {"size_bytes": info.file_bytes, "from_file": tuple(ours), **ours}
     return dataclasses.replace(model, **values)
+
+
+def _capabilities(info: GgufInfo, options: Mapping[str, Any]) -> tuple[str, ...]:
+    can_chat = info.has_chat_template or not TEMPLATE_OPTIONS.isdisjoint(options)
+    found: list[str] = []
+    for purpose in purposes_of(info.architecture, info.pooling, options):
+        if purpose != "text":
+            found.append(purpose)
+        else:
+            found += ["chat", "completion"] if can_chat else ["completion"]
+    return tuple(found)
 
 
 def changes(old: Reading, new: Reading) -> dict[str, tuple[Any, Any]]:

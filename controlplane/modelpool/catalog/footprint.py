@@ -7,7 +7,8 @@ For GGUF, with the options of the llama.cpp engine::
                                                     + value_length * bytes(cache_type_v)))
     cells = parallel * context_length, or in layers that attend to a window
             parallel * (window + batch, rounded up to 256) where that is less
-    compute = batch * 24 * embedding_length * 4
+    compute = batch * 24 * embedding_length * 4; of a model that embeds a text in one step, the
+              whole context is a batch
 
 and the first three once more for a draft model, which has a cache of as many cells.
 
@@ -21,6 +22,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from modelpool_client.surfaces.pooling import is_read_whole, pooling_of
 
 from .metadata import GgufInfo
 from .model import Model
@@ -118,7 +121,9 @@ def kv_cache_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
 def compute_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
     """Bytes of what is in hand while one batch of a prompt is computed."""
     width = sum(part.embedding_length or 0 for part in _parts(info))
-    return _batch(options) * COMPUTE_WIDTH * width * 4
+    pooling = pooling_of(info.architecture, info.pooling, options)
+    batch = context_length(info, options) if is_read_whole(pooling) else _batch(options)
+    return batch * COMPUTE_WIDTH * width * 4
 
 
 def estimate_footprint(

@@ -79,6 +79,7 @@ class GgufInfo:
         tensor_bytes: of those tensors whose type is known.
         file_bytes: of all parts of a model in several files.
         chat_template: a digest of its text; empty where there is none, or one beyond all measure.
+        pooling: llama.cpp's number of how tokens are pooled, see ``surfaces.pooling``.
         draft: the model that drafts for it, where the options name one.
     """
 
@@ -100,6 +101,7 @@ class GgufInfo:
     has_chat_template: bool = False
     chat_template: str = ""
     parts: int = 1
+    pooling: int | None = None
     draft: GgufInfo | None = None
 
 
@@ -148,6 +150,7 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> GgufInfo:
         has_chat_template=keys.has("tokenizer.chat_template"),
         chat_template=keys.digest("tokenizer.chat_template"),
         parts=len(headers),
+        pooling=keys.count(f"{architecture}.pooling_type"),
     )
 
 

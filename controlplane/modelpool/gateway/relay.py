@@ -1,4 +1,4 @@
-"""The gateway: the OpenAI surface of every worker under one address, by model name.
+"""The gateway: what workers answer, all of them under one address, by model name.
 
 Bytes in, bytes out. Of the body only ``model`` and ``stream`` are read, of the answer nothing; the
 rest is checked by the worker, or here before one is started for it: nothing is loaded for what can
@@ -14,10 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from urllib.parse import parse_qs
 
 from modelpool_client.errors import (
     CODE_HEADER,
     SOURCE_HEADER,
+    Conflict,
     InvalidRequest,
     ModelPoolError,
     NotSupported,
@@ -35,8 +37,9 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamError,
 )
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
-from modelpool_client.surfaces.openai import Completion, check_request
-from modelpool_client.surfaces.routes import check_capabilities, check_route
+from modelpool_client.surfaces.openai import Completion
+from modelpool_client.surfaces.requests import checked
+from modelpool_client.surfaces.routes import Surface, check_capabilities, surface_of
 from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
@@ -105,7 +108,7 @@ class _Asked:
 
     request: Request
     answer: Exchange | SharedAnswer
-    path: str
+    surface: Surface
     model: Model
     body: bytes
     data: dict[str, Any]
@@ -151,17 +154,20 @@ class Gateway:
         if self._models.is_asked(path):
             self._models.answer(exchange, path)
             return
-        check_route(path, exchange.request.method)
+        surface = surface_of(path, exchange.request.method)
+        if not surface.is_work:
+            await self._look(exchange, surface)
+            return
         config = self._pool.config
         body = await exchange.read_body(config.max_body_bytes, "max_body_mb")
         data = parse_object(body)
         model = self._named(data)
-        check_capabilities(path, model.model_id, model.capabilities)
+        check_capabilities(surface, model.model_id, model.capabilities)
         priority = _priority(exchange.request, data) or model.priority
         wish = _Wish(priority, _affinity(exchange.request, data))
         began = time.perf_counter()
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
-        asked = _Asked(exchange.request, exchange, path, model, body, data)
+        asked = _Asked(exchange.request, exchange, surface, model, body, data)
         try:
             with exchange:
                 if may_share(model.coalesce, body, data, model.options):
@@ -172,6 +178,21 @@ class Gateway:
             seconds = time.perf_counter() - began
             self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
 
+    async def _look(self, exchange: Exchange, surface: Surface) -> None:
+        """What a worker says of itself, its model named in the query. It loads nothing."""
+        named = parse_qs(exchange.request.query.decode("ascii", "replace")).get("model", [None])
+        model = self._named({"model": named[0]})
+        grant = self._pool.try_acquire(model.model_id)
+        if grant is None:
+            name = model.model_id
+            text = f"{name} is not loaded, and {surface.path} loads nothing; load it first"
+            raise Conflict(text, code="model_not_loaded", param="model")
+        exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
+        try:
+            await self._relay(grant, _Asked(exchange.request, exchange, surface, model, b"", {}))
+        except _Gone as gone:
+            raise gone.error from gone
+
     async def _share(self, exchange: Exchange, asked: _Asked, wish: _Wish) -> None:
         """It may be at work for somebody else already."""
 
@@ -179,7 +200,8 @@ class Gateway:
             await self._try(replace(asked, answer=answer), wish)
 
         # Not of another class: it would wait as long as that.
-        key = (asked.model.model_id, asked.path, asked.request.query, wish.priority, asked.body)
+        path, query = asked.surface.path, asked.request.query
+        key = (asked.model.model_id, path, query, wish.priority, asked.body)
         await self._coalescer.answer(key, exchange, compute, is_stream=asked.is_stream)
 
     def _joined(self, model_id: str) -> None:
@@ -246,13 +268,15 @@ class Gateway:
         try:
             endpoint = (self._pool.config.host, grant.port)
             target, headers = _target(asked), _forwarded(asked.request, grant)
-            post = self._upstream.request(endpoint, "POST", target, headers, asked.body)
-            with await post as reply:
+            method = asked.surface.methods[0]
+            sent = self._upstream.request(endpoint, method, target, headers, asked.body)
+            with await sent as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
                     raise _Gone(
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
                     )
-                is_used = reply.status < 400 or REFUSED not in reply.headers
+                was_worked = reply.status < 400 or REFUSED not in reply.headers
+                is_used = asked.surface.is_work and was_worked
                 is_overload = is_used and _is_overload(reply)
                 if answer.status and reply.status != 200:
                     raise as_error(reply.status, reply.headers, await reply.read())
@@ -290,7 +314,7 @@ def _check(asked: _Asked) -> Completion:
     try:
         if len(asked.body) > MAX_BODY_BYTES:
             raise too_large()
-        request = check_request(asked.path, asked.data)
+        request = checked(asked.surface.path, asked.data)
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"
@@ -299,7 +323,7 @@ def _check(asked: _Asked) -> Completion:
 
 
 def _target(asked: _Asked) -> bytes:
-    path = asked.path.encode("ascii")  # one of SERVED, however it was written
+    path = asked.surface.path.encode("ascii")  # however it was written
     query = asked.request.query
     return path + b"?" + query if query else path
 

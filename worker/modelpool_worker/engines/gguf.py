@@ -25,11 +25,13 @@ _MAX_KEYS = 1 << 16
 class Header:
     """``context_length`` is what the model was trained with, in tokens, if the file says so.
     ``cache_widths`` are the numbers that the KV cache holds of one token, keys and values, over all
-    layers; None where the file does not say, too many where a layer keeps less."""
+    layers; None where the file does not say, too many where a layer keeps less. ``pooling`` is
+    llama.cpp's number, see ``surfaces.pooling``."""
 
     architecture: str
     context_length: int | None
     cache_widths: tuple[int, int] | None = None
+    pooling: int | None = None
 
 
 def read_header(path: str) -> Header:
@@ -92,7 +94,9 @@ def _read(f: BinaryIO) -> Header:
     own = {k.removeprefix(f"{architecture}."): v for k, v in found.items()}
     length = own.get("context_length") if architecture else None
     known = None if length is None else int(length)
-    return Header(architecture, known, _cache_widths(own))
+    pooling = own.get("pooling_type")
+    pooling = pooling if isinstance(pooling, int) else None
+    return Header(architecture, known, _cache_widths(own), pooling)
 
 
 def _cache_widths(own: dict[str, Any]) -> tuple[int, int] | None:

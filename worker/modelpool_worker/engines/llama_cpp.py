@@ -16,6 +16,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
+from modelpool_client.surfaces import pooling
+from modelpool_client.surfaces.routes import (
+    CHAT_PATH,
+    EMBEDDINGS_PATH,
+    RERANK_PATH,
+    TEXT_PATH,
+)
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import PromptCacheLimits
 
@@ -65,6 +72,14 @@ DEFAULT_CACHE_TYPE = "f16"
 PROMPT_CACHE = "prompt_cache"
 # Options that name a file.
 FILES = ("chat_template_file", llama_speculation.DRAFT_MODEL)
+
+# What llama.cpp's server answers, by what a model is for.
+SURFACES: Mapping[pooling.Purpose, tuple[str, ...]] = {
+    "text": (CHAT_PATH, TEXT_PATH, "/completion", "/infill", "/apply-template"),
+    "embeddings": (EMBEDDINGS_PATH,),
+    "rerank": (RERANK_PATH,),
+}
+ALWAYS = ("/tokenize", "/detokenize", "/props", "/slots", "/lora-adapters")
 
 OPTIONS: Mapping[str, Schema] = {
     "context_length": {
@@ -122,6 +137,12 @@ OPTIONS: Mapping[str, Schema] = {
         "minLength": 1,
         "description": "absolute path of a file with the Jinja of chat_template",
     },
+    pooling.OPTION: {
+        "type": "string",
+        "enum": tuple(pooling.POOLINGS),
+        "description": "how the tokens of a text become its embedding; with it a model that writes "
+        "text embeds as well, and with rank it ranks; default: the file's own",
+    },
     **llama_speculation.OPTIONS,
 }
 
@@ -134,6 +155,8 @@ class LlamaCpp(Engine):
     capabilities = (
         "chat",
         "completion",
+        "embeddings",
+        "rerank",
         "tools",
         "streaming",
         "json mode",
@@ -187,6 +210,7 @@ class LlamaCpp(Engine):
             raise LoadFailed(message, code="missing_dependency", source="engine") from e
         template = given_template(job.options)
         params = parameters(xllamacpp, job, length)
+        set_pooling(xllamacpp, params, job.options, header, length)
         params.chat_template = template or ""
         prompts = _prompts(xllamacpp, job, params, header)
         chat_error = None
@@ -207,6 +231,7 @@ class LlamaCpp(Engine):
             context_length=length,
             chat_error=chat_error,
             slots=params.n_parallel,
+            serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
         )
         threading.Event().wait()
@@ -381,6 +406,25 @@ def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
     if "seed" in options:
         p.sampling.seed = options["seed"]
     return p
+
+
+def surfaces_of(header: Header, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths that a model answers."""
+    purposes = pooling.purposes_of(header.architecture, header.pooling, options)
+    return (*(path for purpose in purposes for path in SURFACES[purpose]), *ALWAYS)
+
+
+def set_pooling(
+    library: Any, p: Any, options: Mapping[str, Any], header: Header, context_length: int
+) -> None:
+    """Of llama.cpp's parameters those for models that embed or rank."""
+    name = pooling.pooling_of(header.architecture, header.pooling, options)
+    if name == "none":
+        return
+    p.embedding = True
+    p.pooling_type = getattr(library.llama_pooling_type, f"LLAMA_POOLING_TYPE_{name.upper()}")
+    if pooling.is_read_whole(name):
+        p.n_batch = p.n_ubatch = options.get("batch_size", context_length)
 
 
 def _set_server(p: Any, socket: str) -> None:

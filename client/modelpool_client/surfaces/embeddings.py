@@ -1,0 +1,136 @@
+"""PURE. Embeddings in OpenAI's shape, reranking in Jina's and Cohere's."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelpool_client.errors import InvalidRequest
+from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, RERANK_PATH
+from modelpool_client.surfaces.schema import Schema, nullable
+
+# Items of one request: OpenAI's limit.
+MOST_INPUTS = 2048
+_TEXT: Schema = {"type": "string", "minLength": 1}
+_TOKEN: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
+_TOKENS: Schema = {"type": "array", "minItems": 1, "items": _TOKEN}
+
+
+def _table(required: Sequence[str], **properties: Schema) -> Schema:
+    known = {k: v if k in required else nullable(v) for k, v in properties.items()}
+    return {"type": "object", "required": list(required), "properties": known}
+
+
+BODIES: Mapping[str, Schema] = {
+    EMBEDDINGS_PATH: _table(
+        ["input"],
+        model={"type": "string"},
+        input={
+            "anyOf": [
+                _TEXT,
+                _TOKENS,
+                {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": _TEXT},
+                {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": _TOKENS},
+            ]
+        },
+        encoding_format={"type": "string", "enum": ["float", "base64"]},
+        dimensions={
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1 << 16,
+            "description": "the first so many numbers, scaled to length 1: for models that were "
+            "trained to allow that",
+        },
+        user={"type": "string"},
+    ),
+    RERANK_PATH: _table(
+        ["query", "documents"],
+        model={"type": "string"},
+        query=_TEXT,
+        documents={
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MOST_INPUTS,
+            "items": {
+                "anyOf": [
+                    {"type": "string"},
+                    {
+                        "type": "object",
+                        "required": ["text"],
+                        "properties": {"text": {"type": "string"}},
+                    },
+                ]
+            },
+        },
+        top_n={"type": "integer", "minimum": 1},
+        return_documents={"type": "boolean"},
+    ),
+}
+
+
+def engine_body(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine is asked, of a checked body."""
+    if path == EMBEDDINGS_PATH:
+        is_cut = "dimensions" in given
+        kind = "float" if is_cut else given.get("encoding_format", "float")
+        return {"input": given["input"], "encoding_format": kind}
+    documents = [d if isinstance(d, str) else d["text"] for d in given["documents"]]
+    top_n = min(given.get("top_n", len(documents)), len(documents))
+    return {"query": given["query"], "documents": documents, "top_n": top_n}
+
+
+def unknown(path: str, given: Mapping[str, Any]) -> list[str]:
+    """Parameters that have no meaning here."""
+    without_meaning = {"user"} & given.keys()
+    return sorted(given.keys() - BODIES[path]["properties"].keys() | without_meaning)
+
+
+def finished(path: str, given: Mapping[str, Any], answer: bytes) -> bytes:
+    """The client's answer, of the engine's.
+
+    Raises:
+        InvalidRequest: more ``dimensions`` are asked for than the model has.
+    """
+    if path == EMBEDDINGS_PATH and "dimensions" in given:
+        return json.dumps(_shortened(json.loads(answer), given)).encode()
+    if path == RERANK_PATH and given.get("return_documents"):
+        return json.dumps(_with_documents(json.loads(answer), given["documents"])).encode()
+    return answer
+
+
+def _shortened(answer: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    is_coded = given.get("encoding_format") == "base64"
+    for item in answer["data"]:
+        numbers = shortened(item["embedding"], given["dimensions"])
+        item["embedding"] = coded(numbers) if is_coded else numbers
+    return answer
+
+
+def shortened(numbers: Sequence[float], dimensions: int) -> list[float]:
+    """The first ``dimensions`` numbers, scaled to length 1.
+
+    Raises:
+        InvalidRequest: there are fewer.
+    """
+    if dimensions > len(numbers):
+        text = f"dimensions must be at most {len(numbers)}, which the model has, not {dimensions}"
+        raise InvalidRequest(text, param="dimensions", source="worker")
+    first = numbers[:dimensions]
+    length = math.sqrt(math.fsum(x * x for x in first))
+    return [x / length for x in first] if length else list(first)
+
+
+def coded(numbers: Sequence[float]) -> str:
+    """As OpenAI's base64: little-endian 32-bit floats."""
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode("ascii")
+
+
+def _with_documents(answer: dict[str, Any], documents: Sequence[Any]) -> dict[str, Any]:
+    for result in answer["results"]:
+        document = documents[result["index"]]
+        result["document"] = {"text": document} if isinstance(document, str) else document
+    return answer

@@ -1,0 +1,60 @@
+"""PURE. What a GGUF model is for: text, embeddings or reranking, by how it pools its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Purpose = Literal["text", "embeddings", "rerank"]
+
+OPTION = "pooling_type"
+# llama.cpp's numbers in ``{architecture}.pooling_type``.
+POOLINGS: Mapping[str, int] = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+_NAMES = {number: name for name, number in POOLINGS.items()}
+# Architectures of llama.cpp that read a text as a whole and write none.
+ENCODERS = frozenset(
+    {
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "llama-embed",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "t5encoder",
+    }
+)
+
+
+def pooling_of(architecture: str, in_file: int | None, options: Mapping[str, Any]) -> str:
+    """How the tokens of a text become one vector: the option, else what the file says, else
+    ``mean`` for an encoder and ``none`` for whatever writes text."""
+    asked = options.get(OPTION)
+    if asked in POOLINGS:
+        return str(asked)
+    if in_file in _NAMES:
+        return _NAMES[in_file]
+    return "mean" if architecture in ENCODERS else "none"
+
+
+def purposes_of(
+    architecture: str, in_file: int | None, options: Mapping[str, Any]
+) -> tuple[Purpose, ...]:
+    """What the model is asked for. One that was made for embeddings writes no text; one that was
+    not, and is told to pool, does both."""
+    pooling = pooling_of(architecture, in_file, options)
+    found: list[Purpose] = []
+    if architecture not in ENCODERS and not in_file:
+        found.append("text")
+    if pooling != "none":
+        found.append("rerank" if pooling == "rank" else "embeddings")
+    return tuple(found) or ("text",)
+
+
+def is_read_whole(pooling: str) -> bool:
+    """A text must be computed in one step, so that the batch bounds its length (llama.cpp splits
+    it for the last token's pooling only)."""
+    return pooling in ("mean", "cls", "rank")

@@ -1,0 +1,26 @@
+"""PURE. The body of a request for any surface, checked: what the engine is to be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelpool_client.surfaces import embeddings, openai
+from modelpool_client.surfaces.openai import LOAD_OPTIONS, Completion
+from modelpool_client.surfaces.schema import check
+
+
+def checked(path: str, data: dict[str, Any], raw: bytes | None = None) -> Completion:
+    """Check the body of a request for ``path``, one of ``routes.SURFACES``, which is ``raw`` as it
+    came. What no table here describes goes to the engine as it is.
+
+    Raises:
+        InvalidRequest: with ``param``.
+    """
+    if path in openai.BODIES:
+        return openai.check_request(path, data, raw)
+    if path not in embeddings.BODIES:
+        return Completion(data, data.get("stream") is True, (), raw)
+    check(embeddings.BODIES[path], data)
+    given = {key: value for key, value in data.items() if value is not None}
+    ignored = {*embeddings.unknown(path, given), *LOAD_OPTIONS & given.keys()}
+    return Completion(embeddings.engine_body(path, given), False, tuple(sorted(ignored)))
