@@ -16,7 +16,7 @@ from modelpool_client.errors import (
     RequestTimeout,
 )
 from modelpool_client.errors import Source as Speaker
-from modelpool_client.surfaces import sse
+from modelpool_client.surfaces.dialect import OPENAI, Dialect
 
 from .message import BODILESS, Headers, Request, status_line
 
@@ -90,6 +90,7 @@ class Exchange:
         has_left: the client is gone.
         is_full: the client does not take what it was sent; who writes should wait.
         source: is paused and resumed as ``is_full`` changes.
+        dialect: in which its client is told of errors and silence.
         wait_reason: makes the text of the comments that a silent stream gets; None for no comments.
     """
 
@@ -109,6 +110,7 @@ class Exchange:
         self.refusal: ModelPoolError | None = None
         self.source: Source | None = None
         self.on_left: Callable[[], None] = self.cancel
+        self.dialect: Dialect = OPENAI
         self.wait_reason: Callable[[], str] | None = None
         self.task: asyncio.Task[None] | None = None
         self._channel = channel
@@ -118,8 +120,8 @@ class Exchange:
         self._limit: int | None = None
         self._is_received = self._is_reading = False
         self._has_body = request.method != "HEAD"
-        self._is_chunked = self._is_events = False
-        self._is_between_events = True
+        self._is_chunked = self._is_stream = False
+        self._is_between_parts = True
         self._error: ModelPoolError | None = None
         self._last_write = channel.now()
 
@@ -197,8 +199,8 @@ class Exchange:
         if self.has_ended or not data:
             return
         self._last_write = self._channel.now()
-        if self._is_events:
-            self._is_between_events = data.endswith(b"\n\n")
+        if self._is_stream:
+            self._is_between_parts = data.endswith(self.dialect.part_end)
         if self._has_body:
             self._channel.send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
@@ -226,11 +228,11 @@ class Exchange:
             headers = [
                 (k.encode(), v.encode("latin-1", "replace")) for k, v in error.headers().items()
             ]
-            self.send_json(error.status, error.body(), *headers)
+            self.send_json(error.status, self.dialect.error(error), *headers)
             return
         self.status = error.status
-        if self._is_events:
-            self.write(sse.event(error.body()))
+        if self._is_stream:
+            self.write(self.dialect.broken(error))
             self.end()
         else:
             self.abort()
@@ -244,9 +246,8 @@ class Exchange:
     def comment(self, text: str) -> None:
         """A line that clients of a stream ignore; begins the stream where nothing has."""
         if not self.status:
-            self.begin(200, list(sse.HEADERS))
-        line = text.replace("\n", " ")
-        self.write(f": {line}\n\n".encode())
+            self.begin(200, list(self.dialect.stream_headers))
+        self.write(self.dialect.comment(text.replace("\n", " ")))
 
     def _head(self, status: int, headers: Headers, length: int | None) -> bytes:
         self.status = status
@@ -264,7 +265,7 @@ class Exchange:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
         if length is None:
-            self._is_events = sse.is_announced(headers)
+            self._is_stream = _is_stream(headers, self.dialect)
         if not self._is_received and not self._is_rest_short():
             self.is_kept_alive = False
         if not self.is_kept_alive:
@@ -380,7 +381,7 @@ class Exchange:
         if (
             self.wait_reason is not None
             and now - self._last_write >= ping_seconds
-            and (not self.status or (self._is_events and self._is_between_events))
+            and (not self.status or (self._is_stream and self._is_between_parts))
             and not self.is_full
         ):
             self.comment(self.wait_reason())
@@ -393,3 +394,10 @@ class Exchange:
     async def _change(self) -> None:
         self._waiter = self._channel.loop.create_future()
         await self._waiter
+
+
+def _is_stream(headers: Headers, dialect: Dialect) -> bool:
+    """A stream of the dialect's parts, as far as the type without its parameters tells."""
+    kinds = [dict(pairs).get(b"content-type", b"") for pairs in (headers, dialect.stream_headers)]
+    mine, its = (kind.split(b";")[0].strip() for kind in kinds)
+    return mine == its

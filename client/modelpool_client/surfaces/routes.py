@@ -161,5 +161,5 @@ def check_engine(surface: Surface, model_id: str, engine: str, serves: Collectio
             f"{model_id} does not answer {surface.task} ({surface.path}) with engine {engine}; "
             f"it answers: {', '.join(serves)}",
             code="missing_capability",
-            source="engine",
+            source="worker",
         )
