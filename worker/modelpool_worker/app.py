@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,9 +12,9 @@ from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed,
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.surfaces import embeddings
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
-from modelpool_client.surfaces.openai import Completion, check_model
+from modelpool_client.surfaces.families import FAMILIES, Asked, read
+from modelpool_client.surfaces.openai import check_model
 from modelpool_client.surfaces.paths import route_path
-from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
@@ -24,6 +25,7 @@ from modelpool_client.surfaces.routes import (
     check_engine,
     surface_of,
 )
+from modelpool_client.surfaces.translation import Translation
 from modelpool_client.wire import (
     RESOLVED_HEADER,
     DecodeError,
@@ -103,10 +105,8 @@ class App:
         answer = self._work if surface.is_work else self._look
 
         async def handle(exchange: Exchange, _: str) -> None:
-            worker = self._worker
-            worker.check_ready()
-            assignment = worker.assignment
-            check_engine(surface, assignment.model_id, assignment.engine, worker.serves)
+            exchange.dialect = FAMILIES[surface.family].dialect
+            self._worker.check_ready()
             await answer(exchange, surface)
 
         return handle
@@ -121,46 +121,63 @@ class App:
         guard.check_json(headers, "worker")
         body = await exchange.read_body(MAX_BODY_BYTES)
         data = parse_object(body)
-        asked = checked(surface.path, data, body)
+        asked = read(surface, data, body)
+        if asked.translation is not None:
+            exchange.dialect = FAMILIES[surface.family].of(asked.translation)
         is_direct = self._resolved not in headers
         if is_direct:  # else the gateway knows its names of now
             check_model(data, worker.assignment.model_id, worker.aliases)
-        if surface.path == CHAT_PATH:
+        self._check_engine(asked.surface)
+        if asked.surface.path == CHAT_PATH:
             worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
         # the begin of the call nothing is awaited, so that a drain happens before or after.
         worker.check_ready()
-        exchange.headers += asked.headers
+        exchange.headers += asked.completion.headers
         with worker.call(exchange, is_direct=is_direct) as call:
-            if asked.stream:
+            if asked.completion.stream:
                 exchange.wait_reason = call.describe_wait
             try:
-                call.tokens = await self._ask(exchange, surface, asked, data, call)
+                call.tokens = await self._ask(exchange, asked, data, call)
             except BrokenOffError as e:
                 raise await worker.explain(str(e)) from None
 
+    def _check_engine(self, surface: Surface) -> None:
+        assignment = self._worker.assignment
+        check_engine(surface, assignment.model_id, assignment.engine, self._worker.serves)
+
     async def _ask(
-        self,
-        exchange: Exchange,
-        surface: Surface,
-        asked: Completion,
-        data: Mapping[str, Any],
-        call: Call,
+        self, exchange: Exchange, asked: Asked, data: Mapping[str, Any], call: Call
     ) -> int:
         """Returns the tokens that were generated."""
-        engine = self._worker.engine
+        engine, surface, told = self._worker.engine, asked.surface, asked.completion
+        if asked.translation is not None:
+            return await self._translate(exchange, asked, asked.translation, call)
         if surface.path in embeddings.BODIES:
-            answer = await engine.whole(surface, asked, call)
-            body = embeddings.finished(surface.path, data, answer)
-            exchange.send(200, [JSON_TYPE], body)
+            answer = await engine.whole(surface, told, call)
+            exchange.send(200, [JSON_TYPE], embeddings.finished(surface.path, data, answer))
             return 0
         if surface.path not in BASIC:
-            return await engine.relay(surface, asked, exchange, call)
-        ask = engine.stream if asked.stream else engine.answer
-        return await ask(surface, asked, exchange, call)
+            return await engine.relay(surface, told, exchange, call)
+        ask = engine.stream if told.stream else engine.answer
+        return await ask(surface, told, exchange, call)
+
+    async def _translate(
+        self, exchange: Exchange, asked: Asked, translation: Translation, call: Call
+    ) -> int:
+        engine, surface, told = self._worker.engine, asked.surface, asked.completion
+        if told.stream:
+            return await engine.translate(surface, told, translation, exchange, call)
+        if surface.path in BASIC:
+            answer, tokens = await engine.collect(surface, told, call)
+        else:
+            answer, tokens = json.loads(await engine.whole(surface, told, call)), 0
+        exchange.send_json(200, translation.whole(answer))
+        return tokens
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
         """What the engine says of itself; no use of the model."""
+        self._check_engine(surface)
         try:
             answer = await self._worker.engine.look(surface)
         except BrokenOffError as e:

@@ -26,6 +26,7 @@ from modelpool_client.http1.upstream_connection import (
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import CHAT_PATH, Surface
+from modelpool_client.surfaces.translation import Translation
 
 from .surfaces.aggregate import Aggregate
 
@@ -157,6 +158,44 @@ class EngineClient:
             watch.gave()
         return body
 
+    async def translate(
+        self,
+        surface: Surface,
+        asked: Completion,
+        translation: Translation,
+        exchange: Exchange,
+        watch: Watch,
+    ) -> int:
+        """The engine's stream in the words of another API. Returns the tokens it generated.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: perhaps after the first byte.
+        """
+        events, tail, is_done = sse.Events(), b"", False
+        async with self._open(surface, asked.upstream(), watch) as reply:
+            piece = await _first_piece(reply)
+            if not exchange.status:
+                exchange.begin(200, list(exchange.dialect.stream_headers))
+            exchange.write(translation.begin())
+            while piece:
+                watch.gave()
+                tail = (tail + piece)[-TAIL_BYTES:]
+                found = events.feed(piece)
+                is_done = is_done or sse.DONE in found
+                chunks = [_chunk(data) for data in found if data != sse.DONE]
+                exchange.write(b"".join(map(translation.chunk, chunks)))
+                if exchange.is_full:
+                    watch.rests()
+                    await exchange.drain()
+                watch.asks()
+                piece = await reply.piece()
+        if not is_done:
+            raise BrokenOffError("the engine ended its stream early")
+        exchange.write(translation.end())
+        exchange.end()
+        return count_tokens(tail)
+
     async def relay(
         self, surface: Surface, asked: Completion, exchange: Exchange, watch: Watch
     ) -> int:
@@ -271,8 +310,18 @@ def _take(aggregate: Aggregate, data: bytes) -> bool:
     """Add one event; True if it was the last one."""
     if data == sse.DONE:
         return True
-    if aggregate.takes(data):
-        return False
+    if not aggregate.takes(data):
+        aggregate.add(_chunk(data), data)
+    return False
+
+
+def _chunk(data: bytes) -> dict[str, Any]:
+    """One event of the engine's.
+
+    Raises:
+        ModelPoolError: it is an error.
+        BrokenOffError: it makes no sense.
+    """
     try:
         chunk = json.loads(data)
     except ValueError:
@@ -281,8 +330,7 @@ def _take(aggregate: Aggregate, data: bytes) -> bool:
         raise BrokenOffError(f"the engine sent no object: {data[:100]!r}")
     if "error" in chunk:
         raise engine_error(_status_of(chunk["error"]), data)
-    aggregate.add(chunk, data)
-    return False
+    return chunk
 
 
 def _status_of(error: Any) -> int:

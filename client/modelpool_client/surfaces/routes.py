@@ -44,6 +44,7 @@ class Surface:
         task: what a model makes of it, for errors that people read.
         needs: capabilities, any of which a model must have; empty where any model will do.
         source: where a request that is too long for the model says what is too long.
+        family: the API that it belongs to, see ``families``.
         methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
             counts as its use.
     """
@@ -52,6 +53,7 @@ class Surface:
     task: str
     needs: frozenset[str] = frozenset()
     source: str = ""
+    family: str = "openai"
     methods: tuple[str, ...] = ("POST",)
 
     @property
@@ -65,6 +67,8 @@ _ALL = (
     Surface(TEXT_PATH, "text completions", WRITES_TEXT, "prompt"),
     Surface(EMBEDDINGS_PATH, "embeddings", frozenset({"embeddings"}), "input"),
     Surface(RERANK_PATH, "reranking", frozenset({"rerank"}), "documents"),
+    Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic"),
+    Surface("/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic"),
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
@@ -96,8 +100,6 @@ NOT_SERVED = frozenset(
         "/v1/images/edits",
         "/v1/images/generations",
         "/v1/images/variations",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
         "/v1/moderations",
         "/v1/responses",
     }

@@ -37,9 +37,10 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamError,
 )
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
+from modelpool_client.surfaces.families import FAMILIES, read, translated
 from modelpool_client.surfaces.openai import Completion
-from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import Surface, check_capabilities, surface_of
+from modelpool_client.surfaces.translation import Translation
 from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
@@ -58,7 +59,7 @@ BREAKS = 2
 # the one before.
 RETRY_PAUSE_SECONDS, LONGEST_RETRY_PAUSE_SECONDS = 0.05, 1.0
 # Credentials for the pool are no business of a worker.
-PRIVATE_HEADERS = frozenset({b"authorization", b"cookie", b"origin", b"referer"})
+PRIVATE_HEADERS = frozenset({b"authorization", b"x-api-key", b"cookie", b"origin", b"referer"})
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | {RESOLVED_HEADER}
 PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
@@ -112,6 +113,7 @@ class _Asked:
     model: Model
     body: bytes
     data: dict[str, Any]
+    translation: Translation | None = None
 
     def when_silent(self, reason: Callable[[], str]) -> None:
         """What the comments of a stream say from now on."""
@@ -120,6 +122,8 @@ class _Asked:
 
     @property
     def is_stream(self) -> bool:
+        if self.translation is not None:
+            return self.translation.told.stream
         return self.data.get("stream") is True
 
 
@@ -155,6 +159,8 @@ class Gateway:
             self._models.answer(exchange, path)
             return
         surface = surface_of(path, exchange.request.method)
+        family = FAMILIES[surface.family]
+        exchange.dialect = family.dialect
         if not surface.is_work:
             await self._look(exchange, surface)
             return
@@ -163,11 +169,15 @@ class Gateway:
         data = parse_object(body)
         model = self._named(data)
         check_capabilities(surface, model.model_id, model.capabilities)
+        translation = None
+        if family.translate is not None:
+            translation = family.translate(surface.path, data)
+            exchange.dialect = family.of(translation)
         priority = _priority(exchange.request, data) or model.priority
         wish = _Wish(priority, _affinity(exchange.request, data))
         began = time.perf_counter()
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
-        asked = _Asked(exchange.request, exchange, surface, model, body, data)
+        asked = _Asked(exchange.request, exchange, surface, model, body, data, translation)
         try:
             with exchange:
                 if may_share(model.coalesce, body, data, model.options):
@@ -314,7 +324,10 @@ def _check(asked: _Asked) -> Completion:
     try:
         if len(asked.body) > MAX_BODY_BYTES:
             raise too_large()
-        request = checked(asked.surface.path, asked.data)
+        if asked.translation is not None:
+            request = translated(asked.translation).completion
+        else:
+            request = read(asked.surface, asked.data).completion
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"

@@ -1,0 +1,144 @@
+"""PURE. The APIs that clients speak: how each tells errors, and how its requests are translated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from modelpool_client.errors import ModelPoolError
+from modelpool_client.surfaces import sse
+from modelpool_client.surfaces.dialect import OPENAI, Dialect
+from modelpool_client.surfaces.openai import Completion
+from modelpool_client.surfaces.requests import checked
+from modelpool_client.surfaces.routes import SURFACES, Surface
+from modelpool_client.surfaces.translation import Translation
+
+Translate: TypeAlias = Callable[[str, dict[str, Any]], Translation]
+ErrorBody: TypeAlias = Callable[[ModelPoolError], Any]
+
+
+class Translated:
+    """The dialect of one request that is translated."""
+
+    def __init__(self, error_body: ErrorBody, part_end: bytes, translation: Translation) -> None:
+        self.error = error_body
+        self.broken = translation.failed
+        self._part_end = part_end
+        self._translation = translation
+
+    @property
+    def stream_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """See ``Dialect``."""
+        return (
+            (b"content-type", self._translation.stream_type),
+            *((name.encode(), value.encode()) for name, value in sse.AS_IT_COMES.items()),
+        )
+
+    @property
+    def part_end(self) -> bytes:
+        """See ``Dialect``."""
+        return self._part_end
+
+    def comment(self, text: str) -> bytes:
+        """See ``Dialect``: its API has no place for a text."""
+        return self._translation.ping()
+
+
+class _ErrorsOf:
+    """The dialect of a request that is not known well enough to be translated."""
+
+    stream_headers = sse.HEADERS
+    part_end = b"\n\n"
+
+    def __init__(self, error_body: ErrorBody) -> None:
+        self.error = error_body
+
+    def broken(self, error: ModelPoolError) -> bytes:
+        """See ``Dialect``."""
+        return sse.event(self.error(error))
+
+    def comment(self, text: str) -> bytes:
+        """See ``Dialect``."""
+        return OPENAI.comment(text)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One API.
+
+    Attributes:
+        dialect: of a request before it was read.
+        translate: makes of a checked request what engines that speak OpenAI's API are told;
+            None where all engines speak it.
+        part_end: see ``Dialect``.
+    """
+
+    dialect: Dialect
+    translate: Translate | None = None
+    part_end: bytes = b"\n\n"
+
+    def of(self, translation: Translation) -> Dialect:
+        """The dialect of one request."""
+        return Translated(self.dialect.error, self.part_end, translation)
+
+
+# Imported when they are first spoken: a front should start soon.
+
+
+def _anthropic(path: str, data: dict[str, Any]) -> Translation:
+    from modelpool_client.surfaces import anthropic
+
+    return anthropic.translate(path, data)
+
+
+def _anthropic_error(error: ModelPoolError) -> Any:
+    from modelpool_client.surfaces import anthropic
+
+    return anthropic.error_body(error)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "openai": Family(OPENAI),
+    "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a client asks, ready for an engine.
+
+    Attributes:
+        surface: the engine is asked for, which is another than the client's where it is translated.
+        completion: what it is told.
+        translation: makes its answer the client's; None where it is that already.
+    """
+
+    surface: Surface
+    completion: Completion
+    translation: Translation | None = None
+
+
+def read(surface: Surface, data: dict[str, Any], raw: bytes | None = None) -> Asked:
+    """Check the body of a request, which is ``raw`` as it came, and translate it where need be.
+
+    Raises:
+        InvalidRequest: with ``param``.
+    """
+    translate = FAMILIES[surface.family].translate
+    if translate is None:
+        return Asked(surface, checked(surface.path, data, raw))
+    return translated(translate(surface.path, data))
+
+
+def translated(translation: Translation) -> Asked:
+    """What the engine is told of a translated request.
+
+    Raises:
+        InvalidRequest: what it says is wrong in OpenAI's words.
+    """
+    told = translation.told
+    as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
+    completion = checked(told.path, {**told.body, **as_stream})
+    ignored = tuple(sorted({*told.ignored, *completion.ignored}))
+    return Asked(SURFACES[told.path], replace(completion, ignored=ignored), translation)
