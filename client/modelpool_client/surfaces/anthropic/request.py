@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
 
 from modelpool_client.errors import InvalidRequest
@@ -47,7 +49,10 @@ def prompt_body(data: Mapping[str, Any]) -> Json:
     Raises:
         InvalidRequest: as there.
     """
-    messages = [*_system(data.get("system")), *_messages(data["messages"])]
+    said = list(_messages(data["messages"]))
+    if not said:
+        _refuse("messages", "must say something")
+    messages = [*_system(data.get("system")), *said]
     return {"messages": messages} | _tools(data) | _template(data) | _response_format(data)
 
 
@@ -64,16 +69,13 @@ def _messages(messages: Sequence[Json]) -> Iterator[Json]:
 
 def _turns(messages: Sequence[Json]) -> Iterator[tuple[str, list[_Block]]]:
     """Who speaks, and what; as in the API, neighbours of one role are one turn."""
-    before, turn = "", list[_Block]()
-    for i, message in enumerate(messages):
-        role = message["role"]
-        if role != before and turn:
-            yield before, turn
-            turn = []
-        before = role
-        turn += _blocks(message["content"], f"messages[{i}].content", ALLOWED[role])
-    if turn:
-        yield before, turn
+    said = (
+        (message["role"], block)
+        for i, message in enumerate(messages)
+        for block in _blocks(message["content"], f"messages[{i}].content", ALLOWED[message["role"]])
+    )
+    for role, turn in groupby(said, key=itemgetter(0)):
+        yield role, [block for _, block in turn]
 
 
 def _blocks(

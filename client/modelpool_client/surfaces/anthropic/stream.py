@@ -44,8 +44,8 @@ class Blocks:
         start = b"" if self._open == kind else self.start(kind, _STARTS[kind])
         return start + self._delta(_DELTAS[kind], kind, text)
 
-    def input(self, text: str) -> bytes:
-        """More of the input of the tool call whose block is open; nothing is no event."""
+    def arguments(self, text: str) -> bytes:
+        """More of the arguments of the tool call whose block is open; nothing is no event."""
         return self._delta("input_json_delta", "partial_json", text) if text else b""
 
     def stop(self) -> bytes:
@@ -152,7 +152,7 @@ class MessageStream:
             self._told_early = call
             start = self._blocks.start("tool_use", answers.tool_use(index, call.id, call.name))
         if call is self._told_early:
-            return start + self._blocks.input(text)
+            return start + self._blocks.arguments(text)
         call.arguments.append(text)
         return b""
 
@@ -178,4 +178,4 @@ class MessageStream:
         value = answers.tool_input("".join(call.arguments))
         block = answers.tool_use(index, call.id, call.name)
         text = json.dumps(value) if value else ""
-        return self._blocks.start("tool_use", block) + self._blocks.input(text)
+        return self._blocks.start("tool_use", block) + self._blocks.arguments(text)
