@@ -196,6 +196,8 @@ def test_the_description_names_every_public_route(echo: Any) -> None:
     assert document["paths"].keys() == {
         CHAT,
         "/v1/completions",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/models",
         "/health",
         "/metrics",

@@ -15,6 +15,7 @@ from modelpool_client import guard
 from modelpool_client.errors import Forbidden, ModelPoolError, UnsupportedMediaType
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.openai import BODIES, CHAT_PATH
+from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.wire import Assignment
 from modelpool_worker import diagnose, proc
 from modelpool_worker.child import describe_exit
@@ -296,7 +297,7 @@ def test_what_an_event_stream_begins_with(start: bytes, is_one: bool) -> None:
 
 
 def test_the_description_is_made_from_the_table() -> None:
-    document = openapi.describe("demo", ["nick"])
+    document = openapi.describe("demo", ["nick"], BASIC)
     post = document["paths"][CHAT_PATH]["post"]
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"].keys() == BODIES[CHAT_PATH]["properties"].keys()

@@ -107,6 +107,8 @@ class App:
         async def handle(exchange: Exchange, _: str) -> None:
             exchange.dialect = FAMILIES[surface.family].dialect
             self._worker.check_ready()
+            assignment, serves = self._worker.assignment, self._worker.serves
+            check_engine(surface, assignment.model_id, assignment.engine, serves)
             await answer(exchange, surface)
 
         return handle
@@ -127,7 +129,6 @@ class App:
         is_direct = self._resolved not in headers
         if is_direct:  # else the gateway knows its names of now
             check_model(data, worker.assignment.model_id, worker.aliases)
-        self._check_engine(asked.surface)
         if asked.surface.path == CHAT_PATH:
             worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
@@ -141,10 +142,6 @@ class App:
                 call.tokens = await self._ask(exchange, asked, data, call)
             except BrokenOffError as e:
                 raise await worker.explain(str(e)) from None
-
-    def _check_engine(self, surface: Surface) -> None:
-        assignment = self._worker.assignment
-        check_engine(surface, assignment.model_id, assignment.engine, self._worker.serves)
 
     async def _ask(
         self, exchange: Exchange, asked: Asked, data: Mapping[str, Any], call: Call
@@ -177,7 +174,6 @@ class App:
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
         """What the engine says of itself; no use of the model."""
-        self._check_engine(surface)
         try:
             answer = await self._worker.engine.look(surface)
         except BrokenOffError as e:
@@ -204,8 +200,9 @@ class App:
         exchange.send(200, [kind], page.encode())
 
     async def _openapi(self, exchange: Exchange, path: str) -> None:
-        a = self._worker.assignment
-        exchange.send_json(200, openapi.describe(a.model_id, self._worker.aliases))
+        worker = self._worker
+        model_id = worker.assignment.model_id
+        exchange.send_json(200, openapi.describe(model_id, worker.aliases, worker.serves))
 
     async def _facts(self, exchange: Exchange, path: str) -> None:
         exchange.send_json(200, encode(self._worker.facts()))

@@ -45,6 +45,7 @@ class Surface:
         needs: capabilities, any of which a model must have; empty where any model will do.
         source: where a request that is too long for the model says what is too long.
         family: the API that it belongs to, see ``families``.
+        told: the path at which engines are asked where that is another.
         methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
             counts as its use.
     """
@@ -54,6 +55,7 @@ class Surface:
     needs: frozenset[str] = frozenset()
     source: str = ""
     family: str = "openai"
+    told: str = ""
     methods: tuple[str, ...] = ("POST",)
 
     @property
@@ -61,14 +63,20 @@ class Surface:
         """Its requests are what a model is loaded for."""
         return "POST" in self.methods
 
+    def is_answered(self, serves: Collection[str]) -> bool:
+        """By an engine that serves these paths."""
+        return (self.told or self.path) in serves
+
 
 _ALL = (
     Surface(CHAT_PATH, "chat", WRITES_TEXT, "messages"),
     Surface(TEXT_PATH, "text completions", WRITES_TEXT, "prompt"),
     Surface(EMBEDDINGS_PATH, "embeddings", frozenset({"embeddings"}), "input"),
     Surface(RERANK_PATH, "reranking", frozenset({"rerank"}), "documents"),
-    Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic"),
-    Surface("/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic"),
+    Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic", CHAT_PATH),
+    Surface(
+        "/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic", CHAT_PATH
+    ),
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
@@ -158,10 +166,10 @@ def check_engine(surface: Surface, model_id: str, engine: str, serves: Collectio
     Raises:
         NotSupported: it does not; the text names what it serves.
     """
-    if surface.path not in serves:
+    if not surface.is_answered(serves):
         raise NotSupported(
             f"{model_id} does not answer {surface.task} ({surface.path}) with engine {engine}; "
-            f"it answers: {', '.join(serves)}",
+            f"it answers: {', '.join(p for p, s in SURFACES.items() if s.is_answered(serves))}",
             code="missing_capability",
             source="worker",
         )

@@ -8,7 +8,7 @@ from typing import Any
 from modelpool_client import __version__
 from modelpool_client.surfaces.names import spellings
 from modelpool_client.surfaces.openai import BODIES, NEEDS
-from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
+from modelpool_client.surfaces.routes import CHAT_PATH, SURFACES, TEXT_PATH, Surface
 
 _ERROR_REF = {"$ref": "#/components/schemas/Error"}
 _ERRORS = {
@@ -18,6 +18,7 @@ _ERRORS = {
     "413": "the body is too large",
     "415": "the body does not say that it is JSON",
     "502": "the engine failed; the message holds its last words",
+    "501": "nothing that this engine, or this model with it, can do",
     "503": "loading or stopping; see Retry-After",
 }
 _ERROR_SCHEMA = {
@@ -38,20 +39,21 @@ _ERROR_SCHEMA = {
         }
     },
 }
+KINDS = {CHAT_PATH: "chat.completion", TEXT_PATH: "text_completion"}
 _HEALTH_KEYS = (
     "model status uptime_seconds requests_served port in_flight engine engine_pid worker_id"
 )
 
 
-def describe(model_id: str, aliases: Sequence[str]) -> dict[str, Any]:
-    """OpenAPI 3.1 for the worker that serves ``model_id``."""
+def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> dict[str, Any]:
+    """OpenAPI 3.1 for the worker of ``model_id``, whose engine answers the paths ``serves``."""
     names = spellings([model_id, *aliases])
+    found = [surface for surface in SURFACES.values() if surface.is_answered(serves)]
     return {
         "openapi": "3.1.0",
         "info": {"title": f"modelpool worker: {model_id}", "version": __version__},
         "paths": {
-            CHAT_PATH: _completion(CHAT_PATH, "chat.completion", names),
-            TEXT_PATH: _completion(TEXT_PATH, "text_completion", names),
+            **{surface.path: _surface(surface, names) for surface in found},
             "/v1/models": {"get": _get("the model and its aliases", _object("object", "data"))},
             "/health": {"get": _health()},
             "/metrics": {"get": _text("Prometheus metrics")},
@@ -59,6 +61,31 @@ def describe(model_id: str, aliases: Sequence[str]) -> dict[str, Any]:
         },
         "components": {"schemas": {"Error": _ERROR_SCHEMA}},
     }
+
+
+def _surface(surface: Surface, names: Sequence[str]) -> dict[str, Any]:
+    if surface.path in KINDS:
+        return _completion(surface.path, KINDS[surface.path], names)
+    if not surface.is_work:
+        return {"get": _get(surface.task, {})}
+    table = _table_of(surface.path)
+    model = {"type": ["string", "null"], "enum": [*names, None]}
+    body = {**table, "properties": {**table.get("properties", {}), "model": model}}
+    content = {kind: {"schema": {}} for kind in ("application/json", "text/event-stream")}
+    return {
+        "post": {
+            "summary": surface.task,
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "responses": {"200": {"description": "the answer", "content": content}, **_failures()},
+        }
+    }
+
+
+def _table_of(path: str) -> Mapping[str, Any]:
+    from modelpool_client.surfaces import anthropic, embeddings
+
+    tables = {**embeddings.BODIES, **anthropic.BODIES}
+    return tables.get(path, {"type": "object"})
 
 
 def _completion(path: str, kind: str, names: Sequence[str]) -> dict[str, Any]:
