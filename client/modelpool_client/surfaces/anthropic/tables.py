@@ -260,7 +260,7 @@ def _ignored_members(
         inner = f"{where}.{name}" if where else name
         if name not in known or known[name].get("ignored"):
             yield _printable(inner)
-        else:
+        elif isinstance(item, (dict, list)):
             yield from _ignored_in(known[name], item, inner)
 
 
