@@ -36,6 +36,7 @@ from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
 from modelpool.engines import Engines
 from modelpool.entry import Entry
+from modelpool.gateway.ollama import OllamaApi
 from modelpool.gateway.relay import Gateway
 from modelpool.launchers import Launcher, create
 from modelpool.model_files import ModelFiles
@@ -242,7 +243,8 @@ def _entry(services: Services) -> Entry:
     api = AsgiApp(management_api(services))
     reports = WorkerReports(services.pool, services.pool_id, services.peaks)
     hosts = hosts_for(config.host)
-    return Entry(api, _gateway(services), hosts, config.max_body_bytes, reports)
+    ollama = OllamaApi(services.catalog, services.pool, services.delete)
+    return Entry(api, _gateway(services), hosts, config.max_body_bytes, reports, ollama)
 
 
 def management_api(services: Services) -> FastAPI:

@@ -16,6 +16,7 @@ from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import NOT_SERVED, is_surface
 
 from modelpool.catalog.model import RESERVED_VERBS
+from modelpool.gateway.ollama import OllamaApi
 from modelpool.worker_reports import reporter
 
 PAGES = frozenset({"/", "/docs"})
@@ -36,10 +37,12 @@ class Entry:
         hosts: frozenset[str],
         max_body_bytes: int,
         reports: Reports | None = None,
+        ollama: OllamaApi | None = None,
     ) -> None:
         self._api = api
         self._gateway = gateway
         self._reports = reports
+        self._ollama = ollama
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
 
@@ -58,6 +61,8 @@ class Entry:
             check_json(request.headers)
         if is_surface(path):
             await self._gateway(exchange, path)
+        elif self._ollama is not None and self._ollama.is_asked(path):
+            await self._ollama(exchange, path)
         elif self._reports is not None and (worker_id := reporter(path)) is not None:
             await self._reports(exchange, path, worker_id)
         elif has_body:

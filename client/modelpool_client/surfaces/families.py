@@ -1,7 +1,8 @@
-"""PURE. The APIs that clients speak: how each tells errors, and how its requests are translated."""
+"""The APIs that clients speak: how each tells errors, and how its requests are translated."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -46,7 +47,7 @@ class Translated:
 
 
 class _ErrorsOf:
-    """The dialect of a request that is not known well enough to be translated."""
+    """The dialect of a request that is not known well enough to be translated: nothing streams."""
 
     stream_headers = sse.HEADERS
     part_end = b"\n\n"
@@ -72,11 +73,16 @@ class Family:
         translate: makes of a checked request what engines that speak OpenAI's API are told;
             None where all engines speak it.
         part_end: see ``Dialect``.
+        load_answer: the body for a request that only wants its model loaded, or with a
+            ``keep_alive`` of 0 unloaded; None for any other. None where there are no such requests.
+        keep_alive: seconds that a request wants its model kept; see ``gateway.keep_alive``.
     """
 
     dialect: Dialect
     translate: Translate | None = None
     part_end: bytes = b"\n\n"
+    load_answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
+    keep_alive: Callable[[dict[str, Any]], float | None] = lambda data: None
 
     def of(self, translation: Translation) -> Dialect:
         """The dialect of one request."""
@@ -98,9 +104,39 @@ def _anthropic_error(error: ModelPoolError) -> Any:
     return anthropic.error_body(error)
 
 
+def _ollama(path: str, data: dict[str, Any]) -> Translation:
+    from modelpool_client.surfaces import ollama
+
+    return ollama.translate(path, data, time.time_ns)
+
+
+def _ollama_error(error: ModelPoolError) -> Any:
+    from modelpool_client.surfaces import ollama
+
+    return ollama.error_body(error)
+
+
+def _ollama_load(path: str, data: dict[str, Any]) -> dict[str, Any] | None:
+    from modelpool_client.surfaces import ollama
+
+    if not ollama.is_load_only(path, data):
+        return None
+    model, now = str(data.get("model")), time.time_ns()
+    if ollama.keep_alive_seconds(data.get("keep_alive")) == 0:
+        return ollama.load_answer(path, model, "unload", now)
+    return ollama.load_answer(path, model, "load", now)
+
+
+def _ollama_keep_alive(data: dict[str, Any]) -> float | None:
+    from modelpool_client.surfaces import ollama
+
+    return ollama.keep_alive_seconds(data.get("keep_alive"))
+
+
 FAMILIES: Mapping[str, Family] = {
     "openai": Family(OPENAI),
     "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic),
+    "ollama": Family(_ErrorsOf(_ollama_error), _ollama, b"\n", _ollama_load, _ollama_keep_alive),
 }
 
 

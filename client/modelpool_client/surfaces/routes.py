@@ -21,6 +21,7 @@ RERANK_PATH = "/v1/rerank"
 WRITES_TEXT = frozenset(
     {"chat", "completion", "infill", "json_mode", "json_schema", "logprobs", "tools"}
 )
+EMBEDS = frozenset({"embeddings"})
 # These, without one of those, say that it does not. Other words say nothing of it.
 WRITES_NONE = frozenset(
     {
@@ -71,12 +72,16 @@ class Surface:
 _ALL = (
     Surface(CHAT_PATH, "chat", WRITES_TEXT, "messages"),
     Surface(TEXT_PATH, "text completions", WRITES_TEXT, "prompt"),
-    Surface(EMBEDDINGS_PATH, "embeddings", frozenset({"embeddings"}), "input"),
+    Surface(EMBEDDINGS_PATH, "embeddings", EMBEDS, "input"),
     Surface(RERANK_PATH, "reranking", frozenset({"rerank"}), "documents"),
     Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic", CHAT_PATH),
     Surface(
         "/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic", CHAT_PATH
     ),
+    Surface("/api/chat", "chat", WRITES_TEXT, "messages", "ollama", CHAT_PATH),
+    Surface("/api/generate", "text", WRITES_TEXT, "prompt", "ollama", CHAT_PATH),
+    Surface("/api/embed", "embeddings", EMBEDS, "input", "ollama", EMBEDDINGS_PATH),
+    Surface("/api/embeddings", "embeddings", EMBEDS, "prompt", "ollama", EMBEDDINGS_PATH),
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),

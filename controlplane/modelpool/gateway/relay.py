@@ -47,6 +47,7 @@ from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
 from modelpool.gateway.coalesce import Coalescer, SharedAnswer, may_share
 from modelpool.gateway.errors import as_error
+from modelpool.gateway.keep_alive import REASON, keep
 from modelpool.gateway.models import Models
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant, Use
@@ -169,6 +170,12 @@ class Gateway:
         data = parse_object(body)
         model = self._named(data)
         check_capabilities(surface, model.model_id, model.capabilities)
+        if family.load_answer is not None:
+            loaded = family.load_answer(surface.path, data)
+            if loaded is not None:
+                await self._load_only(model, family.keep_alive(data))
+                exchange.send_json(200, loaded)
+                return
         translation = None
         if family.translate is not None:
             translation = family.translate(surface.path, data)
@@ -185,8 +192,20 @@ class Gateway:
                 else:
                     await self._try(asked, wish)
         finally:
+            keep(self._pool, model.model_id, family.keep_alive(data))
             seconds = time.perf_counter() - began
             self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
+
+    async def _load_only(self, model: Model, keep_alive: float | None) -> None:
+        model_id = model.model_id
+        if keep_alive == 0:
+            if self._pool.status(model_id).state.has_worker:
+                await self._pool.unload(model_id, REASON)
+            return
+        if not self._pool.status(model_id).state.is_serving:
+            await self._prepare(model_id)
+            await self._pool.load(model_id, "", self._pool.config.load_wait_seconds)
+        keep(self._pool, model_id, keep_alive)
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
         """What a worker says of itself, its model named in the query. It loads nothing."""

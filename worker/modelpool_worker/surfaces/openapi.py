@@ -71,7 +71,9 @@ def _surface(surface: Surface, names: Sequence[str]) -> dict[str, Any]:
     table = _table_of(surface.path)
     model = {"type": ["string", "null"], "enum": [*names, None]}
     body = {**table, "properties": {**table.get("properties", {}), "model": model}}
-    content = {kind: {"schema": {}} for kind in ("application/json", "text/event-stream")}
+    content: dict[str, Any] = {
+        kind: {"schema": {}} for kind in ("application/json", "text/event-stream")
+    }
     return {
         "post": {
             "summary": surface.task,

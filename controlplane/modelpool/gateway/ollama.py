@@ -1,0 +1,145 @@
+"""What of Ollama's API is about models, not asked of one: which there are, run, and can do what."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from modelpool_client.errors import MethodNotAllowed, ModelPoolError, NotSupported
+from modelpool_client.http1.exchange import Exchange
+from modelpool_client.surfaces import ollama
+from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.families import FAMILIES
+
+from modelpool.catalog.catalog import Catalog
+from modelpool.catalog.model import Model
+from modelpool.pool.pool import Pool
+from modelpool.pool.status import ReplicaStatus
+
+LARGEST_BODY_BYTES = 1 << 20
+NS = 1_000_000_000
+# Options of ours by Ollama's names of them.
+PARAMETERS = {"context_length": "num_ctx", "temperature": "temperature", "seed": "seed"}
+
+Handler = Callable[[Exchange, Mapping[str, Any]], Awaitable[None]]
+
+
+class OllamaApi:
+    """Answers ``PATHS``; ``delete`` removes a model from the catalog, unloading it first."""
+
+    def __init__(
+        self, catalog: Catalog, pool: Pool, delete: Callable[[str], Awaitable[Model]]
+    ) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._delete_model = delete
+        self._routes: Mapping[str, tuple[str, Handler]] = {
+            "/api/tags": ("GET", self._tags),
+            "/api/ps": ("GET", self._ps),
+            "/api/version": ("GET", self._version),
+            "/api/show": ("POST", self._show),
+            "/api/delete": ("DELETE", self._delete),
+            "/api/pull": ("POST", self._pull),
+            "/api/copy": ("POST", self._not_here),
+            "/api/create": ("POST", self._not_here),
+            "/api/push": ("POST", self._not_here),
+        }
+
+    def is_asked(self, path: str) -> bool:
+        """Is it one of its routes?"""
+        return path in self._routes
+
+    async def __call__(self, exchange: Exchange, path: str) -> None:
+        """Answer a request.
+
+        Raises:
+            ModelPoolError: for the client.
+        """
+        exchange.dialect = FAMILIES["ollama"].dialect
+        method, handler = self._routes[path]
+        asked = exchange.request.method
+        if asked != method and not (asked == "HEAD" and method == "GET"):
+            raise MethodNotAllowed.of(path, asked, (method,))
+        data: Mapping[str, Any] = {}
+        if method != "GET":
+            data = parse_object(await exchange.read_body(LARGEST_BODY_BYTES))
+        await handler(exchange, data)
+
+    # -- routes ----------------------------------------------------------------------------------
+
+    async def _tags(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        models = [m for m in self._catalog if self._pool.has(m.model_id)]
+        found = [_listed(m, name) for m in models for name in (m.model_id, *m.aliases)]
+        exchange.send_json(200, ollama.tags_body(found))
+
+    async def _ps(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        statuses = [s for m in self._pool.models for s in self._pool.statuses(m.model_id)]
+        running = [self._running(s) for s in statuses if s.state.is_serving]
+        exchange.send_json(200, ollama.ps_body(running))
+
+    async def _version(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        exchange.send_json(200, ollama.version_body())
+
+    async def _show(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        model = self._catalog.get(ollama.asked_model("/api/show", data))
+        options = self._pool.effective(model).options
+        parameters = {PARAMETERS[k]: v for k, v in options.items() if k in PARAMETERS}
+        template = options.get("chat_template")
+        body = ollama.show_body(
+            _listed(model, model.model_id),
+            parameters=parameters,
+            template=template if isinstance(template, str) else "",
+        )
+        exchange.send_json(200, body)
+
+    async def _delete(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        model = self._catalog.get(ollama.asked_model("/api/delete", data))
+        await self._delete_model(model.model_id)
+        exchange.send(200, [], b"")
+
+    async def _pull(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        """A model that is there needs nothing fetched; others cannot be yet."""
+        name = ollama.asked_model("/api/pull", data)
+        try:
+            self._catalog.get(name)
+        except ModelPoolError:
+            text = f"{name[:200]!r} is not in the catalog, and nothing is fetched here yet"
+            raise NotSupported(f"{text}; register its file: POST /models/register") from None
+        if data.get("stream") is False:
+            exchange.send_json(200, json.loads(ollama.PULL_ENDS))
+            return
+        kind = (b"content-type", ollama.NDJSON)
+        exchange.send(200, [kind], ollama.PULL_BEGINS + ollama.PULL_ENDS)
+
+    async def _not_here(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        path = exchange.request.path
+        raise NotSupported(f"{path} is not supported; models are made by POST /models/register")
+
+    # -- what is told ----------------------------------------------------------------------------
+
+    def _running(self, status: ReplicaStatus) -> ollama.Running:
+        facts, left = status.facts, status.lease.remaining(self._pool.clock.now())
+        devices = sum(facts.device_memory_bytes.values()) if facts is not None else 0
+        host = (facts.memory_bytes if facts is not None else None) or 0
+        context = (facts.context_length if facts is not None else None) or 0
+        listed = _listed(status.model, status.model.model_id)
+        expires = None if left is None else time.time_ns() + int(left * NS)
+        return ollama.Running(listed, host + devices, devices, expires, context)
+
+
+def _listed(model: Model, name: str) -> ollama.Listed:
+    details = ollama.Details(
+        format="gguf" if model.source.casefold().endswith(".gguf") else "",
+        family=model.architecture or "",
+        quantization=model.quantization or "",
+        context_length=model.context_length or 0,
+    )
+    return ollama.Listed(
+        name,
+        model.size_bytes or 0,
+        int(model.updated_at * NS),
+        details=details,
+        capabilities=model.capabilities,
+    )
