@@ -18,6 +18,8 @@ NDJSON = b"application/x-ndjson"
 
 # A vector whose squared length is this near to 1 needs no scaling: what float32 makes of it.
 _UNIT_ERROR = 1e-3
+# Made once: json.dumps with separators makes an encoder for every call.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class Shape(StrEnum):
@@ -39,7 +41,7 @@ def error_line(error: ModelPoolError) -> bytes:
 
 def line(value: Any) -> bytes:
     """One line of a stream."""
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(value).encode() + b"\n"
 
 
 class Generation:
