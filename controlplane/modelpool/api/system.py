@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from modelpool_client import __version__
 from modelpool_client.surfaces.sse import AS_IT_COMES
@@ -45,6 +45,12 @@ def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["pool"], route_class=HeadRoute)
     not_implemented.add_to(router)
     pool = services.pool
+
+    async def alive(request: Request) -> Response:
+        # Ollama's clients ask so whether there is anybody, and read a redirect as no.
+        return Response()
+
+    router.add_route("/", alive, methods=["HEAD"], include_in_schema=False)
 
     @router.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

@@ -1,0 +1,199 @@
+"""Ollama's own package against the pool: llama.cpp and an engine that chats only, the gateway and a
+worker's port, loaded and not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ollama
+import pytest
+
+from e2e.helpers import fake, until
+from e2e.support import PoolProcess
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "configs" / "models" / "pool-demo.gguf"
+MAKE = ROOT / "scripts" / "make_bench_gguf.py"
+SHAPE = "--layers=2 --hidden=64 --ffn=192 --heads=4 --kv=2 --vocab=1024 --ctx=512 --pooling=mean"
+ASK = [{"role": "user", "content": "hello there"}]
+WAYS = [(model, way) for model in ("demo", "echo") for way in ("gateway", "worker", "cold")]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
+    if not importlib.util.find_spec("xllamacpp"):
+        pytest.skip("needs xllamacpp")
+    folder = tmp_path_factory.mktemp("ollama")
+    embedder = folder / "embedder.gguf"
+    command = [sys.executable, MAKE, embedder, *SHAPE.split()]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    options = {"threads": 1, "parallel": 2}
+    entries = [
+        {
+            "model_id": "demo",
+            "engine": "llama.cpp",
+            "source": str(DEMO),
+            "options": {**options, "temperature": 0},
+        },
+        {
+            "model_id": "embedder",
+            "engine": "llama.cpp",
+            "source": str(embedder),
+            "options": options,
+        },
+        fake("echo"),
+        fake("slow", options={"load_seconds": 1}),
+        fake("gone"),
+    ]
+    with PoolProcess(folder, entries, stream_ping_seconds=0.1) as pool:
+        yield pool
+        pool.assert_no_bugs()
+
+
+@pytest.fixture
+def client(pool: PoolProcess, request: pytest.FixtureRequest) -> Iterator[ollama.Client]:
+    model, way = getattr(request, "param", ("echo", "gateway"))
+    url = pool.url
+    if way == "worker":
+        found = pool.http.get(f"/models/{model}/endpoint?wait=30").json()["endpoint"]
+        url = found.rsplit("/v1", 1)[0]
+    elif way == "cold":
+        unload(pool, model)
+    made = ollama.Client(host=url, timeout=60, trust_env=False)
+    yield made
+    made._client.close()
+
+
+def unload(pool: PoolProcess, model: str) -> None:
+    pool.http.post(f"/models/{model}/unload", json={"force": True})
+    pool.wait_for(model, "COLD")
+
+
+def left(pool: PoolProcess, model: str) -> float:
+    """Seconds of its lease."""
+    return float(pool.model(model)["ttl_remaining_minutes"]) * 60
+
+
+def lines(pool: PoolProcess, path: str, **body: Any) -> list[dict[str, Any]]:
+    with pool.http.stream("POST", path, json=body) as answer:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        return [json.loads(line) for line in answer.iter_lines()]
+
+
+@pytest.mark.parametrize(("client", "model"), [(w, w[0]) for w in WAYS], indirect=["client"])
+def test_chat_and_generate_streamed_and_not(client: ollama.Client, model: str) -> None:
+    whole = client.chat(model=model, messages=ASK)
+    parts = list(client.chat(model=model, messages=ASK, stream=True))
+    assert "".join(part.message.content or "" for part in parts) == whole.message.content
+    assert (whole.done, whole.done_reason) == (True, "stop")
+    assert parts[-1].done_reason == "stop"
+    assert whole.eval_count == parts[-1].eval_count
+    assert (whole.eval_count or 0) > 0
+    assert (whole.total_duration or 0) > 0
+    text = client.generate(model=model, prompt="hello there").response
+    streamed = client.generate(model=model, prompt="hello there", stream=True)
+    assert "".join(part.response for part in streamed) == text == whole.message.content
+
+
+def test_options_that_would_need_another_load_are_named(pool: PoolProcess) -> None:
+    body = {"model": "demo", "messages": ASK, "stream": False}
+    options = {"num_ctx": 99, "num_predict": 2, "num_gpu": 1}
+    answer = pool.http.post("/api/chat", json={**body, "options": options})
+    assert answer.headers["x-modelpool-ignored"] == "options.num_ctx, options.num_gpu"
+    assert answer.json()["done_reason"] == "length"
+    assert answer.json()["eval_count"] == 2
+
+
+def test_a_cold_stream_is_kept_alive_by_empty_lines(pool: PoolProcess) -> None:
+    unload(pool, "slow")
+    found = lines(pool, "/api/chat", model="slow", messages=ASK)
+    assert found[0]["message"]["content"] == ""
+    assert found[0]["done"] is False
+    assert "".join(part["message"]["content"] for part in found) == "hello there"
+
+
+def test_embeddings(client: ollama.Client, pool: PoolProcess) -> None:
+    both = client.embed(model="embedder", input=["hello", "there"]).embeddings
+    assert [len(vector) for vector in both] == [64, 64]
+    assert math.fsum(x * x for x in both[0]) == pytest.approx(1, abs=1e-4)
+    one = client.embed(model="embedder", input="hello", dimensions=16).embeddings[0]
+    length = math.sqrt(math.fsum(x * x for x in both[0][:16]))
+    assert one == pytest.approx([x / length for x in both[0][:16]], abs=1e-5)
+    assert client.embeddings(model="embedder", prompt="hello").embedding == pytest.approx(
+        both[0], abs=1e-6
+    )
+    with pytest.raises(ollama.ResponseError, match="it can do: embeddings"):
+        client.chat(model="embedder", messages=ASK)
+
+
+def test_models_are_listed_and_shown(client: ollama.Client, pool: PoolProcess) -> None:
+    assert {"demo:latest", "embedder:latest"} <= {m.model for m in client.list().models}
+    shown = client.show("demo")
+    assert shown.capabilities == ["completion"]
+    assert shown.details is not None
+    assert (shown.details.format, shown.details.family) == ("gguf", "llama")
+    assert client.show("embedder").capabilities == ["embedding"]
+    pool.load("demo")
+    (running,) = [m for m in client.ps().models if m.model == "demo:latest"]
+    assert (running.size or 0) > 0
+    assert (running.context_length or 0) > 0
+
+
+def test_keep_alive_acts_on_the_lease(client: ollama.Client, pool: PoolProcess) -> None:
+    assert client.generate(model="echo", prompt="").done_reason == "load"
+    before = left(pool, "echo")
+    client.chat(model="echo", messages=ASK, keep_alive="45m")
+    assert left(pool, "echo") == pytest.approx(2700, abs=60)
+    assert before < 2600
+    client.chat(model="echo", messages=ASK, keep_alive="1s")  # never shorter for others
+    assert left(pool, "echo") > 2600
+    client.chat(model="echo", messages=ASK, keep_alive=0)
+    pool.wait_for("echo", "COLD")
+    assert client.generate(model="echo", prompt="", keep_alive=-1).done_reason == "load"
+    assert left(pool, "echo") > 2700
+    assert client.generate(model="echo", prompt="", keep_alive=0).done_reason == "unload"
+    assert pool.state_of("echo") == "COLD"
+    assert client.generate(model="echo", prompt="", keep_alive=0).done_reason == "unload"
+    with pytest.raises(ollama.ResponseError, match="keep_alive"):
+        client.chat(model="echo", messages=ASK, keep_alive="soon")
+    assert pool.state_of("echo") == "COLD"
+
+
+def test_errors(client: ollama.Client, pool: PoolProcess) -> None:
+    with pytest.raises(ollama.ResponseError, match="nobody") as missing:
+        client.chat(model="nobody", messages=ASK)
+    assert missing.value.status_code == 404
+    answer = pool.http.post("/api/chat", json={"model": "echo", "messages": "hello"})
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
+    assert "messages must be a list" in answer.json()["error"]
+    assert pool.http.post("/api/chat", content=b"{").json().keys() == {"error"}
+    assert pool.http.get("/api/chat").status_code == 405
+    assert pool.http.post("/api/tags").status_code == 405
+
+
+def test_what_is_there_needs_no_pull(client: ollama.Client) -> None:
+    assert client.pull("demo").status == "success"
+    assert [p.status for p in client.pull("demo", stream=True)][-1] == "success"
+    with pytest.raises(ollama.ResponseError, match="nothing is fetched here"):
+        client.pull("nobody")
+
+
+def test_delete(client: ollama.Client, pool: PoolProcess) -> None:
+    pool.load("gone")
+    assert client.delete("gone").status == "success"
+    assert pool.http.get("/models/gone").status_code == 404
+    until(lambda: not pool.fronts("gone"), "the end of its worker")
+
+
+def test_probes(pool: PoolProcess) -> None:
+    assert pool.http.get("/api/version").json()["version"].count(".") == 2
+    assert httpx.head(f"{pool.url}/", trust_env=False).status_code == 200
