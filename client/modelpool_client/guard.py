@@ -2,63 +2,150 @@
 rules.
 
 A page can send requests to loopback addresses, by DNS rebinding even with readable answers; it
-cannot forge these headers. Headers are as in an ASGI scope: pairs of bytes, names in lower case.
+cannot forge these headers. What is allowed besides loopback is written in ``allowed_origins`` and
+``allowed_hosts``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from functools import lru_cache
-from urllib.parse import urlsplit
+from typing import TypeVar
 
 from .errors import Forbidden, Source, UnsupportedMediaType
+from .http1.message import Headers, Request
+from .origins import (
+    WEB_PORTS,
+    host_patterns,
+    origin_patterns,
+    read_host,
+    read_host_pattern,
+    read_origin,
+    read_origin_pattern,
+)
+from .wire import Allowlist
+
+Pattern = TypeVar("Pattern")
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-
-Headers = Collection[tuple[bytes, bytes]]
-
-
-def hosts_for(bound: str) -> frozenset[str]:
-    """The host names that requests may use towards a server bound to ``bound``."""
-    return LOOPBACK_HOSTS | {bound.lower()}
+# Of hosts and of origins that were looked at last; a client sends the same ones.
+REMEMBERED = 64
+NOBODY = Allowlist()
 
 
-def check_headers(
-    headers: Headers, hosts: Collection[str], source: Source = "pool", *, is_page: bool = False
-) -> None:
-    """Refuse a request whose Host or Origin is none of ``hosts`` (on any port), and one that a page
-    from elsewhere makes without an Origin, as for an image. ``is_page``: a link may lead there.
+class Guard:
+    """Says who may ask a server bound to ``bound``: by a loopback host, pages of loopback origins
+    on any port, and whom the allowlist names.
 
-    Raises:
-        Forbidden: naming the header and its value.
+    Attributes:
+        allowlist: what is in force; its texts are patterns of ``origins``.
     """
-    named: list[bytes] = []
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name == b"host":
-            named.append(value)
-        elif name == b"origin" and _origin_host(value) not in hosts:
-            raise Forbidden(f"Origin {_shown(value)} is not allowed here", source=source)
-        elif name in _BROWSER_HEADERS:
-            found[name] = value
-    if found.get(b"sec-fetch-site") == b"cross-site" and b"origin" not in found:
-        is_link = found.get(b"sec-fetch-dest") == b"document"
-        if not (is_page and is_link):
+
+    allowlist: Allowlist
+
+    def __init__(self, bound: str, allowlist: Allowlist = NOBODY, source: Source = "pool") -> None:
+        self._own = LOOPBACK_HOSTS | {bound.lower()}
+        self._source: Source = source
+        self.allow(allowlist)
+
+    def __repr__(self) -> str:
+        return f"<Guard of {', '.join(sorted(self._own))}; {self.allowlist}>"
+
+    def allow(self, allowlist: Allowlist) -> None:
+        """Another allowlist is in force from now on. A text of it that is no pattern, as a manager
+        of another version may send one, allows nobody."""
+        own = self._own
+        hosts = own | _understood(read_host_pattern, allowlist.hosts)
+        origins = _understood(read_origin_pattern, allowlist.origins)
+
+        @lru_cache(REMEMBERED)
+        def serves(value: bytes) -> bool:
+            host = read_host(value)
+            return host is not None and any(pattern in hosts for pattern in host_patterns(host))
+
+        @lru_cache(REMEMBERED)
+        def admits(value: bytes) -> bool:
+            origin = read_origin(value)
+            if origin is None:
+                return False
+            is_own = origin.scheme in WEB_PORTS and origin.host in own
+            return is_own or any(pattern in origins for pattern in origin_patterns(origin))
+
+        self.allowlist, self._serves, self._admits = allowlist, serves, admits
+
+    def check(self, request: Request, *, is_page: bool = False) -> bytes | None:
+        """Refuse a request by a Host or from an Origin that is not allowed, and one that a page
+        from elsewhere makes without an Origin, as for an image. ``is_page``: a link may lead there.
+
+        Returns:
+            The origin of the page that asks; None where none says that it does.
+
+        Raises:
+            Forbidden: naming the header, its value and the key that would allow it.
+        """
+        fields = request.fields
+        if len(fields) != len(request.headers):
+            self._check_single(request.headers)
+        host, origin = fields.get(b"host"), fields.get(b"origin")
+        if host is None:
+            raise Forbidden("one Host header is needed", source=self._source)
+        if not self._serves(host):
+            raise self._unknown_host(host)
+        if origin is None:
+            if fields.get(b"sec-fetch-site") == b"cross-site":
+                self._check_link(request, is_page=is_page)
+            return None
+        if not (self._admits(origin) or _is_same_origin(request, origin, host)):
+            raise Forbidden(
+                f"Origin {_shown(origin)} is not allowed here; to let its pages in, add it to"
+                " allowed_origins in the pool's configuration",
+                source=self._source,
+            )
+        return origin
+
+    def _check_single(self, headers: Headers) -> None:
+        counts = Counter(name for name, _ in headers)
+        if counts[b"host"] > 1 or counts[b"origin"] > 1:
+            text = "one Host header is needed, and no more than one Origin"
+            raise Forbidden(text, source=self._source)
+
+    def _check_link(self, request: Request, *, is_page: bool) -> None:
+        if not (is_page and request.fields.get(b"sec-fetch-dest") == b"document"):
             raise Forbidden(
                 "a web page from elsewhere may not ask here (Sec-Fetch-Site is cross-site);"
                 " open the address by itself",
-                source=source,
+                source=self._source,
             )
-    if len(named) != 1:
-        raise Forbidden("one Host header is needed", source=source)
-    if _host(named[0]) not in hosts:
-        allowed = ", ".join(sorted(hosts))
-        raise Forbidden(
-            f"Host {_shown(named[0])} is not served here; these are: {allowed}", source=source
+
+    def _unknown_host(self, value: bytes) -> Forbidden:
+        served = ", ".join(sorted({*self._own, *self.allowlist.hosts}))
+        return Forbidden(
+            f"Host {_shown(value)} is not served here; these are: {served}; use one of them, or add"
+            " it to allowed_hosts in the pool's configuration",
+            source=self._source,
         )
 
 
-def check_json(headers: Headers, source: Source = "pool") -> None:
+def _understood(read: Callable[[str], Pattern], texts: Iterable[str]) -> frozenset[Pattern]:
+    found = set()
+    for text in texts:
+        with suppress(ValueError):
+            found.add(read(text))
+    return frozenset(found)
+
+
+def _is_same_origin(request: Request, origin: bytes, host: bytes) -> bool:
+    """The page came from the host that is asked, which is allowed. Browsers say where it is not so
+    although the names are the same: the page was read without TLS, by whoever is in between."""
+    scheme, _, authority = origin.lower().partition(b"://")
+    is_web = scheme in (b"http", b"https")
+    site = request.fields.get(b"sec-fetch-site", b"same-origin")
+    return is_web and authority == host.lower() and site == b"same-origin"
+
+
+def check_json(headers: Collection[tuple[bytes, bytes]], source: Source = "pool") -> None:
     """Refuse a body that does not say it is JSON.
 
     No Content-Type, or the one curl sends by itself, will do where no browser is at work: those
@@ -83,25 +170,7 @@ def check_json(headers: Headers, source: Source = "pool") -> None:
 
 
 _JSON = (b"content-type", b"application/json")
-_BROWSER_HEADERS = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-dest"})
 _CONTENT_HEADERS = frozenset({b"content-type", b"origin", b"sec-fetch-site"})
-
-
-@lru_cache(maxsize=64)
-def _host(value: bytes) -> str | None:
-    """The name in a Host header, without its port: ``[::1]:8050`` gives ``::1``."""
-    try:
-        return urlsplit(f"//{value.decode('ascii')}").hostname
-    except ValueError:
-        return None
-
-
-def _origin_host(value: bytes) -> str | None:
-    try:
-        parts = urlsplit(value.decode("ascii"))
-    except ValueError:
-        return None
-    return parts.hostname if parts.scheme in ("http", "https") else None
 
 
 def _shown(value: bytes) -> str:

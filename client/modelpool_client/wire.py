@@ -56,6 +56,14 @@ class PromptCacheLimits:
 
 
 @dataclass(frozen=True)
+class Allowlist:
+    """Who may ask besides loopback: origins of pages and hosts, as ``origins`` reads them."""
+
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Assignment:
     """All that is particular to one worker: one JSON line on its standard input.
 
@@ -91,6 +99,7 @@ class Assignment:
     log_limits: LogLimits = LogLimits()
     prompt_cache_dir: str = ""
     prompt_cache_limits: PromptCacheLimits = PromptCacheLimits()
+    allowlist: Allowlist = Allowlist()
 
 
 @dataclass(frozen=True)
@@ -174,8 +183,8 @@ class FactsReply:
     """The manager's answer to facts. ``known`` False: no such worker here, drain and exit.
 
     ``lease_seconds`` is what is left of the lease, None if it never expires. ``aliases``,
-    ``drain_seconds`` and ``prompt_cache_limits`` take the place of the assignment's; None where
-    they stay as they are.
+    ``drain_seconds``, ``prompt_cache_limits`` and ``allowlist`` take the place of the assignment's;
+    None where they stay as they are.
     """
 
     known: bool
@@ -184,6 +193,7 @@ class FactsReply:
     aliases: tuple[str, ...] | None = None
     drain_seconds: float | None = None
     prompt_cache_limits: PromptCacheLimits | None = None
+    allowlist: Allowlist | None = None
 
 
 @dataclass(frozen=True)

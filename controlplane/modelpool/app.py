@@ -18,7 +18,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
-from modelpool_client.guard import hosts_for
+from modelpool_client.guard import Guard
 from modelpool_client.http1.upstream import Upstream
 from starlette.routing import Route
 
@@ -196,6 +196,7 @@ async def _build(
     services = Services(
         catalog=catalog,
         pool=pool,
+        guard=Guard(config.host, config.allowlist),
         workers=workers,
         events=events,
         history=history,
@@ -242,9 +243,8 @@ def _entry(services: Services) -> Entry:
     config = services.pool.config
     api = AsgiApp(management_api(services))
     reports = WorkerReports(services.pool, services.pool_id, services.peaks)
-    hosts = hosts_for(config.host)
     ollama = OllamaApi(services.catalog, services.pool, services.delete)
-    return Entry(api, _gateway(services), hosts, config.max_body_bytes, reports, ollama)
+    return Entry(api, _gateway(services), services.guard, config.max_body_bytes, reports, ollama)
 
 
 def management_api(services: Services) -> FastAPI:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from modelpool_client.http1.timeouts import Timeouts
-from modelpool_client.wire import LogLimits, PromptCacheLimits
+from modelpool_client.origins import read_host_pattern, read_origin_pattern
+from modelpool_client.wire import Allowlist, LogLimits, PromptCacheLimits
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -78,6 +79,16 @@ def _limit(value: Any) -> int | str:
     return number
 
 
+def _origin(text: str) -> str:
+    read_origin_pattern(text)
+    return text
+
+
+def _host(text: str) -> str:
+    read_host_pattern(text)
+    return text
+
+
 Minutes = Annotated[float, Field(ge=0, le=525_600)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
 SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
@@ -87,6 +98,12 @@ DeviceMegabytes = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Limit = Annotated[ConcurrencyLimit, PlainValidator(_limit), WithJsonSchema(CONCURRENCY_LIMIT)]
 PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 ModelIds = Annotated[tuple[StrictStr, ...], Field(strict=False)]
+AllowedOrigins = Annotated[
+    tuple[Annotated[StrictStr, AfterValidator(_origin)], ...], Field(strict=False)
+]
+AllowedHosts = Annotated[
+    tuple[Annotated[StrictStr, AfterValidator(_host)], ...], Field(strict=False)
+]
 ModelEntry = Annotated[InstanceOf[Model], WithJsonSchema(model_entry_schema())]
 
 
@@ -212,6 +229,17 @@ class PoolConfig(_Frozen):
     send_timeout_seconds: SomeSeconds = Field(
         60, description="In which a client must take something of its answer (nginx: 60)"
     )
+    allowed_origins: AllowedOrigins = Field(
+        (),
+        description="Origins whose pages may ask, besides loopback: https://app.example,"
+        " https://*.app.example, app://obsidian.md, chrome-extension://ID, vscode-webview://*,"
+        " null for sandboxed pages and files, * for all but those",
+    )
+    allowed_hosts: AllowedHosts = Field(
+        (),
+        description="Hosts by which requests may come, besides loopback, as behind a proxy:"
+        " pool.example, *.pool.example; any port",
+    )
     max_body_mb: Annotated[float, Field(gt=0, le=4096)] = Field(64, description="Largest request")
     state_dir: Annotated[Path, Field(strict=False)] = Field(
         default_factory=default_state_dir,
@@ -294,6 +322,11 @@ class PoolConfig(_Frozen):
         )
 
     @property
+    def allowlist(self) -> Allowlist:
+        """``allowed_origins`` and ``allowed_hosts``."""
+        return Allowlist(self.allowed_origins, self.allowed_hosts)
+
+    @property
     def log_limits(self) -> LogLimits:
         """When logs are rotated."""
         return LogLimits(int(self.log_max_mb * BYTES_PER_MB), self.log_max_files)
@@ -325,7 +358,8 @@ class PoolConfig(_Frozen):
         plain = {key: getattr(self, key) for key in type(self).model_fields if key != "models"}
         plain["port_range"] = self.port_range.model_dump()
         plain["device_memory_mb"] = dict(self.device_memory_mb)
-        plain["warmup_models"] = list(self.warmup_models)
+        for key in ("warmup_models", "allowed_origins", "allowed_hosts"):
+            plain[key] = list(plain[key])
         plain["registrars"] = [r.model_dump() for r in self.registrars]
         plain["state_dir"] = str(self.state_dir)
         return plain

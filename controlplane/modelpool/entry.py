@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from modelpool_client.guard import check_headers, check_json
+from modelpool_client.guard import Guard, check_json
+from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.body import parse_object
@@ -28,13 +29,13 @@ ManagementApi = Callable[[Exchange, str, Headers, bytes], Awaitable[None]]
 
 
 class Entry:
-    """Checks Host, Origin and Content-Type before anything is read."""
+    """Checks Host, Origin and Content-Type before anything is read; answers preflights."""
 
     def __init__(
         self,
         api: ManagementApi,
         gateway: Gateway,
-        hosts: frozenset[str],
+        guard: Guard,
         max_body_bytes: int,
         reports: Reports | None = None,
         ollama: OllamaApi | None = None,
@@ -43,7 +44,7 @@ class Entry:
         self._gateway = gateway
         self._reports = reports
         self._ollama = ollama
-        self._hosts = hosts
+        self._guard = guard
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -54,7 +55,9 @@ class Entry:
         """
         request = exchange.request
         path = route_path(request.path, request.raw_path, RESERVED_VERBS)
-        check_headers(request.headers, self._hosts, is_page=path in PAGES)
+        origin = self._guard.check(request, is_page=path in PAGES)
+        if origin is not None and answer_page(exchange, origin):
+            return
         # What is refused unread may be of any type: uploads are, where audio is concerned.
         has_body = request.method in BODY_METHODS and path not in NOT_SERVED
         if has_body:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
+from modelpool_client.guard import Guard
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.surfaces.names import answers_to
 
@@ -65,6 +66,7 @@ class Services:
 
     catalog: Catalog
     pool: Pool
+    guard: Guard
     workers: Workers
     events: EventBus
     history: History
@@ -266,6 +268,7 @@ class Services:
         def then() -> None:
             self.registrars.take(entries)
             self.pool.reconfigure(config)
+            self.guard.allow(config.allowlist)
 
         return then
 

@@ -220,6 +220,13 @@ def test_every_error_at_once_with_its_key_and_place(tmp_path: Path) -> None:
         ("port: 8060", "port is one of port_range"),
         ("host: example.org", "host only loopback"),
         ("host: 192.168.0.1", "host only loopback"),
+        (
+            "allowed_origins: [https://app.example, https://app.example/]",
+            "allowed_origins[1] should be an origin as browsers send it",
+        ),
+        ("allowed_origins: '*'", "allowed_origins should be a list"),
+        ("allowed_hosts: ['*']", "allowed_hosts[0] should be a host without a port"),
+        ("allowed_hosts: [pool.example:8050]", "allowed_hosts[0] should be a host without a port"),
         ("state_dir: ''", "state_dir should be the path of a folder"),
         ("state_dir: 3", "state_dir should be the path of a folder"),
         ("warmup_models: pool-demo", "warmup_models should be a list"),

@@ -16,6 +16,7 @@ from modelpool.config import (
     reloaded,
 )
 from modelpool_client.errors import InvalidRequest
+from modelpool_client.wire import Allowlist
 
 DEFAULTS = PoolConfig(state_dir=Path("/var/pool"))
 
@@ -31,6 +32,13 @@ def test_patch_changes_live_keys_only() -> None:
     assert patched(DEFAULTS, {}) == DEFAULTS
 
 
+def test_who_may_ask_can_change() -> None:
+    config = patched(DEFAULTS, {"allowed_origins": ["null"], "allowed_hosts": ["*.pool.example"]})
+    assert config.allowlist == Allowlist(("null",), ("*.pool.example",))
+    shown = config.as_dict()
+    assert (shown["allowed_origins"], shown["allowed_hosts"]) == (["null"], ["*.pool.example"])
+
+
 @pytest.mark.parametrize(
     ("changes", "param", "message"),
     [
@@ -41,6 +49,7 @@ def test_patch_changes_live_keys_only() -> None:
         ({"min_ttl_minutes": 61}, "min_ttl_minutes", "above max_ttl_minutes"),
         ({"max_concurrent_models": 0}, "max_concurrent_models", "greater"),
         ({"grace_minutes": float("nan")}, "grace_minutes", "finite"),
+        ({"allowed_origins": ["app.example"]}, "allowed_origins[0]", "should be an origin"),
         ({3: 4}, "3", "unknown"),
         ({"\ud800": 1}, "\\ud800", "unknown"),
         ([], None, "object"),

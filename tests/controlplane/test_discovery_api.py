@@ -99,6 +99,8 @@ def test_traefik_gets_a_router_per_model_and_a_server_per_worker() -> None:
         {"url": "http://127.0.0.1:8052"},
     ]
     assert len(http["services"]) == 2
+    # A worker does not know by which name Traefik was asked.
+    assert all(not s["loadBalancer"]["passHostHeader"] for s in http["services"].values())
 
 
 @given(st.sets(st.text(st.sampled_from("a/_:2F@`{}%"), min_size=1), max_size=6))

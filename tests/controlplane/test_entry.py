@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from modelpool.entry import Entry
-from modelpool_client.guard import hosts_for
+from modelpool_client.guard import Guard
 from modelpool_client.http1.exchange import Exchange
+from modelpool_client.wire import Allowlist
 from support.upstream import Client
 
 HOST = (b"host", b"127.0.0.1:8050")
@@ -50,7 +51,7 @@ class House:
         self.door = Entry(
             self.api.manage,
             self.gateway.infer,
-            hosts_for("127.0.0.1"),
+            Guard("127.0.0.1", Allowlist(("https://app.example",))),
             limit,
             self.reports.hear,
         )
@@ -117,6 +118,74 @@ def test_host_and_origin(path: str, headers: Any, status: int) -> None:
     if status == 403:
         assert client.error["code"] == "forbidden"
         assert not house.api.kinds + house.gateway.kinds, "somebody was asked all the same"
+
+
+PREFLIGHT = (b"access-control-request-method", b"POST")
+ASKED = b"authorization,content-type,x-stainless-lang,x-stainless-retry-count"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/models/m/load", "/nowhere"])
+@pytest.mark.parametrize("origin", [b"http://localhost:3000", b"https://app.example"])
+def test_a_preflight_is_answered_here(path: str, origin: bytes) -> None:
+    house = House()
+    asked = (b"access-control-request-headers", ASKED)
+    cross_site = (b"sec-fetch-site", b"cross-site")
+    client = house.ask("OPTIONS", path, HOST, (b"origin", origin), PREFLIGHT, asked, cross_site)
+    assert (client.status, client.text) == (204, b"")
+    assert client.answer_headers == {
+        "access-control-allow-origin": origin.decode(),
+        "access-control-expose-headers": "*",
+        "vary": "Origin",
+        "access-control-allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+        "access-control-max-age": "7200",
+        "access-control-allow-headers": ASKED.decode(),
+    }
+    assert not house.api.kinds + house.gateway.kinds, "somebody was asked all the same"
+
+
+def test_a_preflight_from_the_internet_asks_for_more() -> None:
+    private = (b"access-control-request-private-network", b"true")
+    client = House().ask("OPTIONS", "/models", HOST, OWN_PAGE, PREFLIGHT, private)
+    assert client.answer_headers["access-control-allow-private-network"] == "true"
+    assert "access-control-allow-headers" not in client.answer_headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (HOST, PAGE, PREFLIGHT),
+        ((b"host", b"evil.example"), OWN_PAGE, PREFLIGHT),
+    ],
+)
+def test_a_preflight_that_is_refused_tells_a_page_nothing(headers: Any) -> None:
+    house = House()
+    client = house.ask("OPTIONS", "/v1/chat/completions", *headers)
+    assert client.status == 403
+    assert not [name for name in client.answer_headers if name.startswith("access-control")]
+    assert not house.api.kinds + house.gateway.kinds
+
+
+@pytest.mark.parametrize("headers", [(HOST, OWN_PAGE), (HOST, PREFLIGHT)])
+def test_options_of_another_kind_are_no_preflight(headers: Any) -> None:
+    house = House()
+    assert house.ask("OPTIONS", "/models", *headers).status == 200
+    assert house.api.kinds == ["http"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [((JSON,), 200), (((b"content-type", b"text/plain"),), 415)]
+)
+def test_a_page_may_read_what_it_is_answered(headers: Any, status: int) -> None:
+    client = House().ask("POST", "/models/m/load", HOST, OWN_PAGE, *headers, body=b"{}")
+    assert client.status == status
+    assert client.answer_headers["access-control-allow-origin"] == "http://localhost:8050"
+    assert client.answer_headers["access-control-expose-headers"] == "*"
+    assert client.answer_headers["vary"] == "Origin"
+
+
+def test_without_a_page_nothing_is_added() -> None:
+    answer = House().ask("GET", "/models", HOST).answer_headers
+    assert set(answer) == {"content-type", "content-length"}
 
 
 CROSS_SITE = (b"sec-fetch-site", b"cross-site")

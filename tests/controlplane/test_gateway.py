@@ -230,6 +230,18 @@ def test_hop_and_private_headers_stay_where_they_belong() -> None:
     asyncio.run(scene())
 
 
+def test_which_pages_may_read_it_is_not_for_others_to_say() -> None:
+    says_so = {"access_control_allow_origin": "*", "access_control_expose_headers": "x"}
+
+    async def scene() -> None:
+        async with Scene(says(response(b"{}", x_own="kept", **says_so))) as s:
+            client = await s.ask()
+            assert client.answer_headers["x-own"] == "kept"
+            assert not [n for n in client.answer_headers if n.startswith("access-control")]
+
+    asyncio.run(scene())
+
+
 def test_what_connection_names_goes_no_further() -> None:
     async def scene() -> None:
         answer = response(b"{}", connection="X-Own, keep-alive", x_own="1", x_kept="1")

@@ -271,3 +271,20 @@ def test_describe() -> None:
     answer = json.loads(subprocess.check_output(one))
     assert answer["usable"] is False
     assert "options.tokens" in answer["reason"]
+
+
+def test_what_the_manager_says_of_pages_later_counts(
+    worker: Any, own_manager: Any, until: Any
+) -> None:
+    told = {"origins": ["https://app.example"], "hosts": []}
+    one = worker(manager=own_manager, beat_seconds=0.05, allowlist=told).ready()
+
+    def status(origin: str) -> int:
+        return int(one.http.get("/health", headers={"origin": origin}).status_code)
+
+    assert status("https://app.example") == 200
+    assert status("https://other.example") == 403
+    own_manager.reply["allowlist"] = {"origins": ["https://other.example"], "hosts": ["pool.x"]}
+    until(lambda: status("https://other.example") == 200)
+    assert status("https://app.example") == 403
+    assert one.http.get("/health", headers={"host": "pool.x"}).status_code == 200

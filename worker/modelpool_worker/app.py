@@ -7,8 +7,9 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modelpool_client import guard
 from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, WorkerDraining
+from modelpool_client.guard import check_json
+from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.surfaces import embeddings
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
@@ -54,7 +55,6 @@ class App:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._hosts = guard.hosts_for(worker.assignment.host)
         self._resolved = (RESOLVED_HEADER, worker.assignment.model_id.encode())
         self._secret = f"Bearer {worker.assignment.secret}".encode()
         self.routes: dict[str, dict[str, Handler]] = {
@@ -72,8 +72,9 @@ class App:
         path = route_path(request.path, request.raw_path)
         try:
             with exchange:
-                guard.check_headers(request.headers, self._hosts, "worker")
-                await self._answer(exchange, path)
+                origin = self._worker.guard.check(request)
+                if origin is None or not answer_page(exchange, origin):
+                    await self._answer(exchange, path)
         finally:
             self._worker.metrics.count(self._route_name(path), exchange.status)
 
@@ -120,7 +121,7 @@ class App:
 
     async def _work(self, exchange: Exchange, surface: Surface) -> None:
         worker, headers = self._worker, exchange.request.headers
-        guard.check_json(headers, "worker")
+        check_json(headers, "worker")
         body = await exchange.read_body(MAX_BODY_BYTES)
         data = parse_object(body)
         asked = read(surface, data, body)

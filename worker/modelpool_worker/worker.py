@@ -16,6 +16,7 @@ from modelpool_client.errors import (
     ModelLoading,
     WorkerDraining,
 )
+from modelpool_client.guard import Guard
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.models import entries, listing
 from modelpool_client.surfaces.routes import BASIC, TEXT_PATH
@@ -59,6 +60,7 @@ class Worker:
         self.aliases = assignment.aliases
         self.drain_seconds = assignment.drain_seconds
         self.prompt_cache_limits = assignment.prompt_cache_limits
+        self.guard = Guard(assignment.host, assignment.allowlist, "worker")
         self.port = port
         self.child = child
         self.engine = engine
@@ -110,6 +112,8 @@ class Worker:
             self.drain_seconds = reply.drain_seconds
         if reply.prompt_cache_limits is not None:
             self.prompt_cache_limits = reply.prompt_cache_limits
+        if reply.allowlist is not None and reply.allowlist != self.guard.allowlist:
+            self.guard.allow(reply.allowlist)
 
     def call(self, exchange: Exchange, *, is_direct: bool = False) -> Call:
         """A completion request, to be entered as a context. ``is_direct``: not the gateway's."""

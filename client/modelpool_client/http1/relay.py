@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from .exchange import BUFFER_BYTES, Answer
-from .message import Headers, end_to_end
+from .message import HOP_HEADERS, Headers, end_to_end
 from .upstream_connection import Sink, UpstreamConnection
+
+# Which pages may read it is for who answers them to say, not for an engine or another's server.
+NOT_PASSED_ON = HOP_HEADERS | {
+    b"access-control-allow-credentials",
+    b"access-control-allow-headers",
+    b"access-control-allow-methods",
+    b"access-control-allow-origin",
+    b"access-control-expose-headers",
+    b"access-control-max-age",
+}
 
 
 async def pass_on(
@@ -17,7 +27,7 @@ async def pass_on(
     Raises:
         UpstreamError: it breaks off.
     """
-    length, headers = reply.length, [*end_to_end(reply.headers), *more]
+    length, headers = reply.length, [*end_to_end(reply.headers, NOT_PASSED_ON), *more]
     if not answer.status:
         if length is not None and length <= BUFFER_BYTES and sink is None:
             answer.send(reply.status, headers, await reply.read())

@@ -66,7 +66,8 @@ def prometheus_targets(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 def traefik_configuration(records: Iterable[Record]) -> dict[str, Any]:
     """A router per model, whose service has a server per worker. Rules are of a form that Traefik
-    2 and 3 share; an empty section would be an error to both, so that none is written."""
+    2 and 3 share; an empty section would be an error to both, so that none is written. Servers see
+    their own address as Host: it is the one by which workers are asked."""
     servers: dict[str, list[dict[str, str]]] = {}
     for record in records:
         servers.setdefault(record.model, []).append({"url": record.url})
@@ -79,7 +80,7 @@ def traefik_configuration(records: Iterable[Record]) -> dict[str, Any]:
                 _name(model): {"stripPrefix": {"prefixes": [_path(model)]}} for model in servers
             },
             "services": {
-                _name(model): {"loadBalancer": {"servers": found}}
+                _name(model): {"loadBalancer": {"servers": found, "passHostHeader": False}}
                 for model, found in servers.items()
             },
         }

@@ -317,6 +317,7 @@ class Pool:
             supervisor.replica.model.aliases,
             self.config.graceful_shutdown_seconds,
             self.config.prompt_cache_limits,
+            self.config.allowlist,
         )
 
     def status_of_worker(self, worker_id: str) -> ReplicaStatus | None:

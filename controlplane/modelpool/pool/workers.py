@@ -223,6 +223,7 @@ class Workers:
             log_limits=config.log_limits,
             prompt_cache_dir=str(prompt_caches.folder_of(config.prompt_cache_root, model.model_id)),
             prompt_cache_limits=config.prompt_cache_limits,
+            allowlist=config.allowlist,
         )
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, HTTPException
 from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
-from modelpool_client.guard import hosts_for
+from modelpool_client.guard import Guard
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.http1.server import HttpServer
 from modelpool_client.http1.timeouts import Timeouts
@@ -260,7 +260,7 @@ async def _serve(sock: socket.socket, port: int) -> None:
         await api(exchange, path, exchange.request.headers, b"")
 
     server = HttpServer(
-        Entry(api, no_model, hosts_for(HOST), MAX_BODY_BYTES),
+        Entry(api, no_model, Guard(HOST), MAX_BODY_BYTES),
         sock,
         source="pool",
         timeouts=Timeouts(),

@@ -1,0 +1,47 @@
+"""What a browser is told so that an allowed page may ask and read (https://fetch.spec.whatwg.org,
+3.2). Who is allowed is the guard's business."""
+
+from __future__ import annotations
+
+from .exchange import Exchange
+from .message import Headers, Request
+
+METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
+# Chromium remembers no longer. The actual requests are checked all the same.
+MAX_AGE_SECONDS = 7200
+
+
+def answer_page(exchange: Exchange, origin: bytes) -> bool:
+    """Let a page of that origin read the answer, whatever comes. True if it has it already: it was
+    a preflight, which only asks what may be asked."""
+    # ``*`` is every header there is, as no request with cookies is allowed (3.2.5).
+    exchange.headers += [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", b"*"),
+        (b"vary", b"Origin"),
+    ]
+    is_preflight = is_preflight_request(exchange.request)
+    if is_preflight:
+        exchange.send(204, preflight_headers(exchange.request), b"")
+    return is_preflight
+
+
+def is_preflight_request(request: Request) -> bool:
+    """Whether a browser asks on its own account, before it sends what its page wants."""
+    return request.method == "OPTIONS" and b"access-control-request-method" in request.fields
+
+
+def preflight_headers(request: Request) -> Headers:
+    """Every method and whatever headers are asked for: a page that is allowed may do all that a
+    program on this machine may."""
+    headers = [
+        (b"access-control-allow-methods", METHODS),
+        (b"access-control-max-age", b"%d" % MAX_AGE_SECONDS),
+    ]
+    wanted = request.fields.get(b"access-control-request-headers")
+    if wanted:
+        headers.append((b"access-control-allow-headers", wanted))
+    # https://wicg.github.io/private-network-access: from the internet to this machine.
+    if request.fields.get(b"access-control-request-private-network") == b"true":
+        headers.append((b"access-control-allow-private-network", b"true"))
+    return headers
