@@ -208,7 +208,7 @@ def test_a_query_goes_along_as_it_was_written() -> None:
 
 def test_hop_and_private_headers_stay_where_they_belong() -> None:
     dropped = ["connection", "keep-alive", "te", "upgrade", "proxy-authorization", "expect"]
-    private = ["authorization", "cookie", "origin", "referer"]
+    private = ["authorization", "cookie", "origin", "referer", "sec-fetch-site", "sec-fetch-dest"]
 
     async def scene() -> None:
         answer = response(b"{}", keep_alive="timeout=5", proxy_authenticate="x", trailer="x")

@@ -85,7 +85,8 @@ def test_a_connection_goes_on_after_a_preflight(port: int) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_may_be_read(port: int, stream: bool) -> None:
-    answer = ask(port, "POST", CHAT, chat("plain", stream=stream), origin=PAGE)
+    body = chat("plain", stream=stream)
+    answer = ask(port, "POST", CHAT, body, origin=PAGE, sec_fetch_site="cross-site")
     assert answer.status == 200
     assert answer.fields["access-control-allow-origin"] == PAGE
     assert answer.fields["access-control-expose-headers"] == "*"

@@ -19,9 +19,9 @@ START_SECONDS = 30.0
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
-    """Skips where a program is missing; ``.ci/run`` installs them."""
+    """Skips where a program is missing; ``.ci/run`` installs those of discovery."""
     missing = [name for name in programs if shutil.which(name) is None]
-    packages = "apt-get install etcd-server prometheus"
+    packages = "apt-get install etcd-server prometheus nginx-light caddy chromium"
     return pytest.mark.skipif(
         bool(missing), reason=f"{', '.join(missing)} not installed ({packages})"
     )

@@ -61,7 +61,11 @@ BREAKS = 2
 RETRY_PAUSE_SECONDS, LONGEST_RETRY_PAUSE_SECONDS = 0.05, 1.0
 # Credentials for the pool are no business of a worker.
 PRIVATE_HEADERS = frozenset({b"authorization", b"x-api-key", b"cookie", b"origin", b"referer"})
-NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | {RESOLVED_HEADER}
+# Which page asks was looked at here. Without its Origin the rest would tell a worker of a link.
+PAGE_HEADERS = frozenset(
+    {b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-user"}
+)
+NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | PAGE_HEADERS | {RESOLVED_HEADER}
 PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
 MODEL_HEADER = b"x-modelpool-model"
