@@ -198,6 +198,8 @@ def test_the_description_names_every_public_route(echo: Any) -> None:
         "/v1/completions",
         "/v1/messages",
         "/v1/messages/count_tokens",
+        "/api/chat",
+        "/api/generate",
         "/v1/models",
         "/health",
         "/metrics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from modelpool_client.errors import Conflict
@@ -9,24 +10,45 @@ from modelpool_client.errors import Conflict
 from modelpool.pool.pool import Pool
 
 REASON = "a request asked that it be unloaded (keep_alive 0)"
+# A worker may not have counted the end of a request yet whose answer its client has already.
+TRIES_SECONDS = (0.0, 0.1, 0.5, 2.0)
 
 
-def keep(pool: Pool, model_id: str, seconds: float | None) -> None:
-    """After a request. None: as ever. 0: its worker goes if it is idle. Else its lease is at least
-    so many seconds long from now on, as far as ``max_ttl_minutes`` allows; a lease that others have
-    is never made shorter."""
-    if seconds is None or not pool.has(model_id):
-        return
-    if seconds == 0:
-        for status in pool.statuses(model_id):
-            pool.evict_if_idle(status.key, REASON)
-        return
-    left = pool.status(model_id).lease.remaining(pool.clock.now())
-    longest = pool.config.max_ttl_minutes * 60
-    wanted = longest if math.isinf(seconds) else seconds
-    if left is None or wanted <= left:
-        return
-    try:
-        pool.extend(model_id, wanted - left)
-    except Conflict:  # it is gone already
-        return
+class KeepAlive:
+    """After a request, for its model."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def keep(self, model_id: str, seconds: float | None) -> None:
+        """None: as ever. 0: its workers go if they are idle, and nobody uses them meanwhile. Else
+        its lease is at least so many seconds long from now on, as far as ``max_ttl_minutes``
+        allows; a lease that others have is never made shorter."""
+        if seconds is None or not self._pool.has(model_id):
+            return
+        if seconds == 0:
+            task = asyncio.create_task(self._end(model_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        left = self._pool.status(model_id).lease.remaining(self._pool.clock.now())
+        longest = self._pool.config.max_ttl_minutes * 60
+        wanted = longest if math.isinf(seconds) else seconds
+        if left is None or wanted <= left:
+            return
+        try:
+            self._pool.extend(model_id, wanted - left)
+        except Conflict:  # it is gone already
+            return
+
+    async def _end(self, model_id: str) -> None:
+        before = {status.key: status.last_used for status in self._pool.statuses(model_id)}
+        for pause in TRIES_SECONDS:
+            await asyncio.sleep(pause)
+            if not self._pool.has(model_id):
+                return
+            for status in self._pool.statuses(model_id):
+                is_unused = status.last_used == before.get(status.key)
+                if is_unused and status.state.is_serving and not status.is_leaving:
+                    self._pool.evict_if_idle(status.key, REASON)

@@ -47,7 +47,7 @@ from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
 from modelpool.gateway.coalesce import Coalescer, SharedAnswer, may_share
 from modelpool.gateway.errors import as_error
-from modelpool.gateway.keep_alive import REASON, keep
+from modelpool.gateway.keep_alive import REASON, KeepAlive
 from modelpool.gateway.models import Models
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, Grant, Use
@@ -153,6 +153,7 @@ class Gateway:
         self._upstream = upstream
         self._meter = meter
         self._coalescer = Coalescer(self._joined)
+        self._leases = KeepAlive(pool)
 
     async def __call__(self, exchange: Exchange, path: str) -> None:
         """``path`` is the request's, tidied.
@@ -196,7 +197,7 @@ class Gateway:
                 else:
                     await self._try(asked, wish)
         finally:
-            keep(self._pool, model.model_id, family.keep_alive(data))
+            self._leases.keep(model.model_id, family.keep_alive(data))
             seconds = time.perf_counter() - began
             self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
 
@@ -209,7 +210,7 @@ class Gateway:
         if not self._pool.status(model_id).state.is_serving:
             await self._prepare(model_id)
             await self._pool.load(model_id, "", self._pool.config.load_wait_seconds)
-        keep(self._pool, model_id, keep_alive)
+        self._leases.keep(model_id, keep_alive)
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
         """What a worker says of itself, its model named in the query. It loads nothing."""
