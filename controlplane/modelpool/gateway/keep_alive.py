@@ -12,6 +12,8 @@ from modelpool.pool.pool import Pool
 REASON = "a request asked that it be unloaded (keep_alive 0)"
 # A worker may not have counted the end of a request yet whose answer its client has already.
 TRIES_SECONDS = (0.0, 0.1, 0.5, 2.0)
+# By what the worker's own count of its last use may differ from ours.
+COUNTED_SECONDS = 0.05
 
 
 class KeepAlive:
@@ -43,12 +45,12 @@ class KeepAlive:
             return
 
     async def _end(self, model_id: str) -> None:
-        before = {status.key: status.last_used for status in self._pool.statuses(model_id)}
+        since = self._pool.clock.now() + COUNTED_SECONDS
         for pause in TRIES_SECONDS:
             await asyncio.sleep(pause)
             if not self._pool.has(model_id):
                 return
             for status in self._pool.statuses(model_id):
-                is_unused = status.last_used == before.get(status.key)
+                is_unused = (status.last_used or 0.0) <= since
                 if is_unused and status.state.is_serving and not status.is_leaving:
                     self._pool.evict_if_idle(status.key, REASON)
