@@ -164,6 +164,18 @@ class PayloadTooLarge(ModelPoolError):
 class UnsupportedMediaType(ModelPoolError):
     status, type, default_code = 415, "invalid_request_error", "unsupported_media_type"
 
+    @classmethod
+    def of_coding(cls, given: str, understood: Iterable[str]) -> UnsupportedMediaType:
+        """A Content-Encoding that nobody here decodes."""
+        names = ", ".join(understood)
+        text = f"Content-Encoding {given!r} is not understood; send the body as one of: {names}"
+        return cls(text, param="content-encoding", details={"accept_encoding": names})
+
+    def headers(self) -> dict[str, str]:
+        """With ``Accept-Encoding``, if it is about that (RFC 9110, 15.5.16)."""
+        names = self.details.get("accept_encoding")
+        return super().headers() | ({"accept-encoding": str(names)} if names else {})
+
 
 class HeadersTooLarge(ModelPoolError):
     status, type, default_code = 431, "invalid_request_error", "headers_too_large"

@@ -47,6 +47,11 @@ class Request:
         path = self.raw_path.decode("ascii", "replace")
         return unquote(path) if "%" in path else path
 
+    def drop(self, name: bytes) -> None:
+        """Forget the headers of that name."""
+        self.headers = [pair for pair in self.headers if pair[0] != name]
+        self.fields.pop(name, None)
+
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
     """Path and query of a request's target, which may be a whole URL (RFC 9112, 3.2.2)."""

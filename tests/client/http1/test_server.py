@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import itertools
 import socket
 from collections.abc import Awaitable, Callable
@@ -534,3 +535,50 @@ def test_without_descriptors_it_waits_and_goes_on(
 
     asyncio.run(main())
     assert "no connection can be accepted for a second" in caplog.text
+
+
+def compressed(body: bytes, coding: str) -> bytes:
+    lines = f"POST /z HTTP/1.1\r\nHost: x\r\nContent-Encoding: {coding}\r\n"
+    return f"{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_a_compressed_body_is_read_plain_and_says_no_more_that_it_was() -> None:
+    seen: list[bytes] = []
+
+    async def look(exchange: Exchange) -> None:
+        body = await exchange.read_body(LIMIT)
+        seen.append(body)
+        assert b"content-encoding" not in dict(exchange.request.headers)
+        assert b"content-encoding" not in exchange.request.fields
+        exchange.send(200, [], b"")
+
+    async def scene() -> None:
+        line = Line(look)
+        line.send(compressed(gzip.compress(b"a" * 900), "gzip"))
+        assert [a.status for a in await line.settle()] == [200]
+        await line.close()
+
+    play(scene)
+    assert seen == [b"a" * 900]
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "status"),
+    [
+        (gzip.compress(b"a" * 900)[:-1], "gzip", 400),
+        (gzip.compress(b"a" * (LIMIT + 1)), "gzip", 413),
+        (b"whatever", "br", 415),
+    ],
+)
+def test_a_compressed_body_that_cannot_be_read(body: bytes, coding: str, status: int) -> None:
+    async def handler(exchange: Exchange) -> None:
+        with exchange:
+            await echo(exchange)
+
+    async def scene() -> None:
+        line = Line(handler)
+        line.send(compressed(body, coding))
+        assert [a.status for a in await line.settle()] == [status]
+        await line.close()
+
+    play(scene)
