@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.surfaces import sse
-from modelpool_client.surfaces.openai import BODIES, CHAT_PATH
+from modelpool_client.surfaces.openai_bodies import BODIES, CHAT_PATH
 from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.wire import Assignment
 from modelpool_worker import diagnose, proc

@@ -41,6 +41,7 @@ from .engine_client import BrokenOffError
 from .metrics import render
 from .probe import probe
 from .surfaces import openapi
+from .surfaces.reshape import EngineRequest, engine_request
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -124,7 +125,7 @@ class App:
         check_json(headers, "worker")
         body = await exchange.read_body(MAX_BODY_BYTES)
         data = parse_object(body)
-        asked = read(surface, data, body)
+        asked = read(surface, data, body, worker.support)
         if asked.translation is not None:
             exchange.dialect = FAMILIES[surface.family].of(asked.translation)
         is_direct = self._resolved not in headers
@@ -136,40 +137,48 @@ class App:
         # the begin of the call nothing is awaited, so that a drain happens before or after.
         worker.check_ready()
         exchange.headers += asked.completion.headers
+        request = engine_request(
+            asked.surface.path, asked.completion, worker.support, worker.answer_head
+        )
         with worker.call(exchange, is_direct=is_direct) as call:
             if asked.completion.stream:
                 exchange.wait_reason = call.describe_wait
             try:
-                call.tokens = await self._ask(exchange, asked, data, call)
+                call.tokens = await self._ask(exchange, asked, request, data, call)
             except BrokenOffError as e:
                 raise await worker.explain(str(e)) from None
 
     async def _ask(
-        self, exchange: Exchange, asked: Asked, data: Mapping[str, Any], call: Call
+        self,
+        exchange: Exchange,
+        asked: Asked,
+        request: EngineRequest,
+        data: Mapping[str, Any],
+        call: Call,
     ) -> int:
         """Returns the tokens that were generated."""
-        engine, surface, told = self._worker.engine, asked.surface, asked.completion
+        engine, path = self._worker.engine, asked.surface.path
         if asked.translation is not None:
-            return await self._translate(exchange, asked, asked.translation, call)
-        if surface.path in embeddings.BODIES:
-            answer = await engine.whole(surface, told, call)
-            exchange.send(200, [JSON_TYPE], embeddings.finished(surface.path, data, answer))
+            return await self._translate(exchange, request, asked.translation, call)
+        if path in embeddings.BODIES:
+            answer = await engine.whole(request, call)
+            exchange.send(200, [JSON_TYPE], embeddings.finished(path, data, answer))
             return 0
-        if surface.path not in BASIC:
-            return await engine.relay(surface, told, exchange, call)
-        ask = engine.stream if told.stream else engine.answer
-        return await ask(surface, told, exchange, call)
+        if path not in BASIC:
+            return await engine.relay(request, exchange, call)
+        ask = engine.stream if request.completion.stream else engine.answer
+        return await ask(request, exchange, call)
 
     async def _translate(
-        self, exchange: Exchange, asked: Asked, translation: Translation, call: Call
+        self, exchange: Exchange, request: EngineRequest, translation: Translation, call: Call
     ) -> int:
-        engine, surface, told = self._worker.engine, asked.surface, asked.completion
-        if told.stream:
-            return await engine.translate(surface, told, translation, exchange, call)
-        if surface.path in BASIC:
-            answer, tokens = await engine.collect(surface, told, call)
+        engine = self._worker.engine
+        if request.completion.stream:
+            return await engine.translate(request, translation, exchange, call)
+        if request.path in embeddings.BODIES:
+            answer, tokens = json.loads(await engine.whole(request, call)), 0
         else:
-            answer, tokens = json.loads(await engine.whole(surface, told, call)), 0
+            answer, tokens = await engine.collect(request, call)
         exchange.send_json(200, translation.whole(answer))
         return tokens
 

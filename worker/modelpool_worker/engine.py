@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -58,6 +58,12 @@ class Status:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
+    def begins(self, honours: Mapping[str, Collection[str]]) -> None:
+        """The load begins, of an engine that honours these parameters, for each path."""
+        self._write(
+            event="begins", honours={path: sorted(names) for path, names in honours.items()}
+        )
+
     def progress(
         self,
         stage: str,
@@ -86,6 +92,7 @@ class Status:
         serves: Sequence[str] = (),
         stops_plain: bool = False,
         saves_prompts: bool = False,
+        unable: Mapping[str, str] | None = None,
     ) -> None:
         """The unix socket answers from now on.
 
@@ -99,6 +106,7 @@ class Status:
             stops_plain: a client that leaves ends the work for it, whatever it asked for. Where
                 only streams do that, the engine is never asked for anything else.
             saves_prompts: ``Engine.save_prompts`` is worth its time at the end.
+            unable: parameters that ``Engine.honours`` names and this model cannot have, with why.
         """
         self._write(
             event="ready",
@@ -108,6 +116,7 @@ class Status:
             serves=list(serves) or None,
             stops_plain=stops_plain or None,
             saves_prompts=saves_prompts or None,
+            unable=unable or None,
         )
 
     def failed(self, code: str, message: str) -> None:
@@ -126,13 +135,16 @@ class Engine(abc.ABC):
     """One kind of engine. Importing its module must be cheap: heavy imports belong in ``serve``.
 
     ``formats`` are the file formats it loads, ``capabilities`` what its models can do at most,
-    ``options`` the load options of an instance as JSON Schema properties.
+    ``options`` the load options of an instance as JSON Schema properties. ``honours`` are, for each
+    path that it speaks, the parameters that make a difference there; what becomes of the others
+    says ``surfaces.parameters``.
     """
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]] = ()
     capabilities: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[Mapping[str, Schema]] = {}
+    honours: ClassVar[Mapping[str, Collection[str]]] = {}
 
     @abc.abstractmethod
     def probe(self) -> Usable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -24,11 +24,11 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamError,
 )
 from modelpool_client.surfaces import sse
-from modelpool_client.surfaces.openai import Completion
-from modelpool_client.surfaces.routes import CHAT_PATH, Surface
+from modelpool_client.surfaces.routes import CHAT_PATH, SURFACES, Surface
 from modelpool_client.surfaces.translation import Translation
 
 from .surfaces.aggregate import Aggregate
+from .surfaces.reshape import EngineRequest, Reshape
 
 TAIL_BYTES = 4096
 # An engine that said that it is ready may need a moment more until it accepts.
@@ -78,16 +78,17 @@ class EngineClient:
         """Close every idle connection."""
         self._upstream.close()
 
-    async def stream(
-        self, surface: Surface, completion: Completion, exchange: Exchange, watch: Watch
-    ) -> int:
-        """Pass the engine's stream through as bytes. Returns the tokens it generated.
+    async def stream(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> int:
+        """Pass the engine's stream on, as bytes where it is what the client wants. Returns the
+        tokens it generated.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        async with self._open(surface, completion.upstream(), watch) as reply:
+        if request.reshape is not None:
+            return await self._reshaped(request, request.reshape, exchange, watch)
+        async with self._open(request, watch) as reply:
             first = await _first_piece(reply)
             if not exchange.status:  # a comment may have begun it
                 exchange.begin(200, list(sse.HEADERS))
@@ -103,65 +104,70 @@ class EngineClient:
         exchange.end()
         return count_tokens(passage.tail)
 
-    async def answer(
-        self, surface: Surface, completion: Completion, exchange: Exchange, watch: Watch
+    async def _reshaped(
+        self, request: EngineRequest, reshape: Reshape, exchange: Exchange, watch: Watch
     ) -> int:
+        tail = b""
+        async with self._open(request, watch) as reply:
+            async for events in _events(reply, watch):
+                if not exchange.status:
+                    exchange.begin(200, list(sse.HEADERS))
+                for data in events:
+                    tail = (tail + data)[-TAIL_BYTES:]
+                    for chunk in [] if data == sse.DONE else reshape.chunk(_chunk(data)):
+                        exchange.write(sse.event(chunk))
+                if exchange.is_full:
+                    watch.rests()
+                    await exchange.drain()
+        if sse.DONE not in tail[-64:] and not reshape.is_complete:
+            raise BrokenOffError("the engine ended its stream early")
+        for chunk in reshape.end():
+            exchange.write(sse.event(chunk))
+        exchange.write(b"data: " + sse.DONE + b"\n\n")
+        exchange.end()
+        return count_tokens(tail)
+
+    async def answer(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> int:
         """One answer in one piece. Returns the tokens that the engine generated.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        if not self.stops_plain:
-            value, tokens = await self.collect(surface, completion, watch)
+        if not self.stops_plain or request.reshape is not None:
+            value, tokens = await self.collect(request, watch)
             exchange.send_json(200, value)
             return tokens
-        async with self._open(surface, completion.upstream(as_stream=False), watch) as reply:
+        async with self._open(request, watch, as_stream=False) as reply:
             body = await reply.read()
             watch.gave()
         exchange.send(200, _HEADERS, body)
         return count_tokens(body[-TAIL_BYTES:])
 
-    async def collect(
-        self, surface: Surface, completion: Completion, watch: Watch
-    ) -> tuple[dict[str, Any], int]:
+    async def collect(self, request: EngineRequest, watch: Watch) -> tuple[dict[str, Any], int]:
         """The engine's stream put together into one answer, and its tokens.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        aggregate = Aggregate(chat=surface.path == CHAT_PATH, n=completion.body.get("n", 1))
-        events, is_done = sse.Events(), False
-        async with self._open(surface, completion.upstream(), watch) as reply:
-            piece = await _first_piece(reply)
-            while piece:
-                watch.gave()
-                for data in events.feed(piece):
-                    is_done = is_done or _take(aggregate, data)
-                watch.asks()
-                piece = await reply.piece()
-        if not is_done:
+        reshape, body = request.reshape, request.completion.body
+        aggregate = Aggregate(chat=request.path == CHAT_PATH, n=body.get("n", 1))
+        is_done = False
+        async with self._open(request, watch) as reply:
+            async for events in _events(reply, watch):
+                for data in events:
+                    is_done = is_done or _take(aggregate, data, reshape)
+        if not is_done and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its answer early")
+        for chunk in reshape.end() if reshape is not None else ():
+            aggregate.add(chunk)
         result = aggregate.result()
         return result, (result.get("usage") or {}).get("completion_tokens", 0)
 
-    async def whole(self, surface: Surface, asked: Completion, watch: Watch) -> bytes:
-        """An answer that is never a stream.
-
-        Raises:
-            ModelPoolError: the engine refused.
-            BrokenOffError: it did not finish.
-        """
-        async with self._open(surface, asked.upstream(as_stream=False), watch) as reply:
-            body = await reply.read()
-            watch.gave()
-        return body
-
     async def translate(
         self,
-        surface: Surface,
-        asked: Completion,
+        request: EngineRequest,
         translation: Translation,
         exchange: Exchange,
         watch: Watch,
@@ -172,33 +178,39 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        events, tail, is_done = sse.Events(), b"", False
-        async with self._open(surface, asked.upstream(), watch) as reply:
-            piece = await _first_piece(reply)
-            if not exchange.status:
-                exchange.begin(200, list(exchange.dialect.stream_headers))
-            exchange.write(translation.begin())
-            while piece:
-                watch.gave()
-                tail = (tail + piece)[-TAIL_BYTES:]
-                found = events.feed(piece)
-                is_done = is_done or sse.DONE in found
-                chunks = [_chunk(data) for data in found if data != sse.DONE]
-                exchange.write(b"".join(map(translation.chunk, chunks)))
+        tail, reshape = b"", request.reshape
+        async with self._open(request, watch) as reply:
+            async for events in _events(reply, watch):
+                if not exchange.status:
+                    exchange.begin(200, list(exchange.dialect.stream_headers))
+                if not tail:
+                    exchange.write(translation.begin())
+                tail = (tail + b"".join(events))[-TAIL_BYTES:]
+                told = [c for data in events if data != sse.DONE for c in _told(data, reshape)]
+                exchange.write(b"".join(map(translation.chunk, told)))
                 if exchange.is_full:
                     watch.rests()
                     await exchange.drain()
-                watch.asks()
-                piece = await reply.piece()
-        if not is_done:
+        if sse.DONE not in tail[-64:] and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its stream early")
-        exchange.write(translation.end())
+        last = reshape.end() if reshape is not None else []
+        exchange.write(b"".join(map(translation.chunk, last)) + translation.end())
         exchange.end()
         return count_tokens(tail)
 
-    async def relay(
-        self, surface: Surface, asked: Completion, exchange: Exchange, watch: Watch
-    ) -> int:
+    async def whole(self, request: EngineRequest, watch: Watch) -> bytes:
+        """An answer that is never a stream.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        async with self._open(request, watch, as_stream=False) as reply:
+            body = await reply.read()
+            watch.gave()
+        return body
+
+    async def relay(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> int:
         """Pass on what an API of the engine's own answers, a stream or not. Returns the tokens that
         it generated.
 
@@ -206,7 +218,7 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        async with self._open(surface, asked.upstream(as_stream=False), watch) as reply:
+        async with self._open(request, watch, as_stream=False) as reply:
             if not sse.is_announced(reply.headers):
                 body = await reply.read()
                 watch.gave()
@@ -242,15 +254,16 @@ class EngineClient:
 
     @asynccontextmanager
     async def _open(
-        self, surface: Surface, body: bytes, watch: Watch
+        self, request: EngineRequest, watch: Watch, *, as_stream: bool = True
     ) -> AsyncIterator[UpstreamConnection]:
+        body = request.completion.upstream(as_stream=as_stream)
         watch.sent()
         try:
-            with await self._post(surface.path.encode(), body) as reply:
+            with await self._post(request.path.encode(), body) as reply:
                 if reply.status != 200:
                     words = await reply.read()
                     watch.gave()
-                    raise engine_error(reply.status, words, surface.source)
+                    raise engine_error(reply.status, words, request.path)
                 yield reply
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
@@ -306,13 +319,32 @@ async def _first_piece(reply: UpstreamConnection) -> bytes:
     return piece
 
 
-def _take(aggregate: Aggregate, data: bytes) -> bool:
+async def _events(reply: UpstreamConnection, watch: Watch) -> AsyncIterator[list[bytes]]:
+    """The data of the events that each piece brings."""
+    events, piece = sse.Events(), await _first_piece(reply)
+    while piece:
+        watch.gave()
+        yield events.feed(piece)
+        watch.asks()
+        piece = await reply.piece()
+
+
+def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
     """Add one event; True if it was the last one."""
     if data == sse.DONE:
         return True
+    if reshape is not None:
+        for chunk in _told(data, reshape):
+            aggregate.add(chunk)
+        return False
     if not aggregate.takes(data):
         aggregate.add(_chunk(data), data)
     return False
+
+
+def _told(data: bytes, reshape: Reshape | None) -> list[dict[str, Any]]:
+    """What of an event of the engine's is told."""
+    return [_chunk(data)] if reshape is None else reshape.chunk(_chunk(data))
 
 
 def _chunk(data: bytes) -> dict[str, Any]:
@@ -346,13 +378,14 @@ def count_tokens(tail: bytes) -> int:
     return sum(map(int, counts))
 
 
-def engine_error(status: int, body: bytes, source: str = "messages") -> ModelPoolError:
-    """PURE. An engine's error answer as ours: its message, our code, source ``engine``. ``source``
-    is the parameter that a request's length comes from."""
-    message, kind = _engine_words(status, body)
+def engine_error(status: int, body: bytes, path: str = CHAT_PATH) -> ModelPoolError:
+    """PURE. An engine's error answer as ours: its message, our code, source ``engine``."""
+    error = _engine_words(status, body)
+    message, kind = str(error["message"]), error.get("type")
     is_long = kind == "exceed_context_size_error" or ("exceed" in message and "context" in message)
     if is_long or "is too large to process" in message:
-        return ContextLengthExceeded(message, param=source or None, source="engine")
+        surface = SURFACES.get(path)
+        return _too_long(error, surface.source if surface is not None else "prompt")
     if status == 501:
         return NotSupported(message, source="engine")
     # llama.cpp answers some wrong bodies with 500: an exception of its JSON library, an image
@@ -362,10 +395,22 @@ def engine_error(status: int, body: bytes, source: str = "messages") -> ModelPoo
     return EngineFailed(message, source="engine")
 
 
-def _engine_words(status: int, body: bytes) -> tuple[str, str]:
+def _too_long(error: Mapping[str, Any], param: str) -> ContextLengthExceeded:
+    """With both numbers, where the engine tells them."""
+    tokens, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
+    if tokens is None or limit is None:
+        return ContextLengthExceeded(str(error["message"]), param=param, source="engine")
+    # Clients look for "maximum context length", which is what OpenAI says.
+    text = f"this model's maximum context length is {limit} tokens, and {param} has {tokens}"
+    text += "; shorten it, or load the model with a larger context_length"
+    details = {"prompt_tokens": tokens, "context_length": limit}
+    return ContextLengthExceeded(text, param=param, source="engine", details=details)
+
+
+def _engine_words(status: int, body: bytes) -> dict[str, Any]:
     try:
         error = json.loads(body)["error"]
-        return str(error["message"]), str(error.get("type"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"message": error["message"], **error}
+    except (ValueError, KeyError, TypeError):
         text = body[:200].decode(errors="replace")
-        return f"the engine answered {status}: {text}", ""
+        return {"message": f"the engine answered {status}: {text}"}

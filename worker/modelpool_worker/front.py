@@ -14,6 +14,7 @@ import uvloop
 from modelpool_client.errors import ModelPoolError, WorkerFailed
 from modelpool_client.http1.server import HttpServer
 from modelpool_client.log_file import LogOutput
+from modelpool_client.surfaces.parameters import Support
 from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.wire import (
     WORKER_EXIT_ENGINE_DIED,
@@ -90,6 +91,7 @@ class Front:
         self._saves_prompts = False
         self._saves_until: float | None = None
         self._said: Failure | None = None
+        self._honours: dict[str, list[str]] = {}
         self._engine = EngineClient(socket_path)
         port = sock.getsockname()[1]
         self._worker = Worker(assignment, port, child, self._engine, self._on_change)
@@ -150,13 +152,16 @@ class Front:
     def on_status(self, event: dict[str, Any]) -> None:
         """A status line of the engine child."""
         kind = event.get("event")
-        if kind == "progress":
+        if kind == "begins":
+            self._honours = event.get("honours") or {}
+        elif kind == "progress":
             self._worker.load_went_on(_progress(event))
         elif kind == "ready" and self._worker.phase is Phase.LOADING:
             self._worker.context_length = event.get("context_length")
             self._worker.slots = _slots(event.get("slots"))
             self._worker.chat_error = event.get("chat_error")
             self._worker.serves = event.get("serves") or BASIC
+            self._worker.support = Support(self._honours, event.get("unable"))
             self._engine.stops_plain = bool(event.get("stops_plain"))
             self._saves_prompts = bool(event.get("saves_prompts"))
             self._spawn(self._make_ready())

@@ -37,6 +37,7 @@ def host(name: str) -> NoReturn:
     job = EngineJob.parse(line)
     try:
         engine = engines.get(job.engine)
+        status.begins(engine.honours)
         engine.check(job.options)
         if not engine.outlives_stdin(job):
             threading.Thread(target=_obey, args=(engine,), daemon=True).start()

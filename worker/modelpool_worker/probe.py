@@ -10,13 +10,13 @@ from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import (
     EMBEDDINGS_PATH,
     RERANK_PATH,
-    SURFACES,
     TEXT_PATH,
 )
 from modelpool_client.wire import ProbeReply, ProbeRequest
 
 from .engine_client import BrokenOffError
 from .proc import cpu_seconds
+from .surfaces.reshape import EngineRequest
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -73,14 +73,14 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
 async def _ask(worker: Worker) -> None:
     signs = _Signs(worker)
     if TEXT_PATH in worker.serves:
-        question = checked(TEXT_PATH, dict(QUESTION))
-        await worker.engine.collect(SURFACES[TEXT_PATH], question, signs)
+        question = EngineRequest(TEXT_PATH, checked(TEXT_PATH, dict(QUESTION)))
+        await worker.engine.collect(question, signs)
     elif EMBEDDINGS_PATH in worker.serves:
-        question = checked(EMBEDDINGS_PATH, {"input": "a"})
-        await worker.engine.whole(SURFACES[EMBEDDINGS_PATH], question, signs)
+        question = EngineRequest(EMBEDDINGS_PATH, checked(EMBEDDINGS_PATH, {"input": "a"}))
+        await worker.engine.whole(question, signs)
     else:
-        question = checked(RERANK_PATH, {"query": "a", "documents": ["a"]})
-        await worker.engine.whole(SURFACES[RERANK_PATH], question, signs)
+        asked = checked(RERANK_PATH, {"query": "a", "documents": ["a"]})
+        await worker.engine.whole(EngineRequest(RERANK_PATH, asked), signs)
 
 
 def _count_overtaken(worker: Worker, seconds: float, given: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from modelpool_client.errors import (
 from modelpool_client.guard import Guard
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.models import entries, listing
+from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import BASIC, TEXT_PATH
 from modelpool_client.wire import (
     Assignment,
@@ -75,6 +77,7 @@ class Worker:
         self.slots: int | None = None
         self.serves: Sequence[str] = BASIC
         self.chat_error: str | None = None
+        self.support: Support = ANY
         self.drain_reason = ""
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0
         self.became_idle = asyncio.Event()
@@ -152,6 +155,12 @@ class Worker:
         return drained
 
     # What it says.
+
+    def answer_head(self) -> dict[str, Any]:
+        """Id, time and model of an answer whose engine gives it none."""
+        identity = f"cmpl-{uuid.uuid4().hex}"
+        model = self.assignment.model_id
+        return {"id": identity, "created": int(time.time()), "model": model}
 
     def check_ready(self, *, draining_too: bool = False) -> None:
         """Raise ModelLoading, WorkerDraining or LoadFailed unless a request can be taken now."""

@@ -11,6 +11,7 @@ from modelpool_client.errors import ModelPoolError
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
+from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import SURFACES, Surface
 from modelpool_client.surfaces.translation import Translation
@@ -155,7 +156,9 @@ class Asked:
     translation: Translation | None = None
 
 
-def read(surface: Surface, data: dict[str, Any], raw: bytes | None = None) -> Asked:
+def read(
+    surface: Surface, data: dict[str, Any], raw: bytes | None = None, support: Support = ANY
+) -> Asked:
     """Check the body of a request, which is ``raw`` as it came, and translate it where need be.
 
     Raises:
@@ -163,11 +166,11 @@ def read(surface: Surface, data: dict[str, Any], raw: bytes | None = None) -> As
     """
     translate = FAMILIES[surface.family].translate
     if translate is None:
-        return Asked(surface, checked(surface.path, data, raw))
-    return translated(translate(surface.path, data))
+        return Asked(surface, checked(surface.path, data, raw, support))
+    return translated(translate(surface.path, data), support)
 
 
-def translated(translation: Translation) -> Asked:
+def translated(translation: Translation, support: Support = ANY) -> Asked:
     """What the engine is told of a translated request.
 
     Raises:
@@ -175,6 +178,6 @@ def translated(translation: Translation) -> Asked:
     """
     told = translation.told
     as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
-    completion = checked(told.path, {**told.body, **as_stream})
+    completion = checked(told.path, {**told.body, **as_stream}, support=support)
     ignored = tuple(sorted({*told.ignored, *completion.ignored}))
     return Asked(SURFACES[told.path], replace(completion, ignored=ignored), translation)

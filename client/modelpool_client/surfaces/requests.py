@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelpool_client.surfaces import embeddings, openai
-from modelpool_client.surfaces.openai import LOAD_OPTIONS, Completion
+from modelpool_client.surfaces import embeddings
+from modelpool_client.surfaces.openai import Completion, check_request
+from modelpool_client.surfaces.openai_bodies import BODIES
+from modelpool_client.surfaces.parameters import ANY, LOAD_OPTIONS, Support
 from modelpool_client.surfaces.schema import check
 
 
-def checked(path: str, data: dict[str, Any], raw: bytes | None = None) -> Completion:
+def checked(
+    path: str, data: dict[str, Any], raw: bytes | None = None, support: Support = ANY
+) -> Completion:
     """Check the body of a request for ``path``, one of ``routes.SURFACES``, which is ``raw`` as it
-    came. What no table here describes goes to the engine as it is.
+    came, for an engine with that ``support``. What no table here describes goes to it as it is.
 
     Raises:
         InvalidRequest: with ``param``.
     """
-    if path in openai.BODIES:
-        return openai.check_request(path, data, raw)
+    if path in BODIES:
+        return check_request(path, data, raw, support)
     if path not in embeddings.BODIES:
         return Completion(data, data.get("stream") is True, (), raw)
     check(embeddings.BODIES[path], data)

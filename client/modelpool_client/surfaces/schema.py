@@ -30,7 +30,8 @@ def check(schema: Schema, value: Any, where: str = "") -> None:
         if not any(_is(name, value) for name in names):
             _refuse(where, f"must be {_words(names)}, not {_name(value)}")
     if "enum" in schema and value not in schema["enum"]:
-        _refuse(where, f"must be one of {', '.join(map(repr, schema['enum']))}")
+        allowed = ", ".join(repr(v) for v in schema["enum"] if v is not None)
+        _refuse(where, f"must be one of {allowed}")
     for kind, verify in _BY_KIND:
         if isinstance(value, kind) and not isinstance(value, bool):
             verify(schema, value, where)
@@ -53,13 +54,15 @@ def _check_any(options: list[Schema], value: Any, where: str) -> None:
     if not fitting:
         names = [name for s in options for name in _types(s)]
         _refuse(where, f"must be {_words(names)}, not {_name(value)}")
-    for last, option in enumerate(fitting, 1 - len(fitting)):
+    errors = []
+    for option in fitting:
         try:
             check(option, value, where)
             return
-        except InvalidRequest:
-            if last == 0:
-                raise
+        except InvalidRequest as e:
+            errors.append(e)
+    # What came furthest is what was meant.
+    raise max(reversed(errors), key=lambda e: (len(e.param or ""), e.param or ""))
 
 
 def _types(schema: Schema) -> list[str]:

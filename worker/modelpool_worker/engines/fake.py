@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NoReturn
 
 from modelpool_client.errors import LOAD_CODES, LoadFailed
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import PromptCacheLimits
 
@@ -63,6 +64,10 @@ class Fake(Engine):
     formats = ("none",)
     capabilities = ("chat", "completion", "streaming")
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
+    honours: ClassVar[Mapping[str, Collection[str]]] = {
+        CHAT_PATH: ("max_completion_tokens", "max_tokens", "n"),
+        TEXT_PATH: ("max_tokens", "n"),
+    }
 
     def __init__(self) -> None:
         self._prompts: FakePrompts | None = None  # of the job that is served

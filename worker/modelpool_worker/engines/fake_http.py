@@ -72,9 +72,10 @@ class FakeServer:
 
     def _answer(self, connection: socket.socket, path: str, body: dict[str, Any]) -> None:
         chat = path == "/v1/chat/completions"
-        prompt = _prompt(body, chat)
+        prompts = [_chat_prompt(body)] if chat else _text_prompts(body.get("prompt", ""))
+        prompt = " ".join(prompts)
         limit = self.options.get("context_length", 4096)
-        if (words := len(prompt.split())) > limit:
+        if (words := max(len(p.split()) for p in prompts)) > limit:
             _send_error(connection, words, limit)
             return
         is_stream = body.get("stream") is True
@@ -85,12 +86,13 @@ class FakeServer:
             raise ClientGone
         _wait_until_gone(connection, self.options.get("first_token_seconds", 0))
         answer = _Stream(self.model_id, chat, body) if is_stream else _Whole(self.model_id, chat)
-        for index in range(body.get("n") or 1):
-            self._send_choice(connection, answer, index, self._tokens(prompt, body))
+        n = body.get("n") or 1
+        for index in range(n * len(prompts)):
+            self._send_choice(connection, answer, index, self._tokens(prompts[index // n], body))
         if self.options.get("end_early"):
             raise ClientGone
         known = self._prompts.take(prompt) if self._prompts is not None else None
-        connection.sendall(answer.tail(_usage(words, known)))
+        connection.sendall(answer.tail(_usage(len(prompt.split()), known)))
 
     def _tokens(self, prompt: str, body: dict[str, Any]) -> tuple[list[str], str]:
         text = self.options.get("reply", prompt) or "ok"
@@ -216,10 +218,13 @@ def _choice(index: int, **part: Any) -> dict[str, Any]:
     return {"index": index, **part, "finish_reason": None}
 
 
-def _prompt(body: dict[str, Any], chat: bool) -> str:
-    if not chat:
-        prompt = body.get("prompt", "")
-        return prompt if isinstance(prompt, str) else " ".join(map(str, prompt))
+def _text_prompts(prompt: Any) -> list[str]:
+    """Texts, or lists of tokens, whose text are their numbers."""
+    prompts = prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
+    return [p if isinstance(p, str) else " ".join(map(str, p)) for p in prompts]
+
+
+def _chat_prompt(body: dict[str, Any]) -> str:
     users = [m for m in body["messages"] if m.get("role") == "user"] or body["messages"]
     content = users[-1].get("content") or ""
     if isinstance(content, list):

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from modelpool_client.wire import PromptCacheLimits
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
 from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
 
-from . import llama_slots, llama_speculation
+from . import llama_parameters, llama_props, llama_slots, llama_speculation
 from .cpu import physical_cores
 from .gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
 from .gguf_identity import identity
@@ -164,6 +164,7 @@ class LlamaCpp(Engine):
         "logprobs",
     )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
+    honours: ClassVar[Mapping[str, Collection[str]]] = llama_parameters.HONOURS
 
     def __init__(self) -> None:
         self._prompts: _Prompts | None = None  # of the job that is served
@@ -233,6 +234,7 @@ class LlamaCpp(Engine):
             slots=params.n_parallel,
             serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
+            unable=_unable(job.socket),
         )
         threading.Event().wait()
         del server
@@ -240,6 +242,11 @@ class LlamaCpp(Engine):
     def save_prompts(self, limits: PromptCacheLimits) -> None:
         if self._prompts is not None:
             self._prompts.save(limits)
+
+
+def _unable(path: str) -> dict[str, str]:
+    capabilities = llama_props.template_capabilities(path, SLOTS_SECONDS)
+    return llama_parameters.unable(capabilities, llama_props.can_fill_in(path, SLOTS_SECONDS))
 
 
 @dataclass(frozen=True)

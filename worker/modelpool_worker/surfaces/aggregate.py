@@ -100,7 +100,7 @@ class Aggregate:
         """One ``chat.completion`` or ``text_completion``."""
         self._add_texts()
         kind = "chat.completion" if self._chat else "text_completion"
-        choices = [self._choices[i] for i in sorted(self._choices)]
+        choices = [_ended(self._choices[i]) for i in sorted(self._choices)]
         answer = {**self._head, "object": kind, "choices": choices}
         if self._usages:
             answer["usage"] = _total(self._usages, self._n)
@@ -139,6 +139,14 @@ class Aggregate:
             message = {"role": "assistant", "content": None}
             return {"index": index, "message": message, "logprobs": None, "finish_reason": None}
         return {"index": index, "text": "", "logprobs": None, "finish_reason": None}
+
+
+def _ended(choice: dict[str, Any]) -> dict[str, Any]:
+    """Whoever reads an answer that is no call takes its content for text, an empty one too."""
+    message = choice.get("message")
+    if message is None or message["content"] is not None or message.get("tool_calls"):
+        return choice
+    return {**choice, "message": {**message, "content": ""}}
 
 
 def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:

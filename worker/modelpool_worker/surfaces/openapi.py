@@ -7,7 +7,7 @@ from typing import Any
 
 from modelpool_client import __version__
 from modelpool_client.surfaces.names import spellings
-from modelpool_client.surfaces.openai import BODIES, NEEDS
+from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS
 from modelpool_client.surfaces.routes import CHAT_PATH, SURFACES, TEXT_PATH, Surface
 
 _ERROR_REF = {"$ref": "#/components/schemas/Error"}

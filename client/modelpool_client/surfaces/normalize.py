@@ -1,0 +1,145 @@
+"""PURE. What clients send and engines stumble over is put right; contradictions are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelpool_client.errors import InvalidRequest
+from modelpool_client.surfaces.parameters import is_forced
+from modelpool_client.surfaces.routes import CHAT_PATH
+
+Given = dict[str, Any]
+# Engines count in 32 bits, and end an answer where the context ends.
+MAX_TOKENS = (1 << 31) - 1
+_TOKEN_COUNTS = ("max_tokens", "max_completion_tokens", "n_predict")
+NO_ARGUMENTS = "{}"
+
+
+def normalized(path: str, given: Given) -> Given:
+    """The same request; ``given`` itself, and every value of it, where there is nothing to do.
+
+    Raises:
+        InvalidRequest: with ``param``.
+    """
+    changed: Given = {}
+    for change in _CHAT if path == CHAT_PATH else _TEXT:
+        changed |= change(given)
+    if not changed:
+        return given
+    return {k: v for k, v in {**given, **changed}.items() if v is not None}
+
+
+def _stop(given: Given) -> Given:
+    """An empty one would end every answer before it begins."""
+    stop = given.get("stop")
+    if stop == "" or stop == []:
+        return {"stop": None}
+    if isinstance(stop, list) and "" in stop:
+        return {"stop": [text for text in stop if text] or None}
+    return {}
+
+
+def _token_counts(given: Given) -> Given:
+    counts = ((name, given.get(name)) for name in _TOKEN_COUNTS)
+    return {k: MAX_TOKENS for k, v in counts if isinstance(v, int) and v > MAX_TOKENS}
+
+
+def _tool_calls(given: Given) -> Given:
+    messages = given["messages"]
+    if not any(_lacks_arguments(call) for m in messages for call in m.get("tool_calls") or ()):
+        return {}
+    return {"messages": [_with_arguments(message) for message in messages]}
+
+
+def _with_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    calls = message.get("tool_calls")
+    if not calls or not any(map(_lacks_arguments, calls)):
+        return message
+    return {**message, "tool_calls": [_call(call) for call in calls]}
+
+
+def _lacks_arguments(call: Mapping[str, Any]) -> bool:
+    arguments = call["function"].get("arguments")
+    return arguments is None or (isinstance(arguments, str) and not arguments.strip())
+
+
+def _call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not _lacks_arguments(call):
+        return call
+    return {**call, "function": {**call["function"], "arguments": NO_ARGUMENTS}}
+
+
+def _response_format(given: Given) -> Given:
+    wanted = given.get("response_format") or {}
+    if wanted.get("type") != "json_schema":
+        return {}
+    where = "response_format.json_schema"
+    if wanted.get("json_schema") is None:
+        raise InvalidRequest(f"{where} is required with the type json_schema", param=where)
+    if wanted["json_schema"].get("schema") is None:
+        where += ".schema"
+        raise InvalidRequest(f"{where} is required: the JSON schema to be followed", param=where)
+    return {}
+
+
+def _tool_choice(given: Given) -> Given:
+    if not is_forced(given):
+        return {}
+    choice, tools = given["tool_choice"], given.get("tools") or []
+    if not tools:
+        raise InvalidRequest("tool_choice needs tools to choose from", param="tool_choice")
+    if choice == "required":
+        return {}
+    kind = choice["type"]
+    if kind not in choice:
+        where = f"tool_choice.{kind}"
+        raise InvalidRequest(f"{where} is required with the type {kind}", param=where)
+    if kind == "function":
+        _named(tools, [choice["function"]["name"]], "tool_choice.function.name")
+        return {}
+    allowed = choice["allowed_tools"]
+    where = "tool_choice.allowed_tools.tools"
+    names = [(tool.get("function") or tool).get("name") for tool in allowed["tools"]]
+    return {"tools": _named(tools, names, where), "tool_choice": allowed["mode"]}
+
+
+def _named(tools: Sequence[Any], names: Sequence[Any], where: str) -> list[Any]:
+    known = {tool["function"]["name"]: tool for tool in tools}
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            text = f"{where} names {str(name)[:128]!r}; tools has {', '.join(known)}"
+            raise InvalidRequest(text, param=where)
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _best_of(given: Given) -> Given:
+    """As many as are asked for are all that there are to choose from."""
+    best_of, n = given.get("best_of"), given.get("n", 1)
+    if best_of is not None and best_of < n:
+        raise InvalidRequest(f"best_of must be at least n, which is {n}", param="best_of")
+    return {"best_of": None} if best_of == n else {}
+
+
+def _echo(given: Given) -> Given:
+    if given.get("echo") and not _is_text(given["prompt"]):
+        raise InvalidRequest("echo needs a prompt that is text, not tokens", param="echo")
+    if given.get("echo") and "logprobs" in given:
+        text = "echo with logprobs is not supported here: those of a prompt are not known"
+        raise InvalidRequest(text, param="echo")
+    return {}
+
+
+def _suffix(given: Given) -> Given:
+    if given.get("suffix") and not isinstance(given["prompt"], str):
+        raise InvalidRequest("suffix needs a prompt that is one text", param="suffix")
+    return {}
+
+
+def _is_text(prompt: Any) -> bool:
+    return isinstance(prompt, str) or isinstance(prompt[0], str)
+
+
+_Change = Callable[[Given], Given]
+_CHAT: tuple[_Change, ...] = (_stop, _token_counts, _tool_calls, _response_format, _tool_choice)
+_TEXT: tuple[_Change, ...] = (_stop, _token_counts, _best_of, _echo, _suffix)
