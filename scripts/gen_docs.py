@@ -1,5 +1,5 @@
-"""Write the pages that are made from the code: docs/config.md, docs/api.md, docs/cli.md, and the
-tables in docs/lifecycle.md.
+"""Write the pages that are made from the code: docs/config.md, docs/api.md, docs/parameters.md,
+docs/cli.md, and the tables in docs/lifecycle.md.
 
 usage: gen_docs.py [--check]      --check writes nothing and fails when a page is out of date
 """
@@ -20,6 +20,8 @@ from modelpool.config import LIVE_KEYS, json_schema
 from modelpool.pool.decide.table import markdown
 from modelpool.pool.states import MEANING, TRANSITIONS, State, Trigger
 from modelpool_client.cli import app as poolctl
+from modelpool_client.surfaces.parameters import BASE, Disposition, Support
+from modelpool_worker import engines
 from modelpool_worker.surfaces.openapi import describe as describe_worker
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +115,49 @@ def _resolved(schema: dict[str, Any], description: dict[str, Any]) -> dict[str, 
     return found
 
 
+def parameters_page() -> Iterator[str]:
+    """What becomes of every parameter, for each surface and engine."""
+    yield "# Parameters of requests"
+    yield MADE
+    yield (
+        "Nothing is dropped without a word. A parameter is *honoured*; or *refused*, with a 400"
+        " that names it; or *ignored*, and then the header `X-ModelPool-Ignored` of the answer"
+        " names it. A value that asks for nothing but what happens anyway (`n: 1`, `store: false`,"
+        " null) is none of these. What an engine honours a model may lack: `tools` and"
+        " `reasoning_effort` need a place in its chat template, `suffix` needs its tokens to fill"
+        " in the middle. Whatever stands in no table is ignored and named.\n"
+    )
+    yield (
+        "Put right on the way: empty stop strings are dropped; a tool call in the history without"
+        " arguments has `{}`; `max_tokens` may be any number, an answer ends where the context"
+        " does. `tool_choice` that wants a call is held to by a JSON schema, whatever the chat"
+        " template. A body may come with `Content-Encoding: gzip` or `deflate`.\n"
+    )
+    supports = {name: Support(engines.get(name).honours) for name in sorted(engines.BUILT_IN)}
+    yield from _counts(supports)
+    for path in BASE:
+        yield from _parameter_table(path, supports)
+
+
+def _counts(supports: dict[str, Support]) -> Iterator[str]:
+    yield "| surface | engine | honoured | refused | ignored |\n|---|---|---|---|---|"
+    for path in BASE:
+        for name, support in supports.items():
+            rules = [support.rule(path, known) for known in support.names(path)]
+            numbers = " | ".join(str(sum(r.how is how for r in rules)) for how in Disposition)
+            yield f"| `{path}` | {name} | {numbers} |"
+
+
+def _parameter_table(path: str, supports: dict[str, Support]) -> Iterator[str]:
+    yield f"\n## `{path}`\n| parameter | {' | '.join(supports)} | |"
+    yield f"|---|{'---|' * len(supports)}---|"
+    for known in dict.fromkeys(name for s in supports.values() for name in s.names(path)):
+        rules = [support.rule(path, known) for support in supports.values()]
+        why = next((rule.why for rule in rules if rule.how is not Disposition.HONOURED), "")
+        why = why or rules[0].why
+        yield f"| `{known}` | {' | '.join(rule.how for rule in rules)} | {why} |"
+
+
 def cli_page() -> Iterator[str]:
     """The help of every poolctl command."""
     yield "# poolctl"
@@ -170,6 +215,7 @@ def lifecycle_page() -> Iterator[str]:
 PAGES = {
     "config.md": config_page,
     "api.md": api_page,
+    "parameters.md": parameters_page,
     "cli.md": cli_page,
     "lifecycle.md": lifecycle_page,
 }

@@ -34,7 +34,7 @@ TAIL_BYTES = 4096
 # An engine that said that it is ready may need a moment more until it accepts.
 CONNECT_PAUSE_SECONDS = 0.05
 _HEADERS = [JSON_TYPE]
-# llama.cpp begins the stream of a request with several prompts so; clients choke on it.
+# llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
 
 
@@ -292,6 +292,8 @@ class _Passage:
     def write(self, data: bytes) -> None:
         """See ``Sink``."""
         self._watch.gave()
+        if _NOTHING in data:
+            data = data.replace(_NOTHING, b"")
         self.tail = (self.tail + data)[-TAIL_BYTES:]
         self._exchange.write(data)
         if not self._exchange.is_full:
@@ -312,7 +314,7 @@ class _Passage:
 
 async def _first_piece(reply: UpstreamConnection) -> bytes:
     piece = await reply.piece()
-    if piece.startswith(_NOTHING):
+    while piece.startswith(_NOTHING):
         piece = piece[len(_NOTHING) :] or await reply.piece()
     if not sse.is_event_stream(piece):
         raise BrokenOffError("the engine sent no event stream")
@@ -324,7 +326,7 @@ async def _events(reply: UpstreamConnection, watch: Watch) -> AsyncIterator[list
     events, piece = sse.Events(), await _first_piece(reply)
     while piece:
         watch.gave()
-        yield events.feed(piece)
+        yield [data for data in events.feed(piece) if data != b"null"]
         watch.asks()
         piece = await reply.piece()
 

@@ -67,6 +67,6 @@ class LegacyText:
 def _shown(token: Mapping[str, Any]) -> str:
     """OpenAI's way to write a token that is a part of a character."""
     text, data = token["token"], bytes(token.get("bytes") or ())
-    if text or not data:
+    if (text and "\ufffd" not in text) or not data:
         return str(text)
     return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
