@@ -79,6 +79,21 @@ def test_tool_calls_come_in_pieces() -> None:
     ]
 
 
+def test_an_answer_without_text_has_an_empty_one() -> None:
+    assert chat(part(role="assistant", content=None), part(reason="stop")) == {
+        **HEAD,
+        "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": ""},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+    }
+
+
 def test_logprobs_add_up() -> None:
     a, b = {"token": "a", "logprob": -1.0}, {"token": "b", "logprob": -2.0}
     parts = [{**part(content=t["token"]), "logprobs": {"content": [t]}} for t in (a, b)]

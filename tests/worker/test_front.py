@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
 import subprocess
 import sys
+import zlib
 from typing import Any
 
 import psutil
@@ -50,6 +52,23 @@ def test_a_text_completion_with_choices(echo: Any) -> None:
         (0, "a b", "length"),
         (1, "a b", "length"),
     ]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_compressed_body(echo: Any, coding: str) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
+    data = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    answer = echo.http.post(CHAT, content=data, headers=headers)
+    assert answer.json()["choices"][0]["message"]["content"] == "hi"
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_a_body_compressed_otherwise_is_told_what_is_understood(echo: Any, coding: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    answer = echo.http.post(CHAT, content=b"whatever", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (415, "content-encoding")
+    assert answer.headers["accept-encoding"] == "gzip, deflate, identity"
 
 
 def test_a_curl_without_a_content_type(echo: Any) -> None:

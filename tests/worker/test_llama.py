@@ -99,8 +99,19 @@ def test_choices_logprobs_and_several_prompts(llama: Any) -> None:
 
 
 def test_too_long_a_prompt(llama: Any) -> None:
-    error = llama.chat("word " * 3000).json()["error"]
-    assert (error["code"], error["source"]) == ("context_length_exceeded", "engine")
+    text = {"prompt": "word " * 3000}
+    for answer, param in (
+        (llama.chat("word " * 3000), "messages"),
+        (llama.http.post("/v1/completions", json=text), "prompt"),
+        (llama.http.post("/v1/completions", json={**text, "stream": True}), "prompt"),
+    ):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+        assert (error["source"], error["param"]) == ("engine", param)
+        numbers = error["details"]
+        assert numbers["context_length"] == 512 < numbers["prompt_tokens"]
+        for number in numbers.values():
+            assert str(number) in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -212,3 +212,113 @@ def test_any_body_is_taken_or_refused_with_one_of_our_errors(
 def test_any_bytes_are_an_object_or_refused(raw: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
         assert isinstance(parse_object(raw), dict)
+
+
+def normal(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    return check_request(path, body).body
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [("", None), ([], None), ([""], None), (["", "a"], ["a"]), ("a", "a"), (["a"], ["a"])],
+)
+def test_empty_stop_strings_are_dropped(given: Any, sent: Any) -> None:
+    for path, body in ((CHAT_PATH, chat(stop=given)), (TEXT_PATH, text(stop=given))):
+        assert normal(path, body).get("stop") == sent
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n_predict"])
+def test_more_tokens_than_an_engine_can_count_are_as_many_as_it_can(name: str) -> None:
+    assert normal(CHAT_PATH, chat(**{name: 10**30})) == chat(**{name: (1 << 31) - 1})
+    assert normal(CHAT_PATH, chat(**{name: 5})) == chat(**{name: 5})
+
+
+@pytest.mark.parametrize("given", ["", " \n", None, "none"])
+def test_a_call_in_the_history_without_arguments_has_an_empty_object(given: Any) -> None:
+    function = {"name": "f"} if given == "none" else {"name": "f", "arguments": given}
+    before = {"role": "assistant", "tool_calls": [CALL, {**CALL, "function": function}]}
+    (_, sent) = normal(CHAT_PATH, {"messages": [USER, before]})["messages"]
+    told = [call["function"]["arguments"] for call in sent["tool_calls"]]
+    assert told == ['{"a": 1}', "{}"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(temperature=0.5, user="me", max_tokens=5, stop=["a"]),
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [CALL]}]},
+        chat(tools=[F], tool_choice="required"),
+        chat(response_format={"type": "json_schema", "json_schema": {"schema": {}}}),
+    ],
+)
+def test_what_needs_no_change_goes_on_as_it_came(body: dict[str, Any]) -> None:
+    raw = json.dumps({**body, "stream": True}).encode()
+    request = check_request(CHAT_PATH, json.loads(raw), raw)
+    assert request.upstream() is raw
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (chat(response_format={"type": "json_schema"}), "response_format.json_schema"),
+        (
+            chat(response_format={"type": "json_schema", "json_schema": {"name": "x"}}),
+            "response_format.json_schema.schema",
+        ),
+        (chat(tool_choice="required"), "tool_choice"),
+        (chat(tools=[], tool_choice="required"), "tool_choice"),
+        (chat(tools=[F], tool_choice={"type": "function"}), "tool_choice.function"),
+        (
+            chat(tools=[F], tool_choice={"type": "function", "function": {"name": "g"}}),
+            "tool_choice.function.name",
+        ),
+        (chat(tools=[F], tool_choice={"type": "custom"}), "tool_choice.type"),
+        (chat(web_search_options={}), "web_search_options"),
+        (chat(functions=[{"name": "f"}]), "functions"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check_request(CHAT_PATH, body)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (text(n=2, best_of=1), "best_of"),
+        (text(prompt=[1, 2], echo=True), "echo"),
+        (text(echo=True, logprobs=1), "echo"),
+        (text(prompt=["a", "b"], suffix="c"), "suffix"),
+    ],
+)
+def test_what_cannot_be_meant_of_a_text_is_refused(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check_request(TEXT_PATH, body)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("reasoning_effort", "'none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'"),
+        ("verbosity", "'low', 'medium', 'high'"),
+        ("service_tier", "'auto', 'default', 'flex', 'scale', 'priority', 'fast'"),
+    ],
+)
+def test_a_word_that_there_is_not_is_refused_with_those_there_are(name: str, allowed: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check_request(CHAT_PATH, chat(**{name: "bogus"}))
+    assert caught.value.message == f"{name} must be one of {allowed}"
+
+
+def test_allowed_tools_are_the_tools() -> None:
+    g = {"type": "function", "function": {"name": "g"}}
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    sent = normal(CHAT_PATH, chat(tools=[F, g], tool_choice=choice))
+    assert sent == chat(tools=[g], tool_choice="required")
+
+
+def test_best_of_as_many_as_are_wanted_asks_for_nothing() -> None:
+    assert normal(TEXT_PATH, text(n=2, best_of=2)) == text(n=2)
