@@ -41,8 +41,6 @@ WRONG = [
     ("temperature", True),
     ("max_tokens", -5),
     ("max_tokens", 0),
-    ("max_tokens", 10**30),
-    ("max_tokens", 10**400),
     ("max_tokens", 1.5),
     ("n", 0),
     ("n", 10**9),

@@ -3,6 +3,7 @@ attack."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
@@ -105,6 +106,18 @@ def test_a_stream_between_two_plain_ones(server: Server, sock: socket.socket) ->
     assert answers[1].body.endswith(b"data: [DONE]\n\n")
     assert answers[1].fields["x-accel-buffering"] == "no"
     assert answers[1].fields["cache-control"] == "no-cache"
+
+
+def test_a_compressed_body_is_read_and_a_bomb_is_not(server: Server, sock: socket.socket) -> None:
+    gzipped = "Content-Encoding: gzip"
+    sock.sendall(server.post(gzip.compress(BODY), gzipped))
+    sock.sendall(server.post(b"whatever", "Content-Encoding: br"))
+    sock.sendall(server.post(gzip.compress(bytes(80 << 20), 9), gzipped))
+    reader = Reader(sock)
+    plain, unknown, bomb = (reader.answer() for _ in range(3))
+    assert plain.json["choices"][0]["message"]["content"]
+    assert (unknown.status, unknown.fields["accept-encoding"]) == (415, "gzip, deflate, identity")
+    assert bomb.status == 413
 
 
 def test_what_is_no_request_is_refused_after_the_answer_before_it(server: Server) -> None:
