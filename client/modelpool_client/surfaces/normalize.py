@@ -22,9 +22,10 @@ def normalized(path: str, given: Given) -> Given:
     Raises:
         InvalidRequest: with ``param``.
     """
-    changed: Given = {}
-    for change in _CHAT if path == CHAT_PATH else _TEXT:
-        changed |= change(given)
+    changes, changed = (_CHAT if path == CHAT_PATH else _TEXT), Given()
+    for name in given:
+        if name in changes:
+            changed |= changes[name](given)
     if not changed:
         return given
     return {k: v for k, v in {**given, **changed}.items() if v is not None}
@@ -47,7 +48,8 @@ def _token_counts(given: Given) -> Given:
 
 def _tool_calls(given: Given) -> Given:
     messages = given["messages"]
-    if not any(_lacks_arguments(call) for m in messages for call in m.get("tool_calls") or ()):
+    calls = [call for m in messages if m.get("tool_calls") for call in m["tool_calls"]]
+    if not any(map(_lacks_arguments, calls)):
         return {}
     return {"messages": [_with_arguments(message) for message in messages]}
 
@@ -141,5 +143,12 @@ def _is_text(prompt: Any) -> bool:
 
 
 _Change = Callable[[Given], Given]
-_CHAT: tuple[_Change, ...] = (_stop, _token_counts, _tool_calls, _response_format, _tool_choice)
-_TEXT: tuple[_Change, ...] = (_stop, _token_counts, _best_of, _echo, _suffix)
+# By the parameter that there has to be for it.
+_COMMON: Mapping[str, _Change] = {"stop": _stop, **dict.fromkeys(_TOKEN_COUNTS, _token_counts)}
+_CHAT: Mapping[str, _Change] = {
+    **_COMMON,
+    "messages": _tool_calls,
+    "response_format": _response_format,
+    "tool_choice": _tool_choice,
+}
+_TEXT: Mapping[str, _Change] = {**_COMMON, "best_of": _best_of, "echo": _echo, "suffix": _suffix}

@@ -8,7 +8,7 @@ this model cannot have.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -201,9 +201,9 @@ class Support:
         Raises:
             InvalidRequest: one is refused.
         """
-        rules, ignored = self._rules[path], []
+        rules, unknown, ignored = self._rules[path], self._unknown, []
         for name, value in _each(given):
-            rule = rules.get(name, self._unknown)
+            rule = rules.get(name, unknown)
             if rule.how is _HONOURED or value in rule.neutral or _is_used(name, given):
                 continue
             if rule.how is _REFUSED:
@@ -252,11 +252,12 @@ def is_forced(given: Mapping[str, Any]) -> bool:
     return choice == "required" or isinstance(choice, dict)
 
 
-def _each(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in given.items():
-        yield name, value
-        if name == "stream_options":
-            yield from ((f"{name}.{k}", v) for k, v in value.items() if v is not None)
+def _each(given: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    options = given.get("stream_options")
+    if not options:  # nearly always
+        return given.items()
+    inner = {f"stream_options.{k}": v for k, v in options.items() if v is not None}
+    return [*given.items(), *inner.items()]
 
 
 def _is_used(name: str, given: Mapping[str, Any]) -> bool:
