@@ -162,7 +162,7 @@ def test_what_is_unknown_is_named(pool: PoolProcess) -> None:
         ({"input": [[]]}, "input[0]"),
         ({"input": [""]}, "input[0]"),
         ({"input": {"a": 1}}, "input"),
-        ({"input": [1, "a"]}, "input[0]"),
+        ({"input": [1, "a"]}, "input[1]"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
         ({"input": "a", "dimensions": 0}, "dimensions"),
         ({"input": "a", "dimensions": 65}, "dimensions"),

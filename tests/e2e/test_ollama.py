@@ -113,6 +113,14 @@ def test_options_that_would_need_another_load_are_named(pool: PoolProcess) -> No
     assert answer.json()["eval_count"] == 2
 
 
+def test_what_is_ignored_is_named_once_however_the_model_was(pool: PoolProcess) -> None:
+    body = {"model": "demo", "messages": ASK, "n_ctx": 9, "max_tokens": 2}
+    for _ in range(2):
+        answer = pool.http.post("/v1/chat/completions", json=body)
+        assert answer.headers.get_list("x-modelpool-ignored") == ["n_ctx"]
+        unload(pool, "demo")
+
+
 def test_a_cold_stream_is_kept_alive_by_empty_lines(pool: PoolProcess) -> None:
     unload(pool, "slow")
     found = lines(pool, "/api/chat", model="slow", messages=ASK)

@@ -24,6 +24,7 @@ from modelpool_client.surfaces.ollama import (
     load_answer,
     translate,
 )
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 from modelpool_client.surfaces.translation import Told
 
 USER = {"role": "user", "content": "hi"}
@@ -308,12 +309,12 @@ def test_thinking(think: bool | str, expected: dict[str, Any]) -> None:
 
 def test_generate_is_a_chat_unless_it_is_raw_or_fills_in() -> None:
     asked = generate(system="be brief", template="", suffix="")
-    assert asked.path == openai.CHAT_PATH
+    assert asked.path == CHAT_PATH
     assert asked.body == {"messages": [{"role": "system", "content": "be brief"}, USER]}
     raw = generate(raw=True, system="")
-    assert (raw.path, raw.body) == (openai.TEXT_PATH, {"prompt": "hi"})
+    assert (raw.path, raw.body) == (TEXT_PATH, {"prompt": "hi"})
     infill = generate(suffix="}")
-    assert (infill.path, infill.body) == (openai.TEXT_PATH, {"prompt": "hi", "suffix": "}"})
+    assert (infill.path, infill.body) == (TEXT_PATH, {"prompt": "hi", "suffix": "}"})
 
 
 def test_logprobs() -> None:

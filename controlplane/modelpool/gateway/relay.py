@@ -70,6 +70,7 @@ PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
 MODEL_HEADER = b"x-modelpool-model"
 CLIENT_LEFT = 499  # nginx's code for one that left before any answer
+IGNORED = b"x-modelpool-ignored"
 DRAINING = (CODE_HEADER.encode(), WorkerDraining.default_code.encode())
 TOO_MANY = (429, 503)
 OUT_OF_MEMORY = (CODE_HEADER.encode(), b"oom")
@@ -314,6 +315,8 @@ class Gateway:
                 is_overload = is_used and _is_overload(reply)
                 if answer.status and reply.status != 200:
                     raise as_error(reply.status, reply.headers, await reply.read())
+                if not answer.status:  # the worker says it, too
+                    answer.headers = [pair for pair in answer.headers if pair[0] != IGNORED]
                 has_content = True  # it was answered: another try would compute it twice
                 await pass_on(reply, answer, [])
         except UpstreamError as e:
