@@ -21,6 +21,7 @@ from modelpool.pool.decide.table import markdown
 from modelpool.pool.states import MEANING, TRANSITIONS, State, Trigger
 from modelpool_client.cli import app as poolctl
 from modelpool_client.surfaces.parameters import BASE, Disposition, Support
+from modelpool_client.surfaces.routes import SPELLINGS, SURFACES
 from modelpool_worker import engines
 from modelpool_worker.surfaces.openapi import describe as describe_worker
 
@@ -83,7 +84,22 @@ def api_page() -> Iterator[str]:
     yield "## Manager, port 8050"
     yield from _routes(management_api(MagicMock()).openapi())
     yield "\n## Worker, ports 8051 to 8099"
-    yield from _routes(describe_worker("MODEL", ()))
+    yield "The routes that models answer depend on the engine and on what the model is for.\n"
+    yield from _routes(describe_worker("MODEL", (), tuple(SURFACES)))
+    yield "\n## What models answer"
+    yield (
+        "The same on a worker's port and on 8050, where a cold model is loaded first. *needs*: the"
+        " model's capabilities, any of them. *asked of the engine*: at which of its own routes,"
+        " where it is translated.\n"
+    )
+    yield "| route | API | needs | asked of the engine |\n|---|---|---|---|"
+    for path, surface in SURFACES.items():
+        method = surface.methods[0]
+        needs = ", ".join(sorted(surface.needs))
+        told = f"`{surface.told}`" if surface.told else ""
+        yield f"| `{method} {path}` | {surface.family} | {needs} | {told} |"
+    spelled = ", ".join(f"`{other}` is `{path}`" for other, path in SPELLINGS.items())
+    yield f"\nOther spellings: {spelled}."
 
 
 def _routes(description: dict[str, Any]) -> Iterator[str]:

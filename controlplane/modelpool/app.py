@@ -236,7 +236,14 @@ def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
 
 def _gateway(services: Services) -> Gateway:
     meter = Meter(services.usage, services.metrics, services.pool.has)
-    return Gateway(services.catalog, services.pool, services.files.check, services.upstream, meter)
+    return Gateway(
+        services.catalog,
+        services.pool,
+        services.files.check,
+        services.upstream,
+        meter,
+        services.engines.surfaces,
+    )
 
 
 def _entry(services: Services) -> Entry:

@@ -65,8 +65,8 @@ class Engines:
         self._asking: asyncio.Task[list[dict[str, Any]]] | None = None
 
     async def all(self) -> list[dict[str, Any]]:
-        """``name, usable, reason, install_hint, formats, capabilities, options`` of each; empty if
-        it cannot be known."""
+        """``name, usable, reason, install_hint, formats, capabilities, surfaces, options`` of each;
+        empty if it cannot be known."""
         if self._asking is None:
             self._asking = asyncio.ensure_future(self._ask())
         return await asyncio.shield(self._asking)
@@ -75,6 +75,11 @@ class Engines:
         """Names that a model's engine may have; None, any, if it cannot be known."""
         found = frozenset(str(engine["name"]) for engine in await self.all())
         return found or None
+
+    async def surfaces(self, name: str) -> Sequence[str] | None:
+        """Paths that an engine answers for any model; None if it cannot be known."""
+        found = next((e for e in await self.all() if e["name"] == name), {})
+        return found.get("surfaces")
 
     async def verdicts(
         self, models: Sequence[Model], *, inspect: bool = False

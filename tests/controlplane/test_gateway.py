@@ -140,6 +140,10 @@ class Meter:
         self.statuses.append(status)
 
 
+async def any_surface(engine: str) -> None:
+    """Nobody knows what an engine answers."""
+
+
 class Scene:
     """A gateway with everything around it."""
 
@@ -157,6 +161,7 @@ class Scene:
             self.pool.prepare,
             self._workers,
             self.meter,
+            any_surface,
         )
         self._gateway = Gateway(*parts)
         return self
@@ -574,7 +579,7 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
             raise LoadTimeout("waited 12 s", retry_after=10)
 
         pool.load = load
-        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter())
+        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter(), any_surface)
         client = Client(ASK_STREAM)
         client.on_send = lambda message: times.append(asyncio.get_running_loop().time())
         gateway = Gateway(*parts)

@@ -196,7 +196,7 @@ def test_no_such_route(server: httpx.Client, path: str) -> None:
 
 def test_a_route_that_no_engine_has_yet(server: httpx.Client) -> None:
     answer = server.post("/v1/embeddings", json={"model": "plain", "input": "x"})
-    assert_error(answer, 501, "not_supported")
+    assert_error(answer, 501, "missing_capability")
 
 
 @pytest.mark.parametrize("secret", ["", "Bearer wrong", "Basic x", "Bearer \N{SNOWMAN}"])

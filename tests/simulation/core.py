@@ -204,6 +204,9 @@ class SimWorkers:
     def new_id(self, model: Model) -> str:
         return f"w{next(self._ids)}"
 
+    def read_ahead(self, model: Model) -> None:
+        """Nobody here has files."""
+
     def launch(
         self, model: Model, worker_id: str, port: int, lease_seconds: float | None
     ) -> Operation:

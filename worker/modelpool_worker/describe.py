@@ -180,5 +180,6 @@ def _about(engine: Engine) -> dict[str, Any]:
         "install_hint": found.install_hint,
         "formats": list(engine.formats),
         "capabilities": list(engine.capabilities),
+        "surfaces": list(engine.surfaces),
         "options": engine.options,
     }

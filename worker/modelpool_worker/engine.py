@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from modelpool_client.errors import InvalidRequest, LoadFailed
+from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.surfaces.schema import Schema, check
 from modelpool_client.wire import PromptCacheLimits, decode
 
@@ -135,7 +136,9 @@ class Engine(abc.ABC):
     """One kind of engine. Importing its module must be cheap: heavy imports belong in ``serve``.
 
     ``formats`` are the file formats it loads, ``capabilities`` what its models can do at most,
-    ``options`` the load options of an instance as JSON Schema properties. ``honours`` are, for each
+    ``options`` the load options of an instance as JSON Schema properties. ``surfaces`` are the
+    paths of ``surfaces.routes`` that it answers for any model, ``Status.ready`` says for which it
+    does for one. ``honours`` are, for each
     path that it speaks, the parameters that make a difference there; what becomes of the others
     says ``surfaces.parameters``.
     """
@@ -144,6 +147,7 @@ class Engine(abc.ABC):
     formats: ClassVar[tuple[str, ...]] = ()
     capabilities: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[Mapping[str, Schema]] = {}
+    surfaces: ClassVar[Collection[str]] = BASIC
     honours: ClassVar[Mapping[str, Collection[str]]] = {}
 
     @abc.abstractmethod

@@ -1,10 +1,11 @@
-"""What the OpenAPI page says of ``/v1``, which the gateway answers without FastAPI."""
+"""What the OpenAPI page says of the routes that the gateway answers without FastAPI."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import FastAPI
+from modelpool_client.surfaces.routes import SURFACES
 
 _NAME = {"type": "string", "description": "Id or alias of a model of the pool"}
 _STREAM = {"type": "boolean", "default": False}
@@ -16,9 +17,13 @@ _MESSAGE = {
         "content": {"type": "string"},
     },
 }
+# The workers' own descriptions say more.
 _BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": {"type": "array", "minItems": 1, "items": _MESSAGE}},
     "/v1/completions": {"prompt": {"type": "string"}},
+    "/v1/embeddings": {"input": {"type": "string"}},
+    "/v1/rerank": {"query": {"type": "string"}, "documents": {"type": "array"}},
+    "/v1/messages": {"messages": {"type": "array"}, "max_tokens": {"type": "integer"}},
 }
 
 
@@ -36,7 +41,11 @@ def describe(api: FastAPI) -> None:
 
 
 def _paths() -> dict[str, Any]:
-    paths: dict[str, Any] = {path: {"post": _inference(body)} for path, body in _BODIES.items()}
+    paths: dict[str, Any] = {
+        surface.path: {"post": _inference(_BODIES.get(surface.path, {}))}
+        for surface in SURFACES.values()
+        if surface.is_work
+    }
     paths["/v1/models"] = {"get": _operation("The models, in OpenAI's shape")}
     return paths
 
@@ -53,5 +62,5 @@ def _inference(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _operation(summary: str) -> dict[str, Any]:
-    answer = {"description": "As OpenAI's, byte by byte from the worker"}
+    answer = {"description": "As the API's own, byte by byte from the worker"}
     return {"tags": ["gateway"], "summary": summary, "responses": {"200": answer}}

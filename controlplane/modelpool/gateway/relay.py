@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qs
 
 from modelpool_client.errors import (
@@ -39,7 +39,13 @@ from modelpool_client.http1.upstream_connection import (
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
 from modelpool_client.surfaces.families import FAMILIES, read, translated
 from modelpool_client.surfaces.openai import Completion
-from modelpool_client.surfaces.routes import Surface, check_capabilities, surface_of
+from modelpool_client.surfaces.routes import (
+    BASIC,
+    Surface,
+    check_capabilities,
+    check_engine,
+    surface_of,
+)
 from modelpool_client.surfaces.translation import Translation
 from modelpool_client.wire import RESOLVED_HEADER
 
@@ -76,6 +82,9 @@ TOO_MANY = (429, 503)
 OUT_OF_MEMORY = (CODE_HEADER.encode(), b"oom")
 # With an error status: the worker has answered by itself, its engine was given nothing.
 REFUSED = (SOURCE_HEADER.encode(), b"worker")
+
+
+Surfaces: TypeAlias = Callable[[str], Awaitable[Sequence[str] | None]]
 
 
 class Meter(Protocol):
@@ -136,7 +145,8 @@ class _Asked:
 class Gateway:
     """Answers whatever is asked under ``/v1``.
 
-    ``prepare`` is awaited before a load, and raises why there can be none.
+    ``prepare`` is awaited before a load, and raises why there can be none; ``surfaces`` gives the
+    paths that an engine answers, None where that cannot be known.
     """
 
     def __init__(
@@ -146,6 +156,7 @@ class Gateway:
         prepare: Callable[[str], Awaitable[None]],
         upstream: Upstream,
         meter: Meter,
+        surfaces: Surfaces,
     ) -> None:
         self._catalog = catalog
         self._models = Models(catalog, pool)
@@ -153,6 +164,7 @@ class Gateway:
         self._prepare = prepare
         self._upstream = upstream
         self._meter = meter
+        self._surfaces = surfaces
         self._coalescer = Coalescer(self._joined)
         self._leases = KeepAlive(pool)
 
@@ -176,6 +188,10 @@ class Gateway:
         data = parse_object(body)
         model = self._named(data)
         check_capabilities(surface, model.model_id, model.capabilities)
+        if surface.path not in BASIC:
+            serves = await self._surfaces(model.engine)
+            if serves is not None:
+                check_engine(surface, model.model_id, model.engine, serves)
         if family.load_answer is not None:
             loaded = family.load_answer(surface.path, data)
             if loaded is not None:

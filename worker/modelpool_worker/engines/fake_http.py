@@ -220,7 +220,8 @@ def _choice(index: int, **part: Any) -> dict[str, Any]:
 
 def _text_prompts(prompt: Any) -> list[str]:
     """Texts, or lists of tokens, whose text are their numbers."""
-    prompts = prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
+    is_many = isinstance(prompt, list) and not isinstance(prompt[0], (int, float))
+    prompts = prompt if is_many else [prompt]
     return [p if isinstance(p, str) else " ".join(map(str, p)) for p in prompts]
 
 

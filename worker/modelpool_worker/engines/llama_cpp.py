@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -164,6 +165,7 @@ class LlamaCpp(Engine):
         "logprobs",
     )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
+    surfaces: ClassVar[Collection[str]] = (*itertools.chain(*SURFACES.values()), *ALWAYS)
     honours: ClassVar[Mapping[str, Collection[str]]] = llama_parameters.HONOURS
 
     def __init__(self) -> None:
