@@ -120,8 +120,9 @@ class RunningWorker:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The newest facts that reached the manager."""
-        return poll(lambda: self.manager.facts(self.id), f"facts; log: {self.log}")[-1]
+        """The newest facts that reached the manager, in whatever order."""
+        found = poll(lambda: self.manager.facts(self.id), f"facts; log: {self.log}")
+        return max(found, key=lambda facts: int(facts["sequence"]))
 
     @property
     def log(self) -> str:

@@ -28,8 +28,8 @@ def decoded(name: bytes, data: bytes, limit: int = LIMIT) -> bytes:
 
 @given(st.binary(max_size=5000), st.binary(max_size=50))
 def test_what_was_compressed_comes_back(data: bytes, more: bytes) -> None:
-    assert decoded(b"gzip", gzip.compress(data)) == data
-    assert decoded(b"X-GZip", gzip.compress(data) + gzip.compress(more)) == data + more
+    assert decoded(b"gzip", gzip.compress(data, mtime=0)) == data
+    assert decoded(b"X-GZip", gzip.compress(data, mtime=0) + gzip.compress(more)) == data + more
     assert decoded(b"deflate", zlib.compress(data)) == data
     assert decoded(b"deflate", raw_deflate(data)) == data
 
@@ -49,7 +49,7 @@ def test_others_are_refused_with_what_is_understood(value: bytes) -> None:
 
 @pytest.mark.parametrize("name", [b"gzip", b"deflate"])
 def test_what_is_broken_is_refused(name: bytes) -> None:
-    whole = gzip.compress(b"hello") if name == b"gzip" else zlib.compress(b"hello")
+    whole = gzip.compress(b"hello", mtime=0) if name == b"gzip" else zlib.compress(b"hello")
     for wrong in (whole[:-3], whole[:3], b"{}", whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]):
         with pytest.raises(InvalidRequest):
             decoded(name, wrong)
@@ -62,7 +62,7 @@ def test_any_bytes_are_decoded_or_refused(name: bytes, data: bytes) -> None:
 
 
 def test_a_bomb_stops_at_the_limit() -> None:
-    for bomb in (gzip.compress(bytes(LIMIT + 1)), gzip.compress(bytes(LIMIT // 2)) * 3):
+    for bomb in (gzip.compress(bytes(LIMIT + 1), mtime=0), gzip.compress(bytes(LIMIT // 2)) * 3):
         with pytest.raises(PayloadTooLarge):
             decoded(b"gzip", bomb)
-    assert decoded(b"gzip", gzip.compress(bytes(LIMIT))) == bytes(LIMIT)
+    assert decoded(b"gzip", gzip.compress(bytes(LIMIT), mtime=0)) == bytes(LIMIT)
