@@ -127,7 +127,8 @@ class App:
         data = parse_object(body)
         asked = read(surface, data, body, worker.support)
         if asked.translation is not None:
-            exchange.dialect = FAMILIES[surface.family].of(asked.translation)
+            translation = asked.translation
+            exchange.dialect = FAMILIES[surface.family].of(lambda: translation)
         is_direct = self._resolved not in headers
         if is_direct:  # else the gateway knows its names of now
             check_model(data, worker.assignment.model_id, worker.aliases)

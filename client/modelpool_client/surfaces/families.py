@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from modelpool_client.errors import ModelPoolError
+from modelpool_client.errors import InvalidRequest, ModelPoolError
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
@@ -21,19 +21,23 @@ ErrorBody: TypeAlias = Callable[[ModelPoolError], Any]
 
 
 class Translated:
-    """The dialect of one request that is translated."""
+    """The dialect of one request that is translated, which is done only when it is needed: who
+    passes bytes on needs it for the pings of a silent stream, if at all."""
 
-    def __init__(self, error_body: ErrorBody, part_end: bytes, translation: Translation) -> None:
-        self.error = error_body
-        self.broken = translation.failed
+    def __init__(self, before: Dialect, part_end: bytes, make: Callable[[], Translation]) -> None:
+        self.error = before.error
+        self._before = before
         self._part_end = part_end
-        self._translation = translation
+        self._make = make
 
     @property
     def stream_headers(self) -> Sequence[tuple[bytes, bytes]]:
         """See ``Dialect``."""
+        translation = self._translation()
+        if translation is None:
+            return self._before.stream_headers
         return (
-            (b"content-type", self._translation.stream_type),
+            (b"content-type", translation.stream_type),
             *((name.encode(), value.encode()) for name, value in sse.AS_IT_COMES.items()),
         )
 
@@ -42,9 +46,21 @@ class Translated:
         """See ``Dialect``."""
         return self._part_end
 
+    def broken(self, error: ModelPoolError) -> bytes:
+        """See ``Dialect``."""
+        translation = self._translation()
+        return self._before.broken(error) if translation is None else translation.failed(error)
+
     def comment(self, text: str) -> bytes:
         """See ``Dialect``: its API has no place for a text."""
-        return self._translation.ping()
+        translation = self._translation()
+        return b"" if translation is None else translation.ping()
+
+    def _translation(self) -> Translation | None:
+        try:
+            return self._make()
+        except InvalidRequest:  # whoever it is relayed to says so
+            return None
 
 
 class _ErrorsOf:
@@ -65,12 +81,17 @@ class _ErrorsOf:
         return OPENAI.comment(text)
 
 
+def _says_stream(path: str, data: dict[str, Any]) -> bool:
+    return data.get("stream") is True
+
+
 @dataclass(frozen=True)
 class Family:
     """One API.
 
     Attributes:
         dialect: of a request before it was read.
+        is_stream: a request, by its path and body, wants its answer bit by bit.
         translate: makes of a checked request what engines that speak OpenAI's API are told;
             None where all engines speak it.
         part_end: see ``Dialect``.
@@ -84,10 +105,11 @@ class Family:
     part_end: bytes = b"\n\n"
     load_answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
     keep_alive: Callable[[dict[str, Any]], float | None] = lambda data: None
+    is_stream: Callable[[str, dict[str, Any]], bool] = _says_stream
 
-    def of(self, translation: Translation) -> Dialect:
-        """The dialect of one request."""
-        return Translated(self.dialect.error, self.part_end, translation)
+    def of(self, make: Callable[[], Translation]) -> Dialect:
+        """The dialect of one request, whose translation ``make`` gives, the same each time."""
+        return Translated(self.dialect, self.part_end, make)
 
 
 # Imported when they are first spoken: a front should start soon.
@@ -134,10 +156,23 @@ def _ollama_keep_alive(data: dict[str, Any]) -> float | None:
     return ollama.keep_alive_seconds(data.get("keep_alive"))
 
 
+def _ollama_stream(path: str, data: dict[str, Any]) -> bool:
+    from modelpool_client.surfaces import ollama
+
+    return path in (ollama.CHAT, ollama.GENERATE) and data.get("stream") is not False
+
+
 FAMILIES: Mapping[str, Family] = {
     "openai": Family(OPENAI),
     "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic),
-    "ollama": Family(_ErrorsOf(_ollama_error), _ollama, b"\n", _ollama_load, _ollama_keep_alive),
+    "ollama": Family(
+        _ErrorsOf(_ollama_error),
+        _ollama,
+        b"\n",
+        _ollama_load,
+        _ollama_keep_alive,
+        _ollama_stream,
+    ),
 }
 
 

@@ -13,6 +13,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qs
 
@@ -37,7 +38,7 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamError,
 )
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
-from modelpool_client.surfaces.families import FAMILIES, read, translated
+from modelpool_client.surfaces.families import FAMILIES, read
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import (
     BASIC,
@@ -46,7 +47,6 @@ from modelpool_client.surfaces.routes import (
     check_engine,
     surface_of,
 )
-from modelpool_client.surfaces.translation import Translation
 from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
@@ -128,7 +128,6 @@ class _Asked:
     model: Model
     body: bytes
     data: dict[str, Any]
-    translation: Translation | None = None
 
     def when_silent(self, reason: Callable[[], str]) -> None:
         """What the comments of a stream say from now on."""
@@ -137,9 +136,7 @@ class _Asked:
 
     @property
     def is_stream(self) -> bool:
-        if self.translation is not None:
-            return self.translation.told.stream
-        return self.data.get("stream") is True
+        return FAMILIES[self.surface.family].is_stream(self.surface.path, self.data)
 
 
 class Gateway:
@@ -198,15 +195,13 @@ class Gateway:
                 await self._load_only(model, family.keep_alive(data))
                 exchange.send_json(200, loaded)
                 return
-        translation = None
         if family.translate is not None:
-            translation = family.translate(surface.path, data)
-            exchange.dialect = family.of(translation)
+            exchange.dialect = family.of(cache(partial(family.translate, surface.path, data)))
         priority = _priority(exchange.request, data) or model.priority
         wish = _Wish(priority, _affinity(exchange.request, data))
         began = time.perf_counter()
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
-        asked = _Asked(exchange.request, exchange, surface, model, body, data, translation)
+        asked = _Asked(exchange.request, exchange, surface, model, body, data)
         try:
             with exchange:
                 if may_share(model.coalesce, body, data, model.options):
@@ -221,12 +216,10 @@ class Gateway:
     async def _load_only(self, model: Model, keep_alive: float | None) -> None:
         model_id = model.model_id
         if keep_alive == 0:
-            if self._pool.status(model_id).state.has_worker:
-                await self._pool.unload(model_id, REASON)
+            await self._pool.unload(model_id, REASON)
             return
-        if not self._pool.status(model_id).state.is_serving:
-            await self._prepare(model_id)
-            await self._pool.load(model_id, "", self._pool.config.load_wait_seconds)
+        await self._prepare(model_id)
+        await self._pool.load(model_id, "", self._pool.config.load_wait_seconds)
         self._leases.keep(model_id, keep_alive)
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
@@ -367,10 +360,7 @@ def _check(asked: _Asked) -> Completion:
     try:
         if len(asked.body) > MAX_BODY_BYTES:
             raise too_large()
-        if asked.translation is not None:
-            request = translated(asked.translation).completion
-        else:
-            request = read(asked.surface, asked.data).completion
+        request = read(asked.surface, asked.data).completion
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"

@@ -17,10 +17,8 @@ from modelpool_client.surfaces.ollama.tables import (
     GENERATE,
     OPTIONS,
 )
-from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
+from modelpool_client.surfaces.routes import CHAT_PATH, EMBEDDINGS_PATH, TEXT_PATH
 from modelpool_client.surfaces.translation import Told, Translation
-
-EMBEDDINGS_PATH = "/v1/embeddings"
 
 # Ollama's names of what llama.cpp's server calls otherwise; those it has no other name for stay.
 _RENAMED = {"num_keep": "n_keep", "num_predict": "max_tokens"}
