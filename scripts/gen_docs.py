@@ -96,7 +96,7 @@ def api_page() -> Iterator[str]:
     for path, surface in SURFACES.items():
         method = surface.methods[0]
         needs = ", ".join(sorted(surface.needs))
-        told = f"`{surface.told}`" if surface.told else ""
+        told = f"`{surface.engine_path}`" if surface.engine_path else ""
         yield f"| `{method} {path}` | {surface.family} | {needs} | {told} |"
     spelled = ", ".join(f"`{other}` is `{path}`" for other, path in SPELLINGS.items())
     yield f"\nOther spellings: {spelled}."

@@ -46,7 +46,7 @@ class Surface:
         needs: capabilities, any of which a model must have; empty where any model will do.
         source: where a request that is too long for the model says what is too long.
         family: the API that it belongs to, see ``families``.
-        told: the path at which engines are asked where that is another.
+        engine_path: at which engines are asked where that is another.
         methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
             counts as its use.
     """
@@ -56,7 +56,7 @@ class Surface:
     needs: frozenset[str] = frozenset()
     source: str = ""
     family: str = "openai"
-    told: str = ""
+    engine_path: str = ""
     methods: tuple[str, ...] = ("POST",)
 
     @property
@@ -66,7 +66,7 @@ class Surface:
 
     def is_answered(self, serves: Collection[str]) -> bool:
         """By an engine that serves these paths."""
-        return (self.told or self.path) in serves
+        return (self.engine_path or self.path) in serves
 
 
 _ALL = (
