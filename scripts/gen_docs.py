@@ -20,7 +20,8 @@ from modelpool.config import LIVE_KEYS, json_schema
 from modelpool.pool.decide.table import markdown
 from modelpool.pool.states import MEANING, TRANSITIONS, State, Trigger
 from modelpool_client.cli import app as poolctl
-from modelpool_client.surfaces.parameters import BASE, Disposition, Support
+from modelpool_client.surfaces.parameter_rules import BASE, Disposition
+from modelpool_client.surfaces.parameters import Support
 from modelpool_client.surfaces.routes import SPELLINGS, SURFACES
 from modelpool_worker import engines
 from modelpool_worker.surfaces.openapi import describe as describe_worker

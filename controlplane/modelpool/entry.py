@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from modelpool_client.guard import Guard, check_json
+from modelpool_client.guard import Guard
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.paths import route_path
-from modelpool_client.surfaces.routes import NOT_SERVED, is_surface
+from modelpool_client.surfaces.routes import NOT_SERVED, codec_of, is_surface
 
 from modelpool.catalog.model import RESERVED_VERBS
 from modelpool.gateway.ollama import OllamaApi
@@ -61,7 +62,7 @@ class Entry:
         # What is refused unread may be of any type: uploads are, where audio is concerned.
         has_body = request.method in BODY_METHODS and path not in NOT_SERVED
         if has_body:
-            check_json(request.headers)
+            CODECS[codec_of(path)].check(request.headers, "pool")
         if is_surface(path):
             await self._gateway(exchange, path)
         elif self._ollama is not None and self._ollama.is_asked(path):

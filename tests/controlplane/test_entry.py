@@ -244,9 +244,18 @@ def test_what_nobody_serves_may_be_of_any_type() -> None:
     """An upload is told that there is no such surface, not that it should have been JSON."""
     house = House()
     upload = (b"content-type", b"multipart/form-data; boundary=x")
+    assert house.ask("POST", "/v1/images/variations", HOST, upload, body=b"x").status == 200
+    assert house.gateway.paths == ["/v1/images/variations"]
+    assert house.ask("POST", "/v1/images/variations", HOST, upload, PAGE).status == 403
+
+
+def test_an_upload_is_a_form() -> None:
+    house = House()
+    upload = (b"content-type", b"multipart/form-data; boundary=x")
     assert house.ask("POST", "/v1/audio/transcriptions", HOST, upload, body=b"x").status == 200
-    assert house.gateway.paths == ["/v1/audio/transcriptions"]
-    assert house.ask("POST", "/v1/audio/transcriptions", HOST, upload, PAGE).status == 403
+    without = (b"content-type", b"multipart/form-data")
+    for kind in (JSON, FORM, without):
+        assert house.ask("POST", "/v1/audio/transcriptions", HOST, kind, body=b"x").status == 415
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "OPTIONS"])

@@ -68,7 +68,7 @@ COLD = {"model": "cold", "messages": [{"role": "user", "content": "x"}]}
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/embeddings", {"model": "cold", "input": "x"}),
     ("/v1/responses", {"model": "cold", "input": "x"}),
-    ("/v1/audio/transcriptions", {"model": "cold"}),
+    ("/v1/moderations", {"model": "cold", "input": "x"}),
     ("/v1/completions", {"model": "cold", "prompt": 5}),
     *((CHAT, {**COLD, key: value}) for key, value in WRONG if key != "model"),
 ]

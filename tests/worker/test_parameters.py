@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelpool_client.surfaces.parameters import (
-    BASE,
-    LOAD_OPTIONS,
-    Disposition,
-    Rule,
-    Support,
-    header_of,
-)
+from modelpool_client.surfaces.parameter_rules import LOAD_OPTIONS, Disposition, Rule
+from modelpool_client.surfaces.parameters import Support, header_of
 from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 from modelpool_worker import engines
 from modelpool_worker.engines.llama_parameters import HONOURS, unable
@@ -195,7 +189,7 @@ ENGINES = {
 
 def every() -> Iterator[Any]:
     for engine, (_, support) in ENGINES.items():
-        for path in BASE:
+        for path in BARE:
             for name in [*support.names(path), "something_new"]:
                 marks = [needs_llama] if engine == "llama.cpp" else []
                 kind = "chat" if path == CHAT_PATH else "text"
@@ -229,7 +223,7 @@ def test_every_parameter_is_honoured_refused_or_named(
 
 def test_neutral_values_are_neither_refused_nor_named(echo: Any) -> None:
     _, support = ENGINES["fake"]
-    for path in BASE:
+    for path in BARE:
         rules = {name: support.rule(path, name) for name in support.names(path)}
         neutral = {k: v for k, r in rules.items() if "." not in k for v in r.neutral[:1]}
         neutral = {k: v for k, v in neutral.items() if k not in ("top_logprobs",)}
@@ -246,7 +240,7 @@ def said(worker: Any, path: str, **body: Any) -> Any:
 
 
 @needs_llama
-@pytest.mark.parametrize("path", list(BASE))
+@pytest.mark.parametrize("path", list(BARE))
 @pytest.mark.parametrize(
     "more",
     [
@@ -282,7 +276,7 @@ def test_stop_ends_the_answer_and_an_empty_one_does_not(llama: Any) -> None:
 
 @needs_llama
 def test_any_number_of_tokens_is_clamped_by_the_context(llama: Any) -> None:
-    for path in BASE:
+    for path in BARE:
         for most in (1 << 20, 1 << 40, 10**30):
             body = {**BARE[path], "ignore_eos": True, "max_tokens": most}
             answer = llama.http.post(path, json=body).json()

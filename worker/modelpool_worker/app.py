@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, WorkerDraining
-from modelpool_client.guard import check_json
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
+from modelpool_client.http1.message import describing
 from modelpool_client.surfaces import embeddings
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
+from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import FAMILIES, Asked, read
 from modelpool_client.surfaces.openai import check_model
 from modelpool_client.surfaces.paths import route_path
@@ -24,6 +26,7 @@ from modelpool_client.surfaces.routes import (
     SURFACES,
     Surface,
     check_engine,
+    names_in,
     surface_of,
 )
 from modelpool_client.surfaces.translation import Translation
@@ -104,14 +107,15 @@ class App:
         return handler
 
     def _surface_handler(self, surface: Surface) -> Handler:
-        answer = self._work if surface.is_work else self._look
-
-        async def handle(exchange: Exchange, _: str) -> None:
+        async def handle(exchange: Exchange, path: str) -> None:
             exchange.dialect = FAMILIES[surface.family].dialect
             self._worker.check_ready()
             assignment, serves = self._worker.assignment, self._worker.serves
             check_engine(surface, assignment.model_id, assignment.engine, serves)
-            await answer(exchange, surface)
+            if surface.is_work:
+                await self._work(exchange, surface, path)
+            else:
+                await self._look(exchange, surface)
 
         return handle
 
@@ -120,11 +124,13 @@ class App:
         if not hmac.compare_digest(given, self._secret):
             raise Forbidden("the worker's secret is needed")
 
-    async def _work(self, exchange: Exchange, surface: Surface) -> None:
-        worker, headers = self._worker, exchange.request.headers
-        check_json(headers, "worker")
+    async def _work(self, exchange: Exchange, surface: Surface, path: str) -> None:
+        worker, headers, codec = self._worker, exchange.request.headers, CODECS[surface.codec]
+        codec.check(headers, "worker")
         body = await exchange.read_body(MAX_BODY_BYTES)
-        data = parse_object(body)
+        data = codec.decode(surface.path, exchange.request, body)
+        if surface.has_names:
+            data.update(names_in(path))
         asked = read(surface, data, body, worker.support)
         if asked.translation is not None:
             translation = asked.translation
@@ -132,38 +138,33 @@ class App:
         is_direct = self._resolved not in headers
         if is_direct:  # else the gateway knows its names of now
             check_model(data, worker.assignment.model_id, worker.aliases)
-        if asked.surface.path == CHAT_PATH:
+        if asked.path == CHAT_PATH:
             worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
         # the begin of the call nothing is awaited, so that a drain happens before or after.
         worker.check_ready()
         exchange.headers += asked.completion.headers
-        request = engine_request(
-            asked.surface.path, asked.completion, worker.support, worker.answer_head
-        )
+        request = engine_request(asked.path, asked.completion, worker.support, worker.answer_head)
+        if asked.completion.raw is body and surface.codec != "json":
+            request = replace(request, headers=describing(headers))
         with worker.call(exchange, is_direct=is_direct) as call:
             if asked.completion.stream:
                 exchange.wait_reason = call.describe_wait
             try:
-                call.tokens = await self._ask(exchange, asked, request, data, call)
+                call.tokens = await self._ask(exchange, asked, request, call)
             except BrokenOffError as e:
                 raise await worker.explain(str(e)) from None
 
     async def _ask(
-        self,
-        exchange: Exchange,
-        asked: Asked,
-        request: EngineRequest,
-        data: Mapping[str, Any],
-        call: Call,
+        self, exchange: Exchange, asked: Asked, request: EngineRequest, call: Call
     ) -> int:
         """Returns the tokens that were generated."""
-        engine, path = self._worker.engine, asked.surface.path
+        engine, path = self._worker.engine, asked.path
         if asked.translation is not None:
-            return await self._translate(exchange, request, asked.translation, call)
+            return await self._translate(exchange, asked, asked.translation, request, call)
         if path in embeddings.BODIES:
             answer = await engine.whole(request, call)
-            exchange.send(200, [JSON_TYPE], embeddings.finished(path, data, answer))
+            exchange.send(200, [JSON_TYPE], embeddings.finished(path, asked.data, answer))
             return 0
         if path not in BASIC:
             return await engine.relay(request, exchange, call)
@@ -171,7 +172,12 @@ class App:
         return await ask(request, exchange, call)
 
     async def _translate(
-        self, exchange: Exchange, request: EngineRequest, translation: Translation, call: Call
+        self,
+        exchange: Exchange,
+        asked: Asked,
+        translation: Translation,
+        request: EngineRequest,
+        call: Call,
     ) -> int:
         engine = self._worker.engine
         if request.completion.stream:
@@ -180,7 +186,7 @@ class App:
             answer, tokens = json.loads(await engine.whole(request, call)), 0
         else:
             answer, tokens = await engine.collect(request, call)
-        exchange.send_json(200, translation.whole(answer))
+        exchange.send(200, *CODECS[asked.surface.codec].encode(translation.whole(answer)))
         return tokens
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:

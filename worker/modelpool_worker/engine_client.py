@@ -16,7 +16,8 @@ from modelpool_client.errors import (
     ModelPoolError,
     NotSupported,
 )
-from modelpool_client.http1.exchange import JSON_TYPE, Exchange, Source
+from modelpool_client.http1.exchange import BUFFER_BYTES, JSON_TYPE, Exchange, Source
+from modelpool_client.http1.message import Headers, describing
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.http1.upstream_connection import (
     NotReached,
@@ -211,21 +212,23 @@ class EngineClient:
         return body
 
     async def relay(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> int:
-        """Pass on what an API of the engine's own answers, a stream or not. Returns the tokens that
-        it generated.
+        """Pass on what an API of the engine's own answers: a stream, a document, sounds, pictures.
+        Returns the tokens that it generated.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
         async with self._open(request, watch, as_stream=False) as reply:
-            if not sse.is_announced(reply.headers):
+            is_stream, length = sse.is_announced(reply.headers), reply.length
+            kind = list(sse.HEADERS) if is_stream else describing(reply.headers)
+            if length is not None and length <= BUFFER_BYTES:
                 body = await reply.read()
                 watch.gave()
-                exchange.send(200, _HEADERS, body)
+                exchange.send(200, kind, body)
                 return count_tokens(body[-TAIL_BYTES:])
             if not exchange.status:
-                exchange.begin(200, list(sse.HEADERS))
+                exchange.begin(200, kind, length)
             passage = _Passage(exchange, watch)
             exchange.source = passage
             try:
@@ -259,7 +262,7 @@ class EngineClient:
         body = request.completion.upstream(as_stream=as_stream)
         watch.sent()
         try:
-            with await self._post(request.path.encode(), body) as reply:
+            with await self._post(request.path.encode(), request.headers, body) as reply:
                 if reply.status != 200:
                     words = await reply.read()
                     watch.gave()
@@ -268,12 +271,12 @@ class EngineClient:
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
 
-    async def _post(self, target: bytes, body: bytes) -> UpstreamConnection:
+    async def _post(self, target: bytes, headers: Headers, body: bytes) -> UpstreamConnection:
         try:
-            return await self._upstream.request(self._path, "POST", target, _HEADERS, body)
+            return await self._upstream.request(self._path, "POST", target, headers, body)
         except NotReached:
             await asyncio.sleep(CONNECT_PAUSE_SECONDS)
-            return await self._upstream.request(self._path, "POST", target, _HEADERS, body)
+            return await self._upstream.request(self._path, "POST", target, headers, body)
 
 
 class _Passage:

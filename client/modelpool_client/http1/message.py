@@ -16,6 +16,10 @@ HOP_HEADERS = frozenset(
     | {b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"}
     | {b"host", b"content-length", b"expect"}
 )
+# How a body is to be read.
+_DESCRIBING = frozenset(
+    {b"content-type", b"content-disposition", b"inference-header-content-length"}
+)
 BODILESS = frozenset({204, 304})
 
 
@@ -105,3 +109,8 @@ def status_line(status: int) -> bytes:
 def host_header(host: str, port: int) -> bytes:
     """With brackets where the host is an IPv6 address."""
     return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")
+
+
+def describing(headers: Headers) -> Headers:
+    """Of a request's or answer's headers those that say how its body is to be read."""
+    return [pair for pair in headers if pair[0] in _DESCRIBING]

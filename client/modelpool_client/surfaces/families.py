@@ -13,7 +13,7 @@ from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.requests import checked
-from modelpool_client.surfaces.routes import SURFACES, Surface
+from modelpool_client.surfaces.routes import Surface
 from modelpool_client.surfaces.translation import Translation
 
 Translate: TypeAlias = Callable[[str, dict[str, Any]], Translation]
@@ -181,12 +181,16 @@ class Asked:
     """What a client asks, ready for an engine.
 
     Attributes:
-        surface: the engine is asked for, which is another than the client's where it is translated.
+        surface: the client asks for.
+        data: what it says there.
+        path: the engine is asked at, in OpenAI's words where it is translated.
         completion: what it is told.
         translation: makes its answer the client's; None where it is that already.
     """
 
     surface: Surface
+    data: Mapping[str, Any]
+    path: str
     completion: Completion
     translation: Translation | None = None
 
@@ -201,18 +205,12 @@ def read(
     """
     translate = FAMILIES[surface.family].translate
     if translate is None:
-        return Asked(surface, checked(surface.path, data, raw, support))
-    return translated(translate(surface.path, data), support)
-
-
-def translated(translation: Translation, support: Support = ANY) -> Asked:
-    """What the engine is told of a translated request.
-
-    Raises:
-        InvalidRequest: what it says is wrong in OpenAI's words.
-    """
+        completion = checked(surface.path, data, raw, support)
+        return Asked(surface, data, surface.engine_path or surface.path, completion)
+    translation = translate(surface.path, data)
     told = translation.told
     as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
     completion = checked(told.path, {**told.body, **as_stream}, support=support)
     ignored = tuple(sorted({*told.ignored, *completion.ignored}))
-    return Asked(SURFACES[told.path], replace(completion, ignored=ignored), translation)
+    completion = replace(completion, ignored=ignored)
+    return Asked(surface, data, told.path, completion, translation)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelpool_client.surfaces import embeddings
+from modelpool_client.surfaces import embeddings, media
 from modelpool_client.surfaces.openai import Completion, check_request
 from modelpool_client.surfaces.openai_bodies import BODIES
-from modelpool_client.surfaces.parameters import ANY, LOAD_OPTIONS, Support
+from modelpool_client.surfaces.parameter_rules import LOAD_OPTIONS
+from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.schema import check
 
 
@@ -22,9 +23,18 @@ def checked(
     """
     if path in BODIES:
         return check_request(path, data, raw, support)
+    if path in media.BODIES:
+        return _relayed(path, data, raw, support)
     if path not in embeddings.BODIES:
         return Completion(data, data.get("stream") is True, (), raw)
     check(embeddings.BODIES[path], data)
     given = {key: value for key, value in data.items() if value is not None}
     ignored = {*embeddings.unknown(path, given), *LOAD_OPTIONS & given.keys()}
     return Completion(embeddings.engine_body(path, given), False, tuple(sorted(ignored)))
+
+
+def _relayed(path: str, data: dict[str, Any], raw: bytes | None, support: Support) -> Completion:
+    """What is asked of the engine in the client's own words, those included that are ignored."""
+    check(media.BODIES[path], data)
+    given = {key: value for key, value in data.items() if value is not None}
+    return Completion(given, given.get("stream") is True, support.sort(path, given), raw)

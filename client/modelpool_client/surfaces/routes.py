@@ -6,6 +6,7 @@ is known by name only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,12 @@ CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
 EMBEDDINGS_PATH = "/v1/embeddings"
 RERANK_PATH = "/v1/rerank"
+CLASSIFY_PATH = "/v1/classify"
+TRANSCRIPTIONS_PATH = "/v1/audio/transcriptions"
+TRANSLATIONS_PATH = "/v1/audio/translations"
+SPEECH_PATH = "/v1/audio/speech"
+IMAGES_PATH = "/v1/images/generations"
+IMAGE_EDITS_PATH = "/v1/images/edits"
 
 # Of a model's capabilities: any of these says that it writes text, whatever else it does. A model
 # without a chat template is taken for chat, too: engines have one of their own for it.
@@ -22,6 +29,8 @@ WRITES_TEXT = frozenset(
     {"chat", "completion", "infill", "json_mode", "json_schema", "logprobs", "tools"}
 )
 EMBEDS = frozenset({"embeddings"})
+HEARS = frozenset({"audio", "speech_to_text"})
+DRAWS = frozenset({"image_generation"})
 # These, without one of those, say that it does not. Other words say nothing of it.
 WRITES_NONE = frozenset(
     {
@@ -42,11 +51,14 @@ class Surface:
     """One route of an API that clients speak to models.
 
     Attributes:
+        path: where it stands; ``{model}`` in it is the model's name, which may hold slashes, and
+            any other word in braces has none.
         task: what a model makes of it, for errors that people read.
         needs: capabilities, any of which a model must have; empty where any model will do.
         source: where a request that is too long for the model says what is too long.
         family: the API that it belongs to, see ``families``.
         engine_path: at which engines are asked where that is another.
+        codec: how its bodies are written, see ``codecs``.
         methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
             counts as its use.
     """
@@ -57,7 +69,13 @@ class Surface:
     source: str = ""
     family: str = "openai"
     engine_path: str = ""
+    codec: str = "json"
     methods: tuple[str, ...] = ("POST",)
+
+    @property
+    def has_names(self) -> bool:
+        """Its path names something."""
+        return "{" in self.path
 
     @property
     def is_work(self) -> bool:
@@ -69,11 +87,24 @@ class Surface:
         return (self.engine_path or self.path) in serves
 
 
+def _pattern(template: str) -> re.Pattern[str]:
+    words = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
+    words = words.replace("{model}", "(?P<model>.+?)")
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", words), re.DOTALL)
+
+
+_NONE: Mapping[str, str] = {}
 _ALL = (
     Surface(CHAT_PATH, "chat", WRITES_TEXT, "messages"),
     Surface(TEXT_PATH, "text completions", WRITES_TEXT, "prompt"),
     Surface(EMBEDDINGS_PATH, "embeddings", EMBEDS, "input"),
     Surface(RERANK_PATH, "reranking", frozenset({"rerank"}), "documents"),
+    Surface(CLASSIFY_PATH, "classification", source="input"),
+    Surface(TRANSCRIPTIONS_PATH, "transcription", HEARS, "file", codec="form"),
+    Surface(TRANSLATIONS_PATH, "speech translation", HEARS, "file", codec="form"),
+    Surface(SPEECH_PATH, "speech", frozenset({"text_to_speech"}), "input"),
+    Surface(IMAGES_PATH, "pictures", DRAWS, "prompt"),
+    Surface(IMAGE_EDITS_PATH, "changing pictures", DRAWS, "prompt", codec="form"),
     Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic", CHAT_PATH),
     Surface(
         "/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic", CHAT_PATH
@@ -100,6 +131,7 @@ SPELLINGS: Mapping[str, str] = {
     "/reranking": RERANK_PATH,
     "/v1/reranking": RERANK_PATH,
     "/v2/rerank": RERANK_PATH,
+    "/classify": CLASSIFY_PATH,
     "/completions": "/completion",
 }
 # What an engine serves that says nothing of it.
@@ -107,11 +139,6 @@ BASIC = (CHAT_PATH, TEXT_PATH)
 # Routes of the APIs that clients try, and that no engine here speaks yet.
 NOT_SERVED = frozenset(
     {
-        "/v1/audio/speech",
-        "/v1/audio/transcriptions",
-        "/v1/audio/translations",
-        "/v1/images/edits",
-        "/v1/images/generations",
         "/v1/images/variations",
         "/v1/moderations",
         "/v1/responses",
@@ -119,9 +146,17 @@ NOT_SERVED = frozenset(
 )
 
 
+# Of those with names in them.
+PATTERNS: Mapping[str, re.Pattern[str]] = {
+    template: _pattern(template) for template in (*SPELLINGS, *SURFACES) if "{" in template
+}
+
+
 def is_surface(path: str) -> bool:
     """Does a model answer there, or did somebody expect one to?"""
-    return path in SURFACES or path in SPELLINGS or path in NOT_SERVED or path.startswith("/v1/")
+    if path in SURFACES or path in SPELLINGS or path in NOT_SERVED or path.startswith("/v1/"):
+        return True
+    return any(pattern.fullmatch(path) for pattern in PATTERNS.values())
 
 
 def surface_of(path: str, method: str) -> Surface:
@@ -132,7 +167,7 @@ def surface_of(path: str, method: str) -> Surface:
         NotSupported: there is one, in the APIs that clients know, and nobody here speaks it.
         MethodNotAllowed: it takes another method.
     """
-    surface = SURFACES.get(path) or SURFACES.get(SPELLINGS.get(path, ""))
+    surface = _find(path)
     if path in NOT_SERVED:
         served = ", ".join(p for p, s in SURFACES.items() if p.startswith("/v1/"))
         raise NotSupported(f"{path} is not supported by any engine here; these are: {served}")
@@ -141,6 +176,29 @@ def surface_of(path: str, method: str) -> Surface:
     if ("GET" if method == "HEAD" else method) not in surface.methods:
         raise MethodNotAllowed.of(path, method, surface.methods)
     return surface
+
+
+def codec_of(path: str) -> str:
+    """How what is sent there is written, see ``codecs``."""
+    surface = _find(path)
+    return surface.codec if surface is not None else "json"
+
+
+def _find(path: str) -> Surface | None:
+    if found := SURFACES.get(path) or SURFACES.get(SPELLINGS.get(path, "")):
+        return found
+    for template, pattern in PATTERNS.items():
+        if pattern.fullmatch(path):
+            return SURFACES[SPELLINGS.get(template, template)]
+    return None
+
+
+def names_in(path: str) -> Mapping[str, str]:
+    """What a path names, by the words in braces of its route."""
+    for pattern in PATTERNS.values():
+        if found := pattern.fullmatch(path):
+            return found.groupdict()
+    return _NONE
 
 
 def check_capabilities(surface: Surface, model_id: str, capabilities: Sequence[str]) -> None:

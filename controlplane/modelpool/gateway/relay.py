@@ -37,7 +37,8 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamConnection,
     UpstreamError,
 )
-from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object, too_large
+from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
+from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import FAMILIES, read
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import (
@@ -45,6 +46,7 @@ from modelpool_client.surfaces.routes import (
     Surface,
     check_capabilities,
     check_engine,
+    names_in,
     surface_of,
 )
 from modelpool_client.wire import RESOLVED_HEADER
@@ -180,9 +182,10 @@ class Gateway:
         if not surface.is_work:
             await self._look(exchange, surface)
             return
-        config = self._pool.config
-        body = await exchange.read_body(config.max_body_bytes, "max_body_mb")
-        data = parse_object(body)
+        body = await exchange.read_body(self._pool.config.max_body_bytes, "max_body_mb")
+        data = CODECS[surface.codec].decode(surface.path, exchange.request, body)
+        if surface.has_names:
+            data.update(names_in(path))
         model = self._named(data)
         check_capabilities(surface, model.model_id, model.capabilities)
         if surface.path not in BASIC:
@@ -369,7 +372,8 @@ def _check(asked: _Asked) -> Completion:
 
 
 def _target(asked: _Asked) -> bytes:
-    path = asked.surface.path.encode("ascii")  # however it was written
+    surface = asked.surface  # however it was written
+    path = asked.request.raw_path if surface.has_names else surface.path.encode("ascii")
     query = asked.request.query
     return path + b"?" + query if query else path
 

@@ -16,12 +16,13 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NoReturn
 
 from modelpool_client.errors import LOAD_CODES, LoadFailed
-from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
+from modelpool_client.surfaces.routes import BASIC, CHAT_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import PromptCacheLimits
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
 
+from . import fake_media
 from .fake_http import FakeServer
 from .fake_prompts import FakePrompts
 
@@ -62,11 +63,20 @@ class Fake(Engine):
 
     name = "fake"
     formats = ("none",)
-    capabilities = ("chat", "completion", "streaming")
+    capabilities = (
+        "chat",
+        "completion",
+        "image_generation",
+        "speech_to_text",
+        "streaming",
+        "text_to_speech",
+    )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
+    surfaces: ClassVar[Collection[str]] = (*BASIC, *fake_media.HONOURS)
     honours: ClassVar[Mapping[str, Collection[str]]] = {
         CHAT_PATH: ("max_completion_tokens", "max_tokens", "n"),
         TEXT_PATH: ("max_tokens", "n"),
+        **fake_media.HONOURS,
     }
 
     def __init__(self) -> None:
@@ -95,6 +105,7 @@ class Fake(Engine):
         status.ready(
             context_length=options.get("context_length", 4096),
             slots=options.get("parallel", 0),
+            serves=[*self.surfaces],
             stops_plain=True,
             saves_prompts=self._prompts is not None,
         )

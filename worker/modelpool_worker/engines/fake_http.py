@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from . import fake_media
 from .fake_prompts import FakePrompts
 
 _ids = itertools.count(1)
@@ -55,11 +56,22 @@ class FakeServer:
         with connection, contextlib.suppress(ClientGone, OSError):
             rest = b""
             while True:
-                path, body, rest = _read_request(connection, rest)
+                path, kind, body, rest = _read_request(connection, rest)
                 if self.options.get("hang_everything"):
                     _wait_until_gone(connection, None)
                 with self._slot(connection):
-                    self._answer(connection, path, body)
+                    if path in fake_media.HONOURS:
+                        self._answer_media(connection, path, kind, body)
+                    else:
+                        self._answer(connection, path, json.loads(body or b"{}"))
+
+    def _answer_media(
+        self, connection: socket.socket, path: str, content_type: str, body: bytes
+    ) -> None:
+        _wait_until_gone(connection, self.options.get("first_token_seconds", 0))
+        self._misbehave(connection, 0)
+        kind, data = fake_media.answer(self.model_id, path, content_type, body)
+        connection.sendall(_head(200, kind, len(data)) + data)
 
     @contextlib.contextmanager
     def _slot(self, connection: socket.socket) -> Iterator[None]:
@@ -233,8 +245,8 @@ def _chat_prompt(body: dict[str, Any]) -> str:
     return str(content)
 
 
-def _read_request(connection: socket.socket, data: bytes) -> tuple[str, dict[str, Any], bytes]:
-    """Path and body of the next request, and what came after it."""
+def _read_request(connection: socket.socket, data: bytes) -> tuple[str, str, bytes, bytes]:
+    """Path, Content-Type and body of the next request, and what came after it."""
     while b"\r\n\r\n" not in data:
         data += _receive(connection)
     head, _, data = data.partition(b"\r\n\r\n")
@@ -247,7 +259,8 @@ def _read_request(connection: socket.socket, data: bytes) -> tuple[str, dict[str
         missing -= len(parts[-1])
     data = b"".join(parts)
     path = head.split(b" ", 2)[1].decode()
-    return path, json.loads(data[:length] or b"{}"), data[length:]
+    kind = re.search(rb"(?i)content-type: *([^\r]+)", head)
+    return path, kind[1].decode("latin-1") if kind else "", data[:length], data[length:]
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -7,9 +7,11 @@ in others, and each chunk of their answers is made anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from modelpool_client.http1.exchange import JSON_TYPE
+from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import Support, is_forced
 from modelpool_client.surfaces.routes import CHAT_PATH
@@ -19,6 +21,7 @@ from .infill import INFILL_PATH, Infill
 from .legacy_text import LegacyText
 
 Chunk = dict[str, Any]
+_JSON: Headers = [JSON_TYPE]
 
 
 class Reshape(Protocol):
@@ -40,12 +43,13 @@ class Reshape(Protocol):
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What the engine is asked: ``completion`` at ``path``. ``reshape`` None: its answer is what
-    the client wants."""
+    """What the engine is asked: ``completion`` at ``path``, described by ``headers``. ``reshape``
+    None: its answer is what the client wants."""
 
     path: str
     completion: Completion
     reshape: Reshape | None = None
+    headers: Headers = field(default_factory=lambda: _JSON)
 
 
 def engine_request(
