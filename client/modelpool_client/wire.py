@@ -83,6 +83,8 @@ class Assignment:
     source: str
     port: int
     aliases: tuple[str, ...] = ()
+    display_name: str = ""
+    capabilities: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     host: str = "127.0.0.1"
     runtime_dir: str = ""

@@ -123,5 +123,11 @@ def test_what_has_no_meaning_is_named(client: anthropic.Anthropic) -> None:
     assert raw.headers["x-modelpool-ignored"] == "n_ctx, service_tier"
 
 
+@pytest.mark.parametrize("client", [("echo", "gateway"), ("echo", "worker")], indirect=True)
 def test_the_list_of_models(client: anthropic.Anthropic) -> None:
-    assert {"demo", "echo"} <= {model.id for model in client.models.list()}
+    found = {model.id: model for model in client.models.list()}
+    one = client.models.retrieve("echo")
+    assert one.created_at.year >= 2025
+    assert found["echo"].display_name == one.display_name
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("nobody")

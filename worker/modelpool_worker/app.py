@@ -12,7 +12,7 @@ from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed,
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import describing
-from modelpool_client.surfaces import embeddings
+from modelpool_client.surfaces import embeddings, models
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import FAMILIES, Asked, read
@@ -62,7 +62,7 @@ class App:
         self._resolved = (RESOLVED_HEADER, worker.assignment.model_id.encode())
         self._secret = f"Bearer {worker.assignment.secret}".encode()
         self.routes: dict[str, dict[str, Handler]] = {
-            "/v1/models": {"GET": self._models},
+            models.PATH: {"GET": self._models},
             "/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
@@ -96,7 +96,8 @@ class App:
 
     def _handler(self, path: str, exchange: Exchange) -> Handler:
         method = exchange.request.method
-        methods = self.routes.get(path)
+        is_one = path.startswith(f"{models.PATH}/")
+        methods = self.routes.get(models.PATH if is_one else path)
         if methods is None:
             return self._surface_handler(surface_of(path, method))
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -199,7 +200,12 @@ class App:
 
     async def _models(self, exchange: Exchange, path: str) -> None:
         self._worker.check_ready(draining_too=True)
-        exchange.send_json(200, self._worker.models())
+        listed, name = self._worker.listed(), path.removeprefix(models.PATH)[1:]
+        if name:
+            check_model({"model": name}, listed.model_id, listed.aliases)
+            exchange.send_json(200, listed.entry(name))
+        else:
+            exchange.send_json(200, models.listing([listed]))
 
     async def _health(self, exchange: Exchange, path: str) -> None:
         health = self._worker.health()

@@ -19,7 +19,7 @@ from modelpool_client.errors import (
 )
 from modelpool_client.guard import Guard
 from modelpool_client.http1.exchange import Exchange
-from modelpool_client.surfaces.models import entries, listing
+from modelpool_client.surfaces.models import Listed
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import BASIC, TEXT_PATH
 from modelpool_client.wire import (
@@ -258,10 +258,17 @@ class Worker:
             "worker_id": self.assignment.worker_id,
         }
 
-    def models(self) -> dict[str, Any]:
-        """The body of ``/v1/models``: the model and its aliases."""
-        facts = {"created": self._created, "context_length": self.context_length}
-        return listing(entries(self.assignment.model_id, self.aliases, **facts))
+    def listed(self) -> Listed:
+        """The model and its aliases, for ``/v1/models``."""
+        a = self.assignment
+        return Listed(
+            a.model_id,
+            self.aliases,
+            self._created,
+            a.display_name,
+            a.capabilities,
+            self.context_length,
+        )
 
     def _loading(self) -> ModelLoading:
         progress = self.progress

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from modelpool_client.errors import MethodNotAllowed
 from modelpool_client.http1.exchange import Exchange
-from modelpool_client.surfaces.models import entries, entry, listing
+from modelpool_client.surfaces.models import PATH, Listed, listing
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
 from modelpool.pool.pool import Pool
-
-MODELS_PATH = "/v1/models"
 
 
 class Models:
@@ -25,7 +21,7 @@ class Models:
     @staticmethod
     def is_asked(path: str) -> bool:
         """The list, or one model of it."""
-        return path == MODELS_PATH or path.startswith(f"{MODELS_PATH}/")
+        return path == PATH or path.startswith(f"{PATH}/")
 
     def answer(self, exchange: Exchange, path: str) -> None:
         """The list, or the model that the path names.
@@ -37,18 +33,20 @@ class Models:
         method = exchange.request.method
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed.of(path, method, ("GET",))
-        name = path.removeprefix(MODELS_PATH)[1:]
+        name = path.removeprefix(PATH)[1:]
         if name:
-            m = self._catalog.get(name)
-            exchange.send_json(200, entry(name, m.model_id, m.aliases, **self._facts(m)))
+            exchange.send_json(200, self._listed(self._catalog.get(name)).entry(name))
         else:
-            models = [m for m in self._catalog if self._pool.has(m.model_id)]
-            found = [e for m in models for e in entries(m.model_id, m.aliases, **self._facts(m))]
-            exchange.send_json(200, listing(found))
+            models = [self._listed(m) for m in self._catalog if self._pool.has(m.model_id)]
+            exchange.send_json(200, listing(models))
 
-    def _facts(self, model: Model) -> dict[str, Any]:
-        return {
-            "created": int(model.created_at),
-            "state": self._pool.status(model.model_id).state,
-            "context_length": model.context_length,
-        }
+    def _listed(self, model: Model) -> Listed:
+        return Listed(
+            model.model_id,
+            model.aliases,
+            model.created_at,
+            model.display_name,
+            model.capabilities,
+            model.context_length,
+            {"state": self._pool.status(model.model_id).state},
+        )

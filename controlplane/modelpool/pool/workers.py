@@ -207,6 +207,8 @@ class Workers:
             source=model.source,
             port=record.port,
             aliases=model.aliases,
+            display_name=model.display_name,
+            capabilities=model.capabilities,
             options=model.options,
             host=config.host,
             runtime_dir=record.runtime_dir,
