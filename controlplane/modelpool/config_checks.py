@@ -190,6 +190,12 @@ def cross_issues(
         (("port_range",), ports.start > ports.end, "starts after its end"),
         (("port", "port_range"), config.port in ports, "is one of port_range, the workers' ports"),
         (
+            ("ollama_port", "port_range"),
+            config.ollama_port in ports,
+            "is one of port_range, the workers' ports",
+        ),
+        (("ollama_port", "port"), config.ollama_port == config.port, "is the manager's port too"),
+        (
             ("restart_backoff_seconds", "restart_backoff_max_seconds"),
             backoff > config.restart_backoff_max_seconds,
             "is above restart_backoff_max_seconds",

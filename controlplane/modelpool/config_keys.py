@@ -138,6 +138,11 @@ class PoolConfig(_Frozen):
         "127.0.0.1", description="Address that the manager and its workers listen on; loopback only"
     )
     port: PortNumber = Field(8050, description="The manager's own port")
+    ollama_port: PortNumber | None = Field(
+        None,
+        description="One more port that the manager answers on, for tools that look for Ollama at"
+        " its own (11434) and cannot be told another; null: none",
+    )
     port_range: PortRange = Field(PortRange(), description="Ports of the workers")
     default_ttl_minutes: Minutes = Field(15, description="Idle time until COOLING; 0 is never")
     min_ttl_minutes: Minutes = Field(5, description="Least TTL that a model may ask for")
@@ -322,6 +327,11 @@ class PoolConfig(_Frozen):
         )
 
     @property
+    def ports_of_its_own(self) -> list[int]:
+        """The manager's: ``port`` and, where it is set, ``ollama_port``."""
+        return [self.port, *([] if self.ollama_port is None else [self.ollama_port])]
+
+    @property
     def allowlist(self) -> Allowlist:
         """``allowed_origins`` and ``allowed_hosts``."""
         return Allowlist(self.allowed_origins, self.allowed_hosts)
@@ -385,5 +395,13 @@ _TOLD_AT_THE_START = {
     "send_timeout_seconds",
     "warmup_models",
 }
-_PLACES = {"host", "max_body_mb", "ollama_base_url", "port", "port_range", "state_dir"}
+_PLACES = {
+    "host",
+    "max_body_mb",
+    "ollama_base_url",
+    "ollama_port",
+    "port",
+    "port_range",
+    "state_dir",
+}
 LIVE_KEYS = frozenset(PoolConfig.model_fields) - _TOLD_AT_THE_START - _PLACES

@@ -32,7 +32,7 @@ from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
 from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.registrars import Registrars
-from modelpool.sockets import bind
+from modelpool.sockets import check_free
 
 ANSWER_SECONDS = 60.0
 LOOK_SECONDS = 0.1
@@ -68,7 +68,7 @@ def start(config: PoolConfig, file: Path | None) -> None:
         if process is not None:
             console.print(f"the pool runs already (process {process.pid})")
         else:
-            bind(config.host, config.port).close()
+            check_free(config)
             process = _spawn(file, log)
             pid_file.write(process.pid)
     for warning in config.warnings:

@@ -36,8 +36,10 @@ async def check_next_start(services: Services) -> None:
 
 
 def _check_places(now: PoolConfig, said: PoolConfig) -> None:
-    if (said.host, said.port) != (now.host, now.port):
-        bind(said.host, said.port).close()
+    served = {(now.host, port) for port in now.ports_of_its_own}
+    for port in said.ports_of_its_own:
+        if (said.host, port) not in served:
+            bind(said.host, port).close()
     if said.state_dir != now.state_dir:
         _check_writable(said.state_dir)
 

@@ -1,13 +1,14 @@
 """The manager is replaced by a fresh one in its own process; its workers never notice.
 
 The new one has the same pid, so that ``make up``, systemd and a terminal keep hold of it, and the
-same listening socket, so that nobody is refused in between: who comes too early waits in its queue.
-The socket is handed over as systemd hands over one (``LISTEN_FDS``), which works from there, too.
+same listening sockets, so that nobody is refused in between: who comes too early waits in their
+queues. They are handed over as systemd does it (``LISTEN_FDS``), which works from there, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -93,9 +94,9 @@ def cut_off() -> PoolRestarting:
     return PoolRestarting(text, retry_after=1)
 
 
-def replace_process(sock: socket.socket, *, is_to_stop: bool = False) -> NoReturn:
-    """Run this program anew with the same arguments in this process; it finds ``sock`` by
-    ``sockets.inherited_socket``. Every other descriptor but the standard ones is closed.
+def replace_process(socks: Sequence[socket.socket], *, is_to_stop: bool = False) -> NoReturn:
+    """Run this program anew with the same arguments in this process; it finds ``socks`` by
+    ``sockets.listening``. Every other descriptor but the standard ones is closed.
 
     ``is_to_stop``: the pool was told to stop when this manager had let go of its workers already;
     the next one adopts them and stops the pool.
@@ -103,10 +104,19 @@ def replace_process(sock: socket.socket, *, is_to_stop: bool = False) -> NoRetur
     log.info("restarting: %s", " ".join(sys.orig_argv))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the new one is deaf to it for a moment
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until it can hear them
-    os.dup2(sock.fileno(), FIRST_FD)
-    os.set_inheritable(FIRST_FD, True)
-    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+    _hand_over(socks)
+    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(socks))}
     told |= {STOP_ASKED: "1"} if is_to_stop else {}
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **told})
+
+
+def _hand_over(socks: Sequence[socket.socket]) -> None:
+    """As the first descriptors, which may be in use, even by one of them."""
+    beyond = FIRST_FD + len(socks)
+    copies = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, beyond) for sock in socks]
+    for fd, copy in enumerate(copies, FIRST_FD):
+        os.dup2(copy, fd)
+        os.set_inheritable(fd, True)
+        os.close(copy)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket as Socket
 from typing import Any
@@ -20,7 +21,7 @@ from modelpool.launchers import Launcher
 from modelpool.reload import reload_config
 from modelpool.restart import STOP_ASKED, STOPPING, cut_off, replace_process
 from modelpool.services import Services
-from modelpool.sockets import bind, inherited_socket
+from modelpool.sockets import listening
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,10 @@ LAST_WORDS_SECONDS = 5
 
 @dataclass(frozen=True)
 class Heir:
-    """What the next manager gets: the listening socket, and the wish to stop if that came when it
+    """What the next manager gets: the listening sockets, and the wish to stop if that came when it
     was too late to end the workers."""
 
-    sock: Socket
+    socks: Sequence[Socket]
     is_to_stop: bool
 
 
@@ -48,30 +49,31 @@ async def serve(config: PoolConfig, launcher: Launcher | None = None) -> Heir | 
         ModelPoolError: it could not be started; the text says why.
     """
     asked_to_stop = _stop_signal()
-    sock = inherited_socket(config.host, config.port) or bind(config.host, config.port)
-    heir: Socket | None = None
+    socks = listening(config)
+    heirs: list[Socket] = []
     try:
         async with running(config, launcher) as pool:
-            if await _served(pool, sock, asked_to_stop):
-                heir = sock.dup()
+            if await _served(pool, socks, asked_to_stop):
+                heirs = [sock.dup() for sock in socks]
     finally:
-        sock.close()
-    return Heir(heir, asked_to_stop.is_set()) if heir is not None else None
+        _close(socks)
+    return Heir(heirs, asked_to_stop.is_set()) if heirs else None
 
 
-async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> bool:
+async def _served(pool: Running, socks: Sequence[Socket], asked_to_stop: asyncio.Event) -> bool:
     """Whether it is to go on in another manager."""
     config = pool.services.pool.config
     server = HttpServer(
         pool.entry,
-        sock,
+        *socks,
         source="pool",
         timeouts=config.client_timeouts,
         keep_alive_seconds=KEEP_ALIVE_SECONDS,
     )
     _reload_on_hangup(pool.services)
     await server.start()
-    log.info("the pool listens on http://%s:%s", config.host, config.port)
+    for port in config.ports_of_its_own:
+        log.info("the pool listens on http://%s:%s", config.host, port)
     await _until_told(pool, asked_to_stop)
     if pool.services.restart.is_asked:
         await _make_way(pool, server, asked_to_stop)
@@ -85,9 +87,14 @@ async def _served(pool: Running, sock: Socket, asked_to_stop: asyncio.Event) -> 
         server.cut(PoolStopping("the pool is shutting down"))
     server.stop_accepting()
     await server.take_queued()  # nobody is to take over from this manager
-    sock.close()
+    _close(socks)
     await server.close(LAST_WORDS_SECONDS)
     return False
+
+
+def _close(socks: Sequence[Socket]) -> None:
+    for sock in socks:
+        sock.close()
 
 
 async def _until_told(pool: Running, asked_to_stop: asyncio.Event) -> None:
@@ -165,4 +172,4 @@ def run(config: PoolConfig, launcher: Launcher | None = None) -> None:
     else:
         heir = uvloop.run(serve(config, launcher))
     if heir is not None:
-        replace_process(heir.sock, is_to_stop=heir.is_to_stop)
+        replace_process(heir.socks, is_to_stop=heir.is_to_stop)

@@ -16,7 +16,7 @@ import httpx
 import ollama
 import pytest
 
-from e2e.helpers import fake, until
+from e2e.helpers import fake, free_block, until
 from e2e.support import PoolProcess
 
 pytestmark = pytest.mark.e2e
@@ -54,7 +54,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
         fake("slow", options={"load_seconds": 1}),
         fake("gone"),
     ]
-    with PoolProcess(folder, entries, stream_ping_seconds=0.1) as pool:
+    own_port = free_block(1)
+    with PoolProcess(folder, entries, stream_ping_seconds=0.1, ollama_port=own_port) as pool:
         yield pool
         pool.assert_no_bugs()
 
@@ -205,3 +206,11 @@ def test_delete(client: ollama.Client, pool: PoolProcess) -> None:
 def test_probes(pool: PoolProcess) -> None:
     assert pool.http.get("/api/version").json()["version"].count(".") == 2
     assert httpx.head(f"{pool.url}/", trust_env=False).status_code == 200
+
+
+def test_a_port_where_tools_look_for_ollama(pool: PoolProcess) -> None:
+    own_port = pool.http.get("/config").json()["ollama_port"]
+    client = ollama.Client(f"http://127.0.0.1:{own_port}", timeout=60, trust_env=False)
+    assert client.chat("echo", ASK).message.content == "hello there"
+    answer = httpx.get(f"http://127.0.0.1:{own_port}/", trust_env=False)
+    assert answer.text == "Ollama is running"

@@ -1,4 +1,4 @@
-"""A listening socket and its connections: accepted, looked after, closed gently."""
+"""Listening sockets and their connections: accepted, looked after, closed gently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEVER = float("inf")
 
 
 class HttpServer:
-    """Serves a handler on a listening socket.
+    """Serves a handler on listening sockets.
 
     Attributes:
         connections: all that are open.
@@ -40,8 +40,7 @@ class HttpServer:
     def __init__(
         self,
         handler: Handler,
-        sock: socket.socket,
-        *,
+        *socks: socket.socket,
         source: Source,
         timeouts: Timeouts,
         keep_alive_seconds: float,
@@ -52,7 +51,7 @@ class HttpServer:
         self.keep_alive_seconds = keep_alive_seconds
         self.connections: set[Connection] = set()
         self.is_closing = False
-        self._sock = sock
+        self._socks = socks
         self._is_accepting = False
         self._opening: set[asyncio.Task[object]] = set()
         self._retry: asyncio.TimerHandle | None = None
@@ -61,8 +60,9 @@ class HttpServer:
 
     async def start(self) -> None:
         """Take connections."""
-        self._sock.setblocking(False)
-        self._sock.listen(BACKLOG)
+        for sock in self._socks:
+            sock.setblocking(False)
+            sock.listen(BACKLOG)
         self._listen()
 
     def opened(self, connection: Connection) -> None:
@@ -86,19 +86,18 @@ class HttpServer:
             self._timer, self._looks_at = None, NEVER
 
     def stop_accepting(self) -> None:
-        """Take no more connections; whoever comes waits in the socket's queue."""
+        """Take no more connections; whoever comes waits in a socket's queue."""
         self.is_closing = True
         if self._retry is not None:
             self._retry.cancel()
-        if self._is_accepting:
-            self._is_accepting = False
-            asyncio.get_running_loop().remove_reader(self._sock)
+        self._stop_listening()
 
     async def take_queued(self) -> None:
-        """Accept who waits in the socket's queue already: nobody else will."""
+        """Accept who waits in a socket's queue already: nobody else will."""
         while True:
-            while self._accept():
-                pass
+            for sock in self._socks:
+                while self._accept(sock):
+                    pass
             if not self._opening:  # nobody can have come since: there was no await
                 return
             await asyncio.wait(self._opening)
@@ -130,14 +129,21 @@ class HttpServer:
 
     def _listen(self) -> None:
         self._is_accepting = True
-        asyncio.get_running_loop().add_reader(self._sock, self._accept)
+        for sock in self._socks:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
-    def _accept(self) -> bool:
+    def _stop_listening(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            for sock in self._socks:
+                asyncio.get_running_loop().remove_reader(sock)
+
+    def _accept(self, listening: socket.socket) -> bool:
         """Take those that wait; whether there may be more."""
         loop = asyncio.get_running_loop()
         for _ in range(ACCEPTED_AT_ONCE):
             try:
-                sock, _ = self._sock.accept()
+                sock, _ = listening.accept()
             except (InterruptedError, ConnectionAbortedError):
                 continue
             except OSError as e:
@@ -162,9 +168,8 @@ class HttpServer:
     def _pause(self, error: OSError) -> None:
         log.error("no connection can be accepted for a second: %s", error)
         if self._is_accepting:
+            self._stop_listening()
             loop = asyncio.get_running_loop()
-            loop.remove_reader(self._sock)
-            self._is_accepting = False
             self._retry = loop.call_later(RETRY_SECONDS, self._listen)
 
     def _look(self) -> None:
