@@ -250,7 +250,7 @@ def _entry(services: Services) -> Entry:
     config = services.pool.config
     api = AsgiApp(management_api(services))
     reports = WorkerReports(services.pool, services.pool_id, services.peaks)
-    ollama = OllamaApi(services.catalog, services.pool, services.delete)
+    ollama = OllamaApi(services.catalog, services.pool, services.copy, services.delete)
     return Entry(api, _gateway(services), services.guard, config.max_body_bytes, reports, ollama)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound
+from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound, NotSupported
 from modelpool_client.guard import Guard
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.surfaces.names import answers_to
@@ -121,6 +121,23 @@ class Services:
             self.take_over(model, "registered")
 
         return with_warm_up(await self.catalog.register(reading.model, then), self.pool.config)
+
+    async def copy(self, name: str, model_id: str) -> Model:
+        """Register a model once more, under another id and without its aliases; the files are the
+        same ones.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+            NotSupported: some of it came from the environment, and must not be shown.
+            ModelPoolError: the id cannot be had; nothing was changed.
+        """
+        model = self.catalog.get(name)
+        entry = model.as_entry()
+        if model.shown_entry() != entry:
+            text = f"{model.model_id} holds values from the environment, which are not copied"
+            raise NotSupported(f"{text}; write the entry of {model_id!r} in the config file")
+        kept = {key: value for key, value in entry.items() if key not in ("aliases", "warmup")}
+        return await self.register({**kept, "model_id": model_id})
 
     async def delete(self, name: str) -> Model:
         """Remove a model from the catalog; its worker ends its current work first.

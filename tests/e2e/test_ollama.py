@@ -64,7 +64,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
 def client(pool: PoolProcess, request: pytest.FixtureRequest) -> Iterator[ollama.Client]:
     model, way = getattr(request, "param", ("echo", "gateway"))
     url = pool.url
-    if way == "worker":
+    if way == "own port":
+        url = f"http://127.0.0.1:{pool.http.get('/config').json()['ollama_port']}"
+    elif way == "worker":
         found = pool.http.get(f"/models/{model}/endpoint?wait=30").json()["endpoint"]
         url = found.rsplit("/v1", 1)[0]
     elif way == "cold":
@@ -152,9 +154,25 @@ def test_models_are_listed_and_shown(client: ollama.Client, pool: PoolProcess) -
     assert (shown.details.format, shown.details.family) == ("gguf", "llama")
     assert client.show("embedder").capabilities == ["embedding"]
     pool.load("demo")
-    (running,) = [m for m in client.ps().models if m.model == "demo:latest"]
-    assert (running.size or 0) > 0
-    assert (running.context_length or 0) > 0
+
+    def running() -> Any:
+        (found,) = [m for m in client.ps().models if m.model == "demo:latest"]
+        return found if found.size else None
+
+    assert until(running, "its memory is measured").context_length > 0
+
+
+def test_a_copy_is_another_name_for_the_same_file(client: ollama.Client, pool: PoolProcess) -> None:
+    client.copy("echo", "echo-2:latest")
+    assert client.chat("echo-2", ASK).message.content == "hello there"
+    with pytest.raises(ollama.ResponseError, match="already"):
+        client.copy("demo", "echo-2")
+    with pytest.raises(ollama.ResponseError, match="no model"):
+        client.copy("nobody", "other")
+    with pytest.raises(ollama.ResponseError, match="model_id"):
+        client.copy("echo", "../echo")
+    client.delete("echo-2")
+    assert client.chat("echo", ASK).message.content == "hello there"
 
 
 def test_keep_alive_acts_on_the_lease(client: ollama.Client, pool: PoolProcess) -> None:
@@ -208,9 +226,7 @@ def test_probes(pool: PoolProcess) -> None:
     assert httpx.head(f"{pool.url}/", trust_env=False).status_code == 200
 
 
-def test_a_port_where_tools_look_for_ollama(pool: PoolProcess) -> None:
-    own_port = pool.http.get("/config").json()["ollama_port"]
-    client = ollama.Client(f"http://127.0.0.1:{own_port}", timeout=60, trust_env=False)
+@pytest.mark.parametrize("client", [("echo", "own port")], indirect=True)
+def test_a_port_where_tools_look_for_ollama(client: ollama.Client) -> None:
     assert client.chat("echo", ASK).message.content == "hello there"
-    answer = httpx.get(f"http://127.0.0.1:{own_port}/", trust_env=False)
-    assert answer.text == "Ollama is running"
+    assert client._client.get("/").text == "Ollama is running"

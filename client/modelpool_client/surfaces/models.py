@@ -24,7 +24,7 @@ _ANTHROPICS: Mapping[str, str | None] = {
     "pdf_input": None,
     "server_tools": None,
     "structured_outputs": "json_schema",
-    "thinking": "reasoning",
+    "thinking": "thinking",
 }
 
 

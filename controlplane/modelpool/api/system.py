@@ -6,8 +6,14 @@ import os
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import (
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    StreamingResponse,
+)
 from modelpool_client import __version__
+from modelpool_client.surfaces import ollama
 from modelpool_client.surfaces.sse import AS_IT_COMES
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -53,8 +59,11 @@ def routes(services: Services) -> APIRouter:
     router.add_route("/", alive, methods=["HEAD"], include_in_schema=False)
 
     @router.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    async def root(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/docs")
+        # Not a browser: tools that speak Ollama's API look for its very words.
+        return PlainTextResponse(ollama.ROOT_TEXT)
 
     @router.get("/health")
     async def health() -> dict[str, Any]:

@@ -12,6 +12,8 @@ from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces import ollama
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.families import FAMILIES
+from modelpool_client.surfaces.names import LATEST
+from modelpool_client.surfaces.schema import check
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
@@ -27,13 +29,19 @@ Handler = Callable[[Exchange, Mapping[str, Any]], Awaitable[None]]
 
 
 class OllamaApi:
-    """Answers ``PATHS``; ``delete`` removes a model from the catalog, unloading it first."""
+    """What changes the catalog is done by others: ``copy`` registers a model under another id,
+    ``delete`` removes it, unloading it first."""
 
     def __init__(
-        self, catalog: Catalog, pool: Pool, delete: Callable[[str], Awaitable[Model]]
+        self,
+        catalog: Catalog,
+        pool: Pool,
+        copy: Callable[[str, str], Awaitable[Model]],
+        delete: Callable[[str], Awaitable[Model]],
     ) -> None:
         self._catalog = catalog
         self._pool = pool
+        self._copy_model = copy
         self._delete_model = delete
         self._routes: Mapping[str, tuple[str, Handler]] = {
             "/api/tags": ("GET", self._tags),
@@ -42,7 +50,7 @@ class OllamaApi:
             "/api/show": ("POST", self._show),
             "/api/delete": ("DELETE", self._delete),
             "/api/pull": ("POST", self._pull),
-            "/api/copy": ("POST", self._not_here),
+            "/api/copy": ("POST", self._copy),
             "/api/create": ("POST", self._not_here),
             "/api/push": ("POST", self._not_here),
         }
@@ -93,6 +101,11 @@ class OllamaApi:
             template=template if isinstance(template, str) else "",
         )
         exchange.send_json(200, body)
+
+    async def _copy(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
+        check(ollama.MANAGEMENT_BODIES["/api/copy"], data)
+        await self._copy_model(data["source"], data["destination"].removesuffix(LATEST))
+        exchange.send(200, [], b"")
 
     async def _delete(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
         model = self._catalog.get(ollama.asked_model("/api/delete", data))
