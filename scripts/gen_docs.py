@@ -97,7 +97,7 @@ def api_page() -> Iterator[str]:
     for path, surface in SURFACES.items():
         method = surface.methods[0]
         needs = ", ".join(sorted(surface.needs))
-        told = f"`{surface.engine_path}`" if surface.engine_path else ""
+        told = ", ".join(f"`{path}`" for path in surface.engine_paths)
         yield f"| `{method} {path}` | {surface.family} | {needs} | {told} |"
     spelled = ", ".join(f"`{other}` is `{path}`" for other, path in SPELLINGS.items())
     yield f"\nOther spellings: {spelled}."

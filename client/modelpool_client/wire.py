@@ -70,7 +70,7 @@ class Assignment:
     ``epoch`` grows with every start of the model. Times are seconds.
     ``lease_seconds`` None means that the worker never expires by itself. Its output is appended to
     ``log_path``, after its heading. ``prompt_cache_dir`` is the model's own; those of all other
-    models lie beside it.
+    models lie beside it. ``responses_dir`` is everybody's, see ``response_store``.
     """
 
     worker_id: str
@@ -101,6 +101,8 @@ class Assignment:
     log_limits: LogLimits = LogLimits()
     prompt_cache_dir: str = ""
     prompt_cache_limits: PromptCacheLimits = PromptCacheLimits()
+    responses_dir: str = ""
+    responses_max_bytes: int = 0
     allowlist: Allowlist = Allowlist()
 
 

@@ -20,6 +20,7 @@ from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
 from modelpool_client.guard import Guard
 from modelpool_client.http1.upstream import Upstream
+from modelpool_client.response_store import ResponseStore
 from starlette.routing import Route
 
 from modelpool import background
@@ -128,6 +129,7 @@ async def running(
         )
         stack.push_async_callback(services.pool.close)
         await services.remove_unwanted_prompts()
+        await asyncio.to_thread(services.responses.make_room)
         recovery = await recoverer.recover()
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)
@@ -212,6 +214,7 @@ async def _build(
         configured=config,
         registrars=registrars,
         restart=Restart(),
+        responses=ResponseStore(config.responses_dir, config.responses_max_bytes),
         schedules=ScheduleController(pool, local_time, files.check),
         preloads=PreloadController(pool, store, local_time, files.check),
         pressure=PressureController(pool, memory, publisher.pool_event),
@@ -243,6 +246,7 @@ def _gateway(services: Services) -> Gateway:
         services.upstream,
         meter,
         services.engines.surfaces,
+        services.responses,
     )
 
 

@@ -169,6 +169,11 @@ class PoolConfig(_Frozen):
     prompt_cache_seconds: Seconds = Field(
         2, description="Most that a prompt cache may add to an unload, and to the load after it"
     )
+    response_store_mb: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+        200,
+        description="Disk for answers of /v1/responses that clients may ask for again or go on"
+        " from; the oldest go first, 0 keeps none and removes what was kept",
+    )
     auto_unload: bool = Field(True, description="Unload what is idle (eviction happens anyway)")
     graceful_shutdown_seconds: Seconds = Field(30, description="For current work to end in")
     load_wait_seconds: SomeSeconds = Field(300, description="Most that a request waits for a load")
@@ -327,6 +332,16 @@ class PoolConfig(_Frozen):
         )
 
     @property
+    def responses_dir(self) -> Path:
+        """Where answers are kept, each in a file of its own."""
+        return self.state_dir / "responses"
+
+    @property
+    def responses_max_bytes(self) -> int:
+        """``response_store_mb`` in bytes."""
+        return self.response_store_mb * BYTES_PER_MB
+
+    @property
     def ports_of_its_own(self) -> list[int]:
         """The manager's: ``port`` and, where it is set, ``ollama_port``."""
         return [self.port, *([] if self.ollama_port is None else [self.ollama_port])]
@@ -392,6 +407,7 @@ _TOLD_AT_THE_START = {
     "log_max_mb",
     "models",
     "orphan_seconds",
+    "response_store_mb",
     "send_timeout_seconds",
     "warmup_models",
 }

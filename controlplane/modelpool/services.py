@@ -13,6 +13,7 @@ from typing import Any
 from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound, NotSupported
 from modelpool_client.guard import Guard
 from modelpool_client.http1.upstream import Upstream
+from modelpool_client.response_store import ResponseStore
 from modelpool_client.surfaces.names import answers_to
 
 from modelpool.catalog.catalog import Catalog, ImportReport
@@ -86,6 +87,7 @@ class Services:
     preloads: PreloadController
     pressure: PressureController
     files: ModelFiles
+    responses: ResponseStore
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
 

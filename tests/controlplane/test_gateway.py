@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
 from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream as WorkersClient
+from modelpool_client.response_store import ResponseStore
 from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, WRITES_TEXT
 from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
@@ -140,6 +142,9 @@ class Meter:
         self.statuses.append(status)
 
 
+NO_STORE = ResponseStore(Path("nowhere"), 0)
+
+
 async def any_surface(engine: str) -> None:
     """Nobody knows what an engine answers."""
 
@@ -162,6 +167,7 @@ class Scene:
             self._workers,
             self.meter,
             any_surface,
+            NO_STORE,
         )
         self._gateway = Gateway(*parts)
         return self
@@ -579,7 +585,7 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
             raise LoadTimeout("waited 12 s", retry_after=10)
 
         pool.load = load
-        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter(), any_surface)
+        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter(), any_surface, NO_STORE)
         client = Client(ASK_STREAM)
         client.on_send = lambda message: times.append(asyncio.get_running_loop().time())
         gateway = Gateway(*parts)

@@ -6,12 +6,14 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, WorkerDraining
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import describing
+from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces import embeddings, models
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
@@ -60,6 +62,7 @@ class App:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._resolved = (RESOLVED_HEADER, worker.assignment.model_id.encode())
+        self._stored = StoredResponses(worker.responses, "worker")
         self._secret = f"Bearer {worker.assignment.secret}".encode()
         self.routes: dict[str, dict[str, Handler]] = {
             models.PATH: {"GET": self._models},
@@ -96,6 +99,8 @@ class App:
 
     def _handler(self, path: str, exchange: Exchange) -> Handler:
         method = exchange.request.method
+        if self._stored.is_asked(path):
+            return self._stored.answer
         is_one = path.startswith(f"{models.PATH}/")
         methods = self.routes.get(models.PATH if is_one else path)
         if methods is None:
@@ -125,20 +130,28 @@ class App:
         if not hmac.compare_digest(given, self._secret):
             raise Forbidden("the worker's secret is needed")
 
-    async def _work(self, exchange: Exchange, surface: Surface, path: str) -> None:
-        worker, headers, codec = self._worker, exchange.request.headers, CODECS[surface.codec]
-        codec.check(headers, "worker")
+    async def _asked(self, exchange: Exchange, surface: Surface, path: str) -> Asked:
+        """What is asked, checked: the exchange speaks its language from now on."""
+        codec, family = CODECS[surface.codec], FAMILIES[surface.family]
+        codec.check(exchange.request.headers, "worker")
         body = await exchange.read_body(MAX_BODY_BYTES)
         data = codec.decode(surface.path, exchange.request, body)
         if surface.has_names:
             data.update(names_in(path))
-        asked = read(surface, data, body, worker.support)
-        if asked.translation is not None:
-            translation = asked.translation
-            exchange.dialect = FAMILIES[surface.family].of(lambda: translation)
+        if family.translate is None:
+            return read(surface, data, body, self._worker.support)
+        known = await self._worker.known(family.earlier_id(data))
+        asked = read(surface, data, body, self._worker.support, known)
+        if (translation := asked.translation) is not None:
+            exchange.dialect = family.of(lambda: translation)
+        return asked
+
+    async def _work(self, exchange: Exchange, surface: Surface, path: str) -> None:
+        worker, headers = self._worker, exchange.request.headers
+        asked = await self._asked(exchange, surface, path)
         is_direct = self._resolved not in headers
         if is_direct:  # else the gateway knows its names of now
-            check_model(data, worker.assignment.model_id, worker.aliases)
+            check_model(asked.data, worker.assignment.model_id, worker.aliases)
         if asked.path == CHAT_PATH:
             worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
@@ -146,7 +159,7 @@ class App:
         worker.check_ready()
         exchange.headers += asked.completion.headers
         request = engine_request(asked.path, asked.completion, worker.support, worker.answer_head)
-        if asked.completion.raw is body and surface.codec != "json":
+        if asked.completion.raw is not None and surface.codec != "json":
             request = replace(request, headers=describing(headers))
         with worker.call(exchange, is_direct=is_direct) as call:
             if asked.completion.stream:
@@ -181,13 +194,16 @@ class App:
         call: Call,
     ) -> int:
         engine = self._worker.engine
+        keep = partial(self._worker.keep, translation)
         if request.completion.stream:
-            return await engine.translate(request, translation, exchange, call)
+            return await engine.translate(request, translation, exchange, call, keep)
         if request.path in embeddings.BODIES:
             answer, tokens = json.loads(await engine.whole(request, call)), 0
         else:
             answer, tokens = await engine.collect(request, call)
-        exchange.send(200, *CODECS[asked.surface.codec].encode(translation.whole(answer)))
+        whole = translation.whole(answer)
+        await keep()
+        exchange.send(200, *CODECS[asked.surface.codec].encode(whole))
         return tokens
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:

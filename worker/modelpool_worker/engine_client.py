@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -172,8 +172,10 @@ class EngineClient:
         translation: Translation,
         exchange: Exchange,
         watch: Watch,
+        before_end: Callable[[], Awaitable[None]],
     ) -> int:
-        """The engine's stream in the words of another API. Returns the tokens it generated.
+        """The engine's stream in the words of another API; ``before_end`` is awaited when it has
+        said everything. Returns the tokens it generated.
 
         Raises:
             ModelPoolError: the engine refused.
@@ -195,7 +197,9 @@ class EngineClient:
         if sse.DONE not in tail[-64:] and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its stream early")
         last = reshape.end() if reshape is not None else []
-        exchange.write(b"".join(map(translation.chunk, last)) + translation.end())
+        exchange.write(b"".join(map(translation.chunk, last)))
+        await before_end()
+        exchange.write(translation.end())
         exchange.end()
         return count_tokens(tail)
 

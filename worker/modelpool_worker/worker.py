@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from modelpool_client import __version__
@@ -19,9 +20,11 @@ from modelpool_client.errors import (
 )
 from modelpool_client.guard import Guard
 from modelpool_client.http1.exchange import Exchange
+from modelpool_client.response_store import ResponseStore
 from modelpool_client.surfaces.models import Listed
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import BASIC, TEXT_PATH
+from modelpool_client.surfaces.translation import KeptTranslation, Known, Translation
 from modelpool_client.wire import (
     Assignment,
     Facts,
@@ -78,6 +81,9 @@ class Worker:
         self.serves: Sequence[str] = BASIC
         self.chat_error: str | None = None
         self.support: Support = ANY
+        self.responses = ResponseStore(
+            Path(assignment.responses_dir), assignment.responses_max_bytes
+        )
         self.drain_reason = ""
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0
         self.became_idle = asyncio.Event()
@@ -153,6 +159,23 @@ class Worker:
             self.drain_reason = reason
             self.become(Phase.DRAINING)
         return drained
+
+    # What it knows, and keeps.
+
+    async def known(self, earlier_id: str | None) -> Known:
+        """What is known beside a request that goes on from an answer of that id."""
+        earlier = None
+        if earlier_id is not None:
+            earlier = await asyncio.to_thread(self.responses.get, earlier_id)
+        return Known(earlier, self.serves)
+
+    async def keep(self, translation: Translation) -> None:
+        """Keep an answer that is to be kept, before its client has heard the end of it."""
+        if not (isinstance(translation, KeptTranslation) and translation.store):
+            return
+        put = self.responses.put
+        if not await asyncio.to_thread(put, translation.response_id, translation.kept()):
+            translation.not_stored()
 
     # What it says.
 

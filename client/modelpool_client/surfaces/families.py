@@ -14,9 +14,9 @@ from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import Surface
-from modelpool_client.surfaces.translation import Translation
+from modelpool_client.surfaces.translation import Known, Translation
 
-Translate: TypeAlias = Callable[[str, dict[str, Any]], Translation]
+Translate: TypeAlias = Callable[[str, dict[str, Any], Known], Translation]
 ErrorBody: TypeAlias = Callable[[ModelPoolError], Any]
 
 
@@ -52,9 +52,9 @@ class Translated:
         return self._before.broken(error) if translation is None else translation.failed(error)
 
     def comment(self, text: str) -> bytes:
-        """See ``Dialect``: its API has no place for a text."""
+        """See ``Dialect``; translations have no place for a text."""
         translation = self._translation()
-        return b"" if translation is None else translation.ping()
+        return self._before.comment(text) if translation is None else translation.ping()
 
     def _translation(self) -> Translation | None:
         try:
@@ -92,6 +92,7 @@ class Family:
     Attributes:
         dialect: of a request before it was read.
         is_stream: a request, by its path and body, wants its answer bit by bit.
+        earlier_id: of the answer that a request goes on from, see ``response_store``.
         translate: makes of a checked request what engines that speak OpenAI's API are told;
             None where all engines speak it.
         part_end: see ``Dialect``.
@@ -106,6 +107,7 @@ class Family:
     load_answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
     keep_alive: Callable[[dict[str, Any]], float | None] = lambda data: None
     is_stream: Callable[[str, dict[str, Any]], bool] = _says_stream
+    earlier_id: Callable[[dict[str, Any]], str | None] = lambda data: None
 
     def of(self, make: Callable[[], Translation]) -> Dialect:
         """The dialect of one request, whose translation ``make`` gives, the same each time."""
@@ -115,7 +117,7 @@ class Family:
 # Imported when they are first spoken: a front should start soon.
 
 
-def _anthropic(path: str, data: dict[str, Any]) -> Translation:
+def _anthropic(path: str, data: dict[str, Any], known: Known) -> Translation:
     from modelpool_client.surfaces import anthropic
 
     return anthropic.translate(path, data)
@@ -127,7 +129,7 @@ def _anthropic_error(error: ModelPoolError) -> Any:
     return anthropic.error_body(error)
 
 
-def _ollama(path: str, data: dict[str, Any]) -> Translation:
+def _ollama(path: str, data: dict[str, Any], known: Known) -> Translation:
     from modelpool_client.surfaces import ollama
 
     return ollama.translate(path, data, time.time_ns)
@@ -162,8 +164,20 @@ def _ollama_stream(path: str, data: dict[str, Any]) -> bool:
     return path in (ollama.CHAT, ollama.GENERATE) and data.get("stream") is not False
 
 
+def _responses(path: str, data: dict[str, Any], known: Known) -> Translation:
+    from modelpool_client.surfaces import responses
+
+    return responses.translate(path, data, known.earlier, time.time)
+
+
+def _previous(data: dict[str, Any]) -> str | None:
+    name = data.get("previous_response_id")
+    return name if isinstance(name, str) else None
+
+
 FAMILIES: Mapping[str, Family] = {
     "openai": Family(OPENAI),
+    "responses": Family(OPENAI, _responses, earlier_id=_previous),
     "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic),
     "ollama": Family(
         _ErrorsOf(_ollama_error),
@@ -176,6 +190,9 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+NOTHING_KNOWN = Known()
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a client asks, ready for an engine.
@@ -183,7 +200,7 @@ class Asked:
     Attributes:
         surface: the client asks for.
         data: what it says there.
-        path: the engine is asked at, in OpenAI's words where it is translated.
+        path: the engine is asked at: the surface's, or one of OpenAI's where it is translated.
         completion: what it is told.
         translation: makes its answer the client's; None where it is that already.
     """
@@ -196,7 +213,11 @@ class Asked:
 
 
 def read(
-    surface: Surface, data: dict[str, Any], raw: bytes | None = None, support: Support = ANY
+    surface: Surface,
+    data: dict[str, Any],
+    raw: bytes | None = None,
+    support: Support = ANY,
+    known: Known = NOTHING_KNOWN,
 ) -> Asked:
     """Check the body of a request, which is ``raw`` as it came, and translate it where need be.
 
@@ -204,10 +225,9 @@ def read(
         InvalidRequest: with ``param``.
     """
     translate = FAMILIES[surface.family].translate
-    if translate is None:
-        completion = checked(surface.path, data, raw, support)
-        return Asked(surface, data, surface.engine_path or surface.path, completion)
-    translation = translate(surface.path, data)
+    if translate is None or surface.path in known.serves:
+        return Asked(surface, data, surface.path, checked(surface.path, data, raw, support))
+    translation = translate(surface.path, data, known)
     told = translation.told
     as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
     completion = checked(told.path, {**told.body, **as_stream}, support=support)

@@ -19,6 +19,8 @@ RERANK_PATH = "/v1/rerank"
 CLASSIFY_PATH = "/v1/classify"
 TRANSCRIPTIONS_PATH = "/v1/audio/transcriptions"
 TRANSLATIONS_PATH = "/v1/audio/translations"
+RESPONSES_PATH = "/v1/responses"
+RESPONSE_TOKENS_PATH = "/v1/responses/input_tokens"
 SPEECH_PATH = "/v1/audio/speech"
 IMAGES_PATH = "/v1/images/generations"
 IMAGE_EDITS_PATH = "/v1/images/edits"
@@ -57,7 +59,7 @@ class Surface:
         needs: capabilities, any of which a model must have; empty where any model will do.
         source: where a request that is too long for the model says what is too long.
         family: the API that it belongs to, see ``families``.
-        engine_path: at which engines are asked where that is another.
+        engine_paths: at any of which an engine is asked that does not answer it itself.
         codec: how its bodies are written, see ``codecs``.
         methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
             counts as its use.
@@ -68,7 +70,7 @@ class Surface:
     needs: frozenset[str] = frozenset()
     source: str = ""
     family: str = "openai"
-    engine_path: str = ""
+    engine_paths: tuple[str, ...] = ()
     codec: str = "json"
     methods: tuple[str, ...] = ("POST",)
 
@@ -84,7 +86,7 @@ class Surface:
 
     def is_answered(self, serves: Collection[str]) -> bool:
         """By an engine that serves these paths."""
-        return (self.engine_path or self.path) in serves
+        return self.path in serves or any(path in serves for path in self.engine_paths)
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -105,14 +107,16 @@ _ALL = (
     Surface(SPEECH_PATH, "speech", frozenset({"text_to_speech"}), "input"),
     Surface(IMAGES_PATH, "pictures", DRAWS, "prompt"),
     Surface(IMAGE_EDITS_PATH, "changing pictures", DRAWS, "prompt", codec="form"),
-    Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic", CHAT_PATH),
+    Surface(RESPONSES_PATH, "responses", WRITES_TEXT, "input", "responses", (CHAT_PATH,)),
+    Surface(RESPONSE_TOKENS_PATH, "counting", WRITES_TEXT, "input", "responses", (CHAT_PATH,)),
+    Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic", (CHAT_PATH,)),
     Surface(
-        "/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic", CHAT_PATH
+        "/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic", (CHAT_PATH,)
     ),
-    Surface("/api/chat", "chat", WRITES_TEXT, "messages", "ollama", CHAT_PATH),
-    Surface("/api/generate", "text", WRITES_TEXT, "prompt", "ollama", CHAT_PATH),
-    Surface("/api/embed", "embeddings", EMBEDS, "input", "ollama", EMBEDDINGS_PATH),
-    Surface("/api/embeddings", "embeddings", EMBEDS, "prompt", "ollama", EMBEDDINGS_PATH),
+    Surface("/api/chat", "chat", WRITES_TEXT, "messages", "ollama", (CHAT_PATH,)),
+    Surface("/api/generate", "text", WRITES_TEXT, "prompt", "ollama", (CHAT_PATH,)),
+    Surface("/api/embed", "embeddings", EMBEDS, "input", "ollama", (EMBEDDINGS_PATH,)),
+    Surface("/api/embeddings", "embeddings", EMBEDS, "prompt", "ollama", (EMBEDDINGS_PATH,)),
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
@@ -141,7 +145,6 @@ NOT_SERVED = frozenset(
     {
         "/v1/images/variations",
         "/v1/moderations",
-        "/v1/responses",
     }
 )
 

@@ -6,8 +6,9 @@ is made from the request, then told what the engine says, and does no input or o
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from modelpool_client.errors import ModelPoolError
 
@@ -28,6 +29,19 @@ class Told:
     body: dict[str, Any]
     stream: bool
     ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known beside a request.
+
+    Attributes:
+        earlier: what was kept of the answer that it goes on from; None: nothing was.
+        serves: the paths that the engine answers.
+    """
+
+    earlier: Mapping[str, Any] | None = None
+    serves: Collection[str] = ()
 
 
 class Translation(Protocol):
@@ -64,4 +78,29 @@ class Translation(Protocol):
     def ping(self) -> bytes:
         """What keeps a silent stream alive and means nothing, at any place between two events, the
         one before ``begin`` included."""
+        ...
+
+
+@runtime_checkable
+class KeptTranslation(Translation, Protocol):
+    """One whose answer may be asked for later, or gone on from."""
+
+    @property
+    def response_id(self) -> str:
+        """Under which it is kept."""
+        ...
+
+    @property
+    def store(self) -> bool:
+        """It is to be kept."""
+        ...
+
+    def kept(self) -> Mapping[str, Any]:
+        """What is to be kept, once the engine has said everything: before ``end``, or after
+        ``whole``."""
+        ...
+
+    def not_stored(self) -> None:
+        """It could not be, which the answer then says: before ``end``, or before the answer that
+        ``whole`` gave is sent."""
         ...

@@ -37,9 +37,11 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamConnection,
     UpstreamError,
 )
+from modelpool_client.response_store import ResponseStore
+from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
 from modelpool_client.surfaces.codecs import CODECS
-from modelpool_client.surfaces.families import FAMILIES, read
+from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, read
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import (
     BASIC,
@@ -49,6 +51,7 @@ from modelpool_client.surfaces.routes import (
     names_in,
     surface_of,
 )
+from modelpool_client.surfaces.translation import Known
 from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
@@ -156,6 +159,7 @@ class Gateway:
         upstream: Upstream,
         meter: Meter,
         surfaces: Surfaces,
+        responses: ResponseStore,
     ) -> None:
         self._catalog = catalog
         self._models = Models(catalog, pool)
@@ -164,6 +168,8 @@ class Gateway:
         self._upstream = upstream
         self._meter = meter
         self._surfaces = surfaces
+        self._responses = responses
+        self._stored = StoredResponses(responses, "pool")
         self._coalescer = Coalescer(self._joined)
         self._leases = KeepAlive(pool)
 
@@ -175,6 +181,9 @@ class Gateway:
         """
         if self._models.is_asked(path):
             self._models.answer(exchange, path)
+            return
+        if self._stored.is_asked(path):
+            await self._stored.answer(exchange, path)
             return
         surface = surface_of(path, exchange.request.method)
         family = FAMILIES[surface.family]
@@ -199,7 +208,8 @@ class Gateway:
                 exchange.send_json(200, loaded)
                 return
         if family.translate is not None:
-            exchange.dialect = family.of(cache(partial(family.translate, surface.path, data)))
+            translate = partial(family.translate, surface.path, data, NOTHING_KNOWN)
+            exchange.dialect = family.of(cache(translate))
         priority = _priority(exchange.request, data) or model.priority
         wish = _Wish(priority, _affinity(exchange.request, data))
         began = time.perf_counter()
@@ -276,7 +286,7 @@ class Gateway:
             grant = self._pool.try_acquire(model_id, wish.affinity)
             if grant is None:
                 if not is_checked:
-                    asked.answer.headers += _check(asked).headers
+                    asked.answer.headers += _check(asked, await self._known(asked)).headers
                     is_checked = True
                 left = end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
@@ -296,6 +306,16 @@ class Gateway:
                 if tries >= TRIES or breaks >= BREAKS or time.perf_counter() >= end:
                     raise last from gone
             await asyncio.sleep(min(RETRY_PAUSE_SECONDS * 2**attempt, LONGEST_RETRY_PAUSE_SECONDS))
+
+    async def _known(self, asked: _Asked) -> Known:
+        """What a worker knows beside the request."""
+        family = FAMILIES[asked.surface.family]
+        if family.translate is None:
+            return NOTHING_KNOWN
+        earlier, earlier_id = None, family.earlier_id(asked.data)
+        if earlier_id is not None:
+            earlier = await asyncio.to_thread(self._responses.get, earlier_id)
+        return Known(earlier, await self._surfaces(asked.model.engine) or ())
 
     async def _acquire(self, model_id: str, wish: _Wish, wait: float) -> Grant:
         await self._prepare(model_id)
@@ -350,7 +370,7 @@ class Gateway:
         return f"{error}; {diagnosis}" if diagnosis else str(error)
 
 
-def _check(asked: _Asked) -> Completion:
+def _check(asked: _Asked, known: Known) -> Completion:
     """Refuse what the worker of the model would refuse, in its words and in its name: what the
     client is told must not depend on whether the model is loaded.
 
@@ -363,7 +383,7 @@ def _check(asked: _Asked) -> Completion:
     try:
         if len(asked.body) > MAX_BODY_BYTES:
             raise too_large()
-        request = read(asked.surface, asked.data).completion
+        request = read(asked.surface, asked.data, known=known).completion
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"

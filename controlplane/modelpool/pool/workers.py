@@ -225,6 +225,8 @@ class Workers:
             log_limits=config.log_limits,
             prompt_cache_dir=str(prompt_caches.folder_of(config.prompt_cache_root, model.model_id)),
             prompt_cache_limits=config.prompt_cache_limits,
+            responses_dir=str(config.responses_dir),
+            responses_max_bytes=config.responses_max_bytes,
             allowlist=config.allowlist,
         )
 

@@ -1,0 +1,124 @@
+"""What was kept of responses (``store`` of OpenAI's Responses API), as files of one folder.
+
+All workers of a pool and its manager read and write there: whoever is asked goes on from a response
+that another has given, and what was kept outlives its worker. A file is written by one of them,
+once, under another name until it is complete. Whoever has written a good part of what may be there
+removes the oldest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# As long as OpenAI keeps them.
+KEPT_SECONDS = 30 * 86_400
+# A writer looks at the others' files after so much of the limit.
+LOOK_SHARE = 1 / 16
+_ID = re.compile(r"resp_[A-Za-z0-9]{1,100}")
+_SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    size: int
+    used: float
+
+
+class ResponseStore:
+    """Keeps at most ``max_bytes`` in ``folder``, nothing where that is 0. Every method may block
+    for as long as the disk does. ``now`` gives unix seconds."""
+
+    def __init__(self, folder: Path, max_bytes: int, now: Callable[[], float] = time.time) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._now = now
+        self._unseen = max_bytes  # so that the first to write has a look
+
+    def put(self, response_id: str, kept: Mapping[str, Any]) -> bool:
+        """Keep that of a response; whether it is kept. What cannot be is logged."""
+        if not self._max_bytes:
+            return False
+        data = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(data) > self._max_bytes:
+            log.warning("%s is not kept: it alone is larger than the store", response_id)
+            return False
+        try:
+            self._write(self._path(response_id), data)
+        except OSError as e:
+            log.warning("%s is not kept: %s", response_id, e)
+            return False
+        self._unseen += len(data)
+        if self._unseen > self._max_bytes * LOOK_SHARE:
+            self.make_room()
+        return True
+
+    def get(self, response_id: str) -> Any:
+        """What was kept under that id; None where nothing is. It is used now, and stays longer."""
+        if _ID.fullmatch(response_id) is None:
+            return None
+        path = self._path(response_id)
+        try:
+            kept = json.loads(path.read_bytes())
+            os.utime(path, (self._now(), self._now()))
+        except (OSError, ValueError):
+            return None
+        return kept
+
+    def delete(self, response_id: str) -> bool:
+        """Keep nothing of it any more; whether there was anything."""
+        if _ID.fullmatch(response_id) is None:
+            return False
+        try:
+            self._path(response_id).unlink()
+        except OSError:
+            return False
+        return True
+
+    def make_room(self) -> None:
+        """Remove what is too old, and the oldest of what is too much."""
+        files = sorted(self._files(), key=lambda file: file.used)
+        total, oldest = sum(file.size for file in files), self._now() - KEPT_SECONDS
+        for file in files:
+            if total <= self._max_bytes and file.used >= oldest:
+                break
+            with contextlib.suppress(OSError):
+                os.unlink(file.path)
+            total -= file.size
+        self._unseen = 0
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished = self._folder / f"{secrets.token_hex(8)}.unfinished"
+        try:
+            with open(os.open(unfinished, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
+                file.write(data)
+            os.utime(unfinished, (self._now(), self._now()))
+            os.replace(unfinished, path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+    def _files(self) -> list[_File]:
+        found = []
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    stat = entry.stat()
+                    found.append(_File(entry.path, stat.st_size, stat.st_mtime))
+        return found
+
+    def _path(self, response_id: str) -> Path:
+        return self._folder / f"{response_id}{_SUFFIX}"
