@@ -17,6 +17,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("ollama", "/api/generate", {"prompt": "hello"}),
     ("ollama", "/api/embed", {"input": "hello"}),
     ("ollama", "/api/embeddings", {"prompt": "hello"}),
+    ("responses", "/v1/responses", {"input": "hello"}),
 ]
 
 
