@@ -24,8 +24,6 @@ MAX_TOP_LOGPROBS = 20
 # The same as chat completions take.
 _MAX_TOOLS = 1024
 _MAX_ITEMS = 100_000
-# They end up in a header.
-MAX_NAMES = 32
 
 _STRING: Schema = {"type": "string"}
 _FLAG: Schema = {"type": "boolean"}
@@ -348,8 +346,7 @@ _HONOURED = Rule(Disposition.HONOURED)
 
 
 def ignored(path: str, data: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parameters of a checked request that change nothing, like ``tools.defer_loading``; at
-    most ``MAX_NAMES``, sorted.
+    """The parameters of a checked request that change nothing, like ``tools.defer_loading``.
 
     Raises:
         InvalidRequest: one is refused.
@@ -361,7 +358,7 @@ def ignored(path: str, data: Mapping[str, Any]) -> tuple[str, ...]:
         if rule.how is Disposition.REFUSED:
             raise InvalidRequest(f"{name} is not supported here: {rule.why}", param=name)
         found.add(name)
-    return tuple(sorted(found)[:MAX_NAMES])
+    return tuple(sorted(found))
 
 
 def _each(schema: Schema, value: Any, where: str) -> Iterator[tuple[str, Any, Rule]]:
