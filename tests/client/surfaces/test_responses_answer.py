@@ -135,6 +135,22 @@ def test_reasoning_text_and_calls_in_their_order() -> None:
     assert len({item["id"] for item in response["output"]}) == 5
 
 
+def test_an_item_of_text_is_done_before_the_next_item_begins() -> None:
+    told = events(stream(asking(tools=[WEATHER, SHELL]), FULL))
+    items = [
+        (e["type"].rpartition(".")[2], e["item"]["type"])
+        for e in told
+        if e["type"].startswith("response.output_item")
+    ]
+    assert items[:5] == [
+        ("added", "reasoning"),
+        ("done", "reasoning"),
+        ("added", "message"),
+        ("done", "message"),
+        ("added", "function_call"),
+    ]
+
+
 def test_newer_servers_call_it_reasoning() -> None:
     told = put_together(events(stream(asking(), [chunk(reasoning="hm"), used()])))
     assert told["output"][0]["content"][0]["text"] == "hm"
@@ -422,6 +438,14 @@ def test_a_replay_tells_the_response_again(after: int | None) -> None:
     assert full[0]["response"]["status"] == "in_progress"
     rest = [event for event in full if event["sequence_number"] > (-1 if after is None else after)]
     assert events(replayed(kept, after), 0 if after is None else after + 1) == rest
+
+
+@pytest.mark.parametrize("text", ["", "ls", '{"input": "ls"}'])
+def test_a_replay_of_a_custom_tool(text: str) -> None:
+    arguments = json.dumps({"input": text})
+    kept = answered(asking(tools=[SHELL]), calling(0, arguments, id="c", name="shell"), used())
+    (item,) = put_together(events(replayed(kept, None)))["output"]
+    assert item["input"] == text
 
 
 def test_a_replay_of_what_was_refused_or_cut_off() -> None:
