@@ -47,7 +47,7 @@ class ResponseStore:
         self._now = now
         self._unseen = max_bytes  # so that the first to write has a look
 
-    def put(self, response_id: str, kept: Mapping[str, Any]) -> bool:
+    def put(self, response_id: str, kept: Mapping[str, object]) -> bool:
         """Keep that of a response; whether it is kept. What cannot be is logged."""
         if not self._max_bytes:
             return False

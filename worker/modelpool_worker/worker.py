@@ -24,7 +24,7 @@ from modelpool_client.response_store import ResponseStore
 from modelpool_client.surfaces.models import Listed
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import BASIC, TEXT_PATH
-from modelpool_client.surfaces.translation import KeptTranslation, Known, Translation
+from modelpool_client.surfaces.translation import KeptAnswer, Known, Translation
 from modelpool_client.wire import (
     Assignment,
     Facts,
@@ -171,7 +171,7 @@ class Worker:
 
     async def keep(self, translation: Translation) -> None:
         """Keep an answer that is to be kept, before its client has heard the end of it."""
-        if not (isinstance(translation, KeptTranslation) and translation.store):
+        if not (isinstance(translation, KeptAnswer) and translation.store):
             return
         put = self.responses.put
         if not await asyncio.to_thread(put, translation.response_id, translation.kept()):

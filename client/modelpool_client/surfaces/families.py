@@ -13,7 +13,7 @@ from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.requests import checked
-from modelpool_client.surfaces.routes import Surface
+from modelpool_client.surfaces.routes import CHAT_TOKENS_PATH, Surface
 from modelpool_client.surfaces.translation import Known, Translation
 
 Translate: TypeAlias = Callable[[str, dict[str, Any], Known], Translation]
@@ -77,8 +77,8 @@ class _ErrorsOf:
         return sse.event(self.error(error))
 
     def comment(self, text: str) -> bytes:
-        """See ``Dialect``."""
-        return OPENAI.comment(text)
+        """See ``Dialect``: what its pings look like a translation says."""
+        return b""
 
 
 def _says_stream(path: str, data: dict[str, Any]) -> bool:
@@ -92,7 +92,8 @@ class Family:
     Attributes:
         dialect: of a request before it was read.
         is_stream: a request, by its path and body, wants its answer bit by bit.
-        earlier_id: of the answer that a request goes on from, see ``response_store``.
+        is_kept: what it answers may be asked for later, see ``response_store``.
+        earlier_id: of the kept answer that a request goes on from.
         translate: makes of a checked request what engines that speak OpenAI's API are told;
             None where all engines speak it.
         part_end: see ``Dialect``.
@@ -107,6 +108,7 @@ class Family:
     load_answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
     keep_alive: Callable[[dict[str, Any]], float | None] = lambda data: None
     is_stream: Callable[[str, dict[str, Any]], bool] = _says_stream
+    is_kept: bool = False
     earlier_id: Callable[[dict[str, Any]], str | None] = lambda data: None
 
     def of(self, make: Callable[[], Translation]) -> Dialect:
@@ -177,7 +179,7 @@ def _previous(data: dict[str, Any]) -> str | None:
 
 FAMILIES: Mapping[str, Family] = {
     "openai": Family(OPENAI),
-    "responses": Family(OPENAI, _responses, earlier_id=_previous),
+    "responses": Family(OPENAI, _responses, is_kept=True, earlier_id=_previous),
     "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic),
     "ollama": Family(
         _ErrorsOf(_ollama_error),
@@ -233,4 +235,6 @@ def read(
     completion = checked(told.path, {**told.body, **as_stream}, support=support)
     ignored = tuple(sorted({*told.ignored, *completion.ignored}))
     completion = replace(completion, ignored=ignored)
-    return Asked(surface, data, told.path, completion, translation)
+    counts = told.is_count and CHAT_TOKENS_PATH in known.serves
+    path = CHAT_TOKENS_PATH if counts else told.path
+    return Asked(surface, data, path, completion, translation)

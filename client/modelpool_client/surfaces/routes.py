@@ -14,6 +14,7 @@ from modelpool_client.errors import InvalidRequest, MethodNotAllowed, NotFound, 
 
 CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
+CHAT_TOKENS_PATH = "/v1/chat/completions/input_tokens"
 EMBEDDINGS_PATH = "/v1/embeddings"
 RERANK_PATH = "/v1/rerank"
 CLASSIFY_PATH = "/v1/classify"
@@ -120,6 +121,7 @@ _ALL = (
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
+    Surface(CHAT_TOKENS_PATH, "counting", WRITES_TEXT, "messages"),
     Surface("/apply-template", "llama.cpp's chat templates", WRITES_TEXT),
     Surface("/tokenize", "llama.cpp's tokenizer"),
     Surface("/detokenize", "llama.cpp's tokenizer"),

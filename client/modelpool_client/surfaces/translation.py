@@ -23,12 +23,15 @@ class Told:
             ``stream_options``.
         stream: the client wants its answer bit by bit.
         ignored: parameters of the request that have no meaning here; the answer names them.
+        is_count: only the tokens of the prompt are wanted: of an engine that counts without
+            answering, or else by an answer of one token.
     """
 
     path: str
     body: dict[str, Any]
     stream: bool
     ignored: tuple[str, ...] = ()
+    is_count: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Known:
         serves: the paths that the engine answers.
     """
 
-    earlier: Mapping[str, Any] | None = None
+    earlier: Any = None
     serves: Collection[str] = ()
 
 
@@ -82,8 +85,8 @@ class Translation(Protocol):
 
 
 @runtime_checkable
-class KeptTranslation(Translation, Protocol):
-    """One whose answer may be asked for later, or gone on from."""
+class KeptAnswer(Protocol):
+    """What a translation is, too, whose answer may be asked for later, or gone on from."""
 
     @property
     def response_id(self) -> str:
@@ -95,7 +98,7 @@ class KeptTranslation(Translation, Protocol):
         """It is to be kept."""
         ...
 
-    def kept(self) -> Mapping[str, Any]:
+    def kept(self) -> Mapping[str, object]:
         """What is to be kept, once the engine has said everything: before ``end``, or after
         ``whole``."""
         ...

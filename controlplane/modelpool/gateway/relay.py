@@ -217,7 +217,8 @@ class Gateway:
         asked = _Asked(exchange.request, exchange, surface, model, body, data)
         try:
             with exchange:
-                if may_share(model.coalesce, body, data, model.options):
+                # What is kept is its client's own, to go on from or to delete.
+                if not family.is_kept and may_share(model.coalesce, body, data, model.options):
                     await self._share(exchange, asked, wish)
                 else:
                     await self._try(asked, wish)

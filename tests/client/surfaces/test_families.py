@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from modelpool_client.errors import InvalidRequest, WorkerFailed
-from modelpool_client.surfaces.families import FAMILIES
+from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN
 
 SAYS = [{"role": "user", "content": "hello"}]
 REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
@@ -29,7 +29,7 @@ def test_whether_it_streams_is_known_before_it_is_translated(
     one, data = FAMILIES[family], {"model": "m", **body, **stream}
     assert one.translate is not None
     try:
-        told = one.translate(path, data).told
+        told = one.translate(path, data, NOTHING_KNOWN).told
     except InvalidRequest:  # embeddings know no stream
         return
     assert one.is_stream(path, data) is told.stream
@@ -40,8 +40,17 @@ def test_a_request_that_is_wrong_is_left_to_whoever_it_is_relayed_to(family: str
     one = FAMILIES[family]
     assert one.translate is not None
     path = "/v1/messages" if family == "anthropic" else "/api/chat"
-    dialect = one.of(cache(partial(one.translate, path, {"messages": 5})))
+    dialect = one.of(cache(partial(one.translate, path, {"messages": 5}, NOTHING_KNOWN)))
     assert dialect.comment("it waits") == b""
     assert dict(dialect.stream_headers)[b"content-type"].startswith(b"text/event-stream")
     assert b"it died" in dialect.broken(WorkerFailed("it died"))
     assert "it died" in json.dumps(dialect.error(WorkerFailed("it died")))
+
+
+def test_a_stream_that_goes_on_from_what_only_the_worker_knows_is_kept_alive() -> None:
+    one = FAMILIES["responses"]
+    assert one.translate is not None
+    data = {"input": "and then?", "previous_response_id": "resp_a"}
+    assert one.earlier_id(data) == "resp_a"
+    dialect = one.of(cache(partial(one.translate, "/v1/responses", data, NOTHING_KNOWN)))
+    assert dialect.comment("it waits") == b": it waits\n\n"

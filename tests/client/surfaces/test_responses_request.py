@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.errors import InvalidRequest
 from modelpool_client.surfaces.openai import check_request
-from modelpool_client.surfaces.parameters import Disposition
+from modelpool_client.surfaces.parameter_rules import Disposition
 from modelpool_client.surfaces.responses import (
     BODIES,
     COUNT_PATH,

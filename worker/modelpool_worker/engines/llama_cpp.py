@@ -20,6 +20,7 @@ from modelpool_client.errors import LoadFailed
 from modelpool_client.surfaces import pooling
 from modelpool_client.surfaces.routes import (
     CHAT_PATH,
+    CHAT_TOKENS_PATH,
     EMBEDDINGS_PATH,
     RERANK_PATH,
     TEXT_PATH,
@@ -76,7 +77,7 @@ FILES = ("chat_template_file", llama_speculation.DRAFT_MODEL)
 
 # What llama.cpp's server answers, by what a model is for.
 SURFACES: Mapping[pooling.Purpose, tuple[str, ...]] = {
-    "text": (CHAT_PATH, TEXT_PATH, "/completion", "/infill", "/apply-template"),
+    "text": (CHAT_PATH, CHAT_TOKENS_PATH, TEXT_PATH, "/completion", "/infill", "/apply-template"),
     "embeddings": (EMBEDDINGS_PATH,),
     "rerank": (RERANK_PATH,),
 }

@@ -99,18 +99,19 @@ class _Message:
 
 
 class _Count:
-    """For engines that can only answer: what they say of a prompt after one token of it."""
+    """What an engine counts, or says of a prompt after one token of an answer to it."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         body = {**count_request(data), "max_tokens": 1}
-        self.told = Told(CHAT_PATH, body, stream=False, ignored=_ignored(COUNT_PATH, data))
+        ignored = _ignored(COUNT_PATH, data)
+        self.told = Told(CHAT_PATH, body, stream=False, ignored=ignored, is_count=True)
 
     @property
     def stream_type(self) -> bytes:
         return _STREAM_TYPE
 
     def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
-        tokens = (answer.get("usage") or {}).get("prompt_tokens")
+        tokens = answer.get("input_tokens", (answer.get("usage") or {}).get("prompt_tokens"))
         if tokens is None:
             text = "the engine does not say how many tokens a prompt has, so nobody can tell"
             raise EngineFailed(text, source="engine")

@@ -45,7 +45,7 @@ def random_id() -> str:
 def translate(
     path: str,
     data: dict[str, Any],
-    earlier: Kept | None,
+    earlier: Any,
     now: Callable[[], float],
     unique: Callable[[], str] = random_id,
 ) -> Translation:
@@ -53,7 +53,7 @@ def translate(
     a ``ResponseTranslation``.
 
     Args:
-        earlier: what was kept of the response that ``previous_response_id`` names; None where
+        earlier: the ``Kept`` of the response that ``previous_response_id`` names; None where
             there is no such name, or nothing is kept of it.
         now: unix seconds.
         unique: once for each response, fit for an id.
@@ -173,19 +173,19 @@ class ResponseTranslation:
 
 
 class _Count:
-    """For engines that can only answer: what they say of a prompt after one token of it."""
+    """What an engine counts, or says of a prompt after one token of an answer to it."""
 
     def __init__(self, data: dict[str, Any], earlier: Kept | None) -> None:
         body = {**count_request(data, earlier), "max_tokens": 1}
         ignored = tables.ignored(COUNT_PATH, data)
-        self.told = Told(CHAT_PATH, body, stream=False, ignored=ignored)
+        self.told = Told(CHAT_PATH, body, stream=False, ignored=ignored, is_count=True)
 
     @property
     def stream_type(self) -> bytes:
         return _STREAM_TYPE
 
     def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
-        tokens = (answer.get("usage") or {}).get("prompt_tokens")
+        tokens = answer.get("input_tokens", (answer.get("usage") or {}).get("prompt_tokens"))
         if tokens is None:
             text = "the engine does not say how many tokens a prompt has, so nobody can tell"
             raise EngineFailed(text, source="engine")

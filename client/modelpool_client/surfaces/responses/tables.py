@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
-from modelpool_client.surfaces.parameters import UNKNOWN, Disposition, Rule
+from modelpool_client.surfaces.parameter_rules import UNKNOWN, Disposition, Rule
 from modelpool_client.surfaces.schema import Schema, nullable
 
 RESPONSES_PATH = "/v1/responses"
