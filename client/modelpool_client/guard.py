@@ -145,11 +145,15 @@ def _is_same_origin(request: Request, origin: bytes, host: bytes) -> bool:
     return is_web and authority == host.lower() and site == b"same-origin"
 
 
-def check_json(headers: Collection[tuple[bytes, bytes]], source: Source = "pool") -> None:
+def check_json(
+    headers: Collection[tuple[bytes, bytes]],
+    source: Source = "pool",
+    others: Collection[bytes] = (),
+) -> None:
     """Refuse a body that does not say it is JSON.
 
-    No Content-Type, or the one curl sends by itself, will do where no browser is at work: those
-    always send Origin or Sec-Fetch-Site with a POST.
+    No Content-Type, the one curl sends by itself, or one of ``others`` will do where no browser is
+    at work: those always send Origin or Sec-Fetch-Site with a POST.
 
     Raises:
         UnsupportedMediaType: naming what was sent.
@@ -161,7 +165,7 @@ def check_json(headers: Collection[tuple[bytes, bytes]], source: Source = "pool"
     if kind == b"application/json":
         return
     is_browser = b"origin" in found or b"sec-fetch-site" in found
-    if is_browser or kind not in (b"", b"application/x-www-form-urlencoded"):
+    if is_browser or kind not in (b"", b"application/x-www-form-urlencoded", *others):
         raise UnsupportedMediaType(
             f"Content-Type must be application/json, not {_shown(kind)}",
             param="content-type",

@@ -38,6 +38,7 @@ from modelpool.controllers.schedules import ScheduleController
 from modelpool.engines import Engines
 from modelpool.entry import Entry
 from modelpool.gateway.ollama import OllamaApi
+from modelpool.gateway.open_inference import OpenInferenceApi
 from modelpool.gateway.relay import Gateway
 from modelpool.launchers import Launcher, create
 from modelpool.model_files import ModelFiles
@@ -255,7 +256,10 @@ def _entry(services: Services) -> Entry:
     api = AsgiApp(management_api(services))
     reports = WorkerReports(services.pool, services.pool_id, services.peaks)
     ollama = OllamaApi(services.catalog, services.pool, services.copy, services.delete)
-    return Entry(api, _gateway(services), services.guard, config.max_body_bytes, reports, ollama)
+    inference = OpenInferenceApi(services.catalog, services.pool, services.files.check)
+    return Entry(
+        api, _gateway(services), services.guard, config.max_body_bytes, reports, ollama, inference
+    )
 
 
 def management_api(services: Services) -> FastAPI:

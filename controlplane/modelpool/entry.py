@@ -19,6 +19,7 @@ from modelpool_client.surfaces.routes import NOT_SERVED, codec_of, is_surface
 
 from modelpool.catalog.model import RESERVED_VERBS
 from modelpool.gateway.ollama import OllamaApi
+from modelpool.gateway.open_inference import OpenInferenceApi, is_spoken
 from modelpool.worker_reports import reporter
 
 PAGES = frozenset({"/", "/docs"})
@@ -40,11 +41,13 @@ class Entry:
         max_body_bytes: int,
         reports: Reports | None = None,
         ollama: OllamaApi | None = None,
+        open_inference: OpenInferenceApi | None = None,
     ) -> None:
         self._api = api
         self._gateway = gateway
         self._reports = reports
         self._ollama = ollama
+        self._open_inference = open_inference
         self._guard = guard
         self._max_body_bytes = max_body_bytes
 
@@ -62,11 +65,14 @@ class Entry:
         # What is refused unread may be of any type: uploads are, where audio is concerned.
         has_body = request.method in BODY_METHODS and path not in NOT_SERVED
         if has_body:
-            CODECS[codec_of(path)].check(request.headers, "pool")
+            codec = "tensors" if is_spoken(path) else codec_of(path)
+            CODECS[codec].check(request.headers, "pool")
         if is_surface(path):
             await self._gateway(exchange, path)
         elif self._ollama is not None and self._ollama.is_asked(path):
             await self._ollama(exchange, path)
+        elif self._open_inference is not None and self._open_inference.is_asked(path):
+            await self._open_inference(exchange, path)
         elif self._reports is not None and (worker_id := reporter(path)) is not None:
             await self._reports(exchange, path, worker_id)
         elif has_body:

@@ -177,6 +177,12 @@ def _previous(data: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def _open_inference_error(error: ModelPoolError) -> Any:
+    from modelpool_client.surfaces import open_inference
+
+    return open_inference.error_body(error)
+
+
 FAMILIES: Mapping[str, Family] = {
     "openai": Family(OPENAI),
     "responses": Family(OPENAI, _responses, is_kept=True, earlier_id=_previous),
@@ -189,6 +195,7 @@ FAMILIES: Mapping[str, Family] = {
         _ollama_keep_alive,
         _ollama_stream,
     ),
+    "open_inference": Family(_ErrorsOf(_open_inference_error)),
 }
 
 

@@ -6,7 +6,9 @@ from collections.abc import Collection
 from urllib.parse import unquote
 
 # What follows is a model's name. Two slashes within one are no slip of the pen: no name has them.
-BEFORE_A_NAME = frozenset({("models",), ("v1", "models")})
+BEFORE_A_NAME = frozenset(
+    {("models",), ("v1", "models"), ("v2", "models"), ("v2", "repository", "models")}
+)
 
 
 def route_path(path: str, raw_path: bytes | None = None, verbs: Collection[str] = ()) -> str:

@@ -14,10 +14,10 @@ from modelpool_client.surfaces.open_inference.tables import (
 
 ROOT = "/v2"
 _MODELS = f"{ROOT}/models/"
-READY, CONFIG, STATISTICS = "ready", "config", "stats"
+READY, CONFIG = "ready", "config"
 # What a model is asked for; with any other verb, or none, something about it.
 WORK = frozenset({INFER, GENERATE, GENERATE_STREAM})
-_VERBS = WORK | {READY, CONFIG, STATISTICS}
+_VERBS = WORK | {READY, CONFIG}
 
 
 @dataclass(frozen=True)
