@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from modelpool_client.errors import EngineFailed, InvalidRequest, WorkerFailed
 from modelpool_client.surfaces.families import translated
 from modelpool_client.surfaces.open_inference import (
@@ -25,6 +27,7 @@ from modelpool_client.surfaces.open_inference import (
     target_of,
     translate,
 )
+from modelpool_client.surfaces.open_inference.tables import INPUTS
 from modelpool_client.surfaces.sse import Events
 
 INFER = "/v2/models/m/infer"
@@ -353,3 +356,40 @@ def test_a_load_takes_no_options() -> None:
     assert ignored_parameters("unload", {"parameters": {"unload_dependents": True}}) == (
         "unload_dependents",
     )
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+NAMES = st.sampled_from([*INPUTS[Kind.TEXT], "n", "logprobs", "dimensions", "x", "sequence_id"])
+TENSORS = st.builds(
+    lambda name, data, datatype: tensor(name, data, datatype),
+    NAMES,
+    st.lists(VALUES, max_size=3),
+    st.sampled_from(["BYTES", "BOOL", "INT32", "UINT64", "FP32"]),
+)
+SAID = st.dictionaries(NAMES, VALUES | st.lists(VALUES, max_size=2), max_size=4)
+TEXTS = st.lists(st.text(max_size=4), min_size=1, max_size=2).map(lambda t: tensor("text_input", t))
+INFERS = st.fixed_dictionaries(
+    {"inputs": st.builds(lambda t, rest: [t, *rest], TEXTS, st.lists(TENSORS, max_size=3))},
+    optional={"parameters": SAID, "id": st.text(max_size=3)},
+)
+GENERATES = st.builds(
+    lambda said, more: {**more, **said}, st.fixed_dictionaries({"text_input": VALUES}), SAID
+)
+
+
+@given(
+    st.tuples(st.just(INFER), INFERS) | st.tuples(st.sampled_from([GENERATE, STREAM]), GENERATES)
+)
+@settings(max_examples=400)
+def test_whatever_is_asked_is_told_or_refused(asked: tuple[str, dict[str, Any]]) -> None:
+    path, body = asked
+    for kind in Kind:
+        try:
+            data = decode({}, json.dumps(body).encode()) if path == INFER else body
+            found = translated(translate(path, data, kind))
+            found.completion.upstream()
+        except InvalidRequest as e:
+            refused = e.param
+        else:
+            refused = "none"
+        assert refused

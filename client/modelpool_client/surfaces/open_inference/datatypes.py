@@ -75,6 +75,8 @@ def checked(datatype: Datatype, values: Sequence[Any]) -> list[Any]:
     Raises:
         ValueError: the text says which of them is none of this datatype.
     """
+    if _are_plain(datatype, values):
+        return list(map(datatype.holds, values))
     convert = _CONVERT[datatype.holds]
     found = []
     for i, value in enumerate(values):
@@ -112,6 +114,27 @@ def pack(datatype: Datatype, values: Sequence[Any]) -> bytes:
         bits = struct.unpack(f"<{len(values)}I", struct.pack(f"<{len(values)}f", *values))
         values = [_upper_half(b) for b in bits]
     return struct.pack(f"<{len(values)}{datatype.code}", *values)
+
+
+# What JSON has for each, as it nearly always comes. Finite numbers only: all at once they are
+# checked ten times as fast as one by one, and one tensor may be millions of them.
+_PLAIN: Mapping[type, frozenset[type]] = {
+    bool: frozenset({bool}),
+    int: frozenset({int}),
+    float: frozenset({int, float}),
+    bytes: frozenset({bytes}),
+}
+_FINITE = 2.0**1023
+
+
+def _are_plain(datatype: Datatype, values: Sequence[Any]) -> bool:
+    if not values or not _PLAIN[datatype.holds].issuperset(map(type, values)):
+        return False
+    if datatype.holds in (bool, bytes):
+        return True
+    # A NaN, which any float may be, hides no other number; as the first it is within nothing.
+    low, high = max(datatype.low, -_FINITE), min(datatype.high, _FINITE)
+    return bool(low <= min(values) and max(values) <= high)
 
 
 def _split(raw: bytes) -> list[bytes]:
