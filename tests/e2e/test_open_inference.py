@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
+import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
@@ -15,18 +22,33 @@ from e2e.helpers import fake
 from e2e.support import PoolProcess
 
 pytestmark = pytest.mark.e2e
-SLASHED = "org/slashed:7b"
+SLASHED, SLASHED_TENSORS = "org/slashed:7b", "org/tensors:1b"
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "configs" / "models" / "pool-demo.gguf"
+MAKE = ROOT / "scripts" / "make_bench_gguf.py"
+SHAPE = "--layers=2 --hidden=64 --ffn=192 --heads=4 --kv=2 --vocab=1024 --ctx=512 --pooling=mean"
+LLAMA = {"engine": "llama.cpp", "options": {"threads": 1, "parallel": 2, "temperature": 0}}
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
+    if not importlib.util.find_spec("xllamacpp"):
+        pytest.skip("needs xllamacpp")
+    folder = tmp_path_factory.mktemp("triton")
+    embedder = folder / "embedder.gguf"
+    command = [sys.executable, MAKE, embedder, *SHAPE.split()]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     models = [
         fake("plain", aliases=["standing-in"]),
         fake(SLASHED, capabilities=["embeddings"]),
         fake("failing", options={"fail_load": "oom"}),
         fake("kept", pinned=True),
+        fake("never"),
+        fake(SLASHED_TENSORS, options={"tensors": True}, capabilities=["tensor_inference"]),
+        {"model_id": "demo", "source": str(DEMO), **LLAMA},
+        {"model_id": "embedder", "source": str(embedder), **LLAMA},
     ]
-    with PoolProcess(tmp_path_factory.mktemp("triton"), models, failed_retry_seconds=60) as pool:
+    with PoolProcess(folder, models, failed_retry_seconds=60) as pool:
         yield pool
 
 
@@ -168,3 +190,116 @@ def test_errors_are_the_protocols_own(
 def test_a_body_that_is_none(pool: PoolProcess, body: bytes) -> None:
     answer = pool.http.post("/v2/repository/index", content=body)
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
+
+
+def asked(text: str | list[str], *, binary: bool = True) -> list[triton.InferInput]:
+    texts = np.array([text] if isinstance(text, str) else text, dtype=np.object_)
+    tensor = triton.InferInput("text_input", list(texts.shape), "BYTES")
+    tensor.set_data_from_numpy(texts, binary_data=binary)
+    return [tensor]
+
+
+WAYS = [(m, way) for m in ("demo", "plain") for way in ("gateway", "worker", "cold")]
+
+
+@pytest.fixture
+def way(pool: PoolProcess, request: pytest.FixtureRequest) -> Iterator[tuple[str, Any]]:
+    model, how = request.param
+    address = f"127.0.0.1:{pool.port}"
+    if how == "worker":
+        found = pool.http.get(f"/models/{quote(model, safe='')}/endpoint?wait=30").json()
+        address = found["endpoint"].removeprefix("http://")
+    elif how == "cold":
+        pool.http.post(f"/models/{quote(model, safe='')}/unload", json={"force": True})
+        pool.wait_for(model, "COLD")
+    with triton.InferenceServerClient(address, network_timeout=60) as made:
+        yield model, made
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True, ids=lambda w: "-".join(w))
+@pytest.mark.parametrize("binary", [True, False])
+def test_texts_are_continued(way: tuple[str, Any], binary: bool) -> None:
+    model, client = way
+    assert client.is_model_ready(model)
+    outputs = [triton.InferRequestedOutput("text_output", binary_data=binary)]
+    result = client.infer(
+        model,
+        asked(["hello there", "and more"], binary=binary),
+        outputs=outputs,
+        request_id="7",
+        parameters={"max_tokens": 4},
+    )
+    head = result.get_response()
+    assert (head["model_name"], head["model_version"], head["id"]) == (model, "1", "7")
+    told = result.as_numpy("text_output")
+    texts = [text.decode() if binary else text for text in told]
+    assert [text.startswith(said) for text, said in zip(texts, ("hello", "and"), strict=True)]
+    assert len(texts) == 2
+
+
+@pytest.mark.parametrize(
+    "way",
+    [("embedder", "gateway"), ("embedder", "worker"), ("embedder", "cold")],
+    indirect=True,
+    ids=lambda w: "-".join(w),
+)
+def test_texts_are_embedded(way: tuple[str, Any], pool: PoolProcess) -> None:
+    model, client = way
+    found = client.infer(model, asked(["hello", "there"])).as_numpy("embedding")
+    body = {"model": model, "input": ["hello", "there"]}
+    plain = pool.http.post("/v1/embeddings", json=body).json()["data"]
+    assert found.shape == (2, 64)
+    assert np.allclose(found, [entry["embedding"] for entry in plain], atol=1e-6)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True, ids=lambda w: "-".join(w))
+def test_generate(way: tuple[str, Any], pool: PoolProcess) -> None:
+    model, client = way
+    address = f"http://{client._parsed_url.netloc}" if hasattr(client, "_parsed_url") else pool.url
+    body = {"text_input": "hello there", "max_tokens": 4}
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as http:
+        whole = http.post(f"/v2/models/{model}/generate", json=body).json()
+        assert whole["text_output"].startswith("hello there")
+        streamed = http.post(f"/v2/models/{model}/versions/1/generate_stream", json=body)
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    events = [line for line in streamed.text.splitlines() if line.startswith("data: ")]
+    told = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert "".join(part["text_output"] for part in told) in whole["text_output"]
+
+
+def test_tensors_that_the_engine_knows_itself_go_through(pool: PoolProcess, client: Any) -> None:
+    values = np.arange(100_000, dtype=np.float32).reshape(100, 1000)
+    tensor = triton.InferInput("x", list(values.shape), "FP32")
+    tensor.set_data_from_numpy(values, binary_data=False)
+    outputs = [triton.InferRequestedOutput("x", binary_data=False)]
+    result = client.infer(SLASHED_TENSORS, [tensor], outputs=outputs)
+    assert np.array_equal(result.as_numpy("x"), values)
+
+
+@pytest.mark.parametrize("name", ["never", "never:latest"])
+def test_what_is_wrong_loads_nothing(pool: PoolProcess, client: Any, name: str) -> None:
+    with pytest.raises(triton.InferenceServerException, match="data is required"):
+        client.infer(name, [triton.InferInput("text_inputs", [1], "BYTES")])
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("infer", {}),
+        ("infer", {"inputs": [{"name": "text_input", "shape": [2], "datatype": "BYTES"}]}),
+        ("generate", {"text_input": 3}),
+        ("versions/2/generate", {"text_input": "x"}),
+    ]
+    for verb, body in wrong:
+        answer = pool.http.post(f"/v2/models/{name}/{verb}", json=body)
+        assert answer.status_code == 400, answer.text
+        assert isinstance(answer.json()["error"], str)
+    assert pool.state_of("never") == "COLD"
+
+
+@pytest.mark.parametrize("way", [("plain", "worker")], indirect=True, ids=lambda w: "-".join(w))
+def test_a_worker_tells_of_itself(way: tuple[str, Any]) -> None:
+    model, client = way
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.get_server_metadata()["name"] == "modelpool"
+    assert client.get_model_metadata(model)["inputs"][0]["name"] == "text_input"
+    assert client.get_model_config(model)["name"] == model
+    with pytest.raises(triton.InferenceServerException, match="not served here"):
+        client.get_model_metadata("another")

@@ -167,7 +167,7 @@ class Worker:
         earlier = None
         if earlier_id is not None:
             earlier = await asyncio.to_thread(self.responses.get, earlier_id)
-        return Known(earlier, self.serves)
+        return Known(earlier, self.serves, self.assignment.capabilities)
 
     async def keep(self, translation: Translation) -> None:
         """Keep an answer that is to be kept, before its client has heard the end of it."""

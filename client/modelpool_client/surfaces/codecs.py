@@ -1,4 +1,4 @@
-"""PURE. How the bodies of requests and answers are written: JSON, forms with files."""
+"""PURE. How the bodies of requests and answers are written: JSON, forms with files, tensors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,29 @@ def _form(path: str, request: Request, body: bytes) -> dict[str, Any]:
     return forms.typed(forms.decode(request.fields[b"content-type"], body), media.BODIES[path])
 
 
+# What clients of the Open Inference Protocol call a body without asking anybody: aiohttp, on which
+# Triton's asynchronous one is built, JSON that it is given as text, and raw tensors.
+_TENSOR_TYPES = (b"text/plain", b"application/octet-stream")
+
+
+def _check_tensors(headers: Headers, source: Source) -> None:
+    check_json(headers, source, _TENSOR_TYPES)
+
+
+def _tensors(path: str, request: Request, body: bytes) -> dict[str, Any]:
+    from modelpool_client.surfaces import open_inference
+
+    return open_inference.decode(request.fields, body)
+
+
+def _as_tensors(answer: dict[str, Any]) -> tuple[Headers, bytes]:
+    from modelpool_client.surfaces import open_inference
+
+    return open_inference.encode(answer)
+
+
 CODECS: Mapping[str, Codec] = {
     "json": Codec(check_json, _json, as_json),
     "form": Codec(_check_form, _form, as_json),
+    "tensors": Codec(_check_tensors, _tensors, _as_tensors),
 }

@@ -177,6 +177,18 @@ def _previous(data: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def _open_inference(path: str, data: dict[str, Any], known: Known) -> Translation:
+    from modelpool_client.surfaces import open_inference as oip
+
+    kind = oip.kind_of_model(known.capabilities) if known.capabilities else None
+    kind = kind or oip.kind_of_engine(known.serves) or oip.Kind.TEXT
+    return oip.translate(path, data, kind)
+
+
+def _open_inference_stream(path: str, data: dict[str, Any]) -> bool:
+    return path.endswith("/generate_stream")
+
+
 def _open_inference_error(error: ModelPoolError) -> Any:
     from modelpool_client.surfaces import open_inference
 
@@ -195,7 +207,9 @@ FAMILIES: Mapping[str, Family] = {
         _ollama_keep_alive,
         _ollama_stream,
     ),
-    "open_inference": Family(_ErrorsOf(_open_inference_error)),
+    "open_inference": Family(
+        _ErrorsOf(_open_inference_error), _open_inference, is_stream=_open_inference_stream
+    ),
 }
 
 
@@ -227,8 +241,10 @@ def read(
     raw: bytes | None = None,
     support: Support = ANY,
     known: Known = NOTHING_KNOWN,
+    path: str | None = None,
 ) -> Asked:
     """Check the body of a request, which is ``raw`` as it came, and translate it where need be.
+    ``path`` is the request's own, where it names something.
 
     Raises:
         InvalidRequest: with ``param``.
@@ -236,12 +252,12 @@ def read(
     translate = FAMILIES[surface.family].translate
     if translate is None or surface.path in known.serves:
         return Asked(surface, data, surface.path, checked(surface.path, data, raw, support))
-    translation = translate(surface.path, data, known)
+    translation = translate(path or surface.path, data, known)
     told = translation.told
     as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
     completion = checked(told.path, {**told.body, **as_stream}, support=support)
     ignored = tuple(sorted({*told.ignored, *completion.ignored}))
     completion = replace(completion, ignored=ignored)
     counts = told.is_count and CHAT_TOKENS_PATH in known.serves
-    path = CHAT_TOKENS_PATH if counts else told.path
-    return Asked(surface, data, path, completion, translation)
+    asked_at = CHAT_TOKENS_PATH if counts else told.path
+    return Asked(surface, data, asked_at, completion, translation)

@@ -20,6 +20,8 @@ RERANK_PATH = "/v1/rerank"
 CLASSIFY_PATH = "/v1/classify"
 TRANSCRIPTIONS_PATH = "/v1/audio/transcriptions"
 TRANSLATIONS_PATH = "/v1/audio/translations"
+INFER_PATH = "/v2/models/{model}/infer"
+GENERATE_STREAM_PATH = "/v2/models/{model}/generate_stream"
 RESPONSES_PATH = "/v1/responses"
 RESPONSE_TOKENS_PATH = "/v1/responses/input_tokens"
 SPEECH_PATH = "/v1/audio/speech"
@@ -33,6 +35,7 @@ WRITES_TEXT = frozenset(
 )
 EMBEDS = frozenset({"embeddings"})
 HEARS = frozenset({"audio", "speech_to_text"})
+INFERS = WRITES_TEXT | EMBEDS | {"tensor_inference"}
 DRAWS = frozenset({"image_generation"})
 # These, without one of those, say that it does not. Other words say nothing of it.
 WRITES_NONE = frozenset(
@@ -80,6 +83,10 @@ class Surface:
         """Its path names something."""
         return "{" in self.path
 
+    def at(self, path: str) -> str:
+        """Its path, with the names that a request's has."""
+        return path if self.has_names else self.path
+
     @property
     def is_work(self) -> bool:
         """Its requests are what a model is loaded for."""
@@ -96,6 +103,9 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", words), re.DOTALL)
 
 
+# What an engine serves that says nothing of it.
+BASIC = (CHAT_PATH, TEXT_PATH)
+_TEXT_IN = (TEXT_PATH, EMBEDDINGS_PATH)
 _NONE: Mapping[str, str] = {}
 _ALL = (
     Surface(CHAT_PATH, "chat", WRITES_TEXT, "messages"),
@@ -118,6 +128,13 @@ _ALL = (
     Surface("/api/generate", "text", WRITES_TEXT, "prompt", "ollama", (CHAT_PATH,)),
     Surface("/api/embed", "embeddings", EMBEDS, "input", "ollama", (EMBEDDINGS_PATH,)),
     Surface("/api/embeddings", "embeddings", EMBEDS, "prompt", "ollama", (EMBEDDINGS_PATH,)),
+    Surface(
+        INFER_PATH, "inference", INFERS, "text_input", "open_inference", _TEXT_IN, codec="tensors"
+    ),
+    Surface(
+        "/v2/models/{model}/generate", "text", WRITES_TEXT, "text_input", "open_inference", BASIC
+    ),
+    Surface(GENERATE_STREAM_PATH, "text", WRITES_TEXT, "text_input", "open_inference", BASIC),
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
@@ -138,10 +155,12 @@ SPELLINGS: Mapping[str, str] = {
     "/v1/reranking": RERANK_PATH,
     "/v2/rerank": RERANK_PATH,
     "/classify": CLASSIFY_PATH,
+    **{
+        path.replace("{model}", "{model}/versions/{version}"): path
+        for path in (INFER_PATH, "/v2/models/{model}/generate", GENERATE_STREAM_PATH)
+    },
     "/completions": "/completion",
 }
-# What an engine serves that says nothing of it.
-BASIC = (CHAT_PATH, TEXT_PATH)
 # Routes of the APIs that clients try, and that no engine here speaks yet.
 NOT_SERVED = frozenset(
     {
@@ -198,6 +217,12 @@ def _find(path: str) -> Surface | None:
     return None
 
 
+def route_of(path: str) -> str:
+    """The route that a path is one of; empty where there is none."""
+    surface = _find(path)
+    return surface.path if surface is not None else path if path in NOT_SERVED else ""
+
+
 def names_in(path: str) -> Mapping[str, str]:
     """What a path names, by the words in braces of its route."""
     for pattern in PATTERNS.values():
@@ -225,7 +250,7 @@ def _can(surface: Surface, capabilities: Collection[str]) -> bool:
     if not surface.needs or not surface.needs.isdisjoint(capabilities):
         return True
     # Words that nobody here knows say nothing.
-    return surface.needs == WRITES_TEXT and WRITES_NONE.isdisjoint(capabilities)
+    return surface.needs >= WRITES_TEXT and WRITES_NONE.isdisjoint(capabilities)
 
 
 def check_engine(surface: Surface, model_id: str, engine: str, serves: Collection[str]) -> None:

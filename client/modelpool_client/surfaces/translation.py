@@ -6,7 +6,7 @@ is made from the request, then told what the engine says, and does no input or o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,10 +41,12 @@ class Known:
     Attributes:
         earlier: what was kept of the answer that it goes on from; None: nothing was.
         serves: the paths that the engine answers.
+        capabilities: of the model; none: not known.
     """
 
     earlier: Any = None
     serves: Collection[str] = ()
+    capabilities: Sequence[str] = ()
 
 
 class Translation(Protocol):

@@ -41,17 +41,18 @@ from modelpool_client.response_store import ResponseStore
 from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
 from modelpool_client.surfaces.codecs import CODECS
-from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, read
+from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Translate, read
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import (
     BASIC,
+    INFER_PATH,
     Surface,
     check_capabilities,
     check_engine,
     names_in,
     surface_of,
 )
-from modelpool_client.surfaces.translation import Known
+from modelpool_client.surfaces.translation import Known, Translation
 from modelpool_client.wire import RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
@@ -125,7 +126,8 @@ class _Wish:
 
 @dataclass(eq=False, slots=True)
 class _Asked:
-    """A request for a model: what it says, and where its answer goes."""
+    """A request for a model: what it says, and where its answer goes; ``data`` is what was read of
+    that."""
 
     request: Request
     answer: Exchange | SharedAnswer
@@ -133,15 +135,27 @@ class _Asked:
     model: Model
     body: bytes
     data: dict[str, Any]
+    path: str
 
     def when_silent(self, reason: Callable[[], str]) -> None:
         """What the comments of a stream say from now on."""
         if self.is_stream:
             self.answer.wait_reason = reason
 
+    def said(self) -> dict[str, Any]:
+        """What its body says.
+
+        Raises:
+            InvalidRequest: it cannot be read.
+        """
+        surface = self.surface
+        if not surface.has_names:
+            return self.data
+        return CODECS[surface.codec].decode(surface.path, self.request, self.body)
+
     @property
     def is_stream(self) -> bool:
-        return FAMILIES[self.surface.family].is_stream(self.surface.path, self.data)
+        return FAMILIES[self.surface.family].is_stream(self.path, self.data)
 
 
 class Gateway:
@@ -192,9 +206,9 @@ class Gateway:
             await self._look(exchange, surface)
             return
         body = await exchange.read_body(self._pool.config.max_body_bytes, "max_body_mb")
-        data = CODECS[surface.codec].decode(surface.path, exchange.request, body)
-        if surface.has_names:
-            data.update(names_in(path))
+        # Where the path says which model it is, the body is the worker's business.
+        names = dict(names_in(path)) if surface.has_names else None
+        data = names or CODECS[surface.codec].decode(surface.path, exchange.request, body)
         model = self._named(data)
         check_capabilities(surface, model.model_id, model.capabilities)
         if surface.path not in BASIC:
@@ -207,14 +221,13 @@ class Gateway:
                 await self._load_only(model, family.keep_alive(data))
                 exchange.send_json(200, loaded)
                 return
-        if family.translate is not None:
-            translate = partial(family.translate, surface.path, data, NOTHING_KNOWN)
-            exchange.dialect = family.of(cache(translate))
         priority = _priority(exchange.request, data) or model.priority
         wish = _Wish(priority, _affinity(exchange.request, data))
         began = time.perf_counter()
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
-        asked = _Asked(exchange.request, exchange, surface, model, body, data)
+        asked = _Asked(exchange.request, exchange, surface, model, body, data, surface.at(path))
+        if family.translate is not None:
+            exchange.dialect = family.of(cache(partial(_translated, family.translate, asked)))
         try:
             with exchange:
                 # What is kept is its client's own, to go on from or to delete.
@@ -247,7 +260,8 @@ class Gateway:
             raise Conflict(text, code="model_not_loaded", param="model")
         exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
         try:
-            await self._relay(grant, _Asked(exchange.request, exchange, surface, model, b"", {}))
+            asked = _Asked(exchange.request, exchange, surface, model, b"", {}, surface.path)
+            await self._relay(grant, asked)
         except _Gone as gone:
             raise gone.error from gone
 
@@ -316,7 +330,10 @@ class Gateway:
         earlier, earlier_id = None, family.earlier_id(asked.data)
         if earlier_id is not None:
             earlier = await asyncio.to_thread(self._responses.get, earlier_id)
-        return Known(earlier, await self._surfaces(asked.model.engine) or ())
+        model = asked.model
+        serves = await self._surfaces(model.engine) or ()
+        own = (INFER_PATH,) if "tensor_inference" in model.capabilities else ()
+        return Known(earlier, (*serves, *own), model.capabilities)
 
     async def _acquire(self, model_id: str, wish: _Wish, wait: float) -> Grant:
         await self._prepare(model_id)
@@ -371,6 +388,10 @@ class Gateway:
         return f"{error}; {diagnosis}" if diagnosis else str(error)
 
 
+def _translated(translate: Translate, asked: _Asked) -> Translation:
+    return translate(asked.path, asked.said(), NOTHING_KNOWN)
+
+
 def _check(asked: _Asked, known: Known) -> Completion:
     """Refuse what the worker of the model would refuse, in its words and in its name: what the
     client is told must not depend on whether the model is loaded.
@@ -384,7 +405,8 @@ def _check(asked: _Asked, known: Known) -> Completion:
     try:
         if len(asked.body) > MAX_BODY_BYTES:
             raise too_large()
-        request = read(asked.surface, asked.data, known=known).completion
+        said = asked.said()
+        request = read(asked.surface, said, known=known, path=asked.path).completion
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"
@@ -393,8 +415,8 @@ def _check(asked: _Asked, known: Known) -> Completion:
 
 
 def _target(asked: _Asked) -> bytes:
-    surface = asked.surface  # however it was written
-    path = asked.request.raw_path if surface.has_names else surface.path.encode("ascii")
+    # However it was written, unless names are written in it.
+    path = asked.request.raw_path if asked.surface.has_names else asked.path.encode("ascii")
     query = asked.request.query
     return path + b"?" + query if query else path
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NoReturn
 
 from modelpool_client.errors import LOAD_CODES, LoadFailed
-from modelpool_client.surfaces.routes import BASIC, CHAT_PATH, TEXT_PATH
+from modelpool_client.surfaces.routes import BASIC, CHAT_PATH, INFER_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import PromptCacheLimits
 
@@ -54,6 +54,7 @@ OPTIONS: Mapping[str, Schema] = {
     "log_tokens": {**_FLAG, "description": "writes a line to its log for each token"},
     "keep_prompts": {**_FLAG, "description": "keeps prompts on disk while it is not loaded"},
     "save_seconds": {**_SECONDS, "description": "how long it takes to keep them"},
+    "tensors": {**_FLAG, "description": "answers tensors, the same ones, in place of text"},
     "leak_process": {**_FLAG, "description": "starts a process of its own that outlives it"},
 }
 
@@ -105,7 +106,7 @@ class Fake(Engine):
         status.ready(
             context_length=options.get("context_length", 4096),
             slots=options.get("parallel", 0),
-            serves=[*self.surfaces],
+            serves=_served(options),
             stops_plain=True,
             saves_prompts=self._prompts is not None,
         )
@@ -117,6 +118,10 @@ class Fake(Engine):
     def save_prompts(self, limits: PromptCacheLimits) -> None:
         if self._prompts is not None:
             self._prompts.save(limits)
+
+
+def _served(options: Mapping[str, Any]) -> list[str]:
+    return [INFER_PATH] if options.get("tensors") else [*BASIC, *fake_media.HONOURS]
 
 
 def _load(options: Mapping[str, Any], status: Status) -> None:

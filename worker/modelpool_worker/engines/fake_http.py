@@ -60,7 +60,7 @@ class FakeServer:
                 if self.options.get("hang_everything"):
                     _wait_until_gone(connection, None)
                 with self._slot(connection):
-                    if path in fake_media.HONOURS:
+                    if fake_media.is_answered(path):
                         self._answer_media(connection, path, kind, body)
                     else:
                         self._answer(connection, path, json.loads(body or b"{}"))

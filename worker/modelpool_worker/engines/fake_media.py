@@ -1,4 +1,4 @@
-"""What the fake engine hears, says, draws and tells apart: nothing, in the right shape.
+"""What the fake engine hears, says, draws, tells apart and infers: nothing, in the right shape.
 
 How long a recording is stands for what it says, how long a text for what it is about.
 """
@@ -37,9 +37,21 @@ HONOURS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def is_answered(path: str) -> bool:
+    """Is it one of these?"""
+    return path in HONOURS or path.startswith("/v2/")
+
+
 def answer(model_id: str, path: str, content_type: str, body: bytes) -> Answer:
-    """To a request for one of ``HONOURS``."""
-    return _ANSWERS[path](model_id, content_type, body)
+    """To a request for one of ``HONOURS``, or for tensors."""
+    return _ANSWERS.get(path, _same_tensors)(model_id, content_type, body)
+
+
+def _same_tensors(model_id: str, content_type: str, body: bytes) -> Answer:
+    """JSON tensors as they came."""
+    data = json.loads(body)
+    head = {"model_name": model_id, "model_version": "1"}
+    return _as_json({**head, "id": data.get("id", ""), "outputs": data["inputs"]})
 
 
 def _transcript(model_id: str, content_type: str, body: bytes) -> Answer:
