@@ -17,7 +17,9 @@ the code.
     │   └── UnloadProtected       409  warm-up or pinned: say force
     ├── PayloadTooLarge           413
     ├── UnsupportedMediaType      415
+    ├── UpgradeRequired           426  spoken there is WebSocket, of the version that is named
     ├── HeadersTooLarge           431
+    ├── Cancelled                 499  by the client itself
     ├── NotSupported              501  a known route that this engine lacks
     ├── BadGateway                502
     │   ├── WorkerFailed          502  the worker process died or cut the answer
@@ -177,8 +179,25 @@ class UnsupportedMediaType(ModelPoolError):
         return super().headers() | ({"accept-encoding": str(names)} if names else {})
 
 
+class UpgradeRequired(ModelPoolError):
+    """A route that is spoken to by WebSocket (RFC 6455)."""
+
+    status, type, default_code = 426, "invalid_request_error", "upgrade_required"
+
+    def headers(self) -> dict[str, str]:
+        """With what it is to be upgraded to (RFC 9110, 15.5.22; RFC 6455, 4.4)."""
+        wanted = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
+        return super().headers() | wanted
+
+
 class HeadersTooLarge(ModelPoolError):
     status, type, default_code = 431, "invalid_request_error", "headers_too_large"
+
+
+class Cancelled(ModelPoolError):
+    """The status is nginx's for a client that left before its answer."""
+
+    status, type, default_code = 499, "invalid_request_error", "cancelled"
 
 
 class NotSupported(ModelPoolError):

@@ -113,7 +113,7 @@ async def _make_way(pool: Running, server: HttpServer, asked_to_stop: asyncio.Ev
     seconds = pool.services.restart.seconds
     log.info("restarting: requests have %.0f s to end, workers go on", seconds)
     pool.services.events.close()  # who follows them resumes at the next manager
-    closing = asyncio.ensure_future(server.close(seconds + LAST_WORDS_SECONDS))
+    closing = asyncio.ensure_future(server.close(seconds + LAST_WORDS_SECONDS, is_restarting=True))
     told: asyncio.Future[Any] = asyncio.ensure_future(asked_to_stop.wait())
     await asyncio.wait({closing, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     told.cancel()

@@ -15,6 +15,7 @@ from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed,
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import describing
+from modelpool_client.http1.upgrade import upgrade
 from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces import embeddings, models
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
@@ -25,6 +26,7 @@ from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
+    WEBSOCKET_PATH,
     Surface,
     check_engine,
     names_in,
@@ -69,6 +71,7 @@ class App:
         self._secret = f"Bearer {worker.assignment.secret}".encode()
         self.routes: dict[str, dict[str, Handler]] = {
             models.PATH: {"GET": self._models},
+            WEBSOCKET_PATH: {"GET": self._websocket},
             "/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
@@ -234,6 +237,10 @@ class App:
             exchange.send_json(200, listed.entry(name))
         else:
             exchange.send_json(200, models.listing([listed]))
+
+    async def _websocket(self, exchange: Exchange, path: str) -> None:
+        self._worker.check_ready()
+        upgrade(exchange, CHAT_PATH, lambda: MAX_BODY_BYTES)
 
     async def _health(self, exchange: Exchange, path: str) -> None:
         health = self._worker.health()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import struct
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias, cast
@@ -22,6 +19,7 @@ from modelpool_client.errors import (
 
 from .exchange import Exchange
 from .message import Headers, Request, split_target
+from .send_watch import SendWatch
 from .timeouts import Timeouts
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
@@ -33,8 +31,40 @@ LINGER_IDLE_SECONDS = 5.0
 LINGER_SECONDS = 30.0
 # What a timer may be early by.
 TIMER_SECONDS = 0.001
-_SIOCOUTQ = 0x5411  # linux/sockios.h: what of the sent the other side has not taken
 _TLS = b"\x16\x03"
+
+
+class ServerConnection(Protocol):
+    """A connection, as far as its server needs it.
+
+    Attributes:
+        exchange: whose turn it is; None between two.
+        is_new: no request has come over it.
+        since: the last change of what is waited for, in the loop's seconds.
+    """
+
+    exchange: Exchange | None
+    is_new: bool
+    since: float
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is under way, as far as is known."""
+        ...
+
+    @property
+    def next_look(self) -> float:
+        """When it should be looked at if nothing comes from its client."""
+        ...
+
+    def look(self, now: float) -> None:
+        """Time has passed: see what has taken too long."""
+
+    def close(self) -> None:
+        """End it once everything is written."""
+
+    def abort(self) -> None:
+        """End it now."""
 
 
 class Server(Protocol):
@@ -45,21 +75,23 @@ class Server(Protocol):
     timeouts: Timeouts
     keep_alive_seconds: float
     is_closing: bool
+    is_restarting: bool
 
-    def opened(self, connection: Connection) -> None: ...
+    def opened(self, connection: ServerConnection) -> None: ...
     def look_by(self, when: float) -> None: ...
-    def closed(self, connection: Connection) -> None: ...
+    def closed(self, connection: ServerConnection) -> None: ...
+
+
+# Makes what speaks another protocol over a connection, an ``asyncio.Protocol``, of the server, the
+# transport, and whether that is to be written to only after its ``resume_writing``.
+Succeed: TypeAlias = Callable[[Server, asyncio.Transport, bool], ServerConnection]
 
 
 class Connection(asyncio.Protocol):
-    """Runs the server's handler for one request after the other, in tasks of their own.
+    """Runs the server's handler for one request after the other, in tasks of their own. Attributes
+    as of a ``ServerConnection``."""
 
-    Attributes:
-        exchange: whose turn it is; None between two.
-        is_new: no request has come over it.
-        since: the last change of what is waited for, in the loop's seconds.
-    """
-
+    framing = None  # it sends what it is given
     _transport: asyncio.Transport
 
     def __init__(self, server: Server) -> None:
@@ -79,7 +111,6 @@ class Connection(asyncio.Protocol):
         self._is_paused = self._is_full = False
         self._is_last = False  # what still comes is thrown away
         self._lingers_since: float | None = None
-        self._unsent: tuple[int, float] | None = None
         self._period = server.timeouts.period
 
     @property
@@ -100,6 +131,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an isinstance check: uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
+        self._send_watch = SendWatch(self._transport)
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -130,14 +162,15 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as e:
-            # What it would rather speak is not spoken here, so it is answered in what it did. The
-            # parser has stopped after the head, for what follows would be in the other language.
+            # Whoever answers says whether that is spoken; until then, this is HTTP. The parser has
+            # stopped after the head, for what follows would be in the other language.
             self._parser = httptools.HttpRequestParser(self)
             self._feed(self._head_again() + data[e.args[0] :])
 
     def _head_again(self) -> bytes:
         head = b"%b %b HTTP/1.1\r\n" % (self._method, self._url)
-        kept = [pair for pair in self._headers if pair[0] not in (b"upgrade", b"connection")]
+        # Without ``Connection`` its ``Upgrade`` is a word only, for whoever does speak that.
+        kept = [pair for pair in self._headers if pair[0] != b"connection"]
         return head + b"".join([b"%b: %b\r\n" % pair for pair in kept]) + b"\r\n"
 
     def eof_received(self) -> None:
@@ -226,6 +259,21 @@ class Connection(asyncio.Protocol):
             self._begin(self._waiting.popleft())
         self.read_on()
 
+    def hand_over(self, head: bytes, succeed: Succeed) -> None:
+        """Send the ``head`` of a 101; whatever comes from now on is for what ``succeed`` makes.
+
+        Raises:
+            InvalidRequest: its client did not wait for the answer.
+        """
+        if self._waiting or self._is_in_head or self._is_last:
+            raise InvalidRequest("something was sent before the handshake was answered")
+        self.exchange = None
+        self._server.closed(self)
+        self._transport.write(head)
+        successor = succeed(self._server, self._transport, self._is_full)
+        self._transport.set_protocol(cast("asyncio.Protocol", successor))
+        self._server.opened(successor)
+
     # -- its course ------------------------------------------------------------------------------
 
     def _put(self, exchange: Exchange) -> None:
@@ -237,17 +285,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, exchange: Exchange) -> None:
         self.exchange = exchange
         exchange.is_full = self._is_full
-        exchange.task = self.loop.create_task(self._answer(exchange))
-
-    async def _answer(self, exchange: Exchange) -> None:
-        exchange.has_begun = True
-        try:
-            with exchange:
-                if exchange.refusal is not None:
-                    raise exchange.refusal
-                await self._server.handler(exchange)
-        finally:
-            exchange.abort()  # where there is no answer to its end
+        exchange.task = self.loop.create_task(exchange.run(self._server.handler))
 
     @property
     def _is_flooded(self) -> bool:
@@ -303,7 +341,7 @@ class Connection(asyncio.Protocol):
     def look(self, now: float) -> None:
         """Time has passed: see what has taken too long."""
         timeouts, exchange = self._server.timeouts, self.exchange
-        if self._is_stuck(now):
+        if self._send_watch.is_stuck(now, timeouts.send, is_pressed=self._is_pressed):
             self._transport.abort()
         elif self._transport.is_closing():
             return
@@ -323,32 +361,10 @@ class Connection(asyncio.Protocol):
         elif now - self.since >= self._server.keep_alive_seconds:
             self._transport.close()
 
-    def _is_stuck(self, now: float) -> bool:
-        """Its client has taken nothing of what it was sent for too long."""
-        if not self._transport.get_write_buffer_size():
-            self._unsent = None
-            return False
-        unsent = self._transport.get_write_buffer_size() + self._in_the_kernel()
-        if self._unsent is None or unsent < self._unsent[0] or not self._is_pressed:
-            self._unsent = (unsent, now)
-        return now - self._unsent[1] >= self._server.timeouts.send
-
     @property
     def _is_pressed(self) -> bool:
-        """Nothing is added to what the client has to take, so that it can only get less."""
         exchange = self.exchange
         return exchange is None or exchange.is_full
-
-    def _in_the_kernel(self) -> int:
-        # The buffer of ours alone moves in steps that a slow reader may need minutes for.
-        sock = self._transport.get_extra_info("socket")
-        if sys.platform != "linux" or sock is None:
-            return 0
-        try:
-            answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0" * 4)
-        except OSError:
-            return 0
-        return int(struct.unpack("i", answer)[0])
 
 
 def _size(url: bytes, headers: Headers) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Protocol
 
@@ -28,6 +28,7 @@ JSON_TYPE = (b"content-type", b"application/json")
 BUFFER_BYTES = 256 * 1024
 # A compressed body of this size is decoded in place: at most a thousand times as much, in 10 ms.
 DECODED_IN_PLACE_BYTES = 16 * 1024
+SWITCHED = 101
 # After these the rest of the request may still come, unwanted.
 LAST_ONES = (PayloadTooLarge, RequestTimeout)
 
@@ -58,8 +59,23 @@ class Answer(Protocol):
     def end(self) -> None: ...
 
 
+class Framing(Protocol):
+    """What a channel makes of answers that marks their begins and ends otherwise than HTTP/1.1."""
+
+    def begin(self, status: int, headers: Headers, *, is_stream: bool) -> None:
+        """The head of an answer. ``is_stream``: its body is made of the dialect's parts."""
+
+
 class Channel(Protocol):
-    """The connection, as far as one exchange needs it."""
+    """The connection, as far as one exchange needs it.
+
+    Attributes:
+        framing: is told the heads of answers, of which only the bodies are sent then; None: what is
+            sent is HTTP/1.1.
+    """
+
+    @property
+    def framing(self) -> Framing | None: ...
 
     def send(self, data: bytes) -> None: ...
     def read_on(self) -> None:
@@ -130,6 +146,26 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request.method} {self.request.raw_path!r}: {self.status}>"
+
+    @property
+    def channel(self) -> Channel:
+        """The connection."""
+        return self._channel
+
+    async def run(self, handler: Callable[[Exchange], Awaitable[None]]) -> None:
+        """Have it answered."""
+        self.has_begun = True
+        try:
+            with self:
+                if self.refusal is not None:
+                    raise self.refusal
+                await handler(self)
+        finally:
+            self.abort()  # where there is no answer to its end
+
+    def hand_over(self) -> None:
+        """Its connection is another's from now on, who was given the answer."""
+        self.status, self.has_ended = SWITCHED, True
 
     # -- the request -----------------------------------------------------------------------------
 
@@ -263,6 +299,12 @@ class Exchange:
     def _head(self, status: int, headers: Headers, length: int | None) -> bytes:
         self.status = status
         self._last_write = self._channel.now()
+        if length is None:
+            self._is_stream = _is_stream(headers, self.dialect)
+        framing = self._channel.framing
+        if framing is not None:
+            framing.begin(status, [*headers, *self.headers], is_stream=self._is_stream)
+            return b""
         lines = [status_line(status)]
         lines += [b"%b: %b\r\n" % pair for pair in headers]
         lines += [b"%b: %b\r\n" % pair for pair in self.headers]
@@ -275,8 +317,6 @@ class Exchange:
         else:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
-        if length is None:
-            self._is_stream = _is_stream(headers, self.dialect)
         if not self._is_received and not self._is_rest_short():
             self.is_kept_alive = False
         if not self.is_kept_alive:

@@ -9,7 +9,7 @@ import socket
 
 from modelpool_client.errors import ModelPoolError, Source
 
-from .connection import Connection, Handler
+from .connection import Connection, Handler, ServerConnection
 from .timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class HttpServer:
     Attributes:
         connections: all that are open.
         is_closing: answers say that theirs was the last on its connection.
+        is_restarting: who closes it says that another will serve there in a moment.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class HttpServer:
         self.source: Source = source
         self.timeouts = timeouts
         self.keep_alive_seconds = keep_alive_seconds
-        self.connections: set[Connection] = set()
-        self.is_closing = False
+        self.connections: set[ServerConnection] = set()
+        self.is_closing = self.is_restarting = False
         self._socks = socks
         self._is_accepting = False
         self._opening: set[asyncio.Task[object]] = set()
@@ -65,7 +66,7 @@ class HttpServer:
             sock.listen(BACKLOG)
         self._listen()
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: ServerConnection) -> None:
         """One more."""
         self.connections.add(connection)
         self.look_by(connection.next_look)
@@ -78,7 +79,7 @@ class HttpServer:
             self._looks_at = when
             self._timer = asyncio.get_running_loop().call_at(when, self._look)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: ServerConnection) -> None:
         """One less."""
         self.connections.discard(connection)
         if not self.connections and self._timer is not None:
@@ -102,9 +103,10 @@ class HttpServer:
                 return
             await asyncio.wait(self._opening)
 
-    async def close(self, seconds: float) -> None:
+    async def close(self, seconds: float, *, is_restarting: bool = False) -> None:
         """End idle connections at once and the others with their answers; after so many seconds
-        the rest is cut."""
+        the rest is cut. ``is_restarting``: another will serve there in a moment."""
+        self.is_restarting = is_restarting
         self.stop_accepting()
         end = asyncio.get_running_loop().time() + seconds
         while (self.connections or self._opening) and (

@@ -27,6 +27,8 @@ RESPONSE_TOKENS_PATH = "/v1/responses/input_tokens"
 SPEECH_PATH = "/v1/audio/speech"
 IMAGES_PATH = "/v1/images/generations"
 IMAGE_EDITS_PATH = "/v1/images/edits"
+# Chat completions, each message of a WebSocket one request.
+WEBSOCKET_PATH = "/v1/ws"
 
 # Of a model's capabilities: any of these says that it writes text, whatever else it does. A model
 # without a chat template is taken for chat, too: engines have one of their own for it.

@@ -22,6 +22,7 @@ from modelpool_client.errors import (
     SOURCE_HEADER,
     Conflict,
     InvalidRequest,
+    MethodNotAllowed,
     ModelPoolError,
     NotSupported,
     WorkerDraining,
@@ -30,6 +31,7 @@ from modelpool_client.errors import (
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import HOP_HEADERS, Headers, Request, end_to_end
 from modelpool_client.http1.relay import pass_on
+from modelpool_client.http1.upgrade import upgrade
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.http1.upstream_connection import (
     BadReply,
@@ -45,7 +47,9 @@ from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Translat
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import (
     BASIC,
+    CHAT_PATH,
     INFER_PATH,
+    WEBSOCKET_PATH,
     Surface,
     check_capabilities,
     check_engine,
@@ -199,6 +203,9 @@ class Gateway:
         if self._stored.is_asked(path):
             await self._stored.answer(exchange, path)
             return
+        if path == WEBSOCKET_PATH:
+            self._open_websocket(exchange)
+            return
         surface = surface_of(path, exchange.request.method)
         family = FAMILIES[surface.family]
         exchange.dialect = family.dialect
@@ -239,6 +246,12 @@ class Gateway:
             self._leases.keep(model.model_id, family.keep_alive(data))
             seconds = time.perf_counter() - began
             self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
+
+    def _open_websocket(self, exchange: Exchange) -> None:
+        method = exchange.request.method
+        if method != "GET":
+            raise MethodNotAllowed.of(WEBSOCKET_PATH, method, ("GET",))
+        upgrade(exchange, CHAT_PATH, lambda: self._pool.config.max_body_bytes, "max_body_mb")
 
     async def _load_only(self, model: Model, keep_alive: float | None) -> None:
         model_id = model.model_id
