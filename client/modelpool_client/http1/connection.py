@@ -164,11 +164,13 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as e:
             # Whoever answers says whether that is spoken; until then, this is HTTP. The parser has
             # stopped after the head, for what follows would be in the other language.
+            head = self._head_again()
             self._parser = httptools.HttpRequestParser(self)
-            self._feed(self._head_again() + data[e.args[0] :])
+            self._feed(head + data[e.args[0] :])
 
     def _head_again(self) -> bytes:
-        head = b"%b %b HTTP/1.1\r\n" % (self._method, self._url)
+        version = self._parser.get_http_version().encode("ascii")
+        head = b"%b %b HTTP/%b\r\n" % (self._method, self._url, version)
         # Without ``Connection`` its ``Upgrade`` is a word only, for whoever does speak that.
         kept = [pair for pair in self._headers if pair[0] != b"connection"]
         return head + b"".join([b"%b: %b\r\n" % pair for pair in kept]) + b"\r\n"

@@ -232,8 +232,8 @@ class WebSocket(asyncio.Protocol):
                 self._send(TextMessage(part.text))
 
     def _ping(self, text: str = "") -> None:
-        payload = text.encode()[:MAX_PAYLOAD_NORMAL]
-        self._send(Ping(payload))
+        payload = text.encode()[:MAX_PAYLOAD_NORMAL].decode(errors="ignore")
+        self._send(Ping(payload.encode()))
         if self._pinged_at is None:
             self._pinged_at = self._sent_at
 
