@@ -44,10 +44,10 @@ class WebSocket(asyncio.Protocol):
         self, server: Server, transport: asyncio.Transport, carried: Carried, *, is_full: bool
     ) -> None:
         self.exchange: Exchange | None = None
-        self.is_new = True
+        self.is_new = False  # it was opened by a request
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
-        self.since = self._sent_at = self.now()
+        self.since = self._heard_at = self._sent_at = self.now()
         self.framing = AnswerParts()
         self._server = server
         self._transport = transport
@@ -91,7 +91,7 @@ class WebSocket(asyncio.Protocol):
         self._leave()
 
     def data_received(self, data: bytes) -> None:
-        self.since, self._pinged_at = self.now(), None
+        self._heard_at, self._pinged_at = self.now(), None
         if not self._is_deaf:
             self._frames.receive_data(data)
             self._read()
@@ -156,10 +156,10 @@ class WebSocket(asyncio.Protocol):
             message, self._message = bytes(self._message), bytearray()
             self._take(message)
         else:
-            self._server.look_by(self.since + self._period)
+            self._server.look_by(self._heard_at + self._period)
 
     def _take(self, message: bytes) -> None:
-        self.is_new = False
+        self.since = self._heard_at
         body = body_of(message)
         if body is None:
             self._cancel()
@@ -248,8 +248,8 @@ class WebSocket(asyncio.Protocol):
         """Begin to close: its client answers that, or is cut off in a while."""
         if self._closing_since is None and self._frames.state is ConnectionState.OPEN:
             self._send(CloseConnection(code, reason))
-            self._closing_since = self.since = self.now()
-            self._server.look_by(self.since + self._period)
+            self._closing_since = self._heard_at = self.now()
+            self._server.look_by(self._heard_at + self._period)
             self._leave()
 
     def _fail(self, code: int, reason: str) -> None:
@@ -284,7 +284,7 @@ class WebSocket(asyncio.Protocol):
 
     @property
     def _silent_since(self) -> float:
-        return max(self.since, self._sent_at)
+        return max(self._heard_at, self._sent_at)
 
     def look(self, now: float) -> None:
         """Time has passed: see what has taken too long."""
@@ -294,7 +294,7 @@ class WebSocket(asyncio.Protocol):
             self._transport.abort()
         elif self._closing_since is not None:
             is_over = now - self._closing_since > LINGER_SECONDS
-            if is_over or now - self.since > LINGER_IDLE_SECONDS:
+            if is_over or now - self._heard_at > LINGER_IDLE_SECONDS:
                 self._transport.abort()
         elif not self._transport.is_closing():
             if exchange is not None:
@@ -304,7 +304,7 @@ class WebSocket(asyncio.Protocol):
     def _look_at_client(self, now: float) -> None:
         timeouts = self._server.timeouts
         is_heard = not self._is_paused  # else its answer to a ping would not be
-        if self._is_in_message and now - self.since >= timeouts.client_body:
+        if self._is_in_message and now - self._heard_at >= timeouts.client_body:
             why = f"more of the message did not come within {timeouts.client_body:g} s"
             self._fail(CloseReason.POLICY_VIOLATION, why)
         elif is_heard and self._pinged_at is not None and now - self._pinged_at >= timeouts.send:

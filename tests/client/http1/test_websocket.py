@@ -489,8 +489,12 @@ def test_whatever_comes_there_is_no_bug(data: bytes) -> None:
 def test_the_server_closes_an_idle_one_and_waits_for_its_client(
     is_restarting: bool, code: int
 ) -> None:
+    """Though its client answers pings: those are no use of it."""
+
     async def scene() -> None:
         line = await Line(echo).open()
+        await asyncio.sleep(1)
+        line.send(frame(PONG))
         line.server.stop_accepting()
         closed = asyncio.ensure_future(line.server.close(30, is_restarting=is_restarting))
         await asyncio.sleep(1)
