@@ -13,7 +13,6 @@ from modelpool_client.errors import InvalidRequest, UpgradeRequired
 from .connection import Connection, Server, ServerConnection
 from .exchange import JSON_TYPE, Exchange
 from .message import HOP_HEADERS, Headers, Request, end_to_end
-from .websocket_messages import Carried
 
 VERSION = b"13"
 KEY_BYTES = 16
@@ -37,6 +36,7 @@ def upgrade(
         raise InvalidRequest("a WebSocket cannot be opened over another")
     # Imported when it is first spoken: a front should start soon.
     from .websocket import WebSocket, handshake_head
+    from .websocket_messages import Carried
 
     carried = Carried(path.encode("ascii"), _carried(request), max_bytes, limit_key)
 
