@@ -72,39 +72,6 @@ def _default(schema: dict[str, Any]) -> str:
     return f"`{json.dumps(schema['default'])}`" if "default" in schema else "computed"
 
 
-WEBSOCKET = """
-## WebSocket: `GET /v1/ws`
-Chat completions over one connection, on 8050 and on every worker's port. It is another way to send the same requests, with
-the headers of the handshake (`X-Priority`, `X-Session-Id`): the same checks, waits, leases and errors.
-
-```python
-from websockets.sync.client import connect
-
-with connect("ws://127.0.0.1:8050/v1/ws") as ws:
-    ws.send('{"model": "demo", "messages": [{"role": "user", "content": "hello"}]}')
-    while (message := ws.recv()) != "[DONE]":
-        print(message)  # a chat.completion.chunk, or {"error": ...}, after which no [DONE] comes
-```
-
-| what | how |
-|---|---|
-| a message of the client | the body of `POST /v1/chat/completions`, as text or binary; it streams unless it says `"stream": false` |
-| the answer | a message for each chunk, then `[DONE]`; or one message, the `chat.completion`, and no `[DONE]` |
-| headers | those of HTTP that are about the request (`x-modelpool-model`, `x-modelpool-ignored`, `retry-after`, …) are the member `headers` of the answer's first message |
-| an error | `{"error": {…}}`, which ends the answer and leaves the connection open; with `status`, HTTP's, unless the answer had begun |
-| several messages | are answered one after the other, in their order; for answers side by side open several connections |
-| `{"type": "cancel"}` | ends every answer that was asked for before it with the error `cancelled`; where there is none, nothing happens |
-| closing, or losing, the connection | ends the computation |
-| silence | a ping after `stream_ping_seconds`; while something is waited for its payload says what. Who answers none for `send_timeout_seconds` is taken for gone |
-| a client that does not read | stops the computation, and is cut off after `send_timeout_seconds` |
-| refused handshakes | are answered in HTTP: 426 without `Upgrade` or of another version than 13, 400 for a bad key, 403 for a Host or an Origin that is not allowed (`allowed_hosts`, `allowed_origins`) |
-
-Close codes of the server: 1001 it stops, 1012 it restarts (connect again), 1002 and 1007 what came is no WebSocket or no
-UTF-8, 1008 the rest of a message did not come within `client_body_timeout_seconds`, 1009 a message is over `max_body_mb`.
-There is no compression and no subprotocol: a browser that offers subprotocols gives up, so offer none.
-"""
-
-
 def api_page() -> Iterator[str]:
     """Every route of manager and worker, from their OpenAPI descriptions."""
     yield "# HTTP API"
@@ -134,7 +101,7 @@ def api_page() -> Iterator[str]:
         yield f"| `{method} {path}` | {surface.family} | {needs} | {told} |"
     spelled = ", ".join(f"`{other}` is `{path}`" for other, path in SPELLINGS.items())
     yield f"\nOther spellings: {spelled}."
-    yield WEBSOCKET
+    yield "\n`GET /v1/ws` carries chat completions over a [WebSocket](websocket.md)."
 
 
 def _routes(description: dict[str, Any]) -> Iterator[str]:
