@@ -6,7 +6,7 @@ The same for what comes back: ``document`` and ``failure``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -46,7 +46,8 @@ class Call(Generic[T]):
 
     ``extra_timeout`` are the seconds the pool may be silent on top of the client's own timeout,
     None without limit. ``repeatable``: sending it twice does no more than sending it once.
-    ``accepts``: statuses besides 2xx that are answers, too.
+    ``accepts``: statuses besides 2xx that are answers, too. ``form`` and ``files`` (name: file name
+    and content) are sent as ``multipart/form-data`` in place of ``json``.
     """
 
     method: str
@@ -58,6 +59,8 @@ class Call(Generic[T]):
     repeatable: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     accepts: tuple[int, ...] = ()
+    form: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
 
     def is_answered_by(self, status: int) -> bool:
         """Whether this status comes with an answer, and not with an error."""
@@ -223,6 +226,35 @@ def chat(model: str, messages: Any, stream: bool, params: Mapping[str, Any]) -> 
 def generate(model: str, prompt: str, params: Mapping[str, Any]) -> Call[Reply]:
     body = {**params, "model": model, "prompt": prompt, "stream": False}
     return Call("POST", "/v1/completions", _reply, json=body, extra_timeout=INFERENCE_EXTRA_SECONDS)
+
+
+def embed(model: str, texts: Sequence[str], dimensions: int | None = None) -> Call[dict[str, Any]]:
+    body: dict[str, Any] = {"model": model, "input": list(texts), "encoding_format": "float"}
+    body |= {} if dimensions is None else {"dimensions": dimensions}
+    path = "/v1/embeddings"
+    return Call("POST", path, _object, json=body, extra_timeout=INFERENCE_EXTRA_SECONDS)
+
+
+def rerank(
+    model: str, query: str, documents: Sequence[str], top_n: int | None = None
+) -> Call[dict[str, Any]]:
+    body: dict[str, Any] = {"model": model, "query": query, "documents": list(documents)}
+    body |= {} if top_n is None else {"top_n": top_n}
+    path = "/v1/rerank"
+    return Call("POST", path, _object, json=body, extra_timeout=INFERENCE_EXTRA_SECONDS)
+
+
+def transcribe(
+    model: str, audio: bytes, file_name: str, params: Mapping[str, str]
+) -> Call[dict[str, Any]]:
+    return Call(
+        "POST",
+        "/v1/audio/transcriptions",
+        _object,
+        form={**params, "model": model},
+        files={"file": (file_name, audio)},
+        extra_timeout=INFERENCE_EXTRA_SECONDS,
+    )
 
 
 def openai_models() -> Call[list[dict[str, Any]]]:

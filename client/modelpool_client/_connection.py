@@ -61,6 +61,8 @@ def request_arguments(call: Call[Any], timeout: float) -> dict[str, Any]:
         "url": call.path,
         "params": call.params or None,
         "json": call.json,
+        "data": call.form or None,
+        "files": call.files or None,
         "headers": call.headers,
         "timeout": httpx.Timeout(timeout, read=read, pool=None),
     }

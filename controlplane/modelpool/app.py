@@ -41,6 +41,7 @@ from modelpool.gateway.ollama import OllamaApi
 from modelpool.gateway.open_inference import OpenInferenceApi
 from modelpool.gateway.relay import Gateway
 from modelpool.launchers import Launcher, create
+from modelpool.mcp_server.endpoint import McpEndpoint
 from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -154,7 +155,9 @@ async def running(
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
         background.warm_up(services)
-        yield Running(_entry(services), services, recovery)
+        mcp = McpEndpoint(base_url(config.host, config.port), config.max_body_bytes)
+        stack.push_async_callback(mcp.close)
+        yield Running(_entry(services, mcp), services, recovery)
 
 
 def _host_memory() -> HostMemory:
@@ -251,14 +254,19 @@ def _gateway(services: Services) -> Gateway:
     )
 
 
-def _entry(services: Services) -> Entry:
+def _entry(services: Services, mcp: McpEndpoint) -> Entry:
     config = services.pool.config
     api = AsgiApp(management_api(services))
     reports = WorkerReports(services.pool, services.pool_id, services.peaks)
     ollama = OllamaApi(services.catalog, services.pool, services.copy, services.delete)
     inference = OpenInferenceApi(services.catalog, services.pool, services.files.check)
     return Entry(
-        api, _gateway(services), services.guard, config.max_body_bytes, reports, ollama, inference
+        api,
+        _gateway(services),
+        services.guard,
+        config.max_body_bytes,
+        reports,
+        (ollama, inference, mcp),
     )
 
 

@@ -6,7 +6,8 @@ API. Nothing else stands between a client and its tokens.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from modelpool_client.guard import Guard
 from modelpool_client.http1.cors import answer_page
@@ -17,9 +18,9 @@ from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import NOT_SERVED, codec_of, is_surface
 
+from modelpool.asgi import say_json
 from modelpool.catalog.model import RESERVED_VERBS
-from modelpool.gateway.ollama import OllamaApi
-from modelpool.gateway.open_inference import OpenInferenceApi, is_spoken
+from modelpool.gateway.open_inference import is_spoken
 from modelpool.worker_reports import reporter
 
 PAGES = frozenset({"/", "/docs"})
@@ -28,6 +29,13 @@ BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 Gateway = Callable[[Exchange, str], Awaitable[None]]
 Reports = Callable[[Exchange, str, str], Awaitable[None]]
 ManagementApi = Callable[[Exchange, str, Headers, bytes], Awaitable[None]]
+
+
+class Api(Protocol):
+    """One that answers what it is asked for itself."""
+
+    def is_asked(self, path: str) -> bool: ...
+    async def __call__(self, exchange: Exchange, path: str) -> None: ...
 
 
 class Entry:
@@ -40,14 +48,12 @@ class Entry:
         guard: Guard,
         max_body_bytes: int,
         reports: Reports | None = None,
-        ollama: OllamaApi | None = None,
-        open_inference: OpenInferenceApi | None = None,
+        others: Sequence[Api] = (),
     ) -> None:
         self._api = api
         self._gateway = gateway
         self._reports = reports
-        self._ollama = ollama
-        self._open_inference = open_inference
+        self._others = others
         self._guard = guard
         self._max_body_bytes = max_body_bytes
 
@@ -69,14 +75,12 @@ class Entry:
             CODECS[codec].check(request.headers, "pool")
         if is_surface(path):
             await self._gateway(exchange, path)
-        elif self._ollama is not None and self._ollama.is_asked(path):
-            await self._ollama(exchange, path)
-        elif self._open_inference is not None and self._open_inference.is_asked(path):
-            await self._open_inference(exchange, path)
+        elif (other := next((o for o in self._others if o.is_asked(path)), None)) is not None:
+            await other(exchange, path)
         elif self._reports is not None and (worker_id := reporter(path)) is not None:
             await self._reports(exchange, path, worker_id)
         elif has_body:
-            await self._api(exchange, path, _say_json(request.headers), await self._body(exchange))
+            await self._api(exchange, path, say_json(request.headers), await self._body(exchange))
         else:
             await self._api(exchange, path, request.headers, b"")
 
@@ -86,8 +90,3 @@ class Entry:
         if body.strip() not in (b"", b"null"):
             parse_object(body)
         return body
-
-
-def _say_json(headers: Headers) -> Headers:
-    """FastAPI reads a body only when it is called JSON; the guard has let curl's default pass."""
-    return [*((k, v) for k, v in headers if k != b"content-type"), JSON_TYPE]

@@ -1,0 +1,1 @@
+"""The pool as tools, at ``/mcp``: Model Context Protocol (https://modelcontextprotocol.io)."""
