@@ -261,6 +261,24 @@ class AsyncPoolClient:
         """The model's continuation of a prompt; ``params`` as in OpenAI's completions API."""
         return await self._transport.do(calls.generate(model, prompt, params))
 
+    async def embed(
+        self, model: str, texts: Sequence[str], dimensions: int | None = None
+    ) -> dict[str, Any]:
+        """A vector a text, as OpenAI's embeddings API answers."""
+        return await self._transport.do(calls.embed(model, texts, dimensions))
+
+    async def rerank(
+        self, model: str, query: str, documents: Sequence[str], top_n: int | None = None
+    ) -> dict[str, Any]:
+        """Documents by how well they answer a query, as Jina's and Cohere's APIs answer."""
+        return await self._transport.do(calls.rerank(model, query, documents, top_n))
+
+    async def transcribe(
+        self, model: str, audio: bytes, file_name: str = "audio.wav", **params: str
+    ) -> dict[str, Any]:
+        """The text of recorded speech; ``params`` as in OpenAI's transcriptions API."""
+        return await self._transport.do(calls.transcribe(model, audio, file_name, params))
+
     async def openai_models(self) -> list[dict[str, Any]]:
         """The models in OpenAI's form."""
         return await self._transport.do(calls.openai_models())

@@ -84,6 +84,18 @@ SENT: list[tuple[Callable[[Any], Any], str, str, Any]] = [
         "/v1/completions",
         {"max_tokens": 3, "model": "m", "prompt": "once", "stream": False},
     ),
+    (
+        lambda p: p.embed("m", ("a", "b"), 8),
+        "POST",
+        "/v1/embeddings",
+        {"model": "m", "input": ["a", "b"], "encoding_format": "float", "dimensions": 8},
+    ),
+    (
+        lambda p: p.rerank("m", "q", ["a"]),
+        "POST",
+        "/v1/rerank",
+        {"model": "m", "query": "q", "documents": ["a"]},
+    ),
     (lambda p: p.openai_models(), "GET", "/v1/models", None),
 ]
 
@@ -105,6 +117,29 @@ def test_what_is_sent(use: Callable[[Any], Any], method: str, path: str, body: A
         use(pool)
     asyncio.run(use_async())
     assert seen == [(method, path, body)] * 2
+
+
+def test_speech_is_sent_as_a_file_of_a_form() -> None:
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        kind, _, boundary = request.headers["content-type"].partition("; boundary=")
+        seen.append((request.url.path, kind, request.content.replace(boundary.encode(), b"B")))
+        return httpx.Response(200, json={"text": "hello"})
+
+    async def use_async() -> Any:
+        async with AsyncPoolClient(URL, transport=httpx.MockTransport(answer)) as pool:
+            return await pool.transcribe("m", b"RIFF", "a.mp3", language="en")
+
+    with PoolClient(URL, transport=httpx.MockTransport(answer)) as pool:
+        found = pool.transcribe("m", b"RIFF", "a.mp3", language="en")
+    assert found == asyncio.run(use_async()) == {"text": "hello"}
+    assert seen[0] == seen[1]
+    path, kind, body = seen[0]
+    assert (path, kind) == ("/v1/audio/transcriptions", "multipart/form-data")
+    for part in (b'name="model"\r\n\r\nm', b'name="language"\r\n\r\nen', b"\r\n\r\nRIFF\r\n"):
+        assert part in body
+    assert b'name="file"; filename="a.mp3"' in body
 
 
 def answering_a_restart(requests: list[str], runs: list[Any]) -> httpx.MockTransport:

@@ -10,7 +10,7 @@ from modelpool_client import _calls as calls
 from modelpool_client._async_transport import AsyncTransport
 from pydantic import BaseModel, Field
 
-from modelpool.mcp_server.tools.contract import ARGUMENTS, ModelName, Tool
+from modelpool.mcp_server.tools.contract import ARGUMENTS, ModelName, Tool, Unicode
 from modelpool.mcp_server.tools.views import ModelStatus, ModelSummary, status, summary
 
 LARGEST_PAGE = 200
@@ -19,7 +19,7 @@ PAGE = 50
 State = Literal["COLD", "WARMING", "HOT", "COOLING", "UNLOADING", "FAILED"]
 Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Most models to tell of")]
 Offset = Annotated[int, Field(ge=0, le=2**31, description="Leave out so many: a page on")]
-Word = Annotated[str, Field(min_length=1, max_length=255)]
+Word = Annotated[Unicode, Field(min_length=1, max_length=255)]
 
 
 class ListArguments(BaseModel):

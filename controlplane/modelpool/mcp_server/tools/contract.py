@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from modelpool_client._async_transport import AsyncTransport
 from modelpool_client.errors import InvalidRequest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 A = TypeVar("A", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -17,8 +17,19 @@ R = TypeVar("R", bound=BaseModel)
 ARGUMENTS = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 LONGEST_NAME = 255  # bytes of a model's id, by its grammar
 
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a character (a lone surrogate)") from None
+    return text
+
+
+# Text that can be sent on: JSON may name what is no character.
+Unicode = Annotated[str, AfterValidator(_unicode)]
 ModelName = Annotated[
-    str,
+    Unicode,
     Field(min_length=1, max_length=LONGEST_NAME, description="Id or alias of a model of the pool"),
 ]
 

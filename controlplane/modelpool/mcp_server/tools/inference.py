@@ -13,7 +13,7 @@ from modelpool_client.errors import InvalidRequest
 from modelpool_client.types import Reply, first_choice, unreadable
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from modelpool.mcp_server.tools.contract import ARGUMENTS, ModelName, Tool
+from modelpool.mcp_server.tools.contract import ARGUMENTS, ModelName, Tool, Unicode
 
 # Answers are read by a model as a whole; who has more asks again, or the API under /v1.
 MOST_TEXTS = 256
@@ -21,7 +21,7 @@ MOST_MESSAGES = 1024
 IGNORED_HEADER = "x-modelpool-ignored"
 
 T = TypeVar("T", bound=BaseModel)
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[Unicode, Field(min_length=1)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
@@ -30,7 +30,7 @@ class Message(BaseModel):
 
     model_config = ARGUMENTS
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Unicode
 
 
 class ChatArguments(BaseModel):
@@ -38,8 +38,8 @@ class ChatArguments(BaseModel):
 
     model_config = ARGUMENTS
     model: ModelName
-    prompt: str | None = Field(None, description="What the user says; this or messages")
-    system: str | None = Field(None, description="With prompt: how the model is to behave")
+    prompt: Unicode | None = Field(None, description="What the user says; this or messages")
+    system: Unicode | None = Field(None, description="With prompt: how the model is to behave")
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)] | None = (
         Field(None, description="A whole conversation; this or prompt")
     )
@@ -139,7 +139,7 @@ class TranscribeArguments(BaseModel):
     language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = Field(
         None, description="That is spoken, by its ISO 639 code"
     )
-    prompt: str | None = Field(None, description="Names and words that may be spoken")
+    prompt: Unicode | None = Field(None, description="Names and words that may be spoken")
 
 
 class TranscribeResult(BaseModel):

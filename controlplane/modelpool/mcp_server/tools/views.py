@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
 from modelpool_client.types import ModelView
 from pydantic import BaseModel, Field
+
+ModelId = Annotated[str, Field(description="Its id: what other tools take as model")]
+ModelState = Annotated[str, Field(description="COLD, WARMING, HOT, COOLING, UNLOADING or FAILED")]
+Reason = Annotated[str, Field(description="Why it is in that state")]
 
 
 class Failure(BaseModel):
@@ -15,18 +19,24 @@ class Failure(BaseModel):
     message: str
 
 
-class ModelSummary(BaseModel):
-    """A model in a few words."""
+class About(BaseModel):
+    """What a model is, loaded or not."""
 
-    model: str = Field(description="Its id: what other tools take as model")
-    state: str = Field(description="COLD, WARMING, HOT, COOLING, UNLOADING or FAILED")
-    reason: str = Field(description="Why it is in that state")
     engine: str
     capabilities: list[str] = Field(description="What it is for; empty where nothing is known")
     aliases: list[str]
     tags: list[str]
     context_length: int | None = Field(description="In tokens")
     size_mb: float | None = Field(description="Of its files, in MB of 1,000,000 bytes")
+
+
+class ModelSummary(BaseModel):
+    """A model in a few words."""
+
+    model: ModelId
+    state: ModelState
+    reason: Reason
+    about: About
 
 
 class LoadProgress(BaseModel):
@@ -38,9 +48,13 @@ class LoadProgress(BaseModel):
     estimated: bool = Field(description="The fraction is inferred, not reported")
 
 
-class ModelStatus(ModelSummary):
+class ModelStatus(BaseModel):
     """A model and what it is doing. Sizes are in MB of 1,000,000 bytes."""
 
+    model: ModelId
+    state: ModelState
+    reason: Reason
+    about: About
     endpoint: str | None = Field(description="Its own address, where it answers without the pool")
     port: int | None
     ttl_remaining_minutes: float = Field(description="Of its lease; 0: never ends, or not loaded")
@@ -58,14 +72,19 @@ class ModelStatus(ModelSummary):
 
 def summary(view: ModelView) -> ModelSummary:
     """Of what the pool says of a model."""
-    return ModelSummary(**_summary(view))
+    return ModelSummary(
+        model=view.model_id, state=view.state, reason=view.reason, about=_about(view)
+    )
 
 
 def status(view: ModelView) -> ModelStatus:
     """All of it that helps to decide something."""
     progress, failure = view.progress, view.failure
     return ModelStatus(
-        **_summary(view),
+        model=view.model_id,
+        state=view.state,
+        reason=view.reason,
+        about=_about(view),
         endpoint=view.endpoint,
         port=view.port,
         ttl_remaining_minutes=view.ttl_remaining_minutes,
@@ -91,15 +110,12 @@ def status(view: ModelView) -> ModelStatus:
     )
 
 
-def _summary(view: ModelView) -> dict[str, Any]:
-    return {
-        "model": view.model_id,
-        "state": view.state,
-        "reason": view.reason,
-        "engine": view.engine,
-        "capabilities": list(view.capabilities),
-        "aliases": list(view.aliases),
-        "tags": list(view.tags),
-        "context_length": view.context_length,
-        "size_mb": view.size_mb,
-    }
+def _about(view: ModelView) -> About:
+    return About(
+        engine=view.engine,
+        capabilities=list(view.capabilities),
+        aliases=list(view.aliases),
+        tags=list(view.tags),
+        context_length=view.context_length,
+        size_mb=view.size_mb,
+    )
