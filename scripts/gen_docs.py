@@ -1,5 +1,5 @@
 """Write the pages that are made from the code: docs/config.md, docs/api.md, docs/parameters.md,
-docs/cli.md, and the tables in docs/lifecycle.md.
+docs/cli.md, and the tables in docs/lifecycle.md and docs/mcp.md.
 
 usage: gen_docs.py [--check]      --check writes nothing and fails when a page is out of date
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -17,6 +17,7 @@ import click
 import typer
 from modelpool.app import management_api
 from modelpool.config import LIVE_KEYS, json_schema
+from modelpool.mcp_server.tools import TOOLS
 from modelpool.pool.decide.table import markdown
 from modelpool.pool.states import MEANING, TRANSITIONS, State, Trigger
 from modelpool_client.cli import app as poolctl
@@ -217,17 +218,43 @@ def transitions() -> Iterator[str]:
         yield f"| {', '.join(states)} | {trigger.value} | {to} | {MEANING[trigger]} |"
 
 
+def tools() -> Iterator[str]:
+    """What MCP clients can call, and what each takes and makes."""
+    yield "| tool | what it does | changes | takes | makes |\n|---|---|---|---|---|"
+    for tool in TOOLS.values():
+        takes = _fields(tool.input_schema, tool.input_schema.get("required", ()))
+        makes = _fields(tool.output_schema)
+        changes = (
+            "nothing" if tool.is_read_only else "ends work" if tool.is_destructive else "loads"
+        )
+        yield f"| `{tool.name}` | {tool.description} | {changes} | {takes} | {makes} |"
+
+
+def _fields(schema: dict[str, Any], bold: Collection[str] = ()) -> str:
+    names = schema.get("properties", ())
+    return ", ".join(f"**`{name}`**" if name in bold else f"`{name}`" for name in names)
+
+
 def lifecycle_page() -> Iterator[str]:
     """What people wrote, with the tables made anew."""
-    text = (ROOT / "docs" / "lifecycle.md").read_text().removesuffix("\n")
-    for name, make in (("transitions", transitions), ("decisions", markdown)):
+    yield _with_tables("lifecycle.md", transitions=transitions, decisions=markdown)
+
+
+def mcp_page() -> Iterator[str]:
+    """The same, with the table of tools."""
+    yield _with_tables("mcp.md", tools=tools)
+
+
+def _with_tables(page: str, **tables: Callable[[], Iterable[str]]) -> str:
+    text = (ROOT / "docs" / page).read_text().removesuffix("\n")
+    for name, make in tables.items():
         begin, end = f"<!-- {name}: made by scripts/gen_docs.py -->", f"<!-- end of {name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (found and closed):
-            raise SystemExit(f"docs/lifecycle.md has no place for the {name}")
+            raise SystemExit(f"docs/{page} has no place for the {name}")
         text = f"{before}{begin}\n{chr(10).join(make())}\n{end}{after}"
-    yield text
+    return text
 
 
 PAGES = {
@@ -236,6 +263,7 @@ PAGES = {
     "parameters.md": parameters_page,
     "cli.md": cli_page,
     "lifecycle.md": lifecycle_page,
+    "mcp.md": mcp_page,
 }
 
 

@@ -124,5 +124,5 @@ def _length(start: Message) -> int | None:
 
 
 def say_json(headers: Headers) -> Headers:
-    """For whoever reads a body only when it is called JSON; the guard has let curl's default pass."""
+    """For who reads a body only when it is called JSON; the guard has let curl's default pass."""
     return [*((k, v) for k, v in headers if k != b"content-type"), JSON_TYPE]

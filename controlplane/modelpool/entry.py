@@ -11,7 +11,7 @@ from typing import Protocol
 
 from modelpool_client.guard import Guard
 from modelpool_client.http1.cors import answer_page
-from modelpool_client.http1.exchange import JSON_TYPE, Exchange
+from modelpool_client.http1.exchange import Exchange
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.codecs import CODECS

@@ -175,6 +175,7 @@ def test_status(pool: PoolProcess, mode: str) -> None:
     status = told(call(pool, mode, "model_status", model="standing-in"))
     assert (status["model"], status["state"], status["port"]) == ("echo", "HOT", view["port"])
     assert status["ttl_remaining_minutes"] > 14
+    assert (status["about"]["engine"], status["about"]["tags"]) == ("fake", ["small"])
     whole = told(call(pool, mode, "pool_status"))
     assert (whole["status"], whole["models"]) == ("healthy", 8)
     assert sum(whole["states"].values()) == 8

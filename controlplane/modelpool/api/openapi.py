@@ -1,4 +1,4 @@
-"""What the OpenAPI page says of the routes that the gateway answers without FastAPI."""
+"""What the OpenAPI page says of the routes that are answered without FastAPI."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from modelpool_client.surfaces.routes import SURFACES
+
+from modelpool.mcp_server import openapi as mcp_openapi
 
 _NAME = {"type": "string", "description": "Id or alias of a model of the pool"}
 _STREAM = {"type": "boolean", "default": False}
@@ -35,6 +37,7 @@ def describe(api: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         description = plain()
         description["paths"].update(_paths())
+        description["paths"].update(mcp_openapi.PATHS)
         return description
 
     api.openapi = openapi  # type: ignore[method-assign]
