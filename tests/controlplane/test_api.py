@@ -68,6 +68,26 @@ def test_the_first_documents_registry_is_taken_and_its_models_cannot_load(tmp_pa
     assert caught.value.code == "bad_config"
 
 
+def test_models_come_in_pages(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        for model_id in ("c", "a", "b"):
+            await http.post("/models/register", json=fake(model_id, tags=["t"] * (model_id > "a")))
+
+        async def page(query: str) -> tuple[list[str], int]:
+            found = (await http.get(f"/models?{query}")).json()
+            return [m["model_id"] for m in found["models"]], found["total"]
+
+        assert await page("") == (["a", "b", "c"], 3)
+        assert await page("limit=2") == (["a", "b"], 3)
+        assert await page("limit=2&offset=2") == (["c"], 3)
+        assert await page("offset=5") == ([], 3)
+        assert await page("limit=0&tag=t") == ([], 2)
+        assert await page("limit=1&tag=t&state=cold") == (["b"], 2)
+        assert (await http.get("/models?limit=-1")).status_code == 400
+
+    play(config(tmp_path), scene)
+
+
 def test_a_config_file_makes_the_same_pool(tmp_path: Path) -> None:
     async def scene(http: httpx.AsyncClient, _: Running) -> None:
         for model_id in ("one", "two"):

@@ -82,14 +82,17 @@ def routes(services: Services) -> APIRouter:
         model_type: str | None = None,
         state: str | None = None,
         q: str | None = None,
+        limit: Annotated[int | None, Query(ge=0, description="Most models to show")] = None,
+        offset: Annotated[int, Query(ge=0, description="Leave out so many: a page on")] = 0,
     ) -> dict[str, Any]:
-        """Every model with its state."""
+        """Every model with its state, by id; ``total`` counts those of all pages."""
         found = services.catalog.list(
             engine=engine, capability=capability, tag=tag, model_type=model_type, q=q
         )
         statuses = [pool.status(m.model_id) for m in found if pool.has(m.model_id)]
         wanted = [s for s in statuses if state is None or s.state == state.upper()]
-        return {"models": [model_view(s, pool) for s in wanted]}
+        page = wanted[offset:] if limit is None else wanted[offset : offset + limit]
+        return {"models": [model_view(s, pool) for s in page], "total": len(wanted)}
 
     @router.post(
         "/models/register",

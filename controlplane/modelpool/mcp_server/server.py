@@ -4,8 +4,8 @@ Whatever goes wrong in a tool is its result, so that the model that asked reads 
 errors of the protocol are what it wants to be one: a tool that there is not, a message that is
 none (https://modelcontextprotocol.io/specification, Server features, Tools, "Error handling").
 
-Imported with the first request: the package takes as long to import, and as much memory, as the
-rest of the manager nearly does.
+Imported with the first request: the package takes 0.4 s and 37 MB, more than half of what the
+whole manager takes without it.
 """
 
 from __future__ import annotations

@@ -165,16 +165,18 @@ def test_speech_is_sent_as_a_file_of_a_form() -> None:
 
 
 def test_conditions_are_the_pools_own() -> None:
-    models = {"models": [{"model_id": f"m{n}"} for n in range(3)]}
+    models = {"models": [{"model_id": "m0"}, {"model_id": "m1"}], "total": 3}
     result, request = ask("list_models", models, state="HOT", tag="a b", limit=2)
-    assert dict(request.url.params) == {"state": "HOT", "tag": "a b"}
+    asked = {"state": "HOT", "tag": "a b", "limit": "2", "offset": "0"}
+    assert dict(request.url.params) == asked
     assert ([m.model for m in result.models], result.total, result.next_offset) == (
         ["m0", "m1"],
         3,
         2,
     )
+    models = {"models": [{"model_id": "m2"}], "total": 3}
     result, request = ask("search_models", models, offset=2)
-    assert dict(request.url.params) == {"q": "x"}
+    assert dict(request.url.params) == {"q": "x", "limit": "50", "offset": "2"}
     assert ([m.model for m in result.models], result.next_offset) == (["m2"], None)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from modelpool_client import _calls as calls
 from modelpool_client._async_transport import AsyncTransport
+from modelpool_client.types import ModelView
 from pydantic import BaseModel, Field
 
 from modelpool.mcp_server.tools.contract import ARGUMENTS, ModelName, Tool, Unicode
@@ -16,6 +16,7 @@ from modelpool.mcp_server.tools.views import ModelStatus, ModelSummary, status, 
 LARGEST_PAGE = 200
 PAGE = 50
 
+WITHOUT_WORKER = ("COLD", "FAILED")
 State = Literal["COLD", "WARMING", "HOT", "COOLING", "UNLOADING", "FAILED"]
 Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Most models to tell of")]
 Offset = Annotated[int, Field(ge=0, le=2**31, description="Leave out so many: a page on")]
@@ -101,13 +102,20 @@ async def _search(pool: AsyncTransport, wanted: SearchArguments) -> Models:
 async def _page(
     pool: AsyncTransport, conditions: dict[str, str], limit: int, offset: int
 ) -> Models:
-    found = await pool.do(replace(calls.models(), params=conditions))
+    views, total = await _found(pool, {**conditions, "limit": str(limit), "offset": str(offset)})
     end = offset + limit
     return Models(
-        models=[summary(view) for view in found[offset:end]],
-        total=len(found),
-        next_offset=end if end < len(found) else None,
+        models=[summary(view) for view in views],
+        total=total,
+        next_offset=end if end < total else None,
     )
+
+
+async def _found(pool: AsyncTransport, params: dict[str, str]) -> tuple[list[ModelView], int]:
+    """A page of models, and how many there are on all pages."""
+    call = replace(calls.models(), params=params)
+    document = await pool.fetch(call)
+    return call.parse(document), int(document["total"])
 
 
 async def _model_status(pool: AsyncTransport, wanted: StatusArguments) -> ModelStatus:
@@ -116,13 +124,17 @@ async def _model_status(pool: AsyncTransport, wanted: StatusArguments) -> ModelS
 
 async def _pool_status(pool: AsyncTransport, _: NoArguments) -> PoolStatus:
     health = await pool.fetch(calls.health())
-    views = await pool.do(calls.models())
-    busy = [view for view in views if view.replicas]
+    states, busy = {}, []
+    for state in get_args(State):
+        # There are no more workers than ports, and of models without one the number will do.
+        limit = 0 if state in WITHOUT_WORKER else LARGEST_PAGE
+        views, states[state] = await _found(pool, {"state": state, "limit": str(limit)})
+        busy += views
     return PoolStatus(
         status=health["status"],
         version=health["version"],
-        models=len(views),
-        states=dict(Counter(view.state for view in views)),
+        models=health["total_models"],
+        states=states,
         workers=[
             Worker(
                 model=view.model_id,
