@@ -39,9 +39,9 @@ class House:
 
     async def ask(self, body: bytes = LIST, method: str = "POST") -> Client:
         async def handle(exchange: Exchange) -> None:
-            await self.mcp(exchange, "/mcp", HEADERS, body)
+            await self.mcp(exchange, "/mcp")
 
-        client = Client(method=method, path="/mcp", headers=[])
+        client = Client(method=method, path="/mcp", headers=HEADERS, body=body)
         await client.ask(handle)
         return client
 
