@@ -187,6 +187,8 @@ def test_keep_alive_acts_on_the_lease(client: ollama.Client, pool: PoolProcess) 
     pool.wait_for("echo", "COLD")
     assert client.generate(model="echo", prompt="", keep_alive=-1).done_reason == "load"
     assert left(pool, "echo") > 2700
+    body = {"model": "echo", "messages": ASK, "keep_alive": -1}
+    assert pool.http.post("/api/chat", json=body).headers["x-modelpool-keep-alive"] == "3600"
     assert client.generate(model="echo", prompt="", keep_alive=0).done_reason == "unload"
     assert pool.state_of("echo") == "COLD"
     assert client.generate(model="echo", prompt="", keep_alive=0).done_reason == "unload"

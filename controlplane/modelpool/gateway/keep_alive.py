@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 
 from modelpool_client.errors import Conflict
+from modelpool_client.http1.message import Headers
 
 from modelpool.pool.pool import Pool
 
+HEADER = b"x-modelpool-keep-alive"
 REASON = "a request asked that it be unloaded (keep_alive 0)"
 # A worker may not have counted the end of a request yet whose answer its client has already.
 TRIES_SECONDS = (0.0, 0.1, 0.5, 2.0)
@@ -35,8 +36,7 @@ class KeepAlive:
             task.add_done_callback(self._tasks.discard)
             return
         left = self._pool.status(model_id).lease.remaining(self._pool.clock.now())
-        longest = self._pool.config.max_ttl_minutes * 60
-        wanted = longest if math.isinf(seconds) else seconds
+        wanted = self._granted(seconds)
         if left is None or wanted <= left:
             return
         try:
@@ -44,13 +44,20 @@ class KeepAlive:
         except Conflict:  # it is gone already
             return
 
+    def told(self, seconds: float | None) -> Headers:
+        """What an answer says of a wish that is longer than ``max_ttl_minutes``: how many seconds
+        it is kept."""
+        if seconds is None or (granted := self._granted(seconds)) == seconds:
+            return []
+        return [(HEADER, f"{granted:g}".encode())]
+
+    def _granted(self, seconds: float) -> float:
+        return min(seconds, self._pool.config.max_ttl_minutes * 60)
+
     async def _end(self, model_id: str) -> None:
         since = self._pool.clock.now() + COUNTED_SECONDS
         for pause in TRIES_SECONDS:
             await asyncio.sleep(pause)
             if not self._pool.has(model_id):
                 return
-            for status in self._pool.statuses(model_id):
-                is_unused = (status.last_used or 0.0) <= since
-                if is_unused and status.state.is_serving and not status.is_leaving:
-                    self._pool.evict_if_idle(status.key, REASON)
+            self._pool.unload_if_unused(model_id, since, REASON)

@@ -222,10 +222,12 @@ class Gateway:
             serves = await self._surfaces(model.engine)
             if serves is not None:
                 check_engine(surface, model.model_id, model.engine, serves)
+        keep_alive = family.keep_alive(data)
+        exchange.headers += self._leases.told(keep_alive)
         if family.load_answer is not None:
             loaded = family.load_answer(surface.path, data)
             if loaded is not None:
-                await self._load_only(model, family.keep_alive(data))
+                await self._load_only(model, keep_alive)
                 exchange.send_json(200, loaded)
                 return
         priority = _priority(exchange.request, data) or model.priority
@@ -243,7 +245,7 @@ class Gateway:
                 else:
                     await self._try(asked, wish)
         finally:
-            self._leases.keep(model.model_id, family.keep_alive(data))
+            self._leases.keep(model.model_id, keep_alive)
             seconds = time.perf_counter() - began
             self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
 

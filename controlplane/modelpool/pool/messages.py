@@ -94,10 +94,11 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class StopIfIdle:
-    """Nobody waits for its room, but it had better go."""
+    """Nobody waits for its room, but it had better go, unless used after ``unused_since``."""
 
     reason: str
     is_eviction: bool = False
+    unused_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

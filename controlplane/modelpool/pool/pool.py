@@ -293,6 +293,11 @@ class Pool:
         if (supervisor := self.supervisors.get(key)) is not None:
             supervisor.post(m.StopIfIdle(reason, is_eviction=True))
 
+    def unload_if_unused(self, model_id: str, since: float, reason: str) -> None:
+        """Each of its replicas that is idle, and was not used after that time of the clock."""
+        for supervisor in self._set(model_id).supervisors:
+            supervisor.post(m.StopIfIdle(reason, unused_since=since))
+
     @property
     def may_preload(self) -> bool:
         """Starts that nobody waits for are made, where there is room."""

@@ -131,3 +131,26 @@ def test_without_back_off_what_died_starts_again_at_once() -> None:
         assert world.replica("m").state is State.HOT
 
     play(scene, model("m", warmup=True), restart_backoff_seconds=0)
+
+
+def test_what_nobody_has_used_since_goes_and_what_somebody_has_stays() -> None:
+    async def scene(world: SimWorld) -> None:
+        pool = world.pool
+        (await pool.acquire("a")).release()
+        since = now()
+        await asyncio.sleep(1)
+        (await pool.acquire("a")).release()
+        pool.unload_if_unused("a", since, "no more wanted")
+        await asyncio.sleep(1)
+        assert world.replica("a").state.is_serving, "it was used since"
+        grant = await pool.acquire("a")
+        pool.unload_if_unused("a", now(), "no more wanted")
+        await asyncio.sleep(1)
+        assert world.replica("a").state.is_serving, "it is at work"
+        grant.release()
+        pool.unload_if_unused("a", now(), "no more wanted")
+        await asyncio.sleep(10)
+        assert world.replica("a").state is State.COLD
+        assert not [e for e in world.events if e[2] == "model-evicted"]
+
+    play(scene, model("a"))

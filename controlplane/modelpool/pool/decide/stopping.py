@@ -115,7 +115,10 @@ def stop_if_idle(replica: Replica, message: StopIfIdle, context: Context) -> lis
         return _cut_load(replica, message.reason, context, is_eviction=message.is_eviction)
     if not replica.state.is_serving or replica.is_leaving or replica.is_busy:
         return []
-    return ask_to_drain(run_of(replica), message.reason, 0.0, is_eviction=message.is_eviction)
+    run, since = run_of(replica), message.unused_since
+    if since is not None and (run.last_used or 0.0) > since:
+        return []
+    return ask_to_drain(run, message.reason, 0.0, is_eviction=message.is_eviction)
 
 
 def _cut_load(
