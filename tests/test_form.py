@@ -43,7 +43,17 @@ def bases(path: Path) -> Iterator[tuple[str, str]]:
 
 def errors() -> set[str]:
     """Every class that is an exception, by way of others or at once."""
-    found, before = {"Exception", "ValueError"}, -1
+    return descendants({"Exception", "ValueError"})
+
+
+def shapes() -> set[str]:
+    """Of dictionaries: a shape that extends another has its keys, and no behaviour."""
+    return descendants({"TypedDict"})
+
+
+def descendants(found: set[str]) -> set[str]:
+    """With those that they are of, by way of others or at once."""
+    before = -1
     while len(found) != before:
         before = len(found)
         found |= {cls for path in sources() for cls, base in bases(path) if base in found}
@@ -58,7 +68,7 @@ def test_nothing_in_the_core_inherits_an_implementation() -> None:
 
 
 def test_elsewhere_only_errors_and_extension_points_of_libraries_are_extended() -> None:
-    allowed = FORMS | EXTENSION_POINTS.keys() | OURS | errors()
+    allowed = FORMS | EXTENSION_POINTS.keys() | OURS | errors() | shapes()
     for path in sources():
         for cls, base in bases(path):
             assert base in allowed, f"{name(path)}: {cls} extends {base}; hold it instead"

@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 # The gateway says with a request for which model it is; by which name is its business then.
 RESOLVED_HEADER = b"x-modelpool-resolved"
+# Of answers of models: which one it was, and parameters of the request that changed nothing.
+MODEL_HEADER = "x-modelpool-model"
+IGNORED_HEADER = "x-modelpool-ignored"
 # Where in a log its followed text begins, in bytes.
 LOG_OFFSET_HEADER = "x-modelpool-log-offset"
 

@@ -7,10 +7,10 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from modelpool_client.errors import Conflict, InvalidRequest, ModelPoolError
 
+from modelpool.api.answers import ConfigReload
 from modelpool.catalog.catalog import ImportReport
 from modelpool.catalog.described import described_all
 from modelpool.config import ConfigError, PoolConfig, Reloaded, load_config, reloaded
@@ -20,7 +20,7 @@ from modelpool.services import Services
 log = logging.getLogger(__name__)
 
 
-async def reload_config(services: Services, why: str) -> dict[str, Any]:
+async def reload_config(services: Services, why: str) -> ConfigReload:
     """Take over what the file says otherwise than when it was last read; the answer names it.
 
     Live keys count at once. Models that are new in the file are added, changed ones keep what they
@@ -49,7 +49,7 @@ async def reload_config(services: Services, why: str) -> dict[str, Any]:
     return answer
 
 
-async def _reload(services: Services, why: str) -> dict[str, Any]:
+async def _reload(services: Services, why: str) -> ConfigReload:
     file = services.pool.config.file
     if file is None:
         text = "the pool was started without a config file; change keys with PATCH /config"
@@ -92,7 +92,7 @@ async def readable_config(file: Path | None) -> PoolConfig:
         ) from None
 
 
-def _answer(file: Path, new: Reloaded, report: ImportReport) -> dict[str, Any]:
+def _answer(file: Path, new: Reloaded, report: ImportReport) -> ConfigReload:
     return {
         "file": str(file),
         "changed": dict(new.changed),

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from modelpool_client.errors import InvalidRequest, ModelPoolError
 from modelpool_client.surfaces import sse
+from modelpool_client.surfaces.contract import Description
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import ANY, Support
@@ -91,6 +92,7 @@ class Family:
 
     Attributes:
         dialect: of a request before it was read.
+        describe: gives what its routes look like, those of all its surfaces.
         is_stream: a request, by its path and body, wants its answer bit by bit.
         is_kept: what it answers may be asked for later, see ``response_store``.
         earlier_id: of the kept answer that a request goes on from.
@@ -103,6 +105,7 @@ class Family:
     """
 
     dialect: Dialect
+    describe: Callable[[], Description]
     translate: Translate | None = None
     part_end: bytes = b"\n\n"
     load_answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
@@ -117,6 +120,36 @@ class Family:
 
 
 # Imported when they are first spoken: a front should start soon.
+
+
+def _openai_description() -> Description:
+    from modelpool_client.surfaces import openai_contracts
+
+    return openai_contracts.DESCRIPTION
+
+
+def _anthropic_description() -> Description:
+    from modelpool_client.surfaces.anthropic import contracts
+
+    return contracts.DESCRIPTION
+
+
+def _ollama_description() -> Description:
+    from modelpool_client.surfaces.ollama import contracts
+
+    return contracts.DESCRIPTION
+
+
+def _responses_description() -> Description:
+    from modelpool_client.surfaces.responses import contracts
+
+    return contracts.DESCRIPTION
+
+
+def _open_inference_description() -> Description:
+    from modelpool_client.surfaces.open_inference import contracts
+
+    return contracts.DESCRIPTION
 
 
 def _anthropic(path: str, data: dict[str, Any], known: Known) -> Translation:
@@ -196,11 +229,14 @@ def _open_inference_error(error: ModelPoolError) -> Any:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "openai": Family(OPENAI),
-    "responses": Family(OPENAI, _responses, is_kept=True, earlier_id=_previous),
-    "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic),
+    "openai": Family(OPENAI, _openai_description),
+    "responses": Family(
+        OPENAI, _responses_description, _responses, is_kept=True, earlier_id=_previous
+    ),
+    "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic_description, _anthropic),
     "ollama": Family(
         _ErrorsOf(_ollama_error),
+        _ollama_description,
         _ollama,
         b"\n",
         _ollama_load,

@@ -13,6 +13,9 @@ from modelpool_client.surfaces.normalize import normalized
 from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS
 from modelpool_client.surfaces.parameters import ANY, Support, header_of
 from modelpool_client.surfaces.schema import Schema, check
+from modelpool_client.wire import IGNORED_HEADER
+
+_IGNORED = IGNORED_HEADER.encode()
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Completion:
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What its answer says of it."""
-        return [(b"x-modelpool-ignored", header_of(self.ignored))] if self.ignored else []
+        return [(_IGNORED, header_of(self.ignored))] if self.ignored else []
 
     def upstream(self, *, as_stream: bool = True) -> bytes:
         """The body for the engine; ``as_stream`` asks for one whatever the client wants.

@@ -9,7 +9,9 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from modelpool_client.errors import Unavailable
 
+from modelpool.api.answers import Registrars, Targets
 from modelpool.api.head_method import HeadRoute
+from modelpool.api.openapi import refuses
 from modelpool.registrars.record import Record
 from modelpool.services import Services
 
@@ -27,25 +29,25 @@ def routes(services: Services) -> APIRouter:
             raise Unavailable("which workers run is not known yet; try again", retry_after=1)
         return list(registrars.records().values())
 
-    @router.get("/sd/prometheus")
-    async def prometheus() -> list[dict[str, Any]]:
+    @router.get("/sd/prometheus", responses=refuses(Unavailable))
+    async def prometheus() -> list[Targets]:
         """The HOT workers as targets of Prometheus' ``http_sd_configs``."""
         return prometheus_targets(records())
 
-    @router.get("/sd/traefik")
+    @router.get("/sd/traefik", responses=refuses(Unavailable))
     async def traefik() -> dict[str, Any]:
         """The HOT workers for Traefik's HTTP provider: ``/MODEL/`` leads to the model."""
         return traefik_configuration(records())
 
     @router.get("/registrars")
-    async def show_registrars() -> dict[str, Any]:
+    async def show_registrars() -> Registrars:
         """The registries that are told about HOT workers, and how that goes."""
         return {"registrars": registrars.view()}
 
     return router
 
 
-def prometheus_targets(records: Iterable[Record]) -> list[dict[str, Any]]:
+def prometheus_targets(records: Iterable[Record]) -> list[Targets]:
     """One group per worker. Labels become the target's; those with ``__meta_`` are for relabelling
     and dropped by Prometheus afterwards."""
     return [

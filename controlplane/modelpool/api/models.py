@@ -8,17 +8,39 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from modelpool_client.errors import Conflict, LoadFailed, PoolStopping
+from modelpool_client.errors import (
+    Conflict,
+    LoadFailed,
+    ModelExists,
+    PoolStopping,
+    UnloadProtected,
+)
 from modelpool_client.http1.upstream_connection import UpstreamError
+from modelpool_client.surfaces.failures import LOAD, WORKER
 from modelpool_client.surfaces.sse import AS_IT_COMES
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelpool.api.answers import (
+    Capabilities,
+    Changed,
+    Deleted,
+    Endpoint,
+    Extended,
+    History,
+    ModelList,
+    ModelView,
+    Plan,
+    Registered,
+    WorkerHealth,
+)
 from modelpool.api.error_handlers import refuse_method
 from modelpool.api.head_method import HeadRoute
+from modelpool.api.openapi import refuses
 from modelpool.api.plan import plan_view
 from modelpool.api.schemas import endpoint, lease, model_view
 from modelpool.catalog.entry_schema import model_entry_schema
+from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import validate_model_id
 from modelpool.log_reader import beginning, tail
 from modelpool.log_reader import follow as follow_log
@@ -47,6 +69,20 @@ Limit = Annotated[int, Query(ge=1, le=KEPT_PER_MODEL, description="Most events t
 Before = Annotated[
     int | None, Query(ge=1, le=2**53, description="Only those before this `number` (a page on)")
 ]
+
+
+_DONE_OR_BEGUN: dict[int | str, dict[str, Any]] = {
+    200: {"model": Changed, "description": "done"},
+    202: {"model": Changed, "description": "begun, and not done yet"},
+}
+_HEALTH: dict[int | str, dict[str, Any]] = {
+    200: {"model": WorkerHealth, "description": "what the worker says"},
+    503: {"model": WorkerHealth, "description": "it loads or drains, or there is none"},
+}
+_LOGS: dict[int | str, dict[str, Any]] = {
+    **refuses(PoolStopping),
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+}
 
 
 class _Strict(BaseModel):
@@ -84,7 +120,7 @@ def routes(services: Services) -> APIRouter:
         q: str | None = None,
         limit: Annotated[int | None, Query(ge=0, description="Most models to show")] = None,
         offset: Annotated[int, Query(ge=0, description="Leave out so many: a page on")] = 0,
-    ) -> dict[str, Any]:
+    ) -> ModelList:
         """Every model with its state, by id; ``total`` counts those of all pages."""
         found = services.catalog.list(
             engine=engine, capability=capability, tag=tag, model_type=model_type, q=q
@@ -97,6 +133,7 @@ def routes(services: Services) -> APIRouter:
     @router.post(
         "/models/register",
         status_code=201,
+        responses=refuses(ModelExists, StoreError),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -104,12 +141,15 @@ def routes(services: Services) -> APIRouter:
             }
         },
     )
-    async def register(data: Annotated[Any, Body()]) -> dict[str, Any]:
+    async def register(data: Annotated[Any, Body()]) -> Registered:
         """Add a model; its file is read, nothing is loaded."""
         model = await services.register(data)
         return {"model": model_view(pool.status(model.model_id), pool)}
 
-    @router.post("/models/{model_id:path}/load")
+    @router.post(
+        "/models/{model_id:path}/load",
+        responses={**_DONE_OR_BEGUN, **refuses(*LOAD, *WORKER)},
+    )
     async def load(model_id: str, wait: Wait = None, body: LoadBody | None = None) -> JSONResponse:
         """Start loading: 202 at once, or with ``wait`` 200 when it is HOT."""
         status = _status(model_id)
@@ -121,7 +161,10 @@ def routes(services: Services) -> APIRouter:
         body_out = {"message": text, "model": model_view(status, pool)}
         return JSONResponse(body_out, 200 if is_up else 202)
 
-    @router.post("/models/{model_id:path}/unload")
+    @router.post(
+        "/models/{model_id:path}/unload",
+        responses={**_DONE_OR_BEGUN, **refuses(UnloadProtected, *LOAD)},
+    )
     async def unload(
         model_id: str, wait: Wait = None, body: UnloadBody | None = None
     ) -> JSONResponse:
@@ -141,23 +184,26 @@ def routes(services: Services) -> APIRouter:
             {"message": text, "model": model_view(now, pool)}, 200 if is_over else 202
         )
 
-    @router.post("/models/{model_id:path}/extend-ttl")
-    async def extend(model_id: str, body: ExtendBody) -> dict[str, Any]:
+    @router.post("/models/{model_id:path}/extend-ttl", responses=refuses(Conflict))
+    async def extend(model_id: str, body: ExtendBody) -> Extended:
         """Add to the lease, up to ``max_ttl_minutes`` from now."""
         status = _status(model_id)
         granted = pool.extend(status.model.model_id, body.minutes * 60) / 60
         left = lease(_status(model_id), pool)
         never = left["expires_at"] is None
-        return {
-            "model_id": status.model.model_id,
-            "granted_minutes": round(granted, 3),
-            "capped": not never and granted < body.minutes - 1e-6,
-            **({"message": "never expires"} if never else {}),
-            **left,
-        }
+        extended = Extended(
+            model_id=status.model.model_id,
+            granted_minutes=round(granted, 3),
+            capped=not never and granted < body.minutes - 1e-6,
+            ttl_remaining_minutes=left["ttl_remaining_minutes"],
+            expires_at=left["expires_at"],
+        )
+        if never:
+            extended["message"] = "never expires"
+        return extended
 
-    @router.get("/models/{model_id:path}/endpoint")
-    async def resolve(model_id: str, wait: Wait = None) -> dict[str, Any]:
+    @router.get("/models/{model_id:path}/endpoint", responses=refuses(Conflict, *LOAD, *WORKER))
+    async def resolve(model_id: str, wait: Wait = None) -> Endpoint:
         """Where the model answers; with ``wait`` it is loaded if need be."""
         status = _status(model_id)
         if wait:
@@ -180,7 +226,7 @@ def routes(services: Services) -> APIRouter:
             "state": status.state,
         }
 
-    @router.get("/models/{model_id:path}/health")
+    @router.get("/models/{model_id:path}/health", responses=_HEALTH)
     async def health(model_id: str) -> JSONResponse:
         """The worker's own ``/health``; 503 with the state where there is none."""
         status = _status(model_id)
@@ -196,7 +242,7 @@ def routes(services: Services) -> APIRouter:
         )
 
     @router.get("/models/{model_id:path}/plan")
-    async def plan(model_id: str) -> dict[str, Any]:
+    async def plan(model_id: str) -> Plan:
         """What a load would do right now: action, evictions, bytes, port; nothing is changed."""
         refused, model = "", _status(model_id).model
         try:
@@ -208,21 +254,21 @@ def routes(services: Services) -> APIRouter:
             refused = f"engine {model.engine} would not load it: {wrong}"
         return plan_view(_status(model_id), pool, refused)
 
-    @router.get("/models/{model_id:path}/history")
-    async def history(model_id: str, limit: Limit = 50, before: Before = None) -> dict[str, Any]:
+    @router.get("/models/{model_id:path}/history", responses=refuses(StoreError))
+    async def history(model_id: str, limit: Limit = 50, before: Before = None) -> History:
         """What happened to the model, newest first; kept over restarts of the manager."""
         name = _status(model_id).model.model_id
         events = await services.history.of(name, limit, before)
         next_before = events[-1]["number"] if len(events) == limit else None
-        return {"model_id": name, "events": events, "next_before": next_before}
+        return {"model_id": name, "events": list(events), "next_before": next_before}
 
     @router.get("/models/{model_id:path}/capabilities")
-    async def capabilities(model_id: str) -> dict[str, Any]:
+    async def capabilities(model_id: str) -> Capabilities:
         """What the model can do."""
         model = _status(model_id).model
         return {"model_id": model.model_id, "capabilities": list(model.capabilities)}
 
-    @router.get("/models/{model_id:path}/logs", response_class=Response)
+    @router.get("/models/{model_id:path}/logs", response_class=Response, responses=_LOGS)
     async def logs(
         model_id: str,
         lines: Annotated[int, Query(ge=0, le=10_000)] = 200,
@@ -251,12 +297,12 @@ def routes(services: Services) -> APIRouter:
         )
 
     @router.get("/models/{model_id:path}")
-    async def show(model_id: str) -> dict[str, Any]:
+    async def show(model_id: str) -> ModelView:
         """One model."""
         return model_view(_status(model_id), pool)
 
-    @router.delete("/models/{model_id:path}")
-    async def delete(model_id: str) -> dict[str, Any]:
+    @router.delete("/models/{model_id:path}", responses=refuses(Conflict, StoreError))
+    async def delete(model_id: str) -> Deleted:
         """Remove a model; a running one is unloaded first."""
         validate_model_id(model_id)
         model = await services.delete(model_id)

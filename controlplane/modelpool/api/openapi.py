@@ -1,69 +1,118 @@
-"""What the OpenAPI page says of the routes that are answered without FastAPI."""
+"""The OpenAPI document of the manager: what FastAPI knows of the management API, with the errors
+that it does not know of, and the routes that the gateway answers without it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from modelpool_client.surfaces.routes import SURFACES
+from modelpool_client.errors import InvalidRequest, ModelPoolError
+from modelpool_client.surfaces.contract import TEXT, Contract, constant, holds, listed
+from modelpool_client.surfaces.failures import (
+    ABILITY,
+    BODY,
+    ENGINE,
+    HEAD,
+    LOAD,
+    LOOK_UP,
+    NOT_LOADED,
+    POOL_STOPS,
+    WORKER,
+    Errors,
+)
+from modelpool_client.surfaces.ollama.contracts import MANAGEMENT
+from modelpool_client.surfaces.openapi import components, described, failures, operation
+from modelpool_client.surfaces.routes import SURFACES, Surface
+from modelpool_client.surfaces.schema import Schema
+from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER
 
 from modelpool.mcp_server import openapi as mcp_openapi
 
-_NAME = {"type": "string", "description": "Id or alias of a model of the pool"}
-_STREAM = {"type": "boolean", "default": False}
-_MESSAGE = {
-    "type": "object",
-    "required": ["role"],
-    "properties": {
-        "role": {"type": "string", "enum": ["system", "user", "assistant", "tool", "developer"]},
-        "content": {"type": "string"},
-    },
-}
-# The workers' own descriptions say more.
-_BODIES: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"messages": {"type": "array", "minItems": 1, "items": _MESSAGE}},
-    "/v1/completions": {"prompt": {"type": "string"}},
-    "/v1/embeddings": {"input": {"type": "string"}},
-    "/v1/rerank": {"query": {"type": "string"}, "documents": {"type": "array"}},
-    "/v1/messages": {"messages": {"type": "array"}, "max_tokens": {"type": "integer"}},
-}
+Json = dict[str, Any]
+
+_ANY: Errors = (*HEAD, *POOL_STOPS)
+_WORK: Errors = (*_ANY, *BODY, *LOOK_UP, *ABILITY, *LOAD, *ENGINE, *WORKER)
+_LOOK: Errors = (*_ANY, *LOOK_UP, *ABILITY, *NOT_LOADED, *ENGINE, *WORKER)
+_MODEL: Schema = {"type": "string", "description": "Id or alias of a model of the pool"}
+_ENTRY = holds(id=TEXT, object=constant("model"))
+# What FastAPI says of each operation with parameters, and nothing here answers.
+_UNTRUE = "422"
+_UNUSED = ("HTTPValidationError", "ValidationError")
+
+
+def refuses(*errors: type[ModelPoolError]) -> dict[int | str, dict[str, Any]]:
+    """For ``responses`` of a route: errors of what it does. Those of reading the request, and of
+    looking up the model that its path names, go without saying."""
+    return {int(status): said for status, said in failures(errors).items()}
 
 
 def describe(api: FastAPI) -> None:
-    """Add the gateway's routes to the description. The worker of a model describes all of its
-    parameters at its own ``/openapi.json``."""
+    """Let the app describe all that is answered on the manager's port. The worker of a model says
+    at its own ``/openapi.json`` what its engine answers."""
     plain = api.openapi
 
-    def openapi() -> dict[str, Any]:
-        description = plain()
-        description["paths"].update(_paths())
-        description["paths"].update(mcp_openapi.PATHS)
-        return description
+    def openapi() -> Json:
+        document = plain()
+        if _is_whole(document):
+            return document
+        for path, operations in document["paths"].items():
+            for found in operations.values():
+                _add_errors(path, found)
+        document["paths"].update(_gateway())
+        document["paths"].update(mcp_openapi.PATHS)
+        for kind, parts in components().items():
+            document["components"].setdefault(kind, {}).update(parts)
+        for name in _UNUSED:
+            document["components"]["schemas"].pop(name, None)
+        return document
 
     api.openapi = openapi  # type: ignore[method-assign]
 
 
-def _paths() -> dict[str, Any]:
-    paths: dict[str, Any] = {
-        surface.path: {"post": _inference(_BODIES.get(surface.path, {}))}
-        for surface in SURFACES.values()
-        if surface.is_work
-    }
-    paths["/v1/models"] = {"get": _operation("The models, in OpenAI's shape")}
+def _is_whole(document: Json) -> bool:
+    """FastAPI keeps what it has made."""
+    return "headers" in document["components"]
+
+
+def _add_errors(path: str, found: Json) -> None:
+    responses = found["responses"]
+    responses.pop(_UNTRUE, None)
+    for status, said in failures(_errors(path, found)).items():
+        known = responses.setdefault(status, said)
+        codes = (*known["description"].split(", "), *said["description"].split(", "))
+        if known.get("headers"):  # an error, too
+            known["description"] = ", ".join(dict.fromkeys(codes))
+
+
+def _errors(path: str, found: Mapping[str, Any]) -> Iterator[type[ModelPoolError]]:
+    """Of reading the request; a rough guess of what a parameter is suffices."""
+    yield from _ANY
+    if "requestBody" in found:
+        yield from BODY
+    if found.get("parameters"):
+        yield InvalidRequest
+    if "{model_id}" in path:
+        yield from LOOK_UP
+
+
+def _gateway() -> Json:
+    paths = {surface.path: _surface(surface) for surface in SURFACES.values()}
+    for path, route in MANAGEMENT.items():
+        body = BODY if route.contract.request is not None else ()
+        errors = (*_ANY, *body, *route.errors)
+        paths[path] = {route.method.lower(): described(route.contract, "ollama", errors)}
+    list_ = Contract(holds(object=constant("list"), data=listed(_ENTRY)), summary="The models")
+    paths["/v1/models"] = {"get": described(list_, "openai", _ANY)}
+    one = described(Contract(_ENTRY, summary="One model"), "openai", (*_ANY, *LOOK_UP))
+    one["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": _MODEL}]
+    paths["/v1/models/{model}"] = {"get": one}
+    for operations in paths.values():
+        for found in operations.values():
+            found["tags"] = ["gateway"]
     return paths
 
 
-def _inference(fields: dict[str, Any]) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "required": ["model", *fields],
-        "properties": {"model": _NAME, "stream": _STREAM, **fields},
-    }
-    content = {"application/json": {"schema": schema}}
-    operation = _operation("Relayed to the model's worker; a cold model is loaded first")
-    return {**operation, "requestBody": {"required": True, "content": content}}
-
-
-def _operation(summary: str) -> dict[str, Any]:
-    answer = {"description": "As the API's own, byte by byte from the worker"}
-    return {"tags": ["gateway"], "summary": summary, "responses": {"200": answer}}
+def _surface(surface: Surface) -> Json:
+    errors = _WORK if surface.is_work else _LOOK
+    return operation(surface, errors, _MODEL, [MODEL_HEADER, IGNORED_HEADER])

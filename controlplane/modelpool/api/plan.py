@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from modelpool.api.answers import Needs, Plan, Room, Victim
 from modelpool.api.schemas import MB, in_mb, queue_view
 from modelpool.observe.events import iso
 from modelpool.pool.admission import Refuse, Start, Wait
@@ -24,7 +24,7 @@ class _Outlook:
     until: float | None = None
 
 
-def plan_view(status: ReplicaStatus, pool: Pool, refused: str = "") -> dict[str, Any]:
+def plan_view(status: ReplicaStatus, pool: Pool, refused: str = "") -> Plan:
     """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API. ``refused``:
     why there can be none, as far as the model's files and its engine are concerned."""
     outlook = _outlook(status, pool)
@@ -76,7 +76,7 @@ def _start(status: ReplicaStatus, pool: Pool, plan: Start) -> _Outlook:
     return _Outlook("start", f"once {names} made room" if names else "it fits now", plan.evict)
 
 
-def _victim(victim: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+def _victim(victim: ReplicaStatus, pool: Pool) -> Victim:
     held = pool.residents()[victim.key]
     if held.leaving:
         reason = f"it is leaving already: {victim.reason}"
@@ -106,7 +106,7 @@ def _port(status: ReplicaStatus, pool: Pool, outlook: _Outlook) -> int | None:
     return free if free is not None else _named(outlook.evict, pool)[0].port
 
 
-def _needs(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+def _needs(status: ReplicaStatus, pool: Pool) -> Needs:
     need, known = pool.requirements(status.model.model_id), pool.memory_estimate(status.model)
     return {
         "memory_mb": in_mb(need.bytes),
@@ -117,7 +117,7 @@ def _needs(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     }
 
 
-def _memory(pool: Pool) -> dict[str, Any]:
+def _memory(pool: Pool) -> Room:
     budget = pool.budget()
     held = sum(pool.reserved_bytes(s.key) for s in pool.holders)
     return {

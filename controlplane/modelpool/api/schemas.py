@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from modelpool_client.wire import encode
 
+from modelpool.api.answers import Concurrency, Copy, Json, Lease, Memory, ModelView, Queue
 from modelpool.config import PoolConfig
 from modelpool.observe.events import iso
 from modelpool.pool.pool import Pool
@@ -24,7 +24,7 @@ def endpoint(status: ReplicaStatus, config: PoolConfig) -> str | None:
     return base_url(config.host, status.port)
 
 
-def lease(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+def lease(status: ReplicaStatus, pool: Pool) -> Lease:
     """``ttl_remaining_minutes`` 0 and ``expires_at`` None: never, or not loaded."""
     left = status.lease.remaining(pool.clock.now()) if status.state.is_serving else None
     return {
@@ -33,7 +33,7 @@ def lease(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     }
 
 
-def replica(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+def replica(status: ReplicaStatus, pool: Pool) -> Copy:
     """What is particular to a running copy."""
     facts = status.facts
     return {
@@ -59,7 +59,7 @@ def replica(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     }
 
 
-def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+def model_view(status: ReplicaStatus, pool: Pool) -> ModelView:
     """One model of ``GET /models``."""
     model = status.model
     shown = model.shown()
@@ -103,7 +103,7 @@ def model_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     }
 
 
-def effective_options(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+def effective_options(status: ReplicaStatus, pool: Pool) -> Json:
     """With what the model is started, beyond what was declared."""
     model = status.started_with or status.model
     declared = model.options
@@ -111,7 +111,7 @@ def effective_options(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     return {**model.shown()["options"], **{k: v for k, v in chosen.items() if k not in declared}}
 
 
-def memory_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
+def memory_view(status: ReplicaStatus, pool: Pool) -> Memory:
     """What is known of the model's memory on the host. ``reserved_mb`` is what it holds, or would
     if it were loaded now; that is the figure named by ``source_of_reservation``."""
     known, facts = pool.memory_estimate(status.model), status.facts
@@ -131,7 +131,7 @@ def memory_view(status: ReplicaStatus, pool: Pool) -> dict[str, Any]:
     }
 
 
-def queue_view(status: ReplicaStatus) -> dict[str, Any] | None:
+def queue_view(status: ReplicaStatus) -> Queue | None:
     """Where it stands among those that wait for room, seconds estimated; None if it does not."""
     at = status.position
     if at is None:
@@ -143,7 +143,7 @@ def queue_view(status: ReplicaStatus) -> dict[str, Any] | None:
     }
 
 
-def concurrency_view(copies: Sequence[ReplicaStatus], pool: Pool) -> dict[str, Any]:
+def concurrency_view(copies: Sequence[ReplicaStatus], pool: Pool) -> Concurrency:
     """Of all copies of a model: requests in flight, how many there may be at a time (None where
     that has no limit, or nothing serves), and who waits, for a load or for a place."""
     limits = [c.limit for c in copies if c.state.is_serving]

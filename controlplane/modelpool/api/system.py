@@ -13,13 +13,27 @@ from fastapi.responses import (
     StreamingResponse,
 )
 from modelpool_client import __version__
+from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound, NotSupported
 from modelpool_client.surfaces import ollama
 from modelpool_client.surfaces.sse import AS_IT_COMES
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api import not_implemented
+from modelpool.api.answers import (
+    ConfigChange,
+    ConfigReload,
+    Engines,
+    GoingOn,
+    Imported,
+    PoolHealth,
+    Registry,
+    Restarting,
+    Status,
+)
 from modelpool.api.head_method import HeadRoute
+from modelpool.api.openapi import refuses
 from modelpool.api.schemas import MB
+from modelpool.catalog.errors import StoreError
 from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
 from modelpool.pool.states import State
@@ -29,6 +43,15 @@ from modelpool.reload import reload_config
 from modelpool.services import Services
 
 EVENT_PING_SECONDS = 15.0
+
+_NOT_READY: dict[str, Any] = {"model": Status, "description": "it stops or restarts"}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    **refuses(ModelNotFound),
+    200: {"content": {"text/event-stream": {"schema": {}}}},
+}
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 class RegistryBody(BaseModel):
@@ -66,7 +89,7 @@ def routes(services: Services) -> APIRouter:
         return PlainTextResponse(ollama.ROOT_TEXT)
 
     @router.get("/health")
-    async def health() -> dict[str, Any]:
+    async def health() -> PoolHealth:
         """The pool in a few figures."""
         awake = [pool.status(model_id) for model_id in pool.awake_models]
         loaded = [s for s in awake if s.state.is_serving]
@@ -87,11 +110,11 @@ def routes(services: Services) -> APIRouter:
         }
 
     @router.get("/livez")
-    async def livez() -> dict[str, str]:
+    async def livez() -> Status:
         """The event loop turns."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses={200: {"model": Status}, 503: _NOT_READY})
     async def readyz() -> JSONResponse:
         """The pool takes requests."""
         status = _status(services)
@@ -99,7 +122,7 @@ def routes(services: Services) -> APIRouter:
             return JSONResponse({"status": status}, 503)
         return JSONResponse({"status": "ok"})
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=Response, responses=_METRICS)
     async def metrics() -> Response:
         """Prometheus metrics; a scrape never loads a model."""
         return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -111,7 +134,7 @@ def routes(services: Services) -> APIRouter:
         return {**services.usage.statistics(), "loaded_models": loaded}
 
     @router.get("/engines")
-    async def engines() -> dict[str, Any]:
+    async def engines() -> Engines:
         """Which engines are usable here, or why not."""
         return {"engines": await services.engines.all()}
 
@@ -126,19 +149,19 @@ def routes(services: Services) -> APIRouter:
         return services.catalog.export_config(pool.config)
 
     @router.patch("/config")
-    async def patch(changes: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+    async def patch(changes: Annotated[dict[str, Any], Body()]) -> ConfigChange:
         """Change live keys until the next start; models that run are not touched."""
         changed = await services.reconfigure(changes)
         return {"changed": changed, "live_keys": sorted(LIVE_KEYS), "config": await config()}
 
-    @router.post("/config/reload")
-    async def reload() -> dict[str, Any]:
+    @router.post("/config/reload", responses=refuses(InvalidRequest, Conflict, StoreError))
+    async def reload() -> ConfigReload:
         """Read the config file again: what changed in it counts, but for keys that need a restart;
         models that run are not touched."""
         return await reload_config(services, "POST /config/reload")
 
-    @router.post("/restart", status_code=202)
-    async def restart(body: RestartBody | None = None) -> dict[str, Any]:
+    @router.post("/restart", status_code=202, responses=refuses(Conflict, NotSupported))
+    async def restart(body: RestartBody | None = None) -> Restarting:
         """Replace the manager by a fresh one that adopts the workers; `run` of /health changes."""
         await check_next_start(services)
         wait = body.wait_seconds if body is not None else None
@@ -153,12 +176,12 @@ def routes(services: Services) -> APIRouter:
         }
 
     @router.get("/registry")
-    async def export() -> dict[str, Any]:
+    async def export() -> Registry:
         """The catalog as a registry file."""
-        return services.catalog.export_registry()
+        return {"models": services.catalog.export_registry()["models"]}
 
-    @router.post("/registry")
-    async def import_(body: RegistryBody) -> dict[str, Any]:
+    @router.post("/registry", responses=refuses(Conflict, StoreError))
+    async def import_(body: RegistryBody) -> Imported:
         """Take over a registry file, all of it or nothing."""
         data = {"models": body.models}
         report = await services.import_registry(data, replace=body.replace)
@@ -169,7 +192,7 @@ def routes(services: Services) -> APIRouter:
             "deleted": list(report.removed),
         }
 
-    @router.get("/events", response_class=StreamingResponse)
+    @router.get("/events", response_class=StreamingResponse, responses=_EVENTS)
     async def events(
         model: Annotated[str | None, Query(description="Only this model's events")] = None,
         last_event_id: Annotated[str | None, Header()] = None,
@@ -186,7 +209,7 @@ def routes(services: Services) -> APIRouter:
     return router
 
 
-def _worker(status: ReplicaStatus) -> dict[str, Any]:
+def _worker(status: ReplicaStatus) -> GoingOn:
     assert status.worker is not None
     pid = status.worker.process.pid
     name = status.model.model_id

@@ -57,7 +57,7 @@ from modelpool_client.surfaces.routes import (
     surface_of,
 )
 from modelpool_client.surfaces.translation import Known, Translation
-from modelpool_client.wire import RESOLVED_HEADER
+from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER, RESOLVED_HEADER
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
@@ -84,9 +84,9 @@ PAGE_HEADERS = frozenset(
 NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | PAGE_HEADERS | {RESOLVED_HEADER}
 PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
-MODEL_HEADER = b"x-modelpool-model"
 CLIENT_LEFT = 499  # nginx's code for one that left before any answer
-IGNORED = b"x-modelpool-ignored"
+MODEL = MODEL_HEADER.encode()
+IGNORED = IGNORED_HEADER.encode()
 DRAINING = (CODE_HEADER.encode(), WorkerDraining.default_code.encode())
 TOO_MANY = (429, 503)
 OUT_OF_MEMORY = (CODE_HEADER.encode(), b"oom")
@@ -233,7 +233,7 @@ class Gateway:
         priority = _priority(exchange.request, data) or model.priority
         wish = _Wish(priority, _affinity(exchange.request, data))
         began = time.perf_counter()
-        exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
+        exchange.headers.append((MODEL, model.model_id.encode("ascii", "replace")))
         asked = _Asked(exchange.request, exchange, surface, model, body, data, surface.at(path))
         if family.translate is not None:
             exchange.dialect = family.of(cache(partial(_translated, family.translate, asked)))
@@ -273,7 +273,7 @@ class Gateway:
             name = model.model_id
             text = f"{name} is not loaded, and {surface.path} loads nothing; load it first"
             raise Conflict(text, code="model_not_loaded", param="model")
-        exchange.headers.append((MODEL_HEADER, model.model_id.encode("ascii", "replace")))
+        exchange.headers.append((MODEL, model.model_id.encode("ascii", "replace")))
         try:
             asked = _Asked(exchange.request, exchange, surface, model, b"", {}, surface.path)
             await self._relay(grant, asked)

@@ -1,0 +1,68 @@
+"""PURE. What a route of an API looks like: the form of its requests and of its answers.
+
+Each API says it once, beside the tables that check its requests; the OpenAPI documents of manager
+and workers are made from it (``openapi``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelpool_client.surfaces.schema import Schema
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+ANY_OBJECT: Schema = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One route.
+
+    Attributes:
+        answer: the JSON Schema of an answer that comes whole; of any, where its type is not JSON.
+        request: that of a body; None where none is read.
+        answer_type: Content-Type of such an answer.
+        request_type: Content-Type of the body.
+        stream_type: Content-Type of an answer that comes bit by bit; empty where none does.
+        summary: in a few words, where the task of the surface does not say it.
+    """
+
+    answer: Schema
+    request: Schema | None = None
+    answer_type: str = JSON
+    request_type: str = JSON
+    stream_type: str = ""
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """One API.
+
+    Attributes:
+        error: the JSON Schema of the body of its errors.
+        routes: by path; all of its surfaces are there.
+    """
+
+    error: Schema
+    routes: Mapping[str, Contract]
+
+
+def holds(**required: Schema) -> Schema:
+    """An object that has at least these."""
+    return {"type": "object", "required": list(required), "properties": required}
+
+
+def listed(item: Schema) -> Schema:
+    """Any number of them."""
+    return {"type": "array", "items": item}
+
+
+def constant(*values: str) -> Schema:
+    """One of these texts."""
+    return {"type": "string", "enum": list(values)}

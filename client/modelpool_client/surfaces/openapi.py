@@ -1,0 +1,148 @@
+"""PURE. Operations of OpenAPI 3.1 for the routes that models answer, for the documents of manager
+and workers alike: from the table of routes, the contracts of the APIs, and the errors of each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from modelpool_client.errors import (
+    CODE_HEADER,
+    SOURCE_HEADER,
+    BadGateway,
+    Conflict,
+    LoadTimeout,
+    ModelPoolError,
+    Unavailable,
+)
+from modelpool_client.surfaces.contract import JSON, Contract
+from modelpool_client.surfaces.families import FAMILIES
+from modelpool_client.surfaces.routes import Surface
+from modelpool_client.surfaces.schema import Schema
+from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER
+
+Json = dict[str, Any]
+
+RETRY_HEADER = "retry-after"
+_TEXT: Json = {"type": "string"}
+_HEADERS: Mapping[str, Json] = {
+    CODE_HEADER: {
+        "description": "the error's code",
+        "required": True,
+        "schema": _TEXT,
+    },
+    SOURCE_HEADER: {
+        "description": "who failed",
+        "required": True,
+        "schema": {"type": "string", "enum": ["pool", "worker", "engine", "upstream"]},
+    },
+    RETRY_HEADER: {
+        "description": "seconds after which another try makes sense, where that is known",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    IGNORED_HEADER: {
+        "description": "parameters of the request that changed nothing, where there are any",
+        "schema": _TEXT,
+    },
+    MODEL_HEADER: {"description": "the id of the model that answers", "schema": _TEXT},
+}
+# What passes by itself.
+_PASSING = (Conflict, BadGateway, Unavailable, LoadTimeout)
+
+
+def operation(
+    surface: Surface,
+    errors: Iterable[type[ModelPoolError]],
+    model: Schema,
+    headers: Sequence[str] = (),
+) -> Json:
+    """By method, what a surface is.
+
+    Args:
+        errors: with which it may answer.
+        model: what its model may be called; a body need not name it where that may be null.
+        headers: of an answer that is none.
+    """
+    contract = FAMILIES[surface.family].describe().routes[surface.path]
+    found = described(contract, surface.family, errors, headers, surface.task)
+    if contract.request is None:
+        query = {"name": "model", "in": "query", "required": "null" not in _types(model)}
+        found["parameters"] = [{**query, "schema": model}]
+    else:
+        content = found["requestBody"]["content"][contract.request_type]
+        content["schema"] = _naming(content["schema"], model)
+    return {method.lower(): found for method in surface.methods}
+
+
+def described(
+    contract: Contract,
+    family: str,
+    errors: Iterable[type[ModelPoolError]],
+    headers: Sequence[str] = (),
+    summary: str = "",
+) -> Json:
+    """One operation of a family's API."""
+    # Of a stream there is no schema: it is many values.
+    kinds = {
+        contract.stream_type: {"schema": {}},
+        contract.answer_type: {"schema": contract.answer},
+    }
+    kinds.pop("", None)
+    answer: Json = {"description": "the answer", "content": kinds}
+    if headers:
+        answer["headers"] = _referred(headers)
+    found: Json = {
+        "summary": contract.summary or summary,
+        "responses": {"200": answer, **failures(errors, family)},
+    }
+    if contract.request is not None:
+        content = {contract.request_type: {"schema": contract.request}}
+        found["requestBody"] = {"required": True, "content": content}
+    return found
+
+
+def failures(errors: Iterable[type[ModelPoolError]], family: str = "openai") -> Json:
+    """The answers that are errors, by status, in the words of a family's API."""
+    by_status: dict[int, list[type[ModelPoolError]]] = {}
+    for error in dict.fromkeys(errors):
+        by_status.setdefault(error.status, []).append(error)
+    return {str(status): _failure(by_status[status], family) for status in sorted(by_status)}
+
+
+def components() -> Json:
+    """What operations refer to."""
+    schemas = {_error_name(name): family.describe().error for name, family in FAMILIES.items()}
+    return {"schemas": schemas, "headers": dict(_HEADERS)}
+
+
+def _failure(errors: Sequence[type[ModelPoolError]], family: str) -> Json:
+    passes = any(issubclass(error, _PASSING) for error in errors)
+    headers = [CODE_HEADER, SOURCE_HEADER, *([RETRY_HEADER] if passes else [])]
+    schema = {"$ref": f"#/components/schemas/{_error_name(family)}"}
+    return {
+        "description": ", ".join(dict.fromkeys(error.default_code for error in errors)),
+        "headers": _referred(headers),
+        "content": {JSON: {"schema": schema}},
+    }
+
+
+def _referred(headers: Iterable[str]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+
+
+def _error_name(family: str) -> str:
+    return f"Error.{family}"
+
+
+def _naming(body: Schema, model: Schema) -> Json:
+    """The body of a request, which names its model."""
+    required = [*body.get("required", ()), *(["model"] if "null" not in _types(model) else [])]
+    properties = {**body.get("properties", {}), "model": model}
+    named: Json = {**body, "properties": properties}
+    return {**named, "required": required} if required else named
+
+
+def _types(schema: Schema) -> Sequence[str]:
+    kinds: Sequence[str] | str = schema["type"]
+    return [kinds] if isinstance(kinds, str) else kinds

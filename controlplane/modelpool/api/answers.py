@@ -1,0 +1,268 @@
+"""PURE. The answers of the management API, as its OpenAPI document describes them; the type checker
+holds the code that makes them to it.
+
+Sizes in MB are of 1,000,000 bytes, times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired
+
+# Pydantic reads no other before Python 3.12.
+from typing_extensions import TypedDict
+
+Json = dict[str, Any]
+
+
+class Lease(TypedDict):
+    ttl_remaining_minutes: float
+    expires_at: str | None
+
+
+class Copy(Lease):
+    state: str
+    reason: str
+    since: str | None
+    generation: int
+    port: int | None
+    endpoint: str | None
+    in_flight: int
+    waiting: int
+    concurrency_limit: int | None
+    slots: int | None
+    requests_total: int
+    tokens_total: int
+    worker_pid: int | None
+    engine_pid: int | None
+    memory_measured_mb: float | None
+    memory_reserved_mb: float | None
+    progress: Json | None
+    failure: Json | None
+
+
+class Replica(Copy):
+    replica: str
+
+
+class Queue(TypedDict):
+    position: int
+    length: int
+    estimated_wait_seconds: float
+
+
+class Concurrency(TypedDict):
+    setting: int | str
+    limit: int | None
+    in_flight: int
+    waiting: dict[str, int]
+    oldest_wait_seconds: float
+
+
+class Memory(TypedDict):
+    estimated_mb: float | None
+    declared_mb: float | None
+    measured_peak_mb: float | None
+    current_mb: float | None
+    current_peak_mb: float | None
+    reserved_mb: float | None
+    source_of_reservation: str
+    devices_mb: dict[str, float | None]
+
+
+class ModelView(Copy):
+    model_id: str
+    display_name: str
+    model_type: str | None
+    engine: str
+    source: str
+    concurrency: Concurrency
+    waiting_for: str
+    queue: Queue | None
+    warmup: bool
+    pinned: bool
+    auto_unload: bool | None
+    ttl_minutes: float | None
+    min_replicas: int
+    max_replicas: int
+    priority: str
+    coalesce: str
+    tags: list[str]
+    aliases: list[str]
+    capabilities: list[str]
+    options: Json
+    effective_options: Json
+    memory_estimate_mb: float | None
+    memory: Memory
+    size_mb: float | None
+    context_length: int | None
+    quantization: str | None
+    architecture: str | None
+    origin: str
+    replicas: list[Replica]
+
+
+class ModelList(TypedDict):
+    models: list[ModelView]
+
+
+class Registered(TypedDict):
+    model: ModelView
+
+
+class Changed(Registered):
+    message: str
+
+
+class Deleted(TypedDict):
+    deleted: str
+
+
+class Extended(Lease):
+    model_id: str
+    granted_minutes: float
+    capped: bool
+    message: NotRequired[str]
+
+
+class Endpoint(TypedDict):
+    model_id: str
+    endpoint: str
+    base_url: str
+    port: int
+    state: str
+
+
+class History(TypedDict):
+    model_id: str
+    events: list[Json]
+    next_before: int | None
+
+
+class Capabilities(TypedDict):
+    model_id: str
+    capabilities: list[str]
+
+
+class WorkerHealth(TypedDict):
+    model: str
+    status: str
+    port: int | None
+
+
+class Victim(TypedDict):
+    model_id: str
+    state: str
+    memory_mb: float | None
+    reason: str
+
+
+class Needs(TypedDict):
+    memory_mb: float | None
+    estimated_mb: float | None
+    measured_peak_mb: float | None
+    source: str
+    devices_mb: dict[str, float | None]
+
+
+class Room(TypedDict):
+    limit_mb: float
+    held_mb: float | None
+    free_mb: float | None
+    host_available_mb: float | None
+
+
+class ModelCount(TypedDict):
+    limit: int
+    held: int
+
+
+class Plan(TypedDict):
+    model_id: str
+    state: str
+    action: str
+    reason: str
+    evict: list[Victim]
+    waits_for: list[str]
+    until: str | None
+    queue: Queue | None
+    port: int | None
+    needs: Needs
+    memory: Room
+    models: ModelCount
+    failure: Json | None
+
+
+class PoolHealth(TypedDict):
+    status: str
+    active_models: int
+    total_models: int
+    total_memory_mb: float
+    available_ports: int
+    failed_models: int
+    memory_limit_mb: float
+    version: str
+    memory_pressure: str | None
+    pool_id: str
+    run: str
+    pid: int
+
+
+class Status(TypedDict):
+    status: str
+
+
+class Engines(TypedDict):
+    engines: list[Json]
+
+
+class ConfigChange(TypedDict):
+    changed: Json
+    live_keys: list[str]
+    config: Json
+
+
+class ModelChanges(TypedDict):
+    added: list[str]
+    updated: list[str]
+    removed: list[str]
+
+
+class ConfigReload(TypedDict):
+    file: str
+    changed: Json
+    needs_restart: Json
+    models: ModelChanges
+
+
+class GoingOn(TypedDict):
+    model_id: str
+    state: str
+    port: int | None
+    worker_pid: int
+
+
+class Restarting(TypedDict):
+    message: str
+    run: str
+    wait_seconds: float
+    workers: list[GoingOn]
+
+
+class Registry(TypedDict):
+    models: list[Json]
+
+
+class Imported(TypedDict):
+    added: list[str]
+    updated: list[str]
+    unchanged: list[str]
+    deleted: list[str]
+
+
+class Targets(TypedDict):
+    targets: list[str]
+    labels: dict[str, str]
+
+
+class Registrars(TypedDict):
+    registrars: list[Json]
