@@ -21,7 +21,9 @@ from modelpool.mcp_server.tools import TOOLS
 from modelpool.pool.decide.table import markdown
 from modelpool.pool.states import MEANING, TRANSITIONS, State, Trigger
 from modelpool_client.cli import app as poolctl
-from modelpool_client.surfaces.parameter_rules import BASE, Disposition
+from modelpool_client.surfaces.contract import Contract
+from modelpool_client.surfaces.families import FAMILIES
+from modelpool_client.surfaces.parameter_rules import BASE, UNKNOWN, Disposition, Rule
 from modelpool_client.surfaces.parameters import Support
 from modelpool_client.surfaces.routes import SPELLINGS, SURFACES
 from modelpool_worker import engines
@@ -79,9 +81,11 @@ def api_page() -> Iterator[str]:
     yield MADE
     yield (
         'Bodies are JSON. Errors have one shape, `{"error": {message, type, param, code, source}}`,'
-        " with code and source also in the headers `x-modelpool-code` and `x-modelpool-source`;"
-        " source says who failed: `pool`, `worker`, `engine`, `upstream`. `param` names the"
-        " parameter. Try it at `/docs`; the machine-readable form is `/openapi.json`.\n"
+        " which the routes of Anthropic's and Ollama's APIs tell in their own; code and source are"
+        " also in the headers `x-modelpool-code` and `x-modelpool-source`; source says who failed:"
+        " `pool`, `worker`, `engine`, `upstream`. `param` names the parameter. Try it at `/docs`;"
+        " the machine-readable form is `/openapi.json`, which names for every operation the errors"
+        " that it may answer with, their codes, headers and shape, and the shape of its answers.\n"
     )
     yield "## Manager, port 8050"
     yield from _routes(management_api(MagicMock()).openapi())
@@ -144,7 +148,9 @@ def parameters_page() -> Iterator[str]:
         " names it. A value that asks for nothing but what happens anyway (`n: 1`, `store: false`,"
         " null) is none of these. What an engine honours a model may lack: `tools` and"
         " `reasoning_effort` need a place in its chat template, `suffix` needs its tokens to fill"
-        " in the middle. Whatever stands in no table is ignored and named.\n"
+        " in the middle. Whatever stands in no table is ignored and named. What another API says is"
+        " told to engines in OpenAI's words, and becomes what becomes of these; errors and the"
+        " header name it as its API does. An engine is listed where it may answer.\n"
     )
     yield (
         "Put right on the way: empty stop strings are dropped; a tool call in the history without"
@@ -154,24 +160,54 @@ def parameters_page() -> Iterator[str]:
     )
     supports = {name: Support(engines.get(name).honours) for name in sorted(engines.BUILT_IN)}
     yield from _counts(supports)
-    for path in BASE:
+    yield "\n## Relayed as they are"
+    native = ", ".join(f"`{p}`" for p, s in SURFACES.items() if s.is_work and not _has_rules(p))
+    yield f"The bodies of these go to the engine as they come, which knows its own: {native}."
+    for path in _with_rules():
         yield from _parameter_table(path, supports)
+
+
+def _serving(path: str, supports: dict[str, Support]) -> dict[str, Support]:
+    """Those of engines that may answer it."""
+    surface = SURFACES[path]
+    return {n: s for n, s in supports.items() if surface.is_answered(engines.get(n).surfaces)}
+
+
+def _contract(path: str) -> Contract:
+    return FAMILIES[SURFACES[path].family].describe().routes[path]
+
+
+def _has_rules(path: str) -> bool:
+    return _contract(path).rules is not None
+
+
+def _with_rules() -> list[str]:
+    return [path for path in SURFACES if _has_rules(path)]
+
+
+def _dispositions(path: str, support: Support) -> dict[str, Rule]:
+    """Of every parameter, with an engine of that support."""
+    if path in BASE:
+        return {name: support.rule(path, name) for name in support.names(path)}
+    return {name: support.of(rule) for name, rule in (_contract(path).rules or {}).items()}
 
 
 def _counts(supports: dict[str, Support]) -> Iterator[str]:
     yield "| surface | engine | honoured | refused | ignored |\n|---|---|---|---|---|"
-    for path in BASE:
-        for name, support in supports.items():
-            rules = [support.rule(path, known) for known in support.names(path)]
+    for path in _with_rules():
+        for name, support in _serving(path, supports).items():
+            rules = _dispositions(path, support).values()
             numbers = " | ".join(str(sum(r.how is how for r in rules)) for how in Disposition)
             yield f"| `{path}` | {name} | {numbers} |"
 
 
 def _parameter_table(path: str, supports: dict[str, Support]) -> Iterator[str]:
+    supports = _serving(path, supports)
     yield f"\n## `{path}`\n| parameter | {' | '.join(supports)} | |"
     yield f"|---|{'---|' * len(supports)}---|"
-    for known in dict.fromkeys(name for s in supports.values() for name in s.names(path)):
-        rules = [support.rule(path, known) for support in supports.values()]
+    tables = [_dispositions(path, support) for support in supports.values()]
+    for known in dict.fromkeys(name for table in tables for name in table):
+        rules = [table.get(known, UNKNOWN) for table in tables]
         why = next((rule.why for rule in rules if rule.how is not Disposition.HONOURED), "")
         why = why or rules[0].why
         yield f"| `{known}` | {' | '.join(rule.how for rule in rules)} | {why} |"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelpool_client.surfaces.parameter_rules import Rule
 from modelpool_client.surfaces.schema import Schema
 
 JSON = "application/json"
@@ -30,6 +31,7 @@ class Contract:
         request_type: Content-Type of the body.
         stream_type: Content-Type of an answer that comes bit by bit; empty where none does.
         summary: in a few words, where the task of the surface does not say it.
+        rules: what becomes of each parameter; None where a body goes to the engine as it is.
     """
 
     answer: Schema
@@ -38,6 +40,7 @@ class Contract:
     request_type: str = JSON
     stream_type: str = ""
     summary: str = ""
+    rules: Mapping[str, Rule] | None = None
 
 
 @dataclass(frozen=True)

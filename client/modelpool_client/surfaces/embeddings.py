@@ -10,6 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
+from modelpool_client.surfaces.parameter_rules import (
+    LOAD_OPTION,
+    LOAD_OPTIONS,
+    Disposition,
+    Rule,
+    ignored,
+    own,
+)
 from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, RERANK_PATH
 from modelpool_client.surfaces.schema import Schema, nullable
 
@@ -71,6 +79,26 @@ BODIES: Mapping[str, Schema] = {
     ),
 }
 
+_LOAD_OPTIONS = dict.fromkeys(sorted(LOAD_OPTIONS), LOAD_OPTION)
+RULES: Mapping[str, Mapping[str, Rule]] = {
+    EMBEDDINGS_PATH: {
+        "model": own("says which model"),
+        "input": own("a text, tokens, or a list of either"),
+        "encoding_format": own("numbers, or base64 of them"),
+        "dimensions": own("the first so many numbers, scaled to length 1"),
+        "user": ignored("nothing is told by user"),
+        **_LOAD_OPTIONS,
+    },
+    RERANK_PATH: {
+        "model": own("says which model"),
+        "query": own("what is looked for"),
+        "documents": own("texts, or objects that have one"),
+        "top_n": own("the best so many"),
+        "return_documents": own("with each result"),
+        **_LOAD_OPTIONS,
+    },
+}
+
 
 def engine_body(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What an engine is asked, of a checked body."""
@@ -85,8 +113,8 @@ def engine_body(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def unknown(path: str, given: Mapping[str, Any]) -> list[str]:
     """Parameters that have no meaning here."""
-    without_meaning = {"user"} & given.keys()
-    return sorted(given.keys() - BODIES[path]["properties"].keys() | without_meaning)
+    honoured = {name for name, rule in RULES[path].items() if rule.how is Disposition.HONOURED}
+    return sorted(given.keys() - honoured)
 
 
 def finished(path: str, given: Mapping[str, Any], answer: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from modelpool_client.errors import InvalidRequest, ModelPoolError
@@ -12,13 +13,14 @@ from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.contract import Description
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
-from modelpool_client.surfaces.parameters import ANY, Support
+from modelpool_client.surfaces.parameters import ANY, Support, client_names
 from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import CHAT_TOKENS_PATH, Surface
-from modelpool_client.surfaces.translation import Known, Translation
+from modelpool_client.surfaces.translation import Known, Told, Translation
 
 Translate: TypeAlias = Callable[[str, dict[str, Any], Known], Translation]
 ErrorBody: TypeAlias = Callable[[ModelPoolError], Any]
+Names: TypeAlias = Callable[[str], Sequence[str]]
 
 
 class Translated:
@@ -288,12 +290,37 @@ def read(
     translate = FAMILIES[surface.family].translate
     if translate is None or surface.path in known.serves:
         return Asked(surface, data, surface.path, checked(surface.path, data, raw, support))
+    rules = FAMILIES[surface.family].describe().routes[surface.path].rules or {}
+    names = partial(client_names, rules, data)
     translation = translate(path or surface.path, data, known)
     told = translation.told
-    as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
-    completion = checked(told.path, {**told.body, **as_stream}, support=support)
-    ignored = tuple(sorted({*told.ignored, *completion.ignored}))
-    completion = replace(completion, ignored=ignored)
+    completion = _completion(told, support, names)
     counts = told.is_count and CHAT_TOKENS_PATH in known.serves
     asked_at = CHAT_TOKENS_PATH if counts else told.path
     return Asked(surface, data, asked_at, completion, translation)
+
+
+def _completion(told: Told, support: Support, names: Names) -> Completion:
+    """What the engine is told of a translated request; ``names`` gives what the client calls one of
+    OpenAI's parameters.
+
+    Raises:
+        InvalidRequest: what it says cannot be done.
+    """
+    as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
+    try:
+        completion = checked(told.path, {**told.body, **as_stream}, support=support)
+    except InvalidRequest as error:
+        raise _in_words_of_client(error, names) from None
+    named = {name for ignored in completion.ignored for name in names(ignored)}
+    return replace(completion, ignored=tuple(sorted({*told.ignored, *named})))
+
+
+def _in_words_of_client(error: InvalidRequest, names: Names) -> InvalidRequest:
+    if error.param is None:
+        return error
+    param = names(error.param)[0]
+    text = error.message
+    if text.startswith(f"{error.param} "):
+        text = param + text.removeprefix(error.param)
+    return InvalidRequest(text, param=param, code=error.code, source=error.source)

@@ -17,6 +17,7 @@ from modelpool_client.surfaces.contract import (
     listed,
 )
 from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS
+from modelpool_client.surfaces.parameter_rules import BASE
 from modelpool_client.surfaces.routes import CHAT_PATH, EMBEDDINGS_PATH, RERANK_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema, nullable
 
@@ -77,12 +78,14 @@ DESCRIPTION = Description(
             _needing(CHAT_PATH),
             stream_type=EVENT_STREAM,
             summary="Answer a chat, streamed if asked",
+            rules=BASE[CHAT_PATH],
         ),
         TEXT_PATH: Contract(
             _completion("text_completion", text=TEXT),
             _needing(TEXT_PATH),
             stream_type=EVENT_STREAM,
             summary="Continue a text, streamed if asked",
+            rules=BASE[TEXT_PATH],
         ),
         EMBEDDINGS_PATH: Contract(
             holds(
@@ -93,11 +96,13 @@ DESCRIPTION = Description(
             ),
             embeddings.BODIES[EMBEDDINGS_PATH],
             summary="Make vectors of texts",
+            rules=embeddings.RULES[EMBEDDINGS_PATH],
         ),
         RERANK_PATH: Contract(
             holds(results=listed(holds(index=COUNT, relevance_score={"type": "number"}))),
             embeddings.BODIES[RERANK_PATH],
             summary="Say how well documents answer a query, the best first",
+            rules=embeddings.RULES[RERANK_PATH],
         ),
         "/completion": _relayed("llama.cpp's own completions, streamed if asked", streams=True),
         "/infill": _relayed("llama.cpp's own infill, streamed if asked", streams=True),

@@ -37,6 +37,9 @@ class Rule:
         neutral: values that ask for nothing but what happens anyway, and are never refused.
         is_up_to_engine: an engine may honour it.
         by: the worker itself does it for an engine that honours this other parameter.
+        told: parameters of OpenAI's, where it is one of another API that engines are told in these
+            words: what becomes of them becomes of it.
+        at: the path that these are parameters of.
     """
 
     how: Disposition
@@ -44,14 +47,28 @@ class Rule:
     neutral: tuple[Any, ...] = ()
     is_up_to_engine: bool = False
     by: str = ""
+    told: tuple[str, ...] = ()
+    at: str = CHAT_PATH
 
 
-def _own(why: str) -> Rule:
+def own(why: str) -> Rule:
+    """Honoured, whatever the engine."""
     return Rule(Disposition.HONOURED, why)
 
 
-def _never(how: Disposition, why: str, *neutral: Any) -> Rule:
-    return Rule(how, why, neutral)
+def ignored(why: str, *neutral: Any) -> Rule:
+    """Named in the answer."""
+    return Rule(Disposition.IGNORED, why, neutral)
+
+
+def refused(why: str, *neutral: Any) -> Rule:
+    """Answered by an error that names it."""
+    return Rule(Disposition.REFUSED, why, neutral)
+
+
+def told(*names: str, at: str = CHAT_PATH) -> Rule:
+    """As OpenAI's parameters of these names."""
+    return Rule(Disposition.HONOURED, told=names, at=at)
 
 
 def _engine(how: Disposition, why: str, *neutral: Any, by: str = "") -> Rule:
@@ -93,17 +110,17 @@ LOAD_OPTIONS = frozenset(
         "use_mmap",
     }
 )
-LOAD_OPTION = _never(_IGNORED, "a load option: set it on the model")
-UNKNOWN = _never(_IGNORED, "not known here")
+LOAD_OPTION = ignored("a load option: set it on the model")
+UNKNOWN = ignored("not known here")
 
 _COMMON: Mapping[str, Rule] = {
-    "model": _own("says which model"),
-    "stream": _own("in pieces, as they are computed"),
-    "stream_options": _own("see its own parameters"),
-    "stream_options.include_usage": _own("a last chunk with the tokens that were used"),
-    "stream_options.include_obfuscation": _never(_IGNORED, "nothing is padded here", False),
-    "user": _own("requests of one user go to the same copy of a model"),
-    "priority": _own("high, normal or low, in the pool's queue"),
+    "model": own("says which model"),
+    "stream": own("in pieces, as they are computed"),
+    "stream_options": own("see its own parameters"),
+    "stream_options.include_usage": own("a last chunk with the tokens that were used"),
+    "stream_options.include_obfuscation": ignored("nothing is padded here", False),
+    "user": own("requests of one user go to the same copy of a model"),
+    "priority": own("high, normal or low, in the pool's queue"),
     "temperature": _engine(_IGNORED, _NO_SUCH),
     "top_p": _engine(_IGNORED, _NO_SUCH, 1),
     "n": _engine(_REFUSED, "the engine gives one answer a request", 1),
@@ -120,7 +137,7 @@ _TRANSCRIPT: Mapping[str, Rule] = {
     "temperature": _engine(_IGNORED, _NO_SUCH, 0),
 }
 _PICTURE: Mapping[str, Rule] = {
-    "model": _own("says which model"),
+    "model": own("says which model"),
     "n": _engine(_REFUSED, "the engine makes one picture a request", 1),
     "size": _engine(_IGNORED, "the engine has one size", "auto"),
     "quality": _engine(_IGNORED, _NO_SUCH, "auto"),
@@ -131,13 +148,13 @@ _PICTURE: Mapping[str, Rule] = {
     "response_format": _engine(_REFUSED, "the engine answers with the picture", "b64_json"),
     "partial_images": _engine(_IGNORED, _NO_SUCH, 0),
     "stream": _engine(_REFUSED, "the engine answers in one piece", False),
-    "moderation": _never(_IGNORED, _NOT_HOSTED, "auto"),
-    "safety_identifier": _never(_IGNORED, _NOT_HOSTED),
-    "user": _own("requests of one user go to the same copy of a model"),
+    "moderation": ignored(_NOT_HOSTED, "auto"),
+    "safety_identifier": ignored(_NOT_HOSTED),
+    "user": own("requests of one user go to the same copy of a model"),
 }
 BASE: Mapping[str, Mapping[str, Rule]] = {
     CHAT_PATH: {
-        "messages": _own("what is said"),
+        "messages": own("what is said"),
         **_COMMON,
         "max_completion_tokens": _engine(_IGNORED, _NO_SUCH),
         "logprobs": _engine(_REFUSED, "the engine tells no log probabilities", False),
@@ -154,29 +171,29 @@ BASE: Mapping[str, Mapping[str, Rule]] = {
             by="response_format",
         ),
         "parallel_tool_calls": _engine(_IGNORED, _NO_SUCH, True),
-        "functions": _never(_REFUSED, "is OpenAI's former form of tools: send tools", []),
-        "function_call": _never(
-            _REFUSED, "is OpenAI's former form of tool_choice: send tool_choice", "none", "auto"
+        "functions": refused("is OpenAI's former form of tools: send tools", []),
+        "function_call": refused(
+            "is OpenAI's former form of tool_choice: send tool_choice", "none", "auto"
         ),
         "reasoning_effort": _engine(_IGNORED, "the model has no such setting"),
         "verbosity": _engine(_IGNORED, _NO_SUCH, "medium"),
         "prediction": _engine(_IGNORED, "it would save time only"),
         "modalities": _engine(_REFUSED, "the engine answers in text only", ["text"]),
         "audio": _engine(_REFUSED, "the engine answers in text only"),
-        "web_search_options": _never(_REFUSED, "nothing here searches the web"),
-        "moderation": _never(_REFUSED, "nothing here moderates"),
-        "prompt_cache_key": _own("requests of one key go to the same copy of a model"),
-        "prompt_cache_options": _never(_IGNORED, "prompts are cached as the pool is configured"),
-        "prompt_cache_retention": _never(_IGNORED, "prompts are cached as the pool is configured"),
-        "metadata": _never(_IGNORED, "answers are not stored"),
-        "store": _never(_IGNORED, "answers are not stored", False),
-        "service_tier": _never(_IGNORED, _NOT_HOSTED, "auto", "default"),
-        "safety_identifier": _never(_IGNORED, _NOT_HOSTED),
+        "web_search_options": refused("nothing here searches the web"),
+        "moderation": refused("nothing here moderates"),
+        "prompt_cache_key": own("requests of one key go to the same copy of a model"),
+        "prompt_cache_options": ignored("prompts are cached as the pool is configured"),
+        "prompt_cache_retention": ignored("prompts are cached as the pool is configured"),
+        "metadata": ignored("answers are not stored"),
+        "store": ignored("answers are not stored", False),
+        "service_tier": ignored(_NOT_HOSTED, "auto", "default"),
+        "safety_identifier": ignored(_NOT_HOSTED),
     },
     TEXT_PATH: {
-        "prompt": _own("a text, a list of texts, tokens, or a list of lists of tokens"),
+        "prompt": own("a text, a list of texts, tokens, or a list of lists of tokens"),
         **_COMMON,
-        "echo": _own("with a prompt that is text, and without logprobs"),
+        "echo": own("with a prompt that is text, and without logprobs"),
         "logprobs": _engine(_REFUSED, "the engine tells no log probabilities"),
         "suffix": _engine(_REFUSED, "the engine cannot fill in", ""),
         "best_of": _engine(
@@ -184,8 +201,8 @@ BASE: Mapping[str, Mapping[str, Rule]] = {
         ),
     },
     TRANSCRIPTIONS_PATH: {
-        "file": _own("the recording"),
-        "model": _own("says which model"),
+        "file": own("the recording"),
+        "model": own("says which model"),
         **_TRANSCRIPT,
         "stream": _engine(_REFUSED, "the engine answers in one piece", False),
         "language": _engine(_IGNORED, "the engine finds it out"),
@@ -198,30 +215,30 @@ BASE: Mapping[str, Mapping[str, Rule]] = {
         "known_speaker_references": _engine(_IGNORED, _NO_SUCH, []),
     },
     TRANSLATIONS_PATH: {
-        "file": _own("the recording"),
-        "model": _own("says which model"),
+        "file": own("the recording"),
+        "model": own("says which model"),
         **_TRANSCRIPT,
     },
     SPEECH_PATH: {
-        "input": _own("what is to be said"),
-        "model": _own("says which model"),
+        "input": own("what is to be said"),
+        "model": own("says which model"),
         "voice": _engine(_IGNORED, "the engine has one voice"),
         "response_format": _engine(_REFUSED, "the engine has one format; leave it out"),
         "speed": _engine(_IGNORED, _NO_SUCH, 1),
         "instructions": _engine(_IGNORED, _NO_SUCH),
         "stream_format": _engine(_REFUSED, "the engine answers with the sound alone", "audio"),
     },
-    IMAGES_PATH: {"prompt": _own("what is to be seen"), **_PICTURE},
+    IMAGES_PATH: {"prompt": own("what is to be seen"), **_PICTURE},
     IMAGE_EDITS_PATH: {
-        "image": _own("one picture, or several"),
-        "prompt": _own("what is to be seen"),
+        "image": own("one picture, or several"),
+        "prompt": own("what is to be seen"),
         "mask": _engine(_REFUSED, "the engine changes whole pictures only"),
         "input_fidelity": _engine(_IGNORED, _NO_SUCH),
         **_PICTURE,
     },
     CLASSIFY_PATH: {
-        "model": _own("says which model"),
-        "input": _own("a text, or a list of texts"),
-        "user": _own("requests of one user go to the same copy of a model"),
+        "model": own("says which model"),
+        "input": own("a text, or a list of texts"),
+        "user": own("requests of one user go to the same copy of a model"),
     },
 }

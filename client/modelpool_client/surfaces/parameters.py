@@ -3,7 +3,8 @@ loaded: honoured, refused, or ignored and named. Nothing is dropped without a wo
 
 One table, ``parameter_rules.BASE``, for all engines; an engine says which of those that are up to
 it it honours, and which of its own, for each path (``Engine.honours`` in the worker), and a load
-which of them this model cannot have.
+which of them this model cannot have. Other APIs have tables of their own, in whose rules stand the
+parameters of OpenAI's that engines are told.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from modelpool_client.surfaces.parameter_rules import (
 )
 
 _HONOURED, _REFUSED = Disposition.HONOURED, Disposition.REFUSED
+_WORSE = (_HONOURED, Disposition.IGNORED, _REFUSED)
 
 
 class Support:
@@ -49,6 +51,11 @@ class Support:
     def rule(self, path: str, name: str) -> Rule:
         """What becomes of one parameter."""
         return self._rules[path].get(name, self._unknown)
+
+    def of(self, rule: Rule) -> Rule:
+        """What becomes of a parameter of another API, or of an API that needs no engine for it."""
+        told = [self.rule(rule.at, name) for name in rule.told]
+        return max(told, key=lambda r: _WORSE.index(r.how)) if told else rule
 
     def names(self, path: str) -> list[str]:
         """Every parameter that has a rule of its own."""
@@ -107,6 +114,20 @@ def header_of(ignored: Collection[str]) -> bytes:
 
 
 _SHOWN, _NAME_LENGTH = 32, 64
+
+
+def client_names(rules: Mapping[str, Rule], given: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """What the client calls what engines are told as ``name``, of what it has given."""
+    found = (own for own, rule in rules.items() if name in rule.told and _has(given, own))
+    return tuple(found) or (name,)
+
+
+def _has(given: Any, dotted: str) -> bool:
+    for key in dotted.split("."):
+        if not isinstance(given, Mapping) or given.get(key) is None:
+            return False
+        given = given[key]
+    return True
 
 
 def is_forced(given: Mapping[str, Any]) -> bool:

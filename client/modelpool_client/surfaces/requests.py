@@ -7,7 +7,6 @@ from typing import Any
 from modelpool_client.surfaces import embeddings, media
 from modelpool_client.surfaces.openai import Completion, check_request
 from modelpool_client.surfaces.openai_bodies import BODIES
-from modelpool_client.surfaces.parameter_rules import LOAD_OPTIONS
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.schema import check
 
@@ -29,8 +28,8 @@ def checked(
         return Completion(data, data.get("stream") is True, (), raw)
     check(embeddings.BODIES[path], data)
     given = {key: value for key, value in data.items() if value is not None}
-    ignored = {*embeddings.unknown(path, given), *LOAD_OPTIONS & given.keys()}
-    return Completion(embeddings.engine_body(path, given), False, tuple(sorted(ignored)))
+    ignored = tuple(embeddings.unknown(path, given))
+    return Completion(embeddings.engine_body(path, given), False, ignored)
 
 
 def _relayed(path: str, data: dict[str, Any], raw: bytes | None, support: Support) -> Completion:

@@ -16,7 +16,7 @@ from modelpool_client.errors import (
     UnloadProtected,
 )
 from modelpool_client.http1.upstream_connection import UpstreamError
-from modelpool_client.surfaces.failures import LOAD, WORKER
+from modelpool_client.surfaces.failures import LOAD
 from modelpool_client.surfaces.sse import AS_IT_COMES
 from modelpool_client.wire import LOG_OFFSET_HEADER
 from pydantic import BaseModel, ConfigDict, Field
@@ -148,7 +148,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.post(
         "/models/{model_id:path}/load",
-        responses={**_DONE_OR_BEGUN, **refuses(*LOAD, *WORKER)},
+        responses={**_DONE_OR_BEGUN, **refuses(*LOAD)},
     )
     async def load(model_id: str, wait: Wait = None, body: LoadBody | None = None) -> JSONResponse:
         """Start loading: 202 at once, or with ``wait`` 200 when it is HOT."""
@@ -163,7 +163,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.post(
         "/models/{model_id:path}/unload",
-        responses={**_DONE_OR_BEGUN, **refuses(UnloadProtected, *LOAD)},
+        responses={**_DONE_OR_BEGUN, **refuses(UnloadProtected)},
     )
     async def unload(
         model_id: str, wait: Wait = None, body: UnloadBody | None = None
@@ -202,7 +202,7 @@ def routes(services: Services) -> APIRouter:
             extended["message"] = "never expires"
         return extended
 
-    @router.get("/models/{model_id:path}/endpoint", responses=refuses(Conflict, *LOAD, *WORKER))
+    @router.get("/models/{model_id:path}/endpoint", responses=refuses(Conflict, *LOAD))
     async def resolve(model_id: str, wait: Wait = None) -> Endpoint:
         """Where the model answers; with ``wait`` it is loaded if need be."""
         status = _status(model_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelpool_client.surfaces.anthropic.parameters import RULES
 from modelpool_client.surfaces.anthropic.tables import BODIES, COUNT_PATH, MESSAGES_PATH
 from modelpool_client.surfaces.contract import (
     COUNT,
@@ -35,11 +36,13 @@ DESCRIPTION = Description(
             BODIES[MESSAGES_PATH],
             stream_type=EVENT_STREAM,
             summary="Answer a conversation, streamed if asked",
+            rules=RULES[MESSAGES_PATH],
         ),
         COUNT_PATH: Contract(
             holds(input_tokens=COUNT),
             BODIES[COUNT_PATH],
             summary="Count the tokens of a conversation",
+            rules=RULES[COUNT_PATH],
         ),
     },
 )

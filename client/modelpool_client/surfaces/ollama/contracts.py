@@ -18,6 +18,7 @@ from modelpool_client.surfaces.contract import (
 )
 from modelpool_client.surfaces.ollama.answers import NDJSON
 from modelpool_client.surfaces.ollama.management import MANAGEMENT_BODIES
+from modelpool_client.surfaces.ollama.parameters import RULES
 from modelpool_client.surfaces.ollama.tables import BODIES, CHAT, EMBED, EMBEDDINGS, GENERATE
 from modelpool_client.surfaces.schema import Schema
 
@@ -39,22 +40,26 @@ DESCRIPTION = Description(
             BODIES[CHAT],
             stream_type=_LINES,
             summary="Answer a chat, a line of JSON for each piece unless stream is false",
+            rules=RULES[CHAT],
         ),
         GENERATE: Contract(
             _generated(response=TEXT),
             BODIES[GENERATE],
             stream_type=_LINES,
             summary="Answer a prompt, a line of JSON for each piece unless stream is false",
+            rules=RULES[GENERATE],
         ),
         EMBED: Contract(
             holds(model=TEXT, embeddings=listed(_VECTOR)),
             BODIES[EMBED],
             summary="Make vectors of length 1 of texts",
+            rules=RULES[EMBED],
         ),
         EMBEDDINGS: Contract(
             holds(embedding=_VECTOR),
             BODIES[EMBEDDINGS],
             summary="Make a vector of a text, as it was before /api/embed",
+            rules=RULES[EMBEDDINGS],
         ),
     },
 )

@@ -10,6 +10,7 @@ from modelpool_client.surfaces.ollama.answers import Embedding, Generation, Shap
 from modelpool_client.surfaces.ollama.ignored import tidy, unknown
 from modelpool_client.surfaces.ollama.loading import ASKS, is_load_only
 from modelpool_client.surfaces.ollama.messages import openai_messages, user_content
+from modelpool_client.surfaces.ollama.parameters import RENAMED
 from modelpool_client.surfaces.ollama.tables import (
     CHAT,
     EMBED,
@@ -19,9 +20,6 @@ from modelpool_client.surfaces.ollama.tables import (
 )
 from modelpool_client.surfaces.routes import CHAT_PATH, EMBEDDINGS_PATH, TEXT_PATH
 from modelpool_client.surfaces.translation import Told, Translation
-
-# Ollama's names of what llama.cpp's server calls otherwise; those it has no other name for stay.
-_RENAMED = {"num_keep": "n_keep", "num_predict": "max_tokens"}
 
 
 def translate(path: str, data: Mapping[str, Any], clock: Callable[[], int]) -> Translation:
@@ -139,7 +137,7 @@ def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
         value = options.get(name)
         if value is None:
             continue
-        found[_RENAMED.get(name, name)] = int(value) if schema.get("type") == "integer" else value
+        found[RENAMED.get(name, name)] = int(value) if schema.get("type") == "integer" else value
     if found.get("max_tokens", 1) <= 0:
         del found["max_tokens"]
     if found.get("seed", 0) < 0:
