@@ -7,7 +7,10 @@ name one that exists. ``make test`` sends a few of each kind, ``make test-slow``
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,11 @@ CONFORMANCE = CHECKS.get_by_names(
     ]
 )
 Name = Callable[[Any], None]
+MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
+SHAPE = "--layers=2 --hidden=64 --ffn=192 --heads=4 --kv=2 --vocab=1024 --ctx=512"
+needs_llama = pytest.mark.skipif(
+    not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"
+)
 
 
 def operations(url: str) -> list[Any]:
@@ -109,8 +117,17 @@ def try_out(operation: Any, url: str, mode: GenerationMode, most: int, name: Nam
     return next(number)
 
 
-def try_worker(folder: Path, mode: GenerationMode, most: int) -> int:
-    with PoolProcess(folder, [fake(MODEL)]) as pool:
+def llama(folder: Path) -> dict[str, Any]:
+    """A model that writes and embeds, and answers llama.cpp's own routes; what it says is noise."""
+    path = folder / "noise.gguf"
+    command = [sys.executable, MAKE, path, *SHAPE.split()]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    options = {"threads": 1, "parallel": 2, "pooling_type": "mean"}
+    return {"model_id": MODEL, "engine": "llama.cpp", "source": str(path), "options": options}
+
+
+def try_worker(folder: Path, entry: dict[str, Any], mode: GenerationMode, most: int) -> int:
+    with PoolProcess(folder, [entry]) as pool:
         url = pool.load(MODEL)["endpoint"]
         # Its document has the names that it answers to.
         sent = {o.label: try_out(o, url, mode, most, lambda case: None) for o in operations(url)}
@@ -133,7 +150,13 @@ MODES = pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode
 
 @MODES
 def test_the_worker(tmp_path: Path, mode: GenerationMode) -> None:
-    try_worker(tmp_path, mode, FEW)
+    try_worker(tmp_path, fake(MODEL), mode, FEW)
+
+
+@needs_llama
+@MODES
+def test_the_worker_of_a_real_engine(tmp_path: Path, mode: GenerationMode) -> None:
+    try_worker(tmp_path, llama(tmp_path), mode, FEW)
 
 
 @MODES
@@ -153,4 +176,12 @@ def test_the_manager_at_length(tmp_path: Path, mode: GenerationMode) -> None:
 @pytest.mark.timeout(900)
 @MODES
 def test_the_worker_at_length(tmp_path: Path, mode: GenerationMode) -> None:
-    assert try_worker(tmp_path, mode, MANY) >= 1_200
+    assert try_worker(tmp_path, fake(MODEL), mode, MANY) >= 1_200
+
+
+@needs_llama
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@MODES
+def test_the_worker_of_a_real_engine_at_length(tmp_path: Path, mode: GenerationMode) -> None:
+    try_worker(tmp_path, llama(tmp_path), mode, MANY // 3)

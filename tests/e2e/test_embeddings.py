@@ -17,6 +17,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from modelpool_client.surfaces.families import FAMILIES
+from modelpool_client.surfaces.routes import SURFACES
+from modelpool_client.surfaces.schema import check
 
 from e2e.conftest import MakePool
 from e2e.helpers import until
@@ -283,6 +286,27 @@ def test_looks_load_nothing(pool: PoolProcess) -> None:
     assert pool.state_of("chat") == "COLD"
     missing = pool.http.get("/slots")
     assert (missing.status_code, missing.json()["error"]["param"]) == (400, "model")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"model": "embed", "input": TEXTS}),
+        ("/v1/embeddings", {"model": "embed", "input": "a", "encoding_format": "base64"}),
+        ("/v1/rerank", {"model": "rank", "query": "a", "documents": TEXTS}),
+        ("/api/embed", {"model": "embed", "input": TEXTS}),
+        ("/api/embeddings", {"model": "embed", "prompt": "a"}),
+        ("/v1/completions", {"model": "chat", "prompt": "a", "max_tokens": 2}),
+        ("/api/generate", {"model": "chat", "prompt": "a", "stream": False}),
+    ],
+)
+def test_answers_are_as_the_documents_say(
+    pool: PoolProcess, path: str, body: dict[str, Any]
+) -> None:
+    answer = post(pool, path, **body)
+    assert answer.status_code == 200, answer.text
+    contract = FAMILIES[SURFACES[path].family].describe().routes[path]
+    check(contract.answer, answer.json())
 
 
 def test_a_second_pool_is_as_good(make_pool: MakePool, files: dict[str, Path]) -> None:

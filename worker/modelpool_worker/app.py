@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, WorkerDraining
 from modelpool_client.http1.cors import answer_page
@@ -219,10 +219,14 @@ class App:
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
         """What the engine says of itself; no use of the model."""
+        worker, request = self._worker, exchange.request
+        if self._resolved not in request.headers:
+            named = parse_qs(request.query.decode("ascii", "replace")).get("model", [None])
+            check_model({"model": named[0]}, worker.assignment.model_id, worker.aliases)
         try:
-            answer = await self._worker.engine.look(surface)
+            answer = await worker.engine.look(surface)
         except BrokenOffError as e:
-            raise await self._worker.explain(str(e)) from None
+            raise await worker.explain(str(e)) from None
         exchange.send(200, [JSON_TYPE], answer)
 
     async def _inference(self, exchange: Exchange, path: str) -> None:

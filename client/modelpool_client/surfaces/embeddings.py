@@ -19,7 +19,7 @@ from modelpool_client.surfaces.parameter_rules import (
     own,
 )
 from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, RERANK_PATH
-from modelpool_client.surfaces.schema import Schema, nullable
+from modelpool_client.surfaces.schema import Schema, nullable, whole
 
 # Items of one request: OpenAI's limit.
 MOST_INPUTS = 2048
@@ -100,40 +100,47 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
 }
 
 
-def engine_body(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def given(path: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checked body says."""
+    known = BODIES[path]["properties"]
+    return {k: whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
+
+
+def engine_body(path: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """What an engine is asked, of a checked body."""
     if path == EMBEDDINGS_PATH:
-        is_cut = "dimensions" in given
-        kind = "float" if is_cut else given.get("encoding_format", "float")
-        return {"input": given["input"], "encoding_format": kind}
-    documents = [d if isinstance(d, str) else d["text"] for d in given["documents"]]
-    top_n = min(given.get("top_n", len(documents)), len(documents))
-    return {"query": given["query"], "documents": documents, "top_n": top_n}
+        is_cut = "dimensions" in said
+        kind = "float" if is_cut else said.get("encoding_format", "float")
+        return {"input": said["input"], "encoding_format": kind}
+    documents = [d if isinstance(d, str) else d["text"] for d in said["documents"]]
+    top_n = min(said.get("top_n", len(documents)), len(documents))
+    return {"query": said["query"], "documents": documents, "top_n": top_n}
 
 
-def unknown(path: str, given: Mapping[str, Any]) -> list[str]:
+def unknown(path: str, said: Mapping[str, Any]) -> list[str]:
     """Parameters that have no meaning here."""
     honoured = {name for name, rule in RULES[path].items() if rule.how is Disposition.HONOURED}
-    return sorted(given.keys() - honoured)
+    return sorted(said.keys() - honoured)
 
 
-def finished(path: str, given: Mapping[str, Any], answer: bytes) -> bytes:
-    """The client's answer, of the engine's.
+def finished(path: str, data: Mapping[str, Any], answer: bytes) -> bytes:
+    """The client's answer to a checked body, of the engine's.
 
     Raises:
         InvalidRequest: more ``dimensions`` are asked for than the model has.
     """
-    if path == EMBEDDINGS_PATH and "dimensions" in given:
-        return json.dumps(_shortened(json.loads(answer), given)).encode()
-    if path == RERANK_PATH and given.get("return_documents"):
-        return json.dumps(_with_documents(json.loads(answer), given["documents"])).encode()
+    said = given(path, data)
+    if path == EMBEDDINGS_PATH and "dimensions" in said:
+        return json.dumps(_shortened(json.loads(answer), said)).encode()
+    if path == RERANK_PATH and said.get("return_documents"):
+        return json.dumps(_with_documents(json.loads(answer), said["documents"])).encode()
     return answer
 
 
-def _shortened(answer: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    is_coded = given.get("encoding_format") == "base64"
+def _shortened(answer: dict[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    is_coded = said.get("encoding_format") == "base64"
     for item in answer["data"]:
-        numbers = shortened(item["embedding"], given["dimensions"])
+        numbers = shortened(item["embedding"], said["dimensions"])
         item["embedding"] = coded(numbers) if is_coded else numbers
     return answer
 

@@ -12,7 +12,7 @@ from modelpool_client.surfaces.names import answers_to
 from modelpool_client.surfaces.normalize import normalized
 from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS
 from modelpool_client.surfaces.parameters import ANY, Support, header_of
-from modelpool_client.surfaces.schema import Schema, check
+from modelpool_client.surfaces.schema import check, whole
 from modelpool_client.wire import IGNORED_HEADER
 
 _IGNORED = IGNORED_HEADER.encode()
@@ -74,7 +74,7 @@ def check_request(
     """
     check(BODIES[path], data)
     known = BODIES[path]["properties"]
-    given = {k: _whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
+    given = {k: whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
     stream = bool(given.get("stream", False))
     for name, other in NEEDS[path].items():
         if name in given and not given.get(other):
@@ -114,8 +114,3 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
         if message["role"] != "assistant" and message.get("content") is None:
             where = f"messages[{i}].content"
             raise InvalidRequest(f"{where} is required of {message['role']}", param=where)
-
-
-def _whole(schema: Schema, value: Any) -> Any:
-    """JSON Schema counts 2.0 as an integer; engines do not."""
-    return int(value) if isinstance(value, float) and "integer" in schema.get("type", ()) else value

@@ -27,7 +27,7 @@ def checked(
     if path not in embeddings.BODIES:
         return Completion(data, data.get("stream") is True, (), raw)
     check(embeddings.BODIES[path], data)
-    given = {key: value for key, value in data.items() if value is not None}
+    given = embeddings.given(path, data)
     ignored = tuple(embeddings.unknown(path, given))
     return Completion(embeddings.engine_body(path, given), False, ignored)
 

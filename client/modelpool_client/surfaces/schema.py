@@ -49,6 +49,11 @@ def nullable(schema: Schema) -> dict[str, Any]:
     return wider
 
 
+def whole(schema: Schema, value: Any) -> Any:
+    """JSON Schema counts 2.0 as an integer; engines and lists do not."""
+    return int(value) if isinstance(value, float) and "integer" in schema.get("type", ()) else value
+
+
 def _check_any(options: list[Schema], value: Any, where: str) -> None:
     fitting = [s for s in options if "type" not in s or any(_is(n, value) for n in _types(s))]
     if not fitting:

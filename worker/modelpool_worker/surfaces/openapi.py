@@ -24,7 +24,7 @@ from modelpool_client.surfaces.schema import Schema, nullable
 from modelpool_client.wire import IGNORED_HEADER, Phase
 
 _WORK: Errors = (*HEAD, *BODY, *LOOK_UP, *READY, *ABILITY, *ENGINE, *WORKER)
-_LOOK: Errors = (*HEAD, *READY, *ENGINE, *WORKER)
+_LOOK: Errors = (*HEAD, *READY, *LOOK_UP, *ENGINE, *WORKER)
 
 _HEALTH = holds(
     model=TEXT,
