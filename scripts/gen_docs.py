@@ -154,7 +154,8 @@ def parameters_page() -> Iterator[str]:
     )
     yield (
         "Put right on the way: empty stop strings are dropped; a tool call in the history without"
-        " arguments has `{}`; `max_tokens` may be any number, an answer ends where the context"
+        " arguments has `{}`, one without a type is that of a function; `max_tokens` may be any"
+        " number, an answer ends where the context"
         " does. `tool_choice` that wants a call is held to by a JSON schema, whatever the chat"
         " template. A body may come with `Content-Encoding: gzip` or `deflate`.\n"
     )

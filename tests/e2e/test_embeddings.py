@@ -288,6 +288,22 @@ def test_looks_load_nothing(pool: PoolProcess) -> None:
     assert (missing.status_code, missing.json()["error"]["param"]) == (400, "model")
 
 
+def test_whole_numbers_may_be_written_with_a_point(pool: PoolProcess) -> None:
+    answer = post(pool, "/v1/embeddings", model="embed", input="a", dimensions=2.0)
+    assert len(answer.json()["data"][0]["embedding"]) == 2
+    answer = post(pool, "/v1/rerank", model="rank", query="a", documents=TEXTS, top_n=2.0)
+    assert len(answer.json()["results"]) == 2
+
+
+@pytest.mark.parametrize("name", ["other", ""])
+def test_a_worker_that_is_looked_at_answers_for_its_own_model(pool: PoolProcess, name: str) -> None:
+    url = pool.load("chat")["endpoint"]
+    answer = httpx.get(f"{url}/props", params={"model": name}, trust_env=False)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "model_not_found"
+    assert httpx.get(f"{url}/props", params={"model": "chat"}, trust_env=False).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

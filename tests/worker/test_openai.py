@@ -242,6 +242,13 @@ def test_a_call_in_the_history_without_arguments_has_an_empty_object(given: Any)
     assert told == ['{"a": 1}', "{}"]
 
 
+def test_a_call_in_the_history_without_a_type_is_a_functions() -> None:
+    calls = [{"function": {"name": "f", "arguments": "{}"}}, {**CALL, "type": None}]
+    before = {"role": "assistant", "tool_calls": calls}
+    (_, sent) = normal(CHAT_PATH, {"messages": [USER, before]})["messages"]
+    assert [call["type"] for call in sent["tool_calls"]] == ["function", "function"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

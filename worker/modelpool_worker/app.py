@@ -221,7 +221,8 @@ class App:
         """What the engine says of itself; no use of the model."""
         worker, request = self._worker, exchange.request
         if self._resolved not in request.headers:
-            named = parse_qs(request.query.decode("ascii", "replace")).get("model", [None])
+            query = request.query.decode("ascii", "replace")
+            named = parse_qs(query, keep_blank_values=True).get("model", [None])
             check_model({"model": named[0]}, worker.assignment.model_id, worker.aliases)
         try:
             answer = await worker.engine.look(surface)

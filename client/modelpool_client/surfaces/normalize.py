@@ -49,16 +49,20 @@ def _token_counts(given: Given) -> Given:
 def _tool_calls(given: Given) -> Given:
     messages = given["messages"]
     calls = [call for m in messages if m.get("tool_calls") for call in m["tool_calls"]]
-    if not any(map(_lacks_arguments, calls)):
+    if not any(map(_lacks_something, calls)):
         return {}
-    return {"messages": [_with_arguments(message) for message in messages]}
+    return {"messages": [_with_whole_calls(message) for message in messages]}
 
 
-def _with_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_whole_calls(message: Mapping[str, Any]) -> Mapping[str, Any]:
     calls = message.get("tool_calls")
-    if not calls or not any(map(_lacks_arguments, calls)):
+    if not calls or not any(map(_lacks_something, calls)):
         return message
     return {**message, "tool_calls": [_call(call) for call in calls]}
+
+
+def _lacks_something(call: Mapping[str, Any]) -> bool:
+    return call.get("type") is None or _lacks_arguments(call)
 
 
 def _lacks_arguments(call: Mapping[str, Any]) -> bool:
@@ -67,9 +71,9 @@ def _lacks_arguments(call: Mapping[str, Any]) -> bool:
 
 
 def _call(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not _lacks_arguments(call):
-        return call
-    return {**call, "function": {**call["function"], "arguments": NO_ARGUMENTS}}
+    """There is one type only, and engines want it said."""
+    more = {"arguments": NO_ARGUMENTS} if _lacks_arguments(call) else {}
+    return {**call, "type": "function", "function": {**call["function"], **more}}
 
 
 def _response_format(given: Given) -> Given:

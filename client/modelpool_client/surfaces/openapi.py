@@ -68,7 +68,7 @@ def operation(
     found = described(contract, surface.family, errors, headers, surface.task)
     if contract.request is None:
         query = {"name": "model", "in": "query", "required": "null" not in _types(model)}
-        found["parameters"] = [{**query, "schema": model}]
+        found["parameters"] = [{**query, "schema": _in_query(model)}]
     else:
         content = found["requestBody"]["content"][contract.request_type]
         content["schema"] = _naming(content["schema"], model)
@@ -141,6 +141,12 @@ def _naming(body: Schema, model: Schema) -> Json:
     properties = {**body.get("properties", {}), "model": model}
     named: Json = {**body, "properties": properties}
     return {**named, "required": required} if required else named
+
+
+def _in_query(model: Schema) -> Json:
+    """Where there is no null: what is not given is not there."""
+    names = {"enum": [name for name in model["enum"] if name]} if "enum" in model else {}
+    return {**model, "type": "string", **names}
 
 
 def _types(schema: Schema) -> Sequence[str]:
