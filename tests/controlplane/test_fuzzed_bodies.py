@@ -22,12 +22,15 @@ from modelpool.launchers import LaunchError, WorkerProcess
 from modelpool.launchers.read_ahead import Files
 from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.ollama import keep_alive_seconds
-from modelpool_client.surfaces.routes import SPELLINGS, SURFACES
+from modelpool_client.surfaces.routes import SPELLINGS, SURFACES, codec_of
 from modelpool_client.wire import Assignment
 from support.in_process import client_of
 
 EXAMPLES = 80
+FORM = "multipart/form-data; boundary=x"
 MODEL = "cold"
+# A part of a form that is one.
+FILE = b"RIFF"
 # What is enough to be answered.
 BASES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
@@ -45,6 +48,20 @@ BASES: dict[str, dict[str, Any]] = {
     "/apply-template": {"messages": []},
     "/tokenize": {"content": "hi"},
     "/detokenize": {"tokens": [1]},
+    "/v1/chat/completions/input_tokens": {"messages": [{"role": "user", "content": "hi"}]},
+    "/v1/responses": {"input": "hi"},
+    "/v1/responses/input_tokens": {"input": "hi"},
+    "/v1/classify": {"input": "hi"},
+    "/v1/audio/transcriptions": {"file": FILE},
+    "/v1/audio/translations": {"file": FILE},
+    "/v1/audio/speech": {"input": "hi"},
+    "/v1/images/generations": {"prompt": "hi"},
+    "/v1/images/edits": {"image": FILE, "prompt": "hi"},
+    "/v2/models/{model}/infer": {
+        "inputs": [{"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["hi"]}]
+    },
+    "/v2/models/{model}/generate": {"text_input": "hi"},
+    "/v2/models/{model}/generate_stream": {"text_input": "hi"},
 }
 WORK = [path for path, surface in SURFACES.items() if surface.is_work]
 
@@ -108,8 +125,9 @@ class Scene:
     def send(self, path: str, body: bytes) -> tuple[httpx.Response, int]:
         """The answer, and how many launches were asked for meanwhile."""
         before = self.launcher.asked
-        kind = {"content-type": "application/json"}
-        answer = self._runner.run(self.http.post(path, content=body, headers=kind))
+        kind = {"content-type": FORM if codec_of(path) == "form" else "application/json"}
+        target = path.replace("{model}", MODEL).replace("{version}", "1")
+        answer = self._runner.run(self.http.post(target, content=body, headers=kind))
         return answer, self.launcher.asked - before
 
 
@@ -125,6 +143,23 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         made.close()
 
 
+def written(path: str, data: dict[str, Any]) -> bytes:
+    """The body that says so: JSON, or a form where the surface takes one."""
+    if codec_of(path) != "form":
+        return json.dumps(data).encode()
+    files = {k: v for k, v in data.items() if isinstance(v, bytes)}
+    said = {k: v for k, v in data.items() if k not in files}
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in said.items()}
+    texts = {k: v.encode(errors="replace").decode() for k, v in texts.items()}
+    form: Any = {"data": texts, "files": files or {"": b""}, "headers": {"content-type": FORM}}
+    return httpx.Request("POST", "http://x", **form).read()
+
+
+def base_of(path: str) -> dict[str, Any]:
+    """With the model's name, unless that is in the path."""
+    return {**({} if "{model}" in path else {"model": MODEL}), **BASES[path]}
+
+
 def known(path: str) -> list[str]:
     contract = FAMILIES[SURFACES[path].family].describe().routes[path]
     return sorted((contract.request or {}).get("properties", {"stream": {}}))
@@ -133,7 +168,7 @@ def known(path: str) -> list[str]:
 @st.composite
 def requests(draw: st.DrawFn, path: str) -> bytes:
     """A body that is right but for some of its values, or is nothing of the kind."""
-    base = {"model": MODEL, **BASES[path]}
+    base = base_of(path)
     how = draw(st.integers(0, 9))
     if how == 0:
         return draw(st.binary(max_size=60))
@@ -147,7 +182,7 @@ def requests(draw: st.DrawFn, path: str) -> bytes:
         text = f'{{"model":"{MODEL}","{key}":{opening * deep}1{end}}}'
         return text.encode()
     changed = draw(st.dictionaries(st.sampled_from(known(path)) | _TEXTS, VALUES, max_size=3))
-    body = json.dumps({**base, **changed}).encode()
+    body = written(path, {**base, **changed})
     if how == 3:  # cut
         return body[: draw(st.integers(0, len(body)))]
     if how == 4:  # no UTF-8
@@ -156,7 +191,7 @@ def requests(draw: st.DrawFn, path: str) -> bytes:
             body[:at] + draw(st.sampled_from([b"\xff", b"\xc0\x80", b"\xed\xa0\x80"])) + body[at:]
         )
     if how == 5:  # one name twice
-        more = json.dumps({draw(st.sampled_from(known(path))): draw(VALUES)}).encode()
+        more = written(path, {draw(st.sampled_from(known(path))): draw(VALUES)})
         return body[:-1] + b"," + more[1:]
     return body
 
@@ -194,6 +229,6 @@ def test_what_is_refused_loads_nothing(scene: Scene, path: str) -> None:
 @pytest.mark.parametrize("path", [*WORK, *SPELLINGS])
 def test_what_is_right_loads(scene: Scene, path: str) -> None:
     """Else the test above could not fail."""
-    body = {"model": MODEL, **BASES[SPELLINGS.get(path, path)]}
-    answer, launches = scene.send(path, json.dumps(body).encode())
+    surface = SPELLINGS.get(path, path)
+    answer, launches = scene.send(path, written(surface, base_of(surface)))
     assert (answer.status_code, launches > 0) == (503, True), answer.text

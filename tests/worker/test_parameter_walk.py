@@ -14,7 +14,7 @@ from modelpool_client.errors import InvalidRequest
 from modelpool_client.surfaces.families import FAMILIES, read
 from modelpool_client.surfaces.parameter_rules import BASE, LOAD_OPTIONS, Disposition, Rule
 from modelpool_client.surfaces.parameters import Support
-from modelpool_client.surfaces.routes import SURFACES
+from modelpool_client.surfaces.routes import CHAT_PATH, SURFACES, TEXT_PATH
 from modelpool_worker import engines
 
 Body = dict[str, Any]
@@ -22,7 +22,18 @@ Inside = Callable[[str, Any], Body]
 
 SUPPORTS = {name: Support(engines.get(name).honours) for name in ("fake", "llama.cpp")}
 # Their bodies are the engine's own, and go there as they come.
-RELAYED = {"/completion", "/infill", "/apply-template", "/tokenize", "/detokenize"}
+RELAYED = {
+    "/completion",
+    "/infill",
+    "/apply-template",
+    "/tokenize",
+    "/detokenize",
+    "/v1/chat/completions/input_tokens",
+}
+# Walked with the tables of their own packages.
+OF_THEIR_OWN = {"responses", "open_inference"}
+OVER_HTTP = {CHAT_PATH, TEXT_PATH}
+FILE = {"filename": "a.wav", "content_type": "audio/wav", "size": 3}
 USER = {"role": "user", "content": "hi"}
 BASES: dict[str, Body] = {
     "/v1/embeddings": {"input": "hi"},
@@ -33,6 +44,12 @@ BASES: dict[str, Body] = {
     "/api/generate": {"prompt": "hi"},
     "/api/embed": {"input": "hi"},
     "/api/embeddings": {"prompt": "hi"},
+    "/v1/classify": {"input": "hi"},
+    "/v1/audio/transcriptions": {"file": FILE},
+    "/v1/audio/translations": {"file": FILE},
+    "/v1/audio/speech": {"input": "hi"},
+    "/v1/images/generations": {"prompt": "hi"},
+    "/v1/images/edits": {"image": FILE, "prompt": "hi"},
 }
 SCHEMA = {"type": "object", "properties": {"far": {"type": "boolean"}}}
 TOOL = {"name": "look", "input_schema": SCHEMA}
@@ -87,6 +104,31 @@ VALUES: Body = {
     "top_logprobs": 2,
     "options": {"temperature": 0.5},
     "something_new": 1,
+    "file": {**FILE, "size": 4},
+    "image": [FILE, FILE],
+    "mask": FILE,
+    "language": "en",
+    "languages": ["en"],
+    "timestamp_granularities": ["word"],
+    "include": ["logprobs"],
+    "chunking_strategy": "server_vad",
+    "keywords": ["pool"],
+    "known_speaker_names": ["A"],
+    "known_speaker_references": ["data:"],
+    "voice": "alloy",
+    "instructions": "slowly",
+    "stream_format": "sse",
+    "n": 2,
+    "size": "512x512",
+    "quality": "high",
+    "style": "vivid",
+    "background": "opaque",
+    "output_format": "png",
+    "output_compression": 50,
+    "partial_images": 1,
+    "moderation": "low",
+    "safety_identifier": "s",
+    "input_fidelity": "high",
 }
 OPTIONS: Body = {
     "temperature": 0.5,
@@ -107,6 +149,14 @@ OF_SURFACE: dict[tuple[str, str], Any] = {
     ("/v1/messages", "tools"): [TOOL],
     ("/v1/messages/count_tokens", "tools"): [TOOL],
     ("/api/chat", "tools"): [OLLAMA_TOOL],
+    ("/v1/audio/speech", "input"): "other",
+    ("/v1/audio/speech", "speed"): 2,
+    ("/v1/audio/transcriptions", "prompt"): "names",
+    ("/v1/audio/transcriptions", "response_format"): "srt",
+    ("/v1/audio/translations", "response_format"): "srt",
+    ("/v1/audio/speech", "response_format"): "mp3",
+    ("/v1/images/generations", "response_format"): "url",
+    ("/v1/images/edits", "response_format"): "url",
     ("/api/chat", "stream"): False,
     ("/api/generate", "stream"): False,
 }
@@ -124,6 +174,7 @@ COMPANIONS: dict[str, Body] = {
 # Told by the answer, or by where the request goes; the engine hears nothing of them.
 NOT_TOLD = {
     "model",
+    "user",
     "keep_alive",
     "stream",
     "thinking.display",
@@ -205,7 +256,7 @@ def walk() -> Iterator[Any]:
     for engine in SUPPORTS:
         for path in SURFACES:
             rules = rules_of(path)
-            if path in BASE or rules is None:
+            if path in OVER_HTTP or rules is None or SURFACES[path].family in OF_THEIR_OWN:
                 continue
             for name in [*rules, "something_new"]:
                 yield pytest.param(engine, path, name, id=f"{engine}{path}-{name}")
@@ -228,7 +279,9 @@ def test_every_surface_says_what_becomes_of_its_parameters() -> None:
 def test_what_its_table_says_becomes_of_it(engine: str, path: str, name: str) -> None:
     support, surface = SUPPORTS[engine], SURFACES[path]
     rules = rules_of(path) or {}
-    how = support.of(rules[name]).how if name in rules else Disposition.IGNORED
+    how = Disposition.IGNORED
+    if name in rules:
+        how = (support.rule(path, name) if path in BASE else support.of(rules[name])).how
     body = body_with(path, name)
     if how is Disposition.REFUSED:
         with pytest.raises(InvalidRequest) as caught:

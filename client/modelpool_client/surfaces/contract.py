@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelpool_client.errors import ModelPoolError
 from modelpool_client.surfaces.parameter_rules import Rule
 from modelpool_client.surfaces.schema import Schema
 
@@ -54,6 +55,19 @@ class Description:
 
     error: Schema
     routes: Mapping[str, Contract]
+
+
+@dataclass(frozen=True)
+class Management:
+    """A route that is about a server or its models, which no model answers.
+
+    Attributes:
+        errors: of what it does; those of reading the request go without saying.
+    """
+
+    method: str
+    contract: Contract
+    errors: tuple[type[ModelPoolError], ...] = ()
 
 
 def holds(**required: Schema) -> Schema:

@@ -15,7 +15,6 @@ from modelpool_client.surfaces.parameter_rules import (
     LOAD_OPTIONS,
     Disposition,
     Rule,
-    ignored,
     own,
 )
 from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, RERANK_PATH
@@ -86,7 +85,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "input": own("a text, tokens, or a list of either"),
         "encoding_format": own("numbers, or base64 of them"),
         "dimensions": own("the first so many numbers, scaled to length 1"),
-        "user": ignored("nothing is told by user"),
+        "user": own("requests of one user go to the same copy of a model"),
         **_LOAD_OPTIONS,
     },
     RERANK_PATH: {

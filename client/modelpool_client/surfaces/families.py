@@ -246,7 +246,10 @@ FAMILIES: Mapping[str, Family] = {
         _ollama_stream,
     ),
     "open_inference": Family(
-        _ErrorsOf(_open_inference_error), _open_inference, is_stream=_open_inference_stream
+        _ErrorsOf(_open_inference_error),
+        _open_inference_description,
+        _open_inference,
+        is_stream=_open_inference_stream,
     ),
 }
 

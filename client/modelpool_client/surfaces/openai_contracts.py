@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelpool_client.surfaces import embeddings
+from modelpool_client.surfaces import embeddings, media
 from modelpool_client.surfaces.contract import (
     ANY_OBJECT,
     COUNT,
@@ -18,7 +18,19 @@ from modelpool_client.surfaces.contract import (
 )
 from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS
 from modelpool_client.surfaces.parameter_rules import BASE
-from modelpool_client.surfaces.routes import CHAT_PATH, EMBEDDINGS_PATH, RERANK_PATH, TEXT_PATH
+from modelpool_client.surfaces.routes import (
+    CHAT_PATH,
+    CHAT_TOKENS_PATH,
+    CLASSIFY_PATH,
+    EMBEDDINGS_PATH,
+    IMAGE_EDITS_PATH,
+    IMAGES_PATH,
+    RERANK_PATH,
+    SPEECH_PATH,
+    TEXT_PATH,
+    TRANSCRIPTIONS_PATH,
+    TRANSLATIONS_PATH,
+)
 from modelpool_client.surfaces.schema import Schema, nullable
 
 # Ours is OpenAI's, with who failed and, where there are any, details.
@@ -70,6 +82,20 @@ def _relayed(summary: str, *, streams: bool = False, is_read: bool = True) -> Co
     )
 
 
+_PICTURES = holds(created=COUNT, data=listed(ANY_OBJECT))
+
+
+def _upload(summary: str, path: str, answer: Schema) -> Contract:
+    return Contract(
+        answer,
+        media.BODIES[path],
+        request_type="multipart/form-data",
+        stream_type=EVENT_STREAM,
+        summary=summary,
+        rules=BASE[path],
+    )
+
+
 DESCRIPTION = Description(
     ERROR,
     {
@@ -104,6 +130,35 @@ DESCRIPTION = Description(
             summary="Say how well documents answer a query, the best first",
             rules=embeddings.RULES[RERANK_PATH],
         ),
+        CLASSIFY_PATH: Contract(
+            holds(data=listed(holds(index=COUNT, label=nullable(TEXT)))),
+            media.BODIES[CLASSIFY_PATH],
+            summary="Say which class texts are of",
+            rules=BASE[CLASSIFY_PATH],
+        ),
+        TRANSCRIPTIONS_PATH: _upload(
+            "Write down what is said", TRANSCRIPTIONS_PATH, holds(text=TEXT)
+        ),
+        TRANSLATIONS_PATH: _upload(
+            "Say in English what is said", TRANSLATIONS_PATH, holds(text=TEXT)
+        ),
+        SPEECH_PATH: Contract(
+            {},
+            media.BODIES[SPEECH_PATH],
+            answer_type="audio/*",
+            stream_type=EVENT_STREAM,
+            summary="Say a text",
+            rules=BASE[SPEECH_PATH],
+        ),
+        IMAGES_PATH: Contract(
+            _PICTURES,
+            media.BODIES[IMAGES_PATH],
+            stream_type=EVENT_STREAM,
+            summary="Make a picture",
+            rules=BASE[IMAGES_PATH],
+        ),
+        IMAGE_EDITS_PATH: _upload("Change a picture", IMAGE_EDITS_PATH, _PICTURES),
+        CHAT_TOKENS_PATH: _relayed("The number of tokens of a chat"),
         "/completion": _relayed("llama.cpp's own completions, streamed if asked", streams=True),
         "/infill": _relayed("llama.cpp's own infill, streamed if asked", streams=True),
         "/apply-template": _relayed("What a chat is as a prompt"),

@@ -4,6 +4,7 @@ and workers alike: from the table of routes, the contracts of the APIs, and the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,17 @@ from modelpool_client.errors import (
     SOURCE_HEADER,
     BadGateway,
     Conflict,
+    InvalidRequest,
     LoadTimeout,
     ModelPoolError,
+    NotFound,
     Unavailable,
+    UpgradeRequired,
 )
-from modelpool_client.surfaces.contract import JSON, Contract
+from modelpool_client.surfaces.contract import JSON, TEXT, Contract, Management
 from modelpool_client.surfaces.families import FAMILIES
-from modelpool_client.surfaces.routes import Surface
+from modelpool_client.surfaces.responses.contracts import STORED
+from modelpool_client.surfaces.routes import RESPONSES_PATH, Surface
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER
 
@@ -66,13 +71,66 @@ def operation(
     """
     contract = FAMILIES[surface.family].describe().routes[surface.path]
     found = described(contract, surface.family, errors, headers, surface.task)
-    if contract.request is None:
+    if surface.has_names:
+        found["parameters"] = in_path(surface.path, model)
+    elif contract.request is None:
         query = {"name": "model", "in": "query", "required": "null" not in _types(model)}
         found["parameters"] = [{**query, "schema": _in_query(model)}]
     else:
         content = found["requestBody"]["content"][contract.request_type]
         content["schema"] = _naming(content["schema"], model)
     return {method.lower(): found for method in surface.methods}
+
+
+def managed(
+    path: str, route: Management, family: str, errors: Iterable[type[ModelPoolError]], model: Schema
+) -> Json:
+    """By method, what a route is that no model answers."""
+    found = described(route.contract, family, (*errors, *route.errors))
+    if "{" in path:
+        found["parameters"] = in_path(path, model)
+    return {route.method.lower(): found}
+
+
+def stored(errors: Sequence[type[ModelPoolError]], body: Sequence[type[ModelPoolError]]) -> Json:
+    """By path and method, the routes that tell what was kept of responses."""
+    paths: Json = {}
+    for below, methods in STORED.items():
+        path = f"{RESPONSES_PATH}/{{response_id}}{below}"
+        paths[path] = {}
+        for method, contract in methods.items():
+            read = body if contract.request is not None else ()
+            found = described(contract, "responses", (*errors, *read, NotFound, InvalidRequest))
+            query = _QUERIES if method == "get" else []
+            found["parameters"] = [*in_path(path, TEXT), *query]
+            paths[path][method] = found
+    return paths
+
+
+_QUERIES: list[Json] = [
+    {"name": name, "in": "query", "schema": TEXT}
+    for name in ("stream", "starting_after", "order", "after", "limit", "include")
+]
+
+
+def websocket(errors: Iterable[type[ModelPoolError]]) -> Json:
+    """The route of chats over a WebSocket."""
+    said = {"101": {"description": "Each message is the body of a chat completion"}}
+    failed = failures((*errors, InvalidRequest, UpgradeRequired))
+    return {"get": {"summary": "Chats over a WebSocket", "responses": {**said, **failed}}}
+
+
+def in_path(path: str, model: Schema) -> list[Json]:
+    """What a path names; ``model`` is what a model's name may be."""
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": _in_query(model) if name == "model" else TEXT,
+        }
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
 
 
 def described(

@@ -21,6 +21,7 @@ CLASSIFY_PATH = "/v1/classify"
 TRANSCRIPTIONS_PATH = "/v1/audio/transcriptions"
 TRANSLATIONS_PATH = "/v1/audio/translations"
 INFER_PATH = "/v2/models/{model}/infer"
+GENERATE_PATH = "/v2/models/{model}/generate"
 GENERATE_STREAM_PATH = "/v2/models/{model}/generate_stream"
 RESPONSES_PATH = "/v1/responses"
 RESPONSE_TOKENS_PATH = "/v1/responses/input_tokens"
@@ -133,9 +134,7 @@ _ALL = (
     Surface(
         INFER_PATH, "inference", INFERS, "text_input", "open_inference", _TEXT_IN, codec="tensors"
     ),
-    Surface(
-        "/v2/models/{model}/generate", "text", WRITES_TEXT, "text_input", "open_inference", BASIC
-    ),
+    Surface(GENERATE_PATH, "text", WRITES_TEXT, "text_input", "open_inference", BASIC),
     Surface(GENERATE_STREAM_PATH, "text", WRITES_TEXT, "text_input", "open_inference", BASIC),
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
@@ -159,7 +158,7 @@ SPELLINGS: Mapping[str, str] = {
     "/classify": CLASSIFY_PATH,
     **{
         path.replace("{model}", "{model}/versions/{version}"): path
-        for path in (INFER_PATH, "/v2/models/{model}/generate", GENERATE_STREAM_PATH)
+        for path in (INFER_PATH, GENERATE_PATH, GENERATE_STREAM_PATH)
     },
     "/completions": "/completion",
 }

@@ -103,6 +103,7 @@ class ModelView(Copy):
 
 class ModelList(TypedDict):
     models: list[ModelView]
+    total: int
 
 
 class Registered(TypedDict):

@@ -3,6 +3,7 @@ that it does not know of, and the routes that the gateway answers without it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,9 +22,18 @@ from modelpool_client.surfaces.failures import (
     WORKER,
     Errors,
 )
-from modelpool_client.surfaces.ollama.contracts import MANAGEMENT
-from modelpool_client.surfaces.openapi import components, described, failures, operation
-from modelpool_client.surfaces.routes import SURFACES, Surface
+from modelpool_client.surfaces.ollama import contracts as ollama
+from modelpool_client.surfaces.open_inference import contracts as open_inference
+from modelpool_client.surfaces.openapi import (
+    components,
+    described,
+    failures,
+    managed,
+    operation,
+    stored,
+    websocket,
+)
+from modelpool_client.surfaces.routes import SURFACES, WEBSOCKET_PATH, Surface
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER
 
@@ -60,7 +70,7 @@ def describe(api: FastAPI) -> None:
             for found in operations.values():
                 _add_errors(path, found)
         document["paths"].update(_gateway())
-        document["paths"].update(mcp_openapi.PATHS)
+        document["paths"].update(_mcp())
         for kind, parts in components().items():
             document["components"].setdefault(kind, {}).update(parts)
         for name in _UNUSED:
@@ -98,10 +108,13 @@ def _errors(path: str, found: Mapping[str, Any]) -> Iterator[type[ModelPoolError
 
 def _gateway() -> Json:
     paths = {surface.path: _surface(surface) for surface in SURFACES.values()}
-    for path, route in MANAGEMENT.items():
-        body = BODY if route.contract.request is not None else ()
-        errors = (*_ANY, *body, *route.errors)
-        paths[path] = {route.method.lower(): described(route.contract, "ollama", errors)}
+    managements = (("ollama", ollama.MANAGEMENT), ("open_inference", open_inference.MANAGEMENT))
+    for family, routes in managements:
+        for path, route in routes.items():
+            body = BODY if route.contract.request is not None else ()
+            paths[path] = managed(path, route, family, (*_ANY, *body), _MODEL)
+    paths |= stored(_ANY, BODY)
+    paths[WEBSOCKET_PATH] = websocket(_ANY)
     list_ = Contract(holds(object=constant("list"), data=listed(_ENTRY)), summary="The models")
     paths["/v1/models"] = {"get": described(list_, "openai", _ANY)}
     one = described(Contract(_ENTRY, summary="One model"), "openai", (*_ANY, *LOOK_UP))
@@ -110,6 +123,16 @@ def _gateway() -> Json:
     for operations in paths.values():
         for found in operations.values():
             found["tags"] = ["gateway"]
+    return paths
+
+
+def _mcp() -> Json:
+    """The protocol's own answers, and those before it is spoken."""
+    paths: Json = copy.deepcopy(mcp_openapi.PATHS)
+    for operations in paths.values():
+        for found in operations.values():
+            for status, said in failures((*_ANY, *BODY)).items():
+                found["responses"].setdefault(status, said)
     return paths
 
 

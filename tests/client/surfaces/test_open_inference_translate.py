@@ -217,7 +217,7 @@ def test_which_outputs_go_raw() -> None:
 
 def test_what_has_no_meaning_is_named() -> None:
     translation = infer(parameters={"sequence_id": 3, "priority": 1, "end_id": 2, "n_ctx": 9})
-    assert translation.told.ignored == ("priority", "sequence_id")
+    assert translation.told.ignored == ("parameters.priority", "parameters.sequence_id")
     asked = checked(translation.told.path, translation.told.body)
     assert asked.body["end_id"] == 2  # up to the engine
     assert "n_ctx" in asked.ignored

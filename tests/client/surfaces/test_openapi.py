@@ -36,7 +36,7 @@ def test_each_api_says_what_its_surfaces_look_like(name: str) -> None:
 
 
 def test_ollamas_other_routes_are_those_that_are_answered() -> None:
-    answered = OllamaApi(MagicMock(), MagicMock(), MagicMock())._routes
+    answered = OllamaApi(*(MagicMock() for _ in range(4)))._routes
     described = {path: route.method for path, route in MANAGEMENT.items()}
     assert described == {path: method for path, (method, _) in answered.items()}
 
@@ -102,9 +102,11 @@ def test_no_error_of_the_tree_is_forgotten() -> None:
     tree = {error for error in known if issubclass(error, errors.ModelPoolError)}
     forgotten = {error.__name__ for error in tree if not any(issubclass(n, error) for n in named)}
     assert forgotten == {
+        "Cancelled",
         "InternalError",
         "MethodNotAllowed",
         "ModelExists",
         "PoolUnreachable",
         "UnloadProtected",
+        "UpgradeRequired",
     }

@@ -18,8 +18,17 @@ from modelpool_client.surfaces.failures import (
     Errors,
 )
 from modelpool_client.surfaces.names import spellings
-from modelpool_client.surfaces.openapi import components, described, operation
-from modelpool_client.surfaces.routes import SURFACES, Surface
+from modelpool_client.surfaces.open_inference.contracts import MANAGEMENT
+from modelpool_client.surfaces.openapi import (
+    components,
+    described,
+    in_path,
+    managed,
+    operation,
+    stored,
+    websocket,
+)
+from modelpool_client.surfaces.routes import SURFACES, WEBSOCKET_PATH, Surface
 from modelpool_client.surfaces.schema import Schema, nullable
 from modelpool_client.wire import IGNORED_HEADER, Phase
 
@@ -37,7 +46,17 @@ _HEALTH = holds(
     engine_pid=nullable(COUNT),
     worker_id=TEXT,
 )
-_MODELS = holds(object=constant("list"), data=listed(holds(id=TEXT, object=constant("model"))))
+_MODEL = holds(id=TEXT, object=constant("model"))
+_MODELS = holds(object=constant("list"), data=listed(_MODEL))
+# Of the Open Inference Protocol.
+_ABOUT = (
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/{model}",
+    "/v2/models/{model}/ready",
+    "/v2/models/{model}/config",
+)
 _OWN: Mapping[str, tuple[Contract, Errors]] = {
     "/v1/models": (
         Contract(_MODELS, summary="the model and its aliases"),
@@ -64,6 +83,14 @@ def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> di
         "description": "the same, while it loads or drains",
         "content": {"application/json": {"schema": _HEALTH}},
     }
+    about = {path: MANAGEMENT[path] for path in _ABOUT}
+    own |= {
+        path: managed(path, route, "open_inference", (*HEAD, *READY), model)
+        for path, route in about.items()
+    }
+    own |= stored(HEAD, BODY) | {WEBSOCKET_PATH: websocket((*HEAD, *READY))}
+    one = described(Contract(_MODEL, summary="the model by name"), "openai", _LOOK)
+    own["/v1/models/{model}"] = {"get": {**one, "parameters": in_path("{model}", model)}}
     return {
         "openapi": "3.1.0",
         "info": {"title": f"modelpool worker: {model_id}", "version": __version__},

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from modelpool_client.errors import Conflict, ModelNotFound, ModelPoolError, NotSupported
+from modelpool_client.errors import (
+    Conflict,
+    InvalidRequest,
+    ModelExists,
+    ModelNotFound,
+    NotSupported,
+)
 from modelpool_client.surfaces.contract import (
     COUNT,
     FLAG,
     TEXT,
     Contract,
     Description,
+    Management,
     constant,
     holds,
     listed,
@@ -63,19 +69,6 @@ DESCRIPTION = Description(
         ),
     },
 )
-
-
-@dataclass(frozen=True)
-class Management:
-    """A route that is about models, not asked of one.
-
-    Attributes:
-        errors: beyond those of any request that names no model.
-    """
-
-    method: str
-    contract: Contract
-    errors: tuple[type[ModelPoolError], ...] = ()
 
 
 def _not_here(path: str) -> Management:
@@ -137,5 +130,15 @@ MANAGEMENT: Mapping[str, Management] = {
         ),
         (NotSupported,),
     ),
-    **{path: _not_here(path) for path in ("/api/copy", "/api/create", "/api/push")},
+    "/api/copy": Management(
+        "POST",
+        Contract(
+            TEXT,
+            MANAGEMENT_BODIES["/api/copy"],
+            answer_type="",
+            summary="Register a model once more, under another name",
+        ),
+        (ModelNotFound, ModelExists, InvalidRequest, NotSupported),
+    ),
+    **{path: _not_here(path) for path in ("/api/create", "/api/push")},
 }

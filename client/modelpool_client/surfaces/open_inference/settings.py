@@ -69,7 +69,7 @@ def settings_of(parameters: Mapping[str, Any], own: Mapping[str, Given]) -> Sett
     flags = [_flag(kept.pop(name, None)) for name in ("stream", "exclude_input_in_output")]
     wants_reason = _flag(kept.pop("return_finish_reason", None))
     body = _body({name: one for name, one in kept.items() if not _says_nothing(name, one)})
-    ignored = sorted({name for name in given if _is_reserved(name)})
+    ignored = sorted({one.where for name, one in given.items() if _is_reserved(name)})
     return Settings(body, flags[0], flags[1], wants_reason is True, tuple(ignored))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
-from modelpool_client.surfaces.parameter_rules import UNKNOWN, Disposition, Rule
+from modelpool_client.surfaces.parameter_rules import UNKNOWN, Disposition, Rule, told
 from modelpool_client.surfaces.schema import Schema, nullable
 
 RESPONSES_PATH = "/v1/responses"
@@ -313,24 +313,27 @@ RULES: Mapping[str, Rule] = {
         if not name.startswith(("message.", "reasoning."))
     },
     "include.reasoning.encrypted_content": _ignored(_NO_ENCRYPTION),
-    "tools": _own("functions, and custom ones whose input is a text"),
+    "tools": told("tools"),
     "tools.allowed_callers": _ignored(_NOT_HOSTED),
     "tools.async": _ignored(_NOT_HOSTED, False),
     "tools.defer_loading": _ignored("the model is told of all tools at once", False),
     "tools.output_schema": _ignored("what a tool gives is not checked"),
-    "tool_choice": _own("none, auto, required, one function or custom tool, or allowed_tools"),
-    "parallel_tool_calls": _own("several calls in one response"),
+    "tool_choice": told("tool_choice"),
+    "parallel_tool_calls": told("parallel_tool_calls"),
     "max_tool_calls": _ignored("is a limit of the tools that OpenAI runs: " + _NO_SUCH_TOOL),
     "text": _own("see its own parameters"),
+    "text.format": told("response_format"),
+    "text.verbosity": told("verbosity"),
     "reasoning": _own("see its own parameters"),
+    "reasoning.effort": told("reasoning_effort", "chat_template_kwargs"),
     "reasoning.summary": _ignored(_NO_SUMMARY),
     "reasoning.generate_summary": _ignored(_NO_SUMMARY),
     "reasoning.context": _ignored("what of former reasoning is read the model decides", "auto"),
     "reasoning.mode": _ignored("models here have one mode", "standard"),
-    "temperature": _own("as in chat completions"),
-    "top_p": _own("as in chat completions"),
-    "top_logprobs": _own("log probabilities of the most likely tokens, with the text"),
-    "max_output_tokens": _own("reasoning included"),
+    "temperature": told("temperature"),
+    "top_p": told("top_p"),
+    "top_logprobs": told("logprobs", "top_logprobs"),
+    "max_output_tokens": told("max_tokens"),
     "truncation": _ignored("nothing is dropped: what is too long is an error", "disabled"),
     "user": _own("requests of one user go to the same copy of a model"),
     "prompt_cache_key": _own("requests of one key go to the same copy of a model"),
