@@ -72,7 +72,9 @@ class App:
         self.routes: dict[str, dict[str, Handler]] = {
             models.PATH: {"GET": self._models},
             WEBSOCKET_PATH: {"GET": self._websocket},
+            "/models": {"GET": self._models},
             "/health": {"GET": self._health},
+            "/v1/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
             "/internal/facts": {"GET": self._facts},

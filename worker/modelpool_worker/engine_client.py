@@ -410,8 +410,10 @@ def _too_long(error: Mapping[str, Any], param: str) -> ContextLengthExceeded:
     if tokens is None or limit is None:
         return ContextLengthExceeded(str(error["message"]), param=param, source="engine")
     # Clients look for "maximum context length", which is what OpenAI says.
-    text = f"this model's maximum context length is {limit} tokens, and {param} has {tokens}"
-    text += "; shorten it, or load the model with a larger context_length"
+    # and those of llama.cpp for "exceeds the available context size".
+    text = f"this model's maximum context length is {limit} tokens, and {param} has {tokens}, which"
+    text += " exceeds the available context size; shorten it, or load the model with a larger"
+    text += " context_length"
     details = {"prompt_tokens": tokens, "context_length": limit}
     return ContextLengthExceeded(text, param=param, source="engine", details=details)
 

@@ -1,4 +1,4 @@
-"""PURE. Embeddings in OpenAI's shape, reranking in Jina's and Cohere's."""
+"""PURE. Embeddings in OpenAI's shape; reranking in Jina's and Cohere's, and in that of TEI."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ MOST_INPUTS = 2048
 _TEXT: Schema = {"type": "string", "minLength": 1}
 _TOKEN: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
 _TOKENS: Schema = {"type": "array", "minItems": 1, "items": _TOKEN}
+# llama.cpp's own ways to say a text: texts between tokens, and what may hold pictures and sounds.
+_MIXED: Schema = {"type": "array", "minItems": 1, "items": {"anyOf": [_TEXT, _TOKEN]}}
+_PARTS: tuple[Schema, ...] = tuple(
+    {
+        "type": "object",
+        "required": [name],
+        "properties": {name: schema},
+        "description": f"llama.cpp's: {text}",
+    }
+    for name, schema, text in (
+        ("prompt_string", {"type": "string"}, "a text"),
+        (
+            "content",
+            {"type": "array", "minItems": 1, "items": {"type": "object"}},
+            "parts of a text, as in a chat",
+        ),
+    )
+)
 
 
 def _table(required: Sequence[str], **properties: Schema) -> Schema:
@@ -40,8 +58,14 @@ BODIES: Mapping[str, Schema] = {
             "anyOf": [
                 _TEXT,
                 _TOKENS,
+                *_PARTS,
                 {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": _TEXT},
-                {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": _TOKENS},
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": MOST_INPUTS,
+                    "items": {"anyOf": [_TEXT, _TOKEN, _MIXED, *_PARTS]},
+                },
             ]
         },
         encoding_format={"type": "string", "enum": ["float", "base64"]},
@@ -55,7 +79,7 @@ BODIES: Mapping[str, Schema] = {
         user={"type": "string"},
     ),
     RERANK_PATH: _table(
-        ["query", "documents"],
+        ["query"],
         model={"type": "string"},
         query=_TEXT,
         documents={
@@ -73,8 +97,17 @@ BODIES: Mapping[str, Schema] = {
                 ]
             },
         },
+        texts={
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MOST_INPUTS,
+            "items": {"type": "string"},
+            "description": "in place of documents: the answer is a list, as Text Embeddings "
+            "Inference (TEI) gives it",
+        },
         top_n={"type": "integer", "minimum": 1},
-        return_documents={"type": "boolean"},
+        return_documents={"type": "boolean", "description": "with documents"},
+        return_text={"type": "boolean", "description": "with texts"},
     ),
 }
 
@@ -106,20 +139,35 @@ def given(path: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def engine_body(path: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What an engine is asked, of a checked body."""
+    """What an engine is asked, of a checked body.
+
+    Raises:
+        InvalidRequest: nothing is to be ranked, or in two ways.
+    """
     if path == EMBEDDINGS_PATH:
         is_cut = "dimensions" in said
         kind = "float" if is_cut else said.get("encoding_format", "float")
         return {"input": said["input"], "encoding_format": kind}
-    documents = [d if isinstance(d, str) else d["text"] for d in said["documents"]]
+    name = _ranked(said)
+    documents = [d if isinstance(d, str) else d["text"] for d in said[name]]
     top_n = min(said.get("top_n", len(documents)), len(documents))
-    return {"query": said["query"], "documents": documents, "top_n": top_n}
+    more = {"return_text": True} if name == "texts" and said.get("return_text") else {}
+    return {"query": said["query"], name: documents, "top_n": top_n, **more}
+
+
+def _ranked(said: Mapping[str, Any]) -> str:
+    if "texts" not in said and "documents" not in said:
+        raise InvalidRequest("documents is required, or texts", param="documents")
+    if "texts" in said and "documents" in said:
+        raise InvalidRequest("texts and documents are given; leave one out", param="texts")
+    return "texts" if "texts" in said else "documents"
 
 
 def unknown(path: str, said: Mapping[str, Any]) -> list[str]:
     """Parameters that have no meaning here."""
     honoured = {name for name, rule in RULES[path].items() if rule.how is Disposition.HONOURED}
-    return sorted(said.keys() - honoured)
+    without_meaning = {"return_documents" if "texts" in said else "return_text"}
+    return sorted(said.keys() - honoured | (without_meaning & said.keys()))
 
 
 def finished(path: str, data: Mapping[str, Any], answer: bytes) -> bytes:
@@ -131,7 +179,7 @@ def finished(path: str, data: Mapping[str, Any], answer: bytes) -> bytes:
     said = given(path, data)
     if path == EMBEDDINGS_PATH and "dimensions" in said:
         return json.dumps(_shortened(json.loads(answer), said)).encode()
-    if path == RERANK_PATH and said.get("return_documents"):
+    if path == RERANK_PATH and said.get("return_documents") and "texts" not in said:
         return json.dumps(_with_documents(json.loads(answer), said["documents"])).encode()
     return answer
 

@@ -44,17 +44,19 @@ def purposes_of(
     architecture: str, in_file: int | None, options: Mapping[str, Any]
 ) -> tuple[Purpose, ...]:
     """What the model is asked for. One that was made for embeddings writes no text; one that was
-    not, and is told to pool, does both."""
+    not, and is told to pool, does both. An encoder that pools nothing gives a vector a token."""
     pooling = pooling_of(architecture, in_file, options)
     found: list[Purpose] = []
     if architecture not in ENCODERS and not in_file:
         found.append("text")
-    if pooling != "none":
-        found.append("rerank" if pooling == "rank" else "embeddings")
+    if pooling == "rank":
+        found.append("rerank")
+    elif pooling != "none" or architecture in ENCODERS:
+        found.append("embeddings")
     return tuple(found) or ("text",)
 
 
-def is_read_whole(pooling: str) -> bool:
-    """A text must be computed in one step, so that the batch bounds its length (llama.cpp splits
-    it for the last token's pooling only)."""
-    return pooling in ("mean", "cls", "rank")
+def is_read_whole(architecture: str, pooling: str) -> bool:
+    """A text must be computed in one step, so that the batch bounds its length: llama.cpp splits
+    it only where tokens do not look ahead, and the last one's vector is all that is wanted."""
+    return architecture in ENCODERS or pooling in ("mean", "cls", "rank")

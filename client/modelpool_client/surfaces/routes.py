@@ -30,6 +30,7 @@ IMAGES_PATH = "/v1/images/generations"
 IMAGE_EDITS_PATH = "/v1/images/edits"
 # Chat completions, each message of a WebSocket one request.
 WEBSOCKET_PATH = "/v1/ws"
+NATIVE_EMBEDDINGS_PATH = "/embedding"
 
 # Of a model's capabilities: any of these says that it writes text, whatever else it does. A model
 # without a chat template is taken for chat, too: engines have one of their own for it.
@@ -139,6 +140,7 @@ _ALL = (
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
+    Surface(NATIVE_EMBEDDINGS_PATH, "llama.cpp's embeddings", EMBEDS, "input"),
     Surface(CHAT_TOKENS_PATH, "counting", WRITES_TEXT, "messages"),
     Surface("/apply-template", "llama.cpp's chat templates", WRITES_TEXT),
     Surface("/tokenize", "llama.cpp's tokenizer"),
@@ -160,7 +162,10 @@ SPELLINGS: Mapping[str, str] = {
         path.replace("{model}", "{model}/versions/{version}"): path
         for path in (INFER_PATH, GENERATE_PATH, GENERATE_STREAM_PATH)
     },
+    "/chat/completions": CHAT_PATH,
+    "/chat/completions/input_tokens": CHAT_TOKENS_PATH,
     "/completions": "/completion",
+    "/embeddings": NATIVE_EMBEDDINGS_PATH,
 }
 # Routes of the APIs that clients try, and that no engine here speaks yet.
 NOT_SERVED = frozenset(

@@ -122,7 +122,8 @@ def compute_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
     """Bytes of what is in hand while one batch of a prompt is computed."""
     width = sum(part.embedding_length or 0 for part in _parts(info))
     pooling = pooling_of(info.architecture, info.pooling, options)
-    batch = context_length(info, options) if is_read_whole(pooling) else _batch(options)
+    is_whole = is_read_whole(info.architecture, pooling)
+    batch = context_length(info, options) if is_whole else _batch(options)
     return batch * COMPUTE_WIDTH * width * 4
 
 

@@ -22,6 +22,8 @@ from modelpool_client.surfaces.routes import (
     CHAT_PATH,
     CHAT_TOKENS_PATH,
     EMBEDDINGS_PATH,
+    CHAT_TOKENS_PATH,
+    NATIVE_EMBEDDINGS_PATH,
     RERANK_PATH,
     TEXT_PATH,
 )
@@ -72,13 +74,21 @@ CACHE_TYPES = {
 }
 DEFAULT_CACHE_TYPE = "f16"
 PROMPT_CACHE = "prompt_cache"
+REASONING = "reasoning"
 # Options that name a file.
 FILES = ("chat_template_file", llama_speculation.DRAFT_MODEL)
 
 # What llama.cpp's server answers, by what a model is for.
 SURFACES: Mapping[pooling.Purpose, tuple[str, ...]] = {
-    "text": (CHAT_PATH, CHAT_TOKENS_PATH, TEXT_PATH, "/completion", "/infill", "/apply-template"),
-    "embeddings": (EMBEDDINGS_PATH,),
+    "text": (
+        CHAT_PATH,
+        CHAT_TOKENS_PATH,
+        TEXT_PATH,
+        "/completion",
+        "/infill",
+        "/apply-template",
+    ),
+    "embeddings": (EMBEDDINGS_PATH, NATIVE_EMBEDDINGS_PATH),
     "rerank": (RERANK_PATH,),
 }
 ALWAYS = ("/tokenize", "/detokenize", "/props", "/slots", "/lora-adapters")
@@ -138,6 +148,11 @@ OPTIONS: Mapping[str, Schema] = {
         "type": "string",
         "minLength": 1,
         "description": "absolute path of a file with the Jinja of chat_template",
+    },
+    REASONING: {
+        "type": "boolean",
+        "description": "whether models that can think before they answer do, unless a request says "
+        "so in chat_template_kwargs; default: as the chat template has it",
     },
     pooling.OPTION: {
         "type": "string",
@@ -415,6 +430,8 @@ def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
         p.sampling.temp = options["temperature"]
     if "seed" in options:
         p.sampling.seed = options["seed"]
+    if REASONING in options:
+        p.enable_reasoning = int(options[REASONING])
     return p
 
 
@@ -429,11 +446,11 @@ def set_pooling(
 ) -> None:
     """Of llama.cpp's parameters those for models that embed or rank."""
     name = pooling.pooling_of(header.architecture, header.pooling, options)
-    if name == "none":
+    if name == "none" and header.architecture not in pooling.ENCODERS:
         return
     p.embedding = True
     p.pooling_type = getattr(library.llama_pooling_type, f"LLAMA_POOLING_TYPE_{name.upper()}")
-    if pooling.is_read_whole(name):
+    if pooling.is_read_whole(header.architecture, name):
         p.n_batch = p.n_ubatch = options.get("batch_size", context_length)
 
 
