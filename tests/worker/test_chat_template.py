@@ -21,6 +21,8 @@ GOOD = "{% for m in messages %}{{ m.content }}{% endfor %}"
 NEVER_ENDED = "{% for m in messages %}{{ m.content }}{% endfoo %}"
 # Parses; a filter that there is not is found when it is rendered.
 NO_FILTER = "{% for m in messages %}{{ m.content | trin }}{% endfor %}"
+# Of a model that thinks unless it is told not to.
+THINKS = GOOD + "{% if enable_thinking is defined and not enable_thinking %}[none]{% endif %}"
 BROKEN = {NEVER_ENDED: "endfoo", NO_FILTER: "trin", "{% if %}{{": "nexpected"}
 
 
@@ -104,6 +106,20 @@ def test_a_template_file_that_cannot_be_used(tmp_path: Path) -> None:
         )
     with pytest.raises(LoadFailed, match="is not a file"):
         given_template({"chat_template_file": str(tmp_path)})
+
+
+@needs_llama
+@pytest.mark.e2e
+@pytest.mark.parametrize(("reasoning", "thinks"), [(None, True), (True, True), (False, False)])
+def test_whether_a_model_thinks(worker: Any, reasoning: bool | None, thinks: bool) -> None:
+    more = {} if reasoning is None else {"reasoning": reasoning}
+    options = OPTIONS | {"chat_template": THINKS} | more
+    one = worker(options, engine="llama.cpp", source=str(DEMO)).ready()
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+    for asked, expected in ((None, thinks), (True, True), (False, False)):
+        kwargs = {} if asked is None else {"chat_template_kwargs": {"enable_thinking": asked}}
+        prompt = one.http.post("/apply-template", json=body | kwargs).json()["prompt"]
+        assert ("[none]" not in prompt) == expected, (asked, prompt)
 
 
 @pytest.mark.parametrize(

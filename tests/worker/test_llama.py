@@ -240,6 +240,7 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "draft_min": 1,
         "draft_p_min": 0.1,
         "pooling_type": "mean",
+        "reasoning": False,
     }
     assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file"}
     one = worker(options, engine="llama.cpp", source=str(model)).ready()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from modelpool_client.errors import ModelPoolError
-from modelpool_client.surfaces import sse
+from modelpool_client.surfaces import pooling, sse
 from modelpool_client.surfaces.openai_bodies import BODIES, CHAT_PATH
 from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.wire import Assignment
@@ -229,3 +229,23 @@ def test_the_description_is_made_from_the_table() -> None:
     names = ["demo", "nick", "demo:latest", "nick:latest", None]
     assert schema["properties"]["model"]["enum"] == names
     json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "purposes", "is_whole"),
+    [
+        ("qwen2", {}, ("text",), False),
+        ("qwen2", {"pooling_type": "last"}, ("text", "embeddings"), False),
+        ("qwen2", {"pooling_type": "mean"}, ("text", "embeddings"), True),
+        ("bert", {}, ("embeddings",), True),
+        ("bert", {"pooling_type": "last"}, ("embeddings",), True),
+        ("bert", {"pooling_type": "none"}, ("embeddings",), True),
+        ("bert", {"pooling_type": "rank"}, ("rerank",), True),
+    ],
+)
+def test_what_a_model_is_for(
+    architecture: str, options: dict[str, str], purposes: tuple[str, ...], is_whole: bool
+) -> None:
+    assert pooling.purposes_of(architecture, None, options) == purposes
+    how = pooling.pooling_of(architecture, None, options)
+    assert pooling.is_read_whole(architecture, how) == is_whole

@@ -26,6 +26,7 @@ from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
+    CHAT_TOKENS_PATH,
     WEBSOCKET_PATH,
     Surface,
     check_engine,
@@ -164,7 +165,7 @@ class App:
         if is_direct:  # else the gateway knows its names of now
             said = {**asked.data, **names_in(path)} if surface.has_names else asked.data
             check_model(said, worker.assignment.model_id, worker.aliases)
-        if asked.path == CHAT_PATH:
+        if asked.path in (CHAT_PATH, CHAT_TOKENS_PATH):
             worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
         # the begin of the call nothing is awaited, so that a drain happens before or after.
@@ -262,7 +263,8 @@ class App:
             worker.metrics,
             has_engine=worker.child.exit_code is None,
         )
-        exchange.send(200, [kind], page.encode())
+        headers, own = await worker.engine.metrics()
+        exchange.send(200, [kind, *headers], page.encode() + own)
 
     async def _openapi(self, exchange: Exchange, path: str) -> None:
         worker = self._worker

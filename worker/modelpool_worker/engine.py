@@ -94,6 +94,7 @@ class Status:
         stops_plain: bool = False,
         saves_prompts: bool = False,
         unable: Mapping[str, str] | None = None,
+        has_metrics: bool = False,
     ) -> None:
         """The unix socket answers from now on.
 
@@ -108,6 +109,7 @@ class Status:
                 only streams do that, the engine is never asked for anything else.
             saves_prompts: ``Engine.save_prompts`` is worth its time at the end.
             unable: parameters that ``Engine.honours`` names and this model cannot have, with why.
+            has_metrics: ``GET /metrics`` there gives Prometheus text, for the worker's own page.
         """
         self._write(
             event="ready",
@@ -118,6 +120,7 @@ class Status:
             stops_plain=stops_plain or None,
             saves_prompts=saves_prompts or None,
             unable=unable or None,
+            has_metrics=has_metrics or None,
         )
 
     def failed(self, code: str, message: str) -> None:

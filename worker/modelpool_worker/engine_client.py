@@ -34,6 +34,10 @@ from .surfaces.reshape import EngineRequest, Reshape
 TAIL_BYTES = 4096
 # An engine that said that it is ready may need a moment more until it accepts.
 CONNECT_PAUSE_SECONDS = 0.05
+# An engine answers between two steps of its work; Prometheus waits for ten seconds.
+METRICS_SECONDS = 2.0
+# llama.cpp's: its counters begin anew with every start.
+METRICS_HEADERS = frozenset({b"process-start-time-unix"})
 _HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
@@ -68,12 +72,14 @@ class EngineClient:
     Attributes:
         stops_plain: the engine notices a client that leaves while it computes an answer in one
             piece; one that notices it on streams only is always asked for a stream.
+        has_metrics: it has a page of them.
     """
 
     def __init__(self, socket_path: str) -> None:
         self._path = socket_path
         self._upstream = Upstream()
         self.stops_plain = False
+        self.has_metrics = False
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -249,13 +255,27 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
+        return (await self._get(surface.path))[1]
+
+    async def metrics(self) -> tuple[Headers, bytes]:
+        """The engine's page of metrics, and what its head says of it beyond HTTP; empty where it
+        has none, or answers none in time."""
+        if not self.has_metrics:
+            return [], b""
         try:
-            target = surface.path.encode()
-            with await self._upstream.request(self._path, "GET", target, [], b"") as reply:
+            async with asyncio.timeout(METRICS_SECONDS):
+                headers, body = await self._get("/metrics")
+        except (TimeoutError, ModelPoolError, BrokenOffError) as e:
+            return [], f"# the engine's own are missing: {e or 'no answer in time'}\n".encode()
+        return [(name, value) for name, value in headers if name in METRICS_HEADERS], body
+
+    async def _get(self, path: str) -> tuple[Headers, bytes]:
+        try:
+            with await self._upstream.request(self._path, "GET", path.encode(), [], b"") as reply:
                 body = await reply.read()
                 if reply.status != 200:
                     raise engine_error(reply.status, body)
-                return body
+                return reply.headers, body
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
 

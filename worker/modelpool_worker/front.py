@@ -163,6 +163,7 @@ class Front:
             self._worker.serves = event.get("serves") or BASIC
             self._worker.support = Support(self._honours, event.get("unable"))
             self._engine.stops_plain = bool(event.get("stops_plain"))
+            self._engine.has_metrics = bool(event.get("has_metrics"))
             self._saves_prompts = bool(event.get("saves_prompts"))
             self._spawn(self._make_ready())
         elif kind == "failed":

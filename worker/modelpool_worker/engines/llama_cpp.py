@@ -253,6 +253,7 @@ class LlamaCpp(Engine):
             serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
             unable=_unable(job.socket),
+            has_metrics=True,
         )
         threading.Event().wait()
         del server
