@@ -44,6 +44,7 @@ BASES: dict[str, dict[str, Any]] = {
     "/api/embed": {"input": "hi"},
     "/api/embeddings": {"prompt": "hi"},
     "/completion": {"prompt": "hi"},
+    "/embedding": {"content": "hi"},
     "/infill": {"input_prefix": "a", "input_suffix": "b"},
     "/apply-template": {"messages": []},
     "/tokenize": {"content": "hi"},

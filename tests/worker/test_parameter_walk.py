@@ -25,6 +25,7 @@ SUPPORTS = {name: Support(engines.get(name).honours) for name in ("fake", "llama
 RELAYED = {
     "/completion",
     "/infill",
+    "/embedding",
     "/apply-template",
     "/tokenize",
     "/detokenize",
@@ -51,6 +52,8 @@ BASES: dict[str, Body] = {
     "/v1/images/generations": {"prompt": "hi"},
     "/v1/images/edits": {"image": FILE, "prompt": "hi"},
 }
+TEI: Body = {"query": "hi", "texts": ["a", "b"]}
+OTHER_BASES = {("/v1/rerank", "texts"): TEI, ("/v1/rerank", "return_text"): TEI}
 SCHEMA = {"type": "object", "properties": {"far": {"type": "boolean"}}}
 TOOL = {"name": "look", "input_schema": SCHEMA}
 OLLAMA_TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
@@ -66,6 +69,8 @@ VALUES: Body = {
     "user": "me",
     "top_n": 1,
     "return_documents": True,
+    "texts": ["other"],
+    "return_text": True,
     "stream": True,
     "max_tokens": 3,
     "temperature": 0.5,
@@ -238,7 +243,7 @@ def body_with(path: str, name: str) -> Body:
     if name in LOAD_OPTIONS and name not in VALUES:
         return {**BASES[path], name: 1}
     value = OF_SURFACE[path, name] if (path, name) in OF_SURFACE else _value(name)
-    body = {**BASES[path], **COMPANIONS.get(name, {})}
+    body = {**OTHER_BASES.get((path, name), BASES[path]), **COMPANIONS.get(name, {})}
     if outer:
         return {**body, outer: {**body.get(outer, {}), **_kind_of(outer, inner), inner: value}}
     return {**body, name: value}

@@ -111,7 +111,7 @@ class App:
         if open_inference.is_about_models(path):
             return self._inference
         is_one = path.startswith(f"{models.PATH}/")
-        methods = self.routes.get(models.PATH if is_one else path)
+        methods = {"GET": self._model} if is_one else self.routes.get(path)
         if methods is None:
             return self._surface_handler(surface_of(path, method))
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -239,12 +239,13 @@ class App:
 
     async def _models(self, exchange: Exchange, path: str) -> None:
         self._worker.check_ready(draining_too=True)
-        listed, name = self._worker.listed(), path.removeprefix(models.PATH)[1:]
-        if name:
-            check_model({"model": name}, listed.model_id, listed.aliases)
-            exchange.send_json(200, listed.entry(name))
-        else:
-            exchange.send_json(200, models.listing([listed]))
+        exchange.send_json(200, models.listing([self._worker.listed()]))
+
+    async def _model(self, exchange: Exchange, path: str) -> None:
+        self._worker.check_ready(draining_too=True)
+        listed, name = self._worker.listed(), path.removeprefix(f"{models.PATH}/")
+        check_model({"model": name}, listed.model_id, listed.aliases)
+        exchange.send_json(200, listed.entry(name))
 
     async def _websocket(self, exchange: Exchange, path: str) -> None:
         self._worker.check_ready()

@@ -125,8 +125,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "model": own("says which model"),
         "query": own("what is looked for"),
         "documents": own("texts, or objects that have one"),
+        "texts": own("as documents, in TEI's words: the answer is a list then, as TEI's"),
         "top_n": own("the best so many"),
         "return_documents": own("with each result"),
+        "return_text": own("the same, with texts"),
         **_LOAD_OPTIONS,
     },
 }

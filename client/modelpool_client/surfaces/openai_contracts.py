@@ -125,7 +125,12 @@ DESCRIPTION = Description(
             rules=embeddings.RULES[EMBEDDINGS_PATH],
         ),
         RERANK_PATH: Contract(
-            holds(results=listed(holds(index=COUNT, relevance_score={"type": "number"}))),
+            {
+                "anyOf": [
+                    holds(results=listed(holds(index=COUNT, relevance_score={"type": "number"}))),
+                    listed(holds(index=COUNT, score={"type": "number"})),
+                ]
+            },
             embeddings.BODIES[RERANK_PATH],
             summary="Say how well documents answer a query, the best first",
             rules=embeddings.RULES[RERANK_PATH],
@@ -159,6 +164,7 @@ DESCRIPTION = Description(
         ),
         IMAGE_EDITS_PATH: _upload("Change a picture", IMAGE_EDITS_PATH, _PICTURES),
         CHAT_TOKENS_PATH: _relayed("The number of tokens of a chat"),
+        "/embedding": _relayed("llama.cpp's own embeddings"),
         "/completion": _relayed("llama.cpp's own completions, streamed if asked", streams=True),
         "/infill": _relayed("llama.cpp's own infill, streamed if asked", streams=True),
         "/apply-template": _relayed("What a chat is as a prompt"),

@@ -22,7 +22,6 @@ from modelpool_client.surfaces.routes import (
     CHAT_PATH,
     CHAT_TOKENS_PATH,
     EMBEDDINGS_PATH,
-    CHAT_TOKENS_PATH,
     NATIVE_EMBEDDINGS_PATH,
     RERANK_PATH,
     TEXT_PATH,
