@@ -311,8 +311,9 @@ def _completion(told: Told, support: Support, names: Names) -> Completion:
         InvalidRequest: what it says cannot be done.
     """
     as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
+    hints = {k: v for k, v in told.hints.items() if support.engine_honours(told.path, k)}
     try:
-        completion = checked(told.path, {**told.body, **as_stream}, support=support)
+        completion = checked(told.path, {**told.body, **as_stream, **hints}, support=support)
     except InvalidRequest as error:
         raise _in_words_of_client(error, names) from None
     named = {name for ignored in completion.ignored for name in names(ignored)}

@@ -7,7 +7,7 @@ is made from the request, then told what the engine says, and does no input or o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from modelpool_client.errors import ModelPoolError
@@ -25,6 +25,8 @@ class Told:
         ignored: parameters of the request that have no meaning here; the answer names them.
         is_count: only the tokens of the prompt are wanted: of an engine that counts without
             answering, or else by an answer of one token.
+        hints: parameters of engines that the answer is better for; one that an engine does not
+            honour is left out.
     """
 
     path: str
@@ -32,6 +34,7 @@ class Told:
     stream: bool
     ignored: tuple[str, ...] = ()
     is_count: bool = False
+    hints: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -51,14 +51,21 @@ def count_answer(tokens: int) -> dict[str, int]:
     return {"input_tokens": tokens}
 
 
+# llama.cpp's: how long the prompt is, before the first token. Clients show what the first event
+# says of it.
+_PROGRESS = {"return_progress": True}
+
+
 class _Message:
     def __init__(self, data: dict[str, Any]) -> None:
         check(BODIES[MESSAGES_PATH], data)
+        is_stream = bool(data.get("stream"))
         self.told = Told(
             CHAT_PATH,
             request.chat_body(data),
-            bool(data.get("stream")),
+            is_stream,
             _ignored(MESSAGES_PATH, data),
+            hints=_PROGRESS if is_stream else {},
         )
         self._model: str | None = data.get("model")
         self._stops = request.stop_sequences(data)

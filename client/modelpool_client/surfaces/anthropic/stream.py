@@ -120,7 +120,7 @@ class MessageStream:
         self._has_started = True
         model = self._model or chunk.get("model") or ""
         ending = {"stop_reason": None, "stop_sequence": None}
-        counts = answers.usage(None)
+        counts = answers.usage(_read_so_far(chunk.get("prompt_progress")))
         start = answers.message(chunk.get("id") or "", model, [], ending, counts)
         return event("message_start", message=start)
 
@@ -179,3 +179,11 @@ class MessageStream:
         block = answers.tool_use(index, call.id, call.name)
         text = json.dumps(value) if value else ""
         return self._blocks.start("tool_use", block) + self._blocks.arguments(text)
+
+
+def _read_so_far(progress: Json | None) -> Json | None:
+    """What llama.cpp tells of a prompt before the first token, as usage."""
+    if not progress:
+        return None
+    cached = {"cached_tokens": progress.get("cache", 0)}
+    return {"prompt_tokens": progress.get("total", 0), "prompt_tokens_details": cached}
