@@ -67,7 +67,8 @@ def test_a_wrong_parameter_is_named(server: httpx.Client, key: str, value: Any) 
 COLD = {"model": "cold", "messages": [{"role": "user", "content": "x"}]}
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/embeddings", {"model": "cold", "input": "x"}),
-    ("/v1/responses", {"model": "cold", "input": "x"}),
+    ("/v1/responses", {"model": "cold", "input": 5}),
+    ("/v1/images/variations", {"model": "cold"}),
     ("/v1/moderations", {"model": "cold", "input": "x"}),
     ("/v1/completions", {"model": "cold", "prompt": 5}),
     *((CHAT, {**COLD, key: value}) for key, value in WRONG if key != "model"),

@@ -70,6 +70,7 @@ def test_a_preflight(port: int) -> None:
         "access-control-allow-headers": WANTED,
         "access-control-allow-private-network": "true",
         "access-control-max-age": "7200",
+        "content-length": "0",
     }
 
 

@@ -29,6 +29,7 @@ class Contract:
         answer: the JSON Schema of an answer that comes whole; of any, where its type is not JSON.
         request: that of a body; None where none is read.
         answer_type: Content-Type of such an answer.
+        other_types: those that it may have besides, where it is described by its type alone.
         request_type: Content-Type of the body.
         stream_type: Content-Type of an answer that comes bit by bit; empty where none does.
         summary: in a few words, where the task of the surface does not say it.
@@ -38,6 +39,7 @@ class Contract:
     answer: Schema
     request: Schema | None = None
     answer_type: str = JSON
+    other_types: tuple[str, ...] = ()
     request_type: str = JSON
     stream_type: str = ""
     summary: str = ""

@@ -83,10 +83,15 @@ def check_request(
     given = normalized(path, given)
     ignored = support.sort(path, given)
     body = {k: v for k, v in given.items() if k not in ignored} if ignored else given
+    return Completion(body, stream, ignored, own_words(raw, data, body))
+
+
+def own_words(raw: bytes | None, data: Mapping[str, Any], body: Mapping[str, Any]) -> bytes | None:
+    """The body of a request as it came, which says ``data``, if an engine is told just that."""
     # An escape may be half a surrogate pair, which engines choke on; nobody else writes one.
-    is_same = raw is not None and len(body) == len(data) and b"\\u" not in raw
-    is_same = is_same and all(body[k] is v for k, v in data.items())
-    return Completion(body, stream, ignored, raw if is_same else None)
+    if raw is None or len(body) != len(data) or b"\\u" in raw:
+        return None
+    return raw if all(body[k] is v for k, v in data.items()) else None
 
 
 def check_model(data: Mapping[str, Any], model_id: str, aliases: Collection[str]) -> None:

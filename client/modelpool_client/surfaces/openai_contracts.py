@@ -85,10 +85,29 @@ def _relayed(summary: str, *, streams: bool = False, is_read: bool = True) -> Co
 _PICTURES = holds(created=COUNT, data=listed(ANY_OBJECT))
 
 
-def _upload(summary: str, path: str, answer: Schema) -> Contract:
+# Of transcripts as text, subtitles.
+_TRANSCRIPTS = ("text/plain", "text/vtt", "application/x-subrip")
+
+
+def _form(table: Schema) -> Schema:
+    """What the table says of files, said of their bytes."""
+    binary = {"type": "string", "format": "binary", "minLength": 1}
+
+    def told(schema: Schema) -> Schema:
+        if "contentMediaType" in schema:
+            return binary
+        if "anyOf" in schema:
+            return {"anyOf": [told(each) for each in schema["anyOf"]]}
+        return {**schema, "items": told(schema["items"])} if "items" in schema else schema
+
+    return {**table, "properties": {k: told(v) for k, v in table["properties"].items()}}
+
+
+def _upload(summary: str, path: str, answer: Schema, other_types: tuple[str, ...] = ()) -> Contract:
     return Contract(
         answer,
-        media.BODIES[path],
+        _form(media.BODIES[path]),
+        other_types=other_types,
         request_type="multipart/form-data",
         stream_type=EVENT_STREAM,
         summary=summary,
@@ -142,10 +161,10 @@ DESCRIPTION = Description(
             rules=BASE[CLASSIFY_PATH],
         ),
         TRANSCRIPTIONS_PATH: _upload(
-            "Write down what is said", TRANSCRIPTIONS_PATH, holds(text=TEXT)
+            "Write down what is said", TRANSCRIPTIONS_PATH, holds(text=TEXT), _TRANSCRIPTS
         ),
         TRANSLATIONS_PATH: _upload(
-            "Say in English what is said", TRANSLATIONS_PATH, holds(text=TEXT)
+            "Say in English what is said", TRANSLATIONS_PATH, holds(text=TEXT), _TRANSCRIPTS
         ),
         SPEECH_PATH: Contract(
             {},

@@ -145,6 +145,7 @@ def described(
     kinds = {
         contract.stream_type: {"schema": {}},
         contract.answer_type: {"schema": contract.answer},
+        **{kind: {"schema": {}} for kind in contract.other_types},
     }
     kinds.pop("", None)
     answer: Json = {"description": "the answer", "content": kinds}

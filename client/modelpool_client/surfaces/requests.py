@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from modelpool_client.surfaces import embeddings, media
-from modelpool_client.surfaces.openai import Completion, check_request
+from modelpool_client.surfaces.openai import Completion, check_request, own_words
 from modelpool_client.surfaces.openai_bodies import BODIES
 from modelpool_client.surfaces.parameters import ANY, Support
-from modelpool_client.surfaces.schema import check
+from modelpool_client.surfaces.routes import codec_of
+from modelpool_client.surfaces.schema import check, whole
 
 
 def checked(
@@ -33,7 +34,14 @@ def checked(
 
 
 def _relayed(path: str, data: dict[str, Any], raw: bytes | None, support: Support) -> Completion:
-    """What is asked of the engine in the client's own words, those included that are ignored."""
-    check(media.BODIES[path], data)
-    given = {key: value for key, value in data.items() if value is not None}
-    return Completion(given, given.get("stream") is True, support.sort(path, given), raw)
+    """What is asked of the engine as the client asks it; a form stays as it came, with what of it
+    is ignored."""
+    table = media.BODIES[path]
+    check(table, data)
+    known = table["properties"]
+    given = {k: whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
+    ignored, stream = support.sort(path, given), given.get("stream") is True
+    if codec_of(path) == "form":
+        return Completion(given, stream, ignored, raw)
+    body = {name: value for name, value in given.items() if name not in ignored}
+    return Completion(body, stream, ignored, own_words(raw, data, body))

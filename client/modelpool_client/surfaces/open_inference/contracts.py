@@ -45,6 +45,7 @@ from modelpool_client.surfaces.routes import (
     INFER_PATH,
     TEXT_PATH,
 )
+from modelpool_client.surfaces.schema import nullable
 
 _SETTINGS: Mapping[str, Rule] = {
     **{name: told(RENAMED.get(name, name), at=TEXT_PATH) for name in NUMBERS},
@@ -54,7 +55,7 @@ _SETTINGS: Mapping[str, Rule] = {
     "exclude_input_in_output": own("the answer is without the prompt"),
     "return_finish_reason": own("the answer says why it ended"),
 }
-_TENSOR = holds(name=TEXT, datatype=TEXT, shape=listed(COUNT))
+_TENSOR = holds(name=TEXT, datatype=TEXT, shape=listed({"type": "integer", "minimum": -1}))
 _INFERRED = holds(model_name=TEXT, model_version=TEXT, outputs=listed(_TENSOR))
 _GENERATED = holds(model_name=TEXT, model_version=TEXT, text_output=TEXT)
 _OF_GENERATE: Mapping[str, Rule] = {
@@ -129,7 +130,7 @@ MANAGEMENT: Mapping[str, Management] = {
         "POST",
         Contract(
             listed(holds(name=TEXT, version=TEXT, state=TEXT, reason=TEXT)),
-            {"type": "object", "properties": {"ready": FLAG}},
+            {"type": "object", "properties": {"ready": nullable(FLAG)}},
             summary="All models with their states",
         ),
     ),
