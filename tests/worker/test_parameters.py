@@ -328,6 +328,17 @@ def texts(worker: Any, stream: bool, **body: Any) -> dict[int, str]:
 
 
 @needs_llama
+@pytest.mark.parametrize("stream", [False, True])
+def test_other_apis_fill_in_alike(llama: Any, stream: bool) -> None:
+    fixed = {"seed": 1, "max_tokens": 4}
+    filled = texts(llama, False, prompt="hi", suffix="end", **fixed)[0]
+    options = {"num_predict": 4, "seed": 1}
+    body = {"prompt": "hi", "suffix": "end", "stream": stream, "options": options}
+    lines = llama.http.post("/api/generate", json=body).text.splitlines()
+    assert "".join(json.loads(line)["response"] for line in lines) == filled
+
+
+@needs_llama
 @pytest.mark.parametrize("most", [0, 2])
 @pytest.mark.parametrize("suffix", [None, "end"])
 def test_log_probabilities_of_texts_stand_side_by_side(

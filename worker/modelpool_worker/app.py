@@ -211,7 +211,7 @@ class App:
         keep = partial(self._worker.keep, translation)
         if request.completion.stream:
             return await engine.translate(request, translation, exchange, call, keep)
-        if request.path not in BASIC:
+        if asked.path not in BASIC:
             answer, tokens = json.loads(await engine.whole(request, call)), 0
         else:
             answer, tokens = await engine.collect(request, call)

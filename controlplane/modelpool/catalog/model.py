@@ -31,19 +31,25 @@ NAMING_FIELDS = frozenset({"model_id", "aliases", "engine"})
 # What only the catalog itself sets.
 OWN_FIELDS = ("created_at", "updated_at", "origin", "from_file", "templates")
 
-# Words that end a route below /models/{id}: an id that ends in one could not be told from it.
+# Words that end a route below /models/{id} or /v2/models/{id}: an id that ends in one could not be
+# told from it.
 RESERVED_VERBS = frozenset(
     {
         "capabilities",
+        "config",
         "endpoint",
         "events",
         "extend-ttl",
+        "generate",
+        "generate_stream",
         "health",
         "history",
+        "infer",
         "load",
         "logs",
         "plan",
         "profile",
+        "ready",
         "register",
         "unload",
     }
