@@ -141,6 +141,16 @@ def test_formats_and_dimensions(pool: PoolProcess, client: openai.OpenAI) -> Non
     assert plain.usage.prompt_tokens == len(tokens)
 
 
+def test_null_stands_for_not_given(pool: PoolProcess) -> None:
+    nulls = {"dimensions": None, "encoding_format": None, "user": None}
+    answer = post(pool, "/v1/embeddings", model="embed", input="hello", **nulls)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == post(pool, "/v1/embeddings", model="embed", input="hello").json()
+    nulls = {"top_n": None, "return_documents": None}
+    answer = post(pool, "/v1/rerank", model="rank", query="a", documents=["b"], **nulls)
+    assert answer.status_code == 200, answer.text
+
+
 def test_on_the_worker_port_and_by_the_last_token(pool: PoolProcess) -> None:
     endpoint = pool.http.get("/models/last/endpoint?wait=30").json()["endpoint"]
     answer = httpx.post(
