@@ -285,7 +285,7 @@ BLOCK = "messages[0].content[0]"
         ({"tools": [{"name": "x"}]}, "tools[0].input_schema"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
-        ({"tools": [WEATHER, {"type": "bash_20250124", "name": "bash"}]}, "tools[1].type"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"),
         ({"tool_choice": {"type": "required"}}, "tool_choice.type"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
@@ -375,6 +375,25 @@ def test_a_server_tool_is_refused_with_what_to_do() -> None:
     tool = {"type": "web_search_20250305", "name": "web_search"}
     with pytest.raises(InvalidRequest, match=r"web_search_20250305.*give name and input_schema"):
         translate(MESSAGES_PATH, asking(tools=[tool]))
+
+
+def test_server_tools_are_left_out_beside_the_clients_own() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+    toolset = {"type": "mcp_toolset", "mcp_server_name": "x", "eager_input_streaming": True}
+    translation = translate(MESSAGES_PATH, asking(tools=[search, WEATHER, toolset]))
+    assert translation.told.body == told(asking(tools=[WEATHER]))
+    assert {"tools.web_search_20250305", "tools.mcp_toolset"} <= {*translation.told.ignored}
+    data = {k: v for k, v in asking(tools=[search, WEATHER]).items() if k != "max_tokens"}
+    counted = translate(COUNT_PATH, data)
+    assert "tools.web_search_20250305" in counted.told.ignored
+
+
+def test_a_server_tool_that_is_left_out_cannot_be_chosen() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    choice = {"type": "tool", "name": "web_search"}
+    with pytest.raises(InvalidRequest) as raised:
+        translate(MESSAGES_PATH, asking(tools=[search, WEATHER], tool_choice=choice))
+    assert raised.value.param == "tool_choice.name"
 
 
 CACHED = {"type": "ephemeral"}

@@ -394,7 +394,8 @@ FILE = {"type": "input_file", "file_data": "data:application/pdf;base64,"}
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name"),
         ({"tools": [{"name": "x"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
-        ({"tools": [WEATHER, {"type": "web_search"}]}, "tools[1].type"),
+        ({"tools": [{"type": "web_search"}, {"type": "local_shell"}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}, {"type": "function"}]}, "tools[1].name"),
         ({"tools": [WEATHER, SHELL | {"name": "weather"}]}, "tools[1].name"),
         (
             {"tools": [SHELL | {"format": {"type": "grammar", "syntax": "lark"}}]},
@@ -409,6 +410,17 @@ FILE = {"type": "input_file", "file_data": "data:application/pdf;base64,"}
             "tool_choice.name",
         ),
         ({"tools": [SHELL], "tool_choice": {"type": "file_search"}}, "tool_choice.type"),
+        (
+            {
+                "tools": [WEATHER, {"type": "web_search"}],
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "mode": "auto",
+                    "tools": [{"type": "web_search"}],
+                },
+            },
+            "tool_choice.tools[0].name",
+        ),
         ({"tool_choice": {"type": "allowed_tools", "tools": [{}]}}, "tool_choice.mode"),
         ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "tool_choice.tools"),
         (
@@ -422,6 +434,25 @@ def test_what_is_wrong_is_refused_by_name(wrong: dict[str, Any], param: str) -> 
         made(asking() | wrong)
     assert raised.value.param == param
     assert param in raised.value.message
+
+
+def test_tools_that_openai_runs_are_left_out_beside_the_clients_own() -> None:
+    """What Codex sends with every request."""
+    hosted: list[dict[str, Any]] = [
+        {"type": "web_search", "external_web_access": True},
+        {"type": "local_shell"},
+        {"type": "namespace", "name": "mcp__x", "description": "d", "tools": [WEATHER]},
+        {"type": "image_generation", "output_format": "png"},
+    ]
+    data = asking(tools=[hosted[0], WEATHER, *hosted[1:], SHELL], tool_choice="auto")
+    translation = made(data)
+    assert translation.told.body == told(asking(tools=[WEATHER, SHELL], tool_choice="auto"))
+    named = {f"tools.{tool['type']}" for tool in hosted}
+    assert named <= {*translation.told.ignored}
+    assert [tool["type"] for tool in answered(data, chunk("stop"))["response"]["tools"]] == [
+        "function",
+        "custom",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class _Message:
         self._model: str | None = data.get("model")
         self._stops = request.stop_sequences(data)
         self._shows_thinking = (data.get("thinking") or {}).get("display") != "omitted"
-        tools = data.get("tools") or ()
+        tools = request.own_tools(data).values()
         eager = {tool["name"] for tool in tools if tool.get("eager_input_streaming")}
         self._stream = MessageStream(self._model, self._stops, eager, self._shows_thinking)
 
@@ -149,4 +149,4 @@ def _ignored(path: str, data: dict[str, Any]) -> tuple[str, ...]:
     thinking = data.get("thinking") or {}
     said = [("thinking.type", "between_tools"), ("thinking.display", "summarized")]
     more = [name for name, value in said if thinking.get(name.partition(".")[2]) == value]
-    return (*tables.ignored(path, data), *more)
+    return (*tables.ignored(path, data), *request.left_out(data), *more)

@@ -224,14 +224,32 @@ def _source(block: _Block, kinds: tuple[str, ...]) -> Json:
     return source
 
 
+def own_tools(data: Mapping[str, Any]) -> Mapping[int, Json]:
+    """The client's own tools by their places. Anthropic's that stand beside them are left out: a
+    model that may choose is not wrong to leave them. Alone they are what is asked for, and stay."""
+    tools = dict(enumerate(data.get("tools") or ()))
+    return {i: tool for i, tool in tools.items() if _kind(tool) == CUSTOM_TOOL} or tools
+
+
+def left_out(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tools that ``own_tools`` leaves out, like ``tools.web_search_20250305``."""
+    own = own_tools(data)
+    tools = enumerate(data.get("tools") or ())
+    return tuple(sorted({f"tools.{_kind(tool)}" for i, tool in tools if i not in own}))
+
+
+def _kind(tool: Json) -> str:
+    return tool.get("type") or CUSTOM_TOOL
+
+
 def _tools(data: Mapping[str, Any]) -> Json:
-    tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(data.get("tools") or ())]
+    tools = [_tool(tool, f"tools[{i}]") for i, tool in own_tools(data).items()]
     choice = _tool_choice(data.get("tool_choice") or {}, [t["function"]["name"] for t in tools])
     return {"tools": tools} | choice if tools else {}
 
 
 def _tool(tool: Json, where: str) -> Json:
-    kind = tool.get("type") or CUSTOM_TOOL
+    kind = _kind(tool)
     if kind != CUSTOM_TOOL:
         _refuse(
             f"{where}.type",

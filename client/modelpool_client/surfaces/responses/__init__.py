@@ -106,7 +106,7 @@ class ResponseTranslation:
         unique: Callable[[], str],
     ) -> None:
         check(BODIES[RESPONSES_PATH], data)
-        ignored = tables.ignored(RESPONSES_PATH, data)
+        ignored = (*tables.ignored(RESPONSES_PATH, data), *request.left_out(data))
         request.check_together(data)
         ids = Ids(unique())
         self._context = _context(data, earlier)
@@ -177,7 +177,7 @@ class _Count:
 
     def __init__(self, data: dict[str, Any], earlier: Kept | None) -> None:
         body = {**count_request(data, earlier), "max_tokens": 1}
-        ignored = tables.ignored(COUNT_PATH, data)
+        ignored = (*tables.ignored(COUNT_PATH, data), *request.left_out(data))
         self.told = Told(CHAT_PATH, body, stream=False, ignored=ignored, is_count=True)
 
     @property

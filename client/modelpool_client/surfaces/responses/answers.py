@@ -9,7 +9,7 @@ from typing import Any
 from modelpool_client.errors import InvalidRequest, ModelPoolError
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.responses.ids import Ids
-from modelpool_client.surfaces.responses.request import CUSTOM_INPUT
+from modelpool_client.surfaces.responses.request import CUSTOM_INPUT, own_tools
 
 Json = dict[str, Any]
 
@@ -57,7 +57,7 @@ def begun(data: Mapping[str, Any], ids: Ids, now: float) -> Json:
             "verbosity": text.get("verbosity") or "medium",
         },
         "tool_choice": _given(data, "tool_choice", "auto"),
-        "tools": [{**_TOOLS[tool["type"]], **tool} for tool in data.get("tools") or ()],
+        "tools": [{**_TOOLS[tool["type"]], **tool} for tool in own_tools(data).values()],
         "top_logprobs": _whole(data.get("top_logprobs")) or 0,
         "top_p": data.get("top_p"),
         "truncation": "disabled",

@@ -162,11 +162,25 @@ def custom_tools(data: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(tool["name"] for tool in tools if tool["type"] == "custom")
 
 
+def own_tools(data: Mapping[str, Any]) -> Mapping[int, Json]:
+    """The client's own tools by their places. OpenAI's that stand beside them are left out: a model
+    that may choose is not wrong to leave them. Alone they are what is asked for, and stay."""
+    tools = dict(enumerate(data.get("tools") or ()))
+    return {i: tool for i, tool in tools.items() if tool["type"] in TOOL_KINDS} or tools
+
+
+def left_out(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tools that ``own_tools`` leaves out, like ``tools.web_search``."""
+    own = own_tools(data)
+    tools = enumerate(data.get("tools") or ())
+    return tuple(sorted({f"tools.{tool['type']}" for i, tool in tools if i not in own}))
+
+
 def _tools(data: Mapping[str, Any]) -> Json:
-    given = data.get("tools") or []
-    tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(given)]
+    given = own_tools(data)
+    tools = [_tool(tool, f"tools[{i}]") for i, tool in given.items()]
     _check_names(given)
-    told = _tool_choice(data.get("tool_choice"), given)
+    told = _tool_choice(data.get("tool_choice"), list(given.values()))
     if tools and data.get("parallel_tool_calls") is not None:
         told["parallel_tool_calls"] = data["parallel_tool_calls"]
     return {"tools": tools} | told if tools else {}
@@ -207,10 +221,10 @@ def _custom(tool: Json, where: str) -> Json:
 _TOOLS: Mapping[str, Callable[[Json, str], Json]] = {"function": _function, "custom": _custom}
 
 
-def _check_names(tools: Sequence[Json]) -> None:
+def _check_names(tools: Mapping[int, Json]) -> None:
     """Of a call no more is known than its name."""
     kinds: dict[str, str] = {}
-    for i, tool in enumerate(tools):
+    for i, tool in tools.items():
         if kinds.setdefault(tool["name"], tool["type"]) != tool["type"]:
             _refuse(f"tools[{i}].name", f"{tool['name']!r} is that of a tool of another type, too")
 
