@@ -157,7 +157,9 @@ def parameters_page() -> Iterator[str]:
         " arguments has `{}`, one without a type is that of a function; `max_tokens` may be any"
         " number, an answer ends where the context"
         " does. `tool_choice` that wants a call is held to by a JSON schema, whatever the chat"
-        " template. A body may come with `Content-Encoding: gzip` or `deflate`.\n"
+        " template; `any` is Mistral's word for `required`. Tools that OpenAI or Anthropic run"
+        " themselves (`web_search`, …) are ignored beside the client's own, and named; alone they"
+        " are refused. A body may come with `Content-Encoding: gzip` or `deflate`.\n"
     )
     supports = {name: Support(engines.get(name).honours) for name in sorted(engines.BUILT_IN)}
     yield from _counts(supports)

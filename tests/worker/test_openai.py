@@ -274,6 +274,7 @@ def test_what_needs_no_change_goes_on_as_it_came(body: dict[str, Any]) -> None:
         ),
         (chat(tool_choice="required"), "tool_choice"),
         (chat(tools=[], tool_choice="required"), "tool_choice"),
+        (chat(tool_choice="any"), "tool_choice"),
         (chat(tools=[F], tool_choice={"type": "function"}), "tool_choice.function"),
         (
             chat(tools=[F], tool_choice={"type": "function", "function": {"name": "g"}}),
@@ -325,6 +326,20 @@ def test_allowed_tools_are_the_tools() -> None:
     choice = {"type": "allowed_tools", "allowed_tools": allowed}
     sent = normal(CHAT_PATH, chat(tools=[F, g], tool_choice=choice))
     assert sent == chat(tools=[g], tool_choice="required")
+
+
+def test_any_tool_is_mistrals_word_for_a_required_one() -> None:
+    assert normal(CHAT_PATH, chat(tools=[F], tool_choice="any")) == chat(
+        tools=[F], tool_choice="required"
+    )
+
+
+@pytest.mark.parametrize(
+    "nothing", [{"logprobs": False, "top_logprobs": 0}, {"top_logprobs": 0}, {"stream_options": {}}]
+)
+def test_what_asks_for_nothing_needs_nothing(nothing: dict[str, Any]) -> None:
+    sent = normal(CHAT_PATH, chat(**nothing))
+    assert sent == chat(**{k: v for k, v in nothing.items() if k == "logprobs"})
 
 
 def test_best_of_as_many_as_are_wanted_asks_for_nothing() -> None:

@@ -14,6 +14,8 @@ Given = dict[str, Any]
 MAX_TOKENS = (1 << 31) - 1
 _TOKEN_COUNTS = ("max_tokens", "max_completion_tokens", "n_predict")
 NO_ARGUMENTS = "{}"
+# How Mistral's clients say "required".
+ANY_TOOL = "any"
 
 
 def normalized(path: str, given: Given) -> Given:
@@ -90,6 +92,8 @@ def _response_format(given: Given) -> Given:
 
 
 def _tool_choice(given: Given) -> Given:
+    if given["tool_choice"] == ANY_TOOL:
+        return _tool_choice({**given, "tool_choice": "required"}) | {"tool_choice": "required"}
     if not is_forced(given):
         return {}
     choice, tools = given["tool_choice"], given.get("tools") or []

@@ -77,7 +77,8 @@ def check_request(
     given = {k: whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
     stream = bool(given.get("stream", False))
     for name, other in NEEDS[path].items():
-        if name in given and not given.get(other):
+        # 0 and {} ask for nothing, which needs nothing.
+        if name in given and not given.get(other) and given.pop(name):
             raise InvalidRequest(f"{name} needs {other}", param=name)
     _check_messages(given.get("messages", ()))
     given = normalized(path, given)

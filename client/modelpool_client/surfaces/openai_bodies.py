@@ -131,7 +131,11 @@ _CHAT: Mapping[str, Schema] = {
     "tools": {"type": "array", "maxItems": 1024, "items": _TOOL},
     "tool_choice": {
         "anyOf": [
-            {"type": "string", "enum": ["none", "auto", "required"]},
+            {
+                "type": "string",
+                "enum": ["none", "auto", "required", "any"],
+                "description": "any is Mistral's word for required",
+            },
             {
                 "type": "object",
                 "required": ["type"],
