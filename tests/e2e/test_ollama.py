@@ -146,6 +146,34 @@ def test_embeddings(client: ollama.Client, pool: PoolProcess) -> None:
         client.chat(model="embedder", messages=ASK)
 
 
+@pytest.mark.parametrize("client", [("demo", "worker"), ("echo", "worker")], indirect=True)
+def test_a_worker_tells_of_its_one_model(
+    client: ollama.Client, request: pytest.FixtureRequest
+) -> None:
+    model = request.node.callspec.params["client"][0]
+    assert [m.model for m in client.list().models] == [f"{model}:latest"]
+    (running,) = client.ps().models
+    assert (running.model, running.expires_at is not None) == (f"{model}:latest", True)
+    shown = client.show(f"{model}:latest")
+    assert "completion" in (shown.capabilities or ())
+    assert ("temperature" in (shown.parameters or "")) == (model == "demo")
+    with pytest.raises(ollama.ResponseError, match="is not served here") as raised:
+        client.show("nope")
+    assert raised.value.status_code == 404
+
+
+def test_a_worker_says_that_it_speaks_ollama(pool: PoolProcess) -> None:
+    endpoint = pool.http.get("/models/echo/endpoint?wait=30").json()["endpoint"]
+    url = endpoint.rsplit("/v1", 1)[0]
+    assert httpx.get(f"{url}/", trust_env=False).text == "Ollama is running"
+    assert httpx.head(f"{url}/", trust_env=False).status_code == 200
+    version = httpx.get(f"{url}/api/version", trust_env=False).json()
+    assert version == pool.http.get("/api/version").json()
+    refused = httpx.get(f"{url}/api/show", trust_env=False)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert "POST" in refused.json()["error"]
+
+
 def test_models_are_listed_and_shown(client: ollama.Client, pool: PoolProcess) -> None:
     assert {"demo:latest", "embedder:latest"} <= {m.model for m in client.list().models}
     shown = client.show("demo")

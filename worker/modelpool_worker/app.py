@@ -45,7 +45,7 @@ from modelpool_client.wire import (
     encode,
 )
 
-from . import open_inference
+from . import ollama, open_inference
 from .engine_client import BrokenOffError
 from .metrics import render
 from .probe import probe
@@ -110,6 +110,8 @@ class App:
             return self._stored.answer
         if open_inference.is_about_models(path):
             return self._inference
+        if ollama.is_about_models(path):
+            return self._ollama
         is_one = path.startswith(f"{models.PATH}/")
         methods = {"GET": self._model} if is_one else self.routes.get(path)
         if methods is None:
@@ -236,6 +238,10 @@ class App:
     async def _inference(self, exchange: Exchange, path: str) -> None:
         exchange.dialect = FAMILIES["open_inference"].dialect
         open_inference.answer(self._worker, exchange, path)
+
+    async def _ollama(self, exchange: Exchange, path: str) -> None:
+        exchange.dialect = FAMILIES["ollama"].dialect
+        await ollama.answer(self._worker, exchange, path)
 
     async def _models(self, exchange: Exchange, path: str) -> None:
         self._worker.check_ready(draining_too=True)

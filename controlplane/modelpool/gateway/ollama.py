@@ -22,8 +22,6 @@ from modelpool.pool.status import ReplicaStatus
 
 LARGEST_BODY_BYTES = 1 << 20
 NS = 1_000_000_000
-# Options of ours by Ollama's names of them.
-PARAMETERS = {"context_length": "num_ctx", "temperature": "temperature", "seed": "seed"}
 
 Handler = Callable[[Exchange, Mapping[str, Any]], Awaitable[None]]
 
@@ -93,11 +91,10 @@ class OllamaApi:
     async def _show(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
         model = self._catalog.get(ollama.asked_model("/api/show", data))
         options = self._pool.effective(model).options
-        parameters = {PARAMETERS[k]: v for k, v in options.items() if k in PARAMETERS}
         template = options.get("chat_template")
         body = ollama.show_body(
             _listed(model, model.model_id),
-            parameters=parameters,
+            parameters=ollama.parameters_of(options),
             template=template if isinstance(template, str) else "",
         )
         exchange.send_json(200, body)

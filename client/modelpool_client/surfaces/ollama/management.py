@@ -38,6 +38,8 @@ MANAGEMENT_BODIES: Mapping[str, Schema] = {
     },
 }
 
+# Options of a model by Ollama's names of them.
+_PARAMETERS = {"context_length": "num_ctx", "temperature": "temperature", "seed": "seed"}
 # Capabilities of ours by Ollama's names of them, in its order.
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "completion": ("chat", "completion"),
@@ -209,6 +211,11 @@ def show_body(
         "capabilities": capabilities(model.capabilities),
         "modified_at": rfc3339(model.modified_ns),
     }
+
+
+def parameters_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's ``options`` that Ollama has a name for, by that name."""
+    return {_PARAMETERS[name]: value for name, value in options.items() if name in _PARAMETERS}
 
 
 def version_body(version: str = API_VERSION) -> dict[str, Any]:
