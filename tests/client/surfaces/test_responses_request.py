@@ -443,6 +443,7 @@ def test_tools_that_openai_runs_are_left_out_beside_the_clients_own() -> None:
         {"type": "local_shell"},
         {"type": "namespace", "name": "mcp__x", "description": "d", "tools": [WEATHER]},
         {"type": "image_generation", "output_format": "png"},
+        SHELL | {"name": "apply_patch", "format": {"type": "grammar", "syntax": "lark"}},
     ]
     data = asking(tools=[hosted[0], WEATHER, *hosted[1:], SHELL], tool_choice="auto")
     translation = made(data)

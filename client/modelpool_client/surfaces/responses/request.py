@@ -163,10 +163,19 @@ def custom_tools(data: Mapping[str, Any]) -> frozenset[str]:
 
 
 def own_tools(data: Mapping[str, Any]) -> Mapping[int, Json]:
-    """The client's own tools by their places. OpenAI's that stand beside them are left out: a model
-    that may choose is not wrong to leave them. Alone they are what is asked for, and stay."""
+    """The client's own tools by their places. What stands beside them and no model can be told of,
+    OpenAI's and those whose input follows a grammar, is left out: a model that may choose is not
+    wrong to leave it. Alone that is what is asked for, and stays."""
     tools = dict(enumerate(data.get("tools") or ()))
-    return {i: tool for i, tool in tools.items() if tool["type"] in TOOL_KINDS} or tools
+    return {i: tool for i, tool in tools.items() if _can_be_told(tool)} or tools
+
+
+def _can_be_told(tool: Json) -> bool:
+    return tool["type"] in TOOL_KINDS and not _has_grammar(tool)
+
+
+def _has_grammar(tool: Json) -> bool:
+    return (tool.get("format") or {}).get("type") == "grammar"
 
 
 def left_out(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -208,7 +217,7 @@ def _function(tool: Json, where: str) -> Json:
 
 def _custom(tool: Json, where: str) -> Json:
     """A function of one text."""
-    if (tool.get("format") or {}).get("type") == "grammar":
+    if _has_grammar(tool):
         _refuse(
             f"{where}.format.type",
             "must be 'text': what a tool is given cannot be held to a grammar here",
