@@ -22,7 +22,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# As long as OpenAI keeps them.
+# After the last use; OpenAI keeps them as long after they were made.
 KEPT_SECONDS = 30 * 86_400
 # A writer looks at the others' files after so much of the limit.
 LOOK_SHARE = 1 / 16

@@ -71,7 +71,8 @@ class Entry:
         # What is refused unread may be of any type: uploads are, where audio is concerned.
         has_body = request.method in BODY_METHODS and path not in NOT_SERVED
         if has_body:
-            codec = "tensors" if is_spoken(path) else codec_of(path)
+            is_about_models = is_spoken(path) and not is_surface(path)
+            codec = "tensors" if is_about_models else codec_of(path)
             CODECS[codec].check(request.headers, "pool")
         if is_surface(path):
             await self._gateway(exchange, path)

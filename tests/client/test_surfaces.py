@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import timeit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,16 @@ def test_a_path_that_is_tidy_stays_and_any_becomes_so(path: str) -> None:
     assert tidy.startswith("/")
     assert tidy == "/" or not tidy.endswith("/")
     assert list(filter(None, tidy.split("/"))) == list(filter(None, path.split("/")))
+
+
+def test_a_long_path_costs_no_more_than_its_length() -> None:
+    """Two that differ by a factor of 32: the square of that would be seen."""
+
+    def steps(count: int) -> float:
+        path = "//" + "a/" * count
+        return min(timeit.repeat(lambda: route_path(path), number=3, repeat=5))
+
+    assert steps(32_000) < 300 * steps(1_000)
 
 
 def test_a_405_names_head_beside_get() -> None:

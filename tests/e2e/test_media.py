@@ -25,10 +25,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     entries = [
         fake("studio", aliases=["ears"]),
         fake("slow", options={"first_token_seconds": 60}),
+        fake("pondering", options={"first_token_seconds": 1, "load_seconds": 1}),
         {**fake("writer"), "capabilities": ["chat"]},
         fake("cold"),
     ]
-    with PoolProcess(tmp_path_factory.mktemp("media"), entries) as pool:
+    with PoolProcess(tmp_path_factory.mktemp("media"), entries, stream_ping_seconds=0.1) as pool:
         yield pool
         pool.assert_no_bugs()
 
@@ -129,6 +130,27 @@ def test_what_is_no_form_is_refused(pool: PoolProcess, body: bytes) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = pool.http.post("/v1/audio/transcriptions", content=body, headers=headers)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "body"), answer.text
+
+
+@pytest.mark.parametrize("way", ["cold", "hot", "worker"])
+@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/classify"])
+def test_a_stream_that_no_engine_gives_is_begun_by_nobody(
+    pool: PoolProcess, path: str, way: str
+) -> None:
+    """However long the engine ponders: its answer has one head."""
+    url = pool.url
+    if way == "cold":
+        pool.http.post("/models/pondering/unload", json={"force": True})
+        pool.wait_for("pondering", "COLD")
+    else:
+        view = pool.load("pondering")
+        url = view["endpoint"] if way == "worker" else url
+    body = {"model": "pondering", "input": "hello there", "stream": True}
+    with httpx.Client(base_url=url, trust_env=False, timeout=30, verify=False) as http:
+        answer = http.post(path, json=body)
+        assert answer.headers["content-type"] in ("audio/wav", "application/json")
+        assert answer.headers["x-modelpool-ignored"] == "stream"
+        assert http.post(path, json={**body, "stream": False}).status_code == 200
 
 
 def test_who_leaves_ends_the_work(pool: PoolProcess) -> None:

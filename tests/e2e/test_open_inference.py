@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -274,6 +275,53 @@ def test_tensors_that_the_engine_knows_itself_go_through(pool: PoolProcess, clie
     outputs = [triton.InferRequestedOutput("x", binary_data=False)]
     result = client.infer(SLASHED_TENSORS, [tensor], outputs=outputs)
     assert np.array_equal(result.as_numpy("x"), values)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [{"name": "x", "shape": [2], "datatype": "FP8", "data": [1]}]},
+        {"inputs": [{"name": "x", "shape": [3], "datatype": "FP32", "data": [1]}]},
+        {"inputs": 5},
+        {},
+        b"{",
+    ],
+)
+def test_what_an_engine_knows_itself_it_refuses_itself(pool: PoolProcess, body: Any) -> None:
+    """Loaded or not, the same."""
+    name = quote(SLASHED_TENSORS, safe="")
+    said = {"content": body} if isinstance(body, bytes) else {"json": body}
+    pool.http.post(f"/models/{name}/unload", json={"force": True})
+    pool.wait_for(SLASHED_TENSORS, "COLD")
+    cold, hot = (pool.http.post(f"/v2/models/{name}/infer", **said) for _ in range(2))
+    assert (cold.status_code, cold.content) == (hot.status_code, hot.content)
+
+
+def test_a_sampled_answer_is_its_clients_own(pool: PoolProcess) -> None:
+    """Though the model's own temperature is 0, which makes others shared."""
+    body = {"text_input": "hello there", "temperature": 1.5, "max_tokens": 4}
+    with ThreadPoolExecutor(3) as several:
+        asked = [
+            several.submit(pool.http.post, "/v2/models/demo/generate", json=body) for _ in range(3)
+        ]
+        assert not any("x-modelpool-coalesced" in a.result().headers for a in asked)
+        chats = {"messages": [{"role": "user", "content": "hi"}], "stream": False}
+        chats |= {"model": "demo", "options": {"temperature": 1.5, "num_predict": 4}}
+        asked = [several.submit(pool.http.post, "/api/chat", json=chats) for _ in range(3)]
+        assert not any("x-modelpool-coalesced" in a.result().headers for a in asked)
+
+
+@pytest.mark.parametrize("verb", ["generate", "generate_stream"])
+def test_a_body_of_another_type_loads_nothing(pool: PoolProcess, verb: str) -> None:
+    kind = {"content-type": "text/plain"}
+    answer = pool.http.post(f"/v2/models/never/{verb}", content=b"{}", headers=kind)
+    assert answer.status_code == 415
+    assert pool.state_of("never") == "COLD"
+
+
+def test_doubled_slashes_are_slips(pool: PoolProcess) -> None:
+    answer = pool.http.post("/v2//models/plain//generate", json={"text_input": "hello"})
+    assert answer.json()["model_name"] == "plain"
 
 
 @pytest.mark.parametrize("name", ["never", "never:latest"])

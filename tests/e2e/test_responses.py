@@ -204,9 +204,10 @@ def test_an_engine_that_dies_is_told(client: openai.OpenAI, pool: PoolProcess) -
     text = pool.http.post("/v1/responses", json=body).text
     assert "event: response.failed" in text
     assert "event: response.completed" not in text
+    pool.wait_for("dies", "HOT")  # it starts again by itself
     with (
-        client.responses.stream(model="dies", input="hello there") as stream,
         pytest.raises(openai.APIError, match="the engine died"),
+        client.responses.stream(model="dies", input="hello there") as stream,
     ):
         list(stream)
 
@@ -224,4 +225,6 @@ def test_what_is_wrong_loads_nothing(client: openai.OpenAI, pool: PoolProcess) -
             client.responses.create(model="cold", **body)
     with pytest.raises(openai.BadRequestError, match="it can do: embeddings"):
         client.responses.create(model="embedder", input="x")
+    half = rb'{"model": "cold", "input": "x", "metadata": {"k": "\ud800"}}'
+    assert pool.http.post("/v1/responses", content=half).status_code == 400
     assert pool.model("cold")["state"] == "COLD"

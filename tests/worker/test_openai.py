@@ -171,9 +171,13 @@ def test_bodies_that_are_no_object(raw: bytes) -> None:
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:
-    body = parse_object(rb'{"messages": [{"role": "user", "content": "\ud800"}]}')
+    with pytest.raises(InvalidRequest, match="half a surrogate pair"):
+        parse_object(rb'{"messages": [{"role": "user", "content": "\ud800"}]}')
+    with pytest.raises(InvalidRequest, match="half a surrogate pair"):
+        parse_object(rb'{"\uDC00": 1}')
+    assert parse_object(rb'{"a": "\ud83d\ude00 \u00e9"}') == {"a": "\U0001f600 \u00e9"}
     with pytest.raises(InvalidRequest):
-        check_request(CHAT_PATH, body).upstream()
+        check_request(CHAT_PATH, {"messages": [{"role": "user", "content": "\ud800"}]}).upstream()
 
 
 @pytest.mark.parametrize("name", [None, "demo", "nick"])

@@ -27,6 +27,7 @@ from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
     CHAT_TOKENS_PATH,
+    STREAMED,
     WEBSOCKET_PATH,
     Surface,
     check_engine,
@@ -178,7 +179,7 @@ class App:
             path = request.path.replace("{model}", quote(worker.assignment.model_id))
             request = replace(request, path=path, headers=describing(headers))
         with worker.call(exchange, is_direct=is_direct) as call:
-            if asked.completion.stream:
+            if asked.completion.stream and asked.path in STREAMED:
                 exchange.wait_reason = call.describe_wait
             try:
                 call.tokens = await self._ask(exchange, asked, request, call)
@@ -218,6 +219,7 @@ class App:
         else:
             answer, tokens = await engine.collect(request, call)
         whole = translation.whole(answer)
+        call.rests()  # a slow disk is no silence of the engine
         await keep()
         exchange.send(200, *CODECS[asked.surface.codec].encode(whole))
         return tokens

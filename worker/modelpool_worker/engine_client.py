@@ -204,6 +204,7 @@ class EngineClient:
             raise BrokenOffError("the engine ended its stream early")
         last = reshape.end() if reshape is not None else []
         exchange.write(b"".join(map(translation.chunk, last)))
+        watch.rests()
         await before_end()
         exchange.write(translation.end())
         exchange.end()
@@ -231,6 +232,8 @@ class EngineClient:
         """
         async with self._open(request, watch, as_stream=False) as reply:
             is_stream, length = sse.is_announced(reply.headers), reply.length
+            if exchange.status and not is_stream:
+                raise BrokenOffError("the engine sent no event stream")
             kind = list(sse.HEADERS) if is_stream else describing(reply.headers)
             if length is not None and length <= BUFFER_BYTES:
                 body = await reply.read()

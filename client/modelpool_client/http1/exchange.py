@@ -228,6 +228,8 @@ class Exchange:
         """A whole answer."""
         if self.has_ended:
             return
+        if self.status:
+            raise RuntimeError("an answer that has begun cannot begin again")
         head = self._head(status, headers, len(body))
         self._channel.send(head + body if self._has_body and body else head)
         self._end()

@@ -23,6 +23,8 @@ from .websocket_messages import AnswerParts, Carried, Part, body_of
 # Messages that wait for the answers before them; their bytes may be as many as those of one.
 MOST_WAITING = 64
 PAYLOAD_TOO_LARGE = 413
+# In which a client answers the close of a server that ends; a restart waits for nobody longer.
+STOP_SECONDS = 0.5
 
 
 def handshake_head(key: bytes) -> bytes:
@@ -293,8 +295,9 @@ class WebSocket(asyncio.Protocol):
         if self._send_watch.is_stuck(now, timeouts.send, is_pressed=is_pressed):
             self._transport.abort()
         elif self._closing_since is not None:
+            idle = STOP_SECONDS if self._server.is_closing else LINGER_IDLE_SECONDS
             is_over = now - self._closing_since > LINGER_SECONDS
-            if is_over or now - self._heard_at > LINGER_IDLE_SECONDS:
+            if is_over or now - max(self._heard_at, self._closing_since) > idle:
                 self._transport.abort()
         elif not self._transport.is_closing():
             if exchange is not None:

@@ -26,9 +26,24 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         why = f"is not valid JSON: {e}"
     else:
         if isinstance(data, dict):
+            _check_pairs(raw, data)
             return data
         why = f"must be a JSON object, not {type(data).__name__}"
     raise InvalidRequest(f"the body {why}", param="body")
+
+
+def _check_pairs(raw: bytes, data: dict[str, Any]) -> None:
+    """Half a surrogate pair is no character: nobody could be told of it, or write it down.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    if b"\\ud" not in raw and b"\\uD" not in raw:  # nearly always
+        return
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("the body holds half a surrogate pair", param="body") from None
 
 
 def too_large() -> PayloadTooLarge:

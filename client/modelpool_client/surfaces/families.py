@@ -15,7 +15,7 @@ from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import ANY, Support, client_names
 from modelpool_client.surfaces.requests import checked
-from modelpool_client.surfaces.routes import CHAT_TOKENS_PATH, Surface
+from modelpool_client.surfaces.routes import CHAT_TOKENS_PATH, STREAMED, Surface
 from modelpool_client.surfaces.translation import Known, Told, Translation
 
 Translate: TypeAlias = Callable[[str, dict[str, Any], Known], Translation]
@@ -85,7 +85,7 @@ class _ErrorsOf:
 
 
 def _says_stream(path: str, data: dict[str, Any]) -> bool:
-    return data.get("stream") is True
+    return data.get("stream") is True and path in STREAMED
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Family:
     Attributes:
         dialect: of a request before it was read.
         describe: gives what its routes look like, those of all its surfaces.
-        is_stream: a request, by its path and body, wants its answer bit by bit.
+        is_stream: a request, by its path and body, is answered bit by bit, whatever its engine.
         is_kept: what it answers may be asked for later, see ``response_store``.
         earlier_id: of the kept answer that a request goes on from.
         translate: makes of a checked request what engines that speak OpenAI's API are told;

@@ -40,7 +40,8 @@ def _relayed(path: str, data: dict[str, Any], raw: bytes | None, support: Suppor
     check(table, data)
     known = table["properties"]
     given = {k: whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
-    ignored, stream = support.sort(path, given), given.get("stream") is True
+    ignored = support.sort(path, given)
+    stream = given.get("stream") is True and "stream" not in ignored
     if codec_of(path) == "form":
         return Completion(given, stream, ignored, raw)
     body = {name: value for name, value in given.items() if name not in ignored}

@@ -149,6 +149,11 @@ _ALL = (
     Surface("/slots", "llama.cpp's slots", methods=("GET",)),
     Surface("/lora-adapters", "llama.cpp's LoRA adapters", methods=("GET",)),
 )
+# Where a stream is what is answered to whoever asks for one, whatever the engine; anywhere else
+# nothing of it may be told before the engine answers.
+STREAMED = frozenset(
+    {CHAT_PATH, TEXT_PATH, "/completion", "/infill", RESPONSES_PATH, "/v1/messages"}
+)
 # By path.
 SURFACES: Mapping[str, Surface] = {surface.path: surface for surface in _ALL}
 # Other spellings that clients and servers know.

@@ -51,6 +51,8 @@ RESERVED_VERBS = frozenset(
         "profile",
         "ready",
         "register",
+        "setting",
+        "stats",
         "unload",
     }
 )
@@ -250,6 +252,8 @@ def _segment_problem(segments: list[str]) -> str | None:
         return "must not have '.' or '..' as a segment"
     if segments[-1] in RESERVED_VERBS:
         return f"must not end in {segments[-1]!r}, a word of the routes"
+    if len(segments) > 2 and segments[-2] == "versions":
+        return "must not end in 'versions' and another segment, which names a version of a model"
     return None
 
 

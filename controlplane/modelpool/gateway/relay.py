@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from modelpool_client.errors import (
     CODE_HEADER,
@@ -70,6 +70,8 @@ from modelpool.pool.waiters import PRIORITIES, Grant, Use
 
 # Of workers that were not there; those that are unloaded under a request cost it nothing but time.
 TRIES = 4
+# To decode tensors takes milliseconds for each megabyte: not in the loop's time.
+LONG_BYTES = 1 << 18
 # It may be the request itself that ends workers.
 BREAKS = 2
 # A worker that is leaving tells the manager at the same time as it refuses us. Each pause is twice
@@ -140,6 +142,7 @@ class _Asked:
     body: bytes
     data: dict[str, Any]
     path: str
+    _said: dict[str, Any] | None = None
 
     def when_silent(self, reason: Callable[[], str]) -> None:
         """What the comments of a stream say from now on."""
@@ -155,7 +158,9 @@ class _Asked:
         surface = self.surface
         if not surface.has_names:
             return self.data
-        return CODECS[surface.codec].decode(surface.path, self.request, self.body)
+        if self._said is None:
+            self._said = CODECS[surface.codec].decode(surface.path, self.request, self.body)
+        return self._said
 
     @property
     def is_stream(self) -> bool:
@@ -239,8 +244,9 @@ class Gateway:
             exchange.dialect = family.of(cache(partial(_translated, family.translate, asked)))
         try:
             with exchange:
-                # What is kept is its client's own, to go on from or to delete.
-                if not family.is_kept and may_share(model.coalesce, body, data, model.options):
+                if _is_shareable(surface) and may_share(
+                    model.coalesce, body, _parameters(data), model.options
+                ):
                     await self._share(exchange, asked, wish)
                 else:
                     await self._try(asked, wish)
@@ -316,7 +322,11 @@ class Gateway:
             grant = self._pool.try_acquire(model_id, wish.affinity)
             if grant is None:
                 if not is_checked:
-                    asked.answer.headers += _check(asked, await self._known(asked)).headers
+                    known = await self._known(asked)
+                    check = partial(_check, asked, known)
+                    is_long = asked.surface.has_names and len(asked.body) > LONG_BYTES
+                    checked = await asyncio.to_thread(check) if is_long else check()
+                    asked.answer.headers += checked.headers
                     is_checked = True
                 left = end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
@@ -403,6 +413,18 @@ class Gateway:
         return f"{error}; {diagnosis}" if diagnosis else str(error)
 
 
+def _is_shareable(surface: Surface) -> bool:
+    """What is kept is its client's own, to go on from or to delete; where a path has names, the
+    body does not say all."""
+    return not FAMILIES[surface.family].is_kept and not surface.has_names
+
+
+def _parameters(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With those that Ollama's clients have one level below."""
+    options = data.get("options")
+    return {**data, **options} if isinstance(options, dict) else data
+
+
 def _translated(translate: Translate, asked: _Asked) -> Translation:
     return translate(asked.path, asked.said(), NOTHING_KNOWN)
 
@@ -420,8 +442,11 @@ def _check(asked: _Asked, known: Known) -> Completion:
     try:
         if len(asked.body) > MAX_BODY_BYTES:
             raise too_large()
-        said = asked.said()
-        request = read(asked.surface, said, known=known, path=asked.path).completion
+        # What an engine takes as it comes is for the engine to refuse.
+        is_native = asked.surface.has_names and asked.surface.path in known.serves
+        said = {} if is_native else asked.said()
+        raw = asked.body if is_native else None
+        request = read(asked.surface, said, raw, known=known, path=asked.path).completion
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"
@@ -431,7 +456,7 @@ def _check(asked: _Asked, known: Known) -> Completion:
 
 def _target(asked: _Asked) -> bytes:
     # However it was written, unless names are written in it.
-    path = asked.request.raw_path if asked.surface.has_names else asked.path.encode("ascii")
+    path = quote(asked.path).encode() if asked.surface.has_names else asked.path.encode("ascii")
     query = asked.request.query
     return path + b"?" + query if query else path
 

@@ -497,11 +497,25 @@ def test_the_server_closes_an_idle_one_and_waits_for_its_client(
         line.send(frame(PONG))
         line.server.stop_accepting()
         closed = asyncio.ensure_future(line.server.close(30, is_restarting=is_restarting))
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.3)
         [(opcode, data)] = await line.came()
         assert (opcode, data[:2]) == (CLOSE, closing(code))
         assert not line.pipe.is_over
         line.send(frame(CLOSE, data))
+        assert line.pipe.is_over
+        line.protocol.connection_lost(None)
+        await closed
+
+    play(scene)
+
+
+def test_the_server_waits_for_no_client_that_does_not_answer_its_close() -> None:
+    async def scene() -> None:
+        line = await Line(echo).open()
+        await asyncio.sleep(1)
+        line.server.stop_accepting()
+        closed = asyncio.ensure_future(line.server.close(30, is_restarting=True))
+        await asyncio.sleep(3)
         assert line.pipe.is_over
         line.protocol.connection_lost(None)
         await closed

@@ -212,6 +212,17 @@ def test_a_reference_is_the_item_that_it_means(kind: dict[str, Any]) -> None:
     assert told(mine)["messages"] == [HI, HI]
 
 
+def test_references_do_not_multiply_what_is_told() -> None:
+    long = {"role": "user", "content": "x" * 1_500_000}
+    with pytest.raises(InvalidRequest, match="already") as caught:
+        told(asking([{**HI, "id": "mine"}, {"id": "mine"}, {"id": "mine"}]))
+    assert caught.value.param == "input[2].id"
+    items = [{**long, "id": f"i{n}"} for n in range(4)]
+    with pytest.raises(InvalidRequest, match="more than") as caught:
+        told(asking([*items, *({"id": f"i{n}"} for n in range(4))]))
+    assert caught.value.param == "input[6].id"
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [

@@ -56,6 +56,7 @@ def test_good_ids(name: str) -> None:
         (None, "string"),
         *((f"a/{verb}", verb) for verb in sorted(RESERVED_VERBS)),
         *((verb, verb) for verb in sorted(RESERVED_VERBS)),
+        ("a/versions/1", "versions"),
     ],
 )
 def test_bad_ids(name: object, reason: str) -> None:

@@ -70,8 +70,12 @@ class FakeServer:
     ) -> None:
         _wait_until_gone(connection, self.options.get("first_token_seconds", 0))
         self._misbehave(connection, 0)
-        kind, data = fake_media.answer(self.model_id, path, content_type, body)
-        connection.sendall(_head(200, kind, len(data)) + data)
+        try:
+            status, (kind, data) = 200, fake_media.answer(self.model_id, path, content_type, body)
+        except (ValueError, KeyError) as e:
+            error = {"message": f"no such body is understood: {e!r}", "code": 400}
+            status, kind, data = 400, "application/json", json.dumps({"error": error}).encode()
+        connection.sendall(_head(status, kind, len(data)) + data)
 
     @contextlib.contextmanager
     def _slot(self, connection: socket.socket) -> Iterator[None]:

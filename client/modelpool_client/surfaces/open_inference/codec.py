@@ -25,6 +25,8 @@ from modelpool_client.surfaces.open_inference.datatypes import (
 from modelpool_client.surfaces.open_inference.tables import BODIES, INFER, SIZE
 from modelpool_client.surfaces.schema import check
 
+# Of one tensor: what is decoded here are texts and settings, one for each.
+MOST_ELEMENTS = 1 << 20
 # The bytes of the JSON, where raw tensors follow it.
 LENGTH_HEADER = b"inference-header-content-length"
 _JSON_TYPE = (b"content-type", b"application/json")
@@ -98,6 +100,8 @@ def _input(tensor: Mapping[str, Any], raw: bytes | None, where: str) -> dict[str
     parameters.pop(SIZE, None)
     datatype = DATATYPES[tensor["datatype"]]
     shape = [int(size) for size in tensor["shape"]]
+    if math.prod(shape) > MOST_ELEMENTS:
+        _refuse(f"{where}.shape", f"has more than {MOST_ELEMENTS:,} elements")
     data = tensor.get("data")
     if raw is not None and data is not None:
         _refuse(f"{where}.data", f"and {SIZE} are given; leave one out")

@@ -3,6 +3,7 @@ it, and told to the engine."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -17,6 +18,8 @@ from modelpool_client.surfaces.responses.tables import (
 
 Json = dict[str, Any]
 
+# A reference is a few bytes; what it stands for is told again.
+MOST_REFERRED_BYTES = 4 << 20
 CALLS = {
     "function_call_output": "function_call",
     "custom_tool_call_output": "custom_tool_call",
@@ -42,6 +45,8 @@ class _Reader:
         self._ids = ids
         self._known = {item["id"]: item for item in context}
         self._calls = {(item["type"], item.get("call_id")) for item in context}
+        self._referred_to: set[str] = set()
+        self._left = MOST_REFERRED_BYTES
 
     def read(self, item: Json, where: str) -> Json:
         kind = item.get("type") or ("item_reference" if item.get("role") is None else "message")
@@ -66,6 +71,13 @@ class _Reader:
                 f"{item_id[:128]!r} is no item before it: send the item itself, or the "
                 "previous_response_id of a stored response that has it",
             )
+        if item_id in self._referred_to:
+            _refuse(f"{where}.id", f"{item_id[:128]!r} is referred to already")
+        self._referred_to.add(item_id)
+        self._left -= len(json.dumps(item))
+        if self._left < 0:
+            most = f"{MOST_REFERRED_BYTES:,} bytes"
+            _refuse(f"{where}.id", f"refers to more than {most} together with those before it")
         return item
 
 

@@ -79,7 +79,8 @@ def _start(items: Sequence[Json], after: str | None) -> int:
 def _limit(given: str | None) -> int:
     if given is None:
         return DEFAULT_LIMIT
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= MAX_LIMIT:
+    is_number = given.isascii() and given.isdigit() and len(given) <= 9
+    if not is_number or not 1 <= int(given) <= MAX_LIMIT:
         _refuse("limit", f"must be an integer between 1 and {MAX_LIMIT}")
     return int(given)
 
