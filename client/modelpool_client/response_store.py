@@ -100,16 +100,24 @@ class ResponseStore:
         self._unseen = 0
 
     def _write(self, path: Path, data: bytes) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = self._folder / f"{secrets.token_hex(8)}.unfinished"
+        unfinished = f"{self._folder}/{secrets.token_hex(8)}.unfinished"
         try:
-            with open(os.open(unfinished, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
+            with open(self._created(unfinished), "wb", buffering=0) as file:
                 file.write(data)
-            os.utime(unfinished, (self._now(), self._now()))
+                os.utime(file.fileno(), (self._now(), self._now()))
             os.replace(unfinished, path)
         except OSError:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.unlink(unfinished)
             raise
+
+    def _created(self, path: str) -> int:
+        flags = os.O_CREAT | os.O_WRONLY
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, flags, 0o600)
 
     def _files(self) -> list[_File]:
         found = []

@@ -152,12 +152,15 @@ class EngineClient:
         return count_tokens(body[-TAIL_BYTES:])
 
     async def collect(self, request: EngineRequest, watch: Watch) -> tuple[dict[str, Any], int]:
-        """The engine's stream put together into one answer, and its tokens.
+        """The engine's answer, put together from its stream unless it stops for whoever leaves
+        anyway, and its tokens.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
+        if self.stops_plain and request.reshape is None:
+            return _whole(await self.whole(request, watch))
         reshape, body = request.reshape, request.completion.body
         aggregate = Aggregate(chat=request.path == CHAT_PATH, n=body.get("n", 1))
         is_done = False
@@ -359,6 +362,14 @@ async def _events(reply: UpstreamConnection, watch: Watch) -> AsyncIterator[list
         yield [data for data in events.feed(piece) if data != b"null"]
         watch.asks()
         piece = await reply.piece()
+
+
+def _whole(body: bytes) -> tuple[dict[str, Any], int]:
+    try:
+        value = json.loads(body)
+        return value, value["usage"]["completion_tokens"]
+    except (ValueError, KeyError, TypeError):
+        raise BrokenOffError(f"the engine sent no answer: {body[:100]!r}") from None
 
 
 def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
