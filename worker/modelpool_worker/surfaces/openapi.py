@@ -18,6 +18,7 @@ from modelpool_client.surfaces.failures import (
     Errors,
 )
 from modelpool_client.surfaces.names import spellings
+from modelpool_client.surfaces.ollama import contracts as ollama
 from modelpool_client.surfaces.open_inference.contracts import MANAGEMENT
 from modelpool_client.surfaces.openapi import (
     components,
@@ -68,6 +69,11 @@ _OWN: Mapping[str, tuple[Contract, Errors]] = {
 }
 
 
+# Of Ollama's.
+_LISTS = ("/api/tags", "/api/ps", "/api/version", "/api/show")
+_OLLAMA: Errors = (*HEAD, *BODY, *READY, *LOOK_UP)
+
+
 def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> dict[str, Any]:
     """OpenAPI 3.1 for the worker of ``model_id``, whose engine answers the paths ``serves``."""
     model: Schema = {
@@ -87,6 +93,9 @@ def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> di
     own |= {
         path: managed(path, route, "open_inference", (*HEAD, *READY), model)
         for path, route in about.items()
+    }
+    own |= {
+        path: managed(path, ollama.MANAGEMENT[path], "ollama", _OLLAMA, model) for path in _LISTS
     }
     own |= stored(HEAD, BODY) | {WEBSOCKET_PATH: websocket((*HEAD, *READY))}
     one = described(Contract(_MODEL, summary="the model by name"), "openai", _LOOK)
