@@ -6,60 +6,12 @@ only on streams; this makes the single answer for clients that did not ask for a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from .text_frame import TextFrame
 
 _LISTS = ("content", "refusal")
 _LEGACY_LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """What stands around the text of a chunk that says nothing new but some text.
-
-    Of the next chunk that has the same around its text the text is all that need be read, which
-    takes a tenth of the time.
-    """
-
-    before: bytes
-    after: bytes
-    index: int
-
-    @classmethod
-    def of(cls, data: bytes, chunk: Mapping[str, Any], key: str) -> _Frame | None:
-        """None where there is more in it, or where the text stands is not clear."""
-        choices = chunk.get("choices") or []
-        if len(choices) != 1 or chunk.get("usage"):
-            return None
-        choice = choices[0]
-        part = choice.get("delta") if key == "content" else choice
-        said = {**choice, **(part or {})}
-        more = {k for k, v in said.items() if v is not None} - {"index", "delta", key}
-        if more or not isinstance(said.get(key), str):
-            return None
-        found = re.findall(rb'"%b": ?"' % key.encode(), data)
-        if len(found) != 1:
-            return None
-        start = data.index(found[0]) + len(found[0])
-        end = data.find(b'"', start)
-        if b"\\" in data[start:end]:
-            return None
-        return cls(data[:start], data[end:], choice.get("index", 0))
-
-    def text(self, data: bytes) -> str | None:
-        """The text of a chunk like it; None if it is not, or not as plain."""
-        before, after = self.before, self.after
-        if not (data.startswith(before) and data.endswith(after)):
-            return None
-        text = data[len(before) : len(data) - len(after)]
-        if b'"' in text or b"\\" in text or len(data) < len(before) + len(after):
-            return None
-        try:
-            return text.decode()
-        except UnicodeDecodeError:
-            return None
 
 
 class Aggregate:
@@ -72,7 +24,7 @@ class Aggregate:
         self._choices: dict[int, dict[str, Any]] = {}
         self._usages: list[dict[str, Any]] = []
         self._has_final_usage = False
-        self._frame: _Frame | None = None
+        self._frame: TextFrame | None = None
         self._texts: list[str] = []
 
     def takes(self, data: bytes) -> bool:
@@ -86,7 +38,7 @@ class Aggregate:
     def add(self, chunk: dict[str, Any], data: bytes = b"") -> None:
         """Take in one chunk, as the engine sent it; ``data`` is the same unparsed."""
         self._add_texts()
-        self._frame = _Frame.of(data, chunk, "content" if self._chat else "text")
+        self._frame = TextFrame.of(data, chunk, "content" if self._chat else "text")
         choices = chunk.get("choices") or []
         for key, value in chunk.items():
             if key not in ("choices", "usage") and value is not None:

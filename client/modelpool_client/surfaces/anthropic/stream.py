@@ -22,8 +22,12 @@ _DELTAS = {"text": "text_delta", "thinking": "thinking_delta"}
 
 def event(kind: str, **fields: Any) -> bytes:
     """One event, its type both in its line and in its data."""
-    data = json.dumps({"type": kind, **fields}, separators=(",", ":"))
+    data = _ENCODER.encode({"type": kind, **fields})
     return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+# Made once: json.dumps makes an encoder for every call with separators.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class Blocks:

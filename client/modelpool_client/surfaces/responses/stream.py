@@ -18,6 +18,10 @@ Json = dict[str, Any]
 PING = b": ping\n\n"
 
 
+# Made once: json.dumps makes an encoder for every call with separators.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 class Events:
     """Numbers the events of one stream from 0; those up to ``after`` are told already."""
 
@@ -31,7 +35,7 @@ class Events:
         if number <= self._after:
             return b""
         data = {"type": kind, "sequence_number": number, **fields}
-        text = json.dumps(data, separators=(",", ":"))
+        text = _ENCODER.encode(data)
         return f"event: {kind}\ndata: {text}\n\n".encode()
 
     def begin(self, response: Json) -> bytes:

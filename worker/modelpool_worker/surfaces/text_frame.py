@@ -1,0 +1,55 @@
+"""PURE. What nearly all chunks of a stream have in common, so that they need not be parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TextFrame:
+    """What stands around the text of a chunk that says nothing new but some text.
+
+    Of the next chunk that has the same around its text the text is all that need be read, which
+    takes a tenth of the time.
+    """
+
+    before: bytes
+    after: bytes
+    index: int
+
+    @classmethod
+    def of(cls, data: bytes, chunk: Mapping[str, Any], key: str) -> TextFrame | None:
+        """None where there is more in it, or where the text stands is not clear."""
+        choices = chunk.get("choices") or []
+        if len(choices) != 1 or chunk.get("usage"):
+            return None
+        choice = choices[0]
+        part = choice.get("delta") if key == "content" else choice
+        said = {**choice, **(part or {})}
+        more = {k for k, v in said.items() if v is not None} - {"index", "delta", key}
+        if more or not isinstance(said.get(key), str):
+            return None
+        found = re.findall(rb'"%b": ?"' % key.encode(), data)
+        if len(found) != 1:
+            return None
+        start = data.index(found[0]) + len(found[0])
+        end = data.find(b'"', start)
+        if b"\\" in data[start:end]:
+            return None
+        return cls(data[:start], data[end:], choice.get("index", 0))
+
+    def text(self, data: bytes) -> str | None:
+        """The text of a chunk like it; None if it is not, or not as plain."""
+        before, after = self.before, self.after
+        if not (data.startswith(before) and data.endswith(after)):
+            return None
+        text = data[len(before) : len(data) - len(after)]
+        if b'"' in text or b"\\" in text or len(data) < len(before) + len(after):
+            return None
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            return None
