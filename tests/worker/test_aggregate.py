@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.surfaces import sse
 from modelpool_worker.surfaces.aggregate import Aggregate
+from modelpool_worker.surfaces.text_frame import TextChunks
 
 HEAD = {"id": "c1", "created": 7, "model": "m", "system_fingerprint": "f"}
 
@@ -185,3 +186,28 @@ def test_most_of_a_stream_is_read_as_text_only() -> None:
 def test_events_with_crlf_and_other_fields() -> None:
     stream = b'event: x\r\ndata: {"a": 1}\r\n\r\nid: 3\r\ndata:[DONE]\r\n\r\n'
     assert sse.Events().feed(stream) == [b'{"a": 1}', b"[DONE]"]
+
+
+@given(st.lists(st.text(max_size=6), max_size=8), st.booleans(), st.booleans())
+def test_a_chunk_like_the_one_before_says_the_same_unparsed(
+    texts: list[str], is_chat: bool, is_ascii: bool
+) -> None:
+    chunks = TextChunks("content" if is_chat else "text")
+    for text in texts:
+        choice = {"index": 0, **({"delta": {"content": text}} if is_chat else {"text": text})}
+        whole = {**HEAD, "choices": [{**choice, "finish_reason": None}]}
+        data = json.dumps(whole, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+        read = chunks.read(data)
+        if read is None:
+            chunks.parsed(data, whole)
+        else:
+            assert read == {"choices": [choice]}
+
+
+def test_most_chunks_are_read_so() -> None:
+    chunks = TextChunks("content")
+    lines = [json.dumps({**HEAD, "choices": [part(content=t)]}).encode() for t in ("a", "b", "c")]
+    chunks.parsed(lines[0], json.loads(lines[0]))
+    assert [chunks.read(line) is not None for line in lines] == [True] * 3
+    ending = json.dumps({**HEAD, "choices": [part(reason="stop")]}).encode()
+    assert chunks.read(ending) is None

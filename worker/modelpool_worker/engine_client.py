@@ -30,7 +30,7 @@ from modelpool_client.surfaces.translation import Translation
 
 from .surfaces.aggregate import Aggregate
 from .surfaces.reshape import EngineRequest, Reshape
-from .surfaces.text_frame import TextFrame
+from .surfaces.text_frame import TextChunks
 
 TAIL_BYTES = 4096
 # An engine that said that it is ready may need a moment more until it accepts.
@@ -192,7 +192,7 @@ class EngineClient:
             BrokenOffError: perhaps after the first byte.
         """
         tail, reshape = b"", request.reshape
-        read = _Reader("content" if request.path == CHAT_PATH else "text", reshape)
+        texts = TextChunks("content" if request.path == CHAT_PATH else "text")
         async with self._open(request, watch) as reply:
             async for events in _events(reply, watch):
                 if not exchange.status:
@@ -200,7 +200,7 @@ class EngineClient:
                 if not tail:
                     exchange.write(translation.begin())
                 tail = (tail + b"".join(events))[-TAIL_BYTES:]
-                told = [c for data in events if data != sse.DONE for c in read(data)]
+                told = [c for d in events if d != sse.DONE for c in _read(d, texts, reshape)]
                 exchange.write(b"".join(map(translation.chunk, told)))
                 if exchange.is_full:
                     watch.rests()
@@ -387,24 +387,15 @@ def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
     return False
 
 
-class _Reader:
-    """Reads chunks; of one that is like the one before it the text only."""
-
-    def __init__(self, key: str, reshape: Reshape | None) -> None:
-        self._key = key
-        self._reshape = reshape
-        self._frame: TextFrame | None = None
-
-    def __call__(self, data: bytes) -> list[dict[str, Any]]:
-        if self._reshape is not None:
-            return _told(data, self._reshape)
-        frame = self._frame
-        if frame is not None and (text := frame.text(data)) is not None:
-            said = {"delta": {"content": text}} if self._key == "content" else {"text": text}
-            return [{"choices": [{"index": frame.index, **said}]}]
-        chunk = _chunk(data)
-        self._frame = TextFrame.of(data, chunk, self._key)
-        return [chunk]
+def _read(data: bytes, texts: TextChunks, reshape: Reshape | None) -> list[dict[str, Any]]:
+    """What of an event of the engine's is told, parsed only where it has to be."""
+    if reshape is not None:
+        return _told(data, reshape)
+    if (known := texts.read(data)) is not None:
+        return [known]
+    chunk = _chunk(data)
+    texts.parsed(data, chunk)
+    return [chunk]
 
 
 def _told(data: bytes, reshape: Reshape | None) -> list[dict[str, Any]]:

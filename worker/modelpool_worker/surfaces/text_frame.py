@@ -53,3 +53,24 @@ class TextFrame:
             return text.decode()
         except UnicodeDecodeError:
             return None
+
+
+class TextChunks:
+    """The chunks of one stream that are like the one before but for their text, which stands under
+    ``content`` in a delta, or under ``text``."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._frame: TextFrame | None = None
+
+    def read(self, data: bytes) -> dict[str, Any] | None:
+        """What a chunk says, its head left out; None where it has to be parsed."""
+        frame = self._frame
+        if frame is None or (text := frame.text(data)) is None:
+            return None
+        said = {"delta": {"content": text}} if self._key == "content" else {"text": text}
+        return {"choices": [{"index": frame.index, **said}]}
+
+    def parsed(self, data: bytes, chunk: Mapping[str, Any]) -> None:
+        """The next ones may be like this one."""
+        self._frame = TextFrame.of(data, chunk, self._key)
