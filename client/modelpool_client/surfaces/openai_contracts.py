@@ -61,7 +61,8 @@ def _needing(path: str) -> Schema:
 
 
 def _need(name: str, other: str) -> dict[str, Any]:
-    given = {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+    # 0 and {} ask for nothing, which needs nothing.
+    given = {"required": [name], "properties": {name: {"not": {"enum": [None, 0, {}]}}}}
     true = {"required": [other], "properties": {other: {"const": True}}}
     return {"if": given, "then": true}
 
