@@ -8,6 +8,7 @@ removes the oldest.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -18,7 +19,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from modelpool_client.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ KEPT_SECONDS = 30 * 86_400
 LOOK_SHARE = 1 / 16
 _ID = re.compile(r"resp_[A-Za-z0-9]{1,100}")
 _SUFFIX = ".json"
+# A disk needs a millisecond; one that hangs is not to hold a client up.
+DISK_SECONDS = 5.0
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,14 +45,38 @@ class _File:
 
 
 class ResponseStore:
-    """Keeps at most ``max_bytes`` in ``folder``, nothing where that is 0. Every method may block
-    for as long as the disk does. ``now`` gives unix seconds."""
+    """Keeps at most ``max_bytes`` in ``folder``, nothing where that is 0. Methods that are no
+    coroutines may block for as long as the disk does. ``now`` gives unix seconds."""
 
     def __init__(self, folder: Path, max_bytes: int, now: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._now = now
         self._unseen = max_bytes  # so that the first to write has a look
+
+    async def find(self, response_id: str) -> Any:
+        """``get``, beside the loop.
+
+        Raises:
+            Unavailable: the disk did not answer in time.
+        """
+        return await _in_time(self.get, response_id)
+
+    async def keep(self, response_id: str, kept: Mapping[str, object]) -> bool:
+        """``put``, beside the loop; what takes too long is taken for not kept."""
+        try:
+            return await _in_time(self.put, response_id, kept)
+        except Unavailable as e:
+            log.warning("%s is not kept: %s", response_id, e)
+            return False
+
+    async def drop(self, response_id: str) -> bool:
+        """``delete``, beside the loop.
+
+        Raises:
+            Unavailable: the disk did not answer in time.
+        """
+        return await _in_time(self.delete, response_id)
 
     def put(self, response_id: str, kept: Mapping[str, object]) -> bool:
         """Keep that of a response; whether it is kept. What cannot be is logged."""
@@ -130,3 +161,12 @@ class ResponseStore:
 
     def _path(self, response_id: str) -> Path:
         return self._folder / f"{response_id}{_SUFFIX}"
+
+
+async def _in_time(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        async with asyncio.timeout(DISK_SECONDS):
+            return await asyncio.to_thread(work, *args, **kwargs)
+    except TimeoutError:
+        text = f"the disk with the kept responses did not answer in {DISK_SECONDS:g} s"
+        raise Unavailable(text, code="store_unavailable", retry_after=DISK_SECONDS) from None

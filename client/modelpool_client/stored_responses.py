@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from urllib.parse import parse_qs
 
 from modelpool_client.errors import InvalidRequest, MethodNotAllowed, NotFound, Source
@@ -48,14 +47,14 @@ class StoredResponses:
     async def _delete(self, exchange: Exchange, response_id: str) -> None:
         from modelpool_client.surfaces import responses
 
-        if not await asyncio.to_thread(self._store.delete, response_id):
+        if not await self._store.drop(response_id):
             raise self._missing(response_id)
         exchange.send_json(200, responses.deleted(response_id))
 
     async def _show(self, exchange: Exchange, response_id: str, what: str) -> None:
         from modelpool_client.surfaces import responses
 
-        kept = await asyncio.to_thread(self._store.get, response_id)
+        kept = await self._store.find(response_id)
         if kept is None:
             raise self._missing(response_id)
         if what == _CANCEL:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
+from modelpool_client.errors import Unavailable
 from modelpool_client.response_store import KEPT_SECONDS, ResponseStore
 
 
@@ -96,3 +99,20 @@ def test_garbage_is_nothing(tmp_path: Path) -> None:
     assert store.get("resp_a") is None
     assert store.put("resp_a", {"a": 1})
     assert json.loads((tmp_path / "resp_a.json").read_text()) == {"a": 1}
+
+
+def test_a_disk_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelpool_client.response_store.DISK_SECONDS", 0.05)
+    goes_on = threading.Event()
+    store = ResponseStore(tmp_path, 1000)
+    for name in ("get", "put", "delete"):
+        monkeypatch.setattr(store, name, lambda *_: goes_on.wait(10))
+
+    async def ask() -> None:
+        assert not await store.keep("resp_a", {})
+        for work in (store.find, store.drop):
+            with pytest.raises(Unavailable, match="did not answer"):
+                await work("resp_a")
+        goes_on.set()
+
+    asyncio.run(ask())

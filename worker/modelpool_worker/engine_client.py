@@ -240,13 +240,13 @@ class EngineClient:
             if exchange.status and not is_stream:
                 raise BrokenOffError("the engine sent no event stream")
             kind = list(sse.HEADERS) if is_stream else describing(reply.headers)
-            if length is not None and length <= BUFFER_BYTES:
+            if not is_stream and length is not None and length <= BUFFER_BYTES:
                 body = await reply.read()
                 watch.gave()
                 exchange.send(200, kind, body)
                 return count_tokens(body[-TAIL_BYTES:])
             if not exchange.status:
-                exchange.begin(200, kind, length)
+                exchange.begin(200, kind, None if is_stream else length)
             passage = _Passage(exchange, watch)
             exchange.source = passage
             try:

@@ -166,15 +166,14 @@ class Worker:
         """What is known beside a request that goes on from an answer of that id."""
         earlier = None
         if earlier_id is not None:
-            earlier = await asyncio.to_thread(self.responses.get, earlier_id)
+            earlier = await self.responses.find(earlier_id)
         return Known(earlier, self.serves, self.assignment.capabilities)
 
     async def keep(self, translation: Translation) -> None:
         """Keep an answer that is to be kept, before its client has heard the end of it."""
         if not (isinstance(translation, KeptAnswer) and translation.store):
             return
-        put = self.responses.put
-        if not await asyncio.to_thread(put, translation.response_id, translation.kept()):
+        if not await self.responses.keep(translation.response_id, translation.kept()):
             translation.not_stored()
 
     # What it says.

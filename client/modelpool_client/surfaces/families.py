@@ -96,6 +96,8 @@ class Family:
         dialect: of a request before it was read.
         describe: gives what its routes look like, those of all its surfaces.
         is_stream: a request, by its path and body, is answered bit by bit, whatever its engine.
+        sampling: what a request says of how its answer is drawn, in OpenAI's words: ``seed`` and
+            ``temperature``, where this API has them.
         is_kept: what it answers may be asked for later, see ``response_store``.
         earlier_id: of the kept answer that a request goes on from.
         translate: makes of a checked request what engines that speak OpenAI's API are told;
@@ -113,6 +115,7 @@ class Family:
     load_answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
     keep_alive: Callable[[dict[str, Any]], float | None] = lambda data: None
     is_stream: Callable[[str, dict[str, Any]], bool] = _says_stream
+    sampling: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda data: data
     is_kept: bool = False
     earlier_id: Callable[[dict[str, Any]], str | None] = lambda data: None
 
@@ -230,12 +233,26 @@ def _open_inference_error(error: ModelPoolError) -> Any:
     return open_inference.error_body(error)
 
 
+def _ollama_sampling(data: dict[str, Any]) -> Mapping[str, Any]:
+    options = data.get("options")
+    return options if isinstance(options, dict) else {}
+
+
+def _temperature_only(data: dict[str, Any]) -> Mapping[str, Any]:
+    return {"temperature": data.get("temperature")}
+
+
 FAMILIES: Mapping[str, Family] = {
     "openai": Family(OPENAI, _openai_description),
     "responses": Family(
         OPENAI, _responses_description, _responses, is_kept=True, earlier_id=_previous
     ),
-    "anthropic": Family(_ErrorsOf(_anthropic_error), _anthropic_description, _anthropic),
+    "anthropic": Family(
+        _ErrorsOf(_anthropic_error),
+        _anthropic_description,
+        _anthropic,
+        sampling=_temperature_only,
+    ),
     "ollama": Family(
         _ErrorsOf(_ollama_error),
         _ollama_description,
@@ -244,6 +261,7 @@ FAMILIES: Mapping[str, Family] = {
         _ollama_load,
         _ollama_keep_alive,
         _ollama_stream,
+        _ollama_sampling,
     ),
     "open_inference": Family(
         _ErrorsOf(_open_inference_error),

@@ -245,7 +245,7 @@ class Gateway:
         try:
             with exchange:
                 if _is_shareable(surface) and may_share(
-                    model.coalesce, body, _parameters(data), model.options
+                    model.coalesce, body, family.sampling(data), model.options
                 ):
                     await self._share(exchange, asked, wish)
                 else:
@@ -354,7 +354,7 @@ class Gateway:
             return NOTHING_KNOWN
         earlier, earlier_id = None, family.earlier_id(asked.data)
         if earlier_id is not None:
-            earlier = await asyncio.to_thread(self._responses.get, earlier_id)
+            earlier = await self._responses.find(earlier_id)
         model = asked.model
         serves = await self._surfaces(model.engine) or ()
         own = (INFER_PATH,) if "tensor_inference" in model.capabilities else ()
@@ -417,12 +417,6 @@ def _is_shareable(surface: Surface) -> bool:
     """What is kept is its client's own, to go on from or to delete; where a path has names, the
     body does not say all."""
     return not FAMILIES[surface.family].is_kept and not surface.has_names
-
-
-def _parameters(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With those that Ollama's clients have one level below."""
-    options = data.get("options")
-    return {**data, **options} if isinstance(options, dict) else data
 
 
 def _translated(translate: Translate, asked: _Asked) -> Translation:

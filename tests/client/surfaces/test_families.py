@@ -54,3 +54,19 @@ def test_a_stream_that_goes_on_from_what_only_the_worker_knows_is_kept_alive() -
     assert one.earlier_id(data) == "resp_a"
     dialect = one.of(cache(partial(one.translate, "/v1/responses", data, NOTHING_KNOWN)))
     assert dialect.comment("it waits") == b": it waits\n\n"
+
+
+@pytest.mark.parametrize(
+    ("family", "data", "said"),
+    [
+        ("openai", {"seed": 1}, 1),
+        ("openai", {"options": {"seed": 1}}, None),
+        ("ollama", {"options": {"seed": 1}}, 1),
+        ("ollama", {"seed": 1, "options": 5}, None),
+        ("anthropic", {"seed": 1}, None),
+    ],
+)
+def test_only_what_an_api_has_makes_its_answers_alike(
+    family: str, data: dict[str, Any], said: Any
+) -> None:
+    assert FAMILIES[family].sampling(data).get("seed") == said
