@@ -100,7 +100,9 @@ def stored(errors: Sequence[type[ModelPoolError]], body: Sequence[type[ModelPool
         paths[path] = {}
         for method, contract in methods.items():
             read = body if contract.request is not None else ()
-            found = described(contract, "responses", (*errors, *read, NotFound, InvalidRequest, Unavailable))
+            found = described(
+                contract, "responses", (*errors, *read, NotFound, InvalidRequest, Unavailable)
+            )
             query = _QUERIES if method == "get" else []
             found["parameters"] = [*in_path(path, TEXT), *query]
             paths[path][method] = found

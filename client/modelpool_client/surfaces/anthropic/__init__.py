@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelpool_client.errors import EngineFailed, ModelPoolError
+from modelpool_client.errors import ModelPoolError
 from modelpool_client.surfaces.anthropic import answers, request, tables
 from modelpool_client.surfaces.anthropic.errors import error_body
 from modelpool_client.surfaces.anthropic.stream import PING, MessageStream, event
 from modelpool_client.surfaces.anthropic.tables import BODIES, COUNT_PATH, MESSAGES_PATH
+from modelpool_client.surfaces.counting import TokenCount
 from modelpool_client.surfaces.routes import CHAT_PATH
 from modelpool_client.surfaces.schema import check
 from modelpool_client.surfaces.translation import Told, Translation
@@ -32,7 +33,10 @@ def translate(path: str, data: dict[str, Any]) -> Translation:
     Raises:
         InvalidRequest: with ``param``.
     """
-    return _Count(data) if path == COUNT_PATH else _Message(data)
+    if path == COUNT_PATH:
+        ignored = _ignored(COUNT_PATH, data)
+        return TokenCount(count_request(data), ignored, count_answer, _error_event)
+    return _Message(data)
 
 
 def count_request(data: dict[str, Any]) -> dict[str, Any]:
@@ -97,41 +101,6 @@ class _Message:
 
     def end(self) -> bytes:
         return self._stream.end()
-
-    def failed(self, error: ModelPoolError) -> bytes:
-        return _error_event(error)
-
-    def ping(self) -> bytes:
-        return PING
-
-
-class _Count:
-    """What an engine counts, or says of a prompt after one token of an answer to it."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        body = {**count_request(data), "max_tokens": 1}
-        ignored = _ignored(COUNT_PATH, data)
-        self.told = Told(CHAT_PATH, body, stream=False, ignored=ignored, is_count=True)
-
-    @property
-    def stream_type(self) -> bytes:
-        return _STREAM_TYPE
-
-    def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
-        tokens = answer.get("input_tokens", (answer.get("usage") or {}).get("prompt_tokens"))
-        if tokens is None:
-            text = "the engine does not say how many tokens a prompt has, so nobody can tell"
-            raise EngineFailed(text, source="engine")
-        return count_answer(tokens)
-
-    def begin(self) -> bytes:
-        return b""
-
-    def chunk(self, chunk: dict[str, Any]) -> bytes:
-        return b""
-
-    def end(self) -> bytes:
-        return b""
 
     def failed(self, error: ModelPoolError) -> bytes:
         return _error_event(error)

@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from modelpool_client.errors import EngineFailed, InvalidRequest, ModelPoolError
+from modelpool_client.errors import InvalidRequest, ModelPoolError
+from modelpool_client.surfaces.counting import TokenCount
 from modelpool_client.surfaces.responses import answers, request, tables
 from modelpool_client.surfaces.responses.ids import Ids
 from modelpool_client.surfaces.responses.items import full_items
@@ -63,7 +64,9 @@ def translate(
             is kept of it.
     """
     if path == COUNT_PATH:
-        return _Count(data, earlier)
+        prompt = count_request(data, earlier)
+        ignored = (*tables.ignored(COUNT_PATH, data), *request.left_out(data))
+        return TokenCount(prompt, ignored, input_tokens, _error_event)
     return ResponseTranslation(data, earlier, now, unique)
 
 
@@ -172,40 +175,9 @@ class ResponseTranslation:
         return PING
 
 
-class _Count:
-    """What an engine counts, or says of a prompt after one token of an answer to it."""
-
-    def __init__(self, data: dict[str, Any], earlier: Kept | None) -> None:
-        body = {**count_request(data, earlier), "max_tokens": 1}
-        ignored = (*tables.ignored(COUNT_PATH, data), *request.left_out(data))
-        self.told = Told(CHAT_PATH, body, stream=False, ignored=ignored, is_count=True)
-
-    @property
-    def stream_type(self) -> bytes:
-        return _STREAM_TYPE
-
-    def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
-        tokens = answer.get("input_tokens", (answer.get("usage") or {}).get("prompt_tokens"))
-        if tokens is None:
-            text = "the engine does not say how many tokens a prompt has, so nobody can tell"
-            raise EngineFailed(text, source="engine")
-        return input_tokens(tokens)
-
-    def begin(self) -> bytes:
-        return b""
-
-    def chunk(self, chunk: dict[str, Any]) -> bytes:
-        return b""
-
-    def end(self) -> bytes:
-        return b""
-
-    def failed(self, error: ModelPoolError) -> bytes:
-        ours = error.body()["error"]
-        return Events().tell("error", **{k: ours[k] for k in ("code", "message", "param")})
-
-    def ping(self) -> bytes:
-        return PING
+def _error_event(error: ModelPoolError) -> bytes:
+    ours = error.body()["error"]
+    return Events().tell("error", **{k: ours[k] for k in ("code", "message", "param")})
 
 
 def _context(data: dict[str, Any], earlier: Kept | None) -> list[dict[str, Any]]:
