@@ -151,9 +151,14 @@ def written(path: str, data: dict[str, Any]) -> bytes:
     files = {k: v for k, v in data.items() if isinstance(v, bytes)}
     said = {k: v for k, v in data.items() if k not in files}
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in said.items()}
-    texts = {k: v.encode(errors="replace").decode() for k, v in texts.items()}
+    texts = {_sendable(k): _sendable(v) for k, v in texts.items()}
     form: Any = {"data": texts, "files": files or {"": b""}, "headers": {"content-type": FORM}}
     return httpx.Request("POST", "http://x", **form).read()
+
+
+def _sendable(text: str) -> str:
+    """httpx writes no halves of surrogate pairs into a form."""
+    return text.encode(errors="replace").decode()
 
 
 def base_of(path: str) -> dict[str, Any]:

@@ -25,7 +25,13 @@ def waiting(pool: PoolProcess) -> list[psutil.Process]:
 
 
 def spare(pool: PoolProcess) -> psutil.Process:
-    [process] = until(lambda: waiting(pool), "a process that waits")
+    """The one that waits, as its manager knows as well: a start may already be seen from outside
+    while whoever asked for it has not heard of it."""
+
+    def known() -> list[psutil.Process]:
+        return [p for p in waiting(pool) if f"process {p.pid} waits for" in pool.log()]
+
+    [process] = until(known, "a process that waits")
     return process
 
 

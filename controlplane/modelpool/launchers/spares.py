@@ -134,6 +134,7 @@ class Spares:
             log.warning("no spare worker could be started: %s", e)
             return
         self._waiting = Spare(worker_id, engine, process)
+        log.info("process %d waits for the next load of engine %s", process.pid, engine)
 
 
 def _discard(spares: list[Spare]) -> None:

@@ -3,6 +3,7 @@ what means nothing here is named."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from itertools import pairwise
 from typing import Any
@@ -464,6 +465,17 @@ def test_counting_asks_for_the_same_prompt(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("name", "schema"), BODIES[COUNT_PATH]["properties"].items())
 def test_counting_takes_what_a_message_takes(name: str, schema: Schema) -> None:
     assert BODIES[MESSAGES_PATH]["properties"][name] == schema
+
+
+@pytest.mark.parametrize("path", [MESSAGES_PATH, COUNT_PATH])
+@pytest.mark.parametrize("key", ["tools", "thinking", "messages", "system", "tool_choice"])
+@pytest.mark.parametrize("value", [[["", None]], [1], 1, "x", {"x": []}])
+def test_what_is_of_the_wrong_kind_is_refused_before_it_is_read(
+    path: str, key: str, value: Any
+) -> None:
+    data = {"max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], key: value}
+    with contextlib.suppress(InvalidRequest):
+        translate(path, data)
 
 
 def test_counting_needs_no_limit_and_says_what_it_does_not_know() -> None:

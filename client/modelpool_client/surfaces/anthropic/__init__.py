@@ -34,8 +34,8 @@ def translate(path: str, data: dict[str, Any]) -> Translation:
         InvalidRequest: with ``param``.
     """
     if path == COUNT_PATH:
-        ignored = _ignored(COUNT_PATH, data)
-        return TokenCount(count_request(data), ignored, count_answer, _error_event)
+        counted = count_request(data)
+        return TokenCount(counted, _ignored(COUNT_PATH, data), count_answer, _error_event)
     return _Message(data)
 
 
