@@ -17,8 +17,8 @@ from modelpool.app import Running, running
 from modelpool.catalog import estimator
 from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.fingerprint import NO_FILES, fingerprint
+from modelpool.catalog.formats.gguf import read_gguf
 from modelpool.catalog.memory_estimate import HOST, Peak
-from modelpool.catalog.metadata import read_gguf
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.observe.peaks import PeakMeter

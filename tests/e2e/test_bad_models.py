@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from modelpool.catalog.metadata import BadModelFile, read_gguf
+from modelpool.catalog.errors import BadModelFile
+from modelpool.catalog.formats.gguf import read_gguf
 
 from e2e.conftest import MakePool
 from e2e.helpers import assert_error, fake

@@ -16,9 +16,10 @@ from modelpool_client.surfaces.pooling import purposes_of
 from .fingerprint import Fingerprint, fingerprint
 from .fitting import fitted
 from .footprint import Footprint, estimate_footprint
+from .formats.gguf import read_gguf
 from .memory_estimate import Claim, Key, MemoryEstimate, Peak, device_claims, estimate_host, key_of
-from .metadata import GgufInfo, read_gguf
 from .model import Model
+from .model_info import ModelInfo
 
 ENGINE_GGUF = "llama.cpp"
 # With one of them, a model chats whose file has no template.
@@ -41,7 +42,7 @@ class Reading:
 
     model: Model
     files: Fingerprint
-    info: GgufInfo | None = None
+    info: ModelInfo | None = None
 
 
 class MemoryLimits(Protocol):
@@ -178,14 +179,14 @@ class Estimator:
                 del learned[key]
 
 
-def _read(model: Model) -> GgufInfo:
+def _read(model: Model) -> ModelInfo:
     info, draft = read_gguf(model.source), model.options.get(DRAFT_OPTION)
     if not (isinstance(draft, str) and os.path.isabs(draft)):  # the engine will refuse it
         return info
     return dataclasses.replace(info, draft=read_gguf(draft))
 
 
-def described(model: Model, info: GgufInfo) -> Model:
+def described(model: Model, info: ModelInfo) -> Model:
     """The model with its file's size, and what the file says where nothing was declared."""
     said = {
         "architecture": info.architecture,
@@ -198,7 +199,7 @@ def described(model: Model, info: GgufInfo) -> Model:
     return dataclasses.replace(model, **values)
 
 
-def _capabilities(info: GgufInfo, options: Mapping[str, Any]) -> tuple[str, ...]:
+def _capabilities(info: ModelInfo, options: Mapping[str, Any]) -> tuple[str, ...]:
     can_chat = info.has_chat_template or not TEMPLATE_OPTIONS.isdisjoint(options)
     found: list[str] = []
     for purpose in purposes_of(info.architecture, info.pooling, options):

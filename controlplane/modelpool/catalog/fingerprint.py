@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .metadata import shard_paths
+from .formats.gguf import shard_paths
 from .model import Model
 
 # Of a folder: more files than that are no model's.

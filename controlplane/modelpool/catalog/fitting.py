@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .footprint import DEFAULT_PARALLEL, context_length, estimate_memory_bytes
-from .metadata import GgufInfo
+from .model_info import ModelInfo
 
 SHARE = 0.5
 LEAST_CONTEXT = 512
 
 
-def fitted(info: GgufInfo, options: Mapping[str, Any], room: int) -> Mapping[str, Any]:
+def fitted(info: ModelInfo, options: Mapping[str, Any], room: int) -> Mapping[str, Any]:
     """The options with which to start a model in ``room`` bytes, the memory for all models.
 
     ``parallel`` and ``context_length`` stay as they are given, and are left out where the engine's
@@ -35,7 +35,7 @@ def fitted(info: GgufInfo, options: Mapping[str, Any], room: int) -> Mapping[str
     return {**options, **choices[-1]}
 
 
-def _choices(info: GgufInfo, options: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _choices(info: ModelInfo, options: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The best first; the first is the engine's own."""
     yield {}
     least: dict[str, Any] = {}

@@ -25,8 +25,8 @@ from typing import Any
 
 from modelpool_client.surfaces.pooling import is_read_whole, pooling_of
 
-from .metadata import GgufInfo
 from .model import Model
+from .model_info import ModelInfo
 
 BYTES_PER_MB = 1_000_000
 
@@ -76,7 +76,7 @@ class Footprint:
 
 
 def estimate_memory_bytes(
-    info_or_size: GgufInfo | int, options: Mapping[str, Any] | None = None
+    info_or_size: ModelInfo | int, options: Mapping[str, Any] | None = None
 ) -> int:
     """Bytes of host memory for a model file and the worker around it.
 
@@ -92,19 +92,19 @@ def estimate_memory_bytes(
     return loaded_bytes(info, options) + compute_bytes(info, options) + WORKER_OVERHEAD_BYTES
 
 
-def loaded_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
+def loaded_bytes(info: ModelInfo, options: Mapping[str, Any]) -> int:
     """Bytes of weights and caches, those of a draft model included."""
     asked = {**options, "context_length": context_length(info, options)}
     return sum(part.file_bytes + kv_cache_bytes(part, asked) for part in _parts(info))
 
 
-def context_length(info: GgufInfo, options: Mapping[str, Any]) -> int:
+def context_length(info: ModelInfo, options: Mapping[str, Any]) -> int:
     """Tokens of one request."""
     trained = info.context_length or DEFAULT_CONTEXT_LENGTH
     return _count(options, "context_length", min(trained, DEFAULT_CONTEXT_LENGTH))
 
 
-def kv_cache_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
+def kv_cache_bytes(info: ModelInfo, options: Mapping[str, Any]) -> int:
     """Bytes of the keys and values of every layer for all the parallel contexts."""
     context = context_length(info, options)
     parallel = _count(options, "parallel", DEFAULT_PARALLEL)
@@ -118,7 +118,7 @@ def kv_cache_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
     return int(rows * parallel * (keys + values))
 
 
-def compute_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
+def compute_bytes(info: ModelInfo, options: Mapping[str, Any]) -> int:
     """Bytes of what is in hand while one batch of a prompt is computed."""
     width = sum(part.embedding_length or 0 for part in _parts(info))
     pooling = pooling_of(info.architecture, info.pooling, options)
@@ -129,7 +129,7 @@ def compute_bytes(info: GgufInfo, options: Mapping[str, Any]) -> int:
 
 def estimate_footprint(
     model: Model,
-    info: GgufInfo | None = None,
+    info: ModelInfo | None = None,
     told: int | None = None,
     budgets: Mapping[str, int] | None = None,
 ) -> Footprint:
@@ -150,7 +150,7 @@ def estimate_footprint(
 
 
 def _split(
-    info: GgufInfo, options: Mapping[str, Any], share: float, budgets: Mapping[str, int]
+    info: ModelInfo, options: Mapping[str, Any], share: float, budgets: Mapping[str, int]
 ) -> Footprint:
     """Layers go to the devices in proportion to their room, as llama.cpp does it."""
     moved = int(share * loaded_bytes(info, options))
@@ -164,24 +164,24 @@ def _split(
     return Footprint(host, parts, firm)
 
 
-def _share_on_devices(info: GgufInfo, options: Mapping[str, Any]) -> float:
+def _share_on_devices(info: ModelInfo, options: Mapping[str, Any]) -> float:
     """All layers and the output layer where ``gpu_layers`` does not say less."""
     layers = (info.block_count or 0) + 1
     asked = options.get("gpu_layers")
     return 1.0 if asked is None else min(layers, _count(options, "gpu_layers", 0)) / layers
 
 
-def _parts(info: GgufInfo) -> tuple[GgufInfo, ...]:
+def _parts(info: ModelInfo) -> tuple[ModelInfo, ...]:
     return (info,) if info.draft is None else (info, info.draft)
 
 
-def _kv_heads(info: GgufInfo) -> tuple[int, ...]:
+def _kv_heads(info: ModelInfo) -> tuple[int, ...]:
     """Of each layer."""
     heads = info.head_count_kv
     return heads if isinstance(heads, tuple) else (heads or 0,) * (info.block_count or 0)
 
 
-def _is_windowed(info: GgufInfo, layer: int) -> bool:
+def _is_windowed(info: ModelInfo, layer: int) -> bool:
     """Does it attend to a window only?"""
     pattern = info.window_pattern
     if pattern is None:
@@ -191,7 +191,7 @@ def _is_windowed(info: GgufInfo, layer: int) -> bool:
     return pattern == 0 or layer % pattern < pattern - 1
 
 
-def _window_cells(info: GgufInfo, options: Mapping[str, Any], context: int) -> int:
+def _window_cells(info: ModelInfo, options: Mapping[str, Any], context: int) -> int:
     """Cells of one context in a layer with a window."""
     if not info.window:
         return context

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.fitting import SHARE, fitted
 from modelpool.catalog.footprint import estimate_memory_bytes
-from modelpool.catalog.metadata import GgufInfo
 from modelpool.catalog.model import Model
+from modelpool.catalog.model_info import ModelInfo
 
 DEMO = Path(__file__).parents[3] / "configs" / "models" / "pool-demo.gguf"
 GB = 10**9
 # 7 billion parameters, as Llama 2 had them: no grouped attention, half a megabyte a token.
-SEVEN = GgufInfo(
+SEVEN = ModelInfo(
     architecture="llama",
     file_bytes=4 * GB,
     tensor_bytes=4 * GB,

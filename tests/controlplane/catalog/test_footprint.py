@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.estimator import Estimator, described
 from modelpool.catalog.footprint import (
     DEVICE_OVERHEAD_BYTES,
@@ -18,11 +19,12 @@ from modelpool.catalog.footprint import (
     estimate_memory_bytes,
     kv_cache_bytes,
 )
-from modelpool.catalog.metadata import BadModelFile, GgufInfo, read_gguf
+from modelpool.catalog.formats.gguf import read_gguf
 from modelpool.catalog.model import Model
+from modelpool.catalog.model_info import ModelInfo
 
 MODEL = Model("m", "llama.cpp", "/m.gguf")
-INFO = GgufInfo(
+INFO = ModelInfo(
     architecture="llama",
     file_bytes=1000,
     tensor_bytes=900,
@@ -60,7 +62,7 @@ def test_formula_with_other_shapes() -> None:
     layers = dataclasses.replace(INFO, head_count_kv=(2, 0, 1))
     options = {"context_length": 10, "parallel": 1}
     assert estimate_memory_bytes(layers, options) == 1000 + 3 * 96 * 2 * 10 + overhead
-    unknown = GgufInfo("x", 1000, 900, 1)
+    unknown = ModelInfo("x", 1000, 900, 1)
     assert estimate_memory_bytes(unknown) == estimate_memory_bytes(1000) == 1000 + overhead
 
 
@@ -79,7 +81,7 @@ def test_a_draft_model_comes_on_top() -> None:
 
 
 def test_models_of_any_engine() -> None:
-    def needs(info: GgufInfo | None = None, told: int | None = None, **values: Any) -> int:
+    def needs(info: ModelInfo | None = None, told: int | None = None, **values: Any) -> int:
         return estimate_footprint(dataclasses.replace(MODEL, **values), info, told).host
 
     assert needs(INFO, memory_mb=7, size_bytes=9) == estimate_memory_bytes(INFO)

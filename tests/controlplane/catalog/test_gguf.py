@@ -12,14 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.footprint import estimate_memory_bytes
-from modelpool.catalog.gguf import TENSOR_TYPES
-from modelpool.catalog.metadata import (
-    FILE_TYPES,
-    BadModelFile,
-    GgufInfo,
-    read_gguf,
-)
+from modelpool.catalog.formats.gguf import FILE_TYPES, read_gguf
+from modelpool.catalog.formats.gguf_header import TENSOR_TYPES
+from modelpool.catalog.model_info import ModelInfo
 
 SHAPE: dict[str, Any] = {
     "general.architecture": "llama",
@@ -87,14 +84,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("gguf")
 
 
-def read(folder: Path, data: bytes, name: str = "m.gguf") -> GgufInfo:
+def read(folder: Path, data: bytes, name: str = "m.gguf") -> ModelInfo:
     (folder / name).write_bytes(data)
     return read_gguf(folder / name)
 
 
 def test_a_whole_header(folder: Path) -> None:
     data = gguf()
-    assert read(folder, data) == GgufInfo(
+    assert read(folder, data) == ModelInfo(
         architecture="llama",
         file_bytes=len(data),
         tensor_bytes=2176 + 256 + 288,

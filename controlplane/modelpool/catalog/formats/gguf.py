@@ -1,27 +1,28 @@
-"""What a model file says about the model: ``read_gguf`` and its result."""
+"""GGUF, of llama.cpp: what such a file says about the model, and which files make one."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from .errors import BadModelFile
-from .gguf import TENSOR_TYPES, Header, Tensor, read_header
+from modelpool.catalog.errors import BadModelFile
+from modelpool.catalog.model_info import ModelInfo
 
-__all__ = [
-    "BadModelFile",
-    "GgufInfo",
-    "read_gguf",
-    "shard_paths",
-]
+from .base import Candidate, Companion, Listing
+from .gguf_header import TENSOR_TYPES, Header, Tensor, read_header
+
+__all__ = ["Gguf", "read_gguf", "shard_paths"]
 
 MAX_COUNT = 2**31 - 1
 MAX_SHARDS = 1024
+SUFFIX = ".gguf"
 SHARD_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+
+# general.architecture of files that are no model by themselves.
+COMPANIONS: Mapping[str, Companion] = {"clip": "projector"}
 
 # general.file_type -> name; llama.cpp's own numbers for a mixture of tensor types.
 FILE_TYPES: Mapping[int, str] = {
@@ -65,47 +66,37 @@ FILE_TYPES: Mapping[int, str] = {
 GUESSED = 1024
 
 
-@dataclass(frozen=True)
-class GgufInfo:
-    """A GGUF model. Counts that the file does not state are None.
+class Gguf:
+    """GGUF files, one or several to a model."""
 
-    Attributes:
-        head_count, head_count_kv: per layer where the layers differ, else one number.
-        key_length, value_length: elements of one head's key and value.
-        window: tokens that a layer with a sliding window attends to.
-        window_pattern: of so many layers all but the last have the window (0: every layer has
-            it), or for each layer whether it has.
-        quantization: the file's own word, or the type that most bytes have.
-        tensor_bytes: of those tensors whose type is known.
-        file_bytes: of all parts of a model in several files.
-        chat_template: a digest of its text; empty where there is none, or one beyond all measure.
-        pooling: llama.cpp's number of how tokens are pooled, see ``surfaces.pooling``.
-        draft: the model that drafts for it, where the options name one.
-    """
+    name = "gguf"
+    engine = "llama.cpp"
 
-    architecture: str
-    file_bytes: int
-    tensor_bytes: int
-    parameter_count: int
-    quantization: str | None = None
-    name: str | None = None
-    context_length: int | None = None
-    block_count: int | None = None
-    embedding_length: int | None = None
-    head_count: int | tuple[int, ...] | None = None
-    head_count_kv: int | tuple[int, ...] | None = None
-    key_length: int | None = None
-    value_length: int | None = None
-    window: int | None = None
-    window_pattern: int | tuple[bool, ...] | None = None
-    has_chat_template: bool = False
-    chat_template: str = ""
-    parts: int = 1
-    pooling: int | None = None
-    draft: GgufInfo | None = None
+    def candidates(self, listing: Listing) -> Iterable[Candidate]:
+        """One for each file, and one for all parts of a split model."""
+        names = {e.name for e in listing.entries if not e.is_folder}
+        for name in sorted(n for n in names if n.endswith(SUFFIX)):
+            match = SHARD_NAME.fullmatch(name)
+            if match is None or int(match[2]) == 1:
+                yield _candidate(listing.path / name, names)
+
+    def read(self, path: Path) -> ModelInfo:
+        """See ``read_gguf``."""
+        return read_gguf(path)
+
+    def companion(self, info: ModelInfo) -> Companion | None:
+        """A projector or an adapter says so in its header."""
+        return COMPANIONS.get(info.architecture)
 
 
-def read_gguf(path: Path | str) -> GgufInfo:
+def _candidate(path: Path, names: Collection[str]) -> Candidate:
+    files = tuple(shard_paths(path))
+    missing = [i for i, f in enumerate(files, 1) if f.name not in names]
+    problem = f"misses part {missing[0]} of {len(files)}" if missing else ""
+    return Candidate(Gguf.name, path, files, problem)
+
+
+def read_gguf(path: Path | str) -> ModelInfo:
     """Read what a GGUF file, or the first of several parts, says about its model.
 
     Takes milliseconds, up to some tenths of a second for a large vocabulary: not for the event
@@ -123,7 +114,7 @@ def read_gguf(path: Path | str) -> GgufInfo:
     return _info(keys, architecture, headers)
 
 
-def _info(keys: _Keys, architecture: str, headers: list[Header]) -> GgufInfo:
+def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
     tensors = [t for h in headers for t in h.tensors]
     embedding = keys.count(f"{architecture}.embedding_length")
     heads = keys.counts(f"{architecture}.attention.head_count")
@@ -131,7 +122,7 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> GgufInfo:
     key_length = keys.count(f"{architecture}.attention.key_length")
     value_length = keys.count(f"{architecture}.attention.value_length")
     kv_heads = keys.counts(f"{architecture}.attention.head_count_kv")
-    return GgufInfo(
+    return ModelInfo(
         architecture=architecture,
         file_bytes=sum(h.file_bytes for h in headers),
         tensor_bytes=sum(t.size or 0 for t in tensors),

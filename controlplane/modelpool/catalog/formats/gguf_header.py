@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import BadModelFile
+from modelpool.catalog.errors import BadModelFile
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

@@ -1,0 +1,1 @@
+"""A plug folder: a file for each format of model files. See ``base`` for the contract."""
