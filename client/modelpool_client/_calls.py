@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from modelpool_client import errors
-from modelpool_client.reports import ConfigReload, History, LoadPlan, RestartBegun
+from modelpool_client.reports import ConfigReload, History, JobView, LoadPlan, RestartBegun
 from modelpool_client.types import (
     ConfigChange,
     Endpoint,
@@ -36,6 +36,8 @@ DEFAULT_URL = "http://127.0.0.1:8050"
 DEFAULT_WAIT = 300.0
 UNLOAD_EXTRA_SECONDS = 120.0
 RESTART_EXTRA_SECONDS = 60.0
+# What a job does at the moment may have to be undone first.
+JOB_EXTRA_SECONDS = 30.0
 INFERENCE_EXTRA_SECONDS = 600.0
 STREAM_EXTRA_SECONDS = 90.0
 
@@ -136,6 +138,42 @@ def events(model: str | None = None, last_event_id: str | None = None) -> Call[N
         extra_timeout=STREAM_EXTRA_SECONDS,
         headers={"accept": "text/event-stream"}
         | ({"last-event-id": last_event_id} if last_event_id else {}),
+    )
+
+
+# -- jobs ----------------------------------------------------------------------------------------
+
+
+def jobs(kind: str | None = None, state: str | None = None) -> Call[list[JobView]]:
+    params = {"kind": kind or "", "state": state or ""}
+    params = {key: value for key, value in params.items() if value}
+    return Call("GET", "/jobs", lambda d: [view(JobView, j) for j in _list(d, "jobs")], params)
+
+
+def job(job_id: str, wait: float = 0.0) -> Call[JobView]:
+    params = {"wait": _number(wait)} if wait else {}
+    path = f"/jobs/{quote(job_id, safe='')}"
+    return Call("GET", path, _job, params, extra_timeout=wait)
+
+
+def create_job(kind: str, data: Mapping[str, Any]) -> Call[JobView]:
+    # The pool answers the second time with the job that it then has.
+    return Call("POST", "/jobs", _job, json={**data, "kind": kind})
+
+
+def change_job(job_id: str, action: str) -> Call[JobView]:
+    """``action``: cancel, pause or resume."""
+    path = f"/jobs/{quote(job_id, safe='')}/{action}"
+    return Call("POST", path, _job, extra_timeout=JOB_EXTRA_SECONDS, repeatable=False)
+
+
+def remove_job(job_id: str) -> Call[str]:
+    path = f"/jobs/{quote(job_id, safe='')}"
+    return Call(
+        "DELETE",
+        path,
+        lambda d: str(_object(d).get("deleted", job_id)),
+        repeatable=False,
     )
 
 
@@ -324,6 +362,10 @@ def _list(document: Any, key: str) -> list[Any]:
 
 def _model(document: Any) -> ModelView:
     return view(ModelView, _object(document).get("model", {}))
+
+
+def _job(document: Any) -> JobView:
+    return view(JobView, _object(document))
 
 
 def _reply(document: Any) -> Reply:

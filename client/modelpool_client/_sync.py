@@ -261,6 +261,28 @@ class PoolClient:
                 raise error
             self._transport.sleep(attempts.delay_after(error))
 
+    # -- jobs -----------------------------------------------------------------------------------
+
+    def jobs(self, kind: str | None = None, state: str | None = None) -> list[reports.JobView]:
+        """What takes longer than a request: all that are not over, and the last that are."""
+        return self._transport.do(calls.jobs(kind, state))
+
+    def job(self, job_id: str, wait: float = 0.0) -> reports.JobView:
+        """One job; with ``wait`` once it rests or is over, or after that many seconds."""
+        return self._transport.do(calls.job(job_id, wait))
+
+    def create_job(self, kind: str, **data: Any) -> reports.JobView:
+        """Begin a job, or find the one that does just that already; ``data`` is the kind's."""
+        return self._transport.do(calls.create_job(kind, data))
+
+    def change_job(self, job_id: str, action: str) -> reports.JobView:
+        """Ask a job to ``cancel``, ``pause`` or ``resume``; the job as it then is."""
+        return self._transport.do(calls.change_job(job_id, action))
+
+    def remove_job(self, job_id: str) -> str:
+        """Forget a job that is over."""
+        return self._transport.do(calls.remove_job(job_id))
+
     # -- inference -------------------------------------------------------------------------------
 
     def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:

@@ -133,3 +133,48 @@ def compared(
         tuple(now[w.worker_pid] for w in begun.workers if w.worker_pid in now),
         tuple(w for w in begun.workers if w.worker_pid not in now),
     )
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is: ``done`` of ``total`` in ``unit``, and what it does; ``fraction`` of 1."""
+
+    done: float = 0.0
+    total: float | None = None
+    unit: str = ""
+    text: str = ""
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """Work that outlives a request.
+
+    Attributes:
+        state: ``queued``, ``running``, ``paused``, ``succeeded``, ``failed`` or ``cancelled``.
+        log: lines with ``at`` and ``text``; empty in lists.
+    """
+
+    job_id: str = ""
+    kind: str = ""
+    subject: str = ""
+    state: str = ""
+    reason: str = ""
+    code: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    progress: JobProgress = JobProgress()
+    result: Mapping[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    created_at: str = ""
+    started_at: str | None = None
+    ended_at: str | None = None
+    log: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def is_active(self) -> bool:
+        """It waits or runs."""
+        return self.state in ("queued", "running")
+
+    @property
+    def has_succeeded(self) -> bool:
+        return self.state == "succeeded"

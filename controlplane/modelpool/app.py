@@ -24,7 +24,7 @@ from modelpool_client.response_store import ResponseStore
 from starlette.routing import Route
 
 from modelpool import background
-from modelpool.api import discovery, error_handlers, models, openapi, system
+from modelpool.api import error_handlers, jobs, models, openapi, service_discovery, system
 from modelpool.asgi import AsgiApp
 from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
@@ -40,6 +40,8 @@ from modelpool.entry import Entry
 from modelpool.gateway.ollama import OllamaApi
 from modelpool.gateway.open_inference import OpenInferenceApi
 from modelpool.gateway.relay import Gateway
+from modelpool.jobs import registry
+from modelpool.jobs.runner import Jobs
 from modelpool.launchers import Launcher, create
 from modelpool.mcp_server.endpoint import McpEndpoint
 from modelpool.model_files import ModelFiles
@@ -136,6 +138,8 @@ async def running(
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)
         await _announce(services, recovery, unreadable)
+        await services.jobs.open(registry.kinds(services))
+        stack.push_async_callback(services.jobs.close)
         services.registrars.begin()
         stack.push_async_callback(services.registrars.close)
         await services.preloads.open()
@@ -223,6 +227,7 @@ async def _build(
         preloads=PreloadController(pool, store, local_time, files.check),
         pressure=PressureController(pool, memory, publisher.pool_event),
         files=files,
+        jobs=Jobs(store, events.publish, time.time),
     )
     return services, Recoverer(pool, workers, launcher, client, store), unreadable
 
@@ -282,7 +287,7 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    routers = [room.routes(services) for room in (system, discovery, models)]
+    routers = [room.routes(services) for room in (system, service_discovery, jobs, models)]
     own = [route for route in api.routes if isinstance(route, Route)]
     error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))
     openapi.describe(api)

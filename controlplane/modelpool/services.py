@@ -35,6 +35,7 @@ from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
 from modelpool.engines import Engines
+from modelpool.jobs.runner import Jobs
 from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -88,6 +89,7 @@ class Services:
     pressure: PressureController
     files: ModelFiles
     responses: ResponseStore
+    jobs: Jobs
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
 

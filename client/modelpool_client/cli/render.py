@@ -25,6 +25,18 @@ def clean(text: str) -> str:
     return "".join(c for c in text if c in _KEPT or unicodedata.category(c) not in ("Cc", "Cf"))
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Rows of text under their heads."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, name in enumerate(head):
+        # The first and the last column give way; the figures between them stay whole.
+        gives_way = i in (0, len(head) - 1) or name == "ENGINE"
+        table.add_column(name, no_wrap=not gives_way, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_styled, row))
+    return table
+
+
 def models_table(models: Sequence[ModelView]) -> Table | str:
     """One line per model."""
     if not models:
@@ -41,7 +53,7 @@ def models_table(models: Sequence[ModelView]) -> Table | str:
         )
         for m in models
     )
-    return _table(("MODEL", "ENGINE", "STATE", "PORT", "TTL", "MEMORY", "BUSY"), rows)
+    return table(("MODEL", "ENGINE", "STATE", "PORT", "TTL", "MEMORY", "BUSY"), rows)
 
 
 def model_details(model: ModelView) -> Table:
@@ -104,7 +116,7 @@ def engines_table(engines: Sequence[EngineView]) -> Table:
         (e.name, "yes" if e.usable else "no", ", ".join(e.formats), _engine_note(e))
         for e in engines
     )
-    return _table(("ENGINE", "USABLE", "FORMATS", "NOTE"), rows)
+    return table(("ENGINE", "USABLE", "FORMATS", "NOTE"), rows)
 
 
 def pairs(values: Mapping[str, Any]) -> Table:
@@ -140,7 +152,7 @@ def history_table(events: Sequence[Happening]) -> Table | str:
         )
         for e in events
     )
-    return _table(("TIME", "EVENT", "STATE", "PORT", "LASTED", "REASON"), rows)
+    return table(("TIME", "EVENT", "STATE", "PORT", "LASTED", "REASON"), rows)
 
 
 def _local(at: str) -> str:
@@ -276,14 +288,3 @@ def _state(model: ModelView) -> str:
 
 def _styled(text: str) -> Text:
     return Text(clean(text), style=_STATE_STYLES.get(text.partition(" ")[0], ""))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, name in enumerate(head):
-        # The first and the last column give way; the figures between them stay whole.
-        gives_way = i in (0, len(head) - 1) or name == "ENGINE"
-        table.add_column(name, no_wrap=not gives_way, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_styled, row))
-    return table

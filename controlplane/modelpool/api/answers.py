@@ -114,6 +114,44 @@ class Changed(Registered):
     message: str
 
 
+class JobProgress(TypedDict):
+    done: float
+    total: float | None
+    unit: str
+    text: str
+    fraction: float | None
+
+
+class JobLine(TypedDict):
+    at: str | None
+    text: str
+
+
+class JobView(TypedDict):
+    job_id: str
+    kind: str
+    subject: str
+    state: str
+    reason: str
+    code: str
+    params: Json
+    progress: JobProgress
+    result: Json
+    attempts: int
+    created_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    log: list[JobLine]
+
+
+class JobList(TypedDict):
+    jobs: list[JobView]
+
+
+class JobForgotten(TypedDict):
+    deleted: str
+
+
 class Deleted(TypedDict):
     deleted: str
 

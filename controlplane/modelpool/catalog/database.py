@@ -94,6 +94,8 @@ ADD_PEAK = f"""{_insert(Peak, "peaks")} ON CONFLICT DO UPDATE SET
     samples = samples + excluded.samples,
     worked = max(worked, excluded.worked),
     updated_at = max(updated_at, excluded.updated_at)"""
+READ_DOCUMENTS = "SELECT key, data FROM documents WHERE kind = ? ORDER BY updated_at, key"
+DROP_DOCUMENT = "DELETE FROM documents WHERE kind = ? AND key = ?"
 NEXT_EPOCH = """INSERT INTO epochs VALUES (?, 1)
     ON CONFLICT (model_id) DO UPDATE SET epoch = epoch + 1"""
 
@@ -226,6 +228,20 @@ class Database:
         rows = self._rows(Peak, "peaks", "model_id, fingerprint, options, device")
         return [Peak(**(row | {"worked": bool(row["worked"])})) for row in rows]
 
+    def documents(self, kind: str) -> dict[str, Any]:
+        """All of a kind by key, as they were last put."""
+        rows = self._db.execute(READ_DOCUMENTS, (kind,)).fetchall()
+        return {key: _document(kind, key, data) for key, data in rows}
+
+    def write_documents(
+        self, kind: str, put: Mapping[str, Any], drop: Sequence[str], at: float
+    ) -> None:
+        """Delete some, insert or replace others."""
+        with self._transaction() as db:
+            db.executemany(DROP_DOCUMENT, [(kind, key) for key in drop])
+            rows = [(kind, key, at, json.dumps(data)) for key, data in put.items()]
+            db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", rows)
+
     def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
         """Add to the history within its bounds; see ``event_rows.append``."""
         with self._transaction() as db:
@@ -265,3 +281,10 @@ def _model(model_id: str, data: str) -> Model:
         return Model.from_dict(json.loads(data))
     except (ValueError, TypeError, AttributeError) as e:
         raise CorruptDatabase(f"the model {model_id!r} cannot be read: {e}") from None
+
+
+def _document(kind: str, key: str, data: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as e:
+        raise CorruptDatabase(f"the {kind} {key!r} cannot be read: {e}") from None

@@ -113,6 +113,19 @@ def memory_peaks(db: sqlite3.Connection) -> None:
     )
 
 
+def documents(db: sqlite3.Connection) -> None:
+    """What is kept whole and read whole, by kind and key, as JSON: jobs, findings, profiles."""
+    db.execute(
+        """CREATE TABLE documents (
+            kind TEXT NOT NULL,
+            key TEXT NOT NULL,
+            updated_at REAL NOT NULL,
+            data TEXT NOT NULL,
+            PRIMARY KEY (kind, key)
+        ) WITHOUT ROWID"""
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     models_and_meta,
     workers_and_epochs,
@@ -120,6 +133,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     event_history,
     habits,
     memory_peaks,
+    documents,
 )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from .database import CorruptDatabase, Database, Usage, WorkerRow
 from .errors import PoolAlreadyRunning, StoreError
@@ -126,6 +127,16 @@ class Store:
     async def peaks(self) -> list[Peak]:
         """Every measured peak; those of deleted models are gone."""
         return await self._run(self._database.peaks)
+
+    async def documents(self, kind: str) -> dict[str, Any]:
+        """What was put of a kind, by key, as plain JSON; what was put first comes first."""
+        return await self._run(self._database.documents, kind)
+
+    async def write_documents(
+        self, kind: str, put: Mapping[str, Any], drop: Collection[str] = ()
+    ) -> None:
+        """Insert or replace some documents of a kind and delete others, all or nothing."""
+        await self._run(self._database.write_documents, kind, dict(put), tuple(drop), time.time())
 
     async def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
         """Add to the history; of each model's the last ``keep`` stay, and those from before

@@ -29,7 +29,7 @@ KEPT_SECONDS = 90 * 86_400.0
 PENDING = 10_000
 PAGE = 200
 
-NEVER_KEPT = frozenset({"model-progress"})
+NEVER_KEPT = frozenset({"model-progress", "job-progress"})
 # Their model's history is gone: they are news for those who resume, and the pool's.
 OF_THE_POOL = frozenset({"model-deleted"})
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.api.discovery import prometheus_targets, traefik_configuration
+from modelpool.api.service_discovery import prometheus_targets, traefik_configuration
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
 from modelpool.observe.events import Event
@@ -144,8 +144,8 @@ def test_registrars_show_what_became_of_them(tmp_path: Path) -> None:
 
 @needs("promtool")
 def test_promtool_finds_nothing_wrong(tmp_path: Path) -> None:
-    """The example of docs/discovery.md."""
-    page = Path(__file__).parents[2] / "docs" / "discovery.md"
+    """The example of docs/service-discovery.md."""
+    page = Path(__file__).parents[2] / "docs" / "service-discovery.md"
     text = page.read_text()
     example = text.split("```yaml\n# prometheus.yml\n")[1].split("```")[0]
     (tmp_path / "prometheus.yml").write_text(example)

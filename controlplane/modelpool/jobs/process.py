@@ -1,0 +1,103 @@
+"""Work of a job in a process of its own: what hangs on a disk or a network, or takes much memory,
+does so there, and can be ended.
+
+The child reads one JSON document from its standard input, which stays open: its end means that the
+manager is gone. It writes one JSON object a line: messages of the job, and last ``{"result": …}``
+or ``{"error": {…}}`` as the wire has errors. The end of its standard error is told where it fails.
+``child`` is its side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelpool_client.errors import InternalError, from_response
+
+log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 16 << 20
+TERM_SECONDS = 2.0
+KILL_SECONDS = 1.0
+SHOWN_LINES = 5
+
+
+async def run_process(
+    module: str, request: Mapping[str, Any], on_message: Callable[[Mapping[str, Any]], object]
+) -> Any:
+    """What ``python -m module`` makes of the request.
+
+    Args:
+        on_message: is given each message but the last.
+
+    Raises:
+        ModelPoolError: the child said so, or it ended without a word.
+    """
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=MAX_LINE_BYTES,
+        start_new_session=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    last_words = asyncio.ensure_future(_last_lines(child.stderr))
+    try:
+        with contextlib.suppress(ConnectionError):
+            child.stdin.write(json.dumps(request).encode() + b"\n")
+            await child.stdin.drain()
+        async for line in child.stdout:
+            message = _message(line)
+            if "result" in message:
+                return message["result"]
+            if "error" in message:
+                raise from_response(int(message.get("status", 500)), message)
+            on_message(message)
+        await child.wait()
+        said = "; ".join(await last_words) or "it said nothing"
+        raise InternalError(f"the process of {module} ended with {child.returncode}: {said}")
+    finally:
+        await _end(child)
+        last_words.cancel()
+
+
+def _message(line: bytes) -> Mapping[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise InternalError(f"a process of a job wrote no JSON object: {line[:200]!r}")
+    return message
+
+
+async def _last_lines(stream: asyncio.StreamReader) -> Sequence[str]:
+    lines: list[str] = []
+    with contextlib.suppress(ValueError):  # a line without end
+        async for line in stream:
+            lines = [*lines, line.decode(errors="replace").rstrip()][-SHOWN_LINES:]
+    return lines
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """One that hangs in the kernel, on a disk that is gone, cannot be ended: it is left behind."""
+    for sign, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+        if child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, sign)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await child.wait()
+    if child.returncode is None:
+        log.warning("process %d of a job does not end: it waits for a disk, perhaps", child.pid)
