@@ -74,8 +74,9 @@ BORROWED = {
 STOP_KEYS = frozenset(
     {"graceful_shutdown_seconds", "host", "port", "port_range", "registrars", "state_dir"}
 )
-# Ours, but no keys: where the file is, where the manager is, what a worker is told.
-NOT_KEYS = frozenset({"CONFIG", "TEST_HOST_ROOT", "URL", "WORKER_ID", "STATUS_FD"})
+# Ours, but no keys: where the file is, where the manager is, what the next manager or a worker is
+# told.
+NOT_KEYS = frozenset({"CONFIG", "STATUS_FD", "STOP_ASKED", "TEST_HOST_ROOT", "URL", "WORKER_ID"})
 TEXT_KEYS = frozenset({"host", "log_level", "ollama_base_url", "state_dir"})
 
 

@@ -120,8 +120,8 @@ async def _make_way(pool: Running, server: HttpServer, asked_to_stop: asyncio.Ev
     if asked_to_stop.is_set():
         closing.cancel()
         return
-    if not closing.done():
-        log.warning("restarting: %d requests are cut off", server.cut(cut_off()))
+    if not closing.done() and (count := server.cut(cut_off())):
+        log.warning("restarting: %d requests are cut off", count)
     await closing
 
 

@@ -110,7 +110,8 @@ def test_our_own_variable_wins_over_a_borrowed_one() -> None:
 
 
 def test_variables_that_are_no_keys_are_remarked_upon() -> None:
-    environ = {"MODELPOOL_PROT": "1", "MODELPOOL_CONFIG": "x", "ENABLE_SMART_SWITCHING": "1"}
+    ours = {"MODELPOOL_CONFIG": "x", "MODELPOOL_STOP_ASKED": "1"}
+    environ = {"MODELPOOL_PROT": "1", "ENABLE_SMART_SWITCHING": "1", **ours}
     first, second = load_config(None, environ).warnings
     assert "MODELPOOL_PROT" in first
     assert "did you mean port" in first

@@ -869,7 +869,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("chat/completions", {"messages": ["hi"]}, "messages[0]"),
     ("chat/completions", {"messages": [{"role": "user"}]}, "messages[0].content"),
     ("chat/completions", {"messages": [USER], "temperature": "hot"}, "temperature"),
-    ("chat/completions", {"messages": [USER], "max_tokens": -1}, "max_tokens"),
+    ("chat/completions", {"messages": [USER], "max_tokens": -2}, "max_tokens"),
     ("chat/completions", {"messages": [USER], "n": 0}, "n"),
     ("chat/completions", {"messages": [USER], "stream": "yes"}, "stream"),
     ("chat/completions", {"messages": [USER], "top_logprobs": 1}, "top_logprobs"),

@@ -52,7 +52,7 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     (chat(n=129), "n"),
     (chat(n=1.5), "n"),
     (chat(max_tokens=0), "max_tokens"),
-    (chat(max_completion_tokens=-1), "max_completion_tokens"),
+    (chat(max_completion_tokens=-2), "max_completion_tokens"),
     (chat(stop=3), "stop"),
     (chat(stop=["a", 3]), "stop[1]"),
     (chat(stop=["a"] * 17), "stop"),
@@ -234,6 +234,7 @@ def test_empty_stop_strings_are_dropped(given: Any, sent: Any) -> None:
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n_predict"])
 def test_more_tokens_than_an_engine_can_count_are_as_many_as_it_can(name: str) -> None:
     assert normal(CHAT_PATH, chat(**{name: 10**30})) == chat(**{name: (1 << 31) - 1})
+    assert normal(CHAT_PATH, chat(**{name: -1})) == chat(), "as LM Studio's users say no limit"
     assert normal(CHAT_PATH, chat(**{name: 5})) == chat(**{name: 5})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
+from modelpool_client.surfaces.openai_bodies import NO_LIMIT
 from modelpool_client.surfaces.parameters import is_forced
 from modelpool_client.surfaces.routes import CHAT_PATH
 
@@ -44,8 +45,9 @@ def _stop(given: Given) -> Given:
 
 
 def _token_counts(given: Given) -> Given:
-    counts = ((name, given.get(name)) for name in _TOKEN_COUNTS)
-    return {k: MAX_TOKENS for k, v in counts if isinstance(v, int) and v > MAX_TOKENS}
+    counts = {name: given[name] for name in _TOKEN_COUNTS if isinstance(given.get(name), int)}
+    unlimited = {k: None for k, v in counts.items() if v == NO_LIMIT}
+    return {k: MAX_TOKENS for k, v in counts.items() if v > MAX_TOKENS} | unlimited
 
 
 def _tool_calls(given: Given) -> Given:

@@ -11,7 +11,9 @@ from modelpool_client.surfaces.schema import Schema, nullable
 _INT64 = 1 << 63
 _STRING: Schema = {"type": "string"}
 # However many: an answer ends where the context does.
-_TOKEN_COUNT: Schema = {"type": "integer", "minimum": 1}
+# -1 is how LM Studio and llama.cpp say that nothing limits it.
+NO_LIMIT = -1
+_TOKEN_COUNT: Schema = {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": [NO_LIMIT]}]}
 _OBJECT: Schema = {"type": "object"}
 _PENALTY: Schema = {"type": "number", "minimum": -2, "maximum": 2}
 _PART: Schema = {
