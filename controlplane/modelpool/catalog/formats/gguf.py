@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from modelpool_client.surfaces.pooling import ENCODERS
 
 from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.model_info import ModelInfo
 
 from .base import Candidate, Companion, Listing
-from .gguf_header import TENSOR_TYPES, Header, Tensor, read_header
+from .gguf_header import MAGIC, TENSOR_TYPES, Header, Tensor, read_header
+from .names import (
+    companion_by_name,
+    file_names,
+    file_problem,
+    has_word,
+    missing_part,
+    part_of,
+    parts_of,
+    promised,
+)
+from .template import digest, hints
 
 __all__ = ["Gguf", "read_gguf", "shard_paths"]
 
 MAX_COUNT = 2**31 - 1
-MAX_SHARDS = 1024
 SUFFIX = ".gguf"
-SHARD_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
-# general.architecture of files that are no model by themselves.
-COMPANIONS: Mapping[str, Companion] = {"clip": "projector"}
+# general.type of files that are no model by themselves, and the general.architecture of those that
+# are older than that key.
+KINDS: Mapping[str, Companion] = {
+    "adapter": "adapter",
+    "controlvector": "adapter",
+    "mmproj": "projector",
+    "clip": "projector",
+    "eagle3": "draft",
+    "vocab": "tokenizer",
+}
+TEMPLATE = "tokenizer.chat_template"
+TOKENS = "tokenizer.ggml.tokens"
+TOKEN_ID = "_token_id"
+TOKEN_PREFIX = "tokenizer.ggml."
+# llama.cpp's words for tokens that everybody else calls otherwise; the last is its own spelling.
+TOKEN_NAMES: Mapping[str, str] = {
+    "unknown": "unk",
+    "padding": "pad",
+    "separator": "sep",
+    "seperator": "sep",
+}
+# The type of GGUF's value for an id that means: none.
+NO_TOKEN = 2**32 - 1
 
 # general.file_type -> name; llama.cpp's own numbers for a mixture of tensor types.
 FILE_TYPES: Mapping[int, str] = {
@@ -71,33 +103,65 @@ class Gguf:
 
     name = "gguf"
     engine = "llama.cpp"
+    suffixes = (SUFFIX,)
+    magic = MAGIC
 
     def candidates(self, listing: Listing) -> Iterable[Candidate]:
         """One for each file, and one for all parts of a split model."""
-        names = {e.name for e in listing.entries if not e.is_folder}
-        for name in sorted(n for n in names if n.endswith(SUFFIX)):
-            match = SHARD_NAME.fullmatch(name)
-            if match is None or int(match[2]) == 1:
-                yield _candidate(listing.path / name, names)
+        names = file_names(listing)
+        files = promised(names, SUFFIX)
+        for name in sorted(files):
+            part = part_of(name)
+            if has_word(name, "imatrix"):  # what a quantisation is made with
+                continue
+            if part is None or part.index == _first_present(name, files):
+                yield _candidate(listing.path, name, files, names)
 
     def read(self, path: Path) -> ModelInfo:
-        """See ``read_gguf``."""
-        return read_gguf(path)
+        """What the file, or the first of several parts, says; of a vocabulary alone, too."""
+        first = read_header(path)
+        headers = [first, *map(read_header, _other_parts(first))]
+        keys = _Keys(first)
+        architecture = keys.text("general.architecture")
+        if not architecture:
+            raise BadModelFile(first.path, "does not say its architecture")
+        info = _info(keys, architecture, headers)
+        if not first.tensors and not info.vocabulary_size and not info.parameter_count:
+            raise BadModelFile(first.path, "holds no tensors: it is no model")
+        return info
 
     def companion(self, info: ModelInfo) -> Companion | None:
-        """A projector or an adapter says so in its header."""
-        return COMPANIONS.get(info.architecture)
+        """Projectors, adapters and vocabularies say so in their headers; of drafts, those that are
+        of no use but to draft."""
+        return KINDS.get(info.kind) or KINDS.get(info.architecture)
 
 
-def _candidate(path: Path, names: Collection[str]) -> Candidate:
-    files = tuple(shard_paths(path))
-    missing = [i for i, f in enumerate(files, 1) if f.name not in names]
-    problem = f"misses part {missing[0]} of {len(files)}" if missing else ""
-    return Candidate(Gguf.name, path, files, problem)
+def _first_present(name: str, files: Mapping[str, str]) -> int:
+    """The lowest index among those parts of the same model that are there."""
+    part = part_of(name)
+    assert part is not None
+    return next(
+        i
+        for i in range(1, part.count + 1)
+        if f"{part.stem}-{i:05}-of-{part.count:05}{part.suffix}" in files
+    )
+
+
+def _candidate(
+    folder: Path, name: str, files: Mapping[str, str], names: Mapping[str, int]
+) -> Candidate:
+    part = part_of(name)
+    first = name if part is None else f"{part.stem}-00001-of-{part.count:05}{part.suffix}"
+    parts = parts_of(folder / first)
+    problem = next((p for p in (file_problem(f.name, names) for f in parts) if p), "")
+    path = folder / files.get(first, files[name])
+    there = tuple(folder / files[f.name] for f in parts if f.name in files)
+    problem = problem or missing_part(parts, files)
+    return Candidate(Gguf.name, path, there, problem, companion_by_name(name))
 
 
 def read_gguf(path: Path | str) -> ModelInfo:
-    """Read what a GGUF file, or the first of several parts, says about its model.
+    """Read what a GGUF file, or the first of several parts, says about a model to be loaded.
 
     Takes milliseconds, up to some tenths of a second for a large vocabulary: not for the event
     loop.
@@ -105,23 +169,17 @@ def read_gguf(path: Path | str) -> ModelInfo:
     Raises:
         BadModelFile: it is missing, unreadable, truncated, corrupt or no model; naming which.
     """
-    first = read_header(Path(path))
-    headers = [first, *map(read_header, _other_parts(first))]
-    keys = _Keys(first)
-    architecture = keys.text("general.architecture")
-    if not architecture:
-        raise BadModelFile(first.path, "does not say its architecture")
-    return _info(keys, architecture, headers)
+    info = Gguf().read(Path(path))
+    if not info.parameter_count:
+        raise BadModelFile(path, "holds no tensors: it is no model")
+    return info
 
 
 def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
     tensors = [t for h in headers for t in h.tensors]
-    embedding = keys.count(f"{architecture}.embedding_length")
-    heads = keys.counts(f"{architecture}.attention.head_count")
-    head_size = _head_size(embedding, heads)
-    key_length = keys.count(f"{architecture}.attention.key_length")
-    value_length = keys.count(f"{architecture}.attention.value_length")
-    kv_heads = keys.counts(f"{architecture}.attention.head_count_kv")
+    kind = keys.text("general.type") or "model"
+    template = keys.text(TEMPLATE) or ""
+    inputs, outputs = _modalities(keys, architecture, kind)
     return ModelInfo(
         architecture=architecture,
         file_bytes=sum(h.file_bytes for h in headers),
@@ -131,18 +189,83 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
         name=keys.text("general.name"),
         context_length=keys.count(f"{architecture}.context_length"),
         block_count=keys.count(f"{architecture}.block_count"),
-        embedding_length=embedding,
-        head_count=heads,
-        head_count_kv=heads if kv_heads is None else kv_heads,
-        key_length=head_size if key_length is None else key_length,
-        value_length=head_size if value_length is None else value_length,
-        window=keys.count(f"{architecture}.attention.sliding_window"),
-        window_pattern=keys.pattern(f"{architecture}.attention.sliding_window_pattern"),
-        has_chat_template=keys.has("tokenizer.chat_template"),
-        chat_template=keys.digest("tokenizer.chat_template"),
+        embedding_length=keys.count(f"{architecture}.embedding_length"),
+        **_attention(keys, architecture),
+        has_chat_template=keys.has(TEMPLATE),
+        chat_template=digest(template),
         parts=len(headers),
         pooling=keys.count(f"{architecture}.pooling_type"),
+        vocabulary_size=keys.count(f"{architecture}.vocab_size") or keys.length(TOKENS),
+        feed_forward_length=_widest(keys.counts(f"{architecture}.feed_forward_length")),
+        expert_count=keys.count(f"{architecture}.expert_count"),
+        expert_used_count=keys.count(f"{architecture}.expert_used_count"),
+        rope_scaling=_rope_scaling(keys, architecture),
+        tokenizer=keys.text("tokenizer.ggml.model"),
+        special_tokens=_special_tokens(keys),
+        inputs=inputs,
+        outputs=outputs,
+        template_hints=hints(*keys.texts(TEMPLATE)),
+        license=keys.text("general.license"),
+        kind=kind if tensors or kind != "model" else "vocab",
+        base_model=keys.text("general.base_model.0.name"),
+        format_version=headers[0].version,
+        author=keys.text("general.author"),
+        description=keys.text("general.description"),
     )
+
+
+def _attention(keys: _Keys, architecture: str) -> dict[str, Any]:
+    heads = keys.counts(f"{architecture}.attention.head_count")
+    kv_heads = keys.counts(f"{architecture}.attention.head_count_kv")
+    head_size = _head_size(keys.count(f"{architecture}.embedding_length"), heads)
+    key_length = keys.count(f"{architecture}.attention.key_length")
+    value_length = keys.count(f"{architecture}.attention.value_length")
+    return {
+        "head_count": heads,
+        "head_count_kv": heads if kv_heads is None else kv_heads,
+        "key_length": head_size if key_length is None else key_length,
+        "value_length": head_size if value_length is None else value_length,
+        "window": keys.count(f"{architecture}.attention.sliding_window"),
+        "window_pattern": keys.pattern(f"{architecture}.attention.sliding_window_pattern"),
+    }
+
+
+def _widest(lengths: int | tuple[int, ...] | None) -> int | None:
+    return max(lengths, default=None) if isinstance(lengths, tuple) else lengths
+
+
+def _rope_scaling(keys: _Keys, architecture: str) -> dict[str, Any]:
+    """Older files have ``rope.scale_linear`` alone."""
+    rope = f"{architecture}.rope"
+    linear = keys.real(f"{rope}.scale_linear")
+    stated = {
+        "type": keys.text(f"{rope}.scaling.type") or ("linear" if linear else None),
+        "factor": keys.real(f"{rope}.scaling.factor") or linear,
+        "original_context_length": keys.count(f"{rope}.scaling.original_context_length"),
+    }
+    return {k: v for k, v in stated.items() if v is not None}
+
+
+def _special_tokens(keys: _Keys) -> dict[str, int]:
+    found = {}
+    for key in keys.names(TOKEN_PREFIX, TOKEN_ID):
+        name = key[len(TOKEN_PREFIX) : -len(TOKEN_ID)]
+        token = keys.token(key)
+        if token is not None:
+            found[TOKEN_NAMES.get(name, name)] = token
+    return found
+
+
+def _modalities(
+    keys: _Keys, architecture: str, kind: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if KINDS.get(kind) == "projector" or KINDS.get(architecture) == "projector":
+        encoders = {"image": "clip.has_vision_encoder", "audio": "clip.has_audio_encoder"}
+        return tuple(word for word, key in encoders.items() if keys.flag(key)), ()
+    if kind != "model":
+        return (), ()
+    pools = architecture in ENCODERS or bool(keys.count(f"{architecture}.pooling_type"))
+    return ("text",), ("tensor",) if pools else ("text",)
 
 
 class _Keys:
@@ -160,9 +283,38 @@ class _Keys:
             raise self._wrong(key, value)
         return value or None
 
-    def digest(self, key: str) -> str:
+    def texts(self, prefix: str) -> tuple[str, ...]:
+        """All texts whose keys begin so."""
+        values = self._header.values
+        return tuple(v for k, v in values.items() if k.startswith(prefix) and isinstance(v, str))
+
+    def names(self, prefix: str, suffix: str) -> tuple[str, ...]:
+        """All keys that begin and end so."""
+        return tuple(
+            k for k in self._header.values if k.startswith(prefix) and k.endswith(suffix)
+        )
+
+    def length(self, key: str) -> int | None:
+        """The number of items of an array."""
+        return self._header.lengths.get(key)
+
+    def flag(self, key: str) -> bool:
+        value = self._header.values.get(key, False)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value)
+        return value
+
+    def real(self, key: str) -> float | None:
         value = self._header.values.get(key)
-        return hashlib.sha256(value.encode()).hexdigest()[:16] if isinstance(value, str) else ""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(key, value)
+        return float(value) if math.isfinite(value) else None
+
+    def token(self, key: str) -> int | None:
+        value = self._header.values.get(key)
+        return None if value in (NO_TOKEN, -1) else self.count(key)
 
     def count(self, key: str) -> int | None:
         value = self._header.values.get(key)
@@ -213,21 +365,18 @@ def _other_parts(first: Header) -> list[Path]:
     count = _Keys(first).count("split.count") or 1
     if count == 1:
         return []
-    match = SHARD_NAME.fullmatch(first.path.name)
-    if match is None or int(match[3]) != count or count > MAX_SHARDS:
+    part = part_of(first.path.name)
+    if part is None or part.count != count:
         raise BadModelFile(
             first.path, f"is one of {count} parts and not named -00001-of-{count:05}"
         )
-    if int(match[2]) != 1:
-        raise BadModelFile(first.path, f"is part {int(match[2])} of {count}: name the first")
-    return shard_paths(first.path)[1:]
+    if part.index != 1:
+        raise BadModelFile(first.path, f"is part {part.index} of {count}: name the first")
+    return parts_of(first.path)[1:]
 
 
 def shard_paths(path: Path) -> list[Path]:
     """All parts of a model whose first that is, by its name alone; itself where it has no others.
     PURE."""
-    match = SHARD_NAME.fullmatch(path.name)
-    count = int(match[3]) if match is not None else 1
-    if match is None or int(match[2]) != 1 or not 1 < count <= MAX_SHARDS:
-        return [path]
-    return [path.with_name(f"{match[1]}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1)]
+    part = part_of(path.name)
+    return parts_of(path) if part is not None and part.suffix == SUFFIX else [path]

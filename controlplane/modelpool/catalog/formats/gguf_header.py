@@ -2,7 +2,6 @@
 
 Nothing in the file is believed: every length is held against what is left of the file before
 anything is read, long arrays are passed over, and whatever is wrong becomes one BadModelFile.
-Plain reads, no mmap: a file that shrinks under a mapping would kill the manager with SIGBUS.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -10,7 +9,6 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import math
-import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelpool.catalog.errors import BadModelFile
+
+from .files import opened
+from .json_values import Wrong
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -107,18 +108,16 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """A whole header. ``values`` lacks arrays of texts and other long ones: they are None."""
+    """A whole header. Arrays of texts and other long ones are None in ``values``; ``lengths`` has
+    the number of items of every array."""
 
     path: Path
     version: int
     values: Mapping[str, Any]
+    lengths: Mapping[str, int]
     tensors: tuple[Tensor, ...]
     data_start: int
     file_bytes: int
-
-
-class _Wrong(Exception):
-    """What is wrong with the file, for the end of a sentence that begins with its name."""
 
 
 def read_header(path: Path) -> Header:
@@ -127,20 +126,8 @@ def read_header(path: Path) -> Header:
     Raises:
         BadModelFile: it is missing, unreadable, truncated or corrupt.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
-            raise BadModelFile(path, "is not a file")
-        with path.open("rb", buffering=262_144) as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            header = _header(path, _Cursor(file, size))
-    except FileNotFoundError:
-        raise BadModelFile(path, "there is no such file") from None
-    except (OSError, ValueError) as e:  # ValueError: a NUL byte in the path
-        reason = getattr(e, "strerror", None) or e
-        raise BadModelFile(path, f"cannot be read: {reason}") from None
-    except _Wrong as e:
-        raise BadModelFile(path, str(e)) from None
+    with opened(path) as (file, size):
+        header = _header(path, _Cursor(file, size))
     _check_extent(header)
     return header
 
@@ -157,7 +144,7 @@ class _Cursor:
     def reserve(self, count: int) -> None:
         """Raise unless that many bytes are left."""
         if count > self.size - self.position:
-            raise _Wrong(f"is truncated or corrupt: the header goes on after {self.size} bytes")
+            raise Wrong(f"is truncated or corrupt: the header goes on after {self.size} bytes")
         self.position += count
 
     def take(self, count: int) -> bytes:
@@ -165,7 +152,7 @@ class _Cursor:
         self.reserve(count)
         data = self._file.read(count)
         if len(data) != count:
-            raise _Wrong("became shorter while it was read")
+            raise Wrong("became shorter while it was read")
         return data
 
     def skip(self, count: int) -> None:
@@ -181,7 +168,7 @@ class _Cursor:
         """The next length, held against a bound."""
         value = int(self.number("Q"))
         if value > most:
-            raise _Wrong(f"is corrupt: {value} {what}")
+            raise Wrong(f"is corrupt: {value} {what}")
         return value
 
     def text(self, most: int = MAX_TEXT_BYTES) -> str | None:
@@ -196,81 +183,85 @@ class _Cursor:
         """The next text that must not be long."""
         text = self.text(MAX_NAME_BYTES)
         if text is None:
-            raise _Wrong("is corrupt: a name is too long")
+            raise Wrong("is corrupt: a name is too long")
         return text
 
     def pass_texts(self, count: int) -> None:
         """Pass over texts, each its length and its bytes."""
         self.texts_passed += count
         if self.texts_passed > MAX_ARRAY_TEXTS or count * 8 > self.size - self.position:
-            raise _Wrong(f"is truncated or corrupt: an array of {count} texts")
+            raise Wrong(f"is truncated or corrupt: an array of {count} texts")
         for _ in range(count):
             self.skip(int.from_bytes(self.take(8), "little"))
 
 
 def _header(path: Path, at: _Cursor) -> Header:
     if at.size < len(MAGIC) or at.take(len(MAGIC)) != MAGIC:
-        raise _Wrong("is not a GGUF file" if at.size else "is empty")
+        raise Wrong("is not a GGUF file" if at.size else "is empty")
     version = _version(at)
     tensor_count = at.count(MAX_TENSORS, "tensors")
     key_count = at.count(MAX_KEYS, "keys")
-    values = _values(at, key_count)
+    values, lengths = _values(at, key_count)
     tensors = tuple(_tensor(at) for _ in range(tensor_count))
     alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise _Wrong(f"is corrupt: an alignment of {alignment!r}")
+        raise Wrong(f"is corrupt: an alignment of {alignment!r}")
     start = math.ceil(at.position / alignment) * alignment
-    return Header(path, version, values, tensors, start, at.size)
+    return Header(path, version, values, lengths, tensors, start, at.size)
 
 
 def _version(at: _Cursor) -> int:
     version = int(at.number("I"))
     if version and version & 0xFFFF == 0:
-        raise _Wrong("is a big-endian GGUF file, which is not supported")
+        raise Wrong("is a big-endian GGUF file, which is not supported")
     if version not in VERSIONS:
-        raise _Wrong(f"is of GGUF version {version}; supported are 2 and 3")
+        raise Wrong(f"is of GGUF version {version}; supported are 2 and 3")
     return version
 
 
-def _values(at: _Cursor, count: int) -> dict[str, Any]:
+def _values(at: _Cursor, count: int) -> tuple[dict[str, Any], dict[str, int]]:
     values: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
     for _ in range(count):
         key = at.name()
         if key in values:
-            raise _Wrong(f"is corrupt: the key {key[:80]!r} stands there twice")
-        values[key] = _value(at, int(at.number("I")), key)
-    return values
+            raise Wrong(f"is corrupt: the key {key[:80]!r} stands there twice")
+        kind = int(at.number("I"))
+        if kind == ARRAY:
+            values[key], lengths[key] = _array(at, key)
+        else:
+            values[key] = _value(at, kind, key)
+    return values, lengths
 
 
 def _value(at: _Cursor, kind: int, key: str) -> Any:
     if kind == STRING:
         return at.text()
-    if kind == ARRAY:
-        return _array(at, key)
     if kind in SCALARS:
         return at.number(SCALARS[kind])
-    raise _Wrong(f"is corrupt: the key {key[:80]!r} has a value of type {kind}")
+    raise Wrong(f"is corrupt: the key {key[:80]!r} has a value of type {kind}")
 
 
-def _array(at: _Cursor, key: str) -> tuple[Any, ...] | None:
+def _array(at: _Cursor, key: str) -> tuple[tuple[Any, ...] | None, int]:
+    """Its items, unless they are texts or too many, and how many there are."""
     kind, count = int(at.number("I")), int(at.number("Q"))
     if kind == STRING:
         at.pass_texts(count)
-        return None
+        return None, count
     if kind not in SCALARS:
-        raise _Wrong(f"is corrupt: the key {key[:80]!r} has an array of type {kind}")
+        raise Wrong(f"is corrupt: the key {key[:80]!r} has an array of type {kind}")
     layout = f"<{count}{SCALARS[kind]}"
     if count <= MAX_KEPT_ITEMS:
-        return struct.unpack(layout, at.take(struct.calcsize(layout)))
+        return struct.unpack(layout, at.take(struct.calcsize(layout))), count
     at.skip(count * struct.calcsize(f"<{SCALARS[kind]}"))
-    return None
+    return None, count
 
 
 def _tensor(at: _Cursor) -> Tensor:
     name = at.name()
     dimensions = int(at.number("I"))
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise _Wrong(f"is corrupt: the tensor {name[:80]!r} has {dimensions} dimensions")
+        raise Wrong(f"is corrupt: the tensor {name[:80]!r} has {dimensions} dimensions")
     shape = [int(at.number("Q")) for _ in range(dimensions)]
     kind, offset = int(at.number("I")), int(at.number("Q"))
     elements = math.prod(shape)
@@ -282,15 +273,13 @@ def _size(name: str, kind: int, row: int, elements: int) -> int | None:
         return None
     type_name, block, block_bytes = TENSOR_TYPES[kind]
     if row % block:
-        raise _Wrong(f"is corrupt: the rows of {name[:80]!r} are no whole blocks of {type_name}")
+        raise Wrong(f"is corrupt: the rows of {name[:80]!r} are no whole blocks of {type_name}")
     return elements // block * block_bytes
 
 
 def _check_extent(header: Header) -> None:
-    if not header.tensors:
-        raise BadModelFile(header.path, "holds no tensors: it is no model")
-    needed = header.data_start + max(t.end for t in header.tensors)
-    if needed > header.file_bytes:
+    needed = header.data_start + max((t.end for t in header.tensors), default=0)
+    if header.tensors and needed > header.file_bytes:
         raise BadModelFile(
             header.path,
             f"is truncated or corrupt: it has {header.file_bytes} bytes, its tensors need {needed};"
