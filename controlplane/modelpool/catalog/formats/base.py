@@ -35,9 +35,12 @@ class Candidate:
     """Files that look like one model, or like what belongs to one.
 
     Attributes:
-        format: the name of the format that reads it.
-        path: what an engine is given: the only file, the first of several parts, or the folder.
-        files: all that belong to it.
+        format: the name of the format that reads it. What it is may be another, see
+            ``ModelInfo.format``: MLX and safetensors have the same files.
+        path: what an engine is given: the only file, the first of several parts, or the folder; of
+            a download that has not ended, the file as it is called until then. A folder may be
+            told twice with the same path: by the folder that it is in, and by itself.
+        files: all that belong to it and are there.
         problem: why it is none that can be loaded, for the end of a sentence that begins with the
             path: ``misses part 2 of 3``; empty where names and sizes tell nothing against it.
         companion: what it is, where it is no model by itself and its name says so; the file may
@@ -57,6 +60,10 @@ class Format(Protocol):
     name: str
     # That runs it where nothing else is said.
     engine: str
+    # Ends of names of its files, in lower case; none where only folders are models.
+    suffixes: tuple[str, ...]
+    # The first bytes of every such file; empty where it has none of its own.
+    magic: bytes
 
     def candidates(self, listing: Listing) -> Iterable[Candidate]:
         """Which models the folder holds, or is, by names and sizes alone. PURE."""

@@ -93,7 +93,7 @@ def read_listing(path: Path) -> Listing:
         BadModelFile: it is missing, no folder, unreadable, or has over ``MAX_ENTRIES`` entries.
     """
     with translated(path), os.scandir(path) as found:
-        entries = []
+        entries: list[Entry] = []
         for entry in found:
             if len(entries) == MAX_ENTRIES:
                 raise Wrong(f"has over {MAX_ENTRIES} entries: it is no model's folder")

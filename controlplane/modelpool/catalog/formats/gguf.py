@@ -290,9 +290,7 @@ class _Keys:
 
     def names(self, prefix: str, suffix: str) -> tuple[str, ...]:
         """All keys that begin and end so."""
-        return tuple(
-            k for k in self._header.values if k.startswith(prefix) and k.endswith(suffix)
-        )
+        return tuple(k for k in self._header.values if k.startswith(prefix) and k.endswith(suffix))
 
     def length(self, key: str) -> int | None:
         """The number of items of an array."""

@@ -110,7 +110,7 @@ class JsonValues:
             raise self._wrong(key, value)
         return float(value) if abs(value) <= 2**63 and math.isfinite(value) else None
 
-    def object(self, *keys: str) -> JsonValues:
+    def part(self, *keys: str) -> JsonValues:
         """An object within; empty where there is none."""
         key, value = self.raw(*keys)
         if value is not None and not isinstance(value, dict):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from .base import Companion, Listing
 
@@ -30,7 +30,8 @@ _MERGED = frozenset({"merged", "merge", "fused"})
 _VOCABULARY = "ggml-vocab-"
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """One of the files of a split model: the ``index``-th of ``count``, from 1."""
 
     stem: str

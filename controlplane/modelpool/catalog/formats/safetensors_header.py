@@ -88,9 +88,8 @@ def read_header(path: Path) -> Header:
             raise Wrong(f"is no safetensors file: its header would have {length} bytes")
         if length > size - LENGTH_BYTES:
             raise Wrong(f"is truncated: its header ends after the {size} bytes that it has")
-        header = file.read(length)
-    with opened(path):
-        return Header(path, *_parsed(header, size - LENGTH_BYTES - length), size)
+        tensors, metadata = _parsed(file.read(length), size - LENGTH_BYTES - length)
+    return Header(path, tensors, metadata, size)
 
 
 def _parsed(header: bytes, room: int) -> tuple[tuple[Tensor, ...], dict[str, str]]:
@@ -101,7 +100,8 @@ def _parsed(header: bytes, room: int) -> tuple[tuple[Tensor, ...], dict[str, str
     metadata = values.pop(METADATA, None) or {}
     if not isinstance(metadata, dict):
         raise Wrong("is corrupt: its metadata are no texts by name")
-    places = sorted(_tensor(name, value) for name, value in values.items())
+    described = (_tensor(name, value) for name, value in values.items())
+    places = sorted(described, key=lambda place: place[:2])
     end = 0
     for begin, until, tensor in places:
         if begin != end:
@@ -118,9 +118,7 @@ def _parsed(header: bytes, room: int) -> tuple[tuple[Tensor, ...], dict[str, str
 
 
 def _texts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        k: v for k, v in metadata.items() if isinstance(v, str) and len(v) <= MAX_METADATA_TEXT
-    }
+    return {k: v for k, v in metadata.items() if isinstance(v, str) and len(v) <= MAX_METADATA_TEXT}
 
 
 def _tensor(name: str, value: object) -> tuple[int, int, Tensor]:
@@ -133,7 +131,8 @@ def _tensor(name: str, value: object) -> tuple[int, int, Tensor]:
     if shape is None or place is None or len(place) != 2 or place[0] > place[1]:
         raise Wrong(f"is corrupt: {where} has no shape or no place")
     size, bits = place[1] - place[0], BITS.get(dtype)
-    if bits is not None and math.prod(shape) * bits != size * 8:
+    elements = math.prod(shape)
+    if elements > size * 8 or (bits is not None and elements * bits != size * 8):
         raise Wrong(f"is corrupt: {where} has {size} bytes, which is not its shape")
     return place[0], place[1], Tensor(name, dtype, shape, size)
 

@@ -38,6 +38,7 @@ HEADS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 AUDIO_FAMILIES = ("Whisper", "Speech2Text", "Moonshine")
 SPECIAL_TOKENS = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
 CROSS_ENCODER = "CrossEncoder"
+NOTHING = JsonValues({}, "")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class FolderConfig:
     generation: JsonValues
     tokenizer: JsonValues
     templates: Sequence[str] = ()
-    sentences: JsonValues = JsonValues({}, "config_sentence_transformers.json")  # noqa: RUF009
-    pooling: JsonValues = JsonValues({}, "1_Pooling/config.json")  # noqa: RUF009
+    sentences: JsonValues = NOTHING
+    pooling: JsonValues = NOTHING
     modules: Sequence[str] = ()
     license: str | None = None
 
@@ -75,7 +76,9 @@ def fields_of(config: FolderConfig) -> dict[str, Any]:
     text = text_config(model)
     pooling = _pooling(config)
     inputs, outputs = _modalities(model, pooling)
-    heads = text.counts("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
+    heads = text.counts(
+        "num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"
+    )
     return {
         "architecture": architecture_of(model),
         "name": model.text("_name_or_path", "model_name"),
@@ -85,7 +88,13 @@ def fields_of(config: FolderConfig) -> dict[str, Any]:
         ),
         "embedding_length": _widest(text, "hidden_size", "n_embd", "d_model", "dim"),
         "feed_forward_length": _widest(
-            text, "intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "encoder_ffn_dim"
+            text,
+            "intermediate_size",
+            "n_inner",
+            "ffn_dim",
+            "d_ff",
+            "ffn_hidden_size",
+            "encoder_ffn_dim",
         ),
         "vocabulary_size": text.count("vocab_size", "padded_vocab_size")
         or model.count("vocab_size"),
@@ -112,7 +121,7 @@ def text_config(model: JsonValues) -> JsonValues:
     """The values of the part that reads and writes text."""
     for key in TEXT_CONFIGS:
         if isinstance(model.raw(key)[1], dict):
-            return text_config(model.object(key))
+            return text_config(model.part(key))
     return model
 
 
@@ -169,7 +178,7 @@ def _window(text: JsonValues) -> dict[str, Any]:
 
 
 def _rope_scaling(text: JsonValues) -> dict[str, Any]:
-    rope = text.object("rope_scaling", "rope_parameters")
+    rope = text.part("rope_scaling", "rope_parameters")
     kind = rope.text("rope_type", "type")
     stated = {
         "type": kind,
@@ -226,9 +235,7 @@ def is_cross_encoder(config: FolderConfig) -> bool:
     return architecture_of(config.model).endswith("ForSequenceClassification") and number == 1
 
 
-def _modalities(
-    model: JsonValues, pooling: int | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _modalities(model: JsonValues, pooling: int | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     architecture = architecture_of(model)
     if pooling:
         return ("text",), ("tensor",)
