@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import platform
+import stat
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,10 +16,13 @@ from typing import Any, Protocol
 
 from modelpool_client.surfaces.pooling import purposes_of
 
+from .errors import BadModelFile
 from .fingerprint import Fingerprint, fingerprint
-from .fitting import fitted
-from .footprint import Footprint, estimate_footprint
+from .fitting import Room, fitted
+from .footprint import Footprint, Machine, estimate_footprint
+from .formats.base import Entry, Format, Listing
 from .formats.gguf import read_gguf
+from .formats.registry import formats
 from .memory_estimate import Claim, Key, MemoryEstimate, Peak, device_claims, estimate_host, key_of
 from .model import Model
 from .model_info import ModelInfo
@@ -24,8 +30,24 @@ from .model_info import ModelInfo
 ENGINE_GGUF = "llama.cpp"
 # With one of them, a model chats whose file has no template.
 TEMPLATE_OPTIONS = frozenset({"chat_template", "chat_template_file"})
-# Names a second file, which is loaded along with the model's.
-DRAFT_OPTION = "draft_model"
+# Name further files, which are loaded along with the model's.
+DRAFT_OPTION, PROJECTOR_OPTION = "draft_model", "mmproj"
+# Of what a file says, what stands in a model's ``facts``.
+FACTS = (
+    "format",
+    "name",
+    "license",
+    "parameter_count",
+    "block_count",
+    "embedding_length",
+    "vocabulary_size",
+    "rope_scaling",
+    "tokenizer",
+    "special_tokens",
+    "inputs",
+    "outputs",
+    "template_hints",
+)
 # What of a file, beside its size, people want to know when another took its place.
 TOLD = (
     "architecture",
@@ -59,30 +81,77 @@ class MemoryLimits(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What follows for a model from all that it depends on; that is compared before it is used."""
+
+    model: Model
+    reading: Reading | None
+    told: int | None
+    room: Room | None
+    effective: Model
+    footprint: Footprint
+    key: Key
+
+
 class Estimator:
     """Remembers what files said and workers took, so that admission can ask without a disk.
 
-    ``limits`` says how many bytes the pool may use of the host and of each device.
+    ``limits`` says how many bytes the pool may use of the host and of each device; ``processor``
+    what the engines run on, see ``Machine``.
     """
 
-    def __init__(self, limits: MemoryLimits | None = None) -> None:
+    def __init__(self, limits: MemoryLimits | None = None, processor: str | None = None) -> None:
         self._limits = limits
+        self._processor = this_processor() if processor is None else processor
         # By id and source: several models may share a file.
         self._readings: dict[tuple[str, str], Reading] = {}
         self._told: dict[Key, int] = {}
         self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
+        self._answers: dict[str, _Answer] = {}
 
-    def _device_budgets(self) -> Mapping[str, int]:
-        return self._limits.device_budgets if self._limits is not None else {}
+    def room(self) -> Room | None:
+        """What the pool may use; None where nobody has said."""
+        if self._limits is None:
+            return None
+        machine = Machine(self._processor, self._limits.device_budgets)
+        return Room(self._limits.memory_limit_bytes, machine)
 
     def effective(self, model: Model) -> Model:
         """The model with the options that a worker of it is started with: what nobody declared is
         chosen by the memory that there is for it."""
-        reading = self.reading(model)
-        if reading is None or reading.info is None or self._limits is None or model.memory_mb:
+        return self._answer(model).effective
+
+    def footprint(self, model: Model) -> Footprint:
+        """What its files let expect, whatever was declared or measured."""
+        return self._answer(model).footprint
+
+    def peaks(self, model: Model) -> Mapping[str, Peak]:
+        """The most that it was measured to take, by device."""
+        return self._peaks.get(self._answer(model).key, {})
+
+    def _answer(self, model: Model) -> _Answer:
+        known, reading, room = self._answers.get(model.model_id), self.reading(model), self.room()
+        told = self._told.get(self._key(model)) if self._told else None
+        if (
+            known is None
+            or known.model is not model
+            or (known.reading is not reading)
+            or (known.told, known.room) != (told, room)
+        ):
+            effective = self._fitted(model, reading, room)
+            info = reading.info if reading is not None else None
+            machine = room.machine if room is not None else Machine(self._processor)
+            footprint = estimate_footprint(effective, info, told, machine)
+            known = _Answer(model, reading, told, room, effective, footprint, self._key(effective))
+            self._answers[model.model_id] = known
+        return known
+
+    def _fitted(self, model: Model, reading: Reading | None, room: Room | None) -> Model:
+        info = reading.info if reading is not None else None
+        if info is None or room is None or model.memory_mb or model.engine != ENGINE_GGUF:
             return model
-        room = sum(self._device_budgets().values()) or self._limits.memory_limit_bytes
-        options = fitted(reading.info, model.options, room)
+        options = fitted(info, model.options, room)
         return model if options == model.options else dataclasses.replace(model, options=options)
 
     def __call__(self, model: Model) -> int:
@@ -91,27 +160,17 @@ class Estimator:
 
     def host_memory(self, model: Model) -> MemoryEstimate:
         """Every figure of the model's host memory, and which one counts."""
-        model = self.effective(model)
-        return estimate_host(model, self._footprint(model), self._known_peaks(model))
+        return estimate_host(model, self.footprint(model), self.peaks(model))
 
     def device_memory(self, model: Model) -> Mapping[str, Claim]:
         """What to reserve of each device that has a budget."""
-        model, budgets = self.effective(model), self._device_budgets()
-        claims = device_claims(self._footprint(model), self._known_peaks(model))
+        budgets = self._limits.device_budgets if self._limits is not None else {}
+        claims = device_claims(self.footprint(model), self.peaks(model))
         return {device: claim for device, claim in claims.items() if device in budgets}
-
-    def _footprint(self, model: Model) -> Footprint:
-        told = self._told.get(self._key(model))
-        reading = self.reading(model)
-        info = reading.info if reading is not None else None
-        return estimate_footprint(model, info, told, self._device_budgets())
 
     def _key(self, model: Model) -> Key:
         reading = self.reading(model)
         return key_of(model, reading.files.digest if reading is not None else "")
-
-    def _known_peaks(self, model: Model) -> Mapping[str, Peak]:
-        return self._peaks.get(self._key(model), {})
 
     def learn(self, peaks: Iterable[Peak]) -> None:
         """Take in measured peaks; the largest of each counts."""
@@ -143,8 +202,8 @@ class Estimator:
         """
         # First: what changes while it is read is seen to have changed by the next look.
         files = await asyncio.to_thread(fingerprint, model)
-        if model.engine == ENGINE_GGUF:
-            info = await asyncio.to_thread(_read, model)
+        info = await asyncio.to_thread(_read, model)
+        if info is not None:
             return Reading(described(model, info), files, info)
         size = await asyncio.to_thread(_file_size, model.source)
         sized = dataclasses.replace(model, size_bytes=size) if size is not None else model
@@ -174,16 +233,69 @@ class Estimator:
         """The model is gone, with every source that it ever had."""
         for name in [name for name in self._readings if name[0] == model.model_id]:
             del self._readings[name]
+        self._answers.pop(model.model_id, None)
         for learned in (self._told, self._peaks):
             for key in [key for key in learned if key.model_id == model.model_id]:
                 del learned[key]
 
 
-def _read(model: Model) -> ModelInfo:
-    info, draft = read_gguf(model.source), model.options.get(DRAFT_OPTION)
-    if not (isinstance(draft, str) and os.path.isabs(draft)):  # the engine will refuse it
-        return info
-    return dataclasses.replace(info, draft=read_gguf(draft))
+def this_processor() -> str:
+    """As ``Machine`` has it."""
+    return "" if sys.platform == "darwin" else platform.machine()
+
+
+def _read(model: Model) -> ModelInfo | None:
+    """None where it is in no format that is known here. Blocks.
+
+    Raises:
+        BadModelFile: a file is missing, truncated or corrupt. Of an engine that is not the
+            format's own, the engine is to say so.
+    """
+    known = _format_of(model)
+    if known is None:
+        return None
+    try:
+        info = known.read(Path(model.source))
+    except BadModelFile:
+        if known.engine == model.engine:
+            raise
+        return None
+    draft, projector = (_companion(model, name) for name in (DRAFT_OPTION, PROJECTOR_OPTION))
+    return dataclasses.replace(info, draft=draft, projector=projector)
+
+
+def _companion(model: Model, option: str) -> ModelInfo | None:
+    path = model.options.get(option)
+    # The engine will refuse any other.
+    return read_gguf(path) if isinstance(path, str) and os.path.isabs(path) else None
+
+
+def _format_of(model: Model) -> Format | None:
+    """The format whose files these look like, or the only one of the engine. Blocks."""
+    if not os.path.isabs(model.source):
+        return None
+    own = [f for f in formats().values() if f.engine == model.engine]
+    if len(own) == 1:
+        return own[0]
+    path = Path(model.source)
+    listing = _listing(path)
+    for known in own or formats().values():
+        if listing and any(c.path == path for c in known.candidates(listing)):
+            return known
+    return None
+
+
+def _listing(path: Path) -> Listing | None:
+    """The folder as it is, or one that holds only that file; None where nothing is there."""
+    try:
+        found = path.stat()
+        if not stat.S_ISDIR(found.st_mode):
+            return Listing(path.parent, (Entry(path.name, False, found.st_size),))
+        with os.scandir(path) as entries:
+            listed = [Entry(e.name, e.is_dir(), e.stat().st_size) for e in entries]
+    except (OSError, ValueError):
+        return None
+    return Listing(path, listed)
 
 
 def described(model: Model, info: ModelInfo) -> Model:
@@ -196,7 +308,16 @@ def described(model: Model, info: ModelInfo) -> Model:
     }
     ours = {f: v for f, v in said.items() if f in model.from_file or not getattr(model, f)}
     values: dict[str, Any] = {"size_bytes": info.file_bytes, "from_file": tuple(ours), **ours}
+    values["facts"] = facts_of(info)
     return dataclasses.replace(model, **values)
+
+
+def facts_of(info: ModelInfo) -> dict[str, Any]:
+    """What a file says beyond the fields of a model, as plain JSON; what it does not, is not there.
+    PURE."""
+    said = {name: getattr(info, name) for name in FACTS}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}
+    return {k: v for k, v in plain.items() if v or v == 0}
 
 
 def _capabilities(info: ModelInfo, options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ DEFAULT_PARALLEL = 8
 
 NAMING_FIELDS = frozenset({"model_id", "aliases", "engine"})
 # What only the catalog itself sets.
-OWN_FIELDS = ("created_at", "updated_at", "origin", "from_file", "templates")
+OWN_FIELDS = ("created_at", "updated_at", "origin", "from_file", "templates", "facts")
 
 # Words that end a route below /models/{id} or /v2/models/{id}: an id that ends in one could not be
 # told from it.
@@ -82,6 +82,7 @@ class Model:
         memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
             peak overrules it.
         context_length: tokens; declared, or what the file was trained for.
+        facts: what else its files say: format, number of parameters, tokenizer, licence …
         from_file: fields that nobody declared, in which stands what the file says.
         origin: "config" models come from the config file and return at every start.
         templates: for each field with a value from the environment, what the config file says, as
@@ -115,6 +116,7 @@ class Model:
     architecture: str | None = None
     quantization: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     from_file: tuple[str, ...] = ()
     templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     created_at: float = 0.0
@@ -181,7 +183,10 @@ class Model:
         """An entry that takes the place of another: from where it came, what of it must not be
         shown while it is the same, and what stood there from the file, whoever repeats it."""
         kept = {k: v for k, v in old.templates.items() if getattr(self, k) == getattr(old, k)}
-        return dataclasses.replace(self.keeping(old), origin=old.origin, templates=kept)
+        facts = old.facts if self.source == old.source and not self.facts else self.facts
+        return dataclasses.replace(
+            self.keeping(old), origin=old.origin, templates=kept, facts=facts
+        )
 
     def same_content(self, other: Model) -> bool:
         """Equal but for the times, and for who said what they say."""

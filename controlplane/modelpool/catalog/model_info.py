@@ -69,6 +69,10 @@ class ModelInfo:
         author, description: as the author says.
         metadata: what the author or a converter added by keys of their own; the longest values are
             left out.
+        projector: what makes tokens of pictures and sounds for it, where the options name one.
+        table_bytes: of the table of token embeddings.
+        output_bytes: of the output layer's matrix; 0 where the table serves as that, too.
+        matrix_bytes: of all weight matrices but that table, by their type's name.
     """
 
     architecture: str
@@ -91,6 +95,10 @@ class ModelInfo:
     parts: int = 1
     pooling: int | None = None
     draft: ModelInfo | None = None
+    projector: ModelInfo | None = None
+    table_bytes: int = 0
+    output_bytes: int = 0
+    matrix_bytes: Mapping[str, int] = field(default_factory=dict)
     format: str = "gguf"
     vocabulary_size: int | None = None
     feed_forward_length: int | None = None

@@ -56,6 +56,10 @@ TOKEN_NAMES: Mapping[str, str] = {
 # The type of GGUF's value for an id that means: none.
 NO_TOKEN = 2**32 - 1
 
+# The input and the output layer, as llama.cpp names their tensors.
+TABLE = "token_embd.weight"
+OUTPUT = "output.weight"
+
 # general.file_type -> name; llama.cpp's own numbers for a mixture of tensor types.
 FILE_TYPES: Mapping[int, str] = {
     0: "F32",
@@ -195,7 +199,9 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
         chat_template=digest(template),
         parts=len(headers),
         pooling=keys.count(f"{architecture}.pooling_type"),
-        vocabulary_size=keys.count(f"{architecture}.vocab_size") or keys.length(TOKENS),
+        vocabulary_size=keys.count(f"{architecture}.vocab_size")
+        or keys.length(TOKENS)
+        or _vocabulary_size(tensors),
         feed_forward_length=_widest(keys.counts(f"{architecture}.feed_forward_length")),
         expert_count=keys.count(f"{architecture}.expert_count"),
         expert_used_count=keys.count(f"{architecture}.expert_used_count"),
@@ -211,6 +217,9 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
         format_version=headers[0].version,
         author=keys.text("general.author"),
         description=keys.text("general.description"),
+        table_bytes=sum(t.size or 0 for t in tensors if t.name == TABLE),
+        output_bytes=sum(t.size or 0 for t in tensors if t.name == OUTPUT),
+        matrix_bytes=_matrices(tensors),
     )
 
 
@@ -343,6 +352,20 @@ def _is_count(value: object) -> bool:
 def _file_type(keys: _Keys) -> int:
     value = keys.count("general.file_type")
     return -1 if value is None else value & ~GUESSED
+
+
+def _matrices(tensors: list[Tensor]) -> Mapping[str, int]:
+    """Bytes by type of what is neither a vector nor the table of embeddings."""
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        if tensor.rows > 1 and tensor.name != TABLE and tensor.type in TENSOR_TYPES:
+            sizes[TENSOR_TYPES[tensor.type][0]] += tensor.size or 0
+    return dict(sizes)
+
+
+def _vocabulary_size(tensors: list[Tensor]) -> int | None:
+    """Rows of the table of embeddings."""
+    return next((t.rows for t in tensors if t.name == TABLE), None)
 
 
 def _majority(tensors: list[Tensor]) -> str | None:

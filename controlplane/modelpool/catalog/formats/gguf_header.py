@@ -89,7 +89,8 @@ TENSOR_TYPES: Mapping[int, tuple[str, int, int]] = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: its type's number, its elements, and its place after the header in bytes.
+    """One tensor: its type's number, its elements, of which a vector has one row, and its place
+    after the header in bytes.
 
     ``size`` is None where the type is not known to this version.
     """
@@ -99,6 +100,7 @@ class Tensor:
     elements: int
     offset: int
     size: int | None
+    rows: int = 1
 
     @property
     def end(self) -> int:
@@ -265,7 +267,8 @@ def _tensor(at: _Cursor) -> Tensor:
     shape = [int(at.number("Q")) for _ in range(dimensions)]
     kind, offset = int(at.number("I")), int(at.number("Q"))
     elements = math.prod(shape)
-    return Tensor(name, kind, elements, offset, _size(name, kind, shape[0], elements))
+    size = _size(name, kind, shape[0], elements)
+    return Tensor(name, kind, elements, offset, size, math.prod(shape[1:]))
 
 
 def _size(name: str, kind: int, row: int, elements: int) -> int | None:
