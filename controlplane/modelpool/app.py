@@ -26,6 +26,7 @@ from starlette.routing import Route
 from modelpool import background
 from modelpool.api import error_handlers, jobs, models, openapi, service_discovery, system
 from modelpool.asgi import AsgiApp
+from modelpool.catalog.capability_book import CapabilityBook
 from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
@@ -178,7 +179,10 @@ async def _build(
     memory: HostMemory,
 ) -> tuple[Services, Recoverer, Warnings]:
     settings = Settings(config)
-    estimator = Estimator(settings)
+    engines = Engines()
+    capabilities = CapabilityBook(engines.facts, store)
+    await capabilities.open()
+    estimator = Estimator(settings, capabilities)
     estimator.learn(await store.peaks())
     catalog, unreadable = await open_catalog(store, config.models, estimator)
     events, usage = EventBus(time.time), UsageMeter(time.time)
@@ -193,7 +197,6 @@ async def _build(
     for model in catalog:
         pool.add(with_warm_up(model, config))
     metrics = Metrics(pool, store.pool_id)
-    engines = Engines()
     put = partial(put_in_pool, pool)
     files = ModelFiles(catalog, pool, estimator, engines, events, put)
     peaks = PeakMeter(pool, estimator, time.time)
@@ -214,6 +217,7 @@ async def _build(
         usage=usage,
         engines=engines,
         estimator=estimator,
+        capabilities=capabilities,
         peaks=peaks,
         upstream=upstream,
         registry_client=registry_client,

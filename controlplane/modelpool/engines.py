@@ -11,6 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelpool_client.capabilities import word_of
+
+from modelpool.catalog.capability_book import EngineFacts
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse_rules import EngineVerdict, Problem, refuse
 from modelpool.catalog.variables import FilledText, hidden, plain
@@ -65,8 +68,8 @@ class Engines:
         self._asking: asyncio.Task[list[dict[str, Any]]] | None = None
 
     async def all(self) -> list[dict[str, Any]]:
-        """``name, usable, reason, install_hint, formats, capabilities, surfaces, options`` of each;
-        empty if it cannot be known."""
+        """``name, usable, reason, install_hint, version, formats, capabilities, surfaces, options``
+        of each; empty if it cannot be known."""
         if self._asking is None:
             self._asking = asyncio.ensure_future(self._ask())
         return await asyncio.shield(self._asking)
@@ -80,6 +83,14 @@ class Engines:
         """Paths that an engine answers for any model; None if it cannot be known."""
         found = next((e for e in await self.all() if e["name"] == name), {})
         return found.get("surfaces")
+
+    async def facts(self, name: str) -> EngineFacts | None:
+        """What an engine's models can do at most, and its version; None if it cannot be known."""
+        found = next((e for e in await self.all() if e["name"] == name), None)
+        if found is None:
+            return None
+        words = frozenset(word_of(text) for text in found["capabilities"])
+        return EngineFacts(words, found.get("version", ""))
 
     async def verdicts(
         self, models: Sequence[Model], *, inspect: bool = False

@@ -16,6 +16,7 @@ from modelpool_client.http1.upstream import Upstream
 from modelpool_client.response_store import ResponseStore
 from modelpool_client.surfaces.names import answers_to
 
+from modelpool.catalog.capability_book import CapabilityBook
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.described import described_if_possible
 from modelpool.catalog.errors import StoreError
@@ -76,6 +77,7 @@ class Services:
     usage: UsageMeter
     engines: Engines
     estimator: Estimator
+    capabilities: CapabilityBook
     peaks: PeakMeter
     upstream: Upstream
     registry_client: RegistryClient
@@ -167,6 +169,7 @@ class Services:
     async def _remove(self, model: Model, reason: str) -> None:
         await self.pool.remove(model.model_id)
         self.estimator.forget(model)
+        await self._forget_probes(model.model_id)
         self.files.forget(model.model_id)
         self.metrics.forget(model.model_id)
         self.usage.forget(model.model_id)
@@ -174,6 +177,12 @@ class Services:
         root = self.pool.config.prompt_cache_root
         await asyncio.to_thread(prompt_caches.remove, root, model.model_id)
         self._tell("model-deleted", model, reason)
+
+    async def _forget_probes(self, model_id: str) -> None:
+        try:
+            await self.capabilities.forget(model_id)
+        except StoreError as e:
+            log.warning("%s: what probes found of it is not forgotten: %s", model_id, e)
 
     async def import_registry(self, data: object, *, replace: bool) -> ImportReport:
         """Add the models of a registry file, all or none; running ones keep what they run with

@@ -13,12 +13,13 @@ from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.gateway.relay import TRIES, Gateway
 from modelpool.pool.waiters import UNUSED, Grant, Use
+from modelpool_client.capabilities import WRITES_TEXT
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
 from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream as WorkersClient
 from modelpool_client.response_store import ResponseStore
-from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, WRITES_TEXT
+from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES
 from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
 from support.virtual_time import run_virtual

@@ -17,7 +17,6 @@ from modelpool.app import Running, running
 from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.fingerprint import NO_FILES, fingerprint
 from modelpool.catalog.formats import gguf
-from modelpool.catalog.formats.gguf import read_gguf
 from modelpool.catalog.memory_estimate import HOST, Peak
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
@@ -157,11 +156,13 @@ def test_a_file_that_stays_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     write_gguf(file)
     reads = []
 
-    def read(path: Path | str) -> Any:
-        reads.append(path)
-        return read_gguf(path)
+    read_header = gguf.read_header
 
-    monkeypatch.setattr(gguf, "read_gguf", read)
+    def read(path: Path) -> Any:
+        reads.append(path)
+        return read_header(path)
+
+    monkeypatch.setattr(gguf, "read_header", read)
 
     async def scene(http: httpx.AsyncClient, pool: Running) -> None:
         await register(http, file)

@@ -168,7 +168,8 @@ def _summary(name: str) -> dict[str, Any]:
         return _about(engines.get(name))
     except LoadFailed as e:
         nothing: dict[str, Any] = {"install_hint": "", "formats": [], "capabilities": []}
-        return {"name": name, "usable": False, "reason": e.message, **nothing, "options": None}
+        unknown = {"version": "", "options": None}
+        return {"name": name, "usable": False, "reason": e.message, **nothing, **unknown}
 
 
 def _about(engine: Engine) -> dict[str, Any]:
@@ -178,6 +179,7 @@ def _about(engine: Engine) -> dict[str, Any]:
         "usable": found.usable,
         "reason": found.reason,
         "install_hint": found.install_hint,
+        "version": found.version,
         "formats": list(engine.formats),
         "capabilities": list(engine.capabilities),
         "surfaces": list(engine.surfaces),

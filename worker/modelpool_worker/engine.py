@@ -46,11 +46,13 @@ class EngineJob:
 
 @dataclass(frozen=True)
 class Usable:
-    """Whether an engine can work here; if not, why, and what would help."""
+    """Whether an engine can work here; if not, why, and what would help. ``version`` is that of
+    what computes; another may do otherwise."""
 
     usable: bool
     reason: str = ""
     install_hint: str = ""
+    version: str = ""
 
 
 class Status:

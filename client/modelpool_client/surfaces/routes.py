@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from modelpool_client.capabilities import WRITES_NONE, WRITES_TEXT
 from modelpool_client.errors import InvalidRequest, MethodNotAllowed, NotFound, NotSupported
 
 CHAT_PATH = "/v1/chat/completions"
@@ -32,28 +33,11 @@ IMAGE_EDITS_PATH = "/v1/images/edits"
 WEBSOCKET_PATH = "/v1/ws"
 NATIVE_EMBEDDINGS_PATH = "/embedding"
 
-# Of a model's capabilities: any of these says that it writes text, whatever else it does. A model
-# without a chat template is taken for chat, too: engines have one of their own for it.
-WRITES_TEXT = frozenset(
-    {"chat", "completion", "infill", "json_mode", "json_schema", "logprobs", "tools"}
-)
+# Of a model's capabilities, any of which a route may need.
 EMBEDS = frozenset({"embeddings"})
 HEARS = frozenset({"audio", "speech_to_text"})
 INFERS = WRITES_TEXT | EMBEDS | {"tensor_inference"}
 DRAWS = frozenset({"image_generation"})
-# These, without one of those, say that it does not. Other words say nothing of it.
-WRITES_NONE = frozenset(
-    {
-        "embeddings",
-        "image_classification",
-        "image_generation",
-        "moderation",
-        "rerank",
-        "speech_to_text",
-        "tensor_inference",
-        "text_to_speech",
-    }
-)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from cronsim import CronSim, CronSimError
+from modelpool_client.capabilities import word_of
 
 from . import value_checks as values
 from .model import id_problem
@@ -23,13 +24,6 @@ ENGINE_SPELLINGS = {
     "llama_cpp": "llama.cpp",
     "llamacpp": "llama.cpp",
 }
-CAPABILITY_SPELLINGS = {
-    "text_generation": "completion",
-    "chat_completion": "chat",
-    "function_calling": "tools",
-    "embedding": "embeddings",
-}
-
 # A least number, and the words that may stand in its place.
 CONCURRENCY_LIMIT = {
     "type": ["integer", "string"],
@@ -58,8 +52,7 @@ def _engine(value: Any) -> str:
 
 
 def _capability(value: Any) -> str:
-    word = values.text(value).casefold().replace(" ", "_").replace("-", "_")
-    return CAPABILITY_SPELLINGS.get(word, word)
+    return word_of(values.text(value))
 
 
 def _appointment(value: Any) -> dict[str, str]:

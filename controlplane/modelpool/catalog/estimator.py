@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelpool_client.surfaces.pooling import purposes_of
-
+from .capability_book import CapabilityBook
 from .errors import BadModelFile
 from .fingerprint import Fingerprint, fingerprint
 from .fitting import Room, fitted
@@ -28,8 +27,6 @@ from .model import Model
 from .model_info import ModelInfo
 
 ENGINE_GGUF = "llama.cpp"
-# With one of them, a model chats whose file has no template.
-TEMPLATE_OPTIONS = frozenset({"chat_template", "chat_template_file"})
 # Name further files, which are loaded along with the model's.
 DRAFT_OPTION, PROJECTOR_OPTION = "draft_model", "mmproj"
 # Of what a file says, what stands in a model's ``facts``.
@@ -97,12 +94,18 @@ class _Answer:
 class Estimator:
     """Remembers what files said and workers took, so that admission can ask without a disk.
 
-    ``limits`` says how many bytes the pool may use of the host and of each device; ``processor``
-    what the engines run on, see ``Machine``.
+    ``limits`` says how many bytes the pool may use of the host and of each device, ``capabilities``
+    what is known of what models can do, ``processor`` what the engines run on, see ``Machine``.
     """
 
-    def __init__(self, limits: MemoryLimits | None = None, processor: str | None = None) -> None:
+    def __init__(
+        self,
+        limits: MemoryLimits | None = None,
+        capabilities: CapabilityBook | None = None,
+        processor: str | None = None,
+    ) -> None:
         self._limits = limits
+        self._capabilities = capabilities or CapabilityBook()
         self._processor = this_processor() if processor is None else processor
         # By id and source: several models may share a file.
         self._readings: dict[tuple[str, str], Reading] = {}
@@ -204,10 +207,11 @@ class Estimator:
         files = await asyncio.to_thread(fingerprint, model)
         info = await asyncio.to_thread(_read, model)
         if info is not None:
-            return Reading(described(model, info), files, info)
+            judged = await self._capabilities.judged(model, info, files.digest)
+            return Reading(described(judged, info), files, info)
         size = await asyncio.to_thread(_file_size, model.source)
         sized = dataclasses.replace(model, size_bytes=size) if size is not None else model
-        return Reading(sized, files)
+        return Reading(await self._capabilities.judged(sized, None, files.digest), files)
 
     def take(self, reading: Reading) -> None:
         """Let estimates come from it."""
@@ -256,6 +260,8 @@ def _read(model: Model) -> ModelInfo | None:
         return None
     try:
         info = known.read(Path(model.source))
+        if companion := known.companion(info):
+            raise BadModelFile(model.source, f"is no model by itself but a {companion} for others")
     except BadModelFile:
         if known.engine == model.engine:
             raise
@@ -304,10 +310,10 @@ def described(model: Model, info: ModelInfo) -> Model:
         "architecture": info.architecture,
         "quantization": info.quantization,
         "context_length": info.context_length,
-        "capabilities": _capabilities(info, model.options),
     }
     ours = {f: v for f, v in said.items() if f in model.from_file or not getattr(model, f)}
-    values: dict[str, Any] = {"size_bytes": info.file_bytes, "from_file": tuple(ours), **ours}
+    others = tuple(f for f in model.from_file if f not in said)
+    values: dict[str, Any] = {"size_bytes": info.file_bytes, "from_file": (*ours, *others), **ours}
     values["facts"] = facts_of(info)
     return dataclasses.replace(model, **values)
 
@@ -318,17 +324,6 @@ def facts_of(info: ModelInfo) -> dict[str, Any]:
     said = {name: getattr(info, name) for name in FACTS}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}
     return {k: v for k, v in plain.items() if v or v == 0}
-
-
-def _capabilities(info: ModelInfo, options: Mapping[str, Any]) -> tuple[str, ...]:
-    can_chat = info.has_chat_template or not TEMPLATE_OPTIONS.isdisjoint(options)
-    found: list[str] = []
-    for purpose in purposes_of(info.architecture, info.pooling, options):
-        if purpose != "text":
-            found.append(purpose)
-        else:
-            found += ["chat", "completion"] if can_chat else ["completion"]
-    return tuple(found)
 
 
 def changes(old: Reading, new: Reading) -> dict[str, tuple[Any, Any]]:

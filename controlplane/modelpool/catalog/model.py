@@ -29,7 +29,16 @@ DEFAULT_PARALLEL = 8
 
 NAMING_FIELDS = frozenset({"model_id", "aliases", "engine"})
 # What only the catalog itself sets.
-OWN_FIELDS = ("created_at", "updated_at", "origin", "from_file", "templates", "facts")
+OWN_FIELDS = (
+    "created_at",
+    "updated_at",
+    "origin",
+    "from_file",
+    "templates",
+    "facts",
+    "declared_capabilities",
+    "presumed_capabilities",
+)
 
 # Words that end a route below /models/{id} or /v2/models/{id}: an id that ends in one could not be
 # told from it.
@@ -48,6 +57,7 @@ RESERVED_VERBS = frozenset(
         "load",
         "logs",
         "plan",
+        "probe",
         "profile",
         "ready",
         "register",
@@ -83,7 +93,10 @@ class Model:
             peak overrules it.
         context_length: tokens; declared, or what the file was trained for.
         facts: what else its files say: format, number of parameters, tokenizer, licence …
-        from_file: fields that nobody declared, in which stands what the file says.
+        capabilities: what it can do, as far as anybody knows; see ``capabilities``.
+        declared_capabilities: what its owner declared, where a probe found otherwise.
+        presumed_capabilities: those of ``capabilities`` that only its name tells.
+        from_file: fields that nobody declared, in which stands what was found out.
         origin: "config" models come from the config file and return at every start.
         templates: for each field with a value from the environment, what the config file says, as
             {key: text}; it is shown in place of the value.
@@ -117,6 +130,8 @@ class Model:
     quantization: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    declared_capabilities: tuple[str, ...] = ()
+    presumed_capabilities: tuple[str, ...] = ()
     from_file: tuple[str, ...] = ()
     templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     created_at: float = 0.0
@@ -127,6 +142,16 @@ class Model:
     def names(self) -> tuple[str, ...]:
         """Everything that it answers to: its id, then its aliases."""
         return (self.model_id, *self.aliases)
+
+    @property
+    def known_capabilities(self) -> tuple[str, ...]:
+        """What it can do without what is only presumed; none: not known."""
+        return tuple(c for c in self.capabilities if c not in self.presumed_capabilities)
+
+    @property
+    def entry_capabilities(self) -> tuple[str, ...]:
+        """What its owner would say that it can do."""
+        return self.declared_capabilities or self.capabilities
 
     def lease_minutes(self, default: float) -> float | None:
         """Idle minutes until it cools down, None for never. Warm-up implies never."""
@@ -166,7 +191,7 @@ class Model:
     def as_entry(self) -> dict[str, Any]:
         """What a registration would hold: no times, no origin, no defaults."""
         blank = Model(self.model_id, "", "").as_dict() | {"model_id": None}
-        values = self.as_dict()
+        values = self.as_dict() | {"capabilities": list(self.entry_capabilities)}
         return {k: v for k, v in values.items() if k not in OWN_FIELDS and v != blank[k]}
 
     def shown_entry(self) -> dict[str, Any]:
@@ -201,7 +226,15 @@ class Model:
         """It takes the place of ``old``: what stood there from the file and stands here still is
         the file's, whoever repeated it."""
         same = tuple(f for f in old.from_file if getattr(self, f) == getattr(old, f))
-        return dataclasses.replace(self, from_file=same)
+        kept = dataclasses.replace(self, from_file=same)
+        if self.capabilities != old.entry_capabilities:
+            return kept
+        return dataclasses.replace(
+            kept,
+            capabilities=old.capabilities,
+            declared_capabilities=old.declared_capabilities,
+            presumed_capabilities=old.presumed_capabilities,
+        )
 
 
 def validate_model_id(value: object, param: str = "model_id") -> str:

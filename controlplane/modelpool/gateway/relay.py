@@ -222,7 +222,7 @@ class Gateway:
         names = dict(names_in(path)) if surface.has_names else None
         data = names or CODECS[surface.codec].decode(surface.path, exchange.request, body)
         model = self._named(data)
-        check_capabilities(surface, model.model_id, model.capabilities)
+        check_capabilities(surface, model.model_id, model.known_capabilities)
         if surface.path not in BASIC:
             serves = await self._surfaces(model.engine)
             if serves is not None:

@@ -285,23 +285,14 @@ def test_describing_fills_what_nobody_declared(tmp_path: Path) -> None:
     estimator = Estimator()
     assert estimator(model) == WORKER_OVERHEAD_BYTES
     seen = asyncio.run(estimator.describe(model))
-    assert seen == described(model, info)
+    assert dataclasses.replace(seen, capabilities=()) == dataclasses.replace(
+        described(model, info), from_file=seen.from_file
+    )
     assert (seen.architecture, seen.quantization, seen.context_length) == ("llama", "Q4_K_M", 512)
     assert (seen.size_bytes, seen.capabilities) == (info.file_bytes, ("chat", "completion"))
     assert estimator(seen) == footprint_of(info, {}, Machine(this_processor())).host
     estimator.forget(seen)
     assert estimator(seen) == info.file_bytes + WORKER_OVERHEAD_BYTES
-
-
-@pytest.mark.parametrize("option", ["chat_template", "chat_template_file"])
-def test_a_chat_template_of_the_options_counts_as_one_of_the_file(
-    tmp_path: Path, option: str
-) -> None:
-    write_gguf(tmp_path / "m.gguf")
-    info = dataclasses.replace(read_gguf(tmp_path / "m.gguf"), has_chat_template=False)
-    assert described(MODEL, info).capabilities == ("completion",)
-    model = dataclasses.replace(MODEL, options={option: "/t.jinja"})
-    assert described(model, info).capabilities == ("chat", "completion")
 
 
 def test_the_file_of_a_draft_model_is_read_too(tmp_path: Path) -> None:
@@ -362,6 +353,8 @@ def test_describing_other_engines(tmp_path: Path) -> None:
     in_file = dataclasses.replace(MODEL, engine="custom", source=str(tmp_path / "weights.bin"))
     assert asyncio.run(describe(in_file)).size_bytes == 5
     by_name = dataclasses.replace(MODEL, engine="ollama", source="llama3.1:8b")
-    assert asyncio.run(describe(by_name)) == by_name
+    seen = asyncio.run(describe(by_name))
+    assert seen.presumed_capabilities == seen.capabilities == ("chat", "completion", "tools")
+    assert seen.known_capabilities == ()
     with pytest.raises(BadModelFile):
         asyncio.run(describe(dataclasses.replace(MODEL, source=str(tmp_path / "absent.gguf"))))

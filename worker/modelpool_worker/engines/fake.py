@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NoReturn
 
+from modelpool_client import __version__
 from modelpool_client.errors import LOAD_CODES, LoadFailed
 from modelpool_client.surfaces.routes import BASIC, CHAT_PATH, INFER_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
@@ -66,10 +67,12 @@ class Fake(Engine):
     formats = ("none",)
     capabilities = (
         "chat",
+        "classification",
         "completion",
         "image_generation",
         "speech_to_text",
         "streaming",
+        "tensor_inference",
         "text_to_speech",
     )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
@@ -84,7 +87,7 @@ class Fake(Engine):
         self._prompts: FakePrompts | None = None  # of the job that is served
 
     def probe(self) -> Usable:
-        return Usable(True)
+        return Usable(True, version=__version__)
 
     def memory_bytes(self, source: str, options: Mapping[str, Any]) -> int | None:
         return int(options.get("memory_mb", 0)) << 20

@@ -174,9 +174,11 @@ class LlamaCpp(Engine):
         "embeddings",
         "rerank",
         "tools",
+        "thinking",
+        "infill",
         "streaming",
-        "json mode",
-        "json schema",
+        "json_mode",
+        "json_schema",
         "logprobs",
     )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
@@ -189,7 +191,9 @@ class LlamaCpp(Engine):
     def probe(self) -> Usable:
         if importlib.util.find_spec("xllamacpp") is None:
             return Usable(False, "xllamacpp is not installed", INSTALL_HINT)
-        return Usable(True)
+        from importlib import metadata
+
+        return Usable(True, version=f"xllamacpp {metadata.version('xllamacpp')}")
 
     def inspect(self, source: str) -> None:
         read_header(source)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelpool_client.capabilities import WRITES_NONE, WRITES_TEXT
 from modelpool_client.errors import InvalidRequest
 from modelpool_client.surfaces.names import LATEST, other_spelling
 from modelpool_client.surfaces.ollama.answers import line
 from modelpool_client.surfaces.ollama.times import FOREVER_NS, rfc3339
-from modelpool_client.surfaces.routes import WRITES_NONE, WRITES_TEXT
 from modelpool_client.surfaces.schema import Schema, check, nullable
 
 # Whose API this is: clients hold features back from older ones.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from modelpool_client.capabilities import WRITES_NONE, WRITES_TEXT
 from modelpool_client.surfaces.open_inference.datatypes import DATATYPES
-from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, TEXT_PATH, WRITES_NONE, WRITES_TEXT
+from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema, nullable
 
 INFER, GENERATE, GENERATE_STREAM = "infer", "generate", "generate_stream"
