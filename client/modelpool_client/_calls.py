@@ -13,7 +13,14 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from modelpool_client import errors
-from modelpool_client.reports import ConfigReload, History, JobView, LoadPlan, RestartBegun
+from modelpool_client.reports import (
+    CapabilityReport,
+    ConfigReload,
+    History,
+    JobView,
+    LoadPlan,
+    RestartBegun,
+)
 from modelpool_client.types import (
     ConfigChange,
     Endpoint,
@@ -227,6 +234,10 @@ def endpoint(model_id: str, wait: bool | float = True) -> Call[Endpoint]:
     params = {"wait": _number(seconds)}
     path = _path(model_id, "endpoint")
     return Call("GET", path, lambda d: view(Endpoint, d), params, extra_timeout=seconds)
+
+
+def capabilities(model_id: str) -> Call[CapabilityReport]:
+    return Call("GET", _path(model_id, "capabilities"), lambda d: view(CapabilityReport, d))
 
 
 def plan(model_id: str) -> Call[LoadPlan]:

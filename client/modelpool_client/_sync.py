@@ -227,6 +227,11 @@ class PoolClient:
         """Where a model answers, loading it if need be; ``wait`` as for ``load``, 0: do not."""
         return self._transport.do(calls.endpoint(model_id, wait))
 
+    def capabilities(self, model_id: str) -> reports.CapabilityReport:
+        """What the model can do and what it cannot, with who says so and why. To have it asked:
+        ``create_job("probe", model=model_id)``."""
+        return self._transport.do(calls.capabilities(model_id))
+
     def plan(self, model_id: str) -> reports.LoadPlan:
         """What loading the model would do right now; nothing is changed."""
         return self._transport.do(calls.plan(model_id))

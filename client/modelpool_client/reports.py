@@ -71,6 +71,60 @@ class Happening:
 
 
 @dataclass(frozen=True)
+class CapabilityFinding:
+    """What one method says of a capability: ``probe``, ``declared``, ``engine``, ``metadata`` or
+    ``name``. ``certainty`` is ``proven``, ``stated``, ``likely`` or ``guessed``."""
+
+    source: str = ""
+    is_able: bool = False
+    certainty: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CapabilityDecision:
+    """What counts of one capability; ``also`` is what other methods say of it."""
+
+    capability: str = ""
+    source: str = ""
+    certainty: str = ""
+    reason: str = ""
+    also: tuple[CapabilityFinding, ...] = ()
+
+
+@dataclass(frozen=True)
+class CapabilityProbe:
+    """How a model did when it was asked for a capability: ``works``, ``refused``, ``wrong``, or
+    ``failed`` where nothing follows. Stale: its files, options or engine are others now."""
+
+    capability: str = ""
+    outcome: str = ""
+    reason: str = ""
+    milliseconds: float = 0.0
+    probed_at: str | None = None
+    is_stale: bool = False
+
+
+@dataclass(frozen=True)
+class CapabilityReport:
+    """What a model can do and cannot, with what every method says of it.
+
+    Attributes:
+        capabilities: what it can do; none: nothing is known.
+        presumed: those of them that only its name tells: nothing is refused on their account.
+        declared: what its entry says.
+    """
+
+    model_id: str = ""
+    capabilities: tuple[str, ...] = ()
+    presumed: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
+    found: tuple[CapabilityDecision, ...] = ()
+    ruled_out: tuple[CapabilityDecision, ...] = ()
+    probes: tuple[CapabilityProbe, ...] = ()
+
+
+@dataclass(frozen=True)
 class History:
     """A page of a model's past, newest first. ``next_before`` asks for the next page, if any."""
 

@@ -8,7 +8,16 @@ import typer
 from typer.core import TyperGroup
 
 from modelpool_client._connection import URL_VARIABLE
-from modelpool_client.cli import chat, doctor, jobs, models, operations, settings, watch
+from modelpool_client.cli import (
+    capabilities,
+    chat,
+    doctor,
+    jobs,
+    models,
+    operations,
+    settings,
+    watch,
+)
 from modelpool_client.cli.session import EXIT_CODES, Session
 from modelpool_client.errors import ModelPoolError
 
@@ -74,7 +83,7 @@ def options(
     ctx.obj = Session(url, is_json, no_color)
 
 
-for module in (models, jobs, operations, watch, chat, settings, doctor):
+for module in (models, jobs, capabilities, operations, watch, chat, settings, doctor):
     module.add_to(app)
 
 

@@ -177,9 +177,38 @@ class History(TypedDict):
     next_before: int | None
 
 
+class CapabilityFinding(TypedDict):
+    source: str
+    is_able: bool
+    certainty: str
+    reason: str
+
+
+class CapabilityDecision(TypedDict):
+    capability: str
+    source: str
+    certainty: str
+    reason: str
+    also: list[CapabilityFinding]
+
+
+class CapabilityProbe(TypedDict):
+    capability: str
+    outcome: str
+    reason: str
+    milliseconds: float
+    probed_at: str | None
+    is_stale: bool
+
+
 class Capabilities(TypedDict):
     model_id: str
     capabilities: list[str]
+    presumed: list[str]
+    declared: list[str]
+    found: list[CapabilityDecision]
+    ruled_out: list[CapabilityDecision]
+    probes: list[CapabilityProbe]
 
 
 class WorkerHealth(TypedDict):

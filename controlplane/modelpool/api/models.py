@@ -13,6 +13,7 @@ from modelpool_client.errors import (
     LoadFailed,
     ModelExists,
     PoolStopping,
+    QueueFull,
     UnloadProtected,
 )
 from modelpool_client.http1.upstream_connection import UpstreamError
@@ -28,14 +29,17 @@ from modelpool.api.answers import (
     Endpoint,
     Extended,
     History,
+    JobView,
     ModelList,
     ModelView,
     Plan,
     Registered,
     WorkerHealth,
 )
+from modelpool.api.capabilities import capabilities_view
 from modelpool.api.error_handlers import refuse_method
 from modelpool.api.head_method import HeadRoute
+from modelpool.api.jobs import BEGUN, begun
 from modelpool.api.openapi import refuses
 from modelpool.api.plan import plan_view
 from modelpool.api.schemas import endpoint, lease, model_view
@@ -52,7 +56,10 @@ MAX_WAIT_SECONDS = 3600
 
 POST_ONLY = (
     "/models/register",
-    *(f"/models/{{model_id:path}}/{v}" for v in ("load", "unload", "extend-ttl", "profile")),
+    *(
+        f"/models/{{model_id:path}}/{verb}"
+        for verb in ("load", "unload", "extend-ttl", "probe", "profile")
+    ),
 )
 
 Wait = Annotated[
@@ -99,6 +106,12 @@ class ExtendBody(_Strict):
     """``minutes`` are added to what is left of the lease."""
 
     minutes: Annotated[float, Field(gt=0, le=525_600)]
+
+
+class ProbeBody(_Strict):
+    """``capabilities`` are those to find out; none: all that can be."""
+
+    capabilities: list[str] = []
 
 
 class LoadBody(_Strict):
@@ -264,9 +277,21 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/models/{model_id:path}/capabilities")
     async def capabilities(model_id: str) -> Capabilities:
-        """What the model can do."""
-        model = _status(model_id).model
-        return {"model_id": model.model_id, "capabilities": list(model.capabilities)}
+        """What the model can do and what it cannot, each with who says so, how surely, and why."""
+        return await capabilities_view(services, _status(model_id).model)
+
+    @router.post(
+        "/models/{model_id:path}/probe",
+        status_code=202,
+        responses=BEGUN | refuses(Conflict, QueueFull, StoreError),
+    )
+    async def probe(
+        model_id: str, response: Response, body: ProbeBody | None = None, wait: Wait = None
+    ) -> JobView:
+        """Ask the model for each capability, loading it if need be: a job."""
+        only = body.capabilities if body is not None else []
+        data = {"model": _status(model_id).model.model_id, "capabilities": only}
+        return await begun(services.jobs, "probe", data, wait, response)
 
     @router.get("/models/{model_id:path}/logs", response_class=Response, responses=_LOGS)
     async def logs(

@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 
 GROUP = "modelpool.jobs"
 # By name, what makes it of the pool's services.
-BUILT_IN: dict[str, str] = {}
+BUILT_IN: dict[str, str] = {
+    "probe": "modelpool.jobs.kinds.probe:Probe",
+}
 
 
 def kinds(services: Services) -> Iterator[Kind]:

@@ -1,0 +1,1 @@
+"""What a model can do, found out by asking: ``checks`` has the questions, ``probe`` asks them."""
