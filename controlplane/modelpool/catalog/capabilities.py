@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelpool_client.capabilities import CAPABILITIES, in_order
-from modelpool_client.surfaces.pooling import pooling_of, purposes_of
+from modelpool_client.surfaces.pooling import POOLINGS, pooling_of, purposes_of
 
 from .architectures import tasks_of
 from .model_families import family_of
@@ -184,6 +184,8 @@ def _writing(found: Iterable[Finding]) -> Finding | None:
 
 
 def _metadata(info: ModelInfo, options: Mapping[str, Any]) -> Iterator[Finding]:
+    if info.kind != "model":
+        return
     if info.format == "gguf":
         yield from _gguf(info, options)
     else:
@@ -202,25 +204,31 @@ def _gguf(info: ModelInfo, options: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(word, False, "metadata", "stated", f"{reason}: it writes no text")
     for word in ("embeddings", "rerank"):
         yield Finding(word, word in purposes, "metadata", "stated", reason)
-    yield from _projected(info, options)
+    if "text" in purposes:
+        yield from _projected(info)
 
 
-def _projected(info: ModelInfo, options: Mapping[str, Any]) -> Iterator[Finding]:
+def _projected(info: ModelInfo) -> Iterator[Finding]:
     """What a GGUF model gets by a second file, which turns pictures or sounds into tokens."""
-    is_given = PROJECTOR_OPTION in options
     for kind, word in BY_INPUT.items():
-        if kind in info.inputs:
-            yield Finding(word, True, "metadata", "stated", f"its files read: {kind}")
-        elif not is_given:
+        if info.projector is None:
             reason = f"it would need a projector, and no option {PROJECTOR_OPTION} names one"
             yield Finding(word, False, "metadata", "stated", reason)
+        else:
+            is_able = kind in info.projector.inputs
+            reason = f"its projector reads: {', '.join(info.projector.inputs) or 'nothing known'}"
+            yield Finding(word, is_able, "metadata", "stated", reason)
 
 
 def _by_class(info: ModelInfo, options: Mapping[str, Any]) -> Iterator[Finding]:
     reason = f"its architecture is {info.architecture}"
     tasks = set(tasks_of(info.architecture))
-    if "tensor" in info.inputs:
-        yield Finding("tensor_inference", True, "metadata", "stated", "its inputs are tensors")
+    if info.pooling:
+        tasks = {"rerank" if info.pooling == POOLINGS["rank"] else "embeddings"}
+        reason = f"{reason}, and its files say how its tokens are pooled"
+    if info.input_tensors:
+        text = f"it is a graph of {len(info.input_tensors)} inputs"
+        yield Finding("tensor_inference", True, "metadata", "stated", text)
     if "image" in info.outputs:
         tasks.add("image_generation")
     if "completion" in tasks:
@@ -230,7 +238,8 @@ def _by_class(info: ModelInfo, options: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(word, True, "metadata", "stated", "its files speak of such inputs")
         tasks -= hints
     for word in in_order(tasks - {"completion"}):
-        certainty: Certainty = "likely" if word == "embeddings" else "stated"
+        is_likely = word == "embeddings" and not info.pooling
+        certainty: Certainty = "likely" if is_likely else "stated"
         yield Finding(word, True, "metadata", certainty, reason)
     if tasks and tasks.isdisjoint({"completion", "classification"}):
         for word in ("chat", "completion"):

@@ -12,7 +12,7 @@ from modelpool.catalog.capability_book import CapabilityBook, EngineFacts, judge
 from modelpool.catalog.memory_estimate import key_of
 from modelpool.catalog.model import Model
 from modelpool.catalog.model_families import FAMILIES, family_of
-from modelpool.catalog.model_info import ModelInfo
+from modelpool.catalog.model_info import ModelInfo, TensorSpec
 from modelpool.catalog.probe_results import Outcome, ProbeResult
 from modelpool_client.capabilities import CAPABILITIES, in_order, word_of
 from modelpool_client.surfaces import models
@@ -31,6 +31,10 @@ LLAMA_CPP = frozenset(
 
 def info(architecture: str = "llama", **values: Any) -> ModelInfo:
     return ModelInfo(architecture, 0, 0, 0, **values)
+
+
+def projector(*reads: str) -> ModelInfo:
+    return info("clip", inputs=reads, kind="mmproj")
 
 
 def result(capability: str, outcome: Outcome, **values: Any) -> ProbeResult:
@@ -73,7 +77,9 @@ def test_nothing_is_known_of_what_nothing_speaks() -> None:
             {},
             ("chat", "completion", "tools", "thinking"),
         ),
-        ({"inputs": ("text", "image")}, {"mmproj": "/p.gguf"}, ("completion", "vision")),
+        ({"projector": projector("image")}, {}, ("completion", "vision")),
+        ({"projector": projector("image", "audio")}, {}, ("completion", "vision", "audio")),
+        ({"kind": "adapter"}, {}, ()),
     ],
 )
 def test_of_gguf_files(
@@ -93,7 +99,10 @@ def test_of_gguf_files(
         ("WhisperForConditionalGeneration", {}, ("speech_to_text",)),
         ("ViTForImageClassification", {}, ("image_classification",)),
         ("StableDiffusionXLPipeline", {}, ("image_generation",)),
-        ("onnx", {"inputs": ("tensor",)}, ("tensor_inference",)),
+        ("onnx", {"input_tensors": (TensorSpec("x", "FLOAT"),)}, ("tensor_inference",)),
+        ("BertModel", {"pooling": 1}, ("embeddings",)),
+        ("BertForSequenceClassification", {"pooling": 4}, ("rerank",)),
+        ("NewOneForCausalLM", {"inputs": ("text", "image")}, ("completion", "vision")),
         ("NobodyKnows", {}, ()),
     ],
 )
@@ -127,7 +136,7 @@ def test_an_engine_gives_to_what_writes_text_and_to_nothing_else() -> None:
 
 
 def test_what_the_engine_cannot_do_cannot_be_done_whatever_the_file_says() -> None:
-    seeing = info(inputs=("text", "image"), **TEMPLATE)
+    seeing = info(projector=projector("image"), **TEMPLATE)
     found = detect(Evidence(info=seeing, engine="llama.cpp", engine_can=LLAMA_CPP))
     assert "vision" not in found.capabilities
     decision = next(d for d in found.decisions if d.finding.capability == "vision")

@@ -77,10 +77,8 @@ CASES = (
     Case("BAAI/bge-reranker-v2-m3", gguf("bert", RANK), *["rerank"] * 3),
     Case(
         "jinaai/jina-reranker-v2-base-multilingual",
-        other("XLMRobertaForSequenceClassification"),
-        "rerank",
-        "classification",
-        "rerank classification",
+        other("XLMRobertaForSequenceClassification", pooling=RANK),
+        *["rerank"] * 3,
     ),
     # Pictures beside text.
     Case(
