@@ -24,7 +24,15 @@ from modelpool_client.response_store import ResponseStore
 from starlette.routing import Route
 
 from modelpool import background
-from modelpool.api import error_handlers, jobs, models, openapi, service_discovery, system
+from modelpool.api import (
+    error_handlers,
+    jobs,
+    models,
+    openapi,
+    search,
+    service_discovery,
+    system,
+)
 from modelpool.asgi import AsgiApp
 from modelpool.catalog.capability_book import CapabilityBook
 from modelpool.catalog.described import Warnings, open_catalog
@@ -154,7 +162,7 @@ async def running(
             background.watch_memory(services),
             loop.run((services.pressure, services.schedules, services.preloads)),
             services.history.write_on(),
-            services.warn_of_registered(),
+            background.look_at_registered(services),
         )
         for work in works:
             task = asyncio.ensure_future(work)
@@ -184,7 +192,13 @@ async def _build(
     await capabilities.open()
     estimator = Estimator(settings, capabilities)
     estimator.learn(await store.peaks())
-    catalog, unreadable = await open_catalog(store, config.models, estimator)
+    running = {row.model_id for row in await store.workers()}
+    catalog, unreadable = await open_catalog(
+        store,
+        config.models,
+        estimator,
+        lambda model: model.model_id in running or with_warm_up(model, config).warmup,
+    )
     events, usage = EventBus(time.time), UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
@@ -291,7 +305,8 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    routers = [room.routes(services) for room in (system, service_discovery, jobs, models)]
+    rooms = (system, service_discovery, jobs, search, models)
+    routers = [room.routes(services) for room in rooms]
     own = [route for route in api.routes if isinstance(route, Route)]
     error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))
     openapi.describe(api)

@@ -27,15 +27,16 @@ TOLD_AGAIN_SECONDS = 600.0
 def warm_up(services: Services) -> None:
     """Begin to load what is to be HOT from the start; failures are events, not the pool's end."""
     names = services.pool.config.warmup_models
-    known = [name for model in services.catalog for name in model.names]
+    unknown = [name for name in names if name not in services.catalog]
+    known = [name for model in services.catalog for name in model.names] if unknown else []
     services.warn_of_config(
         f"warmup_models names {name}, which is not in the catalog{did_you_mean(name, known)}"
-        for name in names
-        if name not in services.catalog
+        for name in unknown
     )
-    for status in services.pool.statuses():
-        if status.model.warmup and not status.state.has_worker:
-            loading = services.pool.load(status.model.model_id, "warm-up", None)
+    pool = services.pool
+    for model in [m for m in pool.models if m.warmup]:
+        if not all(s.state.has_worker for s in pool.statuses(model.model_id)):
+            loading = pool.load(model.model_id, "warm-up", None)
             task = asyncio.ensure_future(_quietly(loading))
             _WARMING.add(task)
             task.add_done_callback(_WARMING.discard)
@@ -101,6 +102,22 @@ async def watch_memory(services: Services) -> None:
             await memory.refresh()
             if memory.available() > before:
                 pool.capacity_changed()
+
+
+async def look_at_registered(services: Services) -> None:
+    """Read the files of the models that were registered at run time, and tell what could not be
+    loaded. There may be many, so requests are answered meanwhile; a load looks at its own files."""
+    catalog, count = services.catalog, 0
+    for model in catalog:
+        if model.origin == "api" and services.estimator.reading(model) is None:
+            await services.describe(model.model_id)
+            count += 1
+        services.warn_if_it_never_fits(model)
+        await asyncio.sleep(0)
+    await services.warn_of_engines([m for m in catalog if m.origin == "api"])
+    if count:
+        text = f"the files of {count} registered models were looked at"
+        services.events.publish("catalog-checked", models=count, reason=text)
 
 
 async def save(services: Services, store: Store) -> None:

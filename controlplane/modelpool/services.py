@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -221,12 +221,8 @@ class Services:
         (verdict,) = await self.engines.verdicts([model])
         return verdict.problems
 
-    async def warn_of_registered(self) -> None:
-        """Tell which models of an earlier start would not be loaded now: the limit or the engines
-        may be others."""
-        for model in self.pool.models:
-            self._warn_if_it_never_fits(model)
-        models = [m for m in self.catalog if m.origin == "api"]
+    async def warn_of_engines(self, models: Sequence[Model]) -> None:
+        """Tell what engines have against models of an earlier start: they may be others now."""
         for model, verdict in zip(models, await self.engines.verdicts(models), strict=True):
             for text in (*(p.message for p in verdict.problems), *verdict.notes):
                 self.warn(model, text)
@@ -264,7 +260,7 @@ class Services:
         is_new = not self.pool.has(model.model_id)
         put_in_pool(self.pool, model)
         self._tell("model-registered" if is_new else "model-updated", model, reason)
-        self._warn_if_it_never_fits(model)
+        self.warn_if_it_never_fits(model)
 
     async def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change live keys; what changed is returned. A reload that is under way comes first, for
@@ -308,8 +304,9 @@ class Services:
         wanted = [m.model_id for m in self.catalog] if config.prompt_cache_disk_mb else []
         await asyncio.to_thread(prompt_caches.keep_only, config.prompt_cache_root, wanted)
 
-    def _warn_if_it_never_fits(self, model: Model) -> None:
-        plan = self.pool.plan(model.model_id)
+    def warn_if_it_never_fits(self, model: Model) -> None:
+        """The limit may be another than when it was registered."""
+        plan = self.pool.plan(model.model_id) if self.pool.has(model.model_id) else None
         if isinstance(plan, Refuse) and not plan.is_passing:
             self.warn(model, f"it does not fit into this pool: {plan.text}")
 

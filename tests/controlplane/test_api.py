@@ -315,3 +315,36 @@ def test_of_several_copies_the_one_that_was_loaded_is_told(
         first.run = None
 
     play(config(tmp_path), scene)
+
+
+def test_models_are_found_by_what_they_are_and_shown_as_asked_for(tmp_path: Path) -> None:
+    bodies = (
+        fake("org/big", size_bytes=9_000_000, tags=["Code"], capabilities=["chat_completion"]),
+        fake("org/small", size_bytes=2_000_000, model_type="code"),
+        fake("plain", capabilities=["embeddings"]),
+    )
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        for body in bodies:
+            assert (await http.post("/models/register", json=body)).status_code == 201
+
+        async def found(query: str) -> list[str]:
+            answer = await http.get(f"/models?{query}")
+            assert answer.status_code == 200, answer.text
+            return [m["model_id"] for m in answer.json()["models"]]
+
+        every = ["org/big", "org/small", "plain"]
+        assert await found("provider=fake&status=available") == every
+        assert await found("provider=claude") == await found("status=loaded") == []
+        assert await found("capability=chat") == await found("capability=chat_completion")
+        assert await found("capability=chat") == await found("q=CODE") == ["org/big"]
+        assert await found("model_type=code") == await found("max_size_mb=2") == ["org/small"]
+        assert await found("min_size_mb=3&tag=Code") == ["org/big"]
+        assert await found("sort=size") == ["org/small", "org/big", "plain"]
+        assert await found("sort=-size&limit=2") == ["org/big", "org/small"]
+        some = (await http.get("/models?fields=model_id,state&limit=1")).json()
+        assert some == {"models": [{"model_id": "org/big", "state": "COLD"}], "total": 3}
+        for wrong in ("sort=beauty", "fields=stat", "engine=a&provider=b", "min_size_mb=-1"):
+            assert (await http.get(f"/models?{wrong}")).status_code == 400, wrong
+
+    play(config(tmp_path), scene)

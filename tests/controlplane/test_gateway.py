@@ -89,6 +89,9 @@ class FakePool:
     def status(self, model_id: str) -> FakeStatus:
         return FakeStatus()
 
+    def state(self, model_id: str) -> Any:
+        return FakeStatus().state
+
     def diagnosis(self, grant: Grant) -> str:
         return self.why
 

@@ -7,6 +7,7 @@ name that is not in it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,13 +82,21 @@ class Listed:
 
 def listing(models: Sequence[Listed]) -> dict[str, Any]:
     """The body that holds them all, whatever page was asked for."""
-    found = [entry for model in models for entry in model.entries()]
+    return _envelope(models) | {"data": [entry for model in models for entry in model.entries()]}
+
+
+def encoded_listing(models: Sequence[Listed], entries: Sequence[bytes]) -> bytes:
+    """``listing`` as JSON, for whoever keeps the JSON of each model's entries."""
+    head = json.dumps(_envelope(models)).encode()
+    return b'%b, "data": [%b]}' % (head[:-1], b", ".join(entries))
+
+
+def _envelope(models: Sequence[Listed]) -> dict[str, Any]:
     return {
         "object": "list",
-        "data": found,
         "has_more": False,
-        "first_id": found[0]["id"] if found else None,
-        "last_id": found[-1]["id"] if found else None,
+        "first_id": models[0].model_id if models else None,
+        "last_id": (models[-1].model_id, *models[-1].aliases)[-1] if models else None,
     }
 
 

@@ -106,6 +106,13 @@ class ModelList(TypedDict):
     total: int
 
 
+class SomeFields(TypedDict):
+    """Of each model only what was asked for."""
+
+    models: list[Json]
+    total: int
+
+
 class Registered(TypedDict):
     model: ModelView
 

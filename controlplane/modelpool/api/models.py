@@ -30,7 +30,6 @@ from modelpool.api.answers import (
     Extended,
     History,
     JobView,
-    ModelList,
     ModelView,
     Plan,
     Registered,
@@ -122,26 +121,6 @@ def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
     router = APIRouter(tags=["models"], route_class=HeadRoute)
     pool = services.pool
-
-    @router.get("/models")
-    async def list_models(
-        engine: str | None = None,
-        capability: str | None = None,
-        tag: str | None = None,
-        model_type: str | None = None,
-        state: str | None = None,
-        q: str | None = None,
-        limit: Annotated[int | None, Query(ge=0, description="Most models to show")] = None,
-        offset: Annotated[int, Query(ge=0, description="Leave out so many: a page on")] = 0,
-    ) -> ModelList:
-        """Every model with its state, by id; ``total`` counts those of all pages."""
-        found = services.catalog.list(
-            engine=engine, capability=capability, tag=tag, model_type=model_type, q=q
-        )
-        statuses = [pool.status(m.model_id) for m in found if pool.has(m.model_id)]
-        wanted = [s for s in statuses if state is None or s.state == state.upper()]
-        page = wanted[offset:] if limit is None else wanted[offset : offset + limit]
-        return {"models": [model_view(s, pool) for s in page], "total": len(wanted)}
 
     @router.post(
         "/models/register",

@@ -8,14 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from modelpool_client.capabilities import word_of
 from modelpool_client.errors import ModelExists
 
 from .entry_schema import engine_name
 from .import_report import ImportReport, conflict, exists, ids
-from .index import Index, mentions
+from .index import Index
 from .model import Model
 from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .registry import file_entry, read_registry, registry_entry
+from .search import Search
 from .store import Store
 
 if TYPE_CHECKING:
@@ -102,23 +104,27 @@ class Catalog:
         tag: str | None = None,
         model_type: str | None = None,
         q: str | None = None,
-    ) -> tuple[Model, ...]:
-        """The models that meet every condition given, by id.
+        min_size_bytes: int | None = None,
+        max_size_bytes: int | None = None,
+    ) -> list_[Model]:
+        """The models that meet every condition given, by id; see ``Search``.
 
-        ``engine`` takes the other documents' provider names too; ``q`` is a part of an id, alias,
-        display name or tag, in any case.
+        ``engine`` and ``capability`` take the other documents' words, too.
         """
         wanted = engine_name(engine) if engine is not None else None
-        matching = (
-            m
-            for m in self._index.models.values()
-            if (wanted is None or m.engine == wanted)
-            and (capability is None or capability in m.capabilities)
-            and (tag is None or tag in m.tags)
-            and (model_type is None or m.model_type == model_type)
-            and (q is None or mentions(m, q))
+        ability = word_of(capability) if capability is not None else None
+        return self._index.search(
+            Search(wanted, ability, tag, model_type, q, min_size_bytes, max_size_bytes)
         )
-        return tuple(sorted(matching, key=lambda m: m.model_id))
+
+    def counts(self, name: str) -> dict[str, int]:
+        """How many models have each ``engine``, ``capability``, ``tag`` or ``model_type``."""
+        return self._index.counts(name)
+
+    @property
+    def edition(self) -> int:
+        """Another number after every change."""
+        return self._index.edition
 
     async def register(self, model: Model, then: Then[Model] | None = None) -> Model:
         """Add a model; what it is now is returned.

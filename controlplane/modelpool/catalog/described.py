@@ -20,9 +20,15 @@ Warnings: TypeAlias = list[tuple[Model, str]]
 
 
 async def open_catalog(
-    store: Store, models: Iterable[Model], estimator: Estimator
+    store: Store,
+    models: Iterable[Model],
+    estimator: Estimator,
+    is_needed: Callable[[Model], bool],
 ) -> tuple[Catalog, Warnings]:
-    """The catalog with the models of the config file, and what was found about any model.
+    """The catalog with the models of the config file, and what was found about these.
+
+    Of the models that were registered at run time, those have their files read that ``is_needed``
+    at once: of the others what was read before stands in the store, and they may be many.
 
     Raises:
         Conflict: as ``Catalog.adopt_config``.
@@ -34,7 +40,7 @@ async def open_catalog(
 
     catalog = await Catalog.open(store, await described_all(models, estimator, warn))
     for model in catalog:
-        if model.origin == "api":
+        if model.origin == "api" and is_needed(model):
             await _describe_registered(catalog, model, estimator, warn)
     return catalog, found
 

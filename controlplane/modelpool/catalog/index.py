@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,6 +11,7 @@ from modelpool_client.errors import ModelNotFound
 from modelpool_client.surfaces.names import other_spelling
 
 from .model import Model, did_you_mean, near_names, printable
+from .search import Facet, Search, facets_of, text_of
 
 SHOWN_CHARACTERS = 100
 
@@ -26,11 +29,22 @@ class Clash:
 
 
 class Index:
-    """Look-ups by id or alias cost the same however many models there are."""
+    """Look-ups by id or alias cost the same however many models there are, and so does a page of
+    all of them; a search looks only at those that have the rarest of what is asked for.
+
+    Attributes:
+        models: by id.
+        ids: every id and alias -> id.
+        edition: another number after every change.
+    """
 
     def __init__(self, models: Iterable[Model] = ()) -> None:
         self.models: dict[str, Model] = {}
-        self.ids: dict[str, str] = {}  # every id and alias -> id
+        self.ids: dict[str, str] = {}
+        self.edition = 0
+        self._order: list[str] = []
+        self._facets: defaultdict[Facet, set[str]] = defaultdict(set)
+        self._texts: dict[str, str] = {}
         self.put(models)
 
     def __repr__(self) -> str:
@@ -46,18 +60,65 @@ class Index:
 
     def put(self, models: Iterable[Model]) -> None:
         """Insert or replace models whose names do not clash."""
-        models = tuple(models)
-        self.drop(m.model_id for m in models)
-        for model in models:
-            self.models[model.model_id] = model
-            self.ids |= dict.fromkeys(model.names, model.model_id)
+        put = {m.model_id: m for m in models}
+        new = [model_id for model_id in put if model_id not in self.models]
+        self._unname(put)
+        for model in put.values():
+            self._name(model)
+        if len(new) < len(self._order):
+            for model_id in new:
+                insort(self._order, model_id)
+        else:
+            self._order = sorted((*self._order, *new))
 
     def drop(self, model_ids: Iterable[str]) -> None:
         """Remove models; unknown ids are no matter."""
+        gone = [model_id for model_id in model_ids if model_id in self.models]
+        self._unname(gone)
+        for model_id in gone:
+            del self._order[bisect_left(self._order, model_id)]
+
+    def _name(self, model: Model) -> None:
+        self.edition += 1
+        self.models[model.model_id] = model
+        self.ids |= dict.fromkeys(model.names, model.model_id)
+        self._texts[model.model_id] = text_of(model)
+        for facet in facets_of(model):
+            self._facets[facet].add(model.model_id)
+
+    def _unname(self, model_ids: Iterable[str]) -> None:
         for model_id in model_ids:
             model = self.models.pop(model_id, None)
-            for name in model.names if model else ():
+            if model is None:
+                continue
+            self.edition += 1
+            for name in model.names:
                 del self.ids[name]
+            del self._texts[model_id]
+            for facet in facets_of(model):
+                self._facets[facet].discard(model_id)
+                if not self._facets[facet]:
+                    del self._facets[facet]
+
+    def search(self, search: Search) -> list[Model]:
+        """The models that meet it, by id."""
+        found = self._with(search.facets)
+        if search.q:
+            part = search.q.casefold()
+            found = [model_id for model_id in found if part in self._texts[model_id]]
+        models = map(self.models.__getitem__, found)
+        return [model for model in models if search.has_size(model)]
+
+    def _with(self, facets: Collection[Facet]) -> list[str]:
+        if not facets:
+            return self._order
+        least, *others = sorted((self._facets.get(f, set()) for f in facets), key=len)
+        return sorted(least.intersection(*others))
+
+    def counts(self, name: str) -> dict[str, int]:
+        """How many models have each value of a field of ``search.facets_of``."""
+        found = ((value, len(ids)) for (field, value), ids in self._facets.items() if field == name)
+        return dict(sorted(found))
 
     def clashes(self, put: Iterable[Model], drop: Collection[str] = ()) -> Iterator[Clash]:
         """What would clash if some models were put and others dropped in one step."""
@@ -78,9 +139,3 @@ class Index:
         shown = name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…"
         text = f"there is no model {printable(shown)!r}{did_you_mean(name, near)}"
         return ModelNotFound(text, param="model", details={"near": near} if near else None)
-
-
-def mentions(model: Model, part: str) -> bool:
-    """Whether an id, alias, display name or tag holds the text, in any case."""
-    part = part.casefold()
-    return any(part in t.casefold() for t in (*model.names, model.display_name, *model.tags))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from modelpool_client.errors import MethodNotAllowed
-from modelpool_client.http1.exchange import Exchange
-from modelpool_client.surfaces.models import PATH, Listed, listing
+from modelpool_client.http1.exchange import JSON_TYPE, Exchange
+from modelpool_client.surfaces.models import PATH, Listed, encoded_listing
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
@@ -17,6 +19,8 @@ class Models:
     def __init__(self, catalog: Catalog, pool: Pool) -> None:
         self._catalog = catalog
         self._pool = pool
+        # Making an entry costs fifty times what comparing does, and most models stay as they are.
+        self._encoded: dict[str, tuple[Listed, bytes]] = {}
 
     @staticmethod
     def is_asked(path: str) -> bool:
@@ -37,8 +41,13 @@ class Models:
         if name:
             exchange.send_json(200, self._listed(self._catalog.get(name)).entry(name))
         else:
-            models = [self._listed(m) for m in self._catalog if self._pool.has(m.model_id)]
-            exchange.send_json(200, listing(models))
+            exchange.send(200, [JSON_TYPE], self._listing())
+
+    def _listing(self) -> bytes:
+        models = [self._listed(m) for m in self._catalog if self._pool.has(m.model_id)]
+        before = self._encoded
+        self._encoded = {m.model_id: _encoded(m, before.get(m.model_id)) for m in models}
+        return encoded_listing(models, [text for _, text in self._encoded.values()])
 
     def _listed(self, model: Model) -> Listed:
         return Listed(
@@ -48,5 +57,11 @@ class Models:
             model.display_name,
             model.capabilities,
             model.context_length,
-            {"state": self._pool.status(model.model_id).state},
+            {"state": self._pool.state(model.model_id)},
         )
+
+
+def _encoded(listed: Listed, before: tuple[Listed, bytes] | None) -> tuple[Listed, bytes]:
+    if before is not None and before[0] == listed:
+        return before
+    return listed, json.dumps(listed.entries()).encode()[1:-1]

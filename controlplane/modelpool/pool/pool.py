@@ -368,6 +368,14 @@ class Pool:
         """
         return self._set(model_id).best.status()
 
+    def state(self, model_id: str) -> State:
+        """Of the copy that speaks for a model; no more is made for it than that.
+
+        Raises:
+            ModelNotFound: there is none, or it was deleted in this moment.
+        """
+        return self._set(model_id).best.replica.state
+
     def statuses(self, model_id: str | None = None) -> list[ReplicaStatus]:
         """Of all copies, of one model or of every one."""
         copies = self.supervisors.values() if model_id is None else self._set(model_id)

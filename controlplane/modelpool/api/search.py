@@ -1,0 +1,129 @@
+"""GET /models: which models there are, found and shown as the caller likes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from modelpool_client.errors import InvalidRequest
+
+from modelpool.api.answers import ModelList, ModelView, SomeFields
+from modelpool.api.head_method import HeadRoute
+from modelpool.api.schemas import MB, model_view
+from modelpool.catalog.model import Model, did_you_mean
+from modelpool.catalog.search import ordered
+from modelpool.pool.pool import Pool
+from modelpool.pool.states import State
+from modelpool.services import Services
+
+# The model manager's words of the second document for our states.
+STATES_OF_STATUS = {
+    "available": (State.COLD,),
+    "loading": (State.WARMING,),
+    "loaded": (State.HOT, State.COOLING),
+    "unloaded": (State.COLD,),
+}
+
+Megabytes = Annotated[float | None, Query(ge=0, le=10**9, description="Of its files, in MB")]
+
+
+def routes(services: Services) -> APIRouter:
+    """The routes of one pool."""
+    router = APIRouter(tags=["models"], route_class=HeadRoute)
+    pool = services.pool
+
+    @router.get("/models", responses={200: {"model": ModelList | SomeFields}})
+    async def list_models(
+        engine: str | None = None,
+        provider: Annotated[str | None, Query(description="The same as engine")] = None,
+        capability: str | None = None,
+        tag: str | None = None,
+        model_type: str | None = None,
+        state: Annotated[
+            str | None, Query(description="A state, or M2's loaded, available …")
+        ] = None,
+        status: Annotated[str | None, Query(description="The same as state")] = None,
+        min_size_mb: Megabytes = None,
+        max_size_mb: Megabytes = None,
+        q: Annotated[str | None, Query(description="A part of a name or tag")] = None,
+        sort: Annotated[
+            str, Query(description="model_id, size, updated_at …; - first: the greatest first")
+        ] = "model_id",
+        fields: Annotated[
+            str | None, Query(description="Only these of each model, with commas between")
+        ] = None,
+        limit: Annotated[int | None, Query(ge=0, description="Most models to show")] = None,
+        offset: Annotated[int, Query(ge=0, description="Leave out so many: a page on")] = 0,
+    ) -> JSONResponse:
+        """Every model with its state; ``total`` counts those of all pages."""
+        shown = _shown_fields(fields)
+        found = services.catalog.list(
+            engine=_one_of(engine=engine, provider=provider),
+            capability=capability,
+            tag=tag,
+            model_type=model_type,
+            q=q,
+            min_size_bytes=_bytes(min_size_mb),
+            max_size_bytes=_bytes(max_size_mb),
+        )
+        wanted = in_state(found, _one_of(state=state, status=status), pool)
+        page = _in_order(wanted, sort)[offset : None if limit is None else offset + limit]
+        views = [model_view(pool.status(m.model_id), pool) for m in page if pool.has(m.model_id)]
+        return JSONResponse({"models": [_only(v, shown) for v in views], "total": len(wanted)})
+
+    return router
+
+
+def in_state(models: Sequence[Model], word: str | None, pool: Pool) -> Sequence[Model]:
+    """Those in a state; None is any. What nothing happens to is COLD, and is not looked at."""
+    if word is None:
+        return models
+    states = STATES_OF_STATUS.get(word.casefold(), (word.upper(),))
+    awake = pool.awake_models
+    return [
+        m
+        for m in models
+        if (pool.state(m.model_id) if m.model_id in awake else State.COLD) in states
+    ]
+
+
+def _in_order(models: Sequence[Model], sort: str) -> Sequence[Model]:
+    try:
+        return models if sort == "model_id" else ordered(models, sort)
+    except ValueError as e:
+        raise InvalidRequest(f"sort {e}", param="sort") from None
+
+
+def _one_of(**spellings: str | None) -> str | None:
+    """The value of a parameter with two names."""
+    given = {name: value for name, value in spellings.items() if value is not None}
+    if len(set(given.values())) > 1:
+        names = " and ".join(given)
+        text = f"{names} contradict each other: two names of one parameter"
+        raise InvalidRequest(text, param=next(iter(given)))
+    return next(iter(given.values()), None)
+
+
+def _bytes(megabytes: float | None) -> int | None:
+    return None if megabytes is None else int(megabytes * MB)
+
+
+def _shown_fields(fields: str | None) -> Collection[str] | None:
+    if fields is None:
+        return None
+    known = ModelView.__annotations__
+    names = [name.strip() for name in fields.split(",") if name.strip()]
+    for name in names:
+        if name not in ModelView.__required_keys__:
+            raise InvalidRequest(
+                f"fields {name[:80]!r} is no field of a model{did_you_mean(name, known)}",
+                param="fields",
+            )
+    return names
+
+
+def _only(view: ModelView, fields: Collection[str] | None) -> dict[str, Any]:
+    values: dict[str, Any] = {**view}
+    return values if fields is None else {name: values[name] for name in fields}
