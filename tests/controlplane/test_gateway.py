@@ -89,8 +89,8 @@ class FakePool:
     def status(self, model_id: str) -> FakeStatus:
         return FakeStatus()
 
-    def state(self, model_id: str) -> Any:
-        return FakeStatus().state
+    def state(self, model_id: str) -> str:
+        return FakeStatus.state
 
     def diagnosis(self, grant: Grant) -> str:
         return self.why

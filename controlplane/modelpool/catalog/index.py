@@ -73,7 +73,7 @@ class Index:
 
     def drop(self, model_ids: Iterable[str]) -> None:
         """Remove models; unknown ids are no matter."""
-        gone = [model_id for model_id in model_ids if model_id in self.models]
+        gone = [i for i in dict.fromkeys(model_ids) if i in self.models]
         self._unname(gone)
         for model_id in gone:
             del self._order[bisect_left(self._order, model_id)]
