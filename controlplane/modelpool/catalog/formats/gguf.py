@@ -244,7 +244,7 @@ def _widest(lengths: int | tuple[int, ...] | None) -> int | None:
 
 
 def _rope_scaling(keys: _Keys, architecture: str) -> dict[str, Any]:
-    """Older files have ``rope.scale_linear`` alone."""
+    """Older files have ``rope.scale_linear`` alone, some only the context that was trained."""
     rope = f"{architecture}.rope"
     linear = keys.real(f"{rope}.scale_linear")
     stated = {
@@ -252,7 +252,9 @@ def _rope_scaling(keys: _Keys, architecture: str) -> dict[str, Any]:
         "factor": keys.real(f"{rope}.scaling.factor") or linear,
         "original_context_length": keys.count(f"{rope}.scaling.original_context_length"),
     }
-    return {k: v for k, v in stated.items() if v is not None}
+    known = {k: v for k, v in stated.items() if v is not None}
+    trained = {"original_context_length": keys.count(f"{architecture}.context_length")}
+    return {} if stated["type"] == "none" or known == trained else known
 
 
 def _special_tokens(keys: _Keys) -> dict[str, int]:

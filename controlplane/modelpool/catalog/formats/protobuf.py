@@ -96,7 +96,7 @@ class Wire:
         key, at = self._varint(at, end)
         number, wire = key >> 3, key & 7
         if not 0 < number < 2**29:
-            raise Wrong(f"is corrupt: a field has the number {number}")
+            raise Wrong(f"is corrupt, or of another format: a field has the number {number}")
         if wire == VARINT:
             value, at = self._varint(at, end)
             return Field(number, wire, value), at
@@ -105,7 +105,7 @@ class Wire:
         elif wire in (FIXED64, FIXED32):
             length = 8 if wire == FIXED64 else 4
         else:
-            raise Wrong(f"is corrupt: a field is encoded as {wire}")
+            raise Wrong(f"is corrupt, or of another format: a field is encoded as {wire}")
         if length > end - at:
             raise Wrong(f"is truncated or corrupt: a field goes on after its {end} bytes")
         return Field(number, wire, 0, at, at + length), at + length
