@@ -176,6 +176,24 @@ def test_blobs_that_lie_about_their_number(tmp_path: Path) -> None:
     assert outcome(path) is None
 
 
+SPECIAL_NAMES = [
+    "config.json",
+    "adapter_config.json",
+    "genai_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+    "m.gguf",
+    "decoder_model.onnx",
+    "encoder.onnx",
+    "pytorch_model.bin",
+    "weights.npz",
+    "a.mlpackage",
+    ".mlmodel",
+    ".onnx",
+    ".gguf",
+    ".part",
+]
 NAMES = st.one_of(
     st.text(max_size=12).filter(lambda n: "/" not in n and n not in (".", "..")),
     st.builds(
@@ -186,11 +204,7 @@ NAMES = st.one_of(
         st.sampled_from([".gguf", ".safetensors", ".onnx", ".bin"]),
         st.sampled_from(["", ".part", ".aria2", ".incomplete"]),
     ),
-    st.sampled_from(
-        """config.json adapter_config.json genai_config.json tokenizer.json tokenizer_config.json
-        model.safetensors m.gguf decoder_model.onnx encoder.onnx pytorch_model.bin weights.npz
-        a.mlpackage .mlmodel .onnx .gguf .part""".split()
-    ),
+    st.sampled_from(SPECIAL_NAMES),
 )
 
 
