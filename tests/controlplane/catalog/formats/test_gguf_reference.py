@@ -60,9 +60,30 @@ def stated(reader: gguf.GGUFReader, key: str, architecture: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+class Reader(gguf.GGUFReader):
+    """The library's, which takes minutes for the tokens of a large vocabulary, one by one: of long
+    arrays it is given the places alone."""
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type != gguf.GGUFValueType.ARRAY:
+            return super()._get_field_parts(orig_offs, raw_type)
+        kind = gguf.GGUFValueType(int(self._get(orig_offs, np.uint32)[0]))
+        count = int(self._get(orig_offs + 4, np.uint64)[0])
+        if count < 1000:
+            return super()._get_field_parts(orig_offs, raw_type)
+        at = orig_offs + 12
+        if kind != gguf.GGUFValueType.STRING:
+            at += count * np.dtype(self.gguf_scalar_to_np[kind]).itemsize
+        else:
+            data = memoryview(self.data)
+            for _ in range(count):
+                at += 8 + int.from_bytes(data[at : at + 8], "little")
+        return at - orig_offs, [], list(range(count)), [gguf.GGUFValueType.ARRAY, kind]
+
+
 def check_against_reference(path: Path, info: ModelInfo) -> None:
     """Every field that the library reads has the same value here."""
-    reader = gguf.GGUFReader(path)
+    reader = Reader(path)
     arch = stated(reader, Keys.General.ARCHITECTURE, "")
     assert info.architecture == arch
     tokens = reader.get_field(Keys.Tokenizer.LIST)
@@ -173,10 +194,8 @@ def test_vocabularies_of_llama_cpp(tmp_path: Path) -> None:
                 path = tmp_path / name
                 path.write_bytes(file.read())
                 found.append(path)
-    infos = {path: read(path) for path in sorted(found, key=lambda f: f.stat().st_size)}
-    assert {companion_of(info) for info in infos.values()} == {"tokenizer"}
-    # The library reads a token in the time of a hundred here: the smallest file of each.
-    smallest = {info.architecture: path for path, info in reversed(infos.items())}
-    assert len(smallest) > 10
-    for path in smallest.values():
-        check_against_reference(path, infos[path])
+    assert len(found) > 10
+    for path in found:
+        info = read(path)
+        assert companion_of(info) == "tokenizer"
+        check_against_reference(path, info)
