@@ -32,6 +32,8 @@ class LoadPlan:
             until ``until`` where that is known) or ``refuse``.
         port: where it stands or would stand, as far as that is decided.
         needs, memory, models, queue: the figures behind it.
+        fits: whether it fits on this machine, with which context and how many layers on the GPU,
+            and the most of both that there is room for.
     """
 
     model_id: str = ""
@@ -44,6 +46,7 @@ class LoadPlan:
     port: int | None = None
     queue: Mapping[str, Any] = field(default_factory=dict)
     needs: Mapping[str, Any] = field(default_factory=dict)
+    fits: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
 

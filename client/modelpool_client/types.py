@@ -43,7 +43,9 @@ class ModelView:
     """One model of the catalog and what its best replica is doing.
 
     ``reason`` says in words why the model is in its state. ``ttl_remaining_minutes`` 0 means that
-    it never expires, or is not loaded. ``memory_measured_mb`` is what it takes now.
+    it never expires, or is not loaded. ``memory_measured_mb`` is what it takes now. ``fits``:
+    whether there is room for it (``verdict``), with which ``context_length`` and ``gpu_layers``.
+    ``facts``: what else its files say, only where one model is asked for.
     """
 
     model_id: str = ""
@@ -70,6 +72,8 @@ class ModelView:
     requests_total: int = 0
     memory_estimate_mb: float | None = None
     memory_measured_mb: float | None = None
+    fits: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     size_mb: float | None = None
     context_length: int | None = None
     quantization: str | None = None

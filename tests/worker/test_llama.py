@@ -232,6 +232,7 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "seed": 7,
         "mmap": False,
         "gpu_layers": 0,
+        "tensor_split": [2, 1],
         "chat_template": "chatml",
         "prompt_cache": False,
         "draft_model": str(model),
@@ -242,11 +243,18 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "pooling_type": "mean",
         "reasoning": False,
     }
-    assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file"}
+    assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file", "mmproj"}
     one = worker(options, engine="llama.cpp", source=str(model)).ready()
     assert one.facts["context_length"] == 256
     answers = {one.chat(max_tokens=6).json()["choices"][0]["message"]["content"] for _ in range(3)}
     assert len(answers) == 1
+
+
+def test_a_projector_that_is_none(worker: Any, model: Path) -> None:
+    """It reaches llama.cpp, which says what is wrong with it."""
+    one = worker({**OPTIONS, "mmproj": str(model)}, engine="llama.cpp", source=str(model)).start()
+    assert one.wait_exit() == 3
+    assert "load" in one.record["message"]
 
 
 def test_an_option_that_does_not_fit_the_model(worker: Any, model: Path) -> None:

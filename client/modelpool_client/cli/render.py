@@ -49,11 +49,12 @@ def models_table(models: Sequence[ModelView]) -> Table | str:
             str(m.port or "-"),
             ttl(m),
             memory(m),
+            str(m.fits.get("verdict", "-")),
             _busy(m),
         )
         for m in models
     )
-    return table(("MODEL", "ENGINE", "STATE", "PORT", "TTL", "MEMORY", "BUSY"), rows)
+    return table(("MODEL", "ENGINE", "STATE", "PORT", "TTL", "MEMORY", "FITS", "BUSY"), rows)
 
 
 def model_details(model: ModelView) -> Table:
@@ -70,6 +71,7 @@ def model_details(model: ModelView) -> Table:
         "engine": model.engine,
         "source": model.source,
         "memory": memory(model),
+        "fits": fits_text(model.fits),
         "context": f"{model.context_length:,} tokens" if model.context_length else "",
         "format": " ".join(filter(None, (model.architecture, model.quantization))),
         "can": ", ".join(model.capabilities),
@@ -203,6 +205,8 @@ def plan_text(plan: LoadPlan) -> Table:
         "queue": _queue(plan),
         "port": str(plan.port or ""),
         "needs": _needs(plan.needs),
+        "devices": "\n".join(_device_needs(plan.needs)),
+        "fits": fits_text(plan.fits),
         "memory": f"{_mb_of(figures, 'held_mb')} of {_mb_of(figures, 'limit_mb')} held, "
         f"{_mb_of(figures, 'free_mb')} free; the host has {_mb_of(figures, 'host_available_mb')}",
         "models": f"{plan.models.get('held', '?')} of {plan.models.get('limit', '?')} in memory",
@@ -220,6 +224,34 @@ def _needs(needs: Mapping[str, Any]) -> str:
     ]
     notes = "; ".join([source, *others] if source else others)
     return f"{_mb_of(needs, 'memory_mb')} ({notes})" if notes else _mb_of(needs, "memory_mb")
+
+
+def fits_text(fits: Mapping[str, Any]) -> str:
+    """Whether a model fits, how it would be started, and how much more there is room for."""
+    found = [str(fits.get("verdict", ""))]
+    if context := fits.get("context_length"):
+        found.append(f"{context:,} tokens of context{_at_most(fits, 'largest_context')}")
+    if (layers := fits.get("gpu_layers")) is not None:
+        of = f" of {fits['layers']:,}" if fits.get("layers") else ""
+        found.append(f"{layers:,}{of} layers on devices{_at_most(fits, 'most_gpu_layers')}")
+    return "; ".join(filter(None, found))
+
+
+def _at_most(fits: Mapping[str, Any], name: str) -> str:
+    """What there is room for, in all and now, as far as that was asked for."""
+    if name not in fits:
+        return ""
+    ever, now = fits[name], fits.get(f"{name}_now")
+    return f" (at most {ever or 0:,}, now {now or 0:,})"
+
+
+def _device_needs(needs: Mapping[str, Any]) -> Iterable[str]:
+    for device, figures in (needs.get("devices") or {}).items():
+        estimated, measured = (_mb_of(figures, key) for key in ("estimated_mb", "measured_peak_mb"))
+        yield (
+            f"{device}: {_mb_of(figures, 'reserved_mb')} "
+            f"(estimated {estimated}, measured {measured})"
+        )
 
 
 def _queue(plan: LoadPlan) -> str:

@@ -11,6 +11,8 @@ from typing import Any, NotRequired
 # Pydantic reads no other before Python 3.12.
 from typing_extensions import TypedDict
 
+from modelpool.pool.capacity import Verdict
+
 Json = dict[str, Any]
 
 
@@ -69,6 +71,21 @@ class Memory(TypedDict):
     devices_mb: dict[str, float | None]
 
 
+class Fits(TypedDict):
+    verdict: Verdict
+    context_length: int | None
+    gpu_layers: int | None
+
+
+class FitsHow(Fits):
+    parallel: int | None
+    layers: int | None
+    largest_context: int | None
+    largest_context_now: int | None
+    most_gpu_layers: int | None
+    most_gpu_layers_now: int | None
+
+
 class ModelView(Copy):
     model_id: str
     display_name: str
@@ -93,12 +110,17 @@ class ModelView(Copy):
     effective_options: Json
     memory_estimate_mb: float | None
     memory: Memory
+    fits: Fits
     size_mb: float | None
     context_length: int | None
     quantization: str | None
     architecture: str | None
     origin: str
     replicas: list[Replica]
+
+
+class ModelDetails(ModelView):
+    facts: Json
 
 
 class ModelList(TypedDict):
@@ -231,12 +253,21 @@ class Victim(TypedDict):
     reason: str
 
 
+class DeviceNeeds(TypedDict):
+    estimated_mb: float | None
+    measured_peak_mb: float | None
+    reserved_mb: float | None
+    source: str
+
+
 class Needs(TypedDict):
     memory_mb: float | None
     estimated_mb: float | None
     measured_peak_mb: float | None
     source: str
     devices_mb: dict[str, float | None]
+    devices: dict[str, DeviceNeeds]
+    parts_mb: dict[str, dict[str, float | None]]
 
 
 class Room(TypedDict):
@@ -262,6 +293,7 @@ class Plan(TypedDict):
     queue: Queue | None
     port: int | None
     needs: Needs
+    fits: FitsHow
     memory: Room
     models: ModelCount
     failure: Json | None

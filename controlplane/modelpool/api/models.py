@@ -30,7 +30,7 @@ from modelpool.api.answers import (
     Extended,
     History,
     JobView,
-    ModelView,
+    ModelDetails,
     Plan,
     Registered,
     WorkerHealth,
@@ -41,7 +41,7 @@ from modelpool.api.head_method import HeadRoute
 from modelpool.api.jobs import BEGUN, begun
 from modelpool.api.openapi import refuses
 from modelpool.api.plan import plan_view
-from modelpool.api.schemas import endpoint, lease, model_view
+from modelpool.api.schemas import details_view, endpoint, lease, model_view
 from modelpool.catalog.entry_schema import model_entry_schema
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import validate_model_id
@@ -244,7 +244,7 @@ def routes(services: Services) -> APIRouter:
         if not refused and (problems := await services.problems(model)):
             wrong = "; ".join(p.message for p in problems)
             refused = f"engine {model.engine} would not load it: {wrong}"
-        return plan_view(_status(model_id), pool, refused)
+        return plan_view(_status(model_id), pool, services.estimator, refused)
 
     @router.get("/models/{model_id:path}/history", responses=refuses(StoreError))
     async def history(model_id: str, limit: Limit = 50, before: Before = None) -> History:
@@ -301,9 +301,9 @@ def routes(services: Services) -> APIRouter:
         )
 
     @router.get("/models/{model_id:path}")
-    async def show(model_id: str) -> ModelView:
-        """One model."""
-        return model_view(_status(model_id), pool)
+    async def show(model_id: str) -> ModelDetails:
+        """One model, with all that its files say (``facts``)."""
+        return details_view(_status(model_id), pool)
 
     @router.delete("/models/{model_id:path}", responses=refuses(Conflict, StoreError))
     async def delete(model_id: str) -> Deleted:

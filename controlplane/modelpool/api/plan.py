@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelpool.api.answers import Needs, Plan, Room, Victim
+from modelpool.api.answers import DeviceNeeds, Needs, Plan, Room, Victim
+from modelpool.api.fits import fits_how
 from modelpool.api.schemas import MB, in_mb, queue_view
+from modelpool.catalog.estimator import Estimator
+from modelpool.catalog.footprint import Footprint
+from modelpool.catalog.model import Model
 from modelpool.observe.events import iso
-from modelpool.pool.admission import Refuse, Start, Wait
+from modelpool.pool.admission import Refuse, Requirements, Start, Wait
 from modelpool.pool.pool import Pool
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
@@ -24,7 +28,7 @@ class _Outlook:
     until: float | None = None
 
 
-def plan_view(status: ReplicaStatus, pool: Pool, refused: str = "") -> Plan:
+def plan_view(status: ReplicaStatus, pool: Pool, estimator: Estimator, refused: str = "") -> Plan:
     """The plan of a load; sizes in MB of 1,000,000 bytes, as everywhere in the API. ``refused``:
     why there can be none, as far as the model's files and its engine are concerned."""
     outlook = _outlook(status, pool)
@@ -42,7 +46,8 @@ def plan_view(status: ReplicaStatus, pool: Pool, refused: str = "") -> Plan:
         "until": until,
         "queue": queue_view(status),
         "port": _port(status, pool, outlook),
-        "needs": _needs(status, pool),
+        "needs": _needs(status, pool, estimator),
+        "fits": fits_how(status, pool, estimator),
         "memory": _memory(pool),
         "models": {"limit": pool.config.max_concurrent_models, "held": len(pool.holders)},
         "failure": status.failures.view(iso) if status.state is State.FAILED else None,
@@ -106,7 +111,7 @@ def _port(status: ReplicaStatus, pool: Pool, outlook: _Outlook) -> int | None:
     return free if free is not None else _named(outlook.evict, pool)[0].port
 
 
-def _needs(status: ReplicaStatus, pool: Pool) -> Needs:
+def _needs(status: ReplicaStatus, pool: Pool, estimator: Estimator) -> Needs:
     need, known = pool.requirements(status.model.model_id), pool.memory_estimate(status.model)
     return {
         "memory_mb": in_mb(need.bytes),
@@ -114,6 +119,35 @@ def _needs(status: ReplicaStatus, pool: Pool) -> Needs:
         "measured_peak_mb": in_mb(known.measured_peak),
         "source": known.source,
         "devices_mb": {device: in_mb(size) for device, size in need.devices.items()},
+        "devices": _devices(status.model, need, estimator),
+        "parts_mb": _parts(estimator.footprint(status.model)),
+    }
+
+
+def _devices(model: Model, need: Requirements, estimator: Estimator) -> dict[str, DeviceNeeds]:
+    """Of each device the estimate beside the measured peak, and what of them is reserved."""
+    estimated, peaks = estimator.footprint(model).devices, estimator.peaks(model)
+    return {
+        device: {
+            "estimated_mb": in_mb(estimated.get(device)),
+            "measured_peak_mb": in_mb(peaks[device].peak_bytes if device in peaks else None),
+            "reserved_mb": in_mb(size),
+            "source": need.sources.get(device, ""),
+        }
+        for device, size in need.devices.items()
+    }
+
+
+def _parts(footprint: Footprint) -> dict[str, dict[str, float | None]]:
+    """What the estimate is made of, by place."""
+    return {
+        place: {
+            "weights": in_mb(share.weights),
+            "cache": in_mb(share.cache),
+            "compute": in_mb(share.compute),
+            "other": in_mb(share.other),
+        }
+        for place, share in footprint.parts.items()
     }
 
 

@@ -6,9 +6,21 @@ from collections.abc import Sequence
 
 from modelpool_client.wire import encode
 
-from modelpool.api.answers import Concurrency, Copy, Json, Lease, Memory, ModelView, Queue
+from modelpool.api.answers import (
+    Concurrency,
+    Copy,
+    Json,
+    Lease,
+    Memory,
+    ModelDetails,
+    ModelView,
+    Queue,
+)
+from modelpool.api.fits import fits_view
 from modelpool.config import PoolConfig
 from modelpool.observe.events import iso
+from modelpool.pool.admission import Requirements
+from modelpool.pool.capacity import Capacity
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.waiters import PRIORITIES
@@ -59,10 +71,10 @@ def replica(status: ReplicaStatus, pool: Pool) -> Copy:
     }
 
 
-def model_view(status: ReplicaStatus, pool: Pool) -> ModelView:
-    """One model of ``GET /models``."""
+def model_view(status: ReplicaStatus, pool: Pool, capacity: Capacity | None = None) -> ModelView:
+    """One model of ``GET /models``; ``capacity``: of the pool, where it is known already."""
     model = status.model
-    shown = model.shown()
+    shown, need = model.shown(), pool.requirements(model.model_id)
     copy = replica(status, pool)
     return {
         "model_id": model.model_id,
@@ -87,8 +99,9 @@ def model_view(status: ReplicaStatus, pool: Pool) -> ModelView:
         "capabilities": list(model.capabilities),
         "options": dict(shown["options"]),
         "effective_options": effective_options(status, pool),
-        "memory_estimate_mb": in_mb(pool.requirements(status.model.model_id).bytes),
-        "memory": memory_view(status, pool),
+        "memory_estimate_mb": in_mb(need.bytes),
+        "memory": memory_view(status, need, pool),
+        "fits": fits_view(status, need, pool.effective(model), capacity or pool.capacity()),
         "size_mb": in_mb(model.size_bytes),
         "context_length": (status.facts.context_length if status.facts else None)
         or model.context_length,
@@ -103,6 +116,11 @@ def model_view(status: ReplicaStatus, pool: Pool) -> ModelView:
     }
 
 
+def details_view(status: ReplicaStatus, pool: Pool) -> ModelDetails:
+    """Of one model alone: with all that its files say."""
+    return {**model_view(status, pool), "facts": dict(status.model.facts)}
+
+
 def effective_options(status: ReplicaStatus, pool: Pool) -> Json:
     """With what the model is started, beyond what was declared."""
     model = status.started_with or status.model
@@ -111,12 +129,12 @@ def effective_options(status: ReplicaStatus, pool: Pool) -> Json:
     return {**model.shown()["options"], **{k: v for k, v in chosen.items() if k not in declared}}
 
 
-def memory_view(status: ReplicaStatus, pool: Pool) -> Memory:
+def memory_view(status: ReplicaStatus, need: Requirements, pool: Pool) -> Memory:
     """What is known of the model's memory on the host. ``reserved_mb`` is what it holds, or would
     if it were loaded now; that is the figure named by ``source_of_reservation``."""
     known, facts = pool.memory_estimate(status.model), status.facts
     reserved = pool.reserved_bytes(status.key)
-    needed = reserved or pool.requirements(status.model.model_id).bytes
+    needed = reserved or need.bytes
     return {
         "estimated_mb": in_mb(known.estimated),
         "declared_mb": in_mb(known.declared),

@@ -70,7 +70,12 @@ def routes(services: Services) -> APIRouter:
         )
         wanted = in_state(found, _one_of(state=state, status=status), pool)
         page = _in_order(wanted, sort)[offset : None if limit is None else offset + limit]
-        views = [model_view(pool.status(m.model_id), pool) for m in page if pool.has(m.model_id)]
+        capacity = pool.capacity()
+        views = [
+            model_view(pool.status(m.model_id), pool, capacity)
+            for m in page
+            if pool.has(m.model_id)
+        ]
         return JSONResponse({"models": [_only(v, shown) for v in views], "total": len(wanted)})
 
     return router

@@ -13,6 +13,7 @@ from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.pool import messages as m
 from modelpool.pool.admission import Budget, Plan, Requirements, Resident
+from modelpool.pool.capacity import Capacity
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Settings
 from modelpool.pool.orphans import Orphans
@@ -431,6 +432,12 @@ class Pool:
     def budget(self) -> Budget:
         """What all starts together may use."""
         return self.resources.budget()
+
+    def capacity(self, without: str = "") -> Capacity:
+        """Which models would fit; ``without`` a model's own copies."""
+        own = {status.key for status in self.statuses(without)} if without else set()
+        residents = [r for r in self.resources.residents() if r.model_id not in own]
+        return Capacity.of(residents, self.budget())
 
     @property
     def queue_length(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from modelpool.api.plan import plan_view
+from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.footprint import Footprint
 from modelpool.catalog.memory_estimate import HOST, Claim, MemoryEstimate, Peak, estimate_host
 from modelpool.pool.admission import Budget, Refuse, Requirements, Resident, plan
@@ -131,7 +132,7 @@ def test_a_warm_up_model_waits_until_other_programs_give_memory_back() -> None:
         assert replica.state is State.FAILED
         assert replica.key in world.pool.scheduler
         assert "the host has 150 MB available" in replica.waiting_for
-        assert plan_view(world.pool.status("w"), world.pool)["action"] == "wait"
+        assert plan_view(world.pool.status("w"), world.pool, Estimator())["action"] == "wait"
         before = len(world.events)
         for _ in range(10):
             world.pool.repair()

@@ -59,6 +59,8 @@ SLOTS_SECONDS = 10.0
 # A template that llama.cpp brings along and always understands.
 CHATML = "chatml"
 MAX_TEMPLATE_BYTES = 1 << 20
+# As many numbers are in llama.cpp's tensor_split.
+MAX_DEVICES = 128
 # Types of the KV cache, and their bytes per number.
 CACHE_TYPES = {
     "f32": 4.0,
@@ -75,7 +77,7 @@ DEFAULT_CACHE_TYPE = "f16"
 PROMPT_CACHE = "prompt_cache"
 REASONING = "reasoning"
 # Options that name a file.
-FILES = ("chat_template_file", llama_speculation.DRAFT_MODEL)
+FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL)
 
 # What llama.cpp's server answers, by what a model is for.
 SURFACES: Mapping[pooling.Purpose, tuple[str, ...]] = {
@@ -136,6 +138,20 @@ OPTIONS: Mapping[str, Schema] = {
         "minimum": 0,
         "maximum": 10_000,
         "description": "layers on the GPU; default: as many as fit",
+    },
+    "tensor_split": {
+        "type": "array",
+        "items": {"type": "number", "minimum": 0},
+        "minItems": 1,
+        "maxItems": MAX_DEVICES,
+        "description": "in which proportions several GPUs get layers, in their order; default: by "
+        "their free memory",
+    },
+    "mmproj": {
+        "type": "string",
+        "minLength": 1,
+        "description": "absolute path of the GGUF of a projector, which makes tokens of pictures "
+        "or sounds for the model",
     },
     "chat_template": {
         "type": "string",
@@ -481,6 +497,11 @@ def _set_memory(library: Any, p: Any, options: Mapping[str, Any]) -> None:
         p.load_mode = getattr(library.llama_load_mode, f"LLAMA_LOAD_MODE_{mode}")
     if "gpu_layers" in options:
         p.n_gpu_layers = options["gpu_layers"]
+    if "tensor_split" in options:
+        parts = [float(part) for part in options["tensor_split"]]
+        p.tensor_split = [*parts, *[0.0] * (MAX_DEVICES - len(parts))]
+    if "mmproj" in options:
+        p.mmproj.path = options["mmproj"]
     # To fit layers into device memory it reads the file twice: not where there is no device.
     p.fit_params = "gpu_layers" not in options and has_device
 
