@@ -26,7 +26,9 @@ from starlette.routing import Route
 from modelpool import background
 from modelpool.api import (
     error_handlers,
+    find,
     jobs,
+    model_manager,
     models,
     openapi,
     search,
@@ -246,6 +248,7 @@ async def _build(
         pressure=PressureController(pool, memory, publisher.pool_event),
         files=files,
         jobs=Jobs(store, events.publish, time.time),
+        store=store,
     )
     return services, Recoverer(pool, workers, launcher, client, store), unreadable
 
@@ -280,7 +283,7 @@ def _gateway(services: Services) -> Gateway:
 def _entry(services: Services, mcp: McpEndpoint) -> Entry:
     config = services.pool.config
     api = AsgiApp(management_api(services))
-    reports = WorkerReports(services.pool, services.pool_id, services.peaks)
+    reports = WorkerReports(services.pool, services.pool_id, services.peaks, services.usage)
     ollama = OllamaApi(services.catalog, services.pool, services.copy, services.delete)
     inference = OpenInferenceApi(services.catalog, services.pool, services.files.check)
     return Entry(
@@ -305,7 +308,7 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    rooms = (system, service_discovery, jobs, search, models)
+    rooms = (system, service_discovery, jobs, model_manager, search, find, models)
     routers = [room.routes(services) for room in rooms]
     own = [route for route in api.routes if isinstance(route, Route)]
     error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))

@@ -23,6 +23,8 @@ from modelpool.catalog.model import RESERVED_VERBS
 from modelpool.gateway.open_inference import is_spoken
 from modelpool.worker_reports import reporter
 
+# Under which older clients ask for what the gateway answers without ``/api``.
+SPELLINGS = frozenset({"/api/v1/chat/completions"})
 PAGES = frozenset({"/", "/docs"})
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
@@ -65,6 +67,7 @@ class Entry:
         """
         request = exchange.request
         path = route_path(request.path, request.raw_path, RESERVED_VERBS)
+        path = path.removeprefix("/api") if path in SPELLINGS else path
         origin = self._guard.check(request, is_page=path in PAGES)
         if origin is not None and answer_page(exchange, origin):
             return

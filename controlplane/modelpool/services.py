@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound, NotSupported
@@ -25,6 +26,7 @@ from modelpool.catalog.model import Model
 from modelpool.catalog.parse import parse_model
 from modelpool.catalog.parse_rules import LATER_ENGINES, ParseRules, Problem
 from modelpool.catalog.registry import sound_models
+from modelpool.catalog.store import Store
 from modelpool.config import (
     LIVE_KEYS,
     PoolConfig,
@@ -92,6 +94,7 @@ class Services:
     files: ModelFiles
     responses: ResponseStore
     jobs: Jobs
+    store: Store
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
 
@@ -154,6 +157,45 @@ class Services:
         model = await self.catalog.delete(name, lambda model: self.see_off(model, "deleted"))
         await self.are_gone((model.model_id,))
         return model
+
+    async def switch(self, name: str, reason: str) -> Model:
+        """Load a model, then let the alias ``current`` stand for it: no request waits for a load
+        because of that.
+
+        Raises:
+            ModelPoolError: why it cannot be loaded; ``current`` is then what it was.
+        """
+        model = self.catalog.get(name)
+        await self.files.check(model.model_id)
+        await self.pool.load(model.model_id, reason, self.pool.config.load_wait_seconds)
+        before, model = await self.catalog.switch(model.model_id)
+        self.events.publish(
+            "model-switched",
+            model_id=model.model_id,
+            previousModel=key_of(before) if before is not None else None,
+            currentModel=key_of(model),
+            reason=reason,
+        )
+        return model
+
+    async def save_state(self) -> Path:
+        """Write down all that is only in memory yet; the database's path.
+
+        Raises:
+            StoreError: it cannot be written; that is an event, too.
+        """
+        path = self.store.path
+        try:
+            await self.usage.save(self.store)
+            await self.peaks.save(self.store)
+            await self.preloads.save()
+            await self.history.flush()
+            await self.store.checkpoint()
+        except StoreError as e:
+            self.events.publish("state-save-error", path=str(path), reason=str(e))
+            raise
+        self.events.publish("state-saved", path=str(path), reason="POST /save-state")
+        return path
 
     def see_off(self, model: Model, reason: str) -> None:
         """The catalog has it no more: its worker ends its current work, then nothing names it."""
@@ -322,8 +364,12 @@ class Services:
         self._tell("model-warning", model, text)
 
     def _tell(self, event: str, model: Model, reason: str) -> None:
-        key = f"{model.engine}:{model.model_id}"
-        self.events.publish(event, model_id=model.model_id, key=key, reason=reason)
+        self.events.publish(event, model_id=model.model_id, key=key_of(model), reason=reason)
+
+
+def key_of(model: Model) -> str:
+    """How the model manager of the second document calls it."""
+    return f"{model.engine}:{model.model_id}"
 
 
 def put_in_pool(pool: Pool, model: Model) -> None:

@@ -12,6 +12,7 @@ from modelpool_client.surfaces.body import parse_object
 from modelpool_client.wire import DecodeError, Facts, FactsReply, decode, encode
 
 from modelpool.observe.peaks import PeakMeter
+from modelpool.observe.usage import UsageMeter
 from modelpool.pool.pool import Pool
 
 MAX_BYTES = 1 << 20
@@ -27,10 +28,11 @@ def reporter(path: str) -> str | None:
 class WorkerReports:
     """Takes them in for a pool."""
 
-    def __init__(self, pool: Pool, pool_id: str, peaks: PeakMeter) -> None:
+    def __init__(self, pool: Pool, pool_id: str, peaks: PeakMeter, usage: UsageMeter) -> None:
         self._pool = pool
         self._pool_id = pool_id
         self._peaks = peaks
+        self._usage = usage
 
     async def __call__(self, exchange: Exchange, path: str, worker_id: str) -> None:
         """Answer a worker.
@@ -58,4 +60,5 @@ class WorkerReports:
             raise Forbidden("that is not this worker's secret")
         if status.started_with is not None:  # else nobody knows its options
             self._peaks.record(status.started_with, facts)
+        self._usage.reported(worker_id, status.model.model_id, facts.tokens_total)
         return self._pool.record_facts(worker_id, facts)

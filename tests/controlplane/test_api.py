@@ -226,7 +226,6 @@ def test_a_warm_up_model_is_named_with_or_without_latest(
 def test_what_comes_later(tmp_path: Path) -> None:
     later = [
         ("POST", "/discover"),
-        ("POST", "/save-state"),
         ("POST", "/route"),
         ("POST", "/swaps"),
         ("GET", "/swaps/1"),
@@ -234,8 +233,6 @@ def test_what_comes_later(tmp_path: Path) -> None:
         ("POST", "/experiments/1/outcomes"),
         ("POST", "/models/a/b:7b/profile"),
         ("GET", "/peers"),
-        ("GET", "/api/v1/models"),
-        ("POST", "/api/v1/models/load"),
     ]
 
     async def scene(http: httpx.AsyncClient, _: Running) -> None:
@@ -284,7 +281,7 @@ def test_a_client_that_left_is_no_error() -> None:
     meter = UsageMeter(lambda: 0.0)
     for status in (200, 499, 503):
         meter.ended("m", status, 0.1)
-    statistics = meter.statistics()["models"]["m"]
+    statistics = meter.statistics({})["models"]["m"]
     assert (statistics["request_count"], statistics["error_count"]) == (3, 1)
 
 

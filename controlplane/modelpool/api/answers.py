@@ -314,6 +314,105 @@ class PoolHealth(TypedDict):
     pid: int
 
 
+class Found(TypedDict):
+    model_id: str
+    reasons: list[str]
+    memory_mb: float | None
+    latency_ms: float | None
+    is_loaded: bool
+
+
+class Findings(TypedDict):
+    best: Found | None
+    runners_up: list[Found]
+    excluded: dict[str, list[str]]
+    warnings: list[str]
+
+
+class ManagedModel(TypedDict):
+    id: str
+    name: str
+    provider: str
+    contextWindow: int | None
+    maxTokens: int | None
+    capabilities: list[str]
+    status: str
+
+
+class ManagedModels(TypedDict):
+    models: list[ManagedModel]
+    count: int
+
+
+class LoadedModels(ManagedModels):
+    currentModel: ManagedModel | None
+
+
+class Performance(TypedDict):
+    averageLatency: float
+    tokensPerSecond: float
+    successRate: float
+
+
+class CurrentModel(TypedDict):
+    key: str
+    model: ManagedModel
+    loadedAt: str | None
+    totalInferences: int
+    performanceMetrics: Performance
+
+
+class Current(TypedDict):
+    model: CurrentModel | None
+
+
+class Managed(TypedDict):
+    message: str
+    provider: str
+    model: str
+
+
+class Switched(Managed):
+    currentModel: ManagedModel
+
+
+class Profiled(TypedDict):
+    success: bool
+    message: str
+    job_id: str
+    metrics: Json | None
+
+
+class ManagedCapabilities(TypedDict):
+    success: bool
+    key: str
+    capabilities: list[str]
+
+
+class ManagedStatistics(TypedDict):
+    success: bool
+    statistics: Json
+
+
+class Discovered(TypedDict):
+    success: bool
+    message: str
+    job_id: str
+    models: list[ManagedModel]
+    count: int
+
+
+class StateSavedToo(TypedDict):
+    success: bool
+    message: str
+    path: str
+
+
+class StateSaved(TypedDict):
+    message: str
+    path: str
+
+
 class Status(TypedDict):
     status: str
 

@@ -8,7 +8,6 @@ from modelpool_client.errors import NotSupported
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 LATER: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/discover", ("POST",)),
-    ("/save-state", ("POST",)),
     ("/route", ("POST",)),
     ("/peers", ("GET",)),
     ("/swaps", ("GET", "POST")),
@@ -16,7 +15,6 @@ LATER: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/experiments", ("GET", "POST")),
     ("/experiments/{rest:path}", ANY),
     ("/models/{model_id:path}/profile", ("POST",)),
-    ("/api/v1/{rest:path}", ANY),
 )
 
 

@@ -28,11 +28,13 @@ from modelpool.api.answers import (
     PoolHealth,
     Registry,
     Restarting,
+    StateSaved,
     Status,
 )
 from modelpool.api.head_method import HeadRoute
 from modelpool.api.openapi import refuses
 from modelpool.api.schemas import MB
+from modelpool.api.statistics import statistics_view
 from modelpool.catalog.errors import StoreError
 from modelpool.config import LIVE_KEYS
 from modelpool.observe.events import Event
@@ -88,6 +90,10 @@ def routes(services: Services) -> APIRouter:
         # Not a browser: tools that speak Ollama's API look for its very words.
         return PlainTextResponse(ollama.ROOT_TEXT)
 
+    @router.get("/api-docs", include_in_schema=False)
+    async def api_docs() -> Response:
+        return RedirectResponse("/docs")
+
     @router.get("/health")
     async def health() -> PoolHealth:
         """The pool in a few figures."""
@@ -129,9 +135,13 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/statistics")
     async def statistics() -> dict[str, Any]:
-        """What the gateway has relayed since the manager started."""
-        loaded = sum(s.state.is_serving for s in pool.holders)
-        return {**services.usage.statistics(), "loaded_models": loaded}
+        """What the gateway has relayed since the manager started, in all, by model and engine."""
+        return statistics_view(services)
+
+    @router.post("/save-state", responses=refuses(StoreError))
+    async def save_state() -> StateSaved:
+        """Write down now what is written now and then: statistics, peaks, usage patterns."""
+        return {"message": "State saved successfully", "path": str(await services.save_state())}
 
     @router.get("/engines")
     async def engines() -> Engines:

@@ -14,7 +14,7 @@ from modelpool_client.errors import ModelExists
 from .entry_schema import engine_name
 from .import_report import ImportReport, conflict, exists, ids
 from .index import Index
-from .model import Model
+from .model import CURRENT, Model
 from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .registry import file_entry, read_registry, registry_entry
 from .search import Search
@@ -69,6 +69,7 @@ class Catalog:
             Conflict: as ``adopt_config``.
         """
         catalog = cls(store, await store.models(), clock)
+        catalog._index.current = (await store.documents(CURRENT)).get(CURRENT, "")
         catalog.config_report = await catalog.adopt_config(config_models)
         return catalog
 
@@ -90,6 +91,7 @@ class Catalog:
 
         Raises:
             ModelNotFound: with the names it may have meant in ``details["near"]``.
+            InvalidRequest: no model is ``current``.
         """
         model = self.find(name)
         if model is None:
@@ -116,6 +118,26 @@ class Catalog:
         return self._index.search(
             Search(wanted, ability, tag, model_type, q, min_size_bytes, max_size_bytes)
         )
+
+    @property
+    def current(self) -> Model | None:
+        """The model that the alias ``current`` stands for."""
+        return self._index.find(CURRENT)
+
+    async def switch(self, name: str) -> tuple[Model | None, Model]:
+        """Let the alias ``current`` stand for a model from now on; what it stood for, and that.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+        """
+
+        async def change() -> tuple[Model | None, Model]:
+            before, model = self.current, self.get(name)
+            await self._store.write_documents(CURRENT, {CURRENT: model.model_id})
+            self._index.current = model.model_id
+            return before, model
+
+        return await self._alone(change, None)
 
     def counts(self, name: str) -> dict[str, int]:
         """How many models have each ``engine``, ``capability``, ``tag`` or ``model_type``."""

@@ -242,6 +242,10 @@ class Database:
             rows = [(kind, key, at, json.dumps(data)) for key, data in put.items()]
             db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", rows)
 
+    def checkpoint(self) -> None:
+        """Empty the write-ahead log into the file."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
         """Add to the history within its bounds; see ``event_rows.append``."""
         with self._transaction() as db:

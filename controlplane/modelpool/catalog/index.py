@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from modelpool_client.errors import ModelNotFound
+from modelpool_client.errors import InvalidRequest, ModelNotFound, ModelPoolError
 from modelpool_client.surfaces.names import other_spelling
 
-from .model import Model, did_you_mean, near_names, printable
+from .entry_schema import engine_name
+from .model import CURRENT, Model, did_you_mean, near_names, printable
 from .search import Facet, Search, facets_of, text_of
 
 SHOWN_CHARACTERS = 100
@@ -36,6 +37,7 @@ class Index:
         models: by id.
         ids: every id and alias -> id.
         edition: another number after every change.
+        current: the id of the model that ``CURRENT`` stands for; empty where it stands for none.
     """
 
     def __init__(self, models: Iterable[Model] = ()) -> None:
@@ -45,6 +47,7 @@ class Index:
         self._order: list[str] = []
         self._facets: defaultdict[Facet, set[str]] = defaultdict(set)
         self._texts: dict[str, str] = {}
+        self.current = ""
         self.put(models)
 
     def __repr__(self) -> str:
@@ -52,11 +55,20 @@ class Index:
 
     def find(self, name: str) -> Model | None:
         """The model with that id or alias, if there is one; failing that, the one that has it with
-        or without ``:latest``."""
+        or without ``:latest``, or behind the name of its engine: ``llama.cpp:m``."""
         model_id = self.ids.get(name)
         if model_id is None:
             model_id = self.ids.get(other_spelling(name) or name)
-        return None if model_id is None else self.models[model_id]
+        if model_id is None:
+            return self.models.get(self.current) if name == CURRENT else self._of_engine(name)
+        return self.models[model_id]
+
+    def _of_engine(self, name: str) -> Model | None:
+        engine, mark, rest = name.partition(":")
+        model_id = self.ids.get(rest) if mark else None
+        if model_id is None or self.models[model_id].engine != engine_name(engine):
+            return None
+        return self.models[model_id]
 
     def put(self, models: Iterable[Model]) -> None:
         """Insert or replace models whose names do not clash."""
@@ -133,8 +145,13 @@ class Index:
                     yield Clash(model, name, owner)
                 taken.setdefault(name, model.model_id)
 
-    def missing(self, name: str) -> ModelNotFound:
+    def missing(self, name: str) -> ModelPoolError:
         """The error for a name that nobody has, with near ones in ``details["near"]``."""
+        if name == CURRENT:
+            text = f"no model is {CURRENT!r}: name one, or switch to one with POST"
+            return InvalidRequest(
+                f"{text} /api/v1/models/switch", param="model", code="no_current_model"
+            )
         near = near_names(name, self.ids)
         shown = name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…"
         text = f"there is no model {printable(shown)!r}{did_you_mean(name, near)}"

@@ -66,8 +66,10 @@ RESERVED_VERBS = frozenset(
         "unload",
     }
 )
+# The alias of the model that was last switched to.
+CURRENT = "current"
 # What the gateway understands instead of a model's name.
-RESERVED_NAMES = frozenset({"auto"})
+RESERVED_NAMES = frozenset({"auto", CURRENT})
 
 
 @dataclass(frozen=True)

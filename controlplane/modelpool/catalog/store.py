@@ -138,6 +138,10 @@ class Store:
         """Insert or replace some documents of a kind and delete others, all or nothing."""
         await self._run(self._database.write_documents, kind, dict(put), tuple(drop), time.time())
 
+    async def checkpoint(self) -> None:
+        """Bring all that is written into the database file itself, for whoever copies that."""
+        await self._run(self._database.checkpoint)
+
     async def append_events(self, rows: Sequence[EventRow], keep: int, oldest: float) -> None:
         """Add to the history; of each model's the last ``keep`` stay, and those from before
         ``oldest`` (seconds since 1970) go little by little."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Translate, read
+from modelpool_client.surfaces.names import answers_to
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import (
     BASIC,
@@ -222,6 +224,10 @@ class Gateway:
         names = dict(names_in(path)) if surface.has_names else None
         data = names or CODECS[surface.codec].decode(surface.path, exchange.request, body)
         model = self._named(data)
+        if surface.codec == "json" and not (names or answers_to(model.names, data["model"])):
+            # A name that is the pool's own affair, as ``current`` is: its worker does not know it.
+            data = {**data, "model": model.model_id}
+            body = json.dumps(data).encode()
         check_capabilities(surface, model.model_id, model.known_capabilities)
         if surface.path not in BASIC:
             serves = await self._surfaces(model.engine)

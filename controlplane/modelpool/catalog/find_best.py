@@ -1,0 +1,194 @@
+"""Which model suits a purpose best, why, and what speaks against the others. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .entry_schema import capability_name
+from .model import Model
+
+MB = 1_000_000
+MB_PER_GB = 1000
+RUNNERS_UP = 3
+
+# What people call a type of model, and the capabilities of which it has one.
+TYPES: Mapping[str, frozenset[str]] = {
+    "llm": frozenset({"chat", "completion"}),
+    "embedding": frozenset({"embeddings"}),
+    "embeddings": frozenset({"embeddings"}),
+    "reranker": frozenset({"rerank"}),
+    "vision": frozenset({"vision"}),
+    "speech": frozenset({"speech_to_text", "audio"}),
+}
+# Tasks that older documents name among capabilities, and the tag that says so.
+TASKS = {"code_generation": "code"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a model must be. None and empty are no condition.
+
+    Attributes:
+        model_type: a model's own, or a word of ``TYPES``.
+        max_memory_bytes: that its load may take of the host.
+        max_latency_ms: of a request, on average.
+        required_capabilities: each is a capability, a tag or the type of the model.
+        tags: all of them.
+        repository: where it comes from: its ``repository``, or the owner in its id.
+    """
+
+    model_type: str | None = None
+    max_memory_bytes: int | None = None
+    max_latency_ms: float | None = None
+    required_capabilities: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    repository: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model beyond its entry; None: not known.
+
+    Attributes:
+        memory_bytes: of the host, that its load takes.
+        is_loaded: it serves now.
+        latency_ms: of a request, on average, as measured.
+        latency_source: by what that was measured.
+    """
+
+    memory_bytes: int | None = None
+    is_loaded: bool = False
+    latency_ms: float | None = None
+    latency_source: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that meets every condition, as far as is known, and what speaks for it."""
+
+    model: Model
+    facts: Facts
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """``best`` is None where no model will do. ``runners_up`` are the next best ones; ``excluded``
+    says for each of the others why."""
+
+    best: Candidate | None
+    runners_up: tuple[Candidate, ...]
+    excluded: Mapping[str, tuple[str, ...]]
+
+
+def find_best(
+    models: Iterable[Model], wanted: Wanted, facts_of: Callable[[Model], Facts]
+) -> Findings:
+    """Of the models that meet every condition: one whose latency is known before one whose latency
+    is not, if that is a condition; then the largest, because of models that are quick and small
+    enough the one with the most weights answers best; then one that is loaded, then the quickest.
+
+    Args:
+        facts_of: is asked only about models whose entry meets the conditions.
+    """
+    excluded: dict[str, tuple[str, ...]] = {}
+    found: list[Candidate] = []
+    for model in models:
+        problems = tuple(_against(model, wanted))
+        facts = Facts() if problems else facts_of(model)
+        problems = problems or tuple(_against_facts(facts, wanted))
+        if problems:
+            excluded[model.model_id] = problems
+        else:
+            found.append(Candidate(model, facts, tuple(_for(model, facts, wanted))))
+    found.sort(key=lambda c: _rank(c, wanted))
+    return Findings(found[0] if found else None, tuple(found[1 : 1 + RUNNERS_UP]), excluded)
+
+
+def read_wanted(
+    data: Mapping[str, Any],
+) -> tuple[Wanted, list[str]]:
+    """The conditions of a request, checked already, and what deserves a word about them.
+
+    ``min_memory_gb`` is read as a maximum: the document that invented it says "Max 8GB" beside it.
+    """
+    warnings, most = [], data.get("max_memory_gb")
+    least = data.get("min_memory_gb")
+    if least is not None:
+        most = least if most is None else min(most, least)
+        warnings.append(f"min_memory_gb is read as a maximum: {most:g} GB; write max_memory_gb")
+    return (
+        Wanted(
+            data.get("model_type"),
+            None if most is None else int(most * MB_PER_GB * MB),
+            data.get("max_latency_ms"),
+            tuple(data.get("required_capabilities") or ()),
+            tuple(data.get("tags") or ()),
+            data.get("repository"),
+        ),
+        warnings,
+    )
+
+
+def _against(model: Model, wanted: Wanted) -> Iterable[str]:
+    """What its entry says against it."""
+    if wanted.model_type is not None and not _is_of_type(model, wanted.model_type):
+        yield f"its type is {model.model_type}, not {wanted.model_type}"
+    missing = [c for c in wanted.required_capabilities if not _can(model, c)]
+    if missing:
+        yield f"cannot, as far as is known: {', '.join(missing)}"
+    untagged = [tag for tag in wanted.tags if tag not in model.tags]
+    if untagged:
+        yield f"has no tag {', '.join(untagged)}"
+    if wanted.repository is not None and wanted.repository not in _repositories(model):
+        yield f"is not from {wanted.repository}"
+
+
+def _against_facts(facts: Facts, wanted: Wanted) -> Iterable[str]:
+    most, size = wanted.max_memory_bytes, facts.memory_bytes
+    if most is not None and size is not None and size > most:
+        yield f"needs {size / MB:,.0f} MB, more than {most / MB:,.0f}"
+    limit, latency = wanted.max_latency_ms, facts.latency_ms
+    if limit is not None and latency is not None and latency > limit:
+        yield f"takes {latency:,.0f} ms ({facts.latency_source}), more than {limit:g}"
+
+
+def _for(model: Model, facts: Facts, wanted: Wanted) -> Iterable[str]:
+    if facts.memory_bytes is not None:
+        yield f"needs {facts.memory_bytes / MB:,.0f} MB"
+    if facts.latency_ms is not None:
+        yield f"takes {facts.latency_ms:,.0f} ms ({facts.latency_source})"
+    elif wanted.max_latency_ms is not None:
+        yield "its latency is not known: nothing was measured yet"
+    if wanted.required_capabilities:
+        yield f"can {', '.join(wanted.required_capabilities)}"
+    if facts.is_loaded:
+        yield "is loaded"
+
+
+def _rank(candidate: Candidate, wanted: Wanted) -> tuple[Any, ...]:
+    """The best has the least."""
+    facts, model = candidate.facts, candidate.model
+    is_unsure = wanted.max_latency_ms is not None and facts.latency_ms is None
+    latency = float("inf") if facts.latency_ms is None else facts.latency_ms
+    size = model.size_bytes or facts.memory_bytes or 0
+    return (is_unsure, -size, not facts.is_loaded, latency, model.model_id)
+
+
+def _is_of_type(model: Model, wanted: str) -> bool:
+    word = wanted.casefold()
+    known = TYPES.get(word, frozenset())
+    return model.model_type.casefold() == word or not known.isdisjoint(model.capabilities)
+
+
+def _can(model: Model, wanted: str) -> bool:
+    word = capability_name(wanted)
+    said = {model.model_type, *model.capabilities, *(capability_name(tag) for tag in model.tags)}
+    return word in said or TASKS.get(word) in said
+
+
+def _repositories(model: Model) -> tuple[str, ...]:
+    said, owner = model.metadata.get("repository"), model.model_id.rpartition("/")[0]
+    return tuple(text for text in (said, owner) if isinstance(text, str) and text)
