@@ -34,6 +34,7 @@ from modelpool.api import (
     search,
     service_discovery,
     system,
+    versions,
 )
 from modelpool.asgi import AsgiApp
 from modelpool.catalog.capability_book import CapabilityBook
@@ -308,7 +309,7 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    rooms = (system, service_discovery, jobs, model_manager, search, find, models)
+    rooms = (system, service_discovery, jobs, model_manager, search, find, versions, models)
     routers = [room.routes(services) for room in rooms]
     own = [route for route in api.routes if isinstance(route, Route)]
     error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -148,6 +149,37 @@ class Services:
         kept = {key: value for key, value in entry.items() if key not in ("aliases", "warmup")}
         return await self.register({**kept, "model_id": model_id})
 
+    async def rollback(self, name: str, number: int) -> Model:
+        """Let a model's entry say again what it said before; its options count from the next load
+        on. What it says now becomes a version, too.
+
+        Raises:
+            NotFound: there is no such model or version.
+            NotSupported: some of it came from the environment, which is not kept.
+            ModelPoolError: it could not be registered so any more; nothing was changed.
+        """
+        old = self.catalog.get(name)
+        version = await self.catalog.versions.get(old.model_id, number)
+        if not version.is_whole or old.templates:
+            text = f"{old.model_id} has values from the environment, which no version keeps"
+            raise NotSupported(f"{text}; change it in the config file")
+        parsed = parse_model(
+            version.entry,
+            known_engines=await self.engines.names(),
+            ttl_range=self.pool.config.ttl_range,
+        )
+        reading = await self.estimator.read(parsed)
+        told = await self.engines.check(reading.model)
+
+        def then(model: Model) -> None:
+            self.estimator.take(reading)
+            if told is not None:
+                self.estimator.tell(model, told)
+            self.take_over(model, f"rolled back to version {number}")
+
+        model = dataclasses.replace(reading.model, origin=old.origin)
+        return with_warm_up(await self.catalog.replace(model, old, then), self.pool.config)
+
     async def delete(self, name: str) -> Model:
         """Remove a model from the catalog; its worker ends its current work first.
 
@@ -215,6 +247,8 @@ class Services:
         self.files.forget(model.model_id)
         self.metrics.forget(model.model_id)
         self.usage.forget(model.model_id)
+        with contextlib.suppress(StoreError):  # another model of that name has them then
+            await self.catalog.versions.forget(model.model_id)
         await self.history.forget(model.model_id)
         root = self.pool.config.prompt_cache_root
         await asyncio.to_thread(prompt_caches.remove, root, model.model_id)

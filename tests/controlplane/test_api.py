@@ -14,6 +14,7 @@ import httpx
 import modelpool.background
 import pytest
 from modelpool.app import Running, running
+from modelpool.catalog.versions import MOST_VERSIONS
 from modelpool.config import PoolConfig, load_config
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.replica import Run
@@ -343,5 +344,46 @@ def test_models_are_found_by_what_they_are_and_shown_as_asked_for(tmp_path: Path
         assert some == {"models": [{"model_id": "org/big", "state": "COLD"}], "total": 3}
         for wrong in ("sort=beauty", "fields=stat", "engine=a&provider=b", "min_size_mb=-1"):
             assert (await http.get(f"/models?{wrong}")).status_code == 400, wrong
+
+    play(config(tmp_path), scene)
+
+
+def test_a_changed_entry_can_be_had_back(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        first = fake("org/m", options={"load_seconds": 1}, aliases=["a"], tags=["t"])
+        assert (await http.post("/models/register", json=first)).status_code == 201
+        assert (await http.get("/models/org/m/versions")).json()["versions"] == []
+        other = fake("org/m", options={"load_seconds": 2})
+        for body in (other, other):  # the second changes nothing
+            answer = await http.post("/registry", json={"models": [body], "replace": True})
+            assert answer.status_code == 200, answer.text
+        assert (await http.get("/models/none/versions")).status_code == 404
+        (version,) = (await http.get("/models/org/m/versions")).json()["versions"]
+        assert (version["version"], version["can_be_restored"]) == (1, True)
+        assert version["entry"]["options"] == {"load_seconds": 1}
+        back = await http.post("/models/org/m/versions/1/rollback")
+        assert back.status_code == 200, back.text
+        model = back.json()["model"]
+        assert (model["options"], model["aliases"]) == ({"load_seconds": 1}, ["a"])
+        assert (await http.get("/models/a")).json()["model_id"] == "org/m"
+        found = (await http.get("/models/org/m/versions")).json()["versions"]
+        assert [v["entry"]["options"] for v in found] == [{"load_seconds": 2}, {"load_seconds": 1}]
+        missing = await http.post("/models/org/m/versions/9/rollback")
+        assert (missing.status_code, missing.json()["error"]["param"]) == (404, "version")
+        await http.delete("/models/org/m")
+        await http.post("/models/register", json=first)
+        assert (await http.get("/models/org/m/versions")).json()["versions"] == []
+
+    play(config(tmp_path), scene)
+
+
+def test_only_the_last_ones_are_kept(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        await http.post("/models/register", json=fake("m", options={"load_seconds": 0}))
+        for n in range(1, MOST_VERSIONS + 4):
+            changed = fake("m", options={"load_seconds": n})
+            await http.post("/registry", json={"models": [changed], "replace": True})
+        found = (await http.get("/models/m/versions")).json()["versions"]
+        assert [v["version"] for v in found] == list(range(MOST_VERSIONS + 3, 3, -1))
 
     play(config(tmp_path), scene)

@@ -408,6 +408,18 @@ class StateSavedToo(TypedDict):
     path: str
 
 
+class Version(TypedDict):
+    version: int
+    until: str | None
+    entry: Json
+    can_be_restored: bool
+
+
+class Versions(TypedDict):
+    model_id: str
+    versions: list[Version]
+
+
 class StateSaved(TypedDict):
     message: str
     path: str

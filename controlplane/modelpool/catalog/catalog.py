@@ -19,6 +19,7 @@ from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .registry import file_entry, read_registry, registry_entry
 from .search import Search
 from .store import Store
+from .versions import Versions, declared
 
 if TYPE_CHECKING:
     from modelpool.config_keys import PoolConfig
@@ -41,6 +42,7 @@ class Catalog:
 
     Attributes:
         admit: is given the ids of entries that are to be written, and raises why they may not be.
+        versions: what entries said before they were changed.
         config_report: what the config file's models did to the stored ones at the start.
     """
 
@@ -55,6 +57,7 @@ class Catalog:
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Future[Any]] = set()
         self._index = Index(models)
+        self.versions = Versions(store)
 
     def __repr__(self) -> str:
         return f"<Catalog {len(self)} models, {len(self._index.ids)} names>"
@@ -305,9 +308,16 @@ class Catalog:
     async def _write(self, put: Collection[Model], drop: Collection[str]) -> None:
         if put or drop:
             self.admit(ids(put))
+            for old in [o for m in put if (o := self._replaced_by(m)) is not None]:
+                await self.versions.keep(old, self._clock())
             await self._store.write_models(put, drop)
             self._index.drop(drop)
             self._index.put(put)
+
+    def _replaced_by(self, model: Model) -> Model | None:
+        """The entry that says other things than this one will in its place."""
+        old = self._index.models.get(model.model_id)
+        return old if old is not None and declared(old) != declared(model) else None
 
     async def _alone(self, change: Callable[[], Awaitable[T]], then: Then[T] | None) -> T:
         """Run a change with no other beside it, to its end even when the caller is cancelled:

@@ -61,9 +61,11 @@ RESERVED_VERBS = frozenset(
         "profile",
         "ready",
         "register",
+        "rollback",
         "setting",
         "stats",
         "unload",
+        "versions",
     }
 )
 # The alias of the model that was last switched to.
