@@ -204,6 +204,18 @@ class AsyncPoolClient:
         ``create_job("probe", model=model_id)``."""
         return await self._transport.do(calls.capabilities(model_id))
 
+    async def find_best(self, **wanted: Unpack[types.Wanted]) -> reports.Findings:
+        """Which model suits a purpose best, and why: see ``types.Wanted`` for the conditions."""
+        return await self._transport.do(calls.find_best(wanted))
+
+    async def versions(self, model_id: str) -> list[reports.Version]:
+        """What the model's entry said before each of its last changes, newest first."""
+        return await self._transport.do(calls.versions(model_id))
+
+    async def rollback(self, model_id: str, version: int) -> types.ModelView:
+        """Let the model's entry say again what it said; it counts from the next load on."""
+        return await self._transport.do(calls.rollback(model_id, version))
+
     async def plan(self, model_id: str) -> reports.LoadPlan:
         """What loading the model would do right now; nothing is changed."""
         return await self._transport.do(calls.plan(model_id))

@@ -16,10 +16,12 @@ from modelpool_client import errors
 from modelpool_client.reports import (
     CapabilityReport,
     ConfigReload,
+    Findings,
     History,
     JobView,
     LoadPlan,
     RestartBegun,
+    Version,
 )
 from modelpool_client.types import (
     ConfigChange,
@@ -187,8 +189,24 @@ def remove_job(job_id: str) -> Call[str]:
 # -- models --------------------------------------------------------------------------------------
 
 
-def models() -> Call[list[ModelView]]:
-    return Call("GET", "/models", lambda d: [view(ModelView, m) for m in _list(d, "models")])
+def models(conditions: Mapping[str, Any] | None = None) -> Call[list[ModelView]]:
+    said = {key: str(value) for key, value in (conditions or {}).items() if value is not None}
+    return Call("GET", "/models", lambda d: [view(ModelView, m) for m in _list(d, "models")], said)
+
+
+def find_best(wanted: Mapping[str, Any]) -> Call[Findings]:
+    said = {key: value for key, value in wanted.items() if value is not None}
+    return Call("POST", "/models/find_best", lambda d: view(Findings, d), json=said)
+
+
+def versions(model_id: str) -> Call[list[Version]]:
+    path = _path(model_id, "versions")
+    return Call("GET", path, lambda d: [view(Version, v) for v in _list(d, "versions")])
+
+
+def rollback(model_id: str, version: int) -> Call[ModelView]:
+    path = _path(model_id, f"versions/{version}/rollback")
+    return Call("POST", path, _model, json={}, repeatable=False)
 
 
 def model(model_id: str) -> Call[ModelView]:

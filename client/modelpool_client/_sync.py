@@ -232,6 +232,18 @@ class PoolClient:
         ``create_job("probe", model=model_id)``."""
         return self._transport.do(calls.capabilities(model_id))
 
+    def find_best(self, **wanted: Unpack[types.Wanted]) -> reports.Findings:
+        """Which model suits a purpose best, and why: see ``types.Wanted`` for the conditions."""
+        return self._transport.do(calls.find_best(wanted))
+
+    def versions(self, model_id: str) -> list[reports.Version]:
+        """What the model's entry said before each of its last changes, newest first."""
+        return self._transport.do(calls.versions(model_id))
+
+    def rollback(self, model_id: str, version: int) -> types.ModelView:
+        """Let the model's entry say again what it said; it counts from the next load on."""
+        return self._transport.do(calls.rollback(model_id, version))
+
     def plan(self, model_id: str) -> reports.LoadPlan:
         """What loading the model would do right now; nothing is changed."""
         return self._transport.do(calls.plan(model_id))

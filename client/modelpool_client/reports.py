@@ -23,6 +23,37 @@ class Eviction:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A model that meets the conditions, and what speaks for it."""
+
+    model_id: str = ""
+    reasons: tuple[str, ...] = ()
+    memory_mb: float | None = None
+    latency_ms: float | None = None
+    is_loaded: bool = False
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The model that suits best, the next ones, and why each of the others does not."""
+
+    best: Found | None = None
+    runners_up: tuple[Found, ...] = ()
+    excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a model's entry said until it was changed."""
+
+    version: int = 0
+    until: str = ""
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    can_be_restored: bool = False
+
+
+@dataclass(frozen=True)
 class LoadPlan:
     """What a load would do right now.
 

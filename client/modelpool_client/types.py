@@ -112,6 +112,22 @@ class ModelFields(TypedDict, total=False):
     context_length: int
 
 
+class Wanted(TypedDict, total=False):
+    """Conditions of ``find_best``; what is left out is none.
+
+    ``model_type``: a model's own type, or ``llm``, ``embedding``, ``vision``, ``speech``.
+    ``max_memory_gb`` (of 1000 MB) is of a load; ``max_latency_ms`` of a request, on average.
+    ``repository``: where it comes from, as the owner in its id.
+    """
+
+    model_type: str
+    max_memory_gb: float
+    max_latency_ms: float
+    required_capabilities: Sequence[str]
+    tags: Sequence[str]
+    repository: str
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a model answers: ``base_url`` is what OpenAI clients want (``…/v1``)."""

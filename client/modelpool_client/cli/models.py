@@ -24,13 +24,30 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's id.")]
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.command("list")(list_models)
-    for command in (status, load, unload, extend, register, delete):
+    for command in (status, load, unload, extend, register, delete, find, versions, rollback):
         app.command()(command)
 
 
-def list_models(ctx: typer.Context) -> None:
+def list_models(
+    ctx: typer.Context,
+    engine: Annotated[str | None, typer.Option(help="Only of this engine.")] = None,
+    capability: Annotated[str | None, typer.Option(help="Only what can do this.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
+    model_type: Annotated[str | None, typer.Option("--type", help="Only of this type.")] = None,
+    min_size_mb: Annotated[float | None, typer.Option(help="The least size of files.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option(help="The greatest.")] = None,
+    search: Annotated[str | None, typer.Option(help="A part of a name or tag.")] = None,
+    sort: Annotated[str | None, typer.Option(help="A field; - before it: greatest first.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Most models to show.")] = None,
+    offset: Annotated[int | None, typer.Option(min=0, help="Leave out so many.")] = None,
+) -> None:
     """List the models and their states."""
-    s, call = session(ctx), calls.models()
+    conditions = {"engine": engine, "capability": capability, "state": state, "tag": tag}
+    conditions |= {"model_type": model_type, "q": search, "sort": sort}
+    sizes = {"min_size_mb": min_size_mb, "max_size_mb": max_size_mb}
+    page = {"limit": limit, "offset": offset}
+    s, call = session(ctx), calls.models({**conditions, **sizes, **page})
     with s.client() as pool:
         document = pool.fetch(call)
     s.show(document, lambda: render.models_table(call.parse(document)))
@@ -191,3 +208,44 @@ def delete(ctx: typer.Context, model: Model) -> None:
     with s.client() as pool:
         document = pool.fetch(calls.delete(model))
     s.show(document, lambda: f"{model} is deleted")
+
+
+def find(
+    ctx: typer.Context,
+    model_type: Annotated[str | None, typer.Option("--type", help="llm, embedding …")] = None,
+    max_memory_gb: Annotated[float | None, typer.Option(min=0, help="Of a load.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Of a request, on average.")] = None,
+    capability: Annotated[list[str] | None, typer.Option(help="It can; repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="It has; repeatable.")] = None,
+    repository: Annotated[str | None, typer.Option(help="Where it comes from.")] = None,
+) -> None:
+    """Find the model that suits a purpose best (1: none does)."""
+    wanted = {"model_type": model_type, "max_memory_gb": max_memory_gb, "tags": tag}
+    wanted |= {"max_latency_ms": max_latency_ms, "required_capabilities": capability}
+    s, call = session(ctx), calls.find_best({**wanted, "repository": repository})
+    with s.client() as pool:
+        document = pool.fetch(call)
+    found = call.parse(document)
+    s.show(document, lambda: render.findings(found))
+    if found.best is None:
+        raise typer.Exit(1)
+
+
+def versions(ctx: typer.Context, model: Model) -> None:
+    """Show what a model's entry said before it was changed."""
+    s, call = session(ctx), calls.versions(model)
+    with s.client() as pool:
+        document = pool.fetch(call)
+    s.show(document, lambda: render.versions_table(call.parse(document)))
+
+
+def rollback(
+    ctx: typer.Context,
+    model: Model,
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="See `poolctl versions`.")],
+) -> None:
+    """Let a model's entry say again what it said."""
+    s = session(ctx)
+    with s.client() as pool:
+        document = pool.fetch(calls.rollback(model, version))
+    s.show(document, lambda: f"{model} is as it was in version {version}; it counts at a load")

@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from modelpool_client.reports import Happening, LoadPlan, Restarted
+from modelpool_client.reports import Findings, Happening, LoadPlan, Restarted, Version
 from modelpool_client.types import Concurrency, EngineView, Event, ModelView, PoolHealth
 from modelpool_client.wire import Progress
 
@@ -35,6 +35,24 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*map(_styled, row))
     return table
+
+
+def findings(found: Findings) -> Table | str:
+    """The best model and the next ones with what speaks for them; without any, what speaks against
+    each."""
+    if found.best is not None:
+        rows = [(f.model_id, ", ".join(f.reasons)) for f in (found.best, *found.runners_up)]
+        return table(("MODEL", "WHY"), rows)
+    excluded = [(name, "; ".join(why)) for name, why in found.excluded.items()]
+    return table(("MODEL", "WHY NOT"), excluded) if excluded else "there are no models"
+
+
+def versions_table(versions: Sequence[Version]) -> Table | str:
+    """One line per version, newest first."""
+    if not versions:
+        return "it was never changed"
+    rows = ((str(v.version), v.until, json.dumps(dict(v.entry))) for v in versions)
+    return table(("VERSION", "UNTIL", "ENTRY"), rows)
 
 
 def models_table(models: Sequence[ModelView]) -> Table | str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from modelpool_client.capabilities import SPELLINGS
 from modelpool_client.errors import (
     Conflict,
     ModelNotFound,
@@ -38,7 +39,7 @@ from modelpool.api.head_method import HeadRoute
 from modelpool.api.openapi import refuses
 from modelpool.api.search import in_state
 from modelpool.api.statistics import statistics_view
-from modelpool.catalog.entry_schema import CAPABILITY_SPELLINGS, engine_name
+from modelpool.catalog.entry_schema import engine_name
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import Model, validate_model_id
 from modelpool.jobs.job import Job, JobState
@@ -48,7 +49,7 @@ from modelpool.services import Services
 
 BASE = "/api/v1/models"
 PROVIDERS = {"anthropic": "claude"}
-WORDS = {ours: theirs for theirs, ours in CAPABILITY_SPELLINGS.items() if theirs != "embedding"}
+WORDS = {ours: theirs for theirs, ours in SPELLINGS.items() if theirs != "embedding"}
 POST_ONLY = ("load", "switch", "unload", "discover", "save-state")
 WAIT_SECONDS = 3600.0
 JOB: tuple[type[ModelPoolError], ...] = (ModelNotFound, Conflict, QueueFull, StoreError)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .entry_schema import capability_name
+from modelpool_client.capabilities import word_of
+
 from .model import Model
 
 MB = 1_000_000
@@ -184,8 +185,8 @@ def _is_of_type(model: Model, wanted: str) -> bool:
 
 
 def _can(model: Model, wanted: str) -> bool:
-    word = capability_name(wanted)
-    said = {model.model_type, *model.capabilities, *(capability_name(tag) for tag in model.tags)}
+    word = word_of(wanted)
+    said = {model.model_type, *model.capabilities, *(word_of(tag) for tag in model.tags)}
     return word in said or TASKS.get(word) in said
 
 
