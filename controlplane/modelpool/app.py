@@ -47,6 +47,9 @@ from modelpool.controllers import loop
 from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
+from modelpool.discovery import adopt
+from modelpool.discovery.discovery import Discovery
+from modelpool.discovery.watching import DiscoveryController, run_watcher
 from modelpool.engines import Engines
 from modelpool.entry import Entry
 from modelpool.gateway.ollama import OllamaApi
@@ -150,6 +153,8 @@ async def running(
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)
         await _announce(services, recovery, unreadable)
+        await services.discovery.open()
+        adopt.remember(services)
         await services.jobs.open(registry.kinds(services))
         stack.push_async_callback(services.jobs.close)
         services.registrars.begin()
@@ -159,11 +164,13 @@ async def running(
         stack.push_async_callback(services.preloads.save)
         stack.push_async_callback(services.usage.save, store)
         stack.push_async_callback(services.peaks.save, store)
+        finding = DiscoveryController(services, time.time, run_watcher)
+        stack.push_async_callback(finding.close)
         works = (
             background.sweep(services),
             background.save(services, store),
             background.watch_memory(services),
-            loop.run((services.pressure, services.schedules, services.preloads)),
+            loop.run((services.pressure, services.schedules, services.preloads, finding)),
             services.history.write_on(),
             background.look_at_registered(services),
         )
@@ -250,6 +257,7 @@ async def _build(
         files=files,
         jobs=Jobs(store, events.publish, time.time),
         store=store,
+        discovery=Discovery(store, events.publish, time.time),
     )
     return services, Recoverer(pool, workers, launcher, client, store), unreadable
 

@@ -47,6 +47,7 @@ from .config_keys import (
 )
 from .config_remarks import remarks
 from .config_schema import json_schema
+from .discovery.roots import given_path
 
 __all__ = [
     "LIVE_KEYS",
@@ -69,6 +70,8 @@ PREFIX = "MODELPOOL_"
 BORROWED = {
     "MODEL_MANAGER_MAX_LOADED": "max_concurrent_models",
     "MODEL_KEEPALIVE_MINUTES": "default_ttl_minutes",
+    "EXTERNAL_MODELS_DIR": "external_models_dir",
+    "ENABLE_GGUF_MODELS": "enable_gguf_models",
 }
 # What it takes to find a pool and to stop it.
 STOP_KEYS = frozenset(
@@ -77,7 +80,7 @@ STOP_KEYS = frozenset(
 # Ours, but no keys: where the file is, where the manager is, what the next manager or a worker is
 # told.
 NOT_KEYS = frozenset({"CONFIG", "STATUS_FD", "STOP_ASKED", "TEST_HOST_ROOT", "URL", "WORKER_ID"})
-TEXT_KEYS = frozenset({"host", "log_level", "ollama_base_url", "state_dir"})
+TEXT_KEYS = frozenset({"external_models_dir", "host", "log_level", "ollama_base_url", "state_dir"})
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def load_config(
     reading.read_environment(environ)
     reading.settle_values()
     reading.settle_state_dir(environ)
+    reading.settle_discovery_paths()
     reading.parse_models(check)
     config, issues = validated(reading.data, reading.templates)
     for issue in issues:
@@ -209,6 +213,15 @@ class _Reading:
             shown = self.data.pop("state_dir")
             self.wrong(Issue("state_dir", f"should be the path of a folder, not {shown!r}"))
 
+    def settle_discovery_paths(self) -> None:
+        """Make what is relative absolute; what is no path is left for the check to name."""
+        entries = self.data.get("discovery_paths")
+        if isinstance(entries, list):
+            base = self._base("discovery_paths")
+            self.data["discovery_paths"] = [_below(base, entry) for entry in entries]
+        if isinstance(external := self.data.get("external_models_dir"), str):
+            self.data["external_models_dir"] = _below(self._base("external_models_dir"), external)
+
     def parse_models(self, check: EngineCheck | None) -> None:
         """Replace the entries of ``models`` by models, held against their engines if asked to."""
         entries = self.data.get("models", [])
@@ -267,6 +280,14 @@ class _Reading:
         inside = [o for name, o in self.origins.items() if name.startswith(f"{issue.key}.")]
         default = str(self.file) if self.file else "the defaults"
         return ConfigIssue(issue.key, issue.message, ", ".join(inside) or default)
+
+
+def _below(base: Path, entry: Any) -> Any:
+    if isinstance(entry, Mapping) and isinstance(entry.get("path"), str):
+        return {**entry, "path": _below(base, entry["path"])}
+    if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
+        return entry
+    return given_path(plain(entry), str(Path.home()), str(base))
 
 
 def _prefixes(key: str) -> Iterator[str]:

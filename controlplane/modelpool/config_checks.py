@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from .catalog.model import Model, did_you_mean, printable
 from .catalog.variables import FilledText, is_filled, plain, typed
-from .config_keys import LIVE_KEYS, PoolConfig, PortRange
+from .config_keys import LIVE_KEYS, DiscoveryPath, PoolConfig, PortRange
 from .registrars.settings import RegistrarSettings
 
 # Where pydantic speaks of Python's types, the file's author thinks of the file's.
@@ -27,7 +27,11 @@ PLAIN_WORDS = {
 }
 # What was wanted where a text stood.
 WANTED = {"int_type": "integer", "float_type": "number", "bool_type": "boolean"}
-INNER_KEYS = {"port_range": PortRange.model_fields, "registrars": RegistrarSettings.model_fields}
+INNER_KEYS = {
+    "discovery_paths": DiscoveryPath.model_fields,
+    "port_range": PortRange.model_fields,
+    "registrars": RegistrarSettings.model_fields,
+}
 
 NOTHING: Mapping[str, Any] = {}
 

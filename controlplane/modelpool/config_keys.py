@@ -24,11 +24,14 @@ from pydantic import (
     PrivateAttr,
     StrictStr,
     WithJsonSchema,
+    model_validator,
 )
 
 from .catalog.entry_schema import CONCURRENCY_LIMIT, model_entry_schema
 from .catalog.model import ConcurrencyLimit, Model
+from .catalog.sources.registry import sources
 from .catalog.variables import template
+from .discovery.roots import given_path
 from .pool.memory import read_pressure
 from .registrars.settings import RegistrarSettings, each_once
 
@@ -89,6 +92,10 @@ def _host(text: str) -> str:
     return text
 
 
+def _discovery_path(text: str | None) -> str | None:
+    return None if text is None else given_path(text, str(Path.home()), "")
+
+
 Minutes = Annotated[float, Field(ge=0, le=525_600)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
 SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
@@ -129,6 +136,38 @@ class PortRange(_Frozen):
     def ports(self) -> range:
         """Every port, lowest first."""
         return range(self.start, self.end + 1)
+
+
+DISCOVERY_PATH_SCHEMA: Any = {
+    "anyOf": [{"type": "string"}, {"$ref": "#/$defs/DiscoveryPath"}],
+}
+
+
+class DiscoveryPath(_Frozen):
+    """A folder to look for models in, or a single file; without ``path`` wherever programs with
+    that layout have theirs. A text is the path."""
+
+    path: Annotated[StrictStr | None, AfterValidator(_discovery_path)] = Field(
+        None, description="Absolute, or relative to this file's folder; ~ and C:\\ are understood"
+    )
+    source: StrictStr | None = Field(
+        None,
+        description="Its layout: folder, huggingface, lm_studio, llama_cpp, ollama, external;"
+        " null: what it looks like",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_something(self) -> DiscoveryPath:
+        if self.source is not None and self.source not in sources():
+            raise ValueError(f"source {self.source!r} is unknown; there are {', '.join(sources())}")
+        if self.path is None and self.source is None:
+            raise ValueError("should have a path, a source, or both")
+        return self
 
 
 class PoolConfig(_Frozen):
@@ -258,6 +297,30 @@ class PoolConfig(_Frozen):
     registrars: Annotated[
         tuple[RegistrarSettings, ...], Field(strict=False), AfterValidator(each_once)
     ] = Field((), description="Registries that are told about HOT workers")
+    discovery_paths: Annotated[tuple[DiscoveryPath, ...], Field(strict=False)] = Field(
+        (),
+        description="Where models are looked for: folders, or layouts of other programs"
+        " ({source: ollama}); what is there is in the catalog",
+        json_schema_extra={"items": DISCOVERY_PATH_SCHEMA},
+    )
+    watch_discovery_paths: bool = Field(
+        True, description="Look again as soon as something changes there, where the system tells"
+    )
+    discovery_calm_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        5, description="Without a change until a file, or a folder, is looked at: downloads grow"
+    )
+    discovery_interval_seconds: Seconds = Field(
+        300, description="Between two looks where nothing tells of changes (networks); 0 is never"
+    )
+    discovery_stall_seconds: SomeSeconds = Field(
+        30, description="A disk that does not answer for that long is given up for now"
+    )
+    external_models_dir: Annotated[StrictStr | None, AfterValidator(_discovery_path)] = Field(
+        None, description="A folder of providers' folders of models (EXTERNAL_MODELS_DIR)"
+    )
+    enable_gguf_models: bool = Field(
+        True, description="Look for GGUF files, too (ENABLE_GGUF_MODELS)"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_max_mb: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         10, description="A log file of that size, a worker's or pool.log, is rotated (kubelet: 10)"
@@ -385,6 +448,7 @@ class PoolConfig(_Frozen):
         plain["device_memory_mb"] = dict(self.device_memory_mb)
         for key in ("warmup_models", "allowed_origins", "allowed_hosts"):
             plain[key] = list(plain[key])
+        plain["discovery_paths"] = [p.model_dump() for p in self.discovery_paths]
         plain["registrars"] = [r.model_dump() for r in self.registrars]
         plain["state_dir"] = str(self.state_dir)
         return plain

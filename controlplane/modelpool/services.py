@@ -38,6 +38,8 @@ from modelpool.config import (
 from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
+from modelpool.discovery.discovery import Discovery
+from modelpool.discovery.merge import ORIGIN
 from modelpool.engines import Engines
 from modelpool.jobs.runner import Jobs
 from modelpool.model_files import ModelFiles
@@ -68,6 +70,7 @@ class Services:
         configured: what config file and environment said when they were last read.
         reloading: held by whoever reads them again, or changes the configuration.
         leaving: models that were deleted, by id, until their workers are gone.
+        vanished: models whose files are gone, by id, and that still run.
     """
 
     catalog: Catalog
@@ -96,8 +99,10 @@ class Services:
     responses: ResponseStore
     jobs: Jobs
     store: Store
+    discovery: Discovery
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
+    vanished: set[str] = dataclasses.field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.catalog.admit = self._refuse_if_leaving
@@ -181,12 +186,15 @@ class Services:
         return with_warm_up(await self.catalog.replace(model, old, then), self.pool.config)
 
     async def delete(self, name: str) -> Model:
-        """Remove a model from the catalog; its worker ends its current work first.
+        """Remove a model from the catalog; its worker ends its current work first. One that was
+        found on the disk stays away until somebody asks for it.
 
         Raises:
             ModelNotFound: there is none.
         """
         model = await self.catalog.delete(name, lambda model: self.see_off(model, "deleted"))
+        if model.origin == ORIGIN:
+            await self.discovery.deleted(model)
         await self.are_gone((model.model_id,))
         return model
 

@@ -160,7 +160,8 @@ class Catalog:
         """
 
         async def change() -> Model:
-            if model.model_id in self._index.models:
+            old = self._index.models.get(model.model_id)
+            if old is not None and old.origin != "discovered":
                 raise ModelExists(f"there is a model {model.model_id!r} already", param="model_id")
             return await self._put(model)
 
@@ -195,6 +196,38 @@ class Catalog:
             model = self.get(name)
             await self._write((), (model.model_id,))
             return model
+
+        return await self._alone(change, then)
+
+    async def adopt_found(
+        self, models: Iterable[Model], then: Then[tuple[Model, ...]]
+    ) -> tuple[Model, ...]:
+        """Add models that were found, or put them in the place of found ones with their ids, in one
+        step. One whose name somebody else has, or whose entry is nobody's to replace, is left out;
+        those that were written are returned."""
+
+        async def change() -> tuple[Model, ...]:
+            fresh = [m for m in models if self._may_be_found(m)]
+            clashing = {clash.model.model_id for clash in self._index.clashes(fresh)}
+            put = tuple(self._stamped(m) for m in fresh if m.model_id not in clashing)
+            await self._write(put, ())
+            return put
+
+        return await self._alone(change, then)
+
+    def _may_be_found(self, model: Model) -> bool:
+        old = self._index.models.get(model.model_id)
+        return old is None or old.origin == "discovered"
+
+    async def drop_found(
+        self, models: Iterable[Model], then: Then[tuple[Model, ...]]
+    ) -> tuple[Model, ...]:
+        """Remove models that were found, in one step, but those that are others by now."""
+
+        async def change() -> tuple[Model, ...]:
+            gone = tuple(m for m in models if self._index.models.get(m.model_id) is m)
+            await self._write((), ids(gone))
+            return gone
 
         return await self._alone(change, then)
 
@@ -234,9 +267,12 @@ class Catalog:
         new, changed, same = self._sorted_out(ours)
         former = {m.model_id for m in self if m.origin == "config"}
         stale = sorted(former - set(ids(ours)) if gone is None else former & set(gone))
-        for clash in self._index.clashes((*new, *changed), stale):
+        yielded = self._yielded((*new, *changed))
+        for clash in self._index.clashes((*new, *changed, *yielded), stale):
             raise conflict(clash)
-        return (*new, *changed), ImportReport(ids(new), ids(changed), ids(same), tuple(stale))
+        return (*new, *changed, *yielded), ImportReport(
+            ids(new), ids(changed), ids(same), tuple(stale)
+        )
 
     async def import_registry(
         self,
@@ -294,11 +330,23 @@ class Catalog:
         return model if old is None else model.succeeding(old)
 
     async def _put(self, model: Model) -> Model:
-        for clash in self._index.clashes((model,)):
+        yielded = self._yielded((model,))
+        for clash in self._index.clashes((model, *yielded)):
             raise conflict(clash)
         stamped = self._stamped(model)
-        await self._write((stamped,), ())
+        await self._write((stamped, *yielded), ())
         return stamped
+
+    def _yielded(self, put: Collection[Model]) -> tuple[Model, ...]:
+        """Models that were found give up aliases that somebody declares for others."""
+        named = {name for model in put for name in model.names}
+        owners = {self._index.ids[n] for n in named & self._index.ids.keys()} - set(ids(put))
+        found = (self._index.models[i] for i in owners)
+        return tuple(
+            dataclasses.replace(m, aliases=tuple(a for a in m.aliases if a not in named))
+            for m in found
+            if m.origin == "discovered" and m.model_id not in named
+        )
 
     def _stamped(self, model: Model) -> Model:
         now = self._clock()

@@ -18,7 +18,7 @@ from .variables import template
 
 Priority = Literal["high", "normal", "low"]
 ConcurrencyLimit = int | Literal["adaptive", "unlimited"]
-Origin = Literal["config", "api"]
+Origin = Literal["config", "api", "discovered"]
 Coalescing = Literal["deterministic", "identical", "off"]
 
 MAX_ID_BYTES = 255
@@ -38,6 +38,9 @@ OWN_FIELDS = (
     "facts",
     "declared_capabilities",
     "presumed_capabilities",
+    "places",
+    "identity",
+    "companions",
 )
 
 # Words that end a route below /models/{id} or /v2/models/{id}: an id that ends in one could not be
@@ -101,7 +104,13 @@ class Model:
         declared_capabilities: what its owner declared, where a probe found otherwise.
         presumed_capabilities: those of ``capabilities`` that only its name tells.
         from_file: fields that nobody declared, in which stands what was found out.
-        origin: "config" models come from the config file and return at every start.
+        origin: "config" models come from the config file and return at every start, "discovered"
+            ones were found on the disk and go with their files.
+        places: of a discovered one, every path at which its content was found; the first is
+            ``source``.
+        identity: of that content, see ``discovery.identity``.
+        companions: paths of what was found to go with it, by kind: ``projector``, ``adapter``,
+            ``draft``, ``tokenizer``.
         templates: for each field with a value from the environment, what the config file says, as
             {key: text}; it is shown in place of the value.
         created_at, updated_at: seconds since 1970.
@@ -141,6 +150,9 @@ class Model:
     created_at: float = 0.0
     updated_at: float = 0.0
     origin: Origin = "api"
+    places: tuple[str, ...] = ()
+    identity: str = ""
+    companions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -210,12 +222,15 @@ class Model:
 
     def succeeding(self, old: Model) -> Model:
         """An entry that takes the place of another: from where it came, what of it must not be
-        shown while it is the same, and what stood there from the file, whoever repeats it."""
+        shown while it is the same, and what stood there from the file, whoever repeats it. One that
+        was found is another's own once it has another source."""
         kept = {k: v for k, v in old.templates.items() if getattr(self, k) == getattr(old, k)}
         facts = old.facts if self.source == old.source and not self.facts else self.facts
-        return dataclasses.replace(
-            self.keeping(old), origin=old.origin, templates=kept, facts=facts
-        )
+        found = {k: getattr(old, k) for k in ("places", "identity", "companions")}
+        is_found = self.source in old.places
+        origin = old.origin if old.origin != "discovered" or is_found else "api"
+        own = dataclasses.replace(self.keeping(old), origin=origin, templates=kept, facts=facts)
+        return dataclasses.replace(own, **found) if is_found else own
 
     def same_content(self, other: Model) -> bool:
         """Equal but for the times, and for who said what they say."""

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 GROUP = "modelpool.jobs"
 # By name, what makes it of the pool's services.
 BUILT_IN: dict[str, str] = {
+    "discover": "modelpool.jobs.kinds.discover:make",
     "probe": "modelpool.jobs.kinds.probe:Probe",
 }
 

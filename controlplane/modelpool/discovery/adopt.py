@@ -1,0 +1,162 @@
+"""Brings what was found into the catalog, and tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+from modelpool.catalog.estimator import Reading, described
+from modelpool.catalog.formats.registry import formats
+from modelpool.catalog.model import Model
+from modelpool.discovery.findings import Finding, info_from_dict
+from modelpool.discovery.merge import Drop, Merged, Put, merged
+from modelpool.services import Services, put_in_pool
+
+T = TypeVar("T")
+
+# Models that are written at a time: the pool answers between two such steps.
+STEP = 100
+
+
+@dataclass
+class Adopted:
+    """What became of it, by ids."""
+
+    discovered: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    merged: Merged = field(default_factory=lambda: Merged((), (), {}, {}, ()))
+
+
+def engines() -> dict[str, str]:
+    """Which engine runs a format."""
+    return {name: each.engine for name, each in formats().items()}
+
+
+async def adopt(services: Services) -> Adopted:
+    """Make the catalog say what the disk has. What runs goes on: a model whose files went is
+    removed once it is unloaded, ``waiting`` until then.
+
+    Raises:
+        StoreError: it could not be written; what was before is.
+    """
+    discovery = services.discovery
+    plan = merged(discovery.findings, services.catalog, discovery.wishes, engines())
+    done = Adopted(merged=plan)
+    here = await services.engines.names()
+    for step in _steps(plan.put):
+        await _put(services, step, done, here)
+        await asyncio.sleep(0)
+    for dropped in _steps(plan.drop):
+        await _drop(services, dropped, done)
+    return done
+
+
+async def _put(
+    services: Services, step: Sequence[Put], done: Adopted, here: Iterable[str] | None
+) -> None:
+    readings = {put.model.model_id: _reading(put.model, put.finding) for put in step}
+    puts = {put.model.model_id: put for put in step}
+
+    def then(written: Sequence[Model]) -> None:
+        for model in written:
+            put, reading = puts[model.model_id], readings[model.model_id]
+            services.estimator.take(reading)
+            put_in_pool(services.pool, model)
+            if put.is_told:
+                _tell(services, put.event, model, _with_engine(put.reason, model, here))
+            is_new = put.event == "model-discovered"
+            (done.discovered if is_new else done.changed).append(model.model_id)
+
+    await services.catalog.adopt_found([r.model for r in readings.values()], then)
+
+
+def _with_engine(reason: str, model: Model, here: Iterable[str] | None) -> str:
+    if here is None or model.engine in here:
+        return reason
+    return f"{reason}; it cannot be loaded: this version has no engine {model.engine!r}"
+
+
+async def _drop(services: Services, step: Sequence[Drop], done: Adopted) -> None:
+    running = [d for d in step if _is_running(services, d.model.model_id)]
+    ending = {d.model.model_id: d for d in step if d not in running}
+    done.waiting += [d.model.model_id for d in running]
+    for dropped in running:
+        if dropped.model.model_id not in services.vanished:
+            services.vanished.add(dropped.model.model_id)
+            reason = f"{dropped.reason}; it goes on until it is unloaded"
+            _tell(services, "model-vanished", dropped.model, reason)
+    if not ending:
+        return
+    await services.discovery.departed(d.model for d in ending.values())
+
+    def then(removed: Sequence[Model]) -> None:
+        for model in removed:
+            reason = ending[model.model_id].reason
+            if model.model_id not in services.vanished:
+                _tell(services, "model-vanished", model, reason)
+            services.vanished.discard(model.model_id)
+            services.see_off(model, reason)
+            done.vanished.append(model.model_id)
+
+    await services.catalog.drop_found([d.model for d in ending.values()], then)
+    await services.are_gone(ending)
+
+
+def _is_running(services: Services, model_id: str) -> bool:
+    if not services.pool.has(model_id):
+        return False
+    return any(status.state.has_worker for status in services.pool.statuses(model_id))
+
+
+def remember(services: Services) -> None:
+    """What files said when they were last read, for estimates: nothing is read at a start."""
+    by_path = {finding.path: finding for finding in services.discovery.findings}
+    for model in services.catalog:
+        finding = by_path.get(model.source)
+        if model.origin == "discovered" and finding is not None and finding.info:
+            services.estimator.take(_reading(model, finding))
+
+
+def _reading(model: Model, finding: Finding) -> Reading:
+    info = info_from_dict(finding.info)
+    return Reading(described(model, info), finding.fingerprint, info)
+
+
+def _tell(services: Services, event: str, model: Model, reason: str) -> None:
+    services.events.publish(
+        event,
+        model_id=model.model_id,
+        key=f"{model.engine}:{model.model_id}",
+        reason=reason,
+        path=model.source,
+    )
+
+
+def _steps(items: Sequence[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while step := list(islice(rest, STEP)):
+        yield step
+
+
+def summary(
+    adopted: Adopted, findings: Iterable[Finding], roots: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What came of a look, for its job. PURE."""
+    kinds = [f.kind for f in findings]
+    return {
+        "discovered": len(adopted.discovered),
+        "changed": len(adopted.changed),
+        "vanished": len(adopted.vanished),
+        "models": kinds.count("model"),
+        "companions": kinds.count("companion"),
+        "broken": kinds.count("broken"),
+        "unsettled": kinds.count("unsettled"),
+        "duplicates": len(adopted.merged.duplicates),
+        "roots": {path: report.state for path, report in roots.items()},
+        "failed": {path: report.reason for path, report in roots.items() if report.reason},
+    }
