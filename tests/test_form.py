@@ -18,6 +18,7 @@ EXTENSION_POINTS = {
     "AbstractContextManager": "a context manager of the standard library",
     "BaseModel": "a schema of pydantic",
     "Collector": "a collector of prometheus_client",
+    "FileSystemEventHandler": "a handler of watchdog",
     "Protocol": "a protocol of asyncio",
     "SafeLoader": "a loader of PyYAML",
     "TyperGroup": "a command group of Typer",

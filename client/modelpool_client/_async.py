@@ -280,6 +280,22 @@ class AsyncPoolClient:
         """Forget a job that is over."""
         return await self._transport.do(calls.remove_job(job_id))
 
+    # -- discovery ------------------------------------------------------------------------------
+
+    async def discover(
+        self, *paths: str, source: str | None = None, restore: bool = False
+    ) -> reports.JobView:
+        """Have the pool look for models in folders, or in all that it knows: a job. ``restore``
+        brings back models that were deleted."""
+        return await self._transport.do(calls.discover(paths, source, restore))
+
+    async def found(
+        self, kind: str | None = None, limit: int = 100, offset: int = 0
+    ) -> reports.Found:
+        """What is on the disk: a page of all, or of one kind: ``model``, ``companion``,
+        ``broken``, ``unsettled``, ``duplicate``."""
+        return await self._transport.do(calls.found(kind, limit, offset))
+
     # -- inference -------------------------------------------------------------------------------
 
     async def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:

@@ -17,6 +17,7 @@ from modelpool_client.reports import (
     CapabilityReport,
     ConfigReload,
     Findings,
+    Found,
     History,
     JobView,
     LoadPlan,
@@ -184,6 +185,22 @@ def remove_job(job_id: str) -> Call[str]:
         lambda d: str(_object(d).get("deleted", job_id)),
         repeatable=False,
     )
+
+
+# -- discovery -----------------------------------------------------------------------------------
+
+
+def discover(
+    paths: Sequence[str] = (), source: str | None = None, restore: bool = False
+) -> Call[JobView]:
+    given: list[Any] = [{"path": p, "source": source} if source else p for p in paths]
+    body: dict[str, Any] = {"restore": restore, **({"paths": given} if given else {})}
+    return Call("POST", "/discover", _job, json=body)
+
+
+def found(kind: str | None = None, limit: int = 100, offset: int = 0) -> Call[Found]:
+    params = {"limit": str(limit), "offset": str(offset), **({"kind": kind} if kind else {})}
+    return Call("GET", "/discover", lambda d: view(Found, _object(d)), params)
 
 
 # -- models --------------------------------------------------------------------------------------

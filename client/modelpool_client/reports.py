@@ -23,7 +23,7 @@ class Eviction:
 
 
 @dataclass(frozen=True)
-class Found:
+class Match:
     """A model that meets the conditions, and what speaks for it."""
 
     model_id: str = ""
@@ -37,8 +37,8 @@ class Found:
 class Findings:
     """The model that suits best, the next ones, and why each of the others does not."""
 
-    best: Found | None = None
-    runners_up: tuple[Found, ...] = ()
+    best: Match | None = None
+    runners_up: tuple[Match, ...] = ()
     excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -266,3 +266,53 @@ class JobView:
     @property
     def has_succeeded(self) -> bool:
         return self.state == "succeeded"
+
+
+@dataclass(frozen=True)
+class RootView:
+    """A folder in which the pool looks for models.
+
+    Attributes:
+        source: its layout.
+        state: ``new``, ``scanning``, ``ready``, ``unreadable`` or ``hung``; ``reason`` says why.
+        asked: a client named it, not the configuration.
+        files_read: by the last look; the others were known.
+    """
+
+    path: str = ""
+    source: str | None = None
+    state: str = ""
+    reason: str = ""
+    asked: bool = False
+    looked_at: str | None = None
+    tried_at: str | None = None
+    seconds: float = 0.0
+    folders: int = 0
+    files: int = 0
+    files_read: int = 0
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """What is at a path; ``reason`` says why it is no model that can be loaded."""
+
+    path: str = ""
+    root: str = ""
+    kind: str = ""
+    format: str | None = None
+    model_id: str | None = None
+    companion: str | None = None
+    reason: str = ""
+    size_mb: float | None = None
+    quantization: str | None = None
+    context_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is on the disk: a page of ``total`` findings, and how many there are of each kind."""
+
+    roots: tuple[RootView, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[FindingView, ...] = ()
+    total: int = 0

@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from modelpool import background
 from modelpool.api import (
+    discovery,
     error_handlers,
     find,
     jobs,
@@ -317,7 +318,10 @@ def management_api(services: Services) -> FastAPI:
         summary="A machine as a pool of models",
         description="The management API. Models answer under `/v1`, by name.",
     )
-    rooms = (system, service_discovery, jobs, model_manager, search, find, versions, models)
+    rooms = (
+        *(system, service_discovery, jobs, discovery),
+        *(model_manager, search, find, versions, models),
+    )
     routers = [room.routes(services) for room in rooms]
     own = [route for route in api.routes if isinstance(route, Route)]
     error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))

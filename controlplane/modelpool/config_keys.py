@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     InstanceOf,
     PlainValidator,
     PrivateAttr,
@@ -26,6 +27,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from .catalog.entry_schema import CONCURRENCY_LIMIT, model_entry_schema
 from .catalog.model import ConcurrencyLimit, Model
@@ -93,7 +95,7 @@ def _host(text: str) -> str:
 
 
 def _discovery_path(text: str | None) -> str | None:
-    return None if text is None else given_path(text, str(Path.home()), "")
+    return None if text is None else given_path(text, str(Path.home()))
 
 
 Minutes = Annotated[float, Field(ge=0, le=525_600)]
@@ -138,11 +140,6 @@ class PortRange(_Frozen):
         return range(self.start, self.end + 1)
 
 
-DISCOVERY_PATH_SCHEMA: Any = {
-    "anyOf": [{"type": "string"}, {"$ref": "#/$defs/DiscoveryPath"}],
-}
-
-
 class DiscoveryPath(_Frozen):
     """A folder to look for models in, or a single file; without ``path`` wherever programs with
     that layout have theirs. A text is the path."""
@@ -155,6 +152,13 @@ class DiscoveryPath(_Frozen):
         description="Its layout: folder, huggingface, lm_studio, llama_cpp, ollama, external;"
         " null: what it looks like",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        own = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [{"type": "string"}, own], "description": own.pop("description")}
 
     @model_validator(mode="before")
     @classmethod
@@ -301,7 +305,6 @@ class PoolConfig(_Frozen):
         (),
         description="Where models are looked for: folders, or layouts of other programs"
         " ({source: ollama}); what is there is in the catalog",
-        json_schema_extra={"items": DISCOVERY_PATH_SCHEMA},
     )
     watch_discovery_paths: bool = Field(
         True, description="Look again as soon as something changes there, where the system tells"

@@ -170,7 +170,7 @@ ALLOWED = [
     ("OPTIONS", "/registry", "GET, HEAD, POST"),
     ("POST", "/openapi.json", "GET, HEAD"),
     ("POST", "/static-offline-docs/swagger-ui.css", "GET, HEAD"),
-    ("GET", "/discover", "POST"),
+    ("PUT", "/discover", "DELETE, GET, HEAD, POST"),
     ("POST", "/v1/models", "GET, HEAD"),
     ("DELETE", "/v1/models/m", "GET, HEAD"),
     ("GET", "/v1/chat/completions", "POST"),
@@ -226,13 +226,11 @@ def test_a_warm_up_model_is_named_with_or_without_latest(
 
 def test_what_comes_later(tmp_path: Path) -> None:
     later = [
-        ("POST", "/discover"),
         ("POST", "/route"),
         ("POST", "/swaps"),
         ("GET", "/swaps/1"),
         ("POST", "/experiments"),
         ("POST", "/experiments/1/outcomes"),
-        ("POST", "/models/a/b:7b/profile"),
         ("GET", "/peers"),
     ]
 

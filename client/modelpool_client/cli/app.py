@@ -11,6 +11,7 @@ from modelpool_client._connection import URL_VARIABLE
 from modelpool_client.cli import (
     capabilities,
     chat,
+    discovery,
     doctor,
     jobs,
     models,
@@ -83,7 +84,17 @@ def options(
     ctx.obj = Session(url, is_json, no_color)
 
 
-for module in (models, jobs, capabilities, operations, watch, chat, settings, doctor):
+for module in (
+    models,
+    discovery,
+    jobs,
+    capabilities,
+    operations,
+    watch,
+    chat,
+    settings,
+    doctor,
+):
     module.add_to(app)
 
 

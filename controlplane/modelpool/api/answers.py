@@ -116,6 +116,8 @@ class ModelView(Copy):
     quantization: str | None
     architecture: str | None
     origin: str
+    places: list[str]
+    companions: Json
     replicas: list[Replica]
 
 
@@ -179,6 +181,46 @@ class JobList(TypedDict):
 
 class JobForgotten(TypedDict):
     deleted: str
+
+
+class RootView(TypedDict):
+    path: str
+    source: str | None
+    state: str
+    reason: str
+    asked: bool
+    looked_at: str | None
+    tried_at: str | None
+    seconds: float
+    folders: int
+    files: int
+    files_read: int
+
+
+class FindingView(TypedDict):
+    path: str
+    root: str
+    kind: str
+    format: str | None
+    model_id: str | None
+    companion: str | None
+    reason: str
+    size_mb: float | None
+    quantization: str | None
+    context_length: int | None
+
+
+class DiscoveryList(TypedDict):
+    roots: list[RootView]
+    counts: dict[str, int]
+    findings: list[FindingView]
+    total: int
+
+
+class RootForgotten(TypedDict):
+    deleted: str
+    vanished: list[str]
+    waiting: list[str]
 
 
 class Deleted(TypedDict):

@@ -108,6 +108,8 @@ def model_view(status: ReplicaStatus, pool: Pool, capacity: Capacity | None = No
         "quantization": model.quantization,
         "architecture": model.architecture,
         "origin": model.origin,
+        "places": list(model.places),
+        "companions": dict(model.companions),
         "replicas": [
             {"replica": s.key, **replica(s, pool)}
             for s in pool.statuses(model.model_id)

@@ -105,11 +105,11 @@ def wanted_roots(
     return found
 
 
-def given_path(text: str, home: str, base: str) -> str:
+def given_path(text: str, home: str, base: str | None = None) -> str:
     """A path as somebody wrote it, made absolute: ``~``, Windows' spellings, relative to ``base``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or relative and nothing says to what.
     """
     if not text.strip() or "\0" in text:
         raise ValueError("should be the path of a folder")
@@ -117,6 +117,8 @@ def given_path(text: str, home: str, base: str) -> str:
     if path == "~" or path.startswith("~/"):
         path = home + path[1:]
     if not path.startswith("/"):
+        if base is None:
+            raise ValueError("must be absolute here")
         path = f"{base}/{path}"
     parts: list[str] = []
     for part in path.split("/"):

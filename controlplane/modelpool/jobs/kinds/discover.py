@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
 
-from modelpool.catalog.model import did_you_mean
+from modelpool.catalog.model import did_you_mean, printable
 from modelpool.catalog.sources.registry import sources
 from modelpool.discovery.adopt import summary
 from modelpool.discovery.roots import Root, given_path
@@ -98,9 +97,6 @@ def _root(given: Any) -> Root:
         known = ", ".join(sources())
         raise InvalidRequest(f"there is no layout {source!r}; there are {known}", param="paths")
     try:
-        path = given_path(given, str(Path.home()), "")
+        return Root(given_path(given, str(Path.home())), source)
     except ValueError as e:
-        raise InvalidRequest(f"a path {e}", param="paths") from None
-    if not given.strip().startswith(("/", "~")) and path == os.path.normpath(f"/{given}"):
-        raise InvalidRequest(f"{given!r} must be an absolute path here", param="paths")
-    return Root(path, source)
+        raise InvalidRequest(f"the path {printable(given[:100])!r} {e}", param="paths") from None
