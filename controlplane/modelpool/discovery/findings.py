@@ -24,7 +24,8 @@ class Finding:
     Attributes:
         path: what an engine is given.
         root: the folder that was looked through.
-        name, tag, other_names, family, digest, companions, facts, provider: see ``Sighting``.
+        name, tag, other_names, family, digest, companions, facts, provider, is_repository: see
+            ``Sighting``.
         stamp: of sizes, times and inodes of its files: another one means to read them anew.
         problem: why it is no model, for the end of a sentence that begins with the path.
         companion: which kind it is of those that go with a model.
@@ -47,6 +48,7 @@ class Finding:
     companion: str = ""
     identity: str = ""
     provider: str = ""
+    is_repository: bool = False
     size_bytes: int = 0
     companions: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -325,7 +325,7 @@ def _own_name(path: str) -> str:
 
 def _named(finding: Finding) -> Named:
     quantization = str(finding.info.get("quantization") or "")
-    return Named(finding.path, finding.name, finding.tag, quantization)
+    return Named(finding.path, finding.name, finding.tag, quantization, finding.is_repository)
 
 
 def _sibling_key(finding: Finding) -> str:

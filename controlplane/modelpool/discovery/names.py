@@ -36,7 +36,7 @@ class Named:
     """What there is to make an id of.
 
     Attributes:
-        name, tag: see ``Sighting``.
+        name, tag, is_repository: see ``Sighting``.
         quantization: as the file's header has it.
     """
 
@@ -44,6 +44,7 @@ class Named:
     name: str
     tag: str = ""
     quantization: str = ""
+    is_repository: bool = False
 
 
 def stem(path: str) -> str:
@@ -89,9 +90,7 @@ def _first(model: Named, siblings: Sequence[Named]) -> str:
         return own
     if is_folder_model(model):
         return model.name
-    if len({plain(split_quantization(stem(s.path))[0]) for s in siblings}) > 1 and not _is_of(
-        model.name, own
-    ):
+    if not _is_of_its_folder(model):
         return f"{model.name}/{own}"
     kinds = Counter(_quantization(s).lower() for s in siblings)
     quantization = _quantization(model)
@@ -105,10 +104,12 @@ def is_folder_model(model: Named) -> bool:
     return model.path.endswith(f"/{model.name}") or not PurePath(model.path).suffix
 
 
-def _is_of(name: str, own: str) -> bool:
-    """Whether a file is of the model that its repository is called by."""
-    repository = plain(REPO_ENDINGS.sub("", name.rpartition("/")[2]))
-    return plain(split_quantization(own)[0]) == repository
+def _is_of_its_folder(model: Named) -> bool:
+    """Whether its folder is called like it: then that is its name, as it is on hubs."""
+    folder = plain(REPO_ENDINGS.sub("", model.name.rpartition("/")[2]))
+    own = plain(split_quantization(stem(model.path))[0])
+    is_alike = bool(own) and bool(folder) and (own in folder or folder in own)
+    return model.is_repository or is_alike
 
 
 def _quantization(model: Named) -> str:
@@ -121,6 +122,7 @@ def short_name(models: Iterable[Named]) -> tuple[str, str] | None:
     """The name of a repository, for the one of its quantisations that is meant without saying
     which, with that one's path; None where there is none to choose from."""
     named = [m for m in models if m.name and not m.tag and _quantization(m)]
+    named = [m for m in named if _is_of_its_folder(m)]
     if not named or any(is_folder_model(m) for m in named):
         return None
     order = {q: i for i, q in enumerate(PREFERRED)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ RootState = Literal["new", "scanning", "ready", "unreadable", "hung"]
 HUNG_RETRY_SECONDS = 600.0
 # A folder that is written to all the time is looked at nevertheless.
 MOST_CALM_PERIODS = 6
+# How the kernel writes spaces and the like.
+OCTAL = re.compile(r"\\([0-7]{3})")
 # Where the kernel tells of no change that another machine makes; WSL's drives are 9p or drvfs.
 REMOTE = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "drvfs", "afs", "ceph", "glusterfs", "lustre"}
@@ -166,7 +169,7 @@ def file_system_of(path: str, mountinfo: str) -> str:
         fields = line.split(" ")
         if " - " not in line or len(fields) < 5:
             continue
-        point = fields[4].encode().decode("unicode_escape")
+        point = OCTAL.sub(lambda m: chr(int(m[1], 8)), fields[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, line.split(" - ", 1)[1].split(" ")[0]

@@ -220,6 +220,7 @@ _BY_LAYOUT = (
     "companions",
     "facts",
     "provider",
+    "is_repository",
 )
 
 

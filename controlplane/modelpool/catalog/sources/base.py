@@ -23,6 +23,7 @@ class Sighting:
         digest: of the content, where the layout says it: ``sha256:…``.
         companions: what the layout says goes with it, by kind, as paths.
         facts: what the layout keeps beside the model, as plain JSON.
+        is_repository: the name is that of a hub's repository, whatever its files are called.
         provider: who made it, where the layout says so.
     """
 
@@ -35,6 +36,7 @@ class Sighting:
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     provider: str = ""
+    is_repository: bool = False
 
 
 class Tree(Protocol):

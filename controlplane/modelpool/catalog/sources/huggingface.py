@@ -61,7 +61,13 @@ def _of_repository(tree: Tree, folder: Path) -> Iterator[Sighting]:
     name = folder.name.removeprefix(PREFIX).replace("--", "/")
     for listing in tree.walk(top):
         for candidate in tree.candidates(listing):
-            yield Sighting(candidate, name, str(folder), digest=_digest(candidate.files))
+            yield Sighting(
+                candidate,
+                name,
+                str(folder),
+                digest=_digest(candidate.files),
+                is_repository=True,
+            )
 
 
 def _snapshot(tree: Tree, folder: Path, revisions: Sequence[str]) -> str | None:

@@ -52,7 +52,7 @@ class LlamaCpp:
         for candidate in tree.candidates(root):
             name = _repository(candidate.path.name, repositories)
             family = f"{root.path}:{name or candidate.path.stem}"
-            yield Sighting(candidate, name, family)
+            yield Sighting(candidate, name, family, is_repository=bool(name))
 
 
 def _repositories(names: Sequence[str]) -> dict[str, str]:
