@@ -47,6 +47,7 @@ class DiskTree:
         self, listing: Listing, enters: Callable[[Listing], bool] = lambda _: True
     ) -> Iterator[Listing]:
         """See ``Tree``. Folders that links lead back to are not entered again."""
+        self._is_new(listing.path)
         waiting = [(listing, 0)]
         while waiting:
             at, depth = waiting.pop()
@@ -61,16 +62,18 @@ class DiskTree:
             waiting += [(each, depth + 1) for each in found if each is not None]
 
     def _entered(self, path: Path) -> Listing | None:
+        return self.listing(path) if self._is_new(path) else None
+
+    def _is_new(self, path: Path) -> bool:
         try:
             about = path.stat()
         except OSError as e:
             self.trouble(path, unreadable(e))
-            return None
+            return False
         key = (about.st_dev, about.st_ino)
-        if key in self._visited:
-            return None
+        is_new = key not in self._visited
         self._visited.add(key)
-        return self.listing(path)
+        return is_new
 
     def listing(self, path: Path) -> Listing | None:
         """See ``Tree``."""
