@@ -170,7 +170,7 @@ ALLOWED = [
     ("OPTIONS", "/registry", "GET, HEAD, POST"),
     ("POST", "/openapi.json", "GET, HEAD"),
     ("POST", "/static-offline-docs/swagger-ui.css", "GET, HEAD"),
-    ("PUT", "/discover", "DELETE, GET, HEAD, POST"),
+    ("PUT", "/discover", "GET, HEAD, POST, DELETE"),
     ("POST", "/v1/models", "GET, HEAD"),
     ("DELETE", "/v1/models/m", "GET, HEAD"),
     ("GET", "/v1/chat/completions", "POST"),
