@@ -32,6 +32,7 @@ from modelpool.api import (
     model_manager,
     models,
     openapi,
+    pulls,
     search,
     service_discovery,
     system,
@@ -75,6 +76,7 @@ from modelpool.pool.pool import Pool
 from modelpool.pool.recovery import Recoverer, Recovery
 from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
+from modelpool.pulling.pulls import Pulls
 from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.metrics import RegistrarCollector
 from modelpool.registrars.pool_records import hot_records
@@ -231,6 +233,7 @@ async def _build(
     )
     events.listeners.append(registrars.on_event)
     metrics.add(RegistrarCollector(registrars))
+    jobs = Jobs(store, events.publish, time.time)
     services = Services(
         catalog=catalog,
         pool=pool,
@@ -256,9 +259,10 @@ async def _build(
         preloads=PreloadController(pool, store, local_time, files.check),
         pressure=PressureController(pool, memory, publisher.pool_event),
         files=files,
-        jobs=Jobs(store, events.publish, time.time),
         store=store,
         discovery=Discovery(store, events.publish, time.time),
+        jobs=jobs,
+        pulls=Pulls(catalog, jobs, lambda: pool.config.models_folder),
     )
     return services, Recoverer(pool, workers, launcher, client, store), unreadable
 
@@ -319,7 +323,7 @@ def management_api(services: Services) -> FastAPI:
         description="The management API. Models answer under `/v1`, by name.",
     )
     rooms = (
-        *(system, service_discovery, jobs, discovery),
+        *(system, service_discovery, jobs, discovery, pulls),
         *(model_manager, search, find, versions, models),
     )
     routers = [room.routes(services) for room in rooms]

@@ -80,7 +80,10 @@ STOP_KEYS = frozenset(
 # Ours, but no keys: where the file is, where the manager is, what the next manager or a worker is
 # told.
 NOT_KEYS = frozenset({"CONFIG", "STATUS_FD", "STOP_ASKED", "TEST_HOST_ROOT", "URL", "WORKER_ID"})
-TEXT_KEYS = frozenset({"external_models_dir", "host", "log_level", "ollama_base_url", "state_dir"})
+TEXT_KEYS = frozenset(
+    {"external_models_dir", "host", "hub_url", "log_level", "models_dir", "ollama_base_url"}
+    | {"ollama_registry_url", "state_dir"}
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def load_config(
     reading.read_file(environ)
     reading.read_environment(environ)
     reading.settle_values()
-    reading.settle_state_dir(environ)
+    reading.settle_folders(environ)
     reading.settle_discovery_paths()
     reading.parse_models(check)
     config, issues = validated(reading.data, reading.templates)
@@ -200,18 +203,25 @@ class _Reading:
         filled = {k: v for k, v in self.data.items() if k != "models" and is_filled(v)}
         self.templates = {key: template(value) for key, value in filled.items()}
 
-    def settle_state_dir(self, environ: Mapping[str, str]) -> None:
-        """Make ``state_dir`` absolute: relative to the file, or to where we are."""
-        given = plain(self.data.get("state_dir"))
+    def settle_folders(self, environ: Mapping[str, str]) -> None:
+        """Make folders absolute: relative to the file, or to where we are."""
         if "state_dir" not in self.data:
             own = self.file.parent / ".modelpool" if self.file else default_state_dir(environ)
             self.data["state_dir"] = own
-        elif isinstance(given, str) and given.strip() and "\0" not in given:
-            path = self._base("state_dir") / Path(given).expanduser()
-            self.data["state_dir"] = Path(os.path.normpath(path))
+        for key in ("state_dir", "models_dir"):
+            if self.data.get(key) is not None or key == "state_dir":
+                self._settle_folder(key)
+
+    def _settle_folder(self, key: str) -> None:
+        given = plain(self.data[key])
+        if isinstance(given, Path):
+            return
+        if isinstance(given, str) and given.strip() and "\0" not in given:
+            path = self._base(key) / Path(given).expanduser()
+            self.data[key] = Path(os.path.normpath(path))
         else:
-            shown = self.data.pop("state_dir")
-            self.wrong(Issue("state_dir", f"should be the path of a folder, not {shown!r}"))
+            shown = self.data.pop(key)
+            self.wrong(Issue(key, f"should be the path of a folder, not {shown!r}"))
 
     def settle_discovery_paths(self) -> None:
         """Make what is relative absolute; what is no path is left for the check to name."""

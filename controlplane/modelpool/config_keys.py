@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.origins import read_host_pattern, read_origin_pattern
@@ -86,6 +87,13 @@ def _limit(value: Any) -> int | str:
 
 def _origin(text: str) -> str:
     read_origin_pattern(text)
+    return text
+
+
+def _web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise ValueError("must be the URL of a server, https://…, without a password")
     return text
 
 
@@ -334,6 +342,22 @@ class PoolConfig(_Frozen):
     models: Annotated[tuple[ModelEntry, ...], Field(strict=False)] = Field(
         (), description="Models that exist from the start; source relative to this file's folder"
     )
+    models_dir: Annotated[Path, Field(strict=False)] | None = Field(
+        None,
+        description="Where pulled models are kept; relative to this file's folder; null: models in"
+        " state_dir",
+    )
+    pull_max_mb_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
+        0, description="Speed of all pulls together; 0: as fast as it goes"
+    )
+    hub_url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        None,
+        description="The hub that hf: stands for, or a mirror of it, which is sent the token of the"
+        " environment; null: HF_ENDPOINT, or Hugging Face's",
+    )
+    ollama_registry_url: Annotated[str, AfterValidator(_web_url)] = Field(
+        "https://registry.ollama.ai", description="The registry that ollama: stands for"
+    )
     ollama_base_url: str | None = Field(None, description="Accepted; not used yet")
 
     _warnings: tuple[str, ...] = PrivateAttr(())
@@ -359,6 +383,16 @@ class PoolConfig(_Frozen):
     def database(self) -> Path:
         """The SQLite file in ``state_dir``."""
         return self.state_dir / "pool.db"
+
+    @property
+    def models_folder(self) -> Path:
+        """Where pulled models are kept."""
+        return self.models_dir or self.state_dir / "models"
+
+    @property
+    def pull_max_bytes_per_second(self) -> float:
+        """``pull_max_mb_per_second`` in bytes."""
+        return self.pull_max_mb_per_second * BYTES_PER_MB
 
     @property
     def memory_limit_bytes(self) -> int:
@@ -454,6 +488,7 @@ class PoolConfig(_Frozen):
         plain["discovery_paths"] = [p.model_dump() for p in self.discovery_paths]
         plain["registrars"] = [r.model_dump() for r in self.registrars]
         plain["state_dir"] = str(self.state_dir)
+        plain["models_dir"] = None if self.models_dir is None else str(self.models_dir)
         return plain
 
     def with_notes(
@@ -480,9 +515,12 @@ _TOLD_AT_THE_START = {
 }
 _PLACES = {
     "host",
+    "hub_url",  # is sent a token: whoever reaches the API could have it sent anywhere
     "max_body_mb",
+    "models_dir",
     "ollama_base_url",
     "ollama_port",
+    "ollama_registry_url",
     "port",
     "port_range",
     "state_dir",

@@ -54,6 +54,7 @@ from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.workers import Workers
+from modelpool.pulling.pulls import Pulls
 from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.registrars import Registrars
 from modelpool.registrars.registry import BadRegistrar
@@ -100,6 +101,7 @@ class Services:
     jobs: Jobs
     store: Store
     discovery: Discovery
+    pulls: Pulls
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
     vanished: set[str] = dataclasses.field(default_factory=set)

@@ -223,8 +223,48 @@ class RootForgotten(TypedDict):
     waiting: list[str]
 
 
+class FileRemoval(TypedDict):
+    files: list[str]
+    freed_bytes: int
+    kept: list[str]
+
+
 class Deleted(TypedDict):
     deleted: str
+    removal: NotRequired[FileRemoval]
+
+
+class PulledHolding(TypedDict):
+    reference: str
+    models: list[str]
+    bytes: int
+    files: list[str]
+    revision: str
+    pulled_at: str | None
+
+
+class UnfinishedDownload(TypedDict):
+    file: str
+    bytes: int
+    reference: str
+    is_wanted: bool
+
+
+class ModelOnDisk(TypedDict):
+    model_id: str
+    source: str
+    bytes: int | None
+    is_pulled: bool
+
+
+class DiskView(TypedDict):
+    models_dir: str
+    total_bytes: int
+    free_bytes: int
+    pulled_bytes: int
+    pulls: list[PulledHolding]
+    unfinished: list[UnfinishedDownload]
+    models: list[ModelOnDisk]
 
 
 class Extended(Lease):

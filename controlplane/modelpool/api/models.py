@@ -41,6 +41,7 @@ from modelpool.api.head_method import HeadRoute
 from modelpool.api.jobs import BEGUN, begun
 from modelpool.api.openapi import refuses
 from modelpool.api.plan import plan_view
+from modelpool.api.pulls import removal_view
 from modelpool.api.schemas import details_view, endpoint, lease, model_view
 from modelpool.catalog.entry_schema import model_entry_schema
 from modelpool.catalog.errors import StoreError
@@ -54,6 +55,7 @@ HEALTH_SECONDS = 5.0
 MAX_WAIT_SECONDS = 3600
 
 POST_ONLY = (
+    "/models/pull",
     "/models/register",
     *(
         f"/models/{{model_id:path}}/{verb}"
@@ -69,6 +71,10 @@ LOG_TYPE = "text/plain; charset=utf-8"
 Offset = Annotated[
     int | None,
     Query(ge=0, le=2**53, description="With `follow`: begin at this byte, not with the last lines"),
+]
+
+Files = Annotated[
+    bool, Query(description="Also the files that were pulled for it, but for those that others use")
 ]
 
 Limit = Annotated[int, Query(ge=1, le=KEPT_PER_MODEL, description="Most events to show")]
@@ -306,11 +312,14 @@ def routes(services: Services) -> APIRouter:
         return details_view(_status(model_id), pool)
 
     @router.delete("/models/{model_id:path}", responses=refuses(Conflict, StoreError))
-    async def delete(model_id: str) -> Deleted:
+    async def delete(model_id: str, files: Files = False) -> Deleted:
         """Remove a model; a running one is unloaded first."""
         validate_model_id(model_id)
         model = await services.delete(model_id)
-        return {"deleted": model.model_id}
+        deleted: Deleted = {"deleted": model.model_id}
+        if files:
+            deleted["removal"] = removal_view(await services.pulls.remove(model))
+        return deleted
 
     async def _health_of(port: int) -> tuple[Any, int]:
         async with asyncio.timeout(HEALTH_SECONDS):

@@ -62,6 +62,7 @@ RESERVED_VERBS = frozenset(
         "plan",
         "probe",
         "profile",
+        "pull",
         "ready",
         "register",
         "rollback",

@@ -14,10 +14,16 @@ from modelpool_client.errors import ModelPoolError
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
-def main(work: Callable[[Mapping[str, Any], Tell], Any]) -> None:
-    """Read the request, do ``work(request, tell)``, write its result or its error, and exit."""
+def main(
+    work: Callable[[Mapping[str, Any], Tell], Any],
+    hear: Callable[[Mapping[str, Any]], object] = len,
+) -> None:
+    """Read the request, do ``work(request, tell)``, write its result or its error, and exit.
+
+    ``hear`` is given what the manager says meanwhile, in a thread of its own.
+    """
     request = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_manager, daemon=True).start()
+    threading.Thread(target=_listen, args=(hear,), daemon=True).start()
     try:
         _tell({"result": work(request, _tell)})
     except ModelPoolError as e:
@@ -32,6 +38,9 @@ def _tell(message: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _end_with_manager() -> None:
-    sys.stdin.buffer.read()
+def _listen(hear: Callable[[Mapping[str, Any]], object] | None) -> None:
+    """Until the manager is gone, and this with it."""
+    for line in sys.stdin.buffer:
+        if hear is not None:
+            hear(json.loads(line))
     os._exit(1)

@@ -1,9 +1,10 @@
 """Work of a job in a process of its own: what hangs on a disk or a network, or takes much memory,
 does so there, and can be ended.
 
-The child reads one JSON document from its standard input, which stays open: its end means that the
-manager is gone. It writes one JSON object a line: messages of the job, and last ``{"result": …}``
-or ``{"error": {…}}`` as the wire has errors. The end of its standard error is told where it fails.
+The child reads one JSON document from its standard input, which stays open for what it is told
+later, one document a line: its end means that the manager is gone. It writes one JSON object a
+line: messages of the job, and last ``{"result": …}`` or ``{"error": {…}}`` as the wire has errors.
+The end of its standard error is told where it fails.
 ``child`` is its side.
 """
 
@@ -16,7 +17,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from modelpool_client.errors import InternalError, from_response
@@ -30,12 +31,16 @@ SHOWN_LINES = 5
 
 
 async def run_process(
-    module: str, request: Mapping[str, Any], on_message: Callable[[Mapping[str, Any]], object]
+    module: str,
+    request: Mapping[str, Any],
+    on_message: Callable[[Mapping[str, Any]], object],
+    orders: AsyncIterator[Mapping[str, Any]] | None = None,
 ) -> Any:
     """What ``python -m module`` makes of the request.
 
     Args:
         on_message: is given each message but the last.
+        orders: what the child is told while it works, as it comes.
 
     Raises:
         ModelPoolError: the child said so, or it ended without a word.
@@ -52,10 +57,8 @@ async def run_process(
     assert child.stdout is not None
     assert child.stderr is not None
     last_words = asyncio.ensure_future(_last_lines(child.stderr))
+    telling = asyncio.ensure_future(_told(child.stdin, request, orders))
     try:
-        with contextlib.suppress(ConnectionError):
-            child.stdin.write(json.dumps(request).encode() + b"\n")
-            await child.stdin.drain()
         async for line in child.stdout:
             message = _message(line)
             if "result" in message:
@@ -69,6 +72,22 @@ async def run_process(
     finally:
         await _end(child)
         last_words.cancel()
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+async def _told(
+    stdin: asyncio.StreamWriter,
+    request: Mapping[str, Any],
+    orders: AsyncIterator[Mapping[str, Any]] | None,
+) -> None:
+    with contextlib.suppress(ConnectionError):
+        stdin.write(json.dumps(request).encode() + b"\n")
+        await stdin.drain()
+        if orders is not None:
+            async for order in orders:
+                stdin.write(json.dumps(order).encode() + b"\n")
+                await stdin.drain()
 
 
 def _message(line: bytes) -> Mapping[str, Any]:

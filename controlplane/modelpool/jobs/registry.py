@@ -20,6 +20,8 @@ GROUP = "modelpool.jobs"
 BUILT_IN: dict[str, str] = {
     "discover": "modelpool.jobs.kinds.discover:make",
     "probe": "modelpool.jobs.kinds.probe:Probe",
+    "outdated": "modelpool.jobs.kinds.outdated:Outdated",
+    "pull": "modelpool.jobs.kinds.pull:Pull",
 }
 
 

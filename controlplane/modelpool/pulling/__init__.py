@@ -1,0 +1,1 @@
+"""Models fetched from where they are published: a plug folder, a file for each origin."""

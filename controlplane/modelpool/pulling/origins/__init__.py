@@ -1,0 +1,1 @@
+"""A file for each place that models come from. See ``pulling.base`` for the contract."""
