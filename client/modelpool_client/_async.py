@@ -296,6 +296,21 @@ class AsyncPoolClient:
         ``broken``, ``unsettled``, ``duplicate``."""
         return await self._transport.do(calls.found(kind, limit, offset))
 
+    # -- pulls ----------------------------------------------------------------------------------
+
+    async def pull(self, source: str, **data: Any) -> reports.JobView:
+        """Begin to fetch a model: ``hf:owner/repo[:quantisation]``, ``ollama:name[:tag]``, a URL
+        or a path; ``data`` may hold ``model_id``, ``aliases``, ``options``, ``digest`` …"""
+        return await self._transport.do(calls.pull(source, data))
+
+    async def disk(self) -> dict[str, Any]:
+        """What the disk holds by model."""
+        return await self._transport.do(calls.disk())
+
+    async def prune(self, dry_run: bool = False) -> dict[str, Any]:
+        """Remove pulled files that no model uses, and downloads that nobody goes on with."""
+        return await self._transport.do(calls.prune(dry_run))
+
     # -- inference -------------------------------------------------------------------------------
 
     async def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:

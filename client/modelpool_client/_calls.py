@@ -48,6 +48,8 @@ UNLOAD_EXTRA_SECONDS = 120.0
 RESTART_EXTRA_SECONDS = 60.0
 # What a job does at the moment may have to be undone first.
 JOB_EXTRA_SECONDS = 30.0
+# Thousands of files on a slow disk.
+DISK_EXTRA_SECONDS = 60.0
 INFERENCE_EXTRA_SECONDS = 600.0
 STREAM_EXTRA_SECONDS = 90.0
 
@@ -203,6 +205,23 @@ def found(kind: str | None = None, limit: int = 100, offset: int = 0) -> Call[Fo
     return Call("GET", "/discover", lambda d: view(Found, _object(d)), params)
 
 
+# -- pulls ---------------------------------------------------------------------------------------
+
+
+def pull(source: str, data: Mapping[str, Any]) -> Call[JobView]:
+    # The pool answers the second time with the job that it then has.
+    return Call("POST", "/models/pull", _job, json={**data, "source": source})
+
+
+def disk() -> Call[dict[str, Any]]:
+    return Call("GET", "/disk", _object, extra_timeout=DISK_EXTRA_SECONDS)
+
+
+def prune(dry_run: bool = False) -> Call[dict[str, Any]]:
+    path, extra_timeout = "/disk/prune", DISK_EXTRA_SECONDS
+    return Call("POST", path, _object, json={"dry_run": dry_run}, extra_timeout=extra_timeout)
+
+
 # -- models --------------------------------------------------------------------------------------
 
 
@@ -235,11 +254,12 @@ def register(model: Mapping[str, Any]) -> Call[ModelView]:
     return Call("POST", "/models/register", _model, json=said, repeatable=False)
 
 
-def delete(model_id: str) -> Call[str]:
+def delete(model_id: str, files: bool = False) -> Call[str]:
     return Call(
         "DELETE",
         _path(model_id),
         lambda d: str(_object(d).get("deleted", model_id)),
+        params={"files": "true"} if files else {},
         extra_timeout=UNLOAD_EXTRA_SECONDS,
         repeatable=False,
     )

@@ -314,6 +314,21 @@ class PoolClient:
         ``broken``, ``unsettled``, ``duplicate``."""
         return self._transport.do(calls.found(kind, limit, offset))
 
+    # -- pulls ----------------------------------------------------------------------------------
+
+    def pull(self, source: str, **data: Any) -> reports.JobView:
+        """Begin to fetch a model: ``hf:owner/repo[:quantisation]``, ``ollama:name[:tag]``, a URL
+        or a path; ``data`` may hold ``model_id``, ``aliases``, ``options``, ``digest`` …"""
+        return self._transport.do(calls.pull(source, data))
+
+    def disk(self) -> dict[str, Any]:
+        """What the disk holds by model."""
+        return self._transport.do(calls.disk())
+
+    def prune(self, dry_run: bool = False) -> dict[str, Any]:
+        """Remove pulled files that no model uses, and downloads that nobody goes on with."""
+        return self._transport.do(calls.prune(dry_run))
+
     # -- inference -------------------------------------------------------------------------------
 
     def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:

@@ -298,7 +298,9 @@ def _entry(services: Services, mcp: McpEndpoint) -> Entry:
     config = services.pool.config
     api = AsgiApp(management_api(services))
     reports = WorkerReports(services.pool, services.pool_id, services.peaks, services.usage)
-    ollama = OllamaApi(services.catalog, services.pool, services.copy, services.delete)
+    ollama = OllamaApi(
+        services.catalog, services.pool, services.copy, services.delete, services.jobs
+    )
     inference = OpenInferenceApi(services.catalog, services.pool, services.files.check)
     return Entry(
         api,

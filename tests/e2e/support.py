@@ -51,6 +51,9 @@ FAST: dict[str, Any] = {
     "max_concurrent_models": 30,
     "enable_spare_worker": False,
     "log_level": "debug",
+    # Nobody answers there: a pull of the real ones would leave this machine.
+    "hub_url": "http://127.0.0.1:9",
+    "ollama_registry_url": "http://127.0.0.1:9",
 }
 
 

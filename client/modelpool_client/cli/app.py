@@ -16,6 +16,7 @@ from modelpool_client.cli import (
     jobs,
     models,
     operations,
+    pulls,
     settings,
     watch,
 )
@@ -87,6 +88,7 @@ def options(
 for module in (
     models,
     discovery,
+    pulls,
     jobs,
     capabilities,
     operations,

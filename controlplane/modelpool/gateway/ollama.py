@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from modelpool_client.errors import MethodNotAllowed, ModelPoolError, NotSupported
+from modelpool_client.errors import BadGateway, MethodNotAllowed, NotSupported
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces import ollama
 from modelpool_client.surfaces.body import parse_object
@@ -17,18 +18,24 @@ from modelpool_client.surfaces.schema import check
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.jobs.job import Job, JobState
+from modelpool.jobs.runner import Jobs
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
+from modelpool.pulling.pulls import KIND
+from modelpool.pulling.reference import ollama_name
 
 LARGEST_BODY_BYTES = 1 << 20
 NS = 1_000_000_000
+# Between two lines about a pull: ten a second are what Ollama writes at most.
+PULL_LINE_SECONDS = 0.25
 
 Handler = Callable[[Exchange, Mapping[str, Any]], Awaitable[None]]
 
 
 class OllamaApi:
     """What changes the catalog is done by others: ``copy`` registers a model under another id,
-    ``delete`` removes it, unloading it first."""
+    ``delete`` removes it, unloading it first; ``jobs`` fetch models."""
 
     def __init__(
         self,
@@ -36,11 +43,13 @@ class OllamaApi:
         pool: Pool,
         copy: Callable[[str, str], Awaitable[Model]],
         delete: Callable[[str], Awaitable[Model]],
+        jobs: Jobs,
     ) -> None:
         self._catalog = catalog
         self._pool = pool
         self._copy_model = copy
         self._delete_model = delete
+        self._jobs = jobs
         self._routes: Mapping[str, tuple[str, Handler]] = {
             "/api/tags": ("GET", self._tags),
             "/api/ps": ("GET", self._ps),
@@ -110,18 +119,37 @@ class OllamaApi:
         exchange.send(200, [], b"")
 
     async def _pull(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
-        """A model that is there needs nothing fetched; others cannot be yet."""
+        """A model that is there needs nothing fetched; another is a job, which goes on without its
+        client."""
         name = ollama.asked_model("/api/pull", data)
-        try:
-            self._catalog.get(name)
-        except ModelPoolError:
-            text = f"{name[:200]!r} is not in the catalog, and nothing is fetched here yet"
-            raise NotSupported(f"{text}; register its file: POST /models/register") from None
-        if data.get("stream") is False:
-            exchange.send_json(200, json.loads(ollama.PULL_ENDS))
+        is_stream = data.get("stream") is not False
+        job = None if name in self._catalog else await self._begin_pull(name)
+        if is_stream:
+            exchange.begin(200, [(b"content-type", ollama.NDJSON)])
+            exchange.write(ollama.PULL_BEGINS)
+        while job is not None and job.state.is_active:
+            job = await self._jobs.wait(job.job_id, PULL_LINE_SECONDS)
+            if is_stream and job.state.is_active:
+                await exchange.drain()
+                exchange.write(b"".join(pull_lines(job)))
+        if job is not None and job.state is not JobState.SUCCEEDED:
+            error = BadGateway(job.reason or f"the pull is {job.state}", code=job.code or None)
+            if not is_stream:
+                raise error
+            exchange.write(ollama.error_line(error))
+            exchange.end()
             return
-        kind = (b"content-type", ollama.NDJSON)
-        exchange.send(200, [kind], ollama.PULL_BEGINS + ollama.PULL_ENDS)
+        if is_stream:
+            exchange.write(ollama.PULL_ENDS)
+            exchange.end()
+        else:
+            exchange.send_json(200, json.loads(ollama.PULL_ENDS))
+
+    async def _begin_pull(self, name: str) -> Job:
+        shown = name.removesuffix(LATEST)
+        data = {"source": ollama_name(name), "model_id": shown}
+        job, _ = await self._jobs.create(KIND, data)
+        return job
 
     async def _not_here(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
         path = exchange.request.path
@@ -137,6 +165,23 @@ class OllamaApi:
         listed = _listed(status.model, status.model.model_id)
         expires = None if left is None else time.time_ns() + int(left * NS)
         return ollama.Running(listed, host + devices, devices, expires, context)
+
+
+def pull_lines(job: Job) -> Iterator[bytes]:
+    """How far a pull is, as Ollama tells it: a line for each of its files that has begun. PURE."""
+    left = int(job.progress.done)
+    for file in job.checkpoint.get("plan", ()):
+        size = file["size"] or 0
+        digest = file["digest"] or stand_in(file["path"])
+        if left <= 0:
+            return
+        yield ollama.pull_progress(digest, size, min(left, size))
+        left -= size
+
+
+def stand_in(path: str) -> str:
+    """For a file without a digest: clients tell files apart by it."""
+    return f"sha256:{hashlib.sha256(path.encode()).hexdigest()}"
 
 
 def _listed(model: Model, name: str) -> ollama.Listed:

@@ -27,6 +27,8 @@ TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 HEADERS = {"user-agent": f"modelpool/{__version__}", "accept-encoding": "identity"}
 # Of servers that do not answer HEAD.
 NO_HEAD = (400, 403, 404, 405, 501)
+# Somebody waits to hear whether there is such a model at all.
+SMALL_ATTEMPTS = 4
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,7 +43,7 @@ class Http:
     def __init__(
         self, policy: RetryPolicy | None = None, sleep: Callable[[float], object] = time.sleep
     ) -> None:
-        self._policy = policy or RetryPolicy()
+        self._policy = policy or RetryPolicy(attempts=SMALL_ATTEMPTS)
         self._sleep = sleep
 
     def get(self, url: str, most: int, headers: Mapping[str, str] | None = None) -> bytes:

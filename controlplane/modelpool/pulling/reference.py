@@ -98,15 +98,11 @@ def parse_reference(text: object) -> Reference:
     )
 
 
-def with_scheme(name: str) -> str:
-    """What a user means by a bare name: a path, a repository of the hub where it has two parts, a
-    name of Ollama's library where it has one."""
-    if re.match(r"(?i)(hf|huggingface|ollama|https?):", name) or name.startswith(("/", ".", "~")):
-        return name
+def ollama_name(name: str) -> str:
+    """What Ollama's clients mean by a name: its registry, or the hub where they say so."""
     host, slash, rest = name.partition("/")
-    if slash and host in HUB_HOSTS:
-        return f"hf:{rest}"
-    return f"{'hf' if name.count('/') == 1 else 'ollama'}:{name}"
+    is_hub = bool(slash) and host.casefold() in HUB_HOSTS
+    return f"hf:{rest}" if is_hub else f"ollama:{name}"
 
 
 def _wrong(problem: str) -> InvalidRequest:

@@ -313,3 +313,45 @@ def test_what_cannot_be_asked_for(room: Room, body: dict[str, Any], param: str) 
 
     room.play(scene)
     assert room.hub.seen == []
+
+
+async def lines(http: httpx.AsyncClient, name: str) -> list[dict[str, Any]]:
+    async with http.stream("POST", "/api/pull", json={"model": name}) as answer:
+        assert answer.status_code == 200
+        return [json.loads(line) async for line in answer.aiter_lines()]
+
+
+def test_ollamas_clients_pull(room: Room) -> None:
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        told = await lines(http, "tiny")
+        assert (told[0]["status"], told[-1]["status"]) == ("pulling manifest", "success")
+        assert pool.services.catalog.get("tiny").metadata["pulled"]["reference"] == (
+            "ollama:tiny:latest"
+        )
+        (listed,) = (await http.get("/api/tags")).json()["models"]
+        assert listed["name"] == "tiny:latest"
+        assert [line["status"] for line in await lines(http, "tiny")] == [
+            "pulling manifest",
+            "success",
+        ]
+        hub = await http.post("/api/pull", json={"model": "hf.co/owner/none", "stream": False})
+        assert hub.status_code == 502
+        assert "no repository owner/none" in hub.json()["error"]
+        failed = await lines(http, "nothing")
+        assert "answers 404" in failed[-1]["error"]
+
+    room.play(scene)
+
+
+def test_ollamas_clients_see_how_far_it_is(room: Room) -> None:
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        told = await lines(http, "tiny")
+        digest = f"sha256:{sha256(GGUF)}"
+        steps = [line for line in told if line.get("digest") == digest]
+        assert steps
+        assert steps[0]["status"] == f"pulling {sha256(GGUF)[:12]}"
+        assert all(line["total"] == len(GGUF) for line in steps)
+        done = [line["completed"] for line in steps]
+        assert done == sorted(done)
+
+    room.play(scene, pull_max_mb_per_second=1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelpool_client.errors import (
+    BadGateway,
     Conflict,
     InvalidRequest,
     ModelExists,
     ModelNotFound,
     NotSupported,
+    QueueFull,
 )
 from modelpool_client.surfaces.contract import (
     COUNT,
@@ -126,9 +128,9 @@ MANAGEMENT: Mapping[str, Management] = {
             holds(status=TEXT),
             MANAGEMENT_BODIES["/api/pull"],
             stream_type=_LINES,
-            summary="Nothing where the model is there; others are not fetched yet",
+            summary="Fetch a model that is not there; a line for each step unless stream is false",
         ),
-        (NotSupported,),
+        (InvalidRequest, Conflict, QueueFull, BadGateway),
     ),
     "/api/copy": Management(
         "POST",

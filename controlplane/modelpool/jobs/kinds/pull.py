@@ -53,6 +53,8 @@ class Pull:
         if former is not None and not _is_of(former, str(reference)):
             text = f"there is a model {model_id!r} already, which was not pulled from {reference}"
             raise ModelExists(f"{text}: give another model_id", param="model_id")
+        if model_id == reference.model_id:
+            said.pop("model_id", None)
         return JobRequest(str(reference), said)
 
     async def run(self, context: Context) -> Mapping[str, Any]:
