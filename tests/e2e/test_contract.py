@@ -31,8 +31,8 @@ FEW, MANY = 4, 265
 # Their bodies nest so deeply that one takes five times as long to make.
 DEEP = {"/v1/messages", "/v1/messages/count_tokens"}
 MODEL = "plain"
-# One never ends, one ends the connections of all others, one waits for a registry; what is wrong with
-# their parameters is in the tables.
+# One never ends, one ends the connections of all others, one waits for a registry; what is wrong
+# with their parameters is in the tables.
 LEFT_OUT = {"/events", "/restart", "/api/pull"}
 # Last, because they change what the others meet.
 CHANGING = ("/config", "/registry", "/models/register")
