@@ -74,25 +74,28 @@ def splits(options: Mapping[str, Any], room: Mapping[str, int]) -> dict[str, flo
 def layers_that_fit(
     layout: MemoryLayout, split: Mapping[str, float], room: Mapping[str, int]
 ) -> int:
-    """The most layers, the output layer included, with which no device holds more than its room."""
-    for count in range(len(layout.movable), 0, -1):
-        shares = place(layout, count, split)
+    """So many layers, the output layer included, that no device holds more than its room, and one
+    does with the next. 0 where there is none."""
+    low, high = 0, len(layout.movable)
+    while low < high:
+        middle = (low + high + 1) // 2
+        shares = place(layout, middle, split)
         if all(share.total <= room.get(d, 0) for d, share in shares.items() if d != HOST):
-            return count
-    return 0
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _place(layout: MemoryLayout, count: int, split: Mapping[str, float]) -> dict[str, Share]:
     movable = layout.movable
     moved = min(count, len(movable)) if any(split.values()) else 0
     stays, goes = movable[: len(movable) - moved], movable[len(movable) - moved :]
-    shares = {HOST: Share(layout.fixed, compute=layout.compute)}
-    for layer in stays:
-        shares[HOST] += Share(layer.weights + layer.copies, layer.cache)
+    weights = layout.fixed + sum(layer.weights + layer.copies for layer in stays)
+    shares = {HOST: Share(weights, sum(layer.cache for layer in stays), layout.compute)}
     for device, layers in _cut(goes, split).items():
-        shares[device] = Share(compute=layout.compute)
-        for layer in layers:
-            shares[device] += Share(layer.weights + layer.shared, layer.cache)
+        weights = sum(layer.weights + layer.shared for layer in layers)
+        shares[device] = Share(weights, sum(layer.cache for layer in layers), layout.compute)
     return shares
 
 
