@@ -305,7 +305,7 @@ class _Look:
         request = {
             "root": self._root.path,
             "source": self._root.source,
-            "known": {p: f.stamp for p, f in self._known.items() if f.stamp and f.info},
+            "known": {p: f.stamp for p, f in self._known.items() if f.stamp},
             "calm_seconds": self._how.calm_seconds,
             "left_out": sorted(self._how.left_out),
         }

@@ -179,10 +179,12 @@ class Scan:
             info = read_by.read(candidate.path)
             identity = self._identities.of(p for p in candidate.files if p.is_file())
         except BadModelFile as e:
+            if _may_pass(e.__context__):
+                stamp = ""
             where = "" if e.path == candidate.path else f"{e.path.name}: "
             return self._as(sighting, "broken", stamp=stamp, problem=f"{where}{e.problem}")
         except OSError as e:
-            return self._as(sighting, "broken", stamp=stamp, problem=unreadable(e))
+            return self._as(sighting, "broken", problem=unreadable(e))
         kind = formats()[info.format].companion(info) or candidate.companion
         return self._as(
             sighting,
@@ -224,6 +226,11 @@ _BY_LAYOUT = (
 )
 
 
+def _may_pass(error: BaseException | None) -> bool:
+    """PURE. Whether a file may be readable the next time though nothing of it changed."""
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+
+
 def updated(finding: Finding, same: Same) -> Finding:
     """PURE. What was known of a path, with what its layout says now."""
     said = Finding.from_dict({"path": "", "root": "", "kind": "model"} | _without_none(same.about))
@@ -242,8 +249,9 @@ def _stamp(files: Iterable[Path]) -> str:
         except OSError as e:
             digest.update(f"{path.name} {e.errno};".encode())
             continue
-        text = f"{path.name} {about.st_size} {about.st_mtime_ns} {about.st_ino};"
-        digest.update(text.encode())
+        # Not only what was written: who may read it, too.
+        times = f"{about.st_mtime_ns} {about.st_ctime_ns}"
+        digest.update(f"{path.name} {about.st_size} {times} {about.st_ino};".encode())
     return digest.hexdigest()[:16]
 
 
