@@ -32,11 +32,21 @@ class FakeStore(Store):
 
     def __init__(self) -> None:
         self.kept: dict[str, Model] = {}
+        self.written: dict[str, dict[str, Any]] = {}
         self.fails = False
         self.writes = 0
 
     async def models(self) -> tuple[Model, ...]:
         return tuple(self.kept.values())
+
+    async def documents(self, kind: str) -> dict[str, Any]:
+        return dict(self.written.get(kind, {}))
+
+    async def write_documents(self, kind: str, put: Any, drop: Any = ()) -> None:
+        found = self.written.setdefault(kind, {})
+        for key in drop:
+            found.pop(key, None)
+        found.update(put)
 
     async def write_models(self, put: Any, drop: Any = ()) -> None:
         await asyncio.sleep(0)
