@@ -272,7 +272,12 @@ def test_a_file_that_was_replaced_while_no_manager_ran(tmp_path: Path) -> None:
     async def first(http: httpx.AsyncClient, _: Running) -> None:
         await register(http, file)
 
-    async def second(http: httpx.AsyncClient, _: Running) -> None:
+    async def second(http: httpx.AsyncClient, pool: Running) -> None:
+        """It is read beside the work, without anybody who asks for it."""
+        checked, events = asyncio.Event(), pool.services.events
+        events.listeners.append(lambda e: checked.set() if e.name == "catalog-checked" else None)
+        async with asyncio.timeout(60):
+            await checked.wait()
         assert (await http.get("/models/m")).json()["context_length"] == 8192
 
     play(tmp_path, first)

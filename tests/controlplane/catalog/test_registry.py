@@ -31,6 +31,11 @@ class CountingStore(Store):
     def __init__(self) -> None:
         self.writes = 0
 
+    async def documents(self, kind: str) -> dict[str, Any]:
+        return {}
+
+    async def write_documents(self, kind: str, put: Any, drop: Any = ()) -> None: ...
+
     async def models(self) -> tuple[Model, ...]:
         return ()
 
