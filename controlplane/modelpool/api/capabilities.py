@@ -12,7 +12,10 @@ from modelpool.services import Services
 
 
 async def capabilities_view(services: Services, model: Model) -> View:
-    """By what is known now; the model's files are not read."""
+    """By what is known now; its files are read only where nobody has done so yet."""
+    if services.estimator.reading(model) is None:
+        await services.describe(model.model_id)
+        model = services.catalog.get(model.model_id)
     book, reading = services.capabilities, services.estimator.reading(model)
     digest = reading.files.digest if reading is not None else ""
     info = reading.info if reading is not None else None
