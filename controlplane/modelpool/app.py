@@ -44,6 +44,7 @@ from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
 from modelpool.catalog.store import Store
+from modelpool.catalog.tuned import TunedOptions
 from modelpool.config import PoolConfig
 from modelpool.controllers import loop
 from modelpool.controllers.preloads import PreloadController
@@ -61,6 +62,7 @@ from modelpool.jobs import registry
 from modelpool.jobs.runner import Jobs
 from modelpool.launchers import Launcher, create
 from modelpool.mcp_server.endpoint import McpEndpoint
+from modelpool.measure.records import Measurements
 from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -203,7 +205,9 @@ async def _build(
     engines = Engines()
     capabilities = CapabilityBook(engines.facts, store)
     await capabilities.open()
-    estimator = Estimator(settings, capabilities)
+    measurements = Measurements(store, TunedOptions())
+    await measurements.open()
+    estimator = Estimator(settings, capabilities, tuned=measurements.tuned.applied)
     estimator.learn(await store.peaks())
     running = {row.model_id for row in await store.workers()}
     catalog, unreadable = await open_catalog(
@@ -263,6 +267,7 @@ async def _build(
         discovery=Discovery(store, events.publish, time.time),
         jobs=jobs,
         pulls=Pulls(catalog, jobs, lambda: pool.config.models_folder),
+        measurements=measurements,
     )
     return services, Recoverer(pool, workers, launcher, client, store), unreadable
 

@@ -79,10 +79,13 @@ class Engines:
         found = frozenset(str(engine["name"]) for engine in await self.all())
         return found or None
 
+    async def about(self, name: str) -> dict[str, Any]:
+        """What ``all`` says of one; empty if it says nothing."""
+        return next((engine for engine in await self.all() if engine["name"] == name), {})
+
     async def surfaces(self, name: str) -> Sequence[str] | None:
         """Paths that an engine answers for any model; None if it cannot be known."""
-        found = next((e for e in await self.all() if e["name"] == name), {})
-        return found.get("surfaces")
+        return (await self.about(name)).get("surfaces")
 
     async def facts(self, name: str) -> EngineFacts | None:
         """What an engine's models can do at most, and its version; None if it cannot be known."""

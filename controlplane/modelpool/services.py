@@ -42,6 +42,7 @@ from modelpool.discovery.discovery import Discovery
 from modelpool.discovery.merge import ORIGIN
 from modelpool.engines import Engines
 from modelpool.jobs.runner import Jobs
+from modelpool.measure.records import Measurements
 from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
@@ -102,6 +103,7 @@ class Services:
     store: Store
     discovery: Discovery
     pulls: Pulls
+    measurements: Measurements
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
     vanished: set[str] = dataclasses.field(default_factory=set)
@@ -252,9 +254,18 @@ class Services:
 
     async def _remove(self, model: Model, reason: str) -> None:
         await self.pool.remove(model.model_id)
-        self.estimator.forget(model)
-        await self._forget_probes(model.model_id)
         self.files.forget(model.model_id)
+        await self._forget_probes(model.model_id)
+        try:
+            await self.measurements.forget(model.model_id)
+        except StoreError as e:
+            log.warning("what was measured of %s is still there: %s", model.model_id, e)
+        await self.forget(model)
+        self.tell("model-deleted", model, reason)
+
+    async def forget(self, model: Model) -> None:
+        """The pool has it no more: nothing is to name it."""
+        self.estimator.forget(model)
         self.metrics.forget(model.model_id)
         self.usage.forget(model.model_id)
         with contextlib.suppress(StoreError):  # another model of that name has them then
@@ -262,7 +273,6 @@ class Services:
         await self.history.forget(model.model_id)
         root = self.pool.config.prompt_cache_root
         await asyncio.to_thread(prompt_caches.remove, root, model.model_id)
-        self._tell("model-deleted", model, reason)
 
     async def _forget_probes(self, model_id: str) -> None:
         try:
@@ -345,7 +355,7 @@ class Services:
         """An entry of the catalog is new or another: its options count from the next load on."""
         is_new = not self.pool.has(model.model_id)
         put_in_pool(self.pool, model)
-        self._tell("model-registered" if is_new else "model-updated", model, reason)
+        self.tell("model-registered" if is_new else "model-updated", model, reason)
         self.warn_if_it_never_fits(model)
 
     async def reconfigure(self, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -405,10 +415,13 @@ class Services:
     def warn(self, model: Model, text: str) -> None:
         """Something will keep the model from being loaded, unless it is mended before."""
         log.warning("%s: %s", model.model_id, text)
-        self._tell("model-warning", model, text)
+        self.tell("model-warning", model, text)
 
-    def _tell(self, event: str, model: Model, reason: str) -> None:
-        self.events.publish(event, model_id=model.model_id, key=key_of(model), reason=reason)
+    def tell(self, event: str, model: Model, reason: str, **data: Any) -> None:
+        """Publish an event about a model."""
+        self.events.publish(
+            event, model_id=model.model_id, key=key_of(model), reason=reason, **data
+        )
 
 
 def key_of(model: Model) -> str:

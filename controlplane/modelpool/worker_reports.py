@@ -11,6 +11,7 @@ from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.wire import DecodeError, Facts, FactsReply, decode, encode
 
+from modelpool.catalog.model import is_trial
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.pool import Pool
@@ -58,7 +59,8 @@ class WorkerReports:
         expected = f"Bearer {status.worker.record.secret}".encode()
         if not secrets.compare_digest(authorization, expected):
             raise Forbidden("that is not this worker's secret")
-        if status.started_with is not None:  # else nobody knows its options
-            self._peaks.record(status.started_with, facts)
-        self._usage.reported(worker_id, status.model.model_id, facts.tokens_total)
+        started_with = status.started_with  # None: nobody knows its options
+        if started_with is not None and not is_trial(started_with.model_id):
+            self._peaks.record(started_with, facts)
+            self._usage.reported(worker_id, started_with.model_id, facts.tokens_total)
         return self._pool.record_facts(worker_id, facts)

@@ -167,9 +167,9 @@ def _summary(name: str) -> dict[str, Any]:
     try:
         return _about(engines.get(name))
     except LoadFailed as e:
-        nothing: dict[str, Any] = {"install_hint": "", "formats": [], "capabilities": []}
-        unknown = {"version": "", "options": None}
-        return {"name": name, "usable": False, "reason": e.message, **nothing, **unknown}
+        nothing: dict[str, Any] = {"version": "", "install_hint": "", "formats": []}
+        nothing |= {"capabilities": []}
+        return {"name": name, "usable": False, "reason": e.message, **nothing, "options": None}
 
 
 def _about(engine: Engine) -> dict[str, Any]:

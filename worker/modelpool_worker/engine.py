@@ -14,6 +14,9 @@ from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.surfaces.schema import Schema, check
 from modelpool_client.wire import PromptCacheLimits, decode
 
+# What options can be found for by trying them, see ``Engine.options``.
+GOALS = ("first-token", "one-stream", "many-streams")
+
 
 @dataclass(frozen=True)
 class EngineJob:
@@ -141,7 +144,10 @@ class Engine(abc.ABC):
     """One kind of engine. Importing its module must be cheap: heavy imports belong in ``serve``.
 
     ``formats`` are the file formats it loads, ``capabilities`` what its models can do at most,
-    ``options`` the load options of an instance as JSON Schema properties. ``surfaces`` are the
+    ``options`` the load options of an instance as JSON Schema properties. ``default`` there is what
+    an option is without being set, where that is one value; ``tuning`` says that it is worth a try:
+    for which of ``GOALS``, with which ``settings`` of options or which ``fractions`` of the model's
+    layers, and what it ``needs`` (``device``). ``surfaces`` are the
     paths of ``surfaces.routes`` that it answers for any model, ``Status.ready`` says for which it
     does for one. ``honours`` are, for each
     path that it speaks, the parameters that make a difference there; what becomes of the others

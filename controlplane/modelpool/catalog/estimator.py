@@ -9,7 +9,7 @@ import platform
 import stat
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,16 +86,22 @@ class _Answer:
     reading: Reading | None
     told: int | None
     room: Room | None
+    options: Mapping[str, Any]
     effective: Model
     footprint: Footprint
     key: Key
+
+
+def _untuned(model: Model, _: str) -> Model:
+    return model
 
 
 class Estimator:
     """Remembers what files said and workers took, so that admission can ask without a disk.
 
     ``limits`` says how many bytes the pool may use of the host and of each device, ``capabilities``
-    what is known of what models can do, ``processor`` what the engines run on, see ``Machine``.
+    what is known of what models can do, ``processor`` what the engines run on, see ``Machine``;
+    ``tuned`` gives a model with files of that fingerprint the options that were found by trying.
     """
 
     def __init__(
@@ -103,10 +109,12 @@ class Estimator:
         limits: MemoryLimits | None = None,
         capabilities: CapabilityBook | None = None,
         processor: str | None = None,
+        tuned: Callable[[Model, str], Model] = _untuned,
     ) -> None:
         self._limits = limits
         self._capabilities = capabilities or CapabilityBook()
         self._processor = this_processor() if processor is None else processor
+        self._tuned = tuned
         # By id and source: several models may share a file.
         self._readings: dict[tuple[str, str], Reading] = {}
         self._told: dict[Key, int] = {}
@@ -122,7 +130,7 @@ class Estimator:
 
     def effective(self, model: Model) -> Model:
         """The model with the options that a worker of it is started with: what nobody declared is
-        chosen by the memory that there is for it."""
+        as it was tuned, or is chosen by the memory that there is for it."""
         return self._answer(model).effective
 
     def footprint(self, model: Model) -> Footprint:
@@ -136,17 +144,27 @@ class Estimator:
     def _answer(self, model: Model) -> _Answer:
         known, reading, room = self._answers.get(model.model_id), self.reading(model), self.room()
         told = self._told.get(self._key(model)) if self._told else None
+        tuned = self._tuned(model, reading.files.digest if reading is not None else "")
         if (
             known is None
             or known.model is not model
             or (known.reading is not reading)
-            or (known.told, known.room) != (told, room)
+            or (known.told, known.room, known.options) != (told, room, tuned.options)
         ):
-            effective = self._fitted(model, reading, room)
+            effective = self._fitted(tuned, reading, room)
             info = reading.info if reading is not None else None
             machine = room.machine if room is not None else Machine(self._processor)
             footprint = estimate_footprint(effective, info, told, machine)
-            known = _Answer(model, reading, told, room, effective, footprint, self._key(effective))
+            known = _Answer(
+                model,
+                reading,
+                told,
+                room,
+                tuned.options,
+                effective,
+                footprint,
+                self._key(effective),
+            )
             self._answers[model.model_id] = known
         return known
 

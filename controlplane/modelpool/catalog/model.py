@@ -257,6 +257,18 @@ class Model:
         )
 
 
+def trial_id(model_id: str, number: int) -> str:
+    """What a copy is called that only tries options out: nobody can register that, for it reads
+    like a copy, and no copy of a model has a number that begins with a 0."""
+    return f"{model_id}#0{number}"
+
+
+def is_trial(model_id: str) -> bool:
+    """Whether it is one of those: clients, registries and statistics are not told of them."""
+    _, mark, number = model_id.rpartition("#")
+    return bool(mark) and number.startswith("0") and number.isdecimal()
+
+
 def validate_model_id(value: object, param: str = "model_id") -> str:
     """The id itself, when it obeys the grammar.
 

@@ -22,6 +22,8 @@ BUILT_IN: dict[str, str] = {
     "probe": "modelpool.jobs.kinds.probe:Probe",
     "outdated": "modelpool.jobs.kinds.outdated:Outdated",
     "pull": "modelpool.jobs.kinds.pull:Pull",
+    "profile": "modelpool.jobs.kinds.profile:make",
+    "tune": "modelpool.jobs.kinds.tune:make",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from modelpool.catalog.model import is_trial
 from modelpool.observe.events import Event, EventBus
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.usage import UsageMeter
@@ -13,7 +14,7 @@ def counting_loads(usage: UsageMeter) -> Callable[[Event], None]:
     """A listener that tells the statistics of loads."""
 
     def count(event: Event) -> None:
-        if event.name == "model-loaded":
+        if event.name == "model-loaded" and not is_trial(event.data["model_id"]):
             usage.loaded(event.data["model_id"])
 
     return count

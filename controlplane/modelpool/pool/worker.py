@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from modelpool_client.wire import Failure
 
@@ -12,10 +14,15 @@ from modelpool.launchers import WorkerProcess
 
 @dataclass(frozen=True)
 class Worker:
-    """A started worker: its process and what was written down of it."""
+    """A started worker: its process and what was written down of it.
+
+    Attributes:
+        options: with which it was started; None where a former manager did that.
+    """
 
     record: WorkerRow
     process: WorkerProcess
+    options: Mapping[str, Any] | None = None
 
     @property
     def worker_id(self) -> str:

@@ -144,7 +144,7 @@ class Workers:
         except Exception:
             await self.forget(record)
             raise
-        worker = _worker(record, process)
+        worker = replace(_worker(record, process), options=assignment.options)
         started = self._journal.worker_started(record.worker_id, process.pid, process.create_time)
         try:
             await written(started)

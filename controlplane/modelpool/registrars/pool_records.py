@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from modelpool.catalog.model import is_trial
 from modelpool.observe.events import iso
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
@@ -29,5 +30,7 @@ def hot_records(
             capabilities=status.model.capabilities,
         )
         for status in statuses
-        if status.state is State.HOT and status.worker is not None
+        if status.state is State.HOT
+        and status.worker is not None
+        and not is_trial(status.model.model_id)
     }

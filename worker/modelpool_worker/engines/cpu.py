@@ -20,6 +20,15 @@ def physical_cores() -> int:
     return max(1, min(len(siblings), math.ceil(_quota())))
 
 
+def logical_cores() -> int:
+    """Those with their hyper-threads, within the same bounds."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:
+        allowed = os.cpu_count() or 1
+    return max(1, min(allowed, math.ceil(_quota())))
+
+
 def _siblings(cpu: int) -> str:
     with contextlib.suppress(OSError):
         return _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")

@@ -125,7 +125,7 @@ class FakeServer:
         index: int,
         tokens: tuple[list[str], str],
     ) -> None:
-        speed = self.options.get("tokens_per_second", 0)
+        speed = self.options.get("tokens_per_second", 0) * (4 if self.options.get("turbo") else 1)
         connection.sendall(stream.first(index))
         for sent, word in enumerate(tokens[0]):
             self._misbehave(connection, sent)

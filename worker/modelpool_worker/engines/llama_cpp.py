@@ -29,11 +29,11 @@ from modelpool_client.surfaces.routes import (
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import PromptCacheLimits
 
-from modelpool_worker.engine import Engine, EngineJob, Status, Usable
+from modelpool_worker.engine import GOALS, Engine, EngineJob, Status, Usable
 from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
 
 from . import llama_parameters, llama_props, llama_slots, llama_speculation
-from .cpu import physical_cores
+from .cpu import logical_cores, physical_cores
 from .gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
 from .gguf_identity import identity
 from .template_check import template_error
@@ -74,10 +74,21 @@ CACHE_TYPES = {
     "iq4_nl": 18 / 32,
 }
 DEFAULT_CACHE_TYPE = "f16"
+# As llama.cpp calls them.
+FLASH_ATTENTION = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 PROMPT_CACHE = "prompt_cache"
 REASONING = "reasoning"
 # Options that name a file.
 FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL)
+
+FIRST_TOKEN, ONE_STREAM, MANY_STREAMS = GOALS
+
+
+def _thread_counts() -> tuple[int, ...]:
+    """Half the cores, all of them, and all hyper-threads; one fewer leaves a core to others."""
+    cores = physical_cores()
+    return tuple(sorted({max(1, cores // 2), max(1, cores - 1), cores, logical_cores()}))
+
 
 # What llama.cpp's server answers, by what a model is for.
 SURFACES: Mapping[pooling.Purpose, tuple[str, ...]] = {
@@ -109,17 +120,73 @@ OPTIONS: Mapping[str, Schema] = {
         "maximum": 256,
         "description": f"requests at once, each with its own context; default: {DEFAULT_PARALLEL}, "
         "or as many as the pool has memory for",
+        "default": DEFAULT_PARALLEL,
+        "tuning": {
+            "goals": (MANY_STREAMS,),
+            "settings": tuple({"parallel": n} for n in (4, DEFAULT_PARALLEL, 16)),
+        },
     },
-    "threads": {"type": "integer", "minimum": 1, "maximum": 512, "description": "default: cores"},
+    "threads": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 512,
+        "description": "default: cores",
+        "default": physical_cores(),
+        "tuning": {"goals": GOALS, "settings": tuple({"threads": n} for n in _thread_counts())},
+    },
     "batch_size": {
         "type": "integer",
         "minimum": 1,
         "maximum": 1 << 16,
         "description": "prompt tokens in one step, between two of which a client that left is "
         f"noticed; default: {CPU_BATCH} on a CPU, llama.cpp's with a GPU",
+        "tuning": {
+            "goals": (FIRST_TOKEN, MANY_STREAMS),
+            "settings": tuple({"batch_size": n} for n in (64, 128, 512, 1024)),
+        },
     },
-    "cache_type_k": {"type": "string", "enum": tuple(CACHE_TYPES)},
-    "cache_type_v": {"type": "string", "enum": tuple(CACHE_TYPES)},
+    "micro_batch_size": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1 << 16,
+        "description": "prompt tokens that are computed together, no more than batch_size",
+        "default": 512,
+        "tuning": {
+            "goals": (FIRST_TOKEN, MANY_STREAMS),
+            "settings": tuple({"micro_batch_size": n} for n in (64, 128)),
+        },
+    },
+    "flash_attention": {
+        "type": "string",
+        "enum": tuple(FLASH_ATTENTION),
+        "description": "compute attention without holding all of its scores; a cache_type_v other "
+        "than f32, f16 and bf16 needs it",
+        "default": "auto",
+        "tuning": {
+            "goals": GOALS,
+            "settings": tuple({"flash_attention": value} for value in ("on", "off")),
+        },
+    },
+    "cache_type_k": {
+        "type": "string",
+        "enum": tuple(CACHE_TYPES),
+        "description": "of the KV cache's keys",
+        "default": DEFAULT_CACHE_TYPE,
+        # Coarser ones change what is answered.
+        "tuning": {
+            "goals": GOALS,
+            "settings": (
+                {"cache_type_k": "q8_0"},
+                {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+            ),
+        },
+    },
+    "cache_type_v": {
+        "type": "string",
+        "enum": tuple(CACHE_TYPES),
+        "description": "of the KV cache's values",
+        "default": DEFAULT_CACHE_TYPE,
+    },
     PROMPT_CACHE: {
         "type": "boolean",
         "description": "keep the KV cache of conversations on disk while the model is not loaded; "
@@ -138,6 +205,7 @@ OPTIONS: Mapping[str, Schema] = {
         "minimum": 0,
         "maximum": 10_000,
         "description": "layers on the GPU; default: as many as fit",
+        "tuning": {"goals": GOALS, "fractions": (0, 0.5, 1), "needs": "device"},
     },
     "tensor_split": {
         "type": "array",
@@ -489,6 +557,11 @@ def _set_memory(library: Any, p: Any, options: Mapping[str, Any]) -> None:
     has_device = _has_device(library)
     if "batch_size" in options or not has_device:
         p.n_batch = options.get("batch_size", CPU_BATCH)
+    if "micro_batch_size" in options:
+        p.n_ubatch = min(options["micro_batch_size"], p.n_batch)
+    if "flash_attention" in options:
+        name = FLASH_ATTENTION[options["flash_attention"]]
+        p.flash_attn_type = getattr(library.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{name}")
     for key in ("cache_type_k", "cache_type_v"):
         if key in options:
             setattr(p, key, getattr(library.ggml_type, f"GGML_TYPE_{options[key].upper()}"))

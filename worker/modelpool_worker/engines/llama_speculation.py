@@ -30,6 +30,11 @@ OPTIONS: Mapping[str, Schema] = {
         "enum": SPEC_TYPES,
         "description": "propose tokens from the text so far (speculative decoding without a draft "
         f"model, or before it), for texts that repeat themselves; default: {NONE}",
+        "default": NONE,
+        "tuning": {
+            "goals": ("one-stream",),
+            "settings": tuple({SPEC_TYPE: name} for name in ("ngram-simple", "ngram-mod")),
+        },
     },
     "draft_max": {
         "type": "integer",

@@ -1,0 +1,1 @@
+"""How fast models are here: measured by real requests, and options found by trying them."""

@@ -1,0 +1,98 @@
+"""The options of a model in their layers: read and set without a load."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelpool_client.errors import Conflict
+
+from modelpool.catalog.model import Model
+from modelpool.catalog.tuned import Layers, Tuned, why_doubtful, why_unused
+from modelpool.services import Services
+
+
+@dataclass(frozen=True)
+class OptionsReport:
+    """What is known of a model's options.
+
+    Attributes:
+        tuned: what was found by trying; None where nothing was.
+        unused, doubtful: why that does not count, or may be out of date; else empty.
+        hidden: names of options whose saved values came from the environment, and what the config
+            file says in their place.
+    """
+
+    model: Model
+    layers: Layers
+    tuned: Tuned | None
+    unused: str
+    doubtful: str
+    hidden: Mapping[str, Any]
+
+
+async def report(services: Services, name: str) -> OptionsReport:
+    """The layers of a model's options.
+
+    Raises:
+        ModelNotFound: there is none of that name.
+    """
+    model = services.catalog.get(name)
+    engine = await services.engines.about(model.engine)
+    reading = services.estimator.reading(model)
+    digest = reading.files.digest if reading is not None else ""
+    tuned = services.measurements.tuned.get(model.model_id)
+    unused = why_unused(tuned, model, digest) if tuned is not None else ""
+    version = str(engine.get("version", ""))
+    doubtful = why_doubtful(tuned, model, version) if tuned is not None else ""
+    layers = Layers(
+        engine.get("options") or {},
+        {} if tuned is None or unused else tuned.options,
+        model.options,
+        services.pool.effective(model).options,
+        running_options(services, model.model_id),
+    )
+    return OptionsReport(model, layers, tuned, unused, doubtful, _hidden(model))
+
+
+def running_options(services: Services, model_id: str) -> Mapping[str, Any] | None:
+    """Those that the model's worker was started with; None where there is none, or where nobody
+    knows them."""
+    status = services.pool.status(model_id)
+    is_up = status.state.has_worker and status.worker is not None
+    return status.worker.options if is_up and status.worker is not None else None
+
+
+def _hidden(model: Model) -> Mapping[str, Any]:
+    shown: Mapping[str, Any] = model.shown()["options"]
+    return {k: v for k, v in shown.items() if v != model.options.get(k)}
+
+
+async def change(services: Services, name: str, changes: Mapping[str, Any]) -> OptionsReport:
+    """Set saved options, or remove those that are None; they count from the next load on.
+
+    Raises:
+        ModelNotFound: there is none of that name.
+        InvalidRequest: the engine does not take them; nothing was changed.
+        Conflict: they hold values from the environment.
+    """
+    model = services.catalog.get(name)
+    if "options" in model.templates:
+        text = f"options of {model.model_id} come from the environment: change the config file"
+        raise Conflict(text, param="options")
+    options = {k: v for k, v in {**model.options, **changes}.items() if v is not None}
+    if options == dict(model.options):
+        return await report(services, name)
+    reading = await services.estimator.read(dataclasses.replace(model, options=options))
+    told = await services.engines.check(reading.model)
+
+    def then(model: Model) -> None:
+        services.estimator.take(reading)
+        if told is not None:
+            services.estimator.tell(model, told)
+        services.take_over(model, f"its options were changed: {', '.join(sorted(changes))}")
+
+    await services.catalog.replace(reading.model, model, then)
+    return await report(services, name)
