@@ -29,6 +29,7 @@ from modelpool.api import (
     error_handlers,
     find,
     jobs,
+    measuring,
     model_manager,
     models,
     openapi,
@@ -331,7 +332,7 @@ def management_api(services: Services) -> FastAPI:
     )
     rooms = (
         *(system, service_discovery, jobs, discovery, pulls),
-        *(model_manager, search, find, versions, models),
+        *(model_manager, search, find, versions, measuring, models),
     )
     routers = [room.routes(services) for room in rooms]
     own = [route for route in api.routes if isinstance(route, Route)]

@@ -86,6 +86,21 @@ class FitsHow(Fits):
     most_gpu_layers_now: int | None
 
 
+class ProfileView(TypedDict):
+    at: str | None
+    form: str
+    levels: list[Json]
+    conditions: Json
+    prompt_tokens: int
+    output_tokens: int
+    requests: int
+    failed: int
+    load_seconds: float | None
+    memory_bytes: dict[str, int]
+    is_stale: bool
+    stale: str
+
+
 class ModelView(Copy):
     model_id: str
     display_name: str
@@ -123,6 +138,7 @@ class ModelView(Copy):
 
 class ModelDetails(ModelView):
     facts: Json
+    profile: ProfileView | None
 
 
 class ModelList(TypedDict):
@@ -227,6 +243,40 @@ class FileRemoval(TypedDict):
     files: list[str]
     freed_bytes: int
     kept: list[str]
+
+
+class Profiles(TypedDict):
+    model_id: str
+    profiles: list[ProfileView]
+    changes: list[Json]
+
+
+class TunedView(TypedDict):
+    options: Json
+    goal: str
+    gain: float
+    low: float
+    high: float
+    at: str | None
+    engine_version: str
+    tried: list[Json]
+
+
+class OptionsView(TypedDict):
+    model_id: str
+    engine: str
+    options: list[Json]
+    tuned: TunedView | None
+    tuned_unused: str
+    tuned_doubtful: str
+    is_running: bool
+    needs_reload: bool
+    message: str
+
+
+class Untuned(TypedDict):
+    model_id: str
+    undone: TunedView | None
 
 
 class Deleted(TypedDict):

@@ -39,6 +39,7 @@ from modelpool.api.capabilities import capabilities_view
 from modelpool.api.error_handlers import refuse_method
 from modelpool.api.head_method import HeadRoute
 from modelpool.api.jobs import BEGUN, begun
+from modelpool.api.measuring import profile_view
 from modelpool.api.openapi import refuses
 from modelpool.api.plan import plan_view
 from modelpool.api.pulls import removal_view
@@ -59,7 +60,7 @@ POST_ONLY = (
     "/models/register",
     *(
         f"/models/{{model_id:path}}/{verb}"
-        for verb in ("load", "unload", "extend-ttl", "probe", "profile")
+        for verb in ("load", "unload", "extend-ttl", "probe", "profile", "tune")
     ),
 )
 
@@ -308,8 +309,11 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/models/{model_id:path}")
     async def show(model_id: str) -> ModelDetails:
-        """One model, with all that its files say (``facts``)."""
-        return details_view(_status(model_id), pool)
+        """One model, with all that its files say (``facts``), and its last profile."""
+        status = _status(model_id)
+        found = services.measurements.profiles(status.model.model_id)
+        last = await profile_view(services, status.model.model_id, found[0]) if found else None
+        return details_view(status, pool, last)
 
     @router.delete("/models/{model_id:path}", responses=refuses(Conflict, StoreError))
     async def delete(model_id: str, files: Files = False) -> Deleted:

@@ -13,7 +13,6 @@ LATER: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/swaps/{rest:path}", ANY),
     ("/experiments", ("GET", "POST")),
     ("/experiments/{rest:path}", ANY),
-    ("/models/{model_id:path}/profile", ("POST",)),
 )
 
 

@@ -15,6 +15,7 @@ from modelpool.api.answers import (
     Memory,
     ModelDetails,
     ModelView,
+    ProfileView,
     Queue,
 )
 from modelpool.api.fits import fits_view
@@ -119,9 +120,9 @@ def model_view(status: ReplicaStatus, pool: Pool, capacity: Capacity | None = No
     }
 
 
-def details_view(status: ReplicaStatus, pool: Pool) -> ModelDetails:
-    """Of one model alone: with all that its files say."""
-    return {**model_view(status, pool), "facts": dict(status.model.facts)}
+def details_view(status: ReplicaStatus, pool: Pool, profile: ProfileView | None) -> ModelDetails:
+    """Of one model alone: with all that its files say, and its last profile."""
+    return {**model_view(status, pool), "facts": dict(status.model.facts), "profile": profile}
 
 
 def effective_options(status: ReplicaStatus, pool: Pool) -> Json:
