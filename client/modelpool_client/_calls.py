@@ -21,6 +21,8 @@ from modelpool_client.reports import (
     History,
     JobView,
     LoadPlan,
+    ModelOptions,
+    Profiles,
     RestartBegun,
     Version,
 )
@@ -314,6 +316,28 @@ def logs(
     params = {"lines": str(lines)} | ({"follow": "true"} if follow else {})
     params |= {} if offset is None else {"offset": str(offset)}
     return Call("GET", _path(model_id, "logs"), str, params, extra_timeout=None if follow else 0.0)
+
+
+def profile(model_id: str, body: Mapping[str, Any]) -> Call[JobView]:
+    return Call("POST", _path(model_id, "profile"), _job, json=dict(body))
+
+
+def profiles(model_id: str) -> Call[Profiles]:
+    return Call("GET", _path(model_id, "profiles"), lambda d: view(Profiles, d))
+
+
+def tune(model_id: str, body: Mapping[str, Any]) -> Call[JobView]:
+    return Call("POST", _path(model_id, "tune"), _job, json=dict(body))
+
+
+def untune(model_id: str) -> Call[dict[str, Any]]:
+    return Call("DELETE", _path(model_id, "tuned"), _object)
+
+
+def options(model_id: str, changes: Mapping[str, Any] | None = None) -> Call[ModelOptions]:
+    """With ``changes`` they are set before; None removes one."""
+    method = "GET" if changes is None else "PATCH"
+    return Call(method, _path(model_id, "options"), lambda d: view(ModelOptions, d), json=changes)
 
 
 # -- inference -----------------------------------------------------------------------------------

@@ -316,3 +316,58 @@ class Found:
     counts: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[FindingView, ...] = ()
     total: int = 0
+
+
+@dataclass(frozen=True)
+class ProfileView:
+    """One measurement of a model; figures are ``{"median", "low", "high", "count"}``. ``stale``
+    says why it does not hold any more, else it is empty."""
+
+    at: str = ""
+    form: str = ""
+    levels: tuple[Mapping[str, Any], ...] = ()
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    requests: int = 0
+    failed: int = 0
+    load_seconds: float | None = None
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    stale: str = ""
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """What was measured of a model, newest first. ``changes`` are those from the second to the
+    first: ``streams, figure, before, now, change, is_noise``."""
+
+    model_id: str = ""
+    profiles: tuple[ProfileView, ...] = ()
+    changes: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class OptionView:
+    """A load option in its layers; ``source`` is the one that counts: saved, tuned, memory or
+    default."""
+
+    name: str = ""
+    default: Any = None
+    tuned: Any = None
+    saved: Any = None
+    effective: Any = None
+    source: str = ""
+    running: Any = None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The load options of a model. ``tuned`` is what was found by trying, None where nothing was;
+    ``message`` what else there is to say."""
+
+    model_id: str = ""
+    engine: str = ""
+    options: tuple[OptionView, ...] = ()
+    tuned: Mapping[str, Any] | None = None
+    tuned_unused: str = ""
+    tuned_doubtful: str = ""
+    needs_reload: bool = False
+    message: str = ""

@@ -16,12 +16,24 @@ T = TypeVar("T")
 
 WATCH_SECONDS = 0.05
 QUIET_SECONDS = 60.0
+# In which a worker tells that its last request is over.
+SETTLE_SECONDS = 15.0
 
 Sleep = Callable[[float], Awaitable[object]]
 
 
 class Disturbed(Exception):
     """Somebody else is at work: what is measured now says nothing. The text says who."""
+
+
+async def unload_if_unused(pool: Pool, model_id: str, reason: str) -> None:
+    """As soon as the model's workers tell that they are idle, if nobody uses it until then."""
+    deadline = pool.clock.now() + SETTLE_SECONDS
+    while any(status.is_busy for status in pool.statuses(model_id)):
+        if pool.clock.now() >= deadline:
+            return
+        await pool.clock.sleep(WATCH_SECONDS)
+    pool.unload_if_unused(model_id, pool.clock.now(), reason)
 
 
 class Guard:

@@ -23,7 +23,10 @@ def disturbance(
         name = status.model.model_id
         if status.state.has_worker and not status.state.is_serving and name not in own:
             return f"{name} is being loaded or unloaded"
-        requests[name] = requests.get(name, 0) + status.in_flight + status.waiting
+        # What a worker last reported to be in flight may be over, and ours: only of those that came
+        # straight to its port is there no other word.
+        direct = status.facts.direct if status.facts is not None else 0
+        requests[name] = requests.get(name, 0) + status.granted + direct + status.waiting
     others = {name: n - own.get(name, 0) for name, n in requests.items()}
     busy = sorted(name for name, n in others.items() if n > 0)
     if subject in busy:

@@ -84,7 +84,7 @@ class Workload:
 
 
 def form_of(capabilities: Sequence[str]) -> Form:
-    """How a model with these is asked.
+    """How a model with these is asked; one of which nothing is known, for a chat.
 
     Raises:
         NotSupported: it makes neither text nor numbers of texts.
@@ -92,8 +92,10 @@ def form_of(capabilities: Sequence[str]) -> Form:
     for form in PATHS:
         if form in capabilities:
             return form
-    shown = ", ".join(capabilities) or "nothing that is known"
-    raise NotSupported(f"only models that chat, complete, embed or rank are measured, not {shown}")
+    if not capabilities:
+        return "chat"
+    text = f"models that chat, complete, embed or rank are measured, not {', '.join(capabilities)}"
+    raise NotSupported(text)
 
 
 def _text(words: int, number: int) -> str:

@@ -21,6 +21,7 @@ from modelpool.pool.pool import Pool
 from modelpool.pool.states import State
 
 from .candidates import Setting, text
+from .guard import unload_if_unused
 
 LOAD_SECONDS = 300.0
 GONE_SECONDS = 60.0
@@ -42,8 +43,8 @@ class Trials:
     """Workers of one model. As many stay as there is room for, those that were used last.
 
     ``warm_up`` is awaited for each new one; ``forget`` is told of those that are to be named no
-    more; ``own`` gets their ids; ``memory`` says what the engine expects a setting to take, where
-    it can tell.
+    more; ``own`` counts their requests, as ``quiet`` has it; ``memory`` says what the engine expects
+    a setting to take, where it can tell.
     """
 
     def __init__(
@@ -105,7 +106,9 @@ class Trials:
         try:
             await self._make_room(trial, setting)
             reason = f"to try {text(setting)}"
+            self._own[trial.model_id] += 1
             await self._pool.load(trial.model_id, reason, LOAD_SECONDS)
+            self._own[trial.model_id] -= 1
             await self._warm_up(trial.model_id)
         except ModelPoolError as e:
             await self._end(trial)
@@ -157,7 +160,7 @@ class Trials:
         if protected or not any(state.is_serving for state in states):
             return False
         reason = "idle, and its room is needed to tune it; it is loaded again afterwards"
-        self._pool.unload_if_unused(model_id, self._pool.clock.now(), reason)
+        await unload_if_unused(self._pool, model_id, reason)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GONE_SECONDS):
                 while any(  # noqa: ASYNC110

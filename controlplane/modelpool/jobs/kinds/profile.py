@@ -20,7 +20,7 @@ from modelpool.jobs.job import Lane
 from modelpool.jobs.parse import parsed
 from modelpool.measure.asking import Asking
 from modelpool.measure.conditions import conditions, host_load
-from modelpool.measure.guard import QUIET_SECONDS, Disturbed, Guard
+from modelpool.measure.guard import QUIET_SECONDS, Disturbed, Guard, unload_if_unused
 from modelpool.measure.requests import Workload, form_of
 from modelpool.measure.samples import Batch
 from modelpool.measure.statistics import Spread
@@ -113,8 +113,8 @@ class ProfileKind:
         metrics = in_words_of_m2(profile, iso(profile.at))
         services.tell("profiling-completed", model, "", metrics=metrics)
         if not was_up:
-            now, reason = services.pool.clock.now(), "it was loaded to be profiled, and is idle"
-            services.pool.unload_if_unused(model.model_id, now, reason)
+            reason = "it was loaded to be profiled, and is idle"
+            await unload_if_unused(services.pool, model.model_id, reason)
         changes = compared(history[0], profile) if history else []
         return {"profile": profile.as_dict(), "metrics": metrics, "changes": changes}
 
