@@ -44,10 +44,13 @@ from modelpool.catalog.capability_book import CapabilityBook
 from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
+from modelpool.catalog.profiles import stale_reason
 from modelpool.catalog.store import Store
 from modelpool.catalog.tuned import TunedOptions
 from modelpool.config import PoolConfig
 from modelpool.controllers import loop
+from modelpool.controllers.idle_measuring import Candidate
+from modelpool.controllers.measuring import MeasuringController
 from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
@@ -63,6 +66,7 @@ from modelpool.jobs import registry
 from modelpool.jobs.runner import Jobs
 from modelpool.launchers import Launcher, create
 from modelpool.mcp_server.endpoint import McpEndpoint
+from modelpool.measure.conditions import conditions, host_load
 from modelpool.measure.records import Measurements
 from modelpool.model_files import ModelFiles
 from modelpool.observe.events import EventBus
@@ -176,7 +180,12 @@ async def running(
             background.sweep(services),
             background.save(services, store),
             background.watch_memory(services),
-            loop.run((services.pressure, services.schedules, services.preloads, finding)),
+            loop.run(
+                (
+                    *(services.pressure, services.schedules, services.preloads),
+                    *(finding, _measuring(services)),
+                )
+            ),
             services.history.write_on(),
             background.look_at_registered(services),
         )
@@ -276,6 +285,24 @@ async def _build(
 def local_time() -> datetime:
     """Now, with its time zone."""
     return datetime.now().astimezone()
+
+
+def _measuring(services: Services) -> MeasuringController:
+    async def known(model_id: str, goal: str) -> Candidate:
+        model = services.catalog.get(model_id)
+        now = await conditions(model, services.estimator, services.engines)
+        profiles = services.measurements.profiles(model_id)
+        return Candidate(
+            model_id,
+            bool(profiles) and not stale_reason(profiles[0].conditions, now),
+            services.measurements.was_searched(model_id, goal, now),
+        )
+
+    def is_measuring() -> bool:
+        kinds = ("profile", "tune")
+        return any(job.state.is_active for kind in kinds for job in services.jobs.list(kind))
+
+    return MeasuringController(services.pool, services.jobs.create, is_measuring, known, host_load)
 
 
 def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:

@@ -254,6 +254,15 @@ class PoolConfig(_Frozen):
     pressure_percent: Annotated[float, Field(ge=0, le=100)] = Field(
         20, description="... or while so much of the time something waits for memory; 0 is off"
     )
+    profile_when_idle: bool = Field(
+        False, description="Measure loaded models again whose profile is missing or stale"
+    )
+    tune_when_idle: Literal["off", "first-token", "one-stream", "many-streams"] = Field(
+        "off", description="Try options of loaded models that were not tuned for this goal"
+    )
+    measure_idle_minutes: Minutes = Field(
+        10, description="... once nobody has used any model for that long"
+    )
     eviction_policy: Literal["loss", "lru"] = Field(
         "loss", description="Who goes first: the least (use x reload time / bytes), or the oldest"
     )

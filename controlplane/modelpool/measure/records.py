@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from modelpool.catalog.profiles import Profile, with_profile
+from modelpool.catalog.profiles import Conditions, Profile, stale_reason, with_profile
 from modelpool.catalog.tuned import Tuned, TunedOptions
 
 PROFILES, TUNED = "profile", "tuned"
@@ -27,6 +27,7 @@ class Measurements:
     def __init__(self, store: DocumentStore, tuned: TunedOptions) -> None:
         self._store = store
         self._profiles: dict[str, tuple[Profile, ...]] = {}
+        self._searched: dict[tuple[str, str], Conditions] = {}
         self.tuned = tuned
 
     async def open(self) -> None:
@@ -51,6 +52,18 @@ class Measurements:
         """These options count from the next load on."""
         await self._store.write_documents(TUNED, {model_id: tuned.as_dict()})
         self.tuned.put(model_id, tuned)
+
+    def note_search(self, model_id: str, goal: str, conditions: Conditions) -> None:
+        """Options were looked for; what came of it holds under these. For as long as the manager
+        runs: after that one more search does no harm."""
+        self._searched[model_id, goal] = conditions
+
+    def was_searched(self, model_id: str, goal: str, now: Conditions) -> bool:
+        """Options for that goal were looked for, and it would be the same search today."""
+        tuned, then = self.tuned.get(model_id), self._searched.get((model_id, goal))
+        if then is not None:
+            return not stale_reason(then, now)
+        return tuned is not None and tuned.goal == goal and tuned.fingerprint == now.fingerprint
 
     async def undo(self, model_id: str) -> Tuned | None:
         """What was tuned counts no more; what it was, None where there was nothing."""

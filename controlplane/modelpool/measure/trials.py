@@ -43,8 +43,8 @@ class Trials:
     """Workers of one model. As many stay as there is room for, those that were used last.
 
     ``warm_up`` is awaited for each new one; ``forget`` is told of those that are to be named no
-    more; ``own`` counts their requests, as ``quiet`` has it; ``memory`` says what the engine expects
-    a setting to take, where it can tell.
+    more; ``own`` counts their requests, as ``quiet`` has it; ``memory`` says what the engine
+    expects a setting to take, where it can tell.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ from modelpool.jobs.parse import parsed
 from modelpool.measure import candidates as c
 from modelpool.measure.asking import Asking
 from modelpool.measure.candidates import DEFAULT, Dimension, Goal, Setting, setting, text
+from modelpool.measure.conditions import conditions
 from modelpool.measure.goals import MEASURES, Measure
 from modelpool.measure.guard import QUIET_SECONDS, Disturbed, Guard
 from modelpool.measure.requests import Workload, form_of
@@ -49,22 +50,24 @@ class _Asked(BaseModel):
 
 @dataclass
 class _State:
-    """What one attempt knows. ``pair_seconds`` are of the pairs so far, their loads included."""
+    """What one attempt knows. ``pair_seconds`` are of the pairs so far without the loads that came
+    before, of which ``load_seconds`` is the longest."""
 
     dimensions: Sequence[Dimension]
     results: list[Pair]
     excluded: dict[Setting, str]
     deadline: float
     pair_seconds: list[float] = field(default_factory=list)
+    load_seconds: float = 0.0
     disturbances: int = 0
     workload: Workload | None = None
 
     def pairs_left(self, now: float) -> int:
-        """For how many there is time, by how long the former ones took."""
+        """For how many there is time, by how long the former ones took, and once more the load."""
         if not self.pair_seconds:
             return 1 << 30
         mean = sum(self.pair_seconds) / len(self.pair_seconds)
-        return max(0, int((self.deadline - now) / mean))
+        return max(0, int((self.deadline - self.load_seconds - now) / mean))
 
     def step(self, now: float) -> Try | Done:
         """The next trial, or the end."""
@@ -195,7 +198,7 @@ class TuneKind:
             began = self._now()
             self._report(context, state, step)
             try:
-                ratio = await guard.undisturbed(
+                ratio, seconds = await guard.undisturbed(
                     self._pair(step, state, trials, measure, asking, len(state.results))
                 )
             except Disturbed as e:
@@ -208,7 +211,8 @@ class TuneKind:
                 continue
             pair = Pair(step.challenger, step.champion, ratio, step.is_final)
             state.results.append(pair)
-            state.pair_seconds.append(self._now() - began)
+            state.pair_seconds.append(seconds)
+            state.load_seconds = max(state.load_seconds, self._now() - began - seconds)
             context.log(_told(pair))
             await context.save({"results": [_saved(each) for each in state.results]})
         return step
@@ -221,15 +225,15 @@ class TuneKind:
         measure: Measure,
         asking: Asking,
         number: int,
-    ) -> float:
-        """How many times as fast the challenger is. Both are there before either is measured,
+    ) -> tuple[float, float]:
+        """How many times as fast the challenger is, and how long that took. Both are there before either is measured,
         where there is room for two."""
         order = [step.champion, step.challenger]
         for each in order:
             await trials.worker(each)
         if step.challenger_first:
             order.reverse()
-        speeds = {}
+        speeds, began = {}, self._now()
         # Both are asked the same, and nobody the same twice.
         first = 1000 + number * measure.streams
         for each in order:
@@ -240,7 +244,7 @@ class TuneKind:
             except ModelPoolError as e:
                 raise Unfit(each, e.message) from None
             speeds[each] = measure.speed(batch)
-        return speeds[step.challenger] / speeds[step.champion]
+        return speeds[step.challenger] / speeds[step.champion], self._now() - began
 
     async def _give_way(
         self, context: Context, state: _State, trials: Trials, guard: Guard, why: str
@@ -295,6 +299,8 @@ class TuneKind:
             reason = f"what was tuned for {goal} is no better than the defaults any more"
             services.tell("model-untuned", model, reason)
         context.log(done.reason)
+        held = await conditions(model, services.estimator, services.engines)
+        services.measurements.note_search(model.model_id, goal, held)
         return {
             "goal": goal,
             "options": dict(done.best),
