@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from make_bench_gguf import BENCH_SHAPE, write_random_gguf
@@ -12,7 +14,7 @@ from make_bench_gguf import BENCH_SHAPE, write_random_gguf
 from e2e.support import PoolProcess
 from e2e.test_measuring import job
 
-BUDGET_SECONDS = 100
+BUDGET_SECONDS = 80
 # Of a model that is measured once more, by other requests, on a machine with others on it.
 NOISE = 0.9
 
@@ -35,24 +37,22 @@ def test_a_tuned_model_is_not_slower_than_the_defaults(tmp_path: Path) -> None:
             finals = next(t["ratios"] for t in result["tried"] if t.get("is_final"))
             assert statistics.median(finals) >= 1.02
             assert sum(ratio > 1 for ratio in finals) >= len(finals) - 1
-        else:
+            ratios = paired(pool, result["options"])
+            print("tuned over defaults, measured once more:", [round(r, 3) for r in ratios])
+            assert statistics.median(ratios) >= NOISE
+        else:  # then it is loaded as it always was
             assert pool.http.get("/models/half/options").json()["tuned"] is None
-        ratios = paired(pool)
-        print("tuned over defaults, measured once more:", [round(r, 3) for r in ratios])
-        assert statistics.median(ratios) >= NOISE
 
 
-def paired(pool: PoolProcess) -> list[float]:
+def paired(pool: PoolProcess, options: Mapping[str, Any]) -> list[float]:
     """Tokens a second as it was tuned over those as it was not, in turns of which is first."""
     ratios = []
-    tuned = pool.http.get("/models/half/options").json()["tuned"]
-    options = tuned["options"] if tuned else {}
     pool.http.delete("/models/half/tuned")
-    for turn in range(3):
+    for turn in range(2):
         speeds = {}
         for is_tuned in (True, False) if turn % 2 else (False, True):
-            changes = {name: value if is_tuned else None for name, value in options.items()}
-            pool.http.patch("/models/half/options", json=changes)
+            changes = options if is_tuned else dict.fromkeys(options)
+            pool.http.patch("/models/half/options", json=dict(changes))
             pool.http.post("/models/half/unload", json={})
             done = job(pool, "half", "profile", testCount=1, streams=[1], wait_seconds=30)
             assert done["state"] == "succeeded", (done["reason"], done["log"])

@@ -226,8 +226,8 @@ class TuneKind:
         asking: Asking,
         number: int,
     ) -> tuple[float, float]:
-        """How many times as fast the challenger is, and how long that took. Both are there before either is measured,
-        where there is room for two."""
+        """How many times as fast the challenger is, and how long that took. Both are there before
+        either is measured, where there is room for two."""
         order = [step.champion, step.challenger]
         for each in order:
             await trials.worker(each)
