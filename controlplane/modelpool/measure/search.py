@@ -125,7 +125,8 @@ def _final(
 ) -> Try | Done:
     if champion == DEFAULT:
         tried = len({pair.challenger for pair in results})
-        return Done(DEFAULT, f"none of {tried} settings is better than the defaults")
+        late = "; time was over before all were, give it more" if pairs_left <= FINAL_PAIRS else ""
+        return Done(DEFAULT, f"of {tried} settings tried none is better than the defaults{late}")
     ratios = _ratios(results, champion, DEFAULT, is_final=True)
     losses = sum(ratio <= 1.0 for ratio in ratios)
     if losses > LOST_AT_MOST:

@@ -105,6 +105,7 @@ def test_time_that_runs_short_is_kept_for_the_final() -> None:
 def test_without_time_for_a_final_nothing_is_chosen() -> None:
     done, _ = search(Machine({("threads", 4): 1.5}, 1, 0.02), pairs=6)
     assert (done.best, done.gain) == (DEFAULT, 1.0)
+    assert "give it more" in done.reason
 
 
 def test_what_is_excluded_is_not_tried() -> None:
