@@ -329,6 +329,33 @@ class PoolClient:
         """Remove pulled files that no model uses, and downloads that nobody goes on with."""
         return self._transport.do(calls.prune(dry_run))
 
+    # -- figures and options --------------------------------------------------------------------
+
+    def profile(self, model_id: str, **body: Any) -> reports.JobView:
+        """Begin to measure how fast the model is; ``body`` may hold ``streams``, ``prompt_tokens``
+        and others of ``POST /models/{id}/profile``."""
+        return self._transport.do(calls.profile(model_id, body))
+
+    def profiles(self, model_id: str) -> reports.Profiles:
+        """What was measured of the model, newest first, and what changed since the time before."""
+        return self._transport.do(calls.profiles(model_id))
+
+    def tune(self, model_id: str, **body: Any) -> reports.JobView:
+        """Begin to look for better load options; ``body`` may hold ``goal`` and others of
+        ``POST /models/{id}/tune``."""
+        return self._transport.do(calls.tune(model_id, body))
+
+    def untune(self, model_id: str) -> dict[str, Any]:
+        """Forget what was found by ``tune``."""
+        return self._transport.do(calls.untune(model_id))
+
+    def options(
+        self, model_id: str, changes: Mapping[str, Any] | None = None
+    ) -> reports.ModelOptions:
+        """The model's load options and where each comes from. ``changes`` are saved before, None
+        removes one; they count from the next load on."""
+        return self._transport.do(calls.options(model_id, changes))
+
     # -- inference -------------------------------------------------------------------------------
 
     def chat(self, model: str, messages: Messages, **params: Any) -> types.Reply:

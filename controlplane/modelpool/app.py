@@ -361,12 +361,12 @@ def management_api(services: Services) -> FastAPI:
         *(system, service_discovery, jobs, discovery, pulls),
         *(model_manager, search, find, versions, measuring, models),
     )
-    routers = [room.routes(services) for room in rooms]
     own = [route for route in api.routes if isinstance(route, Route)]
-    error_handlers.install(api, (*own, *(route for router in routers for route in router.routes)))
+    ours = [route for room in rooms for route in room.routes(services).routes]
+    error_handlers.install(api, (*own, *ours))
     openapi.describe(api)
-    for router in routers:
-        api.include_router(router)
+    # To include routers would build each route a second time.
+    api.router.routes += ours
     return api
 
 

@@ -259,7 +259,7 @@ def test_who_stops_a_pool_needs_only_what_it_takes(tmp_path: Path) -> None:
 def test_the_schema_takes_one_wherever_there_is_a_value(tmp_path: Path) -> None:
     schema = jsonschema_rs.validator_for(json_schema())
     names = PoolConfig.model_fields.keys() - {"models", "registrars", "port_range", "warmup_models"}
-    names -= {"allowed_hosts", "allowed_origins"}
+    names -= {"allowed_hosts", "allowed_origins", "discovery_paths"}
     for key in sorted(names - {"device_memory_mb"}):
         assert schema.is_valid({key: "${NAME}"}), key
         assert schema.is_valid({key: "a${NAME:-x}"}), key
@@ -267,6 +267,7 @@ def test_the_schema_takes_one_wherever_there_is_a_value(tmp_path: Path) -> None:
         {"port_range": {"start": "${A}", "end": 2}},
         {"allowed_hosts": ["${A}"], "allowed_origins": ["https://${A}"]},
         {"device_memory_mb": {"cuda:0": "${A}"}},
+        {"discovery_paths": ["${A}", {"path": "${B}"}]},
         {"registrars": [{"kind": "http", "ttl_seconds": "${A}"}]},
         {"models": [{"model_id": "a", "source": "${A}", "warmup": "${B}", "priority": "${C}"}]},
         {"models": [{"model_id": "a", "source": "s", "options": {"threads": "${A}"}}]},

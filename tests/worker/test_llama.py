@@ -167,15 +167,18 @@ def test_a_client_that_leaves_during_its_prompt_stops_the_engine_before_the_prom
     assert used() - before - whole < 0.8 * whole
 
 
-def test_the_engine_is_killed_in_the_middle(worker: Any, model: Path) -> None:
+def test_the_engine_is_killed_in_the_middle(worker: Any, tmp_path: Path) -> None:
     options = {"threads": 1, "parallel": 1, "context_length": 100_000}
-    one = worker(options, engine="llama.cpp", source=str(model)).ready()
+    # What it was made for is what it writes at most: half a minute's worth.
+    source = str(made(tmp_path / "long.gguf", "--ctx=100000"))
+    one = worker(options, engine="llama.cpp", source=source).ready()
     endless = {"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "stream": True}
     with one.http.stream("POST", CHAT, json=endless) as answer:
         lines = answer.iter_lines()
         next(lines)
         os.kill(one.facts["engine_pid"], signal.SIGKILL)
-        assert any("the engine died" in line for line in lines)
+        rest = list(lines)
+        assert any("the engine died" in line for line in rest), rest[-6:]
     assert one.wait_exit() == 6
 
 
@@ -226,6 +229,8 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "parallel": 2,
         "threads": 1,
         "batch_size": 128,
+        "micro_batch_size": 64,
+        "flash_attention": "auto",
         "cache_type_k": "bf16",
         "cache_type_v": "f16",
         "temperature": 0,

@@ -236,6 +236,7 @@ def test_more_tokens_than_an_engine_can_count_are_as_many_as_it_can(name: str) -
     assert normal(CHAT_PATH, chat(**{name: 10**30})) == chat(**{name: (1 << 31) - 1})
     assert normal(CHAT_PATH, chat(**{name: -1})) == chat(), "as LM Studio's users say no limit"
     assert normal(CHAT_PATH, chat(**{name: 5})) == chat(**{name: 5})
+    assert isinstance(normal(CHAT_PATH, chat(**{name: 5.0}))[name], int)
 
 
 @pytest.mark.parametrize("given", ["", " \n", None, "none"])

@@ -45,9 +45,15 @@ def _stop(given: Given) -> Given:
 
 
 def _token_counts(given: Given) -> Given:
-    counts = {name: given[name] for name in _TOKEN_COUNTS if isinstance(given.get(name), int)}
-    unlimited = {k: None for k, v in counts.items() if v == NO_LIMIT}
-    return {k: MAX_TOKENS for k, v in counts.items() if v > MAX_TOKENS} | unlimited
+    named = {name: given.get(name) for name in _TOKEN_COUNTS}
+    counts = {k: v for k, v in named.items() if isinstance(v, int | float)}
+    counted = {k: _token_count(v) for k, v in counts.items()}
+    return {k: v for k, v in counted.items() if v is not named[k]}
+
+
+def _token_count(value: float) -> int | None:
+    """JSON's 5.0 is a whole number, too."""
+    return None if value == NO_LIMIT else min(int(value), MAX_TOKENS)
 
 
 def _tool_calls(given: Given) -> Given:

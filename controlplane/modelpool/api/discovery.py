@@ -10,9 +10,9 @@ from modelpool_client.errors import Conflict, NotFound, QueueFull
 from pydantic import BaseModel, ConfigDict
 
 from modelpool.api.answers import DiscoveryList, FindingView, JobView, RootForgotten, RootView
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.jobs import BEGUN, Wait, begun
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import in_mb
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import Model
@@ -40,7 +40,7 @@ class DiscoverBody(BaseModel):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["discovery"], route_class=HeadRoute)
+    router = APIRouter(tags=["discovery"], route_class=ApiRoute)
     discovery = services.discovery
 
     @router.post(

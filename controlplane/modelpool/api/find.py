@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api.answers import Findings, Found
-from modelpool.api.head_method import HeadRoute
+from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import in_mb
 from modelpool.catalog.find_best import Candidate, Facts, find_best, read_wanted
 from modelpool.catalog.model import Model
@@ -33,7 +33,7 @@ class FindBody(BaseModel):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["models"], route_class=HeadRoute)
+    router = APIRouter(tags=["models"], route_class=ApiRoute)
 
     @router.post("/models/find_best")
     async def find(body: FindBody) -> Findings:

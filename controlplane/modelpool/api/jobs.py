@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
-from modelpool_client.errors import Conflict, QueueFull
+from modelpool_client.errors import Conflict, NotFound, QueueFull
 from pydantic import BaseModel, ConfigDict
 
 from modelpool.api.answers import JobForgotten, JobList, JobView
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.catalog.errors import StoreError
 from modelpool.jobs.job import Job
 from modelpool.jobs.runner import Jobs
@@ -38,7 +38,7 @@ class JobBody(BaseModel):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["jobs"], route_class=HeadRoute)
+    router = APIRouter(tags=["jobs"], route_class=ApiRoute)
     jobs = services.jobs
 
     @router.get("/jobs")
@@ -58,27 +58,27 @@ def routes(services: Services) -> APIRouter:
         """Begin a job. One that does just that already is answered in its place."""
         return await begun(jobs, body.kind, body.model_extra or {}, wait, response)
 
-    @router.get("/jobs/{job_id}")
+    @router.get("/jobs/{job_id}", responses=refuses(NotFound))
     async def show(job_id: str, wait: Wait = None) -> JobView:
         """One job, with its log; with ``wait`` once it rests or is over, or after that time."""
         return job_view(await jobs.wait(job_id, wait) if wait else jobs.get(job_id))
 
-    @router.post("/jobs/{job_id}/cancel", responses=refuses(Conflict))
+    @router.post("/jobs/{job_id}/cancel", responses=refuses(Conflict, NotFound))
     async def cancel(job_id: str) -> JobView:
         """End it. What it has done so far stays for ``resume``."""
         return job_view(await jobs.cancel(job_id))
 
-    @router.post("/jobs/{job_id}/pause", responses=refuses(Conflict))
+    @router.post("/jobs/{job_id}/pause", responses=refuses(Conflict, NotFound))
     async def pause(job_id: str) -> JobView:
         """Let it rest until ``resume``, also over restarts of the manager."""
         return job_view(await jobs.pause(job_id))
 
-    @router.post("/jobs/{job_id}/resume", responses=refuses(Conflict))
+    @router.post("/jobs/{job_id}/resume", responses=refuses(Conflict, NotFound))
     async def resume(job_id: str) -> JobView:
         """Begin it again where it was: one that rests, failed or was cancelled."""
         return job_view(await jobs.resume(job_id))
 
-    @router.delete("/jobs/{job_id}", responses=refuses(Conflict, StoreError))
+    @router.delete("/jobs/{job_id}", responses=refuses(Conflict, NotFound, StoreError))
     async def remove(job_id: str) -> JobForgotten:
         """Forget one that is over."""
         await jobs.remove(job_id)

@@ -15,9 +15,9 @@ from modelpool.api.answers import (
     TunedView,
     Untuned,
 )
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.jobs import BEGUN, Wait, begun
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import validate_model_id
 from modelpool.catalog.profiles import Profile, compared, stale_reason
@@ -37,7 +37,7 @@ _BEGINS: dict[int | str, dict[str, Any]] = {
 def routes(services: Services) -> APIRouter:
     """The routes of one pool. They come before those that would take the verb for a part of an
     id."""
-    router = APIRouter(tags=["models"], route_class=HeadRoute)
+    router = APIRouter(tags=["models"], route_class=ApiRoute)
 
     async def begin(
         kind: str, model_id: str, body: dict[str, Any] | None, wait: float | None, out: Response

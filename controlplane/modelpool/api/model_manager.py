@@ -35,8 +35,8 @@ from modelpool.api.answers import (
     Switched,
 )
 from modelpool.api.error_handlers import refuse_method
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.api.search import in_state
 from modelpool.api.statistics import statistics_view
 from modelpool.catalog.entry_schema import engine_name
@@ -84,7 +84,7 @@ class NoBody(_Strict):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["model manager"], route_class=HeadRoute)
+    router = APIRouter(tags=["model manager"], route_class=ApiRoute)
     pool, catalog = services.pool, services.catalog
 
     def view(model: Model) -> ManagedModel:

@@ -37,12 +37,12 @@ from modelpool.api.answers import (
 )
 from modelpool.api.capabilities import capabilities_view
 from modelpool.api.error_handlers import refuse_method
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.jobs import BEGUN, begun
 from modelpool.api.measuring import profile_view
 from modelpool.api.openapi import refuses
 from modelpool.api.plan import plan_view
 from modelpool.api.pulls import removal_view
+from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import details_view, endpoint, lease, model_view
 from modelpool.catalog.entry_schema import model_entry_schema
 from modelpool.catalog.errors import StoreError
@@ -126,7 +126,7 @@ class LoadBody(_Strict):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["models"], route_class=HeadRoute)
+    router = APIRouter(tags=["models"], route_class=ApiRoute)
     pool = services.pool
 
     @router.post(

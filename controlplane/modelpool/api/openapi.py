@@ -37,6 +37,7 @@ from modelpool_client.surfaces.routes import SURFACES, WEBSOCKET_PATH, Surface
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER
 
+from modelpool.api.route import ApiRoute
 from modelpool.mcp_server import openapi as mcp_openapi
 
 Json = dict[str, Any]
@@ -63,6 +64,10 @@ def describe(api: FastAPI) -> None:
     plain = api.openapi
 
     def openapi() -> Json:
+        if not api.openapi_schema:
+            for route in api.routes:
+                if isinstance(route, ApiRoute):
+                    route.describe_answers()
         document = plain()
         if _is_whole(document):
             return document

@@ -9,9 +9,9 @@ from modelpool_client.errors import Conflict, ModelExists, QueueFull
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.api.answers import DiskView, FileRemoval, JobView
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.jobs import BEGUN, Wait, begun
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.catalog.errors import StoreError
 from modelpool.observe.events import iso
 from modelpool.pulling.pulls import KIND, Disk, Removal
@@ -42,7 +42,7 @@ class PruneBody(BaseModel):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["pulls"], route_class=HeadRoute)
+    router = APIRouter(tags=["pulls"], route_class=ApiRoute)
 
     @router.post(
         "/models/pull",

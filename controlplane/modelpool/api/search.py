@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from modelpool_client.errors import InvalidRequest
 
 from modelpool.api.answers import ModelList, ModelView, SomeFields
-from modelpool.api.head_method import HeadRoute
+from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import MB, model_view
 from modelpool.catalog.model import Model, did_you_mean
 from modelpool.catalog.search import ordered
@@ -31,7 +31,7 @@ Megabytes = Annotated[float | None, Query(ge=0, le=10**9, description="Of its fi
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["models"], route_class=HeadRoute)
+    router = APIRouter(tags=["models"], route_class=ApiRoute)
     pool = services.pool
 
     @router.get("/models", responses={200: {"model": ModelList | SomeFields}})

@@ -10,8 +10,8 @@ from fastapi import APIRouter
 from modelpool_client.errors import Unavailable
 
 from modelpool.api.answers import Registrars, Targets
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.registrars.record import Record
 from modelpool.services import Services
 
@@ -20,7 +20,7 @@ META = "__meta_modelpool_"
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["discovery"], route_class=HeadRoute)
+    router = APIRouter(tags=["discovery"], route_class=ApiRoute)
     registrars = services.registrars
 
     def records() -> list[Record]:

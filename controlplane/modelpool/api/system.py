@@ -31,8 +31,8 @@ from modelpool.api.answers import (
     StateSaved,
     Status,
 )
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import MB
 from modelpool.api.statistics import statistics_view
 from modelpool.catalog.errors import StoreError
@@ -73,7 +73,7 @@ class RestartBody(BaseModel):
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["pool"], route_class=HeadRoute)
+    router = APIRouter(tags=["pool"], route_class=ApiRoute)
     not_implemented.add_to(router)
     pool = services.pool
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path
 from modelpool_client.errors import ModelExists, NotFound, NotSupported
 
 from modelpool.api.answers import Registered, Versions
-from modelpool.api.head_method import HeadRoute
 from modelpool.api.openapi import refuses
+from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import model_view
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import validate_model_id
@@ -21,7 +21,7 @@ Number = Annotated[int, Path(ge=1, le=2**53)]
 
 def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
-    router = APIRouter(tags=["models"], route_class=HeadRoute)
+    router = APIRouter(tags=["models"], route_class=ApiRoute)
 
     @router.get("/models/{model_id:path}/versions", responses=refuses(StoreError))
     async def versions(model_id: str) -> Versions:

@@ -36,7 +36,7 @@ def test_each_api_says_what_its_surfaces_look_like(name: str) -> None:
 
 
 def test_ollamas_other_routes_are_those_that_are_answered() -> None:
-    answered = OllamaApi(*(MagicMock() for _ in range(4)))._routes
+    answered = OllamaApi(*(MagicMock() for _ in range(5)))._routes
     described = {path: route.method for path, route in MANAGEMENT.items()}
     assert described == {path: method for path, (method, _) in answered.items()}
 

@@ -1,0 +1,107 @@
+"""The routes of the management API: HEAD wherever GET is taken, answers written as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi.dependencies.utils import get_typed_return_annotation
+from fastapi.routing import APIRoute
+from fastapi.utils import create_model_field
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+from starlette.types import Message, Receive, Scope, Send
+
+Endpoint = Callable[..., Awaitable[Any]]
+
+
+class ApiRoute(APIRoute):
+    """A route whose GET answers HEAD, and whose endpoint returns plain JSON values or a response.
+
+    The document of the API shows what the endpoint's annotation and ``responses`` say. The type
+    checker holds the endpoint to it, and tests the answers; to build models of all shapes would be
+    a third of a manager's start, and to send every answer through them most of a long list's time.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        responses: Mapping[int | str, Mapping[str, Any]] | None = None,
+        status_code: int | None = None,
+        **options: Any,
+    ) -> None:
+        said = {status: dict(about) for status, about in (responses or {}).items()}
+        self._answer = get_typed_return_annotation(endpoint)
+        self._answers = {s: about.pop("model") for s, about in said.items() if "model" in about}
+        written = _written(endpoint, status_code or 200)
+        plain: dict[str, Any] = {**options, "response_model": None}
+        super().__init__(path, written, responses=said, status_code=status_code, **plain)
+
+    def describe_answers(self) -> None:
+        """Build the models that the document of the API is made from."""
+        self.response_fields = {
+            status: create_model_field(
+                f"Response_{status}_{self.unique_id}", model, mode="serialization"
+            )
+            for status, model in self._answers.items()
+        }
+        is_shape = self._answer is not None and not _is_response(self._answer)
+        if is_shape and self.include_in_schema:
+            name = f"Response_{self.unique_id}"
+            self.response_field = create_model_field(name, self._answer, mode="serialization")
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As for GET where HEAD is asked."""
+        return super().matches(_as_get(scope))
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; to HEAD only until the body begins, which may be a stream without end."""
+        if scope["method"] != "HEAD":
+            await super().handle(scope, receive, send)
+            return
+        begun = asyncio.Event()
+
+        async def start_only(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+                begun.set()
+
+        answering = asyncio.ensure_future(super().handle(_as_get(scope), receive, start_only))
+        waiting = asyncio.ensure_future(begun.wait())
+        try:
+            await asyncio.wait({answering, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not begun.is_set():
+                await answering  # raises what kept it from answering
+        finally:
+            for task in (answering, waiting):
+                task.cancel()
+            await asyncio.gather(answering, waiting, return_exceptions=True)
+
+
+def _as_get(scope: Scope) -> Scope:
+    is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+    return {**scope, "method": "GET"} if is_head else scope
+
+
+def _is_response(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Response)
+
+
+def _written(endpoint: Endpoint, status: int) -> Endpoint:
+    """The endpoint with its answer as a response. One that takes a response may have set another
+    status there."""
+
+    @functools.wraps(endpoint)
+    async def answer(**given: Any) -> Response:
+        found = await endpoint(**given)
+        if isinstance(found, Response):
+            return found
+        own = next((value for value in given.values() if isinstance(value, Response)), None)
+        return JSONResponse(found, own.status_code if own and own.status_code else status)
+
+    return answer
