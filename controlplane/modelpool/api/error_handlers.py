@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -91,7 +92,7 @@ def _allowed(routes: Iterable[BaseRoute], scope: Scope) -> Iterator[str]:
         asked = {**scope, "method": method}
         found = (route.matches(asked) for route in routes)
         taken = next((child for match, child in found if match is Match.FULL), None)
-        if taken is not None and taken.get("endpoint") is not refuse_method:
+        if taken is not None and inspect.unwrap(taken["endpoint"]) is not refuse_method:
             name = taken.get("path_params", {}).get("model_id", "")
             if name.rpartition("/")[2] not in RESERVED_VERBS:  # else it is no name
                 yield method
