@@ -11,6 +11,7 @@ STEPS = sum(kind.weight for kind in KINDS)
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_every_rule_holds() -> None:
     tally = run(SEED, STEPS)
     print(*tally.lines(), sep="\n")

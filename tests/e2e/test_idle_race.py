@@ -98,6 +98,7 @@ def verdict(outcome: Outcome) -> str:
     return "draining" if is_draining else f"{outcome.status} {outcome.code}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 def test_no_request_to_a_worker_is_cut_by_an_idle_unload(make_pool: MakePool, seed: int) -> None:
     models = [fake(f"m{n}", options=SCRIPT) for n in range(MODELS)]

@@ -26,6 +26,7 @@ def first_failure(plant: Plant) -> SeedFailed:
     raise AssertionError("it was not found")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTED)
 def test_a_planted_fault_is_found_and_its_seed_replays(plant: Plant) -> None:
     found = first_failure(plant)
