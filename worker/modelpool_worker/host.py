@@ -45,9 +45,12 @@ def host(name: str) -> NoReturn:
     except LoadFailed as e:
         status.failed(e.code, e.message)
         _leave(_LOAD_FAILED)
+    except MemoryError as e:
+        status.failed("oom", str(e) or "there is not so much memory")
+        _leave(_LOAD_FAILED)
     except BaseException as e:
         traceback.print_exc()
-        status.failed("oom" if isinstance(e, MemoryError) else "load_failed", f"{e!r}")
+        status.failed("load_failed", f"{e!r}")
         _leave(_LOAD_FAILED)
     _leave(0)
 
