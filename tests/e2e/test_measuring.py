@@ -90,7 +90,9 @@ def test_a_client_that_comes_ends_a_profile(pool: PoolProcess) -> None:
     begun = pool.http.post("/models/m/profile", json={"testCount": 50, "streams": [1]}).json()
     until(lambda: pool.http.get("/models/m").json()["in_flight"], "the first request")
     time.sleep(0.2)
-    assert pool.http.post("/v1/chat/completions", json=chat("m")).status_code == 200
+    # It is looked for every 50 ms: a shorter one may be missed.
+    long = chat("m", "one of many words " * 20)
+    assert pool.http.post("/v1/chat/completions", json=long).status_code == 200
     done = pool.http.get(f"/jobs/{begun['job_id']}", params={"wait": WAIT}).json()
     assert (done["state"], done["code"]) == ("failed", "machine_busy")
     assert "a client asks for m" in done["reason"]
