@@ -162,4 +162,4 @@ class OpenInferenceApi:
 async def _read(exchange: Exchange) -> dict[str, Any]:
     """The body; none is an empty object."""
     body = await exchange.read_body(LARGEST_BODY_BYTES)
-    return parse_object(body) if body.strip() else {}
+    return parse_object(body) if body else {}
