@@ -28,6 +28,8 @@ GONE_SECONDS = 60.0
 LOOK_SECONDS = 0.05
 # A worker that is to be measured again soon keeps nothing on disk.
 NO_PROMPTS = "prompt_cache"
+# Two are compared at a time; who lost against one is not asked for again.
+MOST_UP = 2
 
 
 class Unfit(Exception):
@@ -40,7 +42,7 @@ class Unfit(Exception):
 
 
 class Trials:
-    """Workers of one model. As many stay as there is room for, those that were used last.
+    """Workers of one model. The ``MOST_UP`` that were used last stay, where there is room.
 
     ``warm_up`` is awaited for each new one; ``forget`` is told of those that are to be named no
     more; ``own`` counts their requests, as ``quiet`` has it; ``memory`` says what the engine
@@ -81,6 +83,8 @@ class Trials:
             await self._end(trial)  # it was evicted
             trial = None
         if trial is None:
+            while len(self._up) >= MOST_UP:
+                await self._end(self._up.pop(next(iter(self._up))))
             trial = await self._loaded(setting)
         self._up[setting] = trial
         return trial.model_id
