@@ -66,6 +66,8 @@ def test_a_job_is_begun_seen_and_ended(tmp_path: Path) -> None:
         job_id = begun.json()["job_id"]
         again = await http.post("/jobs", json={"kind": "waiting", "gate": "a"})
         assert (again.status_code, again.json()["job_id"]) == (200, job_id)
+        while "a" not in GATES:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         shown = (await http.get(f"/jobs/{job_id}")).json()
         assert (shown["state"], shown["progress"]["fraction"]) == ("running", 0.5)
         assert [line["text"] for line in shown["log"]] == ["queued", "it waits"]
