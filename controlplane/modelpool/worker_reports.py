@@ -59,8 +59,8 @@ class WorkerReports:
         expected = f"Bearer {status.worker.record.secret}".encode()
         if not secrets.compare_digest(authorization, expected):
             raise Forbidden("that is not this worker's secret")
-        started_with = status.started_with  # None: nobody knows its options
-        if started_with is not None and not is_trial(started_with.model_id):
-            self._peaks.record(started_with, facts)
-            self._usage.reported(worker_id, started_with.model_id, facts.tokens_total)
+        if not is_trial(status.model.model_id):
+            if status.started_with is not None:  # else nobody knows its options
+                self._peaks.record(status.started_with, facts)
+            self._usage.reported(worker_id, status.model.model_id, facts.tokens_total)
         return self._pool.record_facts(worker_id, facts)

@@ -1,0 +1,54 @@
+"""What a worker reports is counted for its model, whichever manager started it; a trial's is not."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from modelpool.catalog.database import Usage
+from modelpool.catalog.model import Model, trial_id
+from modelpool.observe.usage import UsageMeter
+from modelpool.worker_reports import WorkerReports
+from modelpool_client.wire import Facts
+
+
+class Pool:
+    """Has one worker, of which it may not know with which options it was started."""
+
+    def __init__(self, model_id: str, *, is_adopted: bool) -> None:
+        model = Model(model_id, "fake", "x")
+        worker = SimpleNamespace(record=SimpleNamespace(secret="s"))
+        started_with = None if is_adopted else model
+        self.status = SimpleNamespace(worker=worker, model=model, started_with=started_with)
+
+    def status_of_worker(self, worker_id: str) -> Any:
+        return self.status
+
+    def record_facts(self, worker_id: str, facts: Facts) -> None: ...
+
+
+def saved_in(saved: list[Usage]) -> Any:
+    async def add_usage(deltas: list[Usage]) -> None:
+        saved.extend(deltas)
+
+    return add_usage
+
+
+@pytest.mark.parametrize("is_adopted", [False, True])
+@pytest.mark.parametrize(("model_id", "counted"), [("m", 40), (trial_id("m", 1), 0)])
+def test_tokens_are_counted(model_id: str, counted: int, is_adopted: bool) -> None:
+    measured: list[Model] = []
+    peaks: Any = SimpleNamespace(record=lambda model, facts: measured.append(model))
+    usage = UsageMeter(lambda: 0.0)
+    pool = Pool(model_id, is_adopted=is_adopted)
+    reports = WorkerReports(cast(Any, pool), "pool", peaks, usage)
+    for tokens in (10, 50):
+        facts = cast(Facts, SimpleNamespace(pool_id="pool", tokens_total=tokens))
+        reports._hear("w", b"Bearer s", facts)
+    saved: list[Usage] = []
+    store: Any = SimpleNamespace(add_usage=saved_in(saved))
+    asyncio.run(usage.save(store))
+    assert sum(each.tokens for each in saved) == counted
+    assert bool(measured) is (bool(counted) and not is_adopted)
