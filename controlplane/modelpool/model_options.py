@@ -52,22 +52,9 @@ async def report(services: Services, name: str) -> OptionsReport:
         {} if tuned is None or unused else tuned.options,
         model.options,
         services.pool.effective(model).options,
-        running_options(services, model.model_id),
+        services.pool.status(model.model_id).started_options,
     )
-    return OptionsReport(model, layers, tuned, unused, doubtful, _hidden(model))
-
-
-def running_options(services: Services, model_id: str) -> Mapping[str, Any] | None:
-    """Those that the model's worker was started with; None where there is none, or where nobody
-    knows them."""
-    status = services.pool.status(model_id)
-    is_up = status.state.has_worker and status.worker is not None
-    return status.worker.options if is_up and status.worker is not None else None
-
-
-def _hidden(model: Model) -> Mapping[str, Any]:
-    shown: Mapping[str, Any] = model.shown()["options"]
-    return {k: v for k, v in shown.items() if v != model.options.get(k)}
+    return OptionsReport(model, layers, tuned, unused, doubtful, model.hidden_options)
 
 
 async def change(services: Services, name: str, changes: Mapping[str, Any]) -> OptionsReport:

@@ -1,4 +1,4 @@
-"""What a worker reports is counted for its model, whichever manager started it; a trial's is not."""
+"""What a worker reports counts for its model, whichever manager started it; a trial's does not."""
 
 from __future__ import annotations
 

@@ -100,9 +100,21 @@ async def profile_view(services: Services, model_id: str, profile: Profile) -> P
     model = services.catalog.get(model_id)
     now = await conditions(model, services.estimator, services.engines)
     stale = stale_reason(profile.conditions, now)
-    data = profile.as_dict() | {"at": iso(profile.at), "is_stale": bool(stale), "stale": stale}
-    view: ProfileView = data  # type: ignore[assignment]
-    return view
+    data = profile.as_dict()
+    return {
+        "at": iso(profile.at),
+        "form": profile.form,
+        "levels": data["levels"],
+        "conditions": data["conditions"],
+        "prompt_tokens": profile.prompt_tokens,
+        "output_tokens": profile.output_tokens,
+        "requests": profile.requests,
+        "failed": profile.failed,
+        "load_seconds": profile.load_seconds,
+        "memory_bytes": dict(profile.memory_bytes),
+        "is_stale": bool(stale),
+        "stale": stale,
+    }
 
 
 def options_view(found: OptionsReport) -> OptionsView:

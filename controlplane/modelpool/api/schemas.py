@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from modelpool_client.wire import encode
 
@@ -129,14 +128,9 @@ def effective_options(status: ReplicaStatus, pool: Pool) -> Json:
     """With what the model is started, beyond what was declared."""
     model = status.started_with or status.model
     declared = model.options
-    chosen = started_options(status)
+    chosen = status.started_options
     chosen = pool.effective(model).options if chosen is None else chosen
     return {**model.shown()["options"], **{k: v for k, v in chosen.items() if k not in declared}}
-
-
-def started_options(status: ReplicaStatus) -> Mapping[str, Any] | None:
-    """With which its worker was started; None where there is none, or a former manager did that."""
-    return status.worker.options if status.worker is not None else None
 
 
 def memory_view(status: ReplicaStatus, need: Requirements, pool: Pool) -> Memory:

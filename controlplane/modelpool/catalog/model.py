@@ -209,6 +209,17 @@ class Model:
         """``as_dict`` without the values that came from the environment."""
         return self.as_dict() | {k: next(iter(v.values())) for k, v in self._hidden.items()}
 
+    @property
+    def hidden_options(self) -> Mapping[str, Any]:
+        """Options with values from the environment, as the config file has them."""
+        shown: Mapping[str, Any] = self.shown()["options"]
+        return {k: v for k, v in shown.items() if v != self.options.get(k)}
+
+    def shown_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of a worker of it, now or formerly, without values from the environment."""
+        hidden = self.hidden_options
+        return {k: hidden.get(k, v) for k, v in options.items()}
+
     def as_entry(self) -> dict[str, Any]:
         """What a registration would hold: no times, no origin, no defaults."""
         blank = Model(self.model_id, "", "").as_dict() | {"model_id": None}

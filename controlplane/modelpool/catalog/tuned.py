@@ -24,7 +24,7 @@ class Tuned:
         options: what is set beside the entry's own options.
         gain: how many times as fast, the median of the last pairs; ``low`` all but one of them
             reached.
-        saved: the entry's options at that time.
+        saved: the entry's options at that time, without values from the environment.
         fingerprint: of the model's files.
         at: seconds since 1970.
         tried: the candidates, each with what became of it.
@@ -69,7 +69,7 @@ def why_doubtful(tuned: Tuned, model: Model, engine_version: str) -> str:
     that."""
     if engine_version != tuned.engine_version:
         return f"{model.engine} is {engine_version or '?'}, was {tuned.engine_version or '?'}"
-    if dict(model.options) != dict(tuned.saved):
+    if model.shown_options(model.options) != dict(tuned.saved):
         return "the saved options were others"
     return ""
 

@@ -37,11 +37,12 @@ async def conditions(
     engines: Engines,
     options: Mapping[str, Any] | None = None,
 ) -> Conditions:
-    """Those in force for a model; ``options``: its worker has these, not those of the next load."""
+    """Those in force for a model; ``options``: its worker has these, not those of the next load.
+    They are kept and shown, so that values from the environment are left out."""
     reading = estimator.reading(model)
     engine = await engines.about(model.engine)
     return Conditions(
-        dict(estimator.effective(model).options if options is None else options),
+        model.shown_options(estimator.effective(model).options if options is None else options),
         reading.files.digest if reading is not None else "",
         model.engine,
         str(engine.get("version", "")),

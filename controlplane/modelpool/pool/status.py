@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from modelpool_client.wire import Facts, Progress
 
@@ -68,6 +69,12 @@ class ReplicaStatus:
     is_speculative: bool
     diagnosis: str
     position: Position | None = None
+
+    @property
+    def started_options(self) -> Mapping[str, Any] | None:
+        """With which its worker was started; None where there is none, or a former manager did
+        that."""
+        return self.worker.options if self.worker is not None else None
 
     def __repr__(self) -> str:
         port = f" on {self.port}" if self.port else ""

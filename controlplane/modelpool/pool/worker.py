@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelpool_client.wire import Failure
@@ -22,7 +22,7 @@ class Worker:
 
     record: WorkerRow
     process: WorkerProcess
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def worker_id(self) -> str:

@@ -24,7 +24,6 @@ from modelpool.measure.guard import QUIET_SECONDS, Disturbed, Guard, unload_if_u
 from modelpool.measure.requests import Workload, form_of
 from modelpool.measure.samples import Batch
 from modelpool.measure.statistics import Spread
-from modelpool.model_options import running_options
 from modelpool.observe.events import iso
 from modelpool.pool.worker_client import HttpWorkerClient
 from modelpool.services import Services
@@ -169,8 +168,7 @@ class ProfileKind:
         if facts is not None:
             memory = {HOST: facts.memory_peak_bytes or facts.taken_bytes or 0}
             memory |= facts.device_memory_bytes
-        options = running_options(services, model.model_id)
-        held = await conditions(model, services.estimator, services.engines, options)
+        held = await conditions(model, services.estimator, services.engines, status.started_options)
         first = next(b for batches in figures.batches.values() for b in batches).samples[0]
         return Profile(
             time.time(),

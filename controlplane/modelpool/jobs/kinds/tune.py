@@ -287,7 +287,7 @@ class TuneKind:
                 str(engine.get("version", "")),
                 model.source,
                 reading.files.digest if reading is not None else "",
-                dict(model.options),
+                model.shown_options(model.options),
                 time.time(),
                 tried,
             )
