@@ -21,12 +21,9 @@ from modelpool_client.surfaces.routes import SURFACES
 from modelpool_worker import engines
 
 TEMPLATE = {"has_chat_template": True, "template_hints": ("system",)}
-LLAMA_CPP = frozenset(
-    {
-        *("chat", "completion", "embeddings", "rerank", "tools", "thinking", "infill"),
-        *("streaming", "json_mode", "json_schema", "logprobs"),
-    }
-)
+LLAMA_CPP = frozenset(engines.get("llama.cpp").capabilities)
+# As it was before it took projectors.
+BLIND = LLAMA_CPP - {"vision", "audio"}
 
 
 def info(architecture: str = "llama", **values: Any) -> ModelInfo:
@@ -56,7 +53,7 @@ def test_every_word_is_of_the_vocabulary() -> None:
 
 
 def test_nothing_is_known_of_what_nothing_speaks() -> None:
-    found = detect(Evidence(names=("my-model",), engine="llama.cpp", engine_can=LLAMA_CPP))
+    found = detect(Evidence(names=("my-model",), engine="llama.cpp", engine_can=BLIND))
     assert found.capabilities == ()
     assert finding(found, "vision").source == "engine"
 
@@ -123,7 +120,7 @@ def test_a_name_counts_only_where_nothing_else_speaks() -> None:
 
 
 def test_what_rests_on_a_name_is_no_surer_than_the_name() -> None:
-    found = detect(Evidence(names=("llama3.1:8b",), engine="ollama", engine_can=LLAMA_CPP))
+    found = detect(Evidence(names=("llama3.1:8b",), engine="ollama", engine_can=BLIND))
     assert {"chat", "tools", "json_schema", "streaming"} <= set(found.capabilities)
     assert found.presumed == found.capabilities
 
@@ -137,11 +134,18 @@ def test_an_engine_gives_to_what_writes_text_and_to_nothing_else() -> None:
 
 def test_what_the_engine_cannot_do_cannot_be_done_whatever_the_file_says() -> None:
     seeing = info(projector=projector("image"), **TEMPLATE)
-    found = detect(Evidence(info=seeing, engine="llama.cpp", engine_can=LLAMA_CPP))
+    found = detect(Evidence(info=seeing, engine="llama.cpp", engine_can=BLIND))
     assert "vision" not in found.capabilities
     decision = next(d for d in found.decisions if d.finding.capability == "vision")
     assert decision.finding.source == "engine"
     assert [f.source for f in decision.contradictions] == ["metadata"]
+
+
+def test_llama_sees_with_the_projector_that_an_option_names() -> None:
+    for projected, sees in ((projector("image"), True), (None, False)):
+        model = info(projector=projected, **TEMPLATE)
+        found = detect(Evidence(info=model, engine="llama.cpp", engine_can=LLAMA_CPP))
+        assert ("vision" in found.capabilities) is sees
 
 
 def test_a_declaration_is_whole_and_overrules_all_but_a_probe() -> None:

@@ -258,6 +258,8 @@ class LlamaCpp(Engine):
         "embeddings",
         "rerank",
         "tools",
+        "vision",
+        "audio",
         "thinking",
         "infill",
         "streaming",
