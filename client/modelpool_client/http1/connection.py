@@ -34,6 +34,25 @@ TIMER_SECONDS = 0.001
 _TLS = b"\x16\x03"
 
 
+class Turn(Protocol):
+    """A request on its way to its answer, as far as its connection needs it: an ``Exchange``, which
+    see, or a ``Passage``."""
+
+    @property
+    def is_kept_alive(self) -> bool: ...
+    @property
+    def is_received(self) -> bool: ...
+    @property
+    def is_waiting(self) -> bool: ...
+    @property
+    def is_full(self) -> bool: ...
+    def on_gone(self) -> None: ...
+    def on_full(self, is_full: bool, /) -> None: ...
+    def on_look(self, now: float, ping_seconds: float, /) -> None: ...
+    def on_timeout(self, error: RequestTimeout, /) -> None: ...
+    def stop(self, error: ModelPoolError, /) -> None: ...
+
+
 class ServerConnection(Protocol):
     """A connection, as far as its server needs it.
 
@@ -43,10 +62,11 @@ class ServerConnection(Protocol):
         since: the last change of what is waited for, in the loop's seconds.
     """
 
-    exchange: Exchange | None
     is_new: bool
     since: float
 
+    @property
+    def exchange(self) -> Turn | None: ...
     @property
     def is_idle(self) -> bool:
         """No request is under way, as far as is known."""
@@ -71,17 +91,23 @@ class Server(Protocol):
     """The server, as far as its connections need it."""
 
     handler: Handler
+    shortcut: Shortcut | None
     source: Source
     timeouts: Timeouts
     keep_alive_seconds: float
     is_closing: bool
     is_restarting: bool
+    on_ended: Callable[[Exchange], None] | None
 
     def opened(self, connection: ServerConnection) -> None: ...
     def look_by(self, when: float) -> None: ...
     def closed(self, connection: ServerConnection) -> None: ...
 
 
+# Is given a connection between two requests and what came over it. True: that was a whole request,
+# which is on its way now. None: it wants to see the rest of the body first. False: nothing has
+# happened.
+Shortcut: TypeAlias = "Callable[[Connection, bytes], bool | None]"
 # Makes what speaks another protocol over a connection, an ``asyncio.Protocol``, of the server, the
 # transport, and whether that is to be written to only after its ``resume_writing``.
 Succeed: TypeAlias = Callable[[Server, asyncio.Transport, bool], ServerConnection]
@@ -89,13 +115,14 @@ Succeed: TypeAlias = Callable[[Server, asyncio.Transport, bool], ServerConnectio
 
 class Connection(asyncio.Protocol):
     """Runs the server's handler for one request after the other, in tasks of their own. Attributes
-    as of a ``ServerConnection``."""
+    as of a ``ServerConnection``, and ``is_full``: its client does not take what it is sent."""
 
     framing = None  # it sends what it is given
     _transport: asyncio.Transport
 
     def __init__(self, server: Server) -> None:
-        self.exchange: Exchange | None = None
+        self.exchange: Turn | None = None
+        self.is_full = False
         self.is_new = True
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
@@ -104,11 +131,12 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
+        self._held = b""  # of a request that may take a shortcut once it is all there
         self._is_in_head = False
         self._head_since = self.since
         self._head_bytes = self._fed = 0
         self._has_completed = False
-        self._is_paused = self._is_full = False
+        self._is_paused = False
         self._is_last = False  # what still comes is thrown away
         self._lingers_since: float | None = None
         self._period = server.timeouts.period
@@ -116,7 +144,12 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """No request is under way, as far as is known."""
-        return self.exchange is None and self._incoming is None and not self._is_in_head
+        is_between = self.exchange is None and self._incoming is None and not self._is_in_head
+        return is_between and not self._held
+
+    @property
+    def _takes_shortcuts(self) -> bool:
+        return self.is_idle and not (self.is_full or self._is_paused or self._server.is_closing)
 
     def close(self) -> None:
         """End it once everything is written."""
@@ -144,6 +177,19 @@ class Connection(asyncio.Protocol):
         self.since = self.now()
         if self._is_last:
             return
+        if self._held:
+            data, self._held = self._held + data, b""
+        shortcut = self._server.shortcut
+        if shortcut is not None and self._takes_shortcuts:
+            is_taken = shortcut(self, data)
+            if is_taken is None:
+                self._held = data
+                self._server.look_by(self.since + self._period)
+            if is_taken is not False:
+                return
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
         self._fed, self._has_completed = len(data), False
         try:
             self._feed(data)
@@ -181,12 +227,12 @@ class Connection(asyncio.Protocol):
             self.exchange.on_gone()
 
     def pause_writing(self) -> None:
-        self._is_full = True
+        self.is_full = True
         if self.exchange is not None:
             self.exchange.on_full(True)
 
     def resume_writing(self) -> None:
-        self._is_full = False
+        self.is_full = False
         if self.exchange is not None:
             self.exchange.on_full(False)
 
@@ -251,7 +297,21 @@ class Connection(asyncio.Protocol):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
-    def answered(self, exchange: Exchange) -> None:
+    def begin_passage(self, turn: Turn) -> None:
+        """A request came that needs no task."""
+        self.exchange = turn
+        self.is_new = False
+        self._server.look_by(self.since + self._period)
+
+    def hand_over_passage(self, request: Request, body: bytes, handler: Handler) -> Exchange:
+        """It does need one: ``handler`` goes on with it."""
+        exchange = Exchange(self, request, self._server.source, is_kept_alive=True)
+        exchange.on_body(body)
+        exchange.on_complete()
+        self._begin(exchange, handler)
+        return exchange
+
+    def answered(self, exchange: Turn) -> None:
         """On to the next request, or to the connection's end."""
         self.since = self.now()
         self.exchange = None
@@ -272,7 +332,7 @@ class Connection(asyncio.Protocol):
         self.exchange = None
         self._server.closed(self)
         self._transport.write(head)
-        successor = succeed(self._server, self._transport, self._is_full)
+        successor = succeed(self._server, self._transport, self.is_full)
         self._transport.set_protocol(cast("asyncio.Protocol", successor))
         self._server.opened(successor)
 
@@ -284,10 +344,11 @@ class Connection(asyncio.Protocol):
         else:
             self._waiting.append(exchange)
 
-    def _begin(self, exchange: Exchange) -> None:
+    def _begin(self, exchange: Exchange, handler: Handler | None = None) -> None:
         self.exchange = exchange
-        exchange.is_full = self._is_full
-        exchange.task = self.loop.create_task(exchange.run(self._server.handler))
+        exchange.is_full = self.is_full
+        exchange.task = self.loop.create_task(exchange.run(handler or self._server.handler))
+        tell_end(self._server, exchange, self._transport)
 
     @property
     def _is_flooded(self) -> bool:
@@ -342,6 +403,9 @@ class Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Time has passed: see what has taken too long."""
+        if self._held:  # its rest takes its time
+            data, self._held = self._held, b""
+            self._read(data)
         timeouts, exchange = self._server.timeouts, self.exchange
         if self._send_watch.is_stuck(now, timeouts.send, is_pressed=self._is_pressed):
             self._transport.abort()
@@ -367,6 +431,15 @@ class Connection(asyncio.Protocol):
     def _is_pressed(self) -> bool:
         exchange = self.exchange
         return exchange is None or exchange.is_full
+
+
+def tell_end(server: Server, exchange: Exchange, transport: asyncio.Transport) -> None:
+    """Whoever wants to hear of answers is told of that of an exchange once its task is done."""
+    on_ended = server.on_ended
+    if on_ended is not None and exchange.task is not None:
+        peer = transport.get_extra_info("peername")  # it is not known any more at the end
+        exchange.peer = peer[0] if isinstance(peer, tuple) else ""
+        exchange.task.add_done_callback(lambda _: on_ended(exchange))
 
 
 def _size(url: bytes, headers: Headers) -> int:

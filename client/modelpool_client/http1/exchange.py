@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Protocol
 
 from modelpool_client.errors import (
+    CODE_HEADER,
     InternalError,
     ModelPoolError,
     PayloadTooLarge,
@@ -19,7 +22,9 @@ from modelpool_client.errors import Source as Speaker
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 
 from . import content_coding
+from .comments import is_comment
 from .message import BODILESS, Headers, Request, status_line
+from .request_ids import REQUEST_ID, id_of
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +34,29 @@ BUFFER_BYTES = 256 * 1024
 # A compressed body of this size is decoded in place: at most a thousand times as much, in 10 ms.
 DECODED_IN_PLACE_BYTES = 16 * 1024
 SWITCHED = 101
+CODE = CODE_HEADER.encode()
 # After these the rest of the request may still come, unwanted.
 LAST_ONES = (PayloadTooLarge, RequestTimeout)
+# Which is at work, for whoever writes a log line. What a request has begun may outlive it.
+_current: ContextVar[Callable[[], Exchange | None] | None] = ContextVar("exchange", default=None)
+
+
+def current() -> Exchange | None:
+    """The one whose task this is, or that has begun this task; None where there is none, or its
+    answer has ended."""
+    exchange = begun_by()
+    return None if exchange is None or exchange.has_ended else exchange
+
+
+def begun_by() -> Exchange | None:
+    """As ``current``, its answer having ended or not."""
+    find = _current.get()
+    return None if find is None else find()
+
+
+def not_about_a_request() -> None:
+    """Whose log lines follow in this task are about something else."""
+    _current.set(None)
 
 
 class Source(Protocol):
@@ -49,14 +75,29 @@ class Answer(Protocol):
         source: is paused and resumed as ``is_full`` changes.
     """
 
-    status: int
-    is_full: bool
     source: Source | None
 
+    @property
+    def status(self) -> int: ...
+    @property
+    def is_full(self) -> bool: ...
     def send(self, status: int, headers: Headers, body: bytes) -> None: ...
     def begin(self, status: int, headers: Headers, length: int | None = None) -> None: ...
     def write(self, data: bytes) -> None: ...
     def end(self) -> None: ...
+
+
+class Tap(Protocol):
+    """Hears all that is said in an exchange, decoded; must be quick."""
+
+    def asked(self, body: bytes) -> None:
+        """The whole body of the request."""
+
+    def begun(self, status: int, headers: Headers) -> None:
+        """The head of the answer."""
+
+    def answered(self, data: bytes) -> None:
+        """A piece of the answer's body."""
 
 
 class Framing(Protocol):
@@ -111,6 +152,14 @@ class Exchange:
         source: is paused and resumed as ``is_full`` changes.
         dialect: in which its client is told of errors and silence.
         wait_reason: makes the text of the comments that a silent stream gets; None for no comments.
+        code: of the error that it ended with; empty where there was none.
+        model: that is asked for, as far as the request was read; for logs.
+        sent_bytes: of the answer's body.
+        began_at, first_at: when it came, and when the first piece of its answer was written that is
+            no comment; seconds of the loop's clock.
+        rows_due: workers that will tell of this request once it is over; for logs.
+        tap: hears all that is said from now on.
+        peer: the address of its client, where somebody hears of its end.
     """
 
     def __init__(
@@ -131,6 +180,7 @@ class Exchange:
         self.on_left: Callable[[], None] = self.cancel
         self.dialect: Dialect = OPENAI
         self.wait_reason: Callable[[], str] | None = None
+        self.tap: Tap | None = None
         self.task: asyncio.Task[None] | None = None
         self._channel = channel
         self._waiter: asyncio.Future[None] | None = None
@@ -142,7 +192,10 @@ class Exchange:
         self._is_chunked = self._is_stream = False
         self._is_between_parts = True
         self._error: ModelPoolError | None = None
-        self._last_write = channel.now()
+        self.code = self.model = self.peer = ""
+        self.sent_bytes = self.rows_due = 0
+        self.first_at: float | None = None
+        self.began_at = self._last_write = channel.now()
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request.method} {self.request.raw_path!r}: {self.status}>"
@@ -152,9 +205,15 @@ class Exchange:
         """The connection."""
         return self._channel
 
+    @property
+    def is_stream(self) -> bool:
+        """Its answer is a stream of the dialect's parts, as far as it has begun."""
+        return self._is_stream
+
     async def run(self, handler: Callable[[Exchange], Awaitable[None]]) -> None:
         """Have it answered."""
         self.has_begun = True
+        _current.set(weakref.ref(self))
         try:
             with self:
                 if self.refusal is not None:
@@ -166,6 +225,17 @@ class Exchange:
     def hand_over(self) -> None:
         """Its connection is another's from now on, who was given the answer."""
         self.status, self.has_ended = SWITCHED, True
+
+    def take_over(
+        self, headers: Headers | None, *, is_between_parts: bool, last_write: float
+    ) -> None:
+        """Go on with what was answered without it: nothing yet, or the begin of an answer in chunks
+        that has those ``headers``, written last at ``last_write``."""
+        self._last_write = last_write
+        if headers is not None:
+            self.status, self._is_chunked = 200, True
+            self._is_stream = _is_stream(headers, self.dialect)
+            self._is_between_parts = is_between_parts
 
     # -- the request -----------------------------------------------------------------------------
 
@@ -198,11 +268,12 @@ class Exchange:
         self._check_size(self._size, key)
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
-        if decode is None:
-            return body
-        plain = await _decoded(decode, body, limit)
-        self.request.drop(content_coding.HEADER)
-        return plain
+        if decode is not None:
+            body = await _decoded(decode, body, limit)
+            self.request.drop(content_coding.HEADER)
+        if self.tap is not None:
+            self.tap.asked(body)
+        return body
 
     def _declared_length(self) -> int:
         value = self.request.fields.get(b"content-length")
@@ -231,6 +302,9 @@ class Exchange:
         if self.status:
             raise RuntimeError("an answer that has begun cannot begin again")
         head = self._head(status, headers, len(body))
+        self.sent_bytes = len(body)
+        if self.tap is not None:
+            self.tap.answered(body)
         self._channel.send(head + body if self._has_body and body else head)
         self._end()
 
@@ -247,7 +321,12 @@ class Exchange:
         """The next piece; nothing after the client has left."""
         if self.has_ended or not data:
             return
+        if self.tap is not None:
+            self.tap.answered(data)
         self._last_write = self._channel.now()
+        self.sent_bytes += len(data)
+        if self.first_at is None and not (self._is_stream and is_comment(data)):
+            self.first_at = self._last_write
         if self._is_stream:
             self._is_between_parts = data.endswith(self.dialect.part_end)
         if self._has_body:
@@ -271,6 +350,7 @@ class Exchange:
         or by an answer that has no end."""
         if self.has_ended:
             return
+        self.code = error.code
         if not self.status:
             if isinstance(error, LAST_ONES):
                 self.is_kept_alive = False
@@ -292,6 +372,15 @@ class Exchange:
             self._end(is_aborted=True)
             self._channel.abort()
 
+    def pass_comments(self, headers: Headers, data: bytes) -> None:
+        """Parts of a stream that its readers ignore, as they came from somebody else; they begin
+        the stream where nothing has. Those of one that has lost a race may come while the
+        winner is in the middle of a part, and go nowhere."""
+        if not self.status:
+            self.begin(200, headers)
+        if self._is_between_parts:
+            self.write(data)
+
     def comment(self, text: str) -> None:
         """A line that clients of a stream ignore; begins the stream where nothing has."""
         if not self.status:
@@ -300,16 +389,21 @@ class Exchange:
 
     def _head(self, status: int, headers: Headers, length: int | None) -> bytes:
         self.status = status
+        if self.tap is not None:
+            self.tap.begun(status, [*headers, *self.headers])
         self._last_write = self._channel.now()
         if length is None:
             self._is_stream = _is_stream(headers, self.dialect)
+        told = [*headers, *self.headers]
+        if status >= 400 and not self.code:
+            self.code = dict(told).get(CODE, b"").decode("latin-1")
+        if all(name != REQUEST_ID for name, _ in told):
+            told.append((REQUEST_ID, id_of(self.request)))
         framing = self._channel.framing
         if framing is not None:
-            framing.begin(status, [*headers, *self.headers], is_stream=self._is_stream)
+            framing.begin(status, told, is_stream=self._is_stream)
             return b""
-        lines = [status_line(status)]
-        lines += [b"%b: %b\r\n" % pair for pair in headers]
-        lines += [b"%b: %b\r\n" % pair for pair in self.headers]
+        lines = [status_line(status), *[b"%b: %b\r\n" % pair for pair in told]]
         if status in BODILESS:
             self._has_body = False
         elif length is not None:

@@ -17,6 +17,11 @@ NOT_PASSED_ON = HOP_HEADERS | {
 }
 
 
+def passed_on(headers: Headers) -> Headers:
+    """PURE. What of an answer's headers is for the client."""
+    return end_to_end(headers, NOT_PASSED_ON)
+
+
 async def pass_on(
     reply: UpstreamConnection, answer: Answer, more: Headers, sink: Sink | None = None
 ) -> None:
@@ -27,7 +32,7 @@ async def pass_on(
     Raises:
         UpstreamError: it breaks off.
     """
-    length, headers = reply.length, [*end_to_end(reply.headers, NOT_PASSED_ON), *more]
+    length, headers = reply.length, [*passed_on(reply.headers), *more]
     if not answer.status:
         if length is not None and length <= BUFFER_BYTES and sink is None:
             answer.send(reply.status, headers, await reply.read())

@@ -6,10 +6,12 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Callable
 
 from modelpool_client.errors import ModelPoolError, Source
 
-from .connection import Connection, Handler, ServerConnection
+from .connection import Connection, Handler, ServerConnection, Shortcut
+from .exchange import Exchange
 from .timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,13 @@ class HttpServer:
         source: Source,
         timeouts: Timeouts,
         keep_alive_seconds: float,
+        shortcut: Shortcut | None = None,
+        on_ended: Callable[[Exchange], None] | None = None,
     ) -> None:
+        """``on_ended`` hears of every request that went by no shortcut, once it is over."""
         self.handler = handler
+        self.on_ended = on_ended
+        self.shortcut = shortcut
         self.source: Source = source
         self.timeouts = timeouts
         self.keep_alive_seconds = keep_alive_seconds

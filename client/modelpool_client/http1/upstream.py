@@ -20,11 +20,13 @@ class Upstream:
     """Sends requests, and keeps the connections whose answers were read to their ends. Who waits
     for a new one takes a kept one if that is free first: the other side may be slow to accept.
 
-    ``tls`` is for servers that are not on this machine.
+    ``tls`` is for servers that are not on this machine. ``until_close``: see
+    ``UpstreamConnection``.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, until_close: bool = False) -> None:
         self._tls = tls
+        self._until_close = until_close
         self._idle: dict[Endpoint, deque[UpstreamConnection]] = {}
         self._waiting: dict[Endpoint, deque[asyncio.Future[UpstreamConnection]]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
@@ -37,7 +39,15 @@ class Upstream:
         return asyncio.get_running_loop()
 
     async def request(
-        self, endpoint: Endpoint, method: str, target: bytes, headers: Headers, body: bytes = b""
+        self,
+        endpoint: Endpoint,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        body: bytes = b"",
+        *,
+        once: bool = False,
+        begun: UpstreamConnection | None = None,
     ) -> UpstreamConnection:
         """Send a request and wait for the head of its answer; to be used as a context.
 
@@ -45,21 +55,30 @@ class Upstream:
         are added.
 
         A kept connection may have been closed by the other side as we wrote. If nothing has come
-        over it, the request is sent again, once, over a new one.
+        over it, the request is sent again, once, over a new one; with ``once`` only if nothing of
+        it was written, for a server that bills may have read it. Where there is no new one it was
+        broken off, if anything of it was written: it may have been read. ``begun``: over which it
+        was sent already.
 
         Raises:
             UpstreamError: there is no answer.
         """
-        head = request_head(method, target, _host(endpoint), headers, len(body))
-        connection = self._take(endpoint) or await self._obtain(endpoint)
+        head = request_head(method, target, host_of(endpoint), headers, len(body))
+        connection = begun or self.take(endpoint) or await self._obtain(endpoint)
         if connection.was_kept:
             try:
-                await connection.ask(head, body)
+                await (connection.ask(head, body) if begun is None else connection.answer())
                 return connection
-            except BrokenOff:
-                if connection.has_heard:
+            except BrokenOff as broken:
+                if connection.has_heard or (once and connection.has_written):
                     raise
-            connection = await self._connect(endpoint)
+                has_written = connection.has_written
+                try:
+                    connection = await self._connect(endpoint)
+                except NotReached:
+                    if has_written:  # it may be the request that has ended who listened there
+                        raise broken from None
+                    raise
         await connection.ask(head, body)
         return connection
 
@@ -79,8 +98,9 @@ class Upstream:
         for task in self._connecting:
             task.cancel()
 
-    def _take(self, endpoint: Endpoint) -> UpstreamConnection | None:
-        """The connection that was used last: the others may then grow old and go."""
+    def take(self, endpoint: Endpoint) -> UpstreamConnection | None:
+        """An idle connection, if there is one, for who sends a request over it at once: the one
+        that was used last, so that the others may grow old and go."""
         idle = self._idle.get(endpoint)
         if not idle:
             return None
@@ -166,7 +186,7 @@ class Upstream:
         loop = self._loop
 
         def make() -> UpstreamConnection:
-            return UpstreamConnection(endpoint, self._keep)
+            return UpstreamConnection(endpoint, self._keep, until_close=self._until_close)
 
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -181,5 +201,6 @@ class Upstream:
         return connection
 
 
-def _host(endpoint: Endpoint) -> bytes:
+def host_of(endpoint: Endpoint) -> bytes:
+    """By what name it is asked for; behind a unix socket an engine stands."""
     return b"engine" if isinstance(endpoint, str) else host_header(*endpoint)

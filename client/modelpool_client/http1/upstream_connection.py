@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, cast
 
 import httptools
 
+from .comments import is_comment
 from .exchange import BUFFER_BYTES, Source
 from .message import Headers
 
@@ -18,6 +19,8 @@ Keep: TypeAlias = "Callable[[UpstreamConnection], None]"
 
 HEAD_BYTES = 64 * 1024
 TOO_LARGE = f"its headers are larger than {HEAD_BYTES:,} bytes"
+# By any of which an answer says where it ends.
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 # Of a request, what is handed over at once.
 SLICE_BYTES = 64 * 1024
 
@@ -52,6 +55,18 @@ class Sink(Protocol):
     def write(self, data: bytes, /) -> None: ...
 
 
+class Taker(Protocol):
+    """Takes an answer as it comes, by callbacks; those of a ``Sink`` as well, if it says so by
+    ``flow_to``."""
+
+    def take(self, data: bytes) -> bool:
+        """The first bytes of an answer: True if it was all of it, and needs no reading."""
+        ...
+
+    def changed(self) -> None:
+        """Something came, or nothing will, that was not written to it."""
+
+
 class UpstreamConnection(asyncio.Protocol):
     """What comes over it is the answer to the request at hand.
 
@@ -62,6 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         status: of the answer; 0 until its head is there.
         headers: of the answer, names in lower case; no trailers.
         has_heard: something has come since the request.
+        has_written: something of the request was handed over.
         answered_at: when the first of the body came, but for the comments of a stream that is
             silent, in seconds of ``perf_counter``; None: nothing has.
         was_kept: it may have been closed by the other side since.
@@ -70,8 +86,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, endpoint: Endpoint, keep: Keep) -> None:
+    def __init__(self, endpoint: Endpoint, keep: Keep, *, until_close: bool = False) -> None:
+        """
+        Args:
+            until_close: an answer that says nothing of its length ends where the other side closes
+                the connection, which cannot be told from one that breaks off.
+        """
         self.endpoint = endpoint
+        self._until_close = until_close
         self.was_kept = False
         self.idle_since = 0.0
         self._keep = keep
@@ -80,6 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_full = False
         self._is_paused = False
         self._sink: Sink | None = None
+        self._taker: Taker | None = None
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append  # not a method: it is called for every chunk
         self._parser = httptools.HttpResponseParser(self)
@@ -89,13 +112,13 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset(self) -> None:
         self.status = 0
         self.headers: Headers = []
-        self.has_heard = False
+        self.has_heard = self.has_written = False
         self.answered_at: float | None = None
         self._buffered = 0
         self._is_sent = False
         self._is_complete = False
         self._is_kept_alive = False
-        self._error: UpstreamError | None = None
+        self._error: Exception | None = None
 
     @property
     def is_open(self) -> bool:
@@ -117,8 +140,21 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
         if not self.is_open:  # lost since it was chosen: its taker had to wait for his turn
             raise BrokenOff(self._how_far())
+        self.has_written = True
         try:
             await self._send(head, body)
+        except BaseException:
+            self._transport.abort()
+            raise
+        await self.answer()
+
+    async def answer(self) -> None:
+        """Wait for the head of the answer.
+
+        Raises:
+            UpstreamError: there is none; the connection is of no more use.
+        """
+        try:
             while not self.status:
                 if self._error is not None:
                     raise self._error
@@ -157,6 +193,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def pipe(self, sink: Sink) -> None:
         """Hand all that is left of the body to ``sink`` as it comes, without a step of this task.
+        What ``sink`` raises is raised here, too.
 
         Raises:
             UpstreamError: it breaks off.
@@ -187,6 +224,56 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_paused = False
             if self.is_open:
                 self._transport.resume_reading()
+
+    # -- for a taker -------------------------------------------------------------------------------
+
+    def ask_for(self, taker: Taker, request: bytes) -> None:
+        """Send a whole request whose answer ``taker`` gets. Before the taker is done it says so:
+        by ``release``, ``leave`` or ``let_go``."""
+        self._reset()
+        self._taker = taker
+        self.has_written = self._is_sent = True
+        self._transport.write(request)
+
+    @property
+    def is_complete(self) -> bool:
+        """All of the answer has come."""
+        return self._is_complete
+
+    @property
+    def is_broken(self) -> bool:
+        """No more of the answer will come."""
+        return self._error is not None
+
+    def is_read(self) -> None:
+        """What came was all of the answer, from a server that keeps the connection."""
+        self.answered_at = time.perf_counter()
+        self._is_complete = self._is_kept_alive = True
+
+    def flow_to(self, sink: Sink) -> bytes:
+        """What of the body is there; what still comes is written to ``sink``."""
+        if sink.is_full:
+            self.pause()
+        self._sink = sink
+        return self._take() if self._pieces else b""
+
+    def release(self) -> None:
+        """The whole answer was taken: another request may follow."""
+        self.let_go()
+        if self._is_kept_alive and self.is_open:
+            self._keep(self)
+        else:
+            self._transport.abort()
+
+    def leave(self) -> None:
+        """Nobody wants the rest of the answer."""
+        self.let_go()
+        self._transport.abort()
+
+    def let_go(self) -> None:
+        """The rest of the answer is for who awaits it."""
+        self._taker = self._sink = None
+        self.resume()
 
     @property
     def length(self) -> int | None:
@@ -251,6 +338,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_complete:  # an answer to what?
             self._transport.abort()
             return
+        if self._taker is not None and not self.has_heard:
+            self.has_heard = True
+            if self._taker.take(data):
+                return
         self.has_heard = True
         self._buffered += len(data)
         try:
@@ -258,13 +349,18 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._fail(BadReply(f"it does not speak HTTP/1.1 as it should: {e.__context__ or e}"))
             return
-        if self.answered_at is None and self._pieces and not self._pieces[0].startswith(b":"):
+        if self.answered_at is None and self._pieces and not all(map(is_comment, self._pieces)):
             self.answered_at = time.perf_counter()
         if self._buffered > HEAD_BYTES and not self.status:
             self._fail(BadReply(TOO_LARGE))
         elif self._sink is not None:
             if self._pieces:
-                self._sink.write(self._take())
+                try:
+                    self._sink.write(self._take())
+                except Exception as e:  # for who pipes to hear of, at the end of the answer, too
+                    self._is_complete = False
+                    self._fail(e)
+                    return
             if self._is_complete:
                 self._wake()
             return
@@ -273,7 +369,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        # An answer without a length ends here too, and cannot be told from one that breaks off.
+        if self._until_close and self.status and not _LENGTHS & {name for name, _ in self.headers}:
+            self._is_complete = True
         self._fail(BrokenOff(self._how_far()))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -286,7 +383,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_full = False
         self._wake()
 
-    def _fail(self, error: UpstreamError) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self._is_complete and self._error is None:
             self._error = error
         self._transport.abort()
@@ -300,6 +397,8 @@ class UpstreamConnection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        elif self._taker is not None:
+            self._taker.changed()
 
     # -- for the parser --------------------------------------------------------------------------
 

@@ -14,7 +14,13 @@ from wsproto.utilities import generate_accept_token
 
 from modelpool_client.errors import Cancelled
 
-from .connection import LINGER_IDLE_SECONDS, LINGER_SECONDS, TIMER_SECONDS, Server
+from .connection import (
+    LINGER_IDLE_SECONDS,
+    LINGER_SECONDS,
+    TIMER_SECONDS,
+    Server,
+    tell_end,
+)
 from .exchange import Exchange
 from .message import Headers
 from .send_watch import SendWatch
@@ -181,6 +187,7 @@ class WebSocket(asyncio.Protocol):
         self.exchange = exchange
         exchange.is_full = self._is_full
         exchange.task = self.loop.create_task(exchange.run(self._server.handler))
+        tell_end(self._server, exchange, self._transport)
 
     def _cancel(self) -> None:
         """End what was asked for so far, so that it does not matter how far it has come."""

@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from modelpool_client.errors import InternalError, ModelPoolError
-from modelpool_client.http1.exchange import Exchange, Source
+from modelpool_client.http1.exchange import Source
 from modelpool_client.http1.message import Headers
+from modelpool_client.http1.request_ids import REQUEST_ID
 
 from modelpool.catalog.model import Coalescing
+from modelpool.gateway.attempt import Outlet
 from modelpool.gateway.errors import as_error
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class SharedAnswer:
         status: of the answer; 0 until it has begun.
         source: is paused while the slowest reader is too far behind.
         wait_reason: says in a silent stream's comments what is waited for.
+        broken: what its stream has said went wrong; None: nothing.
     """
 
     def __init__(self) -> None:
@@ -76,12 +79,13 @@ class SharedAnswer:
         self.is_full = False
         self.has_ended = False
         self.error: ModelPoolError | None = None
+        self.broken: ModelPoolError | None = None
         self._own: Headers = []
         self._length: int | None = None
         self._pieces: deque[bytes] = deque()
         self._dropped = 0  # pieces that are not kept any more
         self._size = 0
-        self._readers: dict[Exchange, _Reader] = {}
+        self._readers: dict[Outlet, _Reader] = {}
 
     def __repr__(self) -> str:
         return f"<SharedAnswer {self.status}, {self._size:,} bytes, {len(self._readers)} readers>"
@@ -106,8 +110,12 @@ class SharedAnswer:
 
     def begin(self, status: int, headers: Headers, length: int | None = None) -> None:
         """An answer that comes in pieces, of ``length`` bytes if that is known."""
-        self.status, self._own, self._length = status, headers, length
+        own = [pair for pair in headers if pair[0] != REQUEST_ID]  # each reader has another
+        self.status, self._own, self._length = status, own, length
         self._wake()
+
+    def pass_comments(self, headers: Headers, data: bytes) -> None:
+        """Nothing: each of its readers is told in comments of its own what is waited for."""
 
     def write(self, data: bytes) -> None:
         """The next piece."""
@@ -139,7 +147,7 @@ class SharedAnswer:
         """For the comments of those who read it as a stream."""
         return self.wait_reason() if self.wait_reason is not None else "waiting for its turn"
 
-    async def pass_to(self, exchange: Exchange) -> None:
+    async def pass_to(self, exchange: Outlet) -> None:
         """Answer an exchange with it, from its begin on."""
         reader = self._readers[exchange] = _Reader()
         try:
@@ -155,7 +163,7 @@ class SharedAnswer:
             del self._readers[exchange]
             self._look_back()
 
-    async def _pass_body(self, exchange: Exchange, reader: _Reader) -> None:
+    async def _pass_body(self, exchange: Outlet, reader: _Reader) -> None:
         if not exchange.status:
             exchange.headers += self.headers
             if self.has_ended and self._length is not None:
@@ -176,7 +184,7 @@ class SharedAnswer:
                 await reader.change()
         self._tell(exchange)
 
-    def _tell(self, exchange: Exchange) -> None:
+    def _tell(self, exchange: Outlet) -> None:
         """How it ended."""
         if self.error is not None:
             exchange.fail(self.error)
@@ -250,10 +258,10 @@ class Coalescer:
         return f"<Coalescer, {len(self._computing)} computations>"
 
     async def answer(
-        self, key: Key, exchange: Exchange, compute: Compute, *, is_stream: bool
-    ) -> None:
+        self, key: Key, exchange: Outlet, compute: Compute, *, is_stream: bool
+    ) -> SharedAnswer:
         """Answer an exchange by the computation of ``key``, which ``compute`` is to make if there
-        is none. The first of a key is a model's id."""
+        is none; what that has answered. The first of a key is a model's id."""
         computation = self._computing.get(key)
         if computation is not None and computation.answer.may_be_joined:
             self._on_joined(key[0])
@@ -270,6 +278,7 @@ class Coalescer:
             if not computation.answer.readers:
                 self._forget(key, computation)
                 computation.stop()
+        return computation.answer
 
     def _forget(self, key: Key, computation: _Computation) -> None:
         if self._computing.get(key) is computation:

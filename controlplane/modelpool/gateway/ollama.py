@@ -18,12 +18,16 @@ from modelpool_client.surfaces.schema import check
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.gateway.listings import Listing, encoded, send
+from modelpool.gateway.models import NO_NAMES, VirtualNames, first_model
 from modelpool.jobs.job import Job, JobState
 from modelpool.jobs.runner import Jobs
 from modelpool.pool.pool import Pool
+from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pulling.pulls import KIND
 from modelpool.pulling.reference import ollama_name
+from modelpool.routing.virtual_model import VirtualModel
 
 LARGEST_BODY_BYTES = 1 << 20
 NS = 1_000_000_000
@@ -44,12 +48,15 @@ class OllamaApi:
         copy: Callable[[str, str], Awaitable[Model]],
         delete: Callable[[str], Awaitable[Model]],
         jobs: Jobs,
+        virtual: VirtualNames = NO_NAMES,
     ) -> None:
+        self._virtual = virtual
         self._catalog = catalog
         self._pool = pool
         self._copy_model = copy
         self._delete_model = delete
         self._jobs = jobs
+        self._listing = Listing(catalog, pool, _entries)
         self._routes: Mapping[str, tuple[str, Handler]] = {
             "/api/tags": ("GET", self._tags),
             "/api/ps": ("GET", self._ps),
@@ -85,20 +92,38 @@ class OllamaApi:
     # -- routes ----------------------------------------------------------------------------------
 
     async def _tags(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
-        models = [m for m in self._catalog if self._pool.has(m.model_id)]
-        found = [_listed(m, name) for m in models for name in (m.model_id, *m.aliases)]
-        exchange.send_json(200, ollama.tags_body(found))
+        send(exchange, f"{self._listing.renew()}-{self._virtual.edition}", self._tags_body)
+
+    def _tags_body(self) -> bytes:
+        parts = [(model.updated_at, entries) for model, entries in self._listing.parts]
+        for each in self._virtual.listed():
+            listed = self._listed_virtual(each)
+            parts.append((each.updated_at, encoded(listed.body())))
+        newest = sorted(parts, key=lambda part: -part[0])
+        return ollama.encoded_tags([entries for _, entries in newest])
+
+    def _listed_virtual(self, virtual: VirtualModel) -> ollama.Listed:
+        """As the first of its targets, under its own name."""
+        first = first_model(virtual, self._catalog)
+        if first is not None:
+            return _listed(first, virtual.name)
+        return ollama.Listed(virtual.name, 0, int(virtual.updated_at * NS))
 
     async def _ps(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
-        statuses = [s for m in self._pool.models for s in self._pool.statuses(m.model_id)]
-        running = [self._running(s) for s in statuses if s.state.is_serving]
+        serving = [s for s in self._pool.holders if s.state.is_serving]
+        running = [one for status in serving for one in self._all_running(status)]
         exchange.send_json(200, ollama.ps_body(running))
 
     async def _version(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
         exchange.send_json(200, ollama.version_body())
 
     async def _show(self, exchange: Exchange, data: Mapping[str, Any]) -> None:
-        model = self._catalog.get(ollama.asked_model("/api/show", data))
+        name = ollama.asked_model("/api/show", data)
+        virtual = None if name in self._catalog else self._virtual.find(name)
+        if virtual is not None:
+            exchange.send_json(200, ollama.show_body(self._listed_virtual(virtual)))
+            return
+        model = self._catalog.get(name)
         options = self._pool.effective(model).options
         template = options.get("chat_template")
         body = ollama.show_body(
@@ -157,6 +182,14 @@ class OllamaApi:
 
     # -- what is told ----------------------------------------------------------------------------
 
+    def _all_running(self, status: ReplicaStatus) -> list[ollama.Running]:
+        """The models that a replica serves: of a provider's those that are asked for by name, which
+        take no memory here."""
+        running = self._running(status)
+        served = self._pool.served_models(status.model.model_id)
+        own = [_listed(model, model.model_id) for model in served]
+        return [ollama.Running(m, 0, 0, running.expires_ns) for m in own] or [running]
+
     def _running(self, status: ReplicaStatus) -> ollama.Running:
         facts, left = status.facts, status.lease.remaining(self._pool.clock.now())
         devices = sum(facts.device_memory_bytes.values()) if facts is not None else 0
@@ -182,6 +215,12 @@ def pull_lines(job: Job) -> Iterator[bytes]:
 def stand_in(path: str) -> str:
     """For a file without a digest: clients tell files apart by it."""
     return f"sha256:{hashlib.sha256(path.encode()).hexdigest()}"
+
+
+def _entries(model: Model, _: State) -> bytes:
+    """Under its id and its aliases."""
+    names = (model.model_id, *model.aliases)
+    return encoded([_listed(model, name).body() for name in names])[1:-1]
 
 
 def _listed(model: Model, name: str) -> ollama.Listed:

@@ -3,12 +3,17 @@ ready, the repository of them. What is asked of a model is the gateway's."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from modelpool_client import __version__
 from modelpool_client.errors import MethodNotAllowed, NotFound, NotSupported, PoolStopping
 from modelpool_client.http1.exchange import Exchange
+from modelpool_client.http1.upstream import Upstream
+from modelpool_client.http1.upstream_connection import UpstreamError
 from modelpool_client.surfaces import open_inference as oip
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.families import FAMILIES
@@ -16,10 +21,12 @@ from modelpool_client.surfaces.parameters import header_of
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.gateway.models import NO_NAMES, VirtualNames, first_model
 from modelpool.pool.pool import Pool
 from modelpool.pool.states import State
 
 LARGEST_BODY_BYTES = 1 << 20
+TENSORS_SECONDS = 3.0
 REASON = "asked for by the Open Inference Protocol"
 REPOSITORY = f"{oip.ROOT}/repository"
 MODELS = f"{REPOSITORY}/models/"
@@ -42,11 +49,18 @@ class OpenInferenceApi:
     """
 
     def __init__(
-        self, catalog: Catalog, pool: Pool, prepare: Callable[[str], Awaitable[None]]
+        self,
+        catalog: Catalog,
+        pool: Pool,
+        prepare: Callable[[str], Awaitable[None]],
+        upstream: Upstream,
+        virtual: VirtualNames = NO_NAMES,
     ) -> None:
+        self._virtual = virtual
         self._catalog = catalog
         self._pool = pool
         self._prepare = prepare
+        self._upstream = upstream
         self._routes: Mapping[str, tuple[str, Handler]] = {
             oip.ROOT: ("GET", self._server),
             f"{oip.ROOT}/health/live": ("GET", self._live),
@@ -105,7 +119,9 @@ class OpenInferenceApi:
     # -- a model ---------------------------------------------------------------------------------
 
     async def _model(self, exchange: Exchange, target: oip.Target) -> None:
-        model = self._catalog.get(target.model)
+        virtual = None if target.model in self._catalog else self._virtual.find(target.model)
+        model = first_model(virtual, self._catalog) if virtual is not None else None
+        model = model or self._catalog.get(target.model)
         oip.check_version(target)
         if target.verb == oip.READY:
             self._say_ready(exchange, target.model, model)
@@ -115,7 +131,24 @@ class OpenInferenceApi:
             body = oip.model_config(target.model, model.engine, kind)
         else:
             body = oip.model_metadata(target.model, [oip.VERSION], model.engine, kind)
+            body |= await self._tensors(model)
         exchange.send_json(200, body)
+
+    async def _tensors(self, model: Model) -> dict[str, Any]:
+        """``inputs`` and ``outputs`` of a model of tensors, as its worker tells them; empty where
+        it has none, for nothing is loaded to be looked at."""
+        status = self._pool.status(model.model_id)
+        if "tensor_inference" not in model.capabilities or not status.state.is_serving:
+            return {}
+        target = f"{oip.ROOT}/models/{quote(model.model_id, safe='')}".encode()
+        try:
+            async with asyncio.timeout(TENSORS_SECONDS):
+                endpoint = (self._pool.config.host, status.port or 0)
+                with await self._upstream.request(endpoint, "GET", target, []) as reply:
+                    told = json.loads(await reply.read())
+            return {key: told[key] for key in ("inputs", "outputs")}
+        except (UpstreamError, TimeoutError, ValueError, KeyError, TypeError):
+            return {}  # it has ended, or has more to do
 
     def _say_ready(self, exchange: Exchange, name: str, model: Model) -> None:
         """A model is ready if a request for it would be answered, if need be after a load: 200. Its

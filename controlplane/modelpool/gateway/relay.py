@@ -2,8 +2,8 @@
 
 Bytes in, bytes out. Of the body only ``model`` and ``stream`` are read, of the answer nothing; the
 rest is checked by the worker, or here before one is started for it: nothing is loaded for what can
-only be refused. A request is sent again only when its worker was gone or leaving before the first
-byte.
+only be refused. A request is sent again only before the first byte of an answer: when its worker
+was gone, leaving or has failed, within a budget; what may be billed only if it was not begun.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode
 
 from modelpool_client.errors import (
     CODE_HEADER,
@@ -29,9 +31,10 @@ from modelpool_client.errors import (
     WorkerDraining,
     WorkerFailed,
 )
-from modelpool_client.http1.exchange import JSON_TYPE, Exchange
+from modelpool_client.http1.exchange import JSON_TYPE, Exchange, begun_by
 from modelpool_client.http1.message import HOP_HEADERS, Headers, Request, end_to_end
-from modelpool_client.http1.relay import pass_on
+from modelpool_client.http1.relay import pass_on, passed_on
+from modelpool_client.http1.request_ids import REQUEST_ID, id_of
 from modelpool_client.http1.upgrade import upgrade
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.http1.upstream_connection import (
@@ -40,13 +43,17 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamConnection,
     UpstreamError,
 )
+from modelpool_client.owners import owner_of
 from modelpool_client.response_store import ResponseStore
 from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
+from modelpool_client.surfaces.chat_template import FAULT, no_chat
 from modelpool_client.surfaces.codecs import CODECS
+from modelpool_client.surfaces.content import check_content, needs_of
 from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Translate, read
 from modelpool_client.surfaces.names import answers_to
 from modelpool_client.surfaces.openai import Completion
+from modelpool_client.surfaces.parameters import Support
 from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
@@ -57,18 +64,49 @@ from modelpool_client.surfaces.routes import (
     check_engine,
     names_in,
     surface_of,
+    with_model,
 )
 from modelpool_client.surfaces.translation import Known, Translation
-from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER, RESOLVED_HEADER
+from modelpool_client.tracing.context import TRACEPARENT
+from modelpool_client.wire import (
+    CHANGED_HEADER,
+    IGNORED_HEADER,
+    MODEL_HEADER,
+    OWNER_HEADER,
+    RESOLVED_HEADER,
+    RETRIED_HEADER,
+    VIRTUAL_HEADER,
+)
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.catalog.request_rules import read_rules
+from modelpool.gateway.alternatives import Alternatives
+from modelpool.gateway.attempt import Attempt
+from modelpool.gateway.breaker import CODE, Rules, Verdict, verdict_of
+from modelpool.gateway.breakers import UNWATCHED, Breakers, Passed
 from modelpool.gateway.coalesce import Coalescer, SharedAnswer, may_share
 from modelpool.gateway.errors import as_error
 from modelpool.gateway.keep_alive import REASON, KeepAlive
-from modelpool.gateway.models import Models
+from modelpool.gateway.models import NO_NAMES, NO_PROBLEMS, Models, Problems, VirtualNames
+from modelpool.gateway.retry_budget import RetryBudget, pause_seconds
+from modelpool.gateway.stream_watch import NoAnswer, StreamWatch, kind_of
+from modelpool.gateway.virtual import NO_VIRTUAL, Virtual
+from modelpool.observe.span_names import (
+    ADDRESS,
+    PORT,
+    REPLICA,
+    RESENT,
+    STATUS,
+    VIRTUAL_MODEL,
+    WORKER,
+)
+from modelpool.observe.span_names import MODEL as MODEL_ATTRIBUTE
+from modelpool.observe.spans import NO_SPAN, Span, current
+from modelpool.observe.tracer import Tracer
 from modelpool.pool.pool import Pool
-from modelpool.pool.waiters import PRIORITIES, Grant, Use
+from modelpool.pool.waiters import PRIORITIES, UNUSED, Grant, Use
+from modelpool.routing.apply_rules import applied, header_value
 
 # Of workers that were not there; those that are unloaded under a request cost it nothing but time.
 TRIES = 4
@@ -76,21 +114,25 @@ TRIES = 4
 LONG_BYTES = 1 << 18
 # It may be the request itself that ends workers.
 BREAKS = 2
-# A worker that is leaving tells the manager at the same time as it refuses us. Each pause is twice
-# the one before.
-RETRY_PAUSE_SECONDS, LONGEST_RETRY_PAUSE_SECONDS = 0.05, 1.0
+# Of a prompt, what is looked at for ``balance: prefix``: about 250 tokens.
+PREFIX_BYTES = 1024
 # Credentials for the pool are no business of a worker.
 PRIVATE_HEADERS = frozenset({b"authorization", b"x-api-key", b"cookie", b"origin", b"referer"})
 # Which page asks was looked at here. Without its Origin the rest would tell a worker of a link.
 PAGE_HEADERS = frozenset(
     {b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-user"}
 )
-NOT_FORWARDED = HOP_HEADERS | PRIVATE_HEADERS | PAGE_HEADERS | {RESOLVED_HEADER}
+VIRTUAL = VIRTUAL_HEADER.encode()
+NOT_FORWARDED = (
+    HOP_HEADERS | PRIVATE_HEADERS | PAGE_HEADERS | {RESOLVED_HEADER, VIRTUAL, OWNER_HEADER}
+)
 PRIORITY_HEADER = b"x-priority"
 SESSION_HEADER = b"x-session-id"
 CLIENT_LEFT = 499  # nginx's code for one that left before any answer
-MODEL = MODEL_HEADER.encode()
-IGNORED = IGNORED_HEADER.encode()
+MODEL, RETRIED = MODEL_HEADER.encode(), RETRIED_HEADER.encode()
+# A server elsewhere that says so has not begun.
+OVERLOADED = b"upstream_overloaded"
+IGNORED, CHANGED = IGNORED_HEADER.encode(), CHANGED_HEADER.encode()
 DRAINING = (CODE_HEADER.encode(), WorkerDraining.default_code.encode())
 TOO_MANY = (429, 503)
 OUT_OF_MEMORY = (CODE_HEADER.encode(), b"oom")
@@ -99,6 +141,44 @@ REFUSED = (SOURCE_HEADER.encode(), b"worker")
 
 
 Surfaces: TypeAlias = Callable[[str], Awaitable[Sequence[str] | None]]
+Supports: TypeAlias = Callable[[str], Awaitable[Support]]
+AskedOnce: TypeAlias = Callable[[str], Awaitable[bool]]
+
+
+class Refused(Protocol):
+    """Hears of a request that ended before a worker had it; must be quick. ``name``: of its model,
+    as it was asked for. ``error`` None: its client has left. ``via``: the virtual model that it
+    was for."""
+
+    def __call__(
+        self,
+        request: Request,
+        path: str,
+        name: object,
+        error: ModelPoolError | None,
+        seconds: float,
+        *,
+        is_stream: bool = False,
+        via: bytes = b"",
+    ) -> None: ...
+
+
+def unheard(
+    request: Request,
+    path: str,
+    name: object,
+    error: ModelPoolError | None,
+    seconds: float,
+    *,
+    is_stream: bool = False,
+    via: bytes = b"",
+) -> None:
+    """Nobody keeps a log."""
+
+
+async def never_once(engine: str) -> bool:
+    """No engine bills anything."""
+    return False
 
 
 class Meter(Protocol):
@@ -107,15 +187,20 @@ class Meter(Protocol):
     def began(self, model_id: str, *, was_hot: bool) -> None: ...
     def ended(self, model_id: str, status: int, seconds: float) -> None: ...
     def joined(self, model_id: str) -> None: ...
+    def waited(self, model_id: str, seconds: float) -> None: ...
 
 
 class _Gone(Exception):
-    """The worker was gone or leaving before the first byte: another try loses nothing."""
+    """The worker was gone or leaving before the first byte, or answered with a failure: another try
+    loses nothing. ``is_answer``: it was that, and another try is granted."""
 
-    def __init__(self, error: ModelPoolError, *, broke: bool = False) -> None:
+    def __init__(
+        self, error: ModelPoolError, *, broke: bool = False, is_answer: bool = False
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.broke = broke
+        self.is_answer = is_answer
 
     @property
     def is_unloaded(self) -> bool:
@@ -124,7 +209,7 @@ class _Gone(Exception):
 
 
 @dataclass(eq=False, slots=True)
-class _Wish:
+class Wish:
     """How a request wants to be served: its class, and what it has in common with earlier ones."""
 
     priority: str
@@ -133,17 +218,65 @@ class _Wish:
 
 
 @dataclass(eq=False, slots=True)
-class _Asked:
+class Begun:
+    """A request that was sent to a worker.
+
+    Attributes:
+        at: when it was granted, in seconds of ``perf_counter``.
+        reply: the connection that it was sent over.
+        is_taken: somebody sees to the grant and the connection.
+    """
+
+    grant: Grant
+    reply: UpstreamConnection
+    at: float
+    is_taken: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Tries:
+    """What was tried for one request.
+
+    Attributes:
+        once: it may be billed when it was begun.
+        end: until when it may be sent, in seconds of ``perf_counter``.
+        left: how often it may be sent again after a failure.
+        failed: keys of replicas that did not answer it.
+        told: who failed, for the client.
+    """
+
+    once: bool
+    end: float
+    left: int
+    gone: int = 0
+    breaks: int = 0
+    failed: set[str] = field(default_factory=set)
+    told: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Asked:
     """A request for a model: what it says, and where its answer goes; ``data`` is what was read of
-    that."""
+    that.
+
+    Attributes:
+        via: the virtual model, and its version, that it was sent to before.
+        is_at_worker: one has it, or has had it, and tells of it; else ``refusal`` is why not.
+        broken: what its stream has said went wrong.
+    """
 
     request: Request
-    answer: Exchange | SharedAnswer
+    answer: Exchange | Attempt | SharedAnswer
     surface: Surface
     model: Model
     body: bytes
     data: dict[str, Any]
     path: str
+    query: bytes
+    via: bytes = b""
+    is_at_worker: bool = False
+    refusal: ModelPoolError | None = None
+    broken: ModelPoolError | None = None
     _said: dict[str, Any] | None = None
 
     def when_silent(self, reason: Callable[[], str]) -> None:
@@ -173,7 +306,14 @@ class Gateway:
     """Answers whatever is asked under ``/v1``.
 
     ``prepare`` is awaited before a load, and raises why there can be none; ``surfaces`` gives the
-    paths that an engine answers, None where that cannot be known.
+    paths that an engine answers, None where that cannot be known, ``support`` what it makes of
+    parameters, ``asked_once`` whether it may bill what it has begun, ``problems`` why a
+    model's engine cannot be used, if so, ``reason`` why one was found to lack a capability,
+    ``virtual`` answers for names that are no models', which ``names`` has; ``refused`` hears of
+    what no worker has had; ``tracer`` None: nothing is traced.
+
+    Attributes:
+        breakers: of the workers and the servers elsewhere that it asks.
     """
 
     def __init__(
@@ -184,15 +324,34 @@ class Gateway:
         upstream: Upstream,
         meter: Meter,
         surfaces: Surfaces,
+        support: Supports,
         responses: ResponseStore,
+        problems: Problems = NO_PROBLEMS,
+        reason: Callable[[str, str], str] = lambda model_id, word: "",
+        asked_once: AskedOnce = never_once,
+        virtual: Virtual = NO_VIRTUAL,
+        names: VirtualNames = NO_NAMES,
+        breakers: Breakers | None = None,
+        refused: Refused = unheard,
+        tracer: Tracer | None = None,
     ) -> None:
+        self.tracer = tracer
+        self._traced = tracer.request if tracer is not None else _untraced
+        self.breakers = breakers or Breakers(lambda: Rules(failures=0), pool, _tell_nobody)
+        self._budget = RetryBudget()
+        self._refused = refused
         self._catalog = catalog
-        self._models = Models(catalog, pool)
+        self._virtual = virtual
+        self._models = Models(catalog, pool, problems, names)
         self._pool = pool
         self._prepare = prepare
         self._upstream = upstream
         self._meter = meter
         self._surfaces = surfaces
+        self._support = support
+        self._asked_once = asked_once
+        self._reason = reason
+        self._alternatives = Alternatives(catalog, pool, surfaces)
         self._responses = responses
         self._stored = StoredResponses(responses, "pool")
         self._coalescer = Coalescer(self._joined)
@@ -219,20 +378,57 @@ class Gateway:
         if not surface.is_work:
             await self._look(exchange, surface)
             return
-        body = await exchange.read_body(self._pool.config.max_body_bytes, "max_body_mb")
-        # Where the path says which model it is, the body is the worker's business.
-        names = dict(names_in(path)) if surface.has_names else None
-        data = names or CODECS[surface.codec].decode(surface.path, exchange.request, body)
+        with self._traced(exchange, surface.path):
+            body = await exchange.read_body(self._pool.config.max_body_bytes, "max_body_mb")
+            # Where the path says which model it is, the body is the worker's business.
+            names = dict(names_in(path)) if surface.has_names else None
+            data = names or CODECS[surface.codec].decode(surface.path, exchange.request, body)
+            if "model" not in data and (name := _model_in(exchange.request.query)) is not None:
+                # Clients of servers with one model name none in the body.
+                data = {**data, "model": name}
+                body = CODECS[surface.codec].rename(exchange.request, body, data, name)
+            exchange.model = str(data.get("model") or "")
+            began = time.perf_counter()
+            try:
+                await self.ask(exchange, path, surface, body, data)
+            except ModelPoolError as error:
+                seconds, name = time.perf_counter() - began, data.get("model")
+                self._refused(exchange.request, surface.path, name, error, seconds)
+                raise
+
+    async def ask(
+        self,
+        exchange: Exchange | Attempt,
+        path: str,
+        surface: Surface,
+        body: bytes,
+        data: dict[str, Any],
+    ) -> None:
+        """Have a request answered that was read: ``data`` is what its ``body`` says.
+
+        Raises:
+            ModelPoolError: for the client, where it was told nothing yet.
+        """
+        family = FAMILIES[surface.family]
         model = self._named(data)
-        if surface.codec == "json" and not (names or answers_to(model.names, data["model"])):
-            # A name that is the pool's own affair, as ``current`` is: its worker does not know it.
+        if model is None:
+            await self._virtual.answer(self.ask, exchange, path, surface, body, data)
+            return
+        if is_renamed(model, data["model"]):
+            if surface.model_in == "path":
+                path = with_model(path, model.model_id)
+            else:
+                rename = CODECS[surface.codec].rename
+                body = rename(exchange.request, body, data, model.model_id)
             data = {**data, "model": model.model_id}
-            body = json.dumps(data).encode()
-        check_capabilities(surface, model.model_id, model.known_capabilities)
-        if surface.path not in BASIC:
-            serves = await self._surfaces(model.engine)
-            if serves is not None:
-                check_engine(surface, model.model_id, model.engine, serves)
+        if model.request:
+            data, body = self._ruled(exchange, surface, model, data, body)
+        try:
+            await self._check_able(surface, model, data)
+        except (InvalidRequest, NotSupported) as refusal:
+            needs = {word for word, _ in needs_of(surface.path, data)}
+            await self._alternatives.tell(refusal, model.model_id, surface, needs)
+            raise
         keep_alive = family.keep_alive(data)
         exchange.headers += self._leases.told(keep_alive)
         if family.load_answer is not None:
@@ -241,25 +437,118 @@ class Gateway:
                 await self._load_only(model, keep_alive)
                 exchange.send_json(200, loaded)
                 return
-        priority = _priority(exchange.request, data) or model.priority
-        wish = _Wish(priority, _affinity(exchange.request, data))
+        priority = priority_of(exchange.request, data) or model.priority
+        wish = Wish(priority, affinity_of(exchange.request, data, model.balance))
         began = time.perf_counter()
-        exchange.headers.append((MODEL, model.model_id.encode("ascii", "replace")))
-        asked = _Asked(exchange.request, exchange, surface, model, body, data, surface.at(path))
+        exchange.headers.append(model_header(model.model_id))
+        request, at = exchange.request, surface.at(path)
+        via = exchange.via if isinstance(exchange, Attempt) else dict(exchange.headers).get(VIRTUAL)
+        asked = Asked(request, exchange, surface, model, body, data, at, request.query, via or b"")
         if family.translate is not None:
             exchange.dialect = family.of(cache(partial(_translated, family.translate, asked)))
+        is_joint = is_shared(surface, model, body, data)
         try:
-            with exchange:
-                if _is_shareable(surface) and may_share(
-                    model.coalesce, body, family.sampling(data), model.options
-                ):
+            with exchange, self._asking(asked):
+                if is_joint:
                     await self._share(exchange, asked, wish)
                 else:
                     await self._try(asked, wish)
         finally:
             self._leases.keep(model.model_id, keep_alive)
             seconds = time.perf_counter() - began
-            self._meter.ended(model.model_id, exchange.status or CLIENT_LEFT, seconds)
+            status = asked.broken.status if asked.broken is not None else exchange.status
+            self._meter.ended(model.model_id, status or CLIENT_LEFT, seconds)
+            if not asked.is_at_worker and not is_joint:
+                self._tell_refusal(asked, seconds)
+
+    def _asking(self, asked: Asked) -> Span:
+        """Of one of a plan's models; of the only one it is the request's own."""
+        span = current()
+        if not span.is_recording:
+            return NO_SPAN
+        if not isinstance(asked.answer, Attempt) and not asked.via:
+            return NO_SPAN
+        if asked.via:
+            span.set({VIRTUAL_MODEL: asked.via.decode("ascii", "replace")})
+        return span.child(
+            f"ask {asked.model.model_id}", attributes={MODEL_ATTRIBUTE: asked.model.model_id}
+        )
+
+    async def go_on(self, exchange: Exchange, asked: Asked, wish: Wish, begun: Begun) -> None:
+        """Answer a request that was sent to a worker by another way."""
+        model_id = asked.model.model_id
+        try:
+            with exchange:
+                await self._try(asked, wish, begun)
+        finally:
+            if not begun.is_taken:  # it was ended before
+                begun.reply.leave()
+                begun.grant.release(UNUSED)
+            seconds = time.perf_counter() - begun.at
+            status = asked.broken.status if asked.broken is not None else exchange.status
+            self._meter.ended(model_id, status or CLIENT_LEFT, seconds)
+            if begun.is_taken and not asked.is_at_worker:
+                self._tell_refusal(asked, seconds)
+
+    def _tell_refusal(self, asked: Asked, seconds: float) -> None:
+        self._refused(
+            asked.request,
+            asked.surface.path,
+            asked.data.get("model"),
+            asked.refusal,
+            seconds,
+            is_stream=asked.is_stream,
+            via=asked.via,
+        )
+
+    def _ruled(
+        self,
+        exchange: Exchange | Attempt,
+        surface: Surface,
+        model: Model,
+        data: dict[str, Any],
+        body: bytes,
+    ) -> tuple[dict[str, Any], bytes]:
+        """The request as its model's entry wants it; the client is told what was changed."""
+        rules = read_rules(model.request)
+        if rules.preset:
+            rules = rules.with_preset(self._virtual.preset(rules.preset))
+        changed, changes = applied(rules, surface.path, data)
+        if not changes:
+            return data, body
+        before = [value for name, value in exchange.headers if name == CHANGED]
+        told = (CHANGED, b", ".join([*before, header_value(changes)]))
+        exchange.headers = [*(pair for pair in exchange.headers if pair[0] != CHANGED), told]
+        return changed, CODECS[surface.codec].rename(
+            exchange.request, body, changed, model.model_id
+        )
+
+    async def _check_able(self, surface: Surface, model: Model, data: dict[str, Any]) -> None:
+        """Whether the model can do what it is asked, as far as is known: HOT or not.
+
+        Raises:
+            InvalidRequest, NotSupported: it cannot.
+        """
+        check_capabilities(surface, model.model_id, model.known_capabilities)
+        if surface.path not in BASIC:
+            serves = await self._surfaces(model.engine)
+            if serves is not None:
+                check_engine(surface, model.model_id, model.engine, serves)
+        if model.denied_capabilities:
+            self.check_denied(surface, model, data)
+
+    def check_denied(self, surface: Surface, model: Model, data: dict[str, Any]) -> None:
+        """Whether a request asks for nothing that the model is known not to do.
+
+        Raises:
+            InvalidRequest: it does.
+        """
+        if "chat" in model.denied_capabilities and CHAT_PATH in surface.asks:
+            why = self._reason(model.model_id, "chat")
+            if why.startswith(FAULT):
+                raise no_chat(model.model_id, why)
+        can = model.known_capabilities
+        check_content(surface.path, data, model.model_id, model.denied_capabilities, can)
 
     def _open_websocket(self, exchange: Exchange) -> None:
         method = exchange.request.method
@@ -278,158 +567,392 @@ class Gateway:
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
         """What a worker says of itself, its model named in the query. It loads nothing."""
-        named = parse_qs(exchange.request.query.decode("ascii", "replace")).get("model", [None])
-        model = self._named({"model": named[0]})
+        query = exchange.request.query
+        name = _model_in(query) or None
+        model = self._named({"model": name})
+        if model is None:
+            model = self._catalog.get(self._virtual.first(name or "", exchange.request))
+        if not answers_to(model.names, name or ""):
+            query = _with_model(query, model.model_id)
         grant = self._pool.try_acquire(model.model_id)
         if grant is None:
             name = model.model_id
             text = f"{name} is not loaded, and {surface.path} loads nothing; load it first"
             raise Conflict(text, code="model_not_loaded", param="model")
-        exchange.headers.append((MODEL, model.model_id.encode("ascii", "replace")))
+        exchange.headers.append(model_header(model.model_id))
         try:
-            asked = _Asked(exchange.request, exchange, surface, model, b"", {}, surface.path)
-            await self._relay(grant, asked)
+            path = surface.path
+            asked = Asked(exchange.request, exchange, surface, model, b"", {}, path, query)
+            await self._relay(grant, asked, Tries(False, 0.0, 0))
         except _Gone as gone:
             raise gone.error from gone
 
-    async def _share(self, exchange: Exchange, asked: _Asked, wish: _Wish) -> None:
+    async def _share(self, exchange: Exchange | Attempt, asked: Asked, wish: Wish) -> None:
         """It may be at work for somebody else already."""
 
         async def compute(answer: SharedAnswer) -> None:
-            await self._try(replace(asked, answer=answer), wish)
+            own, began = replace(asked, answer=answer), time.perf_counter()
+            try:
+                await self._try(own, wish)
+            finally:
+                answer.broken = own.broken
+                if not own.is_at_worker:
+                    self._tell_refusal(own, time.perf_counter() - began)
 
         # Not of another class: it would wait as long as that.
-        path, query = asked.surface.path, asked.request.query
-        key = (asked.model.model_id, path, query, wish.priority, asked.body)
-        await self._coalescer.answer(key, exchange, compute, is_stream=asked.is_stream)
+        key = (asked.model.model_id, asked.surface.path, asked.query, wish.priority, asked.body)
+        is_stream = asked.is_stream
+        shared = await self._coalescer.answer(key, exchange, compute, is_stream=is_stream)
+        asked.broken = shared.broken
 
     def _joined(self, model_id: str) -> None:
         self._meter.began(model_id, was_hot=self._pool.status(model_id).state.is_serving)
         self._meter.joined(model_id)
 
-    def _named(self, data: Mapping[str, Any]) -> Model:
+    def _named(self, data: Mapping[str, Any]) -> Model | None:
+        """The model that is asked for; None where it is a virtual one.
+
+        Raises:
+            InvalidRequest: none is named.
+            ModelNotFound: there is none of that name.
+        """
         name = data.get("model")
         if name is None:
             text = "model is missing: say which; GET /v1/models lists them"
             raise InvalidRequest(text, param="model")
         if not isinstance(name, str):
             raise InvalidRequest("model must be a string", param="model")
-        if name == "auto":
-            text = "routing by 'auto' is not there yet; name a model, GET /v1/models lists them"
-            raise NotSupported(text, param="model")
+        model = self._catalog.find(name)
+        if model is not None:
+            return model
+        if self._virtual.has(name):
+            return None
         return self._catalog.get(name)
 
-    async def _try(self, asked: _Asked, wish: _Wish) -> None:
-        model_id = asked.model.model_id
+    async def _try(self, asked: Asked, wish: Wish, begun: Begun | None = None) -> None:
+        try:
+            await self._send(asked, wish, begun)
+        except ModelPoolError as error:
+            asked.refusal = error
+            raise
+
+    async def _send(self, asked: Asked, wish: Wish, begun: Begun | None) -> None:
+        model_id, config = asked.model.model_id, self._pool.config
         last: ModelPoolError | None = None
         is_checked = False
-        tries, breaks, end = 0, 0, time.perf_counter() + self._pool.config.load_wait_seconds
+        once = await self._asked_once(asked.model.engine)
+        since = time.perf_counter() if begun is None else begun.at
+        tries = Tries(once, since + config.load_wait_seconds, config.retry_attempts)
+        self._budget.deposit(config.retry_budget)
         for attempt in itertools.count():
-            grant = self._pool.try_acquire(model_id, wish.affinity)
+            if begun is None:
+                self._admit(model_id, last)
+            failed = tries.failed
+            grant = (
+                begun.grant if begun else self._pool.try_acquire(model_id, wish.affinity, failed)
+            )
             if grant is None:
                 if not is_checked:
                     known = await self._known(asked)
-                    check = partial(_check, asked, known)
+                    support = await self._support(asked.model.engine)
+                    check = partial(_check, asked, known, support)
                     is_long = asked.surface.has_names and len(asked.body) > LONG_BYTES
                     checked = await asyncio.to_thread(check) if is_long else check()
                     asked.answer.headers += checked.headers
                     is_checked = True
-                left = end - time.perf_counter()  # however often it is sent, it waits once
+                left = tries.end - time.perf_counter()  # however often it is sent, it waits once
                 if last is not None and left <= 0:
                     raise last
                 asked.when_silent(lambda: self._pool.status(model_id).describe_wait())
-                grant = await self._acquire(model_id, wish, left)
+                with self._waiting(model_id):
+                    grant = await self._acquire(model_id, wish, left, failed)
             asked.when_silent(lambda: f"{model_id} is at work on it")
-            if attempt == 0:  # one request is one hit or miss, however often it is sent
+            # One request is one hit or miss, however often it is sent.
+            if attempt == 0 and begun is None:
                 self._meter.began(model_id, was_hot=grant.was_hot)
             try:
-                await self._relay(grant, asked)
+                await self._relay(grant, asked, tries, begun)
                 return
             except _Gone as gone:
-                last, wish = gone.error, replace(wish, had_worker=True)
-                self._upstream.drop((self._pool.config.host, grant.port))
-                tries, breaks = tries + (not gone.is_unloaded), breaks + gone.broke
-                if tries >= TRIES or breaks >= BREAKS or time.perf_counter() >= end:
+                begun, last, wish = None, gone.error, replace(wish, had_worker=True)
+                if not self._goes_on(grant, tries, gone):
                     raise last from gone
-            await asyncio.sleep(min(RETRY_PAUSE_SECONDS * 2**attempt, LONGEST_RETRY_PAUSE_SECONDS))
+                if not gone.is_unloaded:
+                    self._tell_retry(asked, grant, tries, gone)
+            await asyncio.sleep(pause_seconds(attempt, random.random()))
 
-    async def _known(self, asked: _Asked) -> Known:
+    def _admit(self, model_id: str, last: ModelPoolError | None) -> None:
+        try:
+            self.breakers.admit(model_id)
+        except ModelPoolError as refusal:  # what was answered says more
+            raise (last or refusal) from None
+
+    def _goes_on(self, grant: Grant, tries: Tries, gone: _Gone) -> bool:
+        """Whether a request whose worker was gone is sent again."""
+        if gone.is_answer:  # that was asked before its answer was read
+            return True
+        self._upstream.drop((self._pool.config.host, grant.port))
+        tries.gone, tries.breaks = tries.gone + (not gone.is_unloaded), tries.breaks + gone.broke
+        now = time.perf_counter()
+        if tries.gone >= TRIES or tries.breaks >= BREAKS or now >= tries.end:
+            return False
+        return gone.is_unloaded or self._budget.withdraw(now)
+
+    def _tell_retry(self, asked: Asked, grant: Grant, tries: Tries, gone: _Gone) -> None:
+        model_id = asked.model.model_id
+        tries.failed.add(grant.key)
+        tries.told.append(f"{grant.key or model_id} ({gone.error.code})")
+        self.breakers.count_retry(model_id)
+        told = (RETRIED, ", ".join(tries.told).encode("ascii", "replace"))
+        answer = asked.answer
+        answer.headers = [*(pair for pair in answer.headers if pair[0] != RETRIED), told]
+
+    def _repeats(self, status: int, headers: Headers, tries: Tries) -> bool:
+        """Whether a request is sent again because of an answer that is a failure."""
+        verdict, who = verdict_of(status, headers)
+        if verdict is not Verdict.BAD or tries.left == 0:
+            return False
+        if tries.once and who == "upstream" and dict(headers).get(CODE) != OVERLOADED:
+            return False
+        now = time.perf_counter()
+        if now >= tries.end or not self._budget.withdraw(now):
+            return False
+        tries.left -= 1
+        return True
+
+    async def _known(self, asked: Asked) -> Known:
         """What a worker knows beside the request."""
         family = FAMILIES[asked.surface.family]
         if family.translate is None:
             return NOTHING_KNOWN
         earlier, earlier_id = None, family.earlier_id(asked.data)
         if earlier_id is not None:
-            earlier = await self._responses.find(earlier_id)
+            earlier = await self._responses.find(earlier_id, owner_of(asked.request))
         model = asked.model
         serves = await self._surfaces(model.engine) or ()
         own = (INFER_PATH,) if "tensor_inference" in model.capabilities else ()
         return Known(earlier, (*serves, *own), model.capabilities)
 
-    async def _acquire(self, model_id: str, wish: _Wish, wait: float) -> Grant:
-        await self._prepare(model_id)
-        return await self._pool.acquire(
-            model_id,
-            priority=wish.priority,
-            affinity=wish.affinity,
-            wait=wait,
-            had_worker=wish.had_worker,
-        )
+    def _waiting(self, model_id: str) -> AbstractContextManager[None]:
+        if self.tracer is None:
+            return nullcontext()
+        status = partial(self._pool.status, model_id)
+        return self.tracer.waiting(self._pool.replica_id(model_id), status)
 
-    async def _relay(self, grant: Grant, asked: _Asked) -> None:
+    async def _acquire(
+        self, model_id: str, wish: Wish, wait: float, avoid: Collection[str]
+    ) -> Grant:
+        await self._prepare(model_id)
+        began = time.perf_counter()
+        try:
+            return await self._pool.acquire(
+                model_id,
+                priority=wish.priority,
+                affinity=wish.affinity,
+                avoid=avoid,
+                wait=wait,
+                had_worker=wish.had_worker,
+            )
+        finally:
+            self._meter.waited(model_id, time.perf_counter() - began)
+
+    async def _relay(
+        self, grant: Grant, asked: Asked, tries: Tries, begun: Begun | None = None
+    ) -> None:
         """What the grant is for; afterwards it is given back. One whose client left before any
-        answer is a use if the worker says so."""
+        answer is a use if the worker says so. What may be asked once only is over if the worker may
+        have begun. ``begun``: it was sent already."""
         is_used = has_content = is_overload = False
         answer, granted_at, reply = asked.answer, time.perf_counter(), None
+        sent_over, once, failure = None, tries.once, ""
+        watch: StreamWatch | None = None
+        model_id = asked.model.model_id
+        # What is no work its worker tells nobody of.
+        span, whole = self._attempt(grant, tries), begun_by() if asked.surface.is_work else None
+        passed = self.breakers.began(model_id, grant) if begun is None else UNWATCHED
+        if begun is not None:
+            begun.is_taken = True
+            granted_at, sent_over = begun.at, begun.reply
         try:
             endpoint = (self._pool.config.host, grant.port)
-            target, headers = _target(asked), _forwarded(asked.request, grant)
+            target, headers = _target(asked), forwarded(asked.request, grant.model_id)
+            if asked.via:
+                headers.append((VIRTUAL, asked.via))
+            headers = with_own_id(headers, asked.request)
+            if span.is_recording:
+                headers = [pair for pair in headers if pair[0] != TRACEPARENT]
+                headers.append((TRACEPARENT, span.context.header()))
+            if FAMILIES[asked.surface.family].is_kept and (owner := owner_of(asked.request)):
+                headers.append((OWNER_HEADER, owner.encode()))
+            asked.is_at_worker = True
+            if whole is not None:
+                whole.rows_due += 1
             method = asked.surface.methods[0]
-            sent = self._upstream.request(endpoint, method, target, headers, asked.body)
+            body = asked.body
+            sent = self._upstream.request(
+                endpoint, method, target, headers, body, once=once, begun=sent_over
+            )
             with await sent as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
+                    asked.is_at_worker = False
                     raise _Gone(
                         WorkerDraining(f"{grant.model_id} is being unloaded", retry_after=1)
                     )
                 was_worked = reply.status < 400 or REFUSED not in reply.headers
                 is_used = asked.surface.is_work and was_worked
                 is_overload = is_used and _is_overload(reply)
+                if reply.status >= 500 and self._repeats(reply.status, reply.headers, tries):
+                    error = as_error(reply.status, reply.headers, await reply.read())
+                    raise _Gone(error, is_answer=True)
                 if answer.status and reply.status != 200:
                     raise as_error(reply.status, reply.headers, await reply.read())
                 if not answer.status:  # the worker says it, too
                     answer.headers = [pair for pair in answer.headers if pair[0] != IGNORED]
-                has_content = True  # it was answered: another try would compute it twice
-                await pass_on(reply, answer, [])
+                if reply.status == 200 and reply.length is None and kind_of(reply.headers):
+                    own = passed_on(reply.headers)
+                    watch = StreamWatch(answer, own, holds=not isinstance(answer, Exchange))
+                    await reply.pipe(watch)
+                    watch.end()
+                    answer.end()
+                else:
+                    has_content = True  # it was answered: another try would compute it twice
+                    await pass_on(reply, answer, [])
+        except NoAnswer as e:
+            told = told_headers(e.error)
+            if self._repeats(e.error.status, told, tries):
+                raise _Gone(e.error, is_answer=True) from e
+            raise e.error from e
         except UpstreamError as e:
+            failure = str(e)
+            asked.is_at_worker = False  # it died, as a rule, and tells nothing any more
             who = f"the worker of {grant.model_id} on port {grant.port}"
+            may_be_billed = once and isinstance(e, BrokenOff)
+            billed = "; it is not asked again, for it may have been billed"
             error = WorkerFailed(
-                f"{who} failed: {self._why(grant, e)}",
+                f"{who} failed: {self._why(grant, e)}{billed if may_be_billed else ''}",
                 source="worker",
                 retry_after=1,
             )
-            if has_content or isinstance(e, BadReply):
+            if watch is not None:
+                # What was passed on before is not known otherwise.
+                is_answered = reply is not None and reply.answered_at is not None
+                has_content = watch.has_content if watch.holds else is_answered
+            if has_content or may_be_billed or isinstance(e, BadReply):
                 raise error from e
             raise _Gone(error, broke=isinstance(e, BrokenOff)) from e
         finally:
-            seconds = _first_token_seconds(reply, granted_at)
+            asked.broken = watch.error if watch is not None else None
+            # An error is told quickly: that makes nobody quick.
+            is_told = asked.broken is None
+            seconds = _first_token_seconds(reply, granted_at) if is_told else None
+            _end_attempt(span, reply, failure, asked.broken)
+            if whole is not None and not asked.is_at_worker:
+                whole.rows_due -= 1
+            self._report(grant, model_id, passed, failure, reply, asked.broken)
+            if failure or asked.broken is not None or (reply is not None and reply.status >= 500):
+                self._remember(asked.request, reply)
             grant.release(Use(is_used, seconds, is_overload))
+
+    def _attempt(self, grant: Grant, tries: Tries) -> Span:
+        above = current()
+        if not above.is_recording:
+            return NO_SPAN
+        span = above.child("attempt", "client")
+        span.set({ADDRESS: self._pool.config.host, PORT: grant.port, WORKER: grant.worker_id})
+        span.set({REPLICA: grant.key or grant.model_id})
+        if resent := max(tries.gone, len(tries.told)):
+            span.set({RESENT: resent})
+        return span
+
+    def _report(
+        self,
+        grant: Grant,
+        model_id: str,
+        passed: Passed,
+        failure: str,
+        reply: UpstreamConnection | None,
+        broken: ModelPoolError | None,
+    ) -> None:
+        """What the breakers hear of it. A client that left before an answer says nothing."""
+        if failure:
+            self.breakers.failed(model_id, grant, passed, failure)
+        elif broken is not None:
+            told = told_headers(broken)
+            self.breakers.answered(model_id, grant, passed, broken.status, told)
+        elif reply is None:
+            self.breakers.left(model_id, grant, passed)
+        else:
+            self.breakers.answered(model_id, grant, passed, reply.status, reply.headers)
+
+    def _remember(self, request: Request, reply: UpstreamConnection | None) -> None:
+        """That its failure was heard of, by the id that its worker knows it by."""
+        heads = [request.fields, dict(reply.headers) if reply is not None else {}]
+        for request_id in {head[REQUEST_ID] for head in heads if REQUEST_ID in head}:
+            self.breakers.heard(request_id)
 
     def _why(self, grant: Grant, error: UpstreamError) -> str:
         diagnosis = self._pool.diagnosis(grant)
         return f"{error}; {diagnosis}" if diagnosis else str(error)
 
 
-def _is_shareable(surface: Surface) -> bool:
-    """What is kept is its client's own, to go on from or to delete; where a path has names, the
-    body does not say all."""
-    return not FAMILIES[surface.family].is_kept and not surface.has_names
+def _untraced(exchange: Exchange, path: str) -> AbstractContextManager[Span]:
+    return nullcontext(NO_SPAN)
 
 
-def _translated(translate: Translate, asked: _Asked) -> Translation:
+def with_own_id(headers: Headers, request: Request) -> Headers:
+    """With the id by which the pool knows the request."""
+    own = (REQUEST_ID, id_of(request))
+    return headers if own in headers else [*(p for p in headers if p[0] != REQUEST_ID), own]
+
+
+def _end_attempt(
+    span: Span, reply: UpstreamConnection | None, failure: str, broken: ModelPoolError | None
+) -> None:
+    if not span.is_recording:
+        return
+    if failure:
+        span.fail("worker_failed", failure)
+    elif broken is not None:
+        span.fail(broken.code, broken.message)
+    elif reply is None:
+        span.fail("cancelled")
+    else:
+        span.set({STATUS: reply.status})
+        if reply.status >= 500:
+            span.fail(dict(reply.headers).get(CODE, b"").decode("latin-1") or str(reply.status))
+    span.end()
+
+
+def told_headers(error: ModelPoolError) -> Headers:
+    """An error's headers, as those of an answer that is one."""
+    return [(k.encode(), v.encode("latin-1", "replace")) for k, v in error.headers().items()]
+
+
+def model_header(model_id: str) -> tuple[bytes, bytes]:
+    """How an answer says whose it is."""
+    return MODEL, model_id.encode("ascii", "replace")
+
+
+def is_renamed(model: Model, name: str) -> bool:
+    """Whether the model's worker does not know it by that name: one that is the pool's own affair,
+    as ``current`` is, or an alias of a model that a provider's worker serves."""
+    return (bool(model.served_by) and name != model.model_id) or not answers_to(model.names, name)
+
+
+def is_shared(surface: Surface, model: Model, body: bytes, data: dict[str, Any]) -> bool:
+    """Whether the answer may be that of an identical request. What is kept is its client's own, to
+    go on from or to delete; where a path has names, the body does not say all."""
+    family = FAMILIES[surface.family]
+    if family.is_kept or surface.has_names:
+        return False
+    return may_share(model.coalesce, body, family.sampling(data), model.options)
+
+
+def _translated(translate: Translate, asked: Asked) -> Translation:
     return translate(asked.path, asked.said(), NOTHING_KNOWN)
 
 
-def _check(asked: _Asked, known: Known) -> Completion:
+def _check(asked: Asked, known: Known, support: Support) -> Completion:
     """Refuse what the worker of the model would refuse, in its words and in its name: what the
     client is told must not depend on whether the model is loaded.
 
@@ -446,7 +969,7 @@ def _check(asked: _Asked, known: Known) -> Completion:
         is_native = asked.surface.has_names and asked.surface.path in known.serves
         said = {} if is_native else asked.said()
         raw = asked.body if is_native else None
-        request = read(asked.surface, said, raw, known=known, path=asked.path).completion
+        request = read(asked.surface, said, raw, support, known, asked.path).completion
         request.upstream()
     except ModelPoolError as error:
         error.source = "worker"
@@ -454,24 +977,44 @@ def _check(asked: _Asked, known: Known) -> Completion:
     return request
 
 
-def _target(asked: _Asked) -> bytes:
+def _target(asked: Asked) -> bytes:
     # However it was written, unless names are written in it.
     path = quote(asked.path).encode() if asked.surface.has_names else asked.path.encode("ascii")
-    query = asked.request.query
-    return path + b"?" + query if query else path
+    return path + b"?" + asked.query if asked.query else path
 
 
-def _forwarded(request: Request, grant: Grant) -> Headers:
+def _model_in(query: bytes) -> str | None:
+    """The model that a query names."""
+    if b"model=" not in query:
+        return None
+    found = parse_qs(query.decode("ascii", "replace"), keep_blank_values=True).get("model")
+    return found[0] if found else None
+
+
+def _with_model(query: bytes, model_id: str) -> bytes:
+    pairs = parse_qsl(query.decode("ascii", "replace"), keep_blank_values=True)
+    return urlencode([(k, model_id if k == "model" else v) for k, v in pairs]).encode()
+
+
+def forwarded(request: Request, model_id: str) -> Headers:
+    """The headers of a request as the worker of that model gets them."""
     headers = end_to_end(request.headers, NOT_FORWARDED)
     # The guard has let a body pass that does not say what it is; the worker is told.
     if b"content-type" not in request.fields:
         headers.append(JSON_TYPE)
-    headers.append((RESOLVED_HEADER, grant.model_id.encode()))
+    headers.append((RESOLVED_HEADER, model_id.encode()))
     return headers
 
 
-def _affinity(request: Request, data: Mapping[str, Any]) -> str:
-    """What a conversation's requests have in common; empty where they do not say."""
+def _tell_nobody(*args: object, **named: object) -> None:
+    """Of a gateway without breakers."""
+
+
+def affinity_of(request: Request, data: Mapping[str, Any], balance: str = "least_busy") -> str:
+    """What a conversation's requests have in common; empty where they do not say. For copies that
+    are chosen by the prompt it is the beginning of that."""
+    if balance == "prefix":
+        return prefix_of(data)
     session = request.fields.get(SESSION_HEADER)
     if session is not None:
         return session.decode("latin-1")
@@ -479,7 +1022,21 @@ def _affinity(request: Request, data: Mapping[str, Any]) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _priority(request: Request, data: Mapping[str, Any]) -> str | None:
+def prefix_of(data: Mapping[str, Any]) -> str:
+    """The beginning of a prompt: prompts with the same one share what an engine keeps of it."""
+    said: Any = next((data[k] for k in ("messages", "input", "prompt") if data.get(k)), [])
+    system = data.get("system") or data.get("instructions") or ""
+    parts = said if isinstance(said, list) else [said]
+    text, size = [json.dumps(system)] if system else [], 0
+    for part in parts:  # not all of a long conversation
+        text.append(json.dumps(part))
+        size += len(text[-1])
+        if size >= PREFIX_BYTES:
+            break
+    return "".join(text)[:PREFIX_BYTES]
+
+
+def priority_of(request: Request, data: Mapping[str, Any]) -> str | None:
     """What the header says, else the body; None where neither does."""
     header = request.fields.get(PRIORITY_HEADER)
     name, value = "priority", data.get("priority")

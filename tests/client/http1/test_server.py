@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.errors import InvalidRequest, PoolStopping
@@ -475,7 +476,7 @@ def test_all_who_wait_are_accepted_before_the_first_are_served_again(loop: str) 
     clients, order = 200, list[int]()
     factory = asyncio.SelectorEventLoop
     if loop == "uvloop":
-        factory = pytest.importorskip("uvloop").new_event_loop
+        factory = uvloop.new_event_loop
 
     async def answer(exchange: Exchange) -> None:
         order.append(int(exchange.request.path[1:]))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelpool_client.http1.exchange import BUFFER_BYTES
@@ -25,6 +26,8 @@ from modelpool_client.http1.upstream_connection import (
     UpstreamConnection,
     UpstreamError,
 )
+from modelpool_client.surfaces.anthropic.stream import PING
+from support.examples import examples
 from support.upstream import chunk, response, stream_head
 from support.virtual_time import run_virtual
 
@@ -40,7 +43,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     """On the loop of the manager and on Python's own."""
     factory = asyncio.SelectorEventLoop
     if request.param == "uvloop":
-        factory = pytest.importorskip("uvloop").new_event_loop
+        factory = uvloop.new_event_loop
 
     def run(scene: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -166,7 +169,7 @@ def test_cut_short_it_is_never_complete(
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_garbage_is_an_error_of_ours(data: bytes) -> None:
     with contextlib.suppress(UpstreamError):
         heard(data)
@@ -277,13 +280,23 @@ def test_data_on_an_idle_connection_ends_it(data: bytes) -> None:
     asyncio.run(scene())
 
 
-def test_the_head_and_the_comments_of_a_silent_stream_are_no_answer_yet() -> None:
+@pytest.mark.parametrize(
+    "comment",
+    [
+        b": it waits\n\n",
+        b": it waits\r\n\r\n:\n\n",
+        PING,
+        PING + PING,
+        b'{"message":{"role":"assistant","content":""},"done":false}\n' * 2,
+    ],
+)
+def test_the_head_and_the_comments_of_a_silent_stream_are_no_answer_yet(comment: bytes) -> None:
     async def scene() -> None:
         exchange = Exchange()
         reply = exchange.connection
         await exchange.come(stream_head())
-        await exchange.come(chunk(b": it waits\n\n"))
-        assert await reply.piece() == b": it waits\n\n"
+        await exchange.come(chunk(comment))
+        assert await reply.piece() == comment
         assert reply.answered_at is None
         await exchange.come(chunk(b"data: 1\n\n"))
         first = reply.answered_at
@@ -745,6 +758,71 @@ def test_a_worker_that_has_left_is_dropped(run: Run) -> None:
     run(scene())
 
 
+@pytest.mark.parametrize("once", [False, True])
+def test_what_may_be_billed_is_sent_once(run: Run, once: bool) -> None:
+    """The worker reads a request that comes over a kept connection, and ends that."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async def scene() -> None:
+        async with Worker(writes(OK), leave, writes(OK)) as worker:
+            await worker.ask(b"1")
+            endpoint, ask = (HOST, worker.port), worker.upstream.request
+            if once:
+                with pytest.raises(BrokenOff):
+                    await ask(endpoint, "POST", b"/", [], b"2", once=True)
+            else:
+                with await ask(endpoint, "POST", b"/", [], b"2") as reply:
+                    assert await reply.read() == b"{}"
+            assert worker.bodies == ([b"1", b"2"] if once else [b"1", b"2", b"2"])
+
+    run(scene())
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_who_is_gone_after_a_request_was_sent_has_broken_it_off(run: Run, is_written: bool) -> None:
+    """It may be the request that has ended it: it was sent once, and that counts."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        worker._server.close()
+        writer.transport.abort()
+
+    async def scene() -> None:
+        nonlocal worker
+        async with Worker(writes(OK), leave) as worker:
+            await worker.ask(b"1")
+            if not is_written:
+                (kept,) = worker.upstream._idle[HOST, worker.port]
+                worker.upstream.take = lambda endpoint: kept  # type: ignore[method-assign]
+                kept.close()
+                worker._server.close()
+            with pytest.raises(BrokenOff if is_written else NotReached):
+                await worker.upstream.request((HOST, worker.port), "POST", b"/", [], b"2")
+            assert worker.bodies == ([b"1", b"2"] if is_written else [b"1"])
+
+    worker: Worker
+    run(scene())
+
+
+def test_what_was_not_sent_may_be_sent_once_more(run: Run) -> None:
+    """The connection was lost while it waited to be used."""
+
+    async def scene() -> None:
+        async with Worker(writes(OK)) as worker:
+            await worker.ask(b"1")
+            (kept,) = worker.upstream._idle[HOST, worker.port]
+            worker.upstream.take = lambda endpoint: kept  # type: ignore[method-assign]
+            kept.close()
+            with await worker.upstream.request(
+                (HOST, worker.port), "POST", b"/", [], b"2", once=True
+            ) as reply:
+                assert await reply.read() == b"{}"
+            assert worker.bodies == [b"1", b"2"]
+
+    run(scene())
+
+
 def test_closed_it_keeps_nothing(run: Run) -> None:
     async def scene() -> None:
         async with Worker(writes(OK)) as worker:
@@ -755,6 +833,41 @@ def test_closed_it_keeps_nothing(run: Run) -> None:
             await worker.left.wait()
 
     run(scene())
+
+
+class Refusing:
+    """A sink that takes one piece and no more."""
+
+    source = None
+    is_full = False
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if self.taken:
+            raise ValueError("an error of the engine's")
+        self.taken.append(data)
+
+
+@pytest.mark.parametrize("last", [[chunk(b"2") + END], [chunk(b"2"), END]])
+def test_what_a_sink_raises_is_heard_of(last: list[bytes]) -> None:
+    """Over the last piece, too, with which the answer is complete."""
+
+    async def scene() -> None:
+        exchange = Exchange()
+        await exchange.come(stream_head(), chunk(b"1"))
+        await exchange.asking
+        sink = Refusing()
+        with exchange.connection as reply:
+            piping = asyncio.ensure_future(reply.pipe(sink))
+            await exchange.come(*last)
+            with pytest.raises(ValueError, match="of the engine's"):
+                await piping
+        assert sink.taken == [b"1"]
+        assert not exchange.kept
+
+    asyncio.run(scene())
 
 
 def test_an_ipv6_host_is_in_brackets() -> None:

@@ -1,0 +1,324 @@
+"""The shortcut through the gateway: nearly every request is a chat or a text completion for a model
+that is HOT, over a connection that goes on, and is passed on without a task.
+
+It takes what it can see to the end, and leaves everything else untouched for the gateway: what is
+to be translated, shared or refused, what has to wait, what a web page asks, what is written in an
+unusual way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from modelpool_client.errors import ModelPoolError
+from modelpool_client.http1.connection import Connection
+from modelpool_client.http1.exchange import Exchange
+from modelpool_client.http1.known_heads import (
+    REMEMBERED,
+    KnownHeads,
+    cut,
+    read_answer,
+    read_request,
+    with_length,
+)
+from modelpool_client.http1.message import Headers, Request, host_header, request_head, status_line
+from modelpool_client.http1.passage import MOST_BYTES, Passage
+from modelpool_client.http1.relay import passed_on
+from modelpool_client.http1.request_ids import REQUEST_ID
+from modelpool_client.http1.upstream import Upstream
+from modelpool_client.http1.upstream_connection import UpstreamConnection
+from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.routes import BASIC, SPELLINGS, SURFACES, Surface, check_capabilities
+from modelpool_client.tracing.context import TRACEPARENT, is_sampled, read_parent
+
+from modelpool.catalog.catalog import Catalog
+from modelpool.catalog.model import Model
+from modelpool.gateway.relay import (
+    CLIENT_LEFT,
+    Asked,
+    Begun,
+    Gateway,
+    Meter,
+    Wish,
+    affinity_of,
+    forwarded,
+    is_renamed,
+    is_shared,
+    model_header,
+    priority_of,
+)
+from modelpool.pool.pool import Pool
+from modelpool.pool.waiters import UNUSED, Grant, Use
+
+NO_BODY = b"0\r\n\r\n"
+ID_LINE = b"\r\n" + REQUEST_ID + b": "
+NONE = (None, None)
+# Of names and surfaces that were asked for.
+ROUTES = 1024
+# For so many workers a head is remembered as it is sent to them.
+WORKERS = 4
+
+# The path that a request of no web page asks for, if it may; None: the entry has more to say.
+Admits = Callable[[Request], str | None]
+
+
+class _Head:
+    """What follows from the head of a request."""
+
+    __slots__ = ("_sent", "has_parent", "request", "surface")
+
+    def __init__(self, request: Request, surface: Surface) -> None:
+        self.request = request
+        self.surface = surface
+        self.has_parent = read_parent(request.fields.get(TRACEPARENT)) is not None
+        self._sent: dict[tuple[str, int], bytes] = {}
+
+    def sent(self, model_id: str, endpoint: tuple[str, int]) -> bytes:
+        """As the worker of that model gets it, up to the digits of its length."""
+        key = (model_id, endpoint[1])
+        known = self._sent.get(key)
+        if known is None:
+            if len(self._sent) >= WORKERS:
+                self._sent.clear()
+            known = self._sent[key] = _sent(self.request, self.surface, model_id, endpoint)
+        return known
+
+
+class Shortcut:
+    """Called with a connection between two requests and what has come over it; see
+    ``connection.Shortcut``."""
+
+    def __init__(
+        self,
+        admits: Admits,
+        edition: Callable[[], object],
+        gateway: Gateway,
+        catalog: Catalog,
+        pool: Pool,
+        upstream: Upstream,
+        meter: Meter,
+    ) -> None:
+        """``edition`` is another object whenever ``admits`` may say something else."""
+        self._admits = admits
+        self.gateway = gateway
+        self._catalog = catalog
+        self._pool = pool
+        self._upstream = upstream
+        self.meter = meter
+        self._heads = KnownHeads(self._read, edition)
+        self._watched = gateway.breakers.watched
+        self._sampler = None if gateway.tracer is None else gateway.tracer.sampler
+        self._routes: dict[tuple[str, str], _Route] = {}
+
+    def __call__(self, client: Connection, data: bytes) -> bool | None:
+        """True: it is on its way. None: not all of its body is there."""
+        parts = cut(data)
+        if parts is None:
+            return False
+        body, length = parts.body, parts.length
+        if len(body) > length or length > MOST_BYTES:
+            return False
+        head = self._heads(parts.head)
+        if head is None or length > self._pool.config.max_body_bytes:
+            return False
+        if len(body) < length:
+            return None
+        try:
+            said = parse_object(body)
+            model = self._model(head.surface, body, said)
+            if model is None:
+                return False
+            if "priority" in said:
+                priority_of(head.request, said)
+            if self._watched and self.gateway.breakers.is_watched(model.model_id):
+                return False  # its breakers want to hear of it
+            # Last, for another way would ask again.
+            sampler = self._sampler
+            if sampler is not None and not head.has_parent and sampler.takes_next(client):
+                return False
+            affinity = affinity_of(head.request, said, model.balance)
+            grant = self._pool.try_acquire(model.model_id, affinity)
+        except Exception:  # a refusal, or a bug: the gateway meets it again, and tells
+            return False
+        if grant is None:
+            return False
+        endpoint = (self._pool.config.host, grant.port)
+        reply = self._upstream.take(endpoint)
+        if reply is None:
+            grant.release(UNUSED)
+            return False
+        self.meter.began(model.model_id, was_hot=grant.was_hot)
+        request_id = parts.request_id
+        errand = _Errand(self, head, model, said, body, affinity, grant, request_id)
+        request = head.sent(grant.model_id, endpoint)
+        own = ID_LINE + request_id if request_id else b""
+        message = b"%b%d%b\r\n\r\n%b" % (request, length, own, body)
+        Passage(client, reply, errand).begin(message)
+        return True
+
+    def _read(self, head: bytes) -> _Head | None:
+        request = read_request(head)
+        if request is None or request.method != "POST":
+            return None
+        path = self._admits(request)
+        if path is None:
+            return None
+        surface = SURFACES.get(SPELLINGS.get(path, path))
+        if surface is None or surface.path not in BASIC:
+            return None
+        if self._sampler is not None and is_sampled(request.fields.get(TRACEPARENT)):
+            return None
+        try:
+            priority_of(request, {})
+        except ModelPoolError:
+            return None
+        return _Head(request, surface)
+
+    def _model(self, surface: Surface, body: bytes, said: dict[str, Any]) -> Model | None:
+        """Whom it is for, if that is told no more than what the request says.
+
+        Raises:
+            ModelPoolError: it is refused.
+        """
+        name = said.get("model")
+        if not isinstance(name, str) or (model := self._catalog.find(name)) is None:
+            return None
+        route = self._routes.get((name, surface.path))
+        if route is None or route.model is not model:
+            route = self._routes[name, surface.path] = _route(name, surface, model)
+            if len(self._routes) > ROUTES:
+                self._routes.clear()
+        if not route.is_plain:
+            return None
+        is_fixed = said.get("seed") is not None or said.get("temperature") == 0
+        if (route.may_share or is_fixed) and is_shared(surface, model, body, said):
+            return None
+        if model.denied_capabilities:
+            self.gateway.check_denied(surface, model, said)
+        return model
+
+
+class _Route(NamedTuple):
+    """What follows from a surface and a model's name.
+
+    Attributes:
+        is_plain: requests go to the model's worker as they are: no rules of its entry apply.
+        may_share: they may be shared whatever they say; else only if they name a seed or a
+            temperature of 0.
+    """
+
+    model: Model
+    is_plain: bool
+    may_share: bool
+
+
+def _route(name: str, surface: Surface, model: Model) -> _Route:
+    try:
+        check_capabilities(surface, model.model_id, model.known_capabilities)
+    except ModelPoolError:
+        return _Route(model, False, False)
+    named = {"seed": None, "temperature": None, **model.options}
+    may_share = model.coalesce == "identical" or (named["seed"], named["temperature"]) != NONE
+    is_plain = not model.request and not is_renamed(model, name)
+    return _Route(model, is_plain, may_share)
+
+
+class _Errand:
+    """A request on its way through the gateway."""
+
+    __slots__ = (
+        *("_way", "_head", "_model", "_said", "_body", "_affinity", "_grant"),
+        *("_at", "_request_id"),
+    )
+
+    def __init__(
+        self,
+        way: Shortcut,
+        head: _Head,
+        model: Model,
+        said: dict[str, Any],
+        body: bytes,
+        affinity: str,
+        grant: Grant,
+        request_id: bytes,
+    ) -> None:
+        self._way = way
+        self._request_id = request_id
+        self._head = head
+        self._model = model
+        self._said = said
+        self._body = body
+        self._affinity = affinity
+        self._grant = grant
+        self._at = time.perf_counter()
+
+    def answer(self, head: bytes, request_id: bytes, body: bytes) -> bytes | None:
+        """See ``Errand``."""
+        told = _answer_head(head, self._model.model_id)
+        if told is None:
+            return None
+        # The worker has made one where the client had none.
+        own = ID_LINE + request_id if request_id else b""
+        return b"%b%d%b\r\n\r\n%b" % (told, len(body), own, body)
+
+    def stream_head(self, headers: Headers) -> bytes:
+        """See ``Errand``."""
+        known = tuple(pair for pair in headers if pair[0] != REQUEST_ID)
+        own = b"".join(b"%b: %b\r\n" % pair for pair in headers if pair[0] == REQUEST_ID)
+        return b"%b%b\r\n" % (_stream_head(known, self._model.model_id), own)
+
+    def ended(self, status: int, answered_at: float | None) -> None:
+        """See ``Errand``."""
+        first = None if answered_at is None else answered_at - self._at
+        self._grant.release(Use(status > 0, first))
+        seconds = time.perf_counter() - self._at
+        self._way.meter.ended(self._model.model_id, status or CLIENT_LEFT, seconds)
+
+    def hand_over(self, client: Connection, reply: UpstreamConnection) -> Exchange:
+        """See ``Errand``."""
+        request = with_length(self._head.request, len(self._body), self._request_id)
+        begun = Begun(self._grant, reply, self._at)
+
+        async def go_on(exchange: Exchange) -> None:
+            exchange.headers.append(model_header(self._model.model_id))
+            surface, model = self._head.surface, self._model
+            asked = Asked(
+                request,
+                exchange,
+                surface,
+                model,
+                self._body,
+                self._said,
+                surface.path,
+                request.query,
+            )
+            wish = Wish(priority_of(request, self._said) or model.priority, self._affinity)
+            await self._way.gateway.go_on(exchange, asked, wish, begun)
+
+        return client.hand_over_passage(request, self._body, go_on)
+
+
+def _sent(request: Request, surface: Surface, model_id: str, endpoint: tuple[str, int]) -> bytes:
+    target = surface.path.encode("ascii")
+    target += b"?" + request.query if request.query else b""
+    headers = forwarded(request, model_id)
+    return request_head("POST", target, host_header(*endpoint), headers, 0).removesuffix(NO_BODY)
+
+
+@lru_cache(REMEMBERED)
+def _answer_head(head: bytes, model_id: str) -> bytes | None:
+    headers = read_answer(head)
+    return None if headers is None else _told(headers, model_id, b"content-length: ")
+
+
+@lru_cache(REMEMBERED)
+def _stream_head(headers: tuple[tuple[bytes, bytes], ...], model_id: str) -> bytes:
+    return _told(list(headers), model_id, b"transfer-encoding: chunked\r\n")
+
+
+def _told(headers: Headers, model_id: str, framing: bytes) -> bytes:
+    lines = [b"%b: %b\r\n" % pair for pair in (*passed_on(headers), model_header(model_id))]
+    return b"".join([status_line(200), *lines, framing])
