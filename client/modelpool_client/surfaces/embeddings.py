@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import struct
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from modelpool_client.surfaces.schema import Schema, nullable, whole
 
 # Items of one request: OpenAI's limit.
 MOST_INPUTS = 2048
+# Of an answer, where its id would stand.
+_HEAD_BYTES = 100
 _TEXT: Schema = {"type": "string", "minLength": 1}
 _TOKEN: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
 _TOKENS: Schema = {"type": "array", "minItems": 1, "items": _TOKEN}
@@ -179,11 +182,20 @@ def finished(path: str, data: Mapping[str, Any], answer: bytes) -> bytes:
         InvalidRequest: more ``dimensions`` are asked for than the model has.
     """
     said = given(path, data)
-    if path == EMBEDDINGS_PATH and "dimensions" in said:
-        return json.dumps(_shortened(json.loads(answer), said)).encode()
+    if path == EMBEDDINGS_PATH:
+        if "dimensions" in said:
+            answer = json.dumps(_shortened(json.loads(answer), said)).encode()
+        return _with_id(answer)
     if path == RERANK_PATH and said.get("return_documents") and "texts" not in said:
         return json.dumps(_with_documents(json.loads(answer), said["documents"])).encode()
     return answer
+
+
+def _with_id(answer: bytes) -> bytes:
+    """OpenAI's has none; Mistral's package reads no answer without."""
+    if b'"id"' in answer[:_HEAD_BYTES] or not answer.startswith(b'{"'):
+        return answer
+    return b'{"id":"embd-' + uuid.uuid4().hex.encode() + b'",' + answer[1:]
 
 
 def _shortened(answer: dict[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,14 +25,18 @@ from modelpool_client.errors import (
     ModelPoolError,
     NoMemoryFree,
     NoPortFree,
+    NoSuitableModel,
     NotSupported,
     PayloadTooLarge,
     PoolBusy,
     PoolRestarting,
     PoolStopping,
     QueueFull,
+    RateLimited,
     RequestTimeout,
     UnsupportedMediaType,
+    UpstreamFailed,
+    UpstreamTimeout,
     WorkerDraining,
     WorkerFailed,
 )
@@ -45,7 +49,7 @@ BODY: Errors = (InvalidRequest, RequestTimeout, PayloadTooLarge, UnsupportedMedi
 # The manager may be told to stop while it is under way.
 POOL_STOPS: Errors = (PoolStopping, PoolRestarting)
 # The model that it names is looked up.
-LOOK_UP: Errors = (InvalidModelId, ModelNotFound)
+LOOK_UP: Errors = (InvalidModelId, ModelNotFound, NoSuitableModel)
 # What it asks is held against what the model and its engine can do.
 ABILITY: Errors = (InvalidRequest, NotSupported)
 # A model is loaded for it, or it waits for its turn.
@@ -65,7 +69,11 @@ LOAD: Errors = (
 # A worker takes it only while it is ready.
 READY: Errors = (ModelLoading, WorkerDraining)
 # The engine is asked.
-ENGINE: Errors = (InvalidRequest, ContextLengthExceeded, NotSupported, EngineFailed)
+ENGINE: Errors = (
+    *(InvalidRequest, ContextLengthExceeded, NotSupported, EngineFailed),
+    # Where it computes elsewhere.
+    *(RateLimited, UpstreamFailed, UpstreamTimeout),
+)
 # A worker is asked, which answers the rest.
 WORKER: Errors = (WorkerFailed,)
 # It is only looked at, and nothing is loaded for it.

@@ -13,6 +13,7 @@ from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.contract import Description
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
+from modelpool_client.surfaces.parameter_rules import BASE
 from modelpool_client.surfaces.parameters import ANY, Support, client_names
 from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import CHAT_TOKENS_PATH, STREAMED, Surface
@@ -72,12 +73,14 @@ class _ErrorsOf:
     stream_headers = sse.HEADERS
     part_end = b"\n\n"
 
-    def __init__(self, error_body: ErrorBody) -> None:
+    def __init__(self, error_body: ErrorBody, event: bytes = b"") -> None:
+        """``event`` is the line that names an error in a stream, where readers need one."""
         self.error = error_body
+        self._event = event
 
     def broken(self, error: ModelPoolError) -> bytes:
         """See ``Dialect``."""
-        return sse.event(self.error(error))
+        return self._event + sse.event(self.error(error))
 
     def comment(self, text: str) -> bytes:
         """See ``Dialect``: what its pings look like a translation says."""
@@ -233,6 +236,70 @@ def _open_inference_error(error: ModelPoolError) -> Any:
     return open_inference.error_body(error)
 
 
+def _tei_description() -> Description:
+    from modelpool_client.surfaces.peers import tei
+
+    return tei.DESCRIPTION
+
+
+def _tei(path: str, data: dict[str, Any], known: Known) -> Translation:
+    from modelpool_client.surfaces.peers import tei
+
+    return tei.translate(data)
+
+
+def _tei_error(error: ModelPoolError) -> Any:
+    from modelpool_client.surfaces.peers import tei
+
+    return tei.error_body(error)
+
+
+def _cohere_description() -> Description:
+    from modelpool_client.surfaces.peers import cohere
+
+    return cohere.DESCRIPTION
+
+
+def _cohere(path: str, data: dict[str, Any], known: Known) -> Translation:
+    from modelpool_client.surfaces.peers import cohere
+
+    return cohere.translate(data)
+
+
+def _cohere_error(error: ModelPoolError) -> Any:
+    from modelpool_client.surfaces.peers import cohere
+
+    return cohere.error_body(error)
+
+
+def _mistral_description() -> Description:
+    from modelpool_client.surfaces.peers import mistral
+
+    return mistral.DESCRIPTION
+
+
+def _mistral(path: str, data: dict[str, Any], known: Known) -> Translation:
+    from modelpool_client.surfaces.peers import mistral
+
+    return mistral.translate(data, time.time)
+
+
+def _mistral_sampling(data: dict[str, Any]) -> Mapping[str, Any]:
+    return {"seed": data.get("random_seed"), "temperature": data.get("temperature")}
+
+
+def _vllm_description() -> Description:
+    from modelpool_client.surfaces.peers import vllm
+
+    return vllm.DESCRIPTION
+
+
+def _vllm(path: str, data: dict[str, Any], known: Known) -> Translation:
+    from modelpool_client.surfaces.peers import vllm
+
+    return vllm.translate(data, known.serves, time.time)
+
+
 def _ollama_sampling(data: dict[str, Any]) -> Mapping[str, Any]:
     options = data.get("options")
     return options if isinstance(options, dict) else {}
@@ -248,7 +315,7 @@ FAMILIES: Mapping[str, Family] = {
         OPENAI, _responses_description, _responses, is_kept=True, earlier_id=_previous
     ),
     "anthropic": Family(
-        _ErrorsOf(_anthropic_error),
+        _ErrorsOf(_anthropic_error, b"event: error\n"),
         _anthropic_description,
         _anthropic,
         sampling=_temperature_only,
@@ -269,6 +336,10 @@ FAMILIES: Mapping[str, Family] = {
         _open_inference,
         is_stream=_open_inference_stream,
     ),
+    "tei": Family(_ErrorsOf(_tei_error), _tei_description, _tei),
+    "cohere": Family(_ErrorsOf(_cohere_error), _cohere_description, _cohere),
+    "mistral": Family(OPENAI, _mistral_description, _mistral, sampling=_mistral_sampling),
+    "vllm": Family(OPENAI, _vllm_description, _vllm),
 }
 
 
@@ -329,13 +400,18 @@ def _completion(told: Told, support: Support, names: Names) -> Completion:
         InvalidRequest: what it says cannot be done.
     """
     as_stream = {"stream": True, "stream_options": {"include_usage": True}} if told.stream else {}
-    hints = {k: v for k, v in told.hints.items() if support.engine_honours(told.path, k)}
+    hints = {k: v for k, v in told.hints.items() if support.engine_names(told.path, k)}
+    # Whoever takes whatever clients say is told no words but OpenAI's by us.
+    is_strict = support.takes_all(told.path)
+    foreign = {k for k in told.body if is_strict and k not in BASE[told.path]}
+    body = {k: v for k, v in told.body.items() if k not in foreign}
     try:
-        completion = checked(told.path, {**told.body, **as_stream, **hints}, support=support)
+        completion = checked(told.path, {**body, **as_stream, **hints}, support=support)
     except InvalidRequest as error:
         raise _in_words_of_client(error, names) from None
-    named = {name for ignored in completion.ignored for name in names(ignored)}
-    return replace(completion, ignored=tuple(sorted({*told.ignored, *named})))
+    named = {name for each in (*completion.ignored, *foreign) for name in names(each)}
+    ignored = tuple(sorted({*told.ignored, *named}))
+    return completion if ignored == completion.ignored else replace(completion, ignored=ignored)
 
 
 def _in_words_of_client(error: InvalidRequest, names: Names) -> InvalidRequest:

@@ -6,6 +6,7 @@ came.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,24 @@ def decode(content_type: bytes, body: bytes) -> dict[str, Any]:
     return form.fields
 
 
+def with_text(content_type: bytes, body: bytes, name: str, value: str) -> bytes:
+    """A form that ``decode`` takes, with another text in its parts of that name; of the rest every
+    byte is where it was."""
+    mark = b"\r\n--" + parse_options_header(content_type)[1][b"boundary"]
+    parts = (b"\r\n" + body).split(mark)
+    for i, part in enumerate(parts):
+        head, gap, _ = part.partition(b"\r\n\r\n")
+        if i and gap and _is_called(head, name.encode()):
+            parts[i] = head + gap + value.encode()
+    return mark.join(parts)[2:]
+
+
+def _is_called(head: bytes, name: bytes) -> bool:
+    lines = (line.partition(b":") for line in head.split(b"\r\n"))
+    said = {key.strip().lower(): value.strip() for key, _, value in lines}
+    return parse_options_header(said.get(b"content-disposition"))[1].get(b"name") == name
+
+
 def typed(fields: Mapping[str, Any], table: Schema) -> dict[str, Any]:
     """The same with numbers and booleans where ``table``, of the JSON that it could have been, has
     them; what is none stays a text."""
@@ -76,9 +95,10 @@ def _typed(value: Any, schema: Schema) -> Any:
         return value.lower() == "true"
     if "number" in kinds or "integer" in kinds:
         try:
-            return float(value) if "number" in kinds else int(value)
+            number = float(value) if "number" in kinds else int(value)
         except ValueError:
             return value
+        return number if math.isfinite(number) else value  # as JSON has it
     return value
 
 

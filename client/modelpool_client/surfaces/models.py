@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from modelpool_client.capabilities import WRITES_TEXT
+
 PATH = "/v1/models"
 # What Anthropic asks of every model, by the word of ours that says it; None: nothing here does.
 _ANTHROPICS: Mapping[str, str | None] = {
@@ -26,6 +28,12 @@ _ANTHROPICS: Mapping[str, str | None] = {
     "server_tools": None,
     "structured_outputs": "json_schema",
     "thinking": "thinking",
+}
+# What llama.cpp says of a model, by those of our words any of which says it.
+_LLAMA_CPPS: Mapping[str, frozenset[str]] = {
+    "completion": WRITES_TEXT,
+    "multimodal": frozenset({"vision", "audio"}),
+    "embedding": frozenset({"embeddings"}),
 }
 
 
@@ -85,8 +93,28 @@ def listing(models: Sequence[Listed]) -> dict[str, Any]:
     return _envelope(models) | {"data": [entry for model in models for entry in model.entries()]}
 
 
+def as_llama_cpp(models: Sequence[Listed]) -> dict[str, Any]:
+    """What the list of llama.cpp's server has besides: each model once, what it can in the words
+    of that server."""
+    return {
+        "models": [
+            {
+                "name": model.model_id,
+                "model": model.model_id,
+                "type": "model",
+                "aliases": list(model.aliases),
+                "capabilities": [
+                    word for word, ours in _LLAMA_CPPS.items() if ours & set(model.capabilities)
+                ],
+            }
+            for model in models
+        ]
+    }
+
+
 def encoded_listing(models: Sequence[Listed], entries: Sequence[bytes]) -> bytes:
-    """``listing`` as JSON, for whoever keeps the JSON of each model's entries."""
+    """``listing`` as JSON, for whoever keeps the JSON of each model's entries; of ``models`` only
+    the first and the last are looked at."""
     head = json.dumps(_envelope(models)).encode()
     return b'%b, "data": [%b]}' % (head[:-1], b", ".join(entries))
 

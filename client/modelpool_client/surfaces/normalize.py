@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
-from modelpool_client.surfaces.openai_bodies import NO_LIMIT
+from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS, NO_LIMIT
 from modelpool_client.surfaces.parameters import is_forced
-from modelpool_client.surfaces.routes import CHAT_PATH
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 
 Given = dict[str, Any]
 # Engines count in 32 bits, and end an answer where the context ends.
@@ -45,10 +45,14 @@ def _stop(given: Given) -> Given:
 
 
 def _token_counts(given: Given) -> Given:
-    named = {name: given.get(name) for name in _TOKEN_COUNTS}
-    counts = {k: v for k, v in named.items() if isinstance(v, int | float)}
-    counted = {k: _token_count(v) for k, v in counts.items()}
-    return {k: v for k, v in counted.items() if v is not named[k]}
+    changed = {}
+    for name in _TOKEN_COUNTS:
+        count = given.get(name)
+        if isinstance(count, (int, float)):
+            counted = _token_count(count)
+            if counted is not count:
+                changed[name] = counted
+    return changed
 
 
 def _token_count(value: float) -> int | None:
@@ -56,10 +60,57 @@ def _token_count(value: float) -> int | None:
     return None if value == NO_LIMIT else min(int(value), MAX_TOKENS)
 
 
+def _messages(given: Given) -> Given:
+    """Without what is null in them, which is as good as not given: clients send back the messages
+    that they got, ``refusal: null`` and all."""
+    told = given
+    if any(map(_holds_null, given["messages"])):
+        told = {"messages": [_without_null(message) for message in given["messages"]]}
+    changed = _tool_calls(told)
+    return changed or ({} if told is given else told)
+
+
+def _holds_null(message: Mapping[str, Any]) -> bool:
+    content, calls = message.get("content"), message.get("tool_calls")
+    if None in message.values():
+        # Beside calls engines know it, and agents' conversations are full of it.
+        nulls = [name for name, value in message.items() if value is None]
+        if nulls != ["content"] or not calls:
+            return True
+    parts = content if isinstance(content, list) else ()
+    if not parts and not calls:  # nearly always
+        return False
+    return any(None in part.values() for part in (*parts, *(calls or ())))
+
+
+def _without_null(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    said = _given(message)
+    for name in ("content", "tool_calls"):
+        if isinstance(said.get(name), list):
+            said[name] = [_given(part) for part in said[name]]
+    if not said.get("tool_calls"):
+        said.setdefault("content", "")  # one or the other engines want
+    return said
+
+
+def _tools(given: Given) -> Given:
+    """Their schemas are as they came: there null is a value."""
+    tools = given["tools"]
+    if not any(None in (*tool.values(), *tool["function"].values()) for tool in tools):
+        return {}
+    return {"tools": [{**_given(t), "function": _given(t["function"])} for t in tools]}
+
+
+def _given(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in value.items() if v is not None}
+
+
 def _tool_calls(given: Given) -> Given:
     messages = given["messages"]
-    calls = [call for m in messages if m.get("tool_calls") for call in m["tool_calls"]]
-    if not any(map(_lacks_something, calls)):
+    for message in messages:
+        if (calls := message.get("tool_calls")) and any(map(_lacks_something, calls)):
+            break
+    else:
         return {}
     return {"messages": [_with_whole_calls(message) for message in messages]}
 
@@ -89,7 +140,7 @@ def _call(call: Mapping[str, Any]) -> Mapping[str, Any]:
 def _response_format(given: Given) -> Given:
     wanted = given.get("response_format") or {}
     if wanted.get("type") != "json_schema":
-        return {}
+        return {"response_format": _given(wanted)} if None in wanted.values() else {}
     where = "response_format.json_schema"
     if wanted.get("json_schema") is None:
         raise InvalidRequest(f"{where} is required with the type json_schema", param=where)
@@ -163,8 +214,16 @@ _Change = Callable[[Given], Given]
 _COMMON: Mapping[str, _Change] = {"stop": _stop, **dict.fromkeys(_TOKEN_COUNTS, _token_counts)}
 _CHAT: Mapping[str, _Change] = {
     **_COMMON,
-    "messages": _tool_calls,
+    "messages": _messages,
+    "tools": _tools,
     "response_format": _response_format,
     "tool_choice": _tool_choice,
 }
 _TEXT: Mapping[str, _Change] = {**_COMMON, "best_of": _best_of, "echo": _echo, "suffix": _suffix}
+# By path: the parameters that nothing is to be done about. Of messages and the count of tokens it
+# depends on what they say.
+UNCHANGED: Mapping[str, Set[str]] = {
+    path: BODIES[path]["properties"].keys() - changes.keys() - NEEDS[path].keys()
+    | ({"messages", "max_tokens"} & changes.keys())
+    for path, changes in ((CHAT_PATH, _CHAT), (TEXT_PATH, _TEXT))
+}

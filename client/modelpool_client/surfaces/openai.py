@@ -9,13 +9,19 @@ from typing import Any
 
 from modelpool_client.errors import InvalidRequest, ModelNotFound
 from modelpool_client.surfaces.names import answers_to
-from modelpool_client.surfaces.normalize import normalized
+from modelpool_client.surfaces.normalize import MAX_TOKENS, UNCHANGED, normalized
 from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS
 from modelpool_client.surfaces.parameters import ANY, Support, header_of
-from modelpool_client.surfaces.schema import check, whole
+from modelpool_client.surfaces.schema import whole
+from modelpool_client.surfaces.schema_checks import checks
 from modelpool_client.wire import IGNORED_HEADER
 
 _IGNORED = IGNORED_HEADER.encode()
+_CHECKS = checks(BODIES)
+# Made once: json.dumps makes an encoder for every call that wants anything special.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+# To be told as a fraction, which is a count in none of these.
+_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Completion:
         if is_added:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
-            return json.dumps(body, ensure_ascii=False).encode()
+            return _ENCODER.encode(body).encode()
         except UnicodeEncodeError:
             text = "the body holds half a surrogate pair"
             raise InvalidRequest(text, param="body", source="worker") from None
@@ -72,19 +78,46 @@ def check_request(
     Raises:
         InvalidRequest: with ``param``.
     """
-    check(BODIES[path], data)
+    _CHECKS[path](data)
+    if raw is not None and b"\\u" not in raw and _is_plain(path, data, support):
+        return Completion(data, bool(data.get("stream")), (), raw)
     known = BODIES[path]["properties"]
-    given = {k: whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
+    given = {
+        k: whole(known.get(k, {}), v) if type(v) is float else v
+        for k, v in data.items()
+        if v is not None
+    }
     stream = bool(given.get("stream", False))
     for name, other in NEEDS[path].items():
         # 0 and {} ask for nothing, which needs nothing.
         if name in given and not given.get(other) and given.pop(name):
             raise InvalidRequest(f"{name} needs {other}", param=name)
-    _check_messages(given.get("messages", ()))
+    if "messages" in known:  # else they are no parameter, and were not checked
+        _check_messages(given.get("messages", ()))
     given = normalized(path, given)
     ignored = support.sort(path, given)
     body = {k: v for k, v in given.items() if k not in ignored} if ignored else given
     return Completion(body, stream, ignored, own_words(raw, data, body))
+
+
+def _is_plain(path: str, data: dict[str, Any], support: Support) -> bool:
+    """Whether an engine is told a checked body as it is, as nearly always: nothing of it is to be
+    put right, ignored or refused."""
+    names = data.keys()
+    if not (names <= UNCHANGED[path] and support.takes(path, names)):
+        return False
+    for name, value in data.items():
+        if value is None or (type(value) is float and name not in _NUMBERS):
+            return False
+    count = data.get("max_tokens")
+    if count is not None and not 0 < count <= MAX_TOKENS:
+        return False
+    for message in data.get("messages", ()):
+        if type(message.get("content")) is not str or "tool_calls" in message:
+            return False
+        if None in message.values():
+            return False
+    return True
 
 
 def own_words(raw: bytes | None, data: Mapping[str, Any], body: Mapping[str, Any]) -> bytes | None:
@@ -92,7 +125,10 @@ def own_words(raw: bytes | None, data: Mapping[str, Any], body: Mapping[str, Any
     # An escape may be half a surrogate pair, which engines choke on; nobody else writes one.
     if raw is None or len(body) != len(data) or b"\\u" in raw:
         return None
-    return raw if all(body[k] is v for k, v in data.items()) else None
+    for name, value in data.items():
+        if body[name] is not value:
+            return None
+    return raw
 
 
 def check_model(data: Mapping[str, Any], model_id: str, aliases: Collection[str]) -> None:

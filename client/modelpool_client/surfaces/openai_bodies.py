@@ -13,7 +13,10 @@ _STRING: Schema = {"type": "string"}
 # However many: an answer ends where the context does.
 # -1 is how LM Studio and llama.cpp say that nothing limits it.
 NO_LIMIT = -1
-_TOKEN_COUNT: Schema = {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": [NO_LIMIT]}]}
+# What is wrong is told by the last of those that are equally near.
+_TOKEN_COUNT: Schema = {
+    "anyOf": [{"type": "integer", "enum": [NO_LIMIT]}, {"type": "integer", "minimum": 1}]
+}
 _OBJECT: Schema = {"type": "object"}
 _PENALTY: Schema = {"type": "number", "minimum": -2, "maximum": 2}
 _PART: Schema = {

@@ -30,6 +30,7 @@ from modelpool_client.surfaces.routes import (
     TEXT_PATH,
     TRANSCRIPTIONS_PATH,
     TRANSLATIONS_PATH,
+    VOICES_PATH,
 )
 from modelpool_client.surfaces.schema import Schema, nullable
 
@@ -174,6 +175,9 @@ DESCRIPTION = Description(
             stream_type=EVENT_STREAM,
             summary="Say a text",
             rules=BASE[SPEECH_PATH],
+        ),
+        VOICES_PATH: Contract(
+            holds(voices=listed(TEXT)), summary="The names that voices of a model have"
         ),
         IMAGES_PATH: Contract(
             _PICTURES,

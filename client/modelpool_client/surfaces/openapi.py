@@ -25,7 +25,14 @@ from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.responses.contracts import STORED
 from modelpool_client.surfaces.routes import RESPONSES_PATH, Surface
 from modelpool_client.surfaces.schema import Schema
-from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER
+from modelpool_client.wire import (
+    CHANGED_HEADER,
+    FALLBACK_HEADER,
+    IGNORED_HEADER,
+    MODEL_HEADER,
+    ROUTE_HEADER,
+    VIRTUAL_HEADER,
+)
 
 Json = dict[str, Any]
 
@@ -51,6 +58,19 @@ _HEADERS: Mapping[str, Json] = {
         "schema": _TEXT,
     },
     MODEL_HEADER: {"description": "the id of the model that answers", "schema": _TEXT},
+    VIRTUAL_HEADER: {
+        "description": "of a virtual model that was asked the name, and its version after an @",
+        "schema": _TEXT,
+    },
+    ROUTE_HEADER: {"description": "why it chose as it did", "schema": _TEXT},
+    FALLBACK_HEADER: {
+        "description": "models that were asked before and failed, each with the error's code",
+        "schema": _TEXT,
+    },
+    CHANGED_HEADER: {
+        "description": "parameters that the pool has filled, bounded or taken away",
+        "schema": _TEXT,
+    },
 }
 # What passes by itself.
 _PASSING = (Conflict, BadGateway, Unavailable, LoadTimeout)

@@ -9,7 +9,7 @@ parameters of OpenAI's that engines are told.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +23,8 @@ from modelpool_client.surfaces.parameter_rules import (
     Rule,
 )
 
+# Among what an engine honours at a path: whatever it is, the engine's own server judges it.
+ALL = "*"
 _HONOURED, _REFUSED = Disposition.HONOURED, Disposition.REFUSED
 _WORSE = (_HONOURED, Disposition.IGNORED, _REFUSED)
 
@@ -39,7 +41,8 @@ class Support:
     ) -> None:
         """
         Args:
-            honours: for each path what the engine honours, beyond what nobody need ask it.
+            honours: for each path what the engine honours, beyond what nobody need ask it; with
+                ``ALL`` among it everything but load options.
             unable: of these what this model cannot have, and why.
             unknown: what becomes of whatever has no rule.
         """
@@ -47,10 +50,24 @@ class Support:
         self._unable = unable or {}
         self._honours = {path: frozenset(honours.get(path, ())) - {*self._unable} for path in BASE}
         self._rules = {path: dict(self._merged(path)) for path in BASE}
+        self._taken = {
+            path: frozenset(name for name, rule in rules.items() if rule.how is _HONOURED)
+            for path, rules in self._rules.items()
+        }
+
+    @property
+    def is_known(self) -> bool:
+        """It is known what the engine honours; what it does not know itself may be done here."""
+        return self._unknown is UNKNOWN
 
     def rule(self, path: str, name: str) -> Rule:
         """What becomes of one parameter."""
-        return self._rules[path].get(name, self._unknown)
+        unknown = Rule(_HONOURED) if self.takes_all(path) else self._unknown
+        return self._rules[path].get(name, unknown)
+
+    def takes_all(self, path: str) -> bool:
+        """Whether its server is told whatever clients say, in their words."""
+        return ALL in self._honours.get(path, ())
 
     def of(self, rule: Rule) -> Rule:
         """What becomes of a parameter of another API, or of an API that needs no engine for it."""
@@ -61,8 +78,16 @@ class Support:
         """Every parameter that has a rule of its own."""
         return list(self._rules[path])
 
+    def takes(self, path: str, names: Set[str]) -> bool:
+        """Whether each of them has a rule of its own, and is honoured."""
+        return names <= self._taken[path]
+
     def engine_honours(self, path: str, name: str) -> bool:
         """Whether the engine takes it itself."""
+        return name in self._honours[path] or (self.takes_all(path) and name not in self._unable)
+
+    def engine_names(self, path: str, name: str) -> bool:
+        """Whether the engine says of this very one that it takes it."""
         return name in self._honours[path]
 
     def sort(self, path: str, given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -71,7 +96,8 @@ class Support:
         Raises:
             InvalidRequest: one is refused.
         """
-        rules, unknown, ignored = self._rules[path], self._unknown, []
+        rules, ignored = self._rules[path], []
+        unknown = Rule(_HONOURED) if self.takes_all(path) else self._unknown
         for name, value in _each(given):
             rule = rules.get(name, unknown)
             if rule.how is _HONOURED or value in rule.neutral or _is_used(name, given):
@@ -83,14 +109,16 @@ class Support:
 
     def _merged(self, path: str) -> Iterator[tuple[str, Rule]]:
         honours = self._honours[path]
+        takes_all = self.takes_all(path)
         for name, rule in BASE[path].items():
-            if rule.is_up_to_engine and (name in honours or rule.by in honours):
+            is_its = takes_all and name not in self._unable
+            if is_its or (rule.is_up_to_engine and not honours.isdisjoint((name, rule.by))):
                 yield name, Rule(_HONOURED)
             elif name in self._unable:
                 yield name, Rule(rule.how, self._unable[name], rule.neutral)
             else:
                 yield name, rule
-        for name in sorted(honours - BASE[path].keys()):
+        for name in sorted(honours - BASE[path].keys() - {ALL}):
             yield name, Rule(_HONOURED, "the engine's own")
         for name in sorted(LOAD_OPTIONS):
             yield name, LOAD_OPTION

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 # What follows is a model's name. Two slashes within one are no slip of the pen: no name has them.
 BEFORE_A_NAME = frozenset(
     {("models",), ("v1", "models"), ("v2", "models"), ("v2", "repository", "models")}
+    | {("virtual-models",), ("presets",)}
 )
 
 MOST_WORDS = max(map(len, BEFORE_A_NAME))

@@ -9,7 +9,10 @@ from modelpool_client.surfaces.openai import Completion, check_request, own_word
 from modelpool_client.surfaces.openai_bodies import BODIES
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import codec_of
-from modelpool_client.surfaces.schema import check, whole
+from modelpool_client.surfaces.schema import whole
+from modelpool_client.surfaces.schema_checks import checks
+
+_CHECKS = checks({**embeddings.BODIES, **media.BODIES})
 
 
 def checked(
@@ -27,7 +30,7 @@ def checked(
         return _relayed(path, data, raw, support)
     if path not in embeddings.BODIES:
         return Completion(data, data.get("stream") is True, (), raw)
-    check(embeddings.BODIES[path], data)
+    _CHECKS[path](data)
     given = embeddings.given(path, data)
     ignored = tuple(embeddings.unknown(path, given))
     return Completion(embeddings.engine_body(path, given), False, ignored)
@@ -37,7 +40,7 @@ def _relayed(path: str, data: dict[str, Any], raw: bytes | None, support: Suppor
     """What is asked of the engine as the client asks it; a form stays as it came, with what of it
     is ignored."""
     table = media.BODIES[path]
-    check(table, data)
+    _CHECKS[path](data)
     known = table["properties"]
     given = {k: whole(known.get(k, {}), v) for k, v in data.items() if v is not None}
     ignored = support.sort(path, given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from modelpool_client.capabilities import WRITES_NONE, WRITES_TEXT
 from modelpool_client.errors import InvalidRequest, MethodNotAllowed, NotFound, NotSupported
@@ -27,17 +28,27 @@ GENERATE_STREAM_PATH = "/v2/models/{model}/generate_stream"
 RESPONSES_PATH = "/v1/responses"
 RESPONSE_TOKENS_PATH = "/v1/responses/input_tokens"
 SPEECH_PATH = "/v1/audio/speech"
+VOICES_PATH = "/v1/audio/voices"
 IMAGES_PATH = "/v1/images/generations"
 IMAGE_EDITS_PATH = "/v1/images/edits"
 # Chat completions, each message of a WebSocket one request.
 WEBSOCKET_PATH = "/v1/ws"
 NATIVE_EMBEDDINGS_PATH = "/embedding"
+# Of other servers, see ``peers``.
+TEI_EMBED_PATH = "/embed"
+COHERE_EMBED_PATH = "/v2/embed"
+FIM_PATH = "/v1/fim/completions"
+SCORE_PATH = "/score"
 
 # Of a model's capabilities, any of which a route may need.
 EMBEDS = frozenset({"embeddings"})
+RANKS = frozenset({"rerank"})
 HEARS = frozenset({"audio", "speech_to_text"})
 INFERS = WRITES_TEXT | EMBEDS | {"tensor_inference"}
+SPEAKS = frozenset({"text_to_speech"})
 DRAWS = frozenset({"image_generation"})
+
+ModelIn: TypeAlias = Literal["path", "query", "body"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,18 @@ class Surface:
         return path if self.has_names else self.path
 
     @property
+    def model_in(self) -> ModelIn:
+        """Where the model's name stands."""
+        if self.has_names:
+            return "path"
+        return "body" if self.is_work else "query"
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Paths at any of which an engine may be asked for it."""
+        return (self.path, *self.engine_paths)
+
+    @property
     def is_work(self) -> bool:
         """Its requests are what a model is loaded for."""
         return "POST" in self.methods
@@ -99,11 +122,12 @@ _ALL = (
     Surface(CHAT_PATH, "chat", WRITES_TEXT, "messages"),
     Surface(TEXT_PATH, "text completions", WRITES_TEXT, "prompt"),
     Surface(EMBEDDINGS_PATH, "embeddings", EMBEDS, "input"),
-    Surface(RERANK_PATH, "reranking", frozenset({"rerank"}), "documents"),
+    Surface(RERANK_PATH, "reranking", RANKS, "documents"),
     Surface(CLASSIFY_PATH, "classification", source="input"),
     Surface(TRANSCRIPTIONS_PATH, "transcription", HEARS, "file", codec="form"),
     Surface(TRANSLATIONS_PATH, "speech translation", HEARS, "file", codec="form"),
-    Surface(SPEECH_PATH, "speech", frozenset({"text_to_speech"}), "input"),
+    Surface(SPEECH_PATH, "speech", SPEAKS, "input"),
+    Surface(VOICES_PATH, "voices", SPEAKS, methods=("GET",)),
     Surface(IMAGES_PATH, "pictures", DRAWS, "prompt"),
     Surface(IMAGE_EDITS_PATH, "changing pictures", DRAWS, "prompt", codec="form"),
     Surface(RESPONSES_PATH, "responses", WRITES_TEXT, "input", "responses", (CHAT_PATH,)),
@@ -121,6 +145,10 @@ _ALL = (
     ),
     Surface(GENERATE_PATH, "text", WRITES_TEXT, "text_input", "open_inference", BASIC),
     Surface(GENERATE_STREAM_PATH, "text", WRITES_TEXT, "text_input", "open_inference", BASIC),
+    Surface(TEI_EMBED_PATH, "embeddings", EMBEDS, "inputs", "tei", (EMBEDDINGS_PATH,)),
+    Surface(COHERE_EMBED_PATH, "embeddings", EMBEDS, "texts", "cohere", (EMBEDDINGS_PATH,)),
+    Surface(FIM_PATH, "filling in", WRITES_TEXT, "prompt", "mistral", (TEXT_PATH,)),
+    Surface(SCORE_PATH, "scores", RANKS | EMBEDS, "text_2", "vllm", (RERANK_PATH, EMBEDDINGS_PATH)),
     # llama.cpp's own.
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
@@ -136,7 +164,7 @@ _ALL = (
 # Where a stream is what is answered to whoever asks for one, whatever the engine; anywhere else
 # nothing of it may be told before the engine answers.
 STREAMED = frozenset(
-    {CHAT_PATH, TEXT_PATH, "/completion", "/infill", RESPONSES_PATH, "/v1/messages"}
+    {CHAT_PATH, TEXT_PATH, "/completion", "/infill", RESPONSES_PATH, "/v1/messages", FIM_PATH}
 )
 # By path.
 SURFACES: Mapping[str, Surface] = {surface.path: surface for surface in _ALL}
@@ -147,6 +175,7 @@ SPELLINGS: Mapping[str, str] = {
     "/v1/reranking": RERANK_PATH,
     "/v2/rerank": RERANK_PATH,
     "/classify": CLASSIFY_PATH,
+    "/v1/score": SCORE_PATH,
     **{
         path.replace("{model}", "{model}/versions/{version}"): path
         for path in (INFER_PATH, GENERATE_PATH, GENERATE_STREAM_PATH)
@@ -154,6 +183,9 @@ SPELLINGS: Mapping[str, str] = {
     "/chat/completions": CHAT_PATH,
     "/chat/completions/input_tokens": CHAT_TOKENS_PATH,
     "/completions": "/completion",
+    "/responses": RESPONSES_PATH,
+    "/responses/input_tokens": RESPONSE_TOKENS_PATH,
+    "/audio/transcriptions": TRANSCRIPTIONS_PATH,
     "/embeddings": NATIVE_EMBEDDINGS_PATH,
 }
 # Routes of the APIs that clients try, and that no engine here speaks yet.
@@ -224,6 +256,15 @@ def names_in(path: str) -> Mapping[str, str]:
         if found := pattern.fullmatch(path):
             return found.groupdict()
     return _NONE
+
+
+def with_model(path: str, model_id: str) -> str:
+    """The same path with another model's name, where it has one."""
+    for pattern in PATTERNS.values():
+        if found := pattern.fullmatch(path):
+            start, end = found.span("model")
+            return path[:start] + model_id + path[end:]
+    return path
 
 
 def check_capabilities(surface: Surface, model_id: str, capabilities: Sequence[str]) -> None:

@@ -43,6 +43,8 @@ def nullable(schema: Schema) -> dict[str, Any]:
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
     kinds = schema["type"]
     names = [kinds] if isinstance(kinds, str) else list(kinds)
+    if "null" in names:
+        return {**schema}
     wider = {**schema, "type": [*names, "null"]}
     if "enum" in schema:
         wider["enum"] = [*schema["enum"], None]

@@ -83,6 +83,8 @@ TABLE = {
         ("n", "3.5", "3.5"),
         ("n", "many", "many"),
         ("t", "0.5", 0.5),
+        ("t", "nan", "nan"),
+        ("t", "-inf", "-inf"),
         ("stream", "true", True),
         ("stream", "False", False),
         ("stream", "yes", "yes"),
@@ -104,3 +106,22 @@ def test_what_is_no_form_is_refused_before_it_is_read(kind: bytes | None) -> Non
     with pytest.raises(UnsupportedMediaType):
         forms.check(headers)
     forms.check([(b"content-type", b"Multipart/Form-Data; boundary=x")])
+
+
+@given(
+    texts=st.dictionaries(NAMES, st.text(max_size=50), max_size=4),
+    before=st.text(max_size=20),
+    after=st.text(max_size=20),
+    file=st.binary(max_size=200),
+)
+def test_another_text_in_its_place_and_all_else_as_it_was(
+    texts: dict[str, str], before: str, after: str, file: bytes
+) -> None:
+    texts.pop("file", None)
+    content: Any = {"files": {"file": ("model", file, "audio/wav")}}
+    kind, body = written(data={**texts, "model": before}, **content)
+    _, expected = written(
+        data={**texts, "model": after}, headers={"content-type": kind.decode()}, **content
+    )
+    assert forms.with_text(kind, body, "model", after) == expected
+    assert forms.with_text(kind, body, "none", after) == body

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import anthropic.types
-import openai.types
 import pytest
-from modelpool_client.surfaces.models import Listed, listing
+from modelpool_client.surfaces.models import Listed, as_llama_cpp, listing
+from support.lazy import Lazy
 
+anthropic = Lazy("anthropic")
+openai = Lazy("openai")
 KNOWN = Listed("m", ("nick",), 86400.5, "M", ("chat", "json_schema"), 4096, {"state": "COLD"})
 BARE = Listed("n", (), 0)
 
@@ -33,6 +34,18 @@ def test_capabilities_are_ours_and_those_that_anthropic_asks_of() -> None:
     }
     assert said.keys() > set(anthropic.types.ModelCapabilities.model_fields)
     assert BARE.entry("n")["capabilities"] is None
+
+
+def test_what_llama_cpp_says_of_its_models() -> None:
+    models = [KNOWN, Listed("v", (), 0, capabilities=("chat", "vision", "embeddings")), BARE]
+    told = as_llama_cpp(models)["models"]
+    assert [model["name"] for model in told] == ["m", "v", "n"]
+    assert [model["capabilities"] for model in told] == [
+        ["completion"],
+        ["completion", "multimodal", "embedding"],
+        [],
+    ]
+    assert told[0]["aliases"] == ["nick"]
 
 
 def test_a_page_is_the_only_one() -> None:

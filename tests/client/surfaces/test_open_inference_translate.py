@@ -29,6 +29,7 @@ from modelpool_client.surfaces.open_inference import (
 from modelpool_client.surfaces.open_inference.tables import INPUTS
 from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.sse import Events
+from support.examples import examples
 
 INFER = "/v2/models/m/infer"
 GENERATE = "/v2/models/m/generate"
@@ -380,7 +381,7 @@ GENERATES = st.builds(
 @given(
     st.tuples(st.just(INFER), INFERS) | st.tuples(st.sampled_from([GENERATE, STREAM]), GENERATES)
 )
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_whatever_is_asked_is_told_or_refused(asked: tuple[str, dict[str, Any]]) -> None:
     path, body = asked
     for kind in Kind:

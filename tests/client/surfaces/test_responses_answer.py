@@ -384,6 +384,23 @@ def test_who_has_told_no_response_tells_the_error_alone() -> None:
     assert (event["type"], event["message"]) == ("error", "it died")
 
 
+@pytest.mark.parametrize("asked", ["timings_per_token", "return_progress"])
+def test_telemetry_of_llama_cpp_where_it_is_asked_for(asked: str) -> None:
+    progress, timings = {"total": 8, "processed": 4, "cache": 0}, {"predicted_per_second": 5.0}
+    chunks = [
+        chunk() | {"prompt_progress": progress},
+        chunk(content="a") | {"timings": timings},
+        chunk("stop"),
+        used() | {"timings": timings},
+    ]
+    told = events(stream(asking(stream=True, **{asked: True}), chunks))
+    assert [e["prompt_progress"] for e in told if "prompt_progress" in e] == [progress]
+    deltas = [e for e in told if e["type"] == "response.output_text.delta"]
+    assert [e["timings"] for e in (*deltas, told[-1])] == [timings] * 2
+    plain = events(stream(asking(stream=True), chunks))
+    assert not any({"timings", "prompt_progress"} & e.keys() for e in plain)
+
+
 def test_pings_are_comments() -> None:
     translation = made(asking(stream=True))
     assert events(translation.ping()) == []

@@ -14,7 +14,7 @@ from modelpool_client.http1.exchange import JSON_TYPE
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import Support, is_forced
-from modelpool_client.surfaces.routes import CHAT_PATH
+from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 
 from .forced_call import ForcedCall
 from .infill import INFILL_PATH, Infill
@@ -56,9 +56,15 @@ def engine_request(
     path: str, completion: Completion, support: Support, head: Callable[[], Chunk]
 ) -> EngineRequest:
     """How an engine is asked. ``head`` gives id, time and model of an answer that has none."""
+    if not support.is_known or support.takes_all(
+        path
+    ):  # it answers in OpenAI's words, whatever it is asked
+        return EngineRequest(path, completion)
     if path == CHAT_PATH:
         return _chat(completion, support)
-    return _text(path, completion, head)
+    if path == TEXT_PATH:
+        return _text(path, completion, head)
+    return EngineRequest(path, completion)
 
 
 def _chat(completion: Completion, support: Support) -> EngineRequest:

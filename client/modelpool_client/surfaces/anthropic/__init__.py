@@ -9,9 +9,9 @@ from modelpool_client.surfaces.anthropic import answers, request, tables
 from modelpool_client.surfaces.anthropic.errors import error_body
 from modelpool_client.surfaces.anthropic.stream import PING, MessageStream, event
 from modelpool_client.surfaces.anthropic.tables import BODIES, COUNT_PATH, MESSAGES_PATH
-from modelpool_client.surfaces.counting import TokenCount
+from modelpool_client.surfaces.counting import token_count
 from modelpool_client.surfaces.routes import CHAT_PATH
-from modelpool_client.surfaces.schema import check
+from modelpool_client.surfaces.schema_checks import checks
 from modelpool_client.surfaces.translation import Told, Translation
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _STREAM_TYPE = b"text/event-stream; charset=utf-8"
+_CHECKS = checks(BODIES)
 
 
 def translate(path: str, data: dict[str, Any]) -> Translation:
@@ -35,7 +36,7 @@ def translate(path: str, data: dict[str, Any]) -> Translation:
     """
     if path == COUNT_PATH:
         counted = count_request(data)
-        return TokenCount(counted, _ignored(COUNT_PATH, data), count_answer, _error_event)
+        return token_count(counted, _ignored(COUNT_PATH, data), count_answer, _error_event)
     return _Message(data)
 
 
@@ -46,7 +47,7 @@ def count_request(data: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequest: with ``param``.
     """
-    check(BODIES[COUNT_PATH], data)
+    _CHECKS[COUNT_PATH](data)
     return request.prompt_body(data)
 
 
@@ -62,7 +63,7 @@ _PROGRESS = {"return_progress": True}
 
 class _Message:
     def __init__(self, data: dict[str, Any]) -> None:
-        check(BODIES[MESSAGES_PATH], data)
+        _CHECKS[MESSAGES_PATH](data)
         is_stream = bool(data.get("stream"))
         self.told = Told(
             CHAT_PATH,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from modelpool_client.surfaces.ollama.keep_alive import keep_alive_seconds
 from modelpool_client.surfaces.ollama.tables import BODIES, CHAT, EMBED, EMBEDDINGS, GENERATE
 from modelpool_client.surfaces.ollama.times import rfc3339
-from modelpool_client.surfaces.schema import check
+from modelpool_client.surfaces.schema_checks import checks
 
 # Without this a request asks for no answer.
 ASKS: Mapping[str, str] = {
@@ -17,6 +17,7 @@ ASKS: Mapping[str, str] = {
     EMBED: "input",
     EMBEDDINGS: "prompt",
 }
+_CHECKS = checks(BODIES)
 
 
 def is_load_only(path: str, data: Mapping[str, Any]) -> bool:
@@ -25,7 +26,7 @@ def is_load_only(path: str, data: Mapping[str, Any]) -> bool:
     Raises:
         InvalidRequest: ``data`` is no request for ``path``.
     """
-    check(BODIES[path], data)
+    _CHECKS[path](data)
     keep_alive_seconds(data.get("keep_alive"))
     return not data.get(ASKS[path])
 

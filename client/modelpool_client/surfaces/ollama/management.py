@@ -173,6 +173,11 @@ def tags_body(models: Iterable[Listed]) -> dict[str, Any]:
     return {"models": [m.body() for m in newest]}
 
 
+def encoded_tags(entries: Iterable[bytes]) -> bytes:
+    """The same as JSON, for whoever keeps that of each entry, the newest first."""
+    return b'{"models": [%b]}' % b", ".join(entries)
+
+
 def ps_body(models: Iterable[Running]) -> dict[str, Any]:
     """``GET /api/ps``; who stays longest first, as Ollama has them."""
 

@@ -23,7 +23,7 @@ from modelpool_client.surfaces.open_inference.datatypes import (
     unpack,
 )
 from modelpool_client.surfaces.open_inference.tables import BODIES, INFER, SIZE
-from modelpool_client.surfaces.schema import check
+from modelpool_client.surfaces.schema_checks import checks
 
 # Of one tensor: what is decoded here are texts and settings, one for each.
 MOST_ELEMENTS = 1 << 20
@@ -33,6 +33,7 @@ _JSON_TYPE = (b"content-type", b"application/json")
 _RAW_TYPE = (b"content-type", b"application/octet-stream")
 _SHARED_MEMORY = "shared_memory_region"
 _CLASSES = "classification"
+_CHECKS = checks(BODIES)
 
 
 def decode(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def decode(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
     """
     head, raw = _split(headers.get(LENGTH_HEADER), body)
     request = parse_object(head)
-    check(BODIES[INFER], request)
+    _CHECKS[INFER](request)
     _check_outputs(request)
     inputs, at = [], 0
     for i, tensor in enumerate(request["inputs"]):

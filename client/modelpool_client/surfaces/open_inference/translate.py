@@ -29,9 +29,11 @@ from modelpool_client.surfaces.open_inference.tables import (
     Kind,
 )
 from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, TEXT_PATH
-from modelpool_client.surfaces.schema import check, near
+from modelpool_client.surfaces.schema import near
+from modelpool_client.surfaces.schema_checks import checks
 from modelpool_client.surfaces.translation import Told, Translation
 
+_CHECKS = checks(BODIES)
 _RAW = "binary_data_output"
 _NUMERIC = frozenset({"BF16", "FP16", "FP32", "FP64"}) | {
     f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)
@@ -82,7 +84,7 @@ def _embedding(data: Mapping[str, Any], head: Head) -> Inference:
 
 
 def _generation(target: Target, data: Mapping[str, Any], head: Head, kind: Kind) -> Generation:
-    check(BODIES[target.verb], data)
+    _CHECKS[target.verb](data)
     if kind is not Kind.TEXT:
         text = f"{target.model} writes no text: ask it at .../{INFER}"
         raise InvalidRequest(text, param="model", code="missing_capability")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest, ModelPoolError
-from modelpool_client.surfaces.counting import TokenCount
+from modelpool_client.surfaces.counting import token_count
 from modelpool_client.surfaces.responses import answers, request, tables
 from modelpool_client.surfaces.responses.ids import Ids
 from modelpool_client.surfaces.responses.items import full_items
@@ -16,7 +16,7 @@ from modelpool_client.surfaces.responses.kept import Kept, deleted, input_items,
 from modelpool_client.surfaces.responses.stream import PING, Events, ResponseStream
 from modelpool_client.surfaces.responses.tables import BODIES, COUNT_PATH, RESPONSES_PATH, RULES
 from modelpool_client.surfaces.routes import CHAT_PATH
-from modelpool_client.surfaces.schema import check
+from modelpool_client.surfaces.schema_checks import checks
 from modelpool_client.surfaces.translation import Told, Translation
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
 
 _STREAM_TYPE = b"text/event-stream; charset=utf-8"
 _ID_BYTES = 24
+_CHECKS = checks(BODIES)
 
 
 def random_id() -> str:
@@ -66,7 +67,7 @@ def translate(
     if path == COUNT_PATH:
         prompt = count_request(data, earlier)
         ignored = (*tables.ignored(COUNT_PATH, data), *request.left_out(data))
-        return TokenCount(prompt, ignored, input_tokens, _error_event)
+        return token_count(prompt, ignored, input_tokens, _error_event)
     return ResponseTranslation(data, earlier, now, unique)
 
 
@@ -77,7 +78,7 @@ def count_request(data: dict[str, Any], earlier: Kept | None) -> dict[str, Any]:
     Raises:
         InvalidRequest: with ``param``.
     """
-    check(BODIES[COUNT_PATH], data)
+    _CHECKS[COUNT_PATH](data)
     tables.ignored(COUNT_PATH, data)  # or refused
     context = _context(data, earlier)
     items = full_items(data.get("input") or [], context, Ids(""))
@@ -108,13 +109,15 @@ class ResponseTranslation:
         now: Callable[[], float],
         unique: Callable[[], str],
     ) -> None:
-        check(BODIES[RESPONSES_PATH], data)
+        _CHECKS[RESPONSES_PATH](data)
         ignored = (*tables.ignored(RESPONSES_PATH, data), *request.left_out(data))
         request.check_together(data)
         ids = Ids(unique())
         self._context = _context(data, earlier)
         self._input = full_items(data.get("input") or [], self._context, ids)
         body = request.chat_body(data, [*self._context, *self._input])
+        telemetry = {name: True for name in tables.TELEMETRY if data.get(name)}
+        body |= telemetry
         self.told = Told(CHAT_PATH, body, bool(data.get("stream")), ignored)
         self._stream = ResponseStream(
             answers.begun(data, ids, now()),
@@ -122,6 +125,7 @@ class ResponseTranslation:
             request.custom_tools(data),
             now,
             shows_logprobs=request.shows_logprobs(data),
+            shows_timings=bool(telemetry),
         )
 
     @property
@@ -144,6 +148,7 @@ class ResponseTranslation:
         message = choice.get("message") or {}
         calls = message.get("tool_calls") or ()
         delta = {**message, "tool_calls": [{**c, "index": i} for i, c in enumerate(calls)]}
+        self._stream.tell_nobody()
         self._stream.chunk({**answer, "choices": [{**choice, "delta": delta}]})
         self._stream.settle()
         return self._stream.response

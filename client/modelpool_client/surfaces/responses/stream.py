@@ -28,13 +28,15 @@ class Events:
     def __init__(self, after: int = -1) -> None:
         self._number = 0
         self._after = after
+        self.more: Json = {}  # what all events hold besides
+        self.is_told = True  # to somebody
 
     def tell(self, kind: str, **fields: Any) -> bytes:
         """One event, its type both in its line and in its data."""
         number, self._number = self._number, self._number + 1
-        if number <= self._after:
+        if number <= self._after or not self.is_told:
             return b""
-        data = {"type": kind, "sequence_number": number, **fields}
+        data = {"type": kind, "sequence_number": number, **fields, **self.more}
         text = _ENCODER.encode(data)
         return f"event: {kind}\ndata: {text}\n\n".encode()
 
@@ -253,6 +255,7 @@ class ResponseStream:
         response: as ``answers.begun`` gives it; it is the response as it ends once that is settled.
         custom: names of tools whose input is a text.
         clock: unix seconds.
+        shows_timings: events hold what an engine tells of its speed, as llama.cpp has it.
     """
 
     def __init__(
@@ -263,12 +266,14 @@ class ResponseStream:
         clock: Callable[[], float],
         *,
         shows_logprobs: bool,
+        shows_timings: bool = False,
     ) -> None:
         self.response = response
         self._ids = ids
         self._custom = custom
         self._clock = clock
         self._shows_logprobs = shows_logprobs
+        self._shows_timings = shows_timings
         self._events = Events()
         self._has_begun = False
         self._items: list[_Item] = []
@@ -279,6 +284,10 @@ class ResponseStream:
         self._usage: Json | None = None
         self._last: bytes | None = None
 
+    def tell_nobody(self) -> None:
+        """Only the response as it ends is wanted."""
+        self._events.is_told = False
+
     def begin(self) -> bytes:
         """The first two events."""
         self._has_begun = True
@@ -288,11 +297,21 @@ class ResponseStream:
         """The events of one of the engine's chunks."""
         self._usage = chunk.get("usage") or self._usage
         self.response["model"] = self.response["model"] or chunk.get("model") or ""
-        told = []
+        told = [self._telemetry(chunk)] if self._shows_timings else []
         for choice in (chunk.get("choices") or ())[:1]:
             told += self._delta(choice.get("delta") or {}, choice.get("logprobs"))
             self._finish = choice.get("finish_reason") or self._finish
         return b"".join(told)
+
+    def _telemetry(self, chunk: Json) -> bytes:
+        """llama.cpp's: how far a prompt was read, an event of its own; how fast it all went."""
+        self._events.more = {"timings": chunk["timings"]} if chunk.get("timings") else {}
+        progress = chunk.get("prompt_progress")
+        if not progress:
+            return b""
+        return self._events.tell(
+            "response.in_progress", response=self.response, prompt_progress=progress
+        )
 
     def settle(self) -> None:
         """No more chunks come: the response is as it ends."""

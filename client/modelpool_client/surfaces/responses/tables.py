@@ -188,6 +188,8 @@ _REASONING = _object(
     }
 )
 LOGPROBS = "message.output_text.logprobs"
+# llama.cpp's own: what a stream tells of its speed.
+TELEMETRY = ("timings_per_token", "return_progress")
 INCLUDES = (
     LOGPROBS,
     "message.input_image.image_url",
@@ -244,6 +246,7 @@ BODIES: Mapping[str, Schema] = {
             "prompt_cache_retention": _enum("in_memory", "in-memory", "24h"),
             "prompt_cache_options": _OBJECT,
             "safety_identifier": _STRING,
+            **{name: nullable({"type": "boolean"}) for name in TELEMETRY},
             "service_tier": _enum(
                 "auto", "default", "flex", "scale", "priority", "fast", "ultrafast"
             ),
@@ -344,6 +347,7 @@ RULES: Mapping[str, Rule] = {
     "access_programs": _ignored(_NOT_HOSTED),
     "image": _ignored("the model's own size of pictures is used"),
     "personality": _ignored(_NOT_HOSTED),
+    **{name: told(name) for name in TELEMETRY},
 }
 _HONOURED = Rule(Disposition.HONOURED)
 
