@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 POOL = "pool-of-the-test"
 
 
@@ -106,7 +106,14 @@ class RunningWorker:
     def start(self, line: bytes | None = None) -> RunningWorker:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "modelpool_worker", "serve", "fake", "demo"],
+                [
+                    sys.executable,
+                    "-m",
+                    "modelpool_worker",
+                    "serve",
+                    str(self.assignment["engine"]),
+                    "demo",
+                ],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+from modelpool.pulling.go_templates import KNOWN, KnownTemplate
 from modelpool_client.errors import LoadFailed
 from modelpool_worker.engines.gguf import CHAT_TEMPLATE, read_chat_templates
-from modelpool_worker.engines.llama_cpp import LlamaCpp, given_template
+from modelpool_worker.engines.llama.llama_cpp import LlamaCpp, given_template
 from modelpool_worker.engines.template_check import error_in, template_error
 
-needs_llama = pytest.mark.skipif(
-    not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"
-)
 DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
 OPTIONS = {"threads": 1, "parallel": 1}
 GOOD = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -34,7 +31,6 @@ def with_template(path: Path, template: str) -> Path:
     return path
 
 
-@needs_llama
 @pytest.mark.e2e
 @pytest.mark.parametrize(("template", "words"), BROKEN.items(), ids=["end", "filter", "syntax"])
 def test_a_broken_template_of_the_file_forbids_chats_only(
@@ -54,7 +50,6 @@ def test_a_broken_template_of_the_file_forbids_chats_only(
     assert text["usage"]["completion_tokens"] == 2
 
 
-@needs_llama
 @pytest.mark.e2e
 @pytest.mark.parametrize("option", ["chat_template", "chat_template_file", "chatml"])
 def test_an_option_stands_in_for_the_broken_template(
@@ -72,7 +67,6 @@ def test_an_option_stands_in_for_the_broken_template(
     assert (answer.json()["usage"]["prompt_tokens"] < 5) == (option != "chatml")
 
 
-@needs_llama
 @pytest.mark.e2e
 @pytest.mark.parametrize("option", ["chat_template", "chat_template_file"])
 def test_an_option_that_does_not_parse_fails_the_load(
@@ -108,7 +102,6 @@ def test_a_template_file_that_cannot_be_used(tmp_path: Path) -> None:
         given_template({"chat_template_file": str(tmp_path)})
 
 
-@needs_llama
 @pytest.mark.e2e
 @pytest.mark.parametrize(("reasoning", "thinks"), [(None, True), (True, True), (False, False)])
 def test_whether_a_model_thinks(worker: Any, reasoning: bool | None, thinks: bool) -> None:
@@ -146,7 +139,6 @@ def test_options_that_say_one() -> None:
     assert given_template({}) is None
 
 
-@needs_llama
 def test_a_template_is_tried_without_its_model() -> None:
     for template in (GOOD, "chatml", read_chat_templates(str(DEMO))[CHAT_TEMPLATE]):
         assert template_error({CHAT_TEMPLATE: template}) is None
@@ -164,3 +156,26 @@ def test_a_file_without_templates(tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(DEMO.read_bytes()[:2000])
     assert read_chat_templates(str(cut)) == {}
+
+
+TALK = [
+    {"role": "system", "content": "BEHAVE"},
+    {"role": "user", "content": "ONE"},
+    {"role": "assistant", "content": "TWO"},
+    {"role": "user", "content": "THREE"},
+]
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_what_stands_for_a_template_of_ollamas_says_all_in_its_order(
+    worker: Any, known: KnownTemplate
+) -> None:
+    options = {**OPTIONS, "chat_template": known.jinja}
+    one = worker(options, engine="llama.cpp", source=str(DEMO)).ready()
+    text = one.http.post("/apply-template", json={"messages": TALK}).json()["prompt"]
+    places = [text.index(each["content"]) for each in TALK]
+    assert places == sorted(places)
+    assert all(text.count(each["content"]) == 1 for each in TALK)
+    assert all(mark in text for mark in known.marks)

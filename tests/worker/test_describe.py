@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from modelpool_client.errors import LoadFailed
-from modelpool_worker import engines
-from modelpool_worker.describe import check
+from modelpool_worker import engines, isolated
+from modelpool_worker.describe import _summary, check
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
+from support.plugins import stranger
 
 HERE = f"{__name__}:"
 
@@ -96,8 +98,7 @@ def test_options_that_contradict_each_other() -> None:
 def test_without_its_library_an_engine_still_knows_its_options() -> None:
     answer = ask("uninstalled", options={"threads": "x"})
     assert [p["param"] for p in answer["problems"]] == ["options.threads"]
-    (note,) = answer["notes"]
-    assert "onnxruntime is not installed: pip install" in note
+    assert answer["notes"] == [], "that is said once, of the engine"
 
 
 @pytest.mark.parametrize("engine", ["absent", "broken"])
@@ -146,3 +147,51 @@ def test_many_are_asked_of_one_process() -> None:
     )
     found = [len(m["problems"]) for m in json.loads(answer.stdout)["models"]]
     assert found == [1] + [0] * 500
+
+
+def test_a_plugin_that_hangs_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stranger("hangs", "import time; time.sleep(600)", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(isolated, "PLUGIN_SECONDS", 1.0)
+    with pytest.raises(isolated.PluginFailed, match="did not answer within 1 s"):
+        isolated.ask("--about", "hangs")
+
+
+def test_models_of_plugins_are_checked_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stranger("dies", "import os; os._exit(5)", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    models = [
+        {"engine": name, "source": "none", "options": options}
+        for name, options in (("dies", {"a": 1}), ("fake", {"tokens": -1}), ("nobody", {}))
+    ]
+    dies, fake, nobody = check({"models": models}, here=False)["models"]
+    assert "plug-in of engine dies ended its process (exit code 5)" in dies["notes"][0]
+    assert dies["options"] == {"a": 1}
+    assert fake["problems"][0]["param"] == "options.tokens"
+    assert nobody["problems"][0]["param"] == "engine"
+
+
+def test_a_size_that_is_none_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, known in ((5, 5), (0, 0), (-1, None), (2.5, None), ("much", None), (True, None)):
+        monkeypatch.setattr(Pairs, "memory_bytes", lambda *_, told=told: told)
+        (answer,) = check(
+            {"models": [{"engine": "pairs", "source": "x", "options": {}, "inspect": True}]}
+        )["models"]
+        assert answer["memory_bytes"] == known
+
+
+def test_what_is_computed_for_a_client_that_has_left_is_told_for_each_path() -> None:
+    names = ("onnx", "mlx", "transformers", "coreml", "pocketsphinx", "llama.cpp", "openai", "vllm")
+    told = {name: _summary(name, {}) for name in names}
+    for name in names:
+        about = told[name]["after_leaving"]
+        assert about
+        assert set(about) <= set(told[name]["surfaces"])
+        assert set(about.values()) <= {"step", "call", "answer", "server"}
+    assert told["onnx"]["after_leaving"]["/v1/chat/completions"] == "step"
+    assert told["onnx"]["after_leaving"]["/v1/embeddings"] == "call"
+    assert told["llama.cpp"]["after_leaving"]["/v1/embeddings"] == "answer"
+    assert set(told["vllm"]["after_leaving"].values()) == {"server"}

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CHAT = "/v1/chat/completions"
 ASK = {"messages": [{"role": "user", "content": "one two three four"}]}

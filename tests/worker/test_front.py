@@ -243,7 +243,7 @@ def test_posts_carry_the_secret_and_go_to_the_right_place(echo: Any, manager: An
 
 
 def test_progress_is_reported_and_requests_wait_outside(worker: Any, until: Any) -> None:
-    one = worker({"load_seconds": 0.8, "load_steps": 8}).start()
+    one = worker({"load_seconds": 2.5, "load_steps": 25}).start()
     until(lambda: one.facts["progress"])
     health = one.http.get("/health")
     assert (health.status_code, health.json()["status"]) == (503, "loading")
@@ -303,3 +303,19 @@ def test_what_the_manager_says_of_pages_later_counts(
     until(lambda: status("https://other.example") == 200)
     assert status("https://app.example") == 403
     assert one.http.get("/health", headers={"host": "pool.x"}).status_code == 200
+
+
+def test_the_scripted_engine_sleeps(worker: Any, until: Any) -> None:
+    """What it holds is given back; who asks it behind the front's back meanwhile kills it."""
+    made = worker({"sleeps": 2, "memory_mb": 40}).ready()
+    # As it is now: what was told last may be of the begin of the load.
+    held = made.internal("POST", "facts").json()["memory_held_bytes"]
+    assert made.internal("POST", "sleep", json={"if_idle_for": 0}).json()["drained"]
+    until(lambda: made.live_facts()["phase"] == "asleep", "its sleep")
+    facts = made.live_facts()
+    assert facts["sleep_level"] == 2
+    assert facts["memory_held_bytes"] < held - 30 * (1 << 20)
+    assert made.chat("hi").status_code == 503
+    made.internal("POST", "wake")
+    until(lambda: made.live_facts()["phase"] == "ready", "that it is awake")
+    assert made.chat("hi").status_code == 200

@@ -33,6 +33,20 @@ def test_the_first_post_is_due_at_once_and_the_next_with_the_beat() -> None:
     assert policy.due() == 110
 
 
+def test_who_waits_for_an_answer_has_one_posted_soon() -> None:
+    """Four a second, whoever asks for what there is not."""
+    policy = settled()
+    policy.wanted()
+    assert policy.due() == 0.25
+    policy.wanted()
+    posted(policy, 3, Phase.READY)
+    assert policy.due() == 13
+    policy.begin(5, jitter=0)
+    policy.wanted()  # during that post: another one follows
+    policy.acknowledged(Phase.READY)
+    assert policy.due() == 5.25
+
+
 def test_jitter_is_ten_percent_at_most() -> None:
     policy = settled()
     policy.begin(0, jitter=1)

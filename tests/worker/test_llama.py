@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -14,15 +13,15 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from modelpool.catalog.formats import gguf
 from modelpool_client.errors import LoadFailed
 from modelpool_worker.engines.cpu import physical_cores
 from modelpool_worker.engines.gguf import read_header
-from modelpool_worker.engines.llama_cpp import LlamaCpp, limit_spinning
+from modelpool_worker.engines.llama import rope as llama_rope
+from modelpool_worker.engines.llama.llama_cpp import LlamaCpp, limit_spinning
+from support.adapter import write_adapter
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CHAT = "/v1/chat/completions"
 MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
@@ -247,12 +246,44 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "draft_p_min": 0.1,
         "pooling_type": "mean",
         "reasoning": False,
+        "lora": [],
+        "rope_scaling": "yarn",
+        **dict.fromkeys(llama_rope.NUMBERS, 1),
     }
     assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file", "mmproj"}
     one = worker(options, engine="llama.cpp", source=str(model)).ready()
     assert one.facts["context_length"] == 256
     answers = {one.chat(max_tokens=6).json()["choices"][0]["message"]["content"] for _ in range(3)}
     assert len(answers) == 1
+
+
+@pytest.mark.slow
+def test_adapters_change_what_is_answered_by_their_scale(
+    worker: Any, model: Path, tmp_path: Path
+) -> None:
+    width = gguf.read_gguf(model).embedding_length or 0
+    path = str(write_adapter(tmp_path / "a.gguf", "qwen2", "blk.0.attn_q.weight", (width, width)))
+
+    def answer(*adapters: dict[str, Any]) -> list[float]:
+        options = {**OPTIONS, **({"lora": list(adapters)} if adapters else {})}
+        one = worker(options, engine="llama.cpp", source=str(model)).ready()
+        asked = {"prompt": "a b c d", "max_tokens": 1, "temperature": 0, "n_probs": 5}
+        found = one.http.post("/completion", json=asked).json()["completion_probabilities"]
+        return [each["logprob"] for each in found[0]["top_logprobs"]]
+
+    plain = answer()
+    assert answer({"path": path, "scale": 0}) == pytest.approx(plain, abs=1e-4)
+    assert answer({"path": path}) != pytest.approx(plain, abs=1e-3)
+
+
+def test_an_adapter_that_is_none(worker: Any, model: Path, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.gguf")
+    for path, code in ((gone, "bad_file"), ("a.gguf", "bad_config")):
+        options = {**OPTIONS, "lora": [{"path": path}]}
+        one = worker(options, engine="llama.cpp", source=str(model)).start()
+        assert one.wait_exit() == 3
+        assert one.record["code"] == code
+        assert path in one.record["message"]
 
 
 def test_a_projector_that_is_none(worker: Any, model: Path) -> None:

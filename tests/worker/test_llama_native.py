@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import subprocess
@@ -14,10 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"),
-]
+pytestmark = pytest.mark.e2e
 MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
 SHAPE = "--layers=2 --hidden=64 --ffn=192 --heads=4 --kv=2 --vocab=1024 --ctx=512"
 CONTEXT, SLOTS = 512, 2

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import json
 import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from modelpool_worker import memory
-from modelpool_worker.devices import used_by
-from modelpool_worker.memory import MemoryMeter, Share, descendants, share_of, shares_of
+from modelpool_worker.memory import MemoryMeter, Share, share_of, shares_of
+from modelpool_worker.proc import descendants
 
 MIB = 1 << 20
 DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
@@ -106,10 +104,11 @@ def test_what_was_swapped_out_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_peak_stays(holder: Callable[..., int]) -> None:
     pid, devices = holder("own"), iter([{"cuda:0": 5}, {}])
-    meter = MemoryMeter(pid, lambda pids: next(devices))
+    answered = [0]
+    meter = MemoryMeter(pid, lambda pids: next(devices), answered=lambda: answered[0])
     asyncio.run(meter.measure())
     assert meter.latest is not None
-    first = meter.latest
+    first, answered[0] = meter.latest, 3
     assert first.total == first.peak > first.held > 60 * MIB
     assert first.devices == {"cuda:0": 5}
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -117,39 +116,7 @@ def test_the_peak_stays(holder: Callable[..., int]) -> None:
     meter._engine_pid = ended.pid
     asyncio.run(meter.measure())
     assert meter.latest.total < first.peak == meter.latest.peak
-
-
-# -- devices: no real one was there; these are the tool's documented answers -----------------------
-
-GPUS = "0, GPU-aa\n1, GPU-bb\n"
-APPS = "11, GPU-aa, 700\n12, GPU-bb, 50\n11, GPU-bb, 20\n99, GPU-aa, 5000\n13, GPU-aa, [N/A]\n"
-
-
-def tool(apps: str, gpus: str = GPUS) -> Callable[[Sequence[str]], str]:
-    def ask(command: Sequence[str]) -> str:
-        assert command[0] == "nvidia-smi"
-        assert command[2] == "--format=csv,noheader,nounits"
-        return gpus if "--query-gpu=" in command[1] else apps
-
-    return ask
-
-
-def test_devices_by_process() -> None:
-    assert used_by([11, 12, 13], tool(APPS)) == {"cuda:0": 700 * MIB, "cuda:1": 70 * MIB}
-    assert used_by([12], tool(APPS)) == {"cuda:1": 50 * MIB}
-    assert used_by([1], tool(APPS)) == {}
-
-
-@pytest.mark.parametrize("apps", ["", "No running processes found\n", "1,2\n", "11, GPU-zz, 7\n"])
-def test_a_tool_that_tells_nothing(apps: str) -> None:
-    assert used_by([11], tool(apps)) == {}
-    assert used_by([11], tool(APPS, gpus="")) == {}
-
-
-def test_the_subcommand() -> None:
-    command = [sys.executable, "-m", "modelpool_worker", "devices", str(os.getpid())]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert isinstance(json.loads(told.stdout), dict)
+    assert (first.requests, meter.latest.requests) == (0, 3)
 
 
 # -- a whole worker --------------------------------------------------------------------------------
@@ -174,7 +141,6 @@ def test_the_measure_is_there_before_the_next_beat(worker: Any, until: Any) -> N
 
 @pytest.mark.e2e
 @on_linux
-@pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp")
 @pytest.mark.parametrize(
     ("options", "most"),
     [

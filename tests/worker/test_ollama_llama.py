@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from pathlib import Path
@@ -14,10 +13,7 @@ from modelpool_client.surfaces.sse import DONE, Events
 
 from .test_llama import OPTIONS, made
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"),
-]
+pytestmark = pytest.mark.e2e
 USER = {"role": "user", "content": "hi"}
 YES = {"enum": ["yes, it is"]}
 SAMPLING = {

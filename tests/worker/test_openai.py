@@ -132,6 +132,12 @@ def test_good_chats(body: dict[str, Any]) -> None:
     assert sent["messages"] == body["messages"]
 
 
+@pytest.mark.parametrize("messages", [-1, ["x"], [{}]])
+def test_messages_of_a_text_are_no_parameter(messages: Any) -> None:
+    """Whatever they look like."""
+    assert check_request(TEXT_PATH, text(messages=messages)).body["prompt"] == "hi"
+
+
 def test_the_engine_is_asked_for_usage_unless_the_client_streams() -> None:
     quiet = json.loads(check_request(CHAT_PATH, chat()).upstream())
     assert quiet["stream_options"] == {"include_usage": True}

@@ -51,9 +51,20 @@ BASES: dict[str, Body] = {
     "/v1/audio/speech": {"input": "hi"},
     "/v1/images/generations": {"prompt": "hi"},
     "/v1/images/edits": {"image": FILE, "prompt": "hi"},
+    "/embed": {"inputs": "hi"},
+    "/v2/embed": {"texts": ["hi"]},
+    "/v1/fim/completions": {"prompt": "hi"},
+    "/score": {"text_1": "hi", "text_2": ["a", "b"]},
 }
 TEI: Body = {"query": "hi", "texts": ["a", "b"]}
-OTHER_BASES = {("/v1/rerank", "texts"): TEI, ("/v1/rerank", "return_text"): TEI}
+OTHER_BASES: dict[tuple[str, str], Body] = {
+    ("/v1/rerank", "texts"): TEI,
+    ("/v1/rerank", "return_text"): TEI,
+    ("/score", "queries"): {"documents": ["a"]},
+    ("/score", "documents"): {"queries": "a"},
+    ("/score", "data_1"): {"data_2": ["a"]},
+    ("/score", "data_2"): {"data_1": "a"},
+}
 SCHEMA = {"type": "object", "properties": {"far": {"type": "boolean"}}}
 TOOL = {"name": "look", "input_schema": SCHEMA}
 OLLAMA_TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
@@ -134,6 +145,23 @@ VALUES: Body = {
     "moderation": "low",
     "safety_identifier": "s",
     "input_fidelity": "high",
+    "inputs": "other",
+    "normalize": False,
+    "truncation_direction": "Left",
+    "prompt_name": "query",
+    "input_type": "search_query",
+    "embedding_types": ["base64"],
+    "output_dimension": 4,
+    "priority": 1,
+    "text_1": "other",
+    "text_2": ["other"],
+    "queries": "other",
+    "data_1": "other",
+    "data_2": ["other"],
+    "truncate_prompt_tokens": 5,
+    "random_seed": 5,
+    "min_tokens": 1,
+    "stop": ["x"],
 }
 OPTIONS: Body = {
     "temperature": 0.5,
@@ -164,6 +192,10 @@ OF_SURFACE: dict[tuple[str, str], Any] = {
     ("/v1/images/edits", "response_format"): "url",
     ("/api/chat", "stream"): False,
     ("/api/generate", "stream"): False,
+    ("/v2/embed", "texts"): ["other"],
+    ("/v2/embed", "truncate"): "END",
+    ("/v2/embed", "inputs"): [{"content": []}],
+    ("/v1/fim/completions", "metadata"): {"a": "b"},
 }
 # What one cannot be without.
 COMPANIONS: dict[str, Body] = {
@@ -186,6 +218,9 @@ NOT_TOLD = {
     "return_documents",
     "dimensions",
     "encoding_format",
+    "normalize",
+    "embedding_types",
+    "output_dimension",
 }
 
 

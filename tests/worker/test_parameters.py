@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modelpool_client.surfaces.openai_bodies import BODIES
 from modelpool_client.surfaces.parameter_rules import LOAD_OPTIONS, Disposition, Rule
 from modelpool_client.surfaces.parameters import Support, header_of
 from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 from modelpool_worker import engines
-from modelpool_worker.engines.llama_parameters import HONOURS, unable
+from modelpool_worker.engines.llama.parameters import HONOURS, unable
 
 pytestmark = pytest.mark.e2e
-needs_llama = pytest.mark.skipif(
-    not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"
-)
 
 MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
 SHAPE = [
@@ -191,9 +188,8 @@ def every() -> Iterator[Any]:
     for engine, (_, support) in ENGINES.items():
         for path in BARE:
             for name in [*support.names(path), "something_new"]:
-                marks = [needs_llama] if engine == "llama.cpp" else []
                 kind = "chat" if path == CHAT_PATH else "text"
-                yield pytest.param(engine, path, name, marks=marks, id=f"{engine}-{kind}-{name}")
+                yield pytest.param(engine, path, name, id=f"{engine}-{kind}-{name}")
 
 
 def body_with(path: str, name: str) -> dict[str, Any]:
@@ -239,7 +235,6 @@ def said(worker: Any, path: str, **body: Any) -> Any:
     return [c.get("text") or c["message"]["content"] for c in answer.json()["choices"]]
 
 
-@needs_llama
 @pytest.mark.parametrize("path", list(BARE))
 @pytest.mark.parametrize(
     "more",
@@ -265,7 +260,6 @@ def test_what_is_honoured_changes_the_answer(llama: Any, path: str, more: dict[s
     assert said(llama, path, **more) != before
 
 
-@needs_llama
 def test_stop_ends_the_answer_and_an_empty_one_does_not(llama: Any) -> None:
     before = said(llama, TEXT_PATH)[0]
     stop = before[2:4]
@@ -274,7 +268,6 @@ def test_stop_ends_the_answer_and_an_empty_one_does_not(llama: Any) -> None:
         assert said(llama, TEXT_PATH, stop=empty)[0] == before
 
 
-@needs_llama
 def test_any_number_of_tokens_is_clamped_by_the_context(llama: Any) -> None:
     for path in BARE:
         for most in (1 << 20, 1 << 40, 10**30):
@@ -284,7 +277,6 @@ def test_any_number_of_tokens_is_clamped_by_the_context(llama: Any) -> None:
             assert answer["usage"]["total_tokens"] == 512
 
 
-@needs_llama
 @pytest.mark.parametrize("stream", [False, True])
 def test_echo_comes_before_each_answer(llama: Any, stream: bool) -> None:
     prompts, fixed = ["one ", "two "], {"seed": 1, "max_tokens": 3, "ignore_eos": True, "n": 2}
@@ -294,7 +286,6 @@ def test_echo_comes_before_each_answer(llama: Any, stream: bool) -> None:
     assert len(plain) == 4
 
 
-@needs_llama
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_suffix_is_filled_in_before(llama: Any, stream: bool) -> None:
     fixed = {"prompt": "hi", "seed": 1, "max_tokens": 4, "ignore_eos": True}
@@ -327,7 +318,6 @@ def texts(worker: Any, stream: bool, **body: Any) -> dict[int, str]:
     return found
 
 
-@needs_llama
 @pytest.mark.parametrize("stream", [False, True])
 def test_other_apis_fill_in_alike(llama: Any, stream: bool) -> None:
     fixed = {"seed": 1, "max_tokens": 4}
@@ -338,7 +328,6 @@ def test_other_apis_fill_in_alike(llama: Any, stream: bool) -> None:
     assert "".join(json.loads(line)["response"] for line in lines) == filled
 
 
-@needs_llama
 @pytest.mark.parametrize("most", [0, 2])
 @pytest.mark.parametrize("suffix", [None, "end"])
 def test_log_probabilities_of_texts_stand_side_by_side(
@@ -360,7 +349,6 @@ def test_log_probabilities_of_texts_stand_side_by_side(
         assert told["top_logprobs"] is None
 
 
-@needs_llama
 def test_chats_tell_log_probabilities_with_as_many_alternatives_as_asked(llama: Any) -> None:
     exact = {"ignore_eos": True, "grammar": "root ::= [a-z]*", "max_tokens": 2}
     for asked, got in ((None, 0), (0, 0), (3, 3)):
@@ -369,7 +357,6 @@ def test_chats_tell_log_probabilities_with_as_many_alternatives_as_asked(llama: 
         assert [len(t["top_logprobs"]) for t in tokens] == [got, got]
 
 
-@needs_llama
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     "choice",
@@ -404,3 +391,53 @@ def test_names_in_a_header_are_harmless() -> None:
     assert header_of(["a", "b\r\nx: y", "é"]) == b"a, b%0D%0Ax%3A%20y, %C3%A9"
     many = header_of([f"p{n}" for n in range(1000)])
     assert many.endswith(b"p31, and 968 more")
+
+
+# Whatever of a chat may be left out, at every depth; the model writes whatever it is told.
+WITH_NULLS: dict[str, Any] = {
+    **dict.fromkeys(k for k, v in BODIES[CHAT_PATH]["properties"].items() if k != "messages"),
+    "messages": [
+        {"role": "system", "content": "be short", "name": None},
+        {"role": "user", "content": [{"type": "text", "text": "hi", "annotations": None}]},
+        {
+            **dict.fromkeys(("name", "refusal", "audio", "function_call", "annotations")),
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": None,
+            "tool_calls": [
+                {"id": "a", "type": None, "index": None, "function": {"name": "look"}},
+            ],
+        },
+        {"role": "tool", "content": "{}", "tool_call_id": "a", "name": None, "tool_calls": None},
+        {"role": "assistant", "content": None, "tool_calls": None},
+        {"role": "user", "content": "and?", "name": None, "tool_calls": None},
+    ],
+}
+NULL_TOOL = {"type": "function", "function": {**TOOL["function"], "description": None}}
+
+
+@pytest.mark.parametrize("engine", ["echo", "llama"])
+def test_null_is_as_good_as_not_given(engine: str, request: pytest.FixtureRequest) -> None:
+    worker = request.getfixturevalue(engine)
+    few = {"max_tokens": 2, "seed": 1}
+    for more in (
+        few,
+        {**few, "tools": [{**NULL_TOOL, "strict": None}]},
+        {**few, "response_format": {"type": "text", "json_schema": None}},
+        {**few, "stream_options": {"include_usage": None}, "stream": True},
+    ):
+        answer = worker.http.post(CHAT_PATH, json={**WITH_NULLS, **more})
+        assert answer.status_code == 200, (more, answer.text)
+        named = answer.headers.get("x-modelpool-ignored", "")
+        assert not set(named.split(", ")) & (WITH_NULLS.keys() - more.keys())
+
+
+@pytest.mark.parametrize("path", list(BARE))
+@pytest.mark.parametrize("engine", ["echo", "llama"])
+def test_each_parameter_may_be_null(engine: str, path: str, request: pytest.FixtureRequest) -> None:
+    worker = request.getfixturevalue(engine)
+    names = BODIES[path]["properties"].keys() - BARE[path].keys()
+    body = {**BARE[path], **dict.fromkeys(names), "max_tokens": 2}
+    answer = worker.http.post(path, json={**body, "something_new": None})
+    assert answer.status_code == 200, answer.text
+    assert "x-modelpool-ignored" not in answer.headers

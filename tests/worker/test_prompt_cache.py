@@ -3,7 +3,6 @@ engine, and llama.cpp's."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 LIMITS = {"max_bytes": 10**9, "seconds": 20.0}
 ENDLESS = 3600
@@ -166,10 +165,6 @@ def test_the_disk_is_bounded_the_oldest_go(fake: Make, folder: Path) -> None:
 
 # -- llama.cpp --------------------------------------------------------------------------------
 
-needs_llama = pytest.mark.skipif(
-    not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"
-)
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -199,7 +194,6 @@ def words(answer: Any) -> str:
     return str(answer.json()["choices"][0]["message"]["content"])
 
 
-@needs_llama
 def test_llama_goes_on_where_it_was_and_says_the_same(llama: Make, folder: Path) -> None:
     stays = llama(prompt_cache_dir="")
     say(stays, LONG)
@@ -219,7 +213,6 @@ def test_llama_goes_on_where_it_was_and_says_the_same(llama: Make, folder: Path)
     assert len(kept(folder)) == 1
 
 
-@needs_llama
 @pytest.mark.slow
 def test_llama_keeps_several_conversations_and_what_nobody_used_meanwhile(
     llama: Make, folder: Path
@@ -237,7 +230,6 @@ def test_llama_keeps_several_conversations_and_what_nobody_used_meanwhile(
     assert all(cached(say(third, text)) > 100 for text in texts)
 
 
-@needs_llama
 @pytest.mark.slow
 def test_llama_leaves_out_what_it_reads_again_sooner(llama: Make, folder: Path) -> None:
     one = llama(source=str(DEMO))
@@ -246,7 +238,6 @@ def test_llama_leaves_out_what_it_reads_again_sooner(llama: Make, folder: Path) 
     assert kept(folder) == []
 
 
-@needs_llama
 @pytest.mark.parametrize(
     "change",
     [
@@ -271,7 +262,6 @@ def test_llama_refuses_what_other_options_made(
     assert cached(say(second, LONG)) == 0
 
 
-@needs_llama
 @pytest.mark.slow
 def test_llama_refuses_what_another_file_made(llama: Make, folder: Path, model: Path) -> None:
     first = llama()
@@ -301,7 +291,6 @@ def replace(path: Path) -> None:
     path.write_bytes(b"x" * path.stat().st_size)
 
 
-@needs_llama
 @pytest.mark.parametrize("damage", [cut, flip, replace], ids=lambda each: each.__name__)
 @pytest.mark.slow
 def test_llama_loads_whatever_was_done_to_the_file(
@@ -316,7 +305,6 @@ def test_llama_loads_whatever_was_done_to_the_file(
     assert cached(say(second, LONG)) == 0
 
 
-@needs_llama
 @pytest.mark.slow
 def test_llama_loads_where_nothing_can_be_kept(llama: Make, tmp_path: Path) -> None:
     (tmp_path / "prompts").write_text("in the way")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from modelpool_worker.engine import EngineJob
 from modelpool_worker.engines.gguf_identity import SAMPLE_BYTES, identity
-from modelpool_worker.engines.llama_cpp import LlamaCpp, what_a_cache_depends_on
+from modelpool_worker.engines.llama.llama_cpp import LlamaCpp, what_a_cache_depends_on
 from modelpool_worker.prompt_cache.store import (
     PromptStore,
     clear,

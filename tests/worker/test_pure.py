@@ -6,6 +6,7 @@ import contextlib
 import json
 import mmap
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from modelpool_client.wire import Assignment
 from modelpool_worker import diagnose, proc
 from modelpool_worker.child import describe_exit
 from modelpool_worker.config import BadAssignment, read_assignment
-from modelpool_worker.engine_client import count_tokens, engine_error
-from modelpool_worker.environment import child_environment
+from modelpool_worker.engine_client import engine_error
+from modelpool_worker.engine_table import BUILT_IN, REMOTE
+from modelpool_worker.environment import UNTOLD, child_environment
 from modelpool_worker.proc import mapped_bytes
 from modelpool_worker.progress import LoadEstimate, estimate, parts_of, source_bytes
 from modelpool_worker.surfaces import openapi
+from modelpool_worker.tokens import Tokens, count_tokens
 
 ASSIGNMENT = {
     "worker_id": "w",
@@ -83,7 +86,9 @@ def test_a_child_sees_no_secrets() -> None:
         "TOKENIZERS_PARALLELISM": "true",
     }
     kept = {"PATH", "MODELPOOL_WORKER_ID", "TOKENIZERS_PARALLELISM", "MORE"}
-    assert child_environment(environment, MORE="1").keys() == kept
+    told = child_environment(environment, MORE="1")
+    assert told.keys() == kept | UNTOLD.keys()
+    assert child_environment({"ORT_DISABLE_TELEMETRY": "0"})["ORT_DISABLE_TELEMETRY"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,16 @@ def test_why_an_engine_died_that_had_been_ready(
     assert (code == "oom") == any(line in failure.message for line in lines)
 
 
+def test_a_child_imports_nothing_of_a_front() -> None:
+    """It is what a load begins with: asyncio alone takes as long as the rest."""
+    ours = [w.split(":")[0] for n, w in BUILT_IN.items() if n not in REMOTE and n != "fake"]
+    code = "import sys, importlib, modelpool_worker.host\n"
+    code += "for name in sys.argv[1:]: importlib.import_module(name)\n"
+    code += "print({'asyncio', 'ssl', 'numpy', 'psutil', 'importlib.metadata'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code, *ours], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_exits_in_words() -> None:
     assert describe_exit(3) == "exit code 3"
     assert describe_exit(-11) == "signal 11 (SIGSEGV)"
@@ -138,6 +153,8 @@ def test_exits_in_words() -> None:
         (500, {"message": "image input is not supported", "type": "x"}, "InvalidRequest"),
         (501, {"message": "m"}, "NotSupported"),
         (500, {"message": "m"}, "EngineFailed"),
+        (429, {"message": "Model is overloaded"}, "Unavailable"),
+        (503, {"message": "m"}, "Unavailable"),
     ],
 )
 def test_engine_errors(status: int, body: dict[str, str], name: str) -> None:
@@ -145,6 +162,13 @@ def test_engine_errors(status: int, body: dict[str, str], name: str) -> None:
     assert isinstance(error, ModelPoolError)
     assert (type(error).__name__, error.source) == (name, "engine")
     assert error.message == body["message"]
+
+
+@pytest.mark.parametrize(("said", "param"), [("input", "input"), (None, None), ({}, None)])
+@pytest.mark.parametrize("status", [400, 422, 501])
+def test_the_parameter_that_an_engine_blames(status: int, said: Any, param: str | None) -> None:
+    body = {"error": {"message": "m", "param": said}}
+    assert engine_error(status, json.dumps(body).encode()).param == param
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "x"}', b"\xff"])
@@ -156,9 +180,9 @@ def test_tokens_are_counted_from_the_tail() -> None:
     usage = (
         b'data: {"usage":{"completion_tokens":42,"prompt_tokens":1},"timings":{"predicted_n":9}}'
     )
-    assert count_tokens(usage) == 42
-    assert count_tokens(b'"timings": {"predicted_n": 9}}\n\ndata: [DONE]') == 9
-    assert count_tokens(b"data: [DONE]") == 0
+    assert count_tokens(usage).completion == 42
+    assert count_tokens(b'"timings": {"predicted_n": 9}}\n\ndata: [DONE]').completion == 9
+    assert count_tokens(b"data: [DONE]") == Tokens()
 
 
 def test_estimates() -> None:

@@ -3,21 +3,16 @@ not fit, and the text so far."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 from modelpool_client.errors import LoadFailed
-from modelpool_worker.engines.llama_cpp import LlamaCpp
-from modelpool_worker.engines.llama_speculation import SPEC_TYPES
+from modelpool_worker.engines.llama.llama_cpp import LlamaCpp
+from modelpool_worker.engines.llama.speculation import SPEC_TYPES
 
 from .test_llama import made
 
-needs_llama = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"),
-]
 OPTIONS = {"threads": 1, "parallel": 1, "context_length": 512}
 # It says the same over and over.
 LOOP = {"prompt": "a b a b a b a b ", "max_tokens": 96, "temperature": 0, "ignore_eos": True}
@@ -45,7 +40,7 @@ def asked(worker: Any, model: Path, **options: Any) -> dict[str, Any]:
 
 
 class TestWithLlama:
-    pytestmark = needs_llama
+    pytestmark = pytest.mark.e2e
 
     def test_a_draft_model_changes_nothing_but_the_time(
         self, worker: Any, model: Path, draft: Path

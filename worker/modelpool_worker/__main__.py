@@ -6,7 +6,10 @@ host ENGINE LABEL     an engine child; its job comes on standard input
 describe [--engine E [--source F] [--options JSON]]
                       what can be used in this environment, as JSON
 describe --check      what is wrong with the models on standard input, as JSON
-devices PID …         bytes that these processes use of each device, as JSON
+devices [PID …]       the devices of this machine, or the bytes that these processes hold of each,
+                      as JSON
+clean FILE            end what a worker that was killed has left behind, as its file says
+models                which models a server elsewhere has, of the job on standard input
 
 The engine is what to get ready for until that comes; the label is for ``ps`` only.
 """
@@ -42,6 +45,14 @@ def main(arguments: list[str]) -> int:
             from .describe import describe
 
             return describe(rest)
+        case ["models"]:
+            from .remote.listing import tell as tell_models
+
+            return tell_models()
+        case ["clean", path]:
+            from .clean import clean
+
+            return clean(path)
         case ["devices", *pids]:
             from .devices import tell
 

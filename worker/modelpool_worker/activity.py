@@ -25,6 +25,16 @@ class Activity:
     draining_since: float | None = None
 
     @property
+    def answered(self) -> int:
+        """Requests that are over."""
+        return self.requests - self.in_flight
+
+    @property
+    def has_answered(self) -> bool:
+        """A request has ended."""
+        return self.requests > self.in_flight
+
+    @property
     def is_draining(self) -> bool:
         """New work is refused; there is no way back."""
         return self.draining_since is not None

@@ -11,17 +11,25 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, quote
 
-from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, WorkerDraining
+from modelpool_client.errors import (
+    Forbidden,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelPoolError,
+    WorkerDraining,
+)
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import describing
+from modelpool_client.http1.request_ids import REQUEST_ID, id_of
 from modelpool_client.http1.upgrade import upgrade
+from modelpool_client.owners import owner_of, told_owner
 from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces import embeddings, models
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import FAMILIES, Asked, read
-from modelpool_client.surfaces.openai import Completion, check_model
+from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import (
     BASIC,
@@ -36,8 +44,11 @@ from modelpool_client.surfaces.routes import (
     surface_of,
 )
 from modelpool_client.surfaces.translation import Translation
+from modelpool_client.tracing.context import TRACEPARENT, TRACESTATE, read_parent, read_state
 from modelpool_client.wire import (
     RESOLVED_HEADER,
+    VIRTUAL_HEADER,
+    CaptureOrder,
     DecodeError,
     DrainReply,
     DrainRequest,
@@ -47,18 +58,24 @@ from modelpool_client.wire import (
 )
 
 from . import ollama, open_inference
-from .engine_client import BrokenOffError
+from .batching.queue import PRIORITY
+from .calls import Call, CallInfo
+from .engine_client import TAIL_BYTES, BrokenOffError
 from .metrics import render
 from .probe import probe
 from .surfaces import openapi
 from .surfaces.reshape import EngineRequest, engine_request
+from .tokens import Tokens, count_tokens
 
 if TYPE_CHECKING:
-    from .calls import Call
+    from modelpool_client.http1.upstream_connection import UpstreamConnection
+
     from .worker import Worker
 
 # To decode tensors takes 0.03 s for a million numbers, as JSON 0.3 s: not in the loop's time.
 LONG_BYTES = 1 << 18
+VIA = VIRTUAL_HEADER.encode()
+ANTHROPIC_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta"})
 Told = TypeVar("Told")
 Handler = Callable[[Exchange, str], Awaitable[None]]
 
@@ -79,9 +96,12 @@ class App:
             "/v1/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
-            "/internal/facts": {"GET": self._facts},
+            "/internal/facts": {"GET": self._facts, "POST": self._measured},
             "/internal/drain": {"POST": self._drain},
             "/internal/probe": {"POST": self._probe},
+            "/internal/capture": {"POST": self._capture},
+            "/internal/sleep": {"POST": self._sleep},
+            "/internal/wake": {"POST": self._wake},
         }
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -93,7 +113,7 @@ class App:
                 if origin is None or not answer_page(exchange, origin):
                     await self._answer(exchange, path)
         finally:
-            self._worker.metrics.count(self._route_name(path), exchange.status)
+            self._worker.metrics.count(self.route_name(path), exchange.status)
 
     async def _answer(self, exchange: Exchange, path: str) -> None:
         try:
@@ -102,7 +122,29 @@ class App:
             exchange.is_kept_alive = False  # the next one had better go elsewhere
             raise
 
-    def _route_name(self, path: str) -> str:
+    async def go_on(
+        self,
+        exchange: Exchange,
+        request: EngineRequest,
+        call: Call,
+        reply: UpstreamConnection,
+        route: str,
+    ) -> None:
+        """Answer in one piece what the engine was asked by another way, its answer being
+        ``reply``."""
+        exchange.headers += request.completion.headers
+        exchange.headers.append((REQUEST_ID, call.asked.request_id))
+        try:
+            with exchange, call:
+                try:
+                    call.tokens = await self._worker.engine.answer(request, exchange, call, reply)
+                except BrokenOffError as e:
+                    raise await self._worker.explain(str(e)) from None
+        finally:
+            self._worker.metrics.count(route, exchange.status)
+
+    def route_name(self, path: str) -> str:
+        """How the metrics call it."""
         return path if path in self.routes else route_of(path) or "other"
 
     def _handler(self, path: str, exchange: Exchange) -> Handler:
@@ -155,19 +197,61 @@ class App:
         data = await asyncio.to_thread(decode) if is_long else decode()
         if family.translate is None:
             return read(surface, data, body, self._worker.support)
-        known = await self._worker.known(family.earlier_id(data))
+        known = await self._worker.known(family.earlier_id(data), self._owner(exchange))
         asked = read(surface, data, body, self._worker.support, known, surface.at(path))
-        if (translation := asked.translation) is not None:
-            exchange.dialect = family.of(lambda: translation)
+        translate, at = family.translate, surface.at(path)
+        # Where bytes are passed on a translation tells an answer that breaks off, if any does.
+        exchange.dialect = family.of(lambda: asked.translation or translate(at, data, known))
         return asked
 
+    def _owner(self, exchange: Exchange) -> str:
+        """Of what is kept of the answer."""
+        request = exchange.request
+        is_direct = self._resolved not in request.headers
+        return owner_of(request) if is_direct else told_owner(request)
+
     async def _work(self, exchange: Exchange, surface: Surface, path: str) -> None:
+        fields, worker = exchange.request.fields, self._worker
+        is_direct = self._resolved not in exchange.request.headers
+        request_id = id_of(exchange.request)
+        exchange.headers.append((REQUEST_ID, request_id))
+        via = b"" if is_direct else fields.get(VIA, b"")
+        parent = read_parent(fields.get(TRACEPARENT))
+        trace = worker.trace(exchange.channel, parent, is_direct=is_direct)
+        recording = exchange.tap = worker.capture.begin(exchange.request)
+        info = CallInfo(surface.path, "", request_id, via, False, is_direct, trace, recording)
+        began = worker.now()
+        try:
+            asked, request, info = await self._prepared(exchange, surface, path, info)
+        except ModelPoolError as error:
+            # The gateway asks another worker, or says itself that there is none.
+            if is_direct or not isinstance(error, WorkerDraining):
+                worker.refused(info, error, worker.now() - began)
+            raise
+        with worker.call(exchange, info) as call:
+            if asked.completion.stream and asked.path in STREAMED:
+                exchange.wait_reason = call.describe_wait
+            try:
+                call.tokens = await self._ask(exchange, asked, request, call)
+            except BrokenOffError as e:
+                raise await worker.explain(str(e)) from None
+
+    async def _prepared(
+        self, exchange: Exchange, surface: Surface, path: str, info: CallInfo
+    ) -> tuple[Asked, EngineRequest, CallInfo]:
+        """What is asked, what the engine is asked for it, and what is remembered of it.
+
+        Raises:
+            ModelPoolError: it is refused.
+        """
         worker, headers = self._worker, exchange.request.headers
         asked = await self._asked(exchange, surface, path)
-        is_direct = self._resolved not in headers
+        is_direct = info.is_direct
+        said = {**asked.data, **names_in(path)} if surface.has_names else asked.data
+        await worker.learn_of_model(said)
         if is_direct:  # else the gateway knows its names of now
-            said = {**asked.data, **names_in(path)} if surface.has_names else asked.data
-            check_model(said, worker.assignment.model_id, worker.aliases)
+            worker.check_model(said)
+        asked = self._with_model(asked, said.get("model"))
         if asked.path in (CHAT_PATH, CHAT_TOKENS_PATH):
             worker.check_chat()
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
@@ -178,25 +262,45 @@ class App:
         if asked.completion.raw is not None and surface.codec != "json":
             path = request.path.replace("{model}", quote(worker.assignment.model_id))
             request = replace(request, path=path, headers=describing(headers))
-        with worker.call(exchange, is_direct=is_direct) as call:
-            if asked.completion.stream and asked.path in STREAMED:
-                exchange.wait_reason = call.describe_wait
-            try:
-                call.tokens = await self._ask(exchange, asked, request, call)
-            except BrokenOffError as e:
-                raise await worker.explain(str(e)) from None
+        if asked.translation is None and surface.family == "anthropic":
+            # Which version of that API a client speaks is a matter between it and who answers.
+            versions = [pair for pair in headers if pair[0] in ANTHROPIC_HEADERS]
+            request = replace(request, headers=[*request.headers, *versions])
+        if info.trace is not None and (worker.tracing.to_remote or worker.backend.pid is not None):
+            told = [(TRACEPARENT, info.trace.engine.header())]
+            if state := read_state(exchange.request.fields.get(TRACESTATE)):
+                told.append((TRACESTATE, state.encode("ascii")))
+            request = replace(request, headers=[*request.headers, *told])
+        if worker.engine.heeds_priority and (urgency := exchange.request.fields.get(PRIORITY)):
+            request = replace(request, headers=[*request.headers, (PRIORITY, urgency)])
+        name = said.get("model")
+        model, is_stream = name if isinstance(name, str) else "", asked.completion.stream
+        return asked, request, info._replace(model=model, is_stream=is_stream)
+
+    def _with_model(self, asked: Asked, name: object) -> Asked:
+        """With the name of its model, where an engine serves several: of what is put in other words
+        for it that is left out. One that the gateway knows and the engine does not, yet, is named,
+        too, or another would answer."""
+        body, backend = asked.completion.body, self._worker.backend
+        if "model" in body or not isinstance(name, str):
+            return asked
+        prefix = f"{self._worker.assignment.model_id}:"
+        is_of_gateway = backend.serves_others and name.startswith(prefix)
+        if not is_of_gateway and not backend.resolve(name):
+            return asked
+        completion = replace(asked.completion, body={**body, "model": name}, raw=None)
+        return replace(asked, completion=completion)
 
     async def _ask(
         self, exchange: Exchange, asked: Asked, request: EngineRequest, call: Call
-    ) -> int:
-        """Returns the tokens that were generated."""
+    ) -> Tokens:
         engine, path = self._worker.engine, asked.path
         if asked.translation is not None:
             return await self._translate(exchange, asked, asked.translation, request, call)
         if path in embeddings.BODIES:
             answer = await engine.whole(request, call)
             exchange.send(200, [JSON_TYPE], embeddings.finished(path, asked.data, answer))
-            return 0
+            return count_tokens(answer[-TAIL_BYTES:])
         if path not in BASIC:
             return await engine.relay(request, exchange, call)
         ask = engine.stream if request.completion.stream else engine.answer
@@ -209,13 +313,14 @@ class App:
         translation: Translation,
         request: EngineRequest,
         call: Call,
-    ) -> int:
+    ) -> Tokens:
         engine = self._worker.engine
-        keep = partial(self._worker.keep, translation)
+        keep = partial(self._worker.keep, translation, self._owner(exchange))
         if request.completion.stream:
             return await engine.translate(request, translation, exchange, call, keep)
         if asked.path not in BASIC:
-            answer, tokens = json.loads(await engine.whole(request, call)), 0
+            told = await engine.whole(request, call)
+            answer, tokens = json.loads(told), count_tokens(told[-TAIL_BYTES:])
         else:
             answer, tokens = await engine.collect(request, call)
         whole = translation.whole(answer)
@@ -230,7 +335,8 @@ class App:
         if self._resolved not in request.headers:
             query = request.query.decode("ascii", "replace")
             named = parse_qs(query, keep_blank_values=True).get("model", [None])
-            check_model({"model": named[0]}, worker.assignment.model_id, worker.aliases)
+            await worker.learn_of_model({"model": named[0]})
+            worker.check_model({"model": named[0]})
         try:
             answer = await worker.engine.look(surface)
         except BrokenOffError as e:
@@ -239,7 +345,7 @@ class App:
 
     async def _inference(self, exchange: Exchange, path: str) -> None:
         exchange.dialect = FAMILIES["open_inference"].dialect
-        open_inference.answer(self._worker, exchange, path)
+        await open_inference.answer(self._worker, exchange, path)
 
     async def _ollama(self, exchange: Exchange, path: str) -> None:
         exchange.dialect = FAMILIES["ollama"].dialect
@@ -247,12 +353,16 @@ class App:
 
     async def _models(self, exchange: Exchange, path: str) -> None:
         self._worker.check_ready(draining_too=True)
-        exchange.send_json(200, models.listing([self._worker.listed()]))
+        listed = self._worker.listing()
+        exchange.send_json(200, models.listing(listed) | models.as_llama_cpp(listed))
 
     async def _model(self, exchange: Exchange, path: str) -> None:
         self._worker.check_ready(draining_too=True)
-        listed, name = self._worker.listed(), path.removeprefix(f"{models.PATH}/")
-        check_model({"model": name}, listed.model_id, listed.aliases)
+        name = path.removeprefix(f"{models.PATH}/")
+        await self._worker.learn_of_model({"model": name})
+        self._worker.check_model({"model": name})
+        own, *others = self._worker.listing()
+        listed = next((other for other in others if other.model_id == name), own)
         exchange.send_json(200, listed.entry(name))
 
     async def _websocket(self, exchange: Exchange, path: str) -> None:
@@ -270,7 +380,7 @@ class App:
             worker.assignment.model_id,
             worker.facts(),
             worker.metrics,
-            has_engine=worker.child.exit_code is None,
+            has_engine=worker.backend.exit_code is None,
         )
         headers, own = await worker.engine.metrics()
         exchange.send(200, [kind, *headers], page.encode() + own)
@@ -283,9 +393,34 @@ class App:
     async def _facts(self, exchange: Exchange, path: str) -> None:
         exchange.send_json(200, encode(self._worker.facts()))
 
+    async def _measured(self, exchange: Exchange, path: str) -> None:
+        """The same, with the memory of this moment."""
+        await exchange.read_body(MAX_BODY_BYTES)
+        await self._worker.memory.measure()
+        await self._facts(exchange, path)
+
     async def _probe(self, exchange: Exchange, path: str) -> None:
         request = _told(await exchange.read_body(MAX_BODY_BYTES), ProbeRequest)
         exchange.send_json(200, encode(await probe(self._worker, request)))
+
+    async def _capture(self, exchange: Exchange, path: str) -> None:
+        """For requests that come from now on."""
+        order = _told(await exchange.read_body(MAX_BODY_BYTES), CaptureOrder)
+        self._worker.capture.obey(order)
+        exchange.send_json(200, encode(order))
+
+    async def _sleep(self, exchange: Exchange, path: str) -> None:
+        """As for a drain: whether it falls asleep is said at once, that it has with its facts."""
+        request = _told(await exchange.read_body(MAX_BODY_BYTES), DrainRequest)
+        if not self._worker.is_asleep:
+            self._worker.check_ready()
+        falls_asleep = self._worker.fall_asleep(request.if_idle_for)
+        exchange.send_json(200, encode(DrainReply(falls_asleep, self._worker.facts())))
+
+    async def _wake(self, exchange: Exchange, path: str) -> None:
+        await exchange.read_body(MAX_BODY_BYTES)
+        self._worker.wake()
+        exchange.send_json(200, encode(self._worker.facts()))
 
     async def _drain(self, exchange: Exchange, path: str) -> None:
         request = _told(await exchange.read_body(MAX_BODY_BYTES), DrainRequest)

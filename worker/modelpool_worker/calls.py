@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.http1.exchange import Exchange
+from modelpool_client.tracing.context import WorkerTrace
 
 from .activity import Activity
+from .capture import Recording
+from .tokens import NO_TOKENS
 
 
 class Callee(Protocol):
@@ -22,38 +25,88 @@ class Callee(Protocol):
         ...
 
     def begin(self, call: Call) -> None: ...
-    def end(self, call: Call, *, failed: bool) -> None: ...
+    def end(self, call: Call, error: BaseException | None, *, has_left: bool) -> None: ...
 
     def worked(self) -> None:
         """The engine gave something."""
         ...
 
 
-class Call:
-    """A context around the work for one request. Hears of it as a ``Watch``."""
+class Answering(Protocol):
+    """Whoever answers the request."""
 
-    def __init__(self, worker: Callee, exchange: Exchange, *, is_direct: bool = False) -> None:
-        self.is_direct = is_direct
+    def stop(self, error: ModelPoolError, /) -> None:
+        """End it, with ``error`` for its client."""
+
+
+class CallInfo(NamedTuple):
+    """What is remembered of a request, see ``EndedRequest``; ``model`` empty: it named none,
+    ``trace`` None: it is not traced. ``recording``: what is said in it, where that is captured."""
+
+    path: str = ""
+    model: str = ""
+    request_id: bytes = b""
+    via: bytes = b""
+    is_stream: bool = False
+    is_direct: bool = False
+    trace: WorkerTrace | None = None
+    recording: Recording | None = None
+
+
+NO_INFO = CallInfo()
+
+
+class Call:
+    """A context around the work for one request, whose end is its end, whether or not ``begin`` was
+    called before. Hears of it as a ``Watch``.
+
+    Attributes:
+        exchange: who answers; another may go on with it.
+        asked: what is remembered of the request.
+        began_at, sent_at, gave_at: when it came, when the engine was asked, and when that gave
+            something first; seconds, monotonic.
+    """
+
+    def __init__(self, worker: Callee, exchange: Answering, asked: CallInfo = NO_INFO) -> None:
+        self.is_direct = asked.is_direct
         self._worker = worker
-        self._exchange = exchange
+        self.exchange = exchange
+        self._has_begun = False
         self._waits_since: float | None = None  # None: the engine is not asked, or has given
-        self.tokens = 0
+        self.asked = asked
+        self.tokens = NO_TOKENS
         self.overtaken = 0
+        self.began_at = worker.now()
+        self.sent_at: float | None = None
+        self.gave_at: float | None = None
+
+    def begin(self) -> None:
+        """The work begins."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._worker.begin(self)
+
+    def end(self, *, has_left: bool = False) -> None:
+        """It was done, or is not wanted any more, for its client has left."""
+        self._worker.end(self, None, has_left=has_left)
 
     def __enter__(self) -> Call:
-        self._worker.begin(self)
+        self.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        has_left = False
         if isinstance(error, asyncio.CancelledError):
-            error = self._exchange.stopped_by  # None: the client left
-        self._worker.end(self, failed=_is_failure(error))
+            own = self.exchange
+            error = own.stopped_by if isinstance(own, Exchange) else None
+            has_left = error is None
+        self._worker.end(self, error, has_left=has_left)
 
     def stop(self, error: ModelPoolError) -> None:
         """End the call with that error."""
-        self._exchange.stop(error)
+        self.exchange.stop(error)
 
     def silent_seconds(self, now: float) -> float:
         """Since the engine gave anything for it; 0 before it was asked, and while it is the client
@@ -63,12 +116,16 @@ class Call:
     def sent(self) -> None:
         """It goes to the engine."""
         self._waits_since = self._worker.now()
+        if self.sent_at is None:
+            self.sent_at = self._waits_since
         self._worker.activity.asked()
 
     def gave(self) -> None:
         """The engine gave something for it."""
         self._waits_since = None
         self.overtaken = 0
+        if self.gave_at is None:
+            self.gave_at = self._worker.now()
         self._worker.worked()
 
     def asks(self) -> None:
@@ -85,7 +142,7 @@ class Call:
         return f"the engine is at work, and gave nothing for {silent:.0f} s"
 
 
-def _is_failure(error: BaseException | None) -> bool:
+def is_failure(error: BaseException | None) -> bool:
     """The worker's or the engine's fault; not the client's, who asked wrongly or left."""
     if error is None:
         return False

@@ -9,13 +9,14 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from modelpool_client.log_file import LogOutput
-from modelpool_client.wire import PromptCacheLimits
+from modelpool_client.wire import PromptCacheLimits, ServedModels
 
+from .backend import Listener
 from .config import save_line
+from .link import ChildLink
 from .spawn import Spawned
 
 LAST_LINES = 20
@@ -25,28 +26,41 @@ _REST_LIMIT = 1 << 16
 STOP_SECONDS = 2.0
 
 
-class Listener(Protocol):
-    """Who hears of the child."""
+class Output(Protocol):
+    """Where lines of the engine go."""
 
-    def on_status(self, event: dict[str, Any]) -> None:
-        """A status line arrived."""
-
-    def on_exit(self, code: int) -> None:
-        """The child is gone; ``code`` is negative for a signal. Its last lines are complete."""
+    def write(self, text: str, /) -> object: ...
 
 
 class EngineChild:
     """Listens to a started engine process from ``attach`` on; its output goes on to ``output``."""
 
-    def __init__(self, spawned: Spawned, output: LogOutput) -> None:
+    probe: None = None
+    serves_others = False
+    served: Sequence[str] = ()
+    held: None = None
+
+    def __init__(self, spawned: Spawned, output: Output, socket_path: str) -> None:
         self._process = spawned.process
-        self.pid = spawned.process.pid
-        self.started = spawned.started
+        self.pid: int | None = spawned.process.pid
+        self.started: float | None = spawned.started
+        self.link = ChildLink(socket_path)
         self.exit_code: int | None = None
         self._log = output
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._status = _Lines(spawned.status_fd)
         self._output = _Lines(spawned.output_fd)
+
+    def resolve(self, name: str) -> bool:
+        """See ``Backend``: it has one model."""
+        return False
+
+    def serve(self, models: ServedModels) -> None:
+        """See ``Backend``: it has one model."""
+
+    def upstream(self) -> Mapping[str, Any]:
+        """See ``Backend``: it computes here."""
+        return {}
 
     def __repr__(self) -> str:
         end = "" if self.exit_code is None else f" ended: {describe_exit(self.exit_code)}"
@@ -86,7 +100,7 @@ class EngineChild:
         """End it at once, if it has not ended yet."""
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self._process.pid, signal.SIGKILL)
 
     def _tell(self, line: bytes) -> None:
         assert self._process.stdin is not None
@@ -130,8 +144,16 @@ class EngineChild:
             event = json.loads(line)
         except ValueError:
             event = None
-        if isinstance(event, dict):
+        if not isinstance(event, dict):
+            return
+        try:
+            if (address := event.get("address")) is not None:
+                self.link.endpoint = address if isinstance(address, str) else tuple(address)
             self._listener.on_status(event)
+        except Exception as e:  # a stranger's engine may say anything; else nobody hears of it
+            message = f"the engine said of itself what makes no sense: {e!r}"
+            self._listener.on_status({"event": "failed", "code": "load_failed", "message": message})
+            self.kill()
 
 
 class _Lines:

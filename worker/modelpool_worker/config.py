@@ -87,6 +87,7 @@ def job_line(a: Assignment, socket_path: str) -> bytes:
         "worker_id": a.worker_id,
         "prompt_cache_dir": a.prompt_cache_dir,
         "prompt_cache_limits": encode(a.prompt_cache_limits),
+        "settings": dict(a.engine_settings),
     }
     return json.dumps(job).encode() + b"\n"
 

@@ -1,12 +1,12 @@
-"""From the front to its engine child and back: bytes through, or a stream put together."""
+"""From the front to its engine and back: bytes through, or a stream put together."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from modelpool_client.errors import (
@@ -15,33 +15,38 @@ from modelpool_client.errors import (
     InvalidRequest,
     ModelPoolError,
     NotSupported,
+    Unavailable,
 )
 from modelpool_client.http1.exchange import BUFFER_BYTES, JSON_TYPE, Exchange, Source
-from modelpool_client.http1.message import Headers, describing
-from modelpool_client.http1.upstream import Upstream
-from modelpool_client.http1.upstream_connection import (
-    NotReached,
-    UpstreamConnection,
-    UpstreamError,
-)
+from modelpool_client.http1.message import Headers, describing, request_head
+from modelpool_client.http1.upstream import host_of
+from modelpool_client.http1.upstream_connection import UpstreamConnection, UpstreamError
 from modelpool_client.surfaces import sse
+from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import CHAT_PATH, SURFACES, Surface
 from modelpool_client.surfaces.translation import Translation
+from modelpool_client.wire import decode
 
+from .link import KeepsConnections, Link, Reply
+from .sleep import Sleep, SleepStep
 from .surfaces.aggregate import Aggregate
 from .surfaces.reshape import EngineRequest, Reshape
 from .surfaces.text_frame import TextChunks
+from .tokens import BYTES_PER_TOKEN, NO_TOKENS, Tokens, count_tokens, estimated, of_usage
 
 TAIL_BYTES = 4096
-# An engine that said that it is ready may need a moment more until it accepts.
-CONNECT_PAUSE_SECONDS = 0.05
 # An engine answers between two steps of its work; Prometheus waits for ten seconds.
 METRICS_SECONDS = 2.0
+# Of an engine that has too much to do at the moment.
+TOO_MANY = (429, 503)
 # llama.cpp's: its counters begin anew with every start.
-METRICS_HEADERS = frozenset({b"process-start-time-unix"})
-_HEADERS = [JSON_TYPE]
+# As llama.cpp writes it: there are readers to whom it is another in lower case.
+METRICS_HEADERS = {b"process-start-time-unix": b"Process-Start-Time-Unix"}
+PLAIN_HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
+_EVENT_END = b"\n\n"
 
 
 class BrokenOffError(Exception):
@@ -65,28 +70,44 @@ class Watch(Protocol):
 
 
 class EngineClient:
-    """Speaks HTTP to one engine child on its unix socket.
+    """Asks what computes for the worker.
 
     Whoever asks hears of every piece that the engine sends. To be cancelled closes the connection,
     which is what tells the engine to stop computing.
 
     Attributes:
-        stops_plain: the engine notices a client that leaves while it computes an answer in one
-            piece; one that notices it on streams only is always asked for a stream.
-        has_metrics: it has a page of them.
+        sleep: how it lets go of device memory and takes it again; None: it cannot.
+        heeds_priority: requests wait in it, and it wants to be told their ``X-Priority``.
     """
 
-    def __init__(self, socket_path: str) -> None:
-        self._path = socket_path
-        self._upstream = Upstream()
-        self.stops_plain = False
-        self.has_metrics = False
+    def __init__(self, link: Link) -> None:
+        self.sleep: Sleep | None = None
+        self.heeds_priority = False
+        self._link = link
+        self._kept = link if isinstance(link, KeepsConnections) else None
+        self._stops_plain = False
+        self._has_metrics = False
+        self._model_name = ""
+        self._headers: Headers = []
+        self._paths: Mapping[str, str] = {}
+
+    def take(self, ready: Mapping[str, Any]) -> None:
+        """What an engine says of itself, see ``Status.ready``."""
+        self._stops_plain = bool(ready.get("stops_plain"))
+        self._has_metrics = bool(ready.get("has_metrics"))
+        self._model_name = ready.get("model_name") or ""
+        given = (ready.get("headers") or {}).items()
+        self._headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in given]
+        self._paths = ready.get("paths") or {}
+        sleep = ready.get("sleep")
+        self.sleep = decode(Sleep, sleep) if sleep else None
+        self.heeds_priority = bool(ready.get("heeds_priority"))
 
     def close(self) -> None:
         """Close every idle connection."""
-        self._upstream.close()
+        self._link.close()
 
-    async def stream(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> int:
+    async def stream(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> Tokens:
         """Pass the engine's stream on, as bytes where it is what the client wants. Returns the
         tokens it generated.
 
@@ -100,21 +121,21 @@ class EngineClient:
             first = await _first_piece(reply)
             if not exchange.status:  # a comment may have begun it
                 exchange.begin(200, list(sse.HEADERS))
-            passage = _Passage(exchange, watch)
-            exchange.source = passage
+            sink = _ClientSink(exchange, watch)
+            exchange.source = sink
             try:
-                passage.write(first)
-                await reply.pipe(passage)
+                sink.write(first)
+                await reply.pipe(sink)
             finally:
                 exchange.source = None
-        if sse.DONE not in passage.tail[-64:]:
+        if sse.DONE not in sink.tail[-64:]:
             raise BrokenOffError("the engine ended its stream early")
         exchange.end()
-        return count_tokens(passage.tail)
+        return _counted(reply, sink.tail, request, sink.pieces)
 
     async def _reshaped(
         self, request: EngineRequest, reshape: Reshape, exchange: Exchange, watch: Watch
-    ) -> int:
+    ) -> Tokens:
         tail = b""
         async with self._open(request, watch) as reply:
             async for events in _events(reply, watch):
@@ -133,26 +154,45 @@ class EngineClient:
             exchange.write(sse.event(chunk))
         exchange.write(b"data: " + sse.DONE + b"\n\n")
         exchange.end()
-        return count_tokens(tail)
+        return _counted(reply, tail, request)
 
-    async def answer(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> int:
-        """One answer in one piece. Returns the tokens that the engine generated.
+    def begin_plain(self, request: EngineRequest) -> tuple[UpstreamConnection, bytes] | None:
+        """For who asks by himself for an answer in one piece, which is as its client wants it: the
+        connection, and what is to be sent over it at once. None: it takes ``answer``."""
+        if self._kept is None or not self._stops_plain or request.reshape is not None:
+            return None
+        target, headers, body = self._written(request, as_stream=False)
+        connection = self._kept.take()
+        if connection is None:
+            return None
+        host = host_of(connection.endpoint)
+        return connection, request_head("POST", target, host, headers, len(body)) + body
+
+    async def answer(
+        self,
+        request: EngineRequest,
+        exchange: Exchange,
+        watch: Watch,
+        begun: UpstreamConnection | None = None,
+    ) -> Tokens:
+        """One answer in one piece. Returns the tokens that the engine generated. ``begun``: over
+        which it was asked already, see ``begin_plain``.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        if not self.stops_plain or request.reshape is not None:
+        if not self._stops_plain or request.reshape is not None:
             value, tokens = await self.collect(request, watch)
             exchange.send_json(200, value)
             return tokens
-        async with self._open(request, watch, as_stream=False) as reply:
+        async with self._open(request, watch, as_stream=False, begun=begun) as reply:
             body = await reply.read()
             watch.gave()
-        exchange.send(200, _HEADERS, body)
-        return count_tokens(body[-TAIL_BYTES:])
+        exchange.send(200, PLAIN_HEADERS, body)
+        return tokens_of_answer(body, request)
 
-    async def collect(self, request: EngineRequest, watch: Watch) -> tuple[dict[str, Any], int]:
+    async def collect(self, request: EngineRequest, watch: Watch) -> tuple[dict[str, Any], Tokens]:
         """The engine's answer, put together from its stream unless it stops for whoever leaves
         anyway, and its tokens.
 
@@ -160,21 +200,20 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        if self.stops_plain and request.reshape is None:
-            return _whole(await self.whole(request, watch))
+        if self._stops_plain and request.reshape is None:
+            return _whole(await self.whole(request, watch), request)
         reshape, body = request.reshape, request.completion.body
         aggregate = Aggregate(chat=request.path == CHAT_PATH, n=body.get("n", 1))
-        is_done = False
+        gathering = _Gathering(aggregate, reshape, watch)
         async with self._open(request, watch) as reply:
-            async for events in _events(reply, watch):
-                for data in events:
-                    is_done = is_done or _take(aggregate, data, reshape)
-        if not is_done and not (reshape is not None and reshape.is_complete):
+            gathering.write(await _first_piece(reply))
+            await reply.pipe(gathering)
+        if not gathering.is_done and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its answer early")
         for chunk in reshape.end() if reshape is not None else ():
             aggregate.add(chunk)
         result = aggregate.result()
-        return result, (result.get("usage") or {}).get("completion_tokens", 0)
+        return result, of_usage(result.get("usage") or {})
 
     async def translate(
         self,
@@ -183,7 +222,7 @@ class EngineClient:
         exchange: Exchange,
         watch: Watch,
         before_end: Callable[[], Awaitable[None]],
-    ) -> int:
+    ) -> Tokens:
         """The engine's stream in the words of another API; ``before_end`` is awaited when it has
         said everything. Returns the tokens it generated.
 
@@ -213,7 +252,7 @@ class EngineClient:
         await before_end()
         exchange.write(translation.end())
         exchange.end()
-        return count_tokens(tail)
+        return _counted(reply, tail, request)
 
     async def whole(self, request: EngineRequest, watch: Watch) -> bytes:
         """An answer that is never a stream.
@@ -227,7 +266,7 @@ class EngineClient:
             watch.gave()
         return body
 
-    async def relay(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> int:
+    async def relay(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> Tokens:
         """Pass on what an API of the engine's own answers: a stream, a document, sounds, pictures.
         Returns the tokens that it generated.
 
@@ -247,14 +286,14 @@ class EngineClient:
                 return count_tokens(body[-TAIL_BYTES:])
             if not exchange.status:
                 exchange.begin(200, kind, None if is_stream else length)
-            passage = _Passage(exchange, watch)
-            exchange.source = passage
+            sink = _ClientSink(exchange, watch)
+            exchange.source = sink
             try:
-                await reply.pipe(passage)
+                await reply.pipe(sink)
             finally:
                 exchange.source = None
         exchange.end()
-        return count_tokens(passage.tail)
+        return count_tokens(sink.tail)
 
     async def look(self, surface: Surface) -> bytes:
         """What the engine says of itself.
@@ -263,23 +302,78 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        return (await self._get(surface.path))[1]
+        return (await self._get(self._paths.get(surface.path, surface.path)))[1]
 
     async def metrics(self) -> tuple[Headers, bytes]:
         """The engine's page of metrics, and what its head says of it beyond HTTP; empty where it
         has none, or answers none in time."""
-        if not self.has_metrics:
+        if not self._has_metrics:
             return [], b""
         try:
             async with asyncio.timeout(METRICS_SECONDS):
                 headers, body = await self._get("/metrics")
         except (TimeoutError, ModelPoolError, BrokenOffError) as e:
             return [], f"# the engine's own are missing: {e or 'no answer in time'}\n".encode()
-        return [(name, value) for name, value in headers if name in METRICS_HEADERS], body
+        told = [(METRICS_HEADERS[n], value) for n, value in headers if n in METRICS_HEADERS]
+        return told, body
+
+    async def tensors(self) -> dict[str, Any]:
+        """``inputs`` and ``outputs`` of a model of tensors, as the metadata of the Open Inference
+        Protocol have them; empty where the engine does not say."""
+        try:
+            async with asyncio.timeout(METRICS_SECONDS):
+                told = json.loads((await self._get("/v2/models"))[1])
+            return {"inputs": told["inputs"], "outputs": told["outputs"]}
+        except (TimeoutError, ModelPoolError, BrokenOffError, ValueError, KeyError, TypeError):
+            return {}
+
+    async def fall_asleep(self) -> None:
+        """Have it let go of device memory.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        assert self.sleep is not None
+        await self._change_sleep(self.sleep.sleep, self.sleep.check, is_asleep=True)
+
+    async def wake(self) -> None:
+        """Have it take that again.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        assert self.sleep is not None
+        await self._change_sleep(self.sleep.wake, self.sleep.check, is_asleep=False)
+
+    async def _change_sleep(
+        self, steps: Sequence[SleepStep], check: str, *, is_asleep: bool
+    ) -> None:
+        for step in steps:
+            data = b"" if step.body is None else json.dumps(step.body).encode()
+            await self._ask("POST", step.path, data)
+        if not check:
+            return
+        said = parse_object(await self._ask("GET", check, b""))
+        if said.get("is_sleeping") is not is_asleep:
+            text = f"it says {said!r} when asked at {check}, after it was told otherwise"
+            raise EngineFailed(text, source="engine")
+
+    async def _ask(self, method: str, path: str, data: bytes) -> bytes:
+        headers = [*self._headers, *([JSON_TYPE] if data else [])]
+        try:
+            with await self._link.request(method, path.encode(), headers, data) as reply:
+                body = await reply.read()
+        except UpstreamError as e:
+            raise BrokenOffError(f"the engine broke off: {e}") from e
+        if reply.status != 200:
+            raise engine_error(reply.status, body)
+        return body
 
     async def _get(self, path: str) -> tuple[Headers, bytes]:
         try:
-            with await self._upstream.request(self._path, "GET", path.encode(), [], b"") as reply:
+            with await self._link.request("GET", path.encode(), self._headers) as reply:
                 body = await reply.read()
                 if reply.status != 200:
                     raise engine_error(reply.status, body)
@@ -287,14 +381,32 @@ class EngineClient:
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
 
+    def _written(self, request: EngineRequest, *, as_stream: bool) -> tuple[bytes, Headers, bytes]:
+        completion, headers = request.completion, request.headers
+        if self._model_name and JSON_TYPE in headers:
+            completion = named(completion, self._model_name)
+        body = completion.upstream(as_stream=as_stream)
+        target = self._paths.get(request.path, request.path).encode()
+        return target, [*headers, *self._headers], body
+
     @asynccontextmanager
     async def _open(
-        self, request: EngineRequest, watch: Watch, *, as_stream: bool = True
-    ) -> AsyncIterator[UpstreamConnection]:
-        body = request.completion.upstream(as_stream=as_stream)
-        watch.sent()
+        self,
+        request: EngineRequest,
+        watch: Watch,
+        *,
+        as_stream: bool = True,
+        begun: UpstreamConnection | None = None,
+    ) -> AsyncIterator[Reply]:
+        target, headers, body = self._written(request, as_stream=as_stream)
+        asking: Awaitable[Reply]
+        if begun is not None and self._kept is not None:
+            asking = self._kept.request("POST", target, headers, body, begun)
+        else:
+            watch.sent()
+            asking = self._link.request("POST", target, headers, body)
         try:
-            with await self._post(request.path.encode(), request.headers, body) as reply:
+            with await asking as reply:
                 if reply.status != 200:
                     words = await reply.read()
                     watch.gave()
@@ -303,15 +415,8 @@ class EngineClient:
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
 
-    async def _post(self, target: bytes, headers: Headers, body: bytes) -> UpstreamConnection:
-        try:
-            return await self._upstream.request(self._path, "POST", target, headers, body)
-        except NotReached:
-            await asyncio.sleep(CONNECT_PAUSE_SECONDS)
-            return await self._upstream.request(self._path, "POST", target, headers, body)
 
-
-class _Passage:
+class _ClientSink:
     """What the engine sends, on its way to the client."""
 
     def __init__(self, exchange: Exchange, watch: Watch) -> None:
@@ -319,16 +424,23 @@ class _Passage:
         self._watch = watch
         self.source: Source | None = None
         self.tail = b""
+        self._events = 0
 
     @property
     def is_full(self) -> bool:
         return self._exchange.is_full
+
+    @property
+    def pieces(self) -> int:
+        """Of text, about: events but for the last two, which say why it ends and that it has."""
+        return max(0, self._events - 2)
 
     def write(self, data: bytes) -> None:
         """See ``Sink``."""
         self._watch.gave()
         if _NOTHING in data:
             data = data.replace(_NOTHING, b"")
+        self._events += data.count(_EVENT_END)
         self.tail = (self.tail + data)[-TAIL_BYTES:]
         self._exchange.write(data)
         if not self._exchange.is_full:
@@ -347,7 +459,38 @@ class _Passage:
             self.source.resume()
 
 
-async def _first_piece(reply: UpstreamConnection) -> bytes:
+class _Gathering:
+    """What the engine sends, on its way to be put together.
+
+    Attributes:
+        is_done: its last event has come.
+    """
+
+    is_full = False
+
+    def __init__(self, aggregate: Aggregate, reshape: Reshape | None, watch: Watch) -> None:
+        self.source: Source | None = None
+        self.is_done = False
+        self._aggregate = aggregate
+        self._reshape = reshape
+        self._watch = watch
+        self._events = sse.Events()
+
+    def write(self, data: bytes) -> None:
+        """See ``Sink``.
+
+        Raises:
+            ModelPoolError: the engine tells an error.
+            BrokenOffError: it makes no sense.
+        """
+        self._watch.gave()
+        for event in self._events.feed(data):
+            if event != b"null" and not self.is_done:
+                self.is_done = _take(self._aggregate, event, self._reshape)
+        self._watch.asks()
+
+
+async def _first_piece(reply: Reply) -> bytes:
     piece = await reply.piece()
     while piece.startswith(_NOTHING):
         piece = piece[len(_NOTHING) :] or await reply.piece()
@@ -356,7 +499,7 @@ async def _first_piece(reply: UpstreamConnection) -> bytes:
     return piece
 
 
-async def _events(reply: UpstreamConnection, watch: Watch) -> AsyncIterator[list[bytes]]:
+async def _events(reply: Reply, watch: Watch) -> AsyncIterator[list[bytes]]:
     """The data of the events that each piece brings."""
     events, piece = sse.Events(), await _first_piece(reply)
     while piece:
@@ -366,12 +509,32 @@ async def _events(reply: UpstreamConnection, watch: Watch) -> AsyncIterator[list
         piece = await reply.piece()
 
 
-def _whole(body: bytes) -> tuple[dict[str, Any], int]:
+def named(completion: Completion, name: str) -> Completion:
+    """PURE. The same request to a model that is called so."""
+    body, raw = completion.body, completion.raw
+    if raw is not None:
+        is_empty = raw.strip() == b"{}"
+        raw = None if "model" in body or is_empty else _with_name(raw, name)
+    return replace(completion, body={**body, "model": name}, raw=raw)
+
+
+def _with_name(raw: bytes, name: str) -> bytes:
+    return b'{"model":' + json.dumps(name).encode() + b"," + raw.lstrip()[1:]
+
+
+def _whole(body: bytes, request: EngineRequest) -> tuple[dict[str, Any], Tokens]:
     try:
         value = json.loads(body)
-        return value, value["usage"]["completion_tokens"]
-    except (ValueError, KeyError, TypeError):
+        tokens = _of_value(value, request)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise BrokenOffError(f"the engine sent no answer: {body[:100]!r}") from None
+    if not value.get("usage"):  # other APIs must tell what this one need not
+        value["usage"] = {
+            "prompt_tokens": tokens.prompt,
+            "completion_tokens": tokens.completion,
+            "total_tokens": tokens.prompt + tokens.completion,
+        }
+    return value, tokens
 
 
 def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
@@ -426,28 +589,65 @@ def _status_of(error: Any) -> int:
     return code if isinstance(code, int) else 500
 
 
-def count_tokens(tail: bytes) -> int:
-    """PURE. Tokens generated, from a stream's last kilobytes: usage, or llama.cpp's timings."""
-    counts = re.findall(rb'"completion_tokens": ?(\d+)', tail)
-    if not counts:
-        counts = re.findall(rb'"predicted_n": ?(\d+)', tail)[-1:]
-    return sum(map(int, counts))
+def _counted(reply: Reply, tail: bytes, request: EngineRequest, pieces: int = 0) -> Tokens:
+    """Tokens of a stream: those that it told its client, else those that it told its link, else as
+    many as it had ``pieces``, and what its request had bytes for."""
+    told = count_tokens(tail)
+    if not told.completion:
+        hidden = count_tokens(getattr(reply, "usage", b""))
+        told = hidden if hidden.completion or hidden.prompt else told
+    if told.completion and told.prompt:
+        return told
+    pieces = int(getattr(reply, "tokens", 0)) or pieces
+    return estimated(told, len(request.completion.upstream()), pieces)
+
+
+def tokens_of_answer(body: bytes, request: EngineRequest) -> Tokens:
+    """PURE. Tokens of an answer in one piece: as it tells, else by the bytes of its texts."""
+    told = count_tokens(body[-TAIL_BYTES:])
+    if told != NO_TOKENS:
+        return told
+    try:
+        return _of_value(json.loads(body), request)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return told
+
+
+def _of_value(answer: dict[str, Any], request: EngineRequest) -> Tokens:
+    told = of_usage(answer.get("usage") or {})  # some tell it before a long text
+    if told.completion or told.prompt:
+        return told
+    size = sum(len(text.encode()) for text in _texts(answer))
+    return estimated(told, len(request.completion.upstream()), -(-size // BYTES_PER_TOKEN))
+
+
+def _texts(answer: dict[str, Any]) -> Iterator[str]:
+    """Those of all choices, of a chat or a text completion."""
+    for choice in answer["choices"]:
+        message = choice.get("message") or choice
+        yield from (message.get(key) or "" for key in ("content", "text", "reasoning_content"))
+        for call in message.get("tool_calls") or ():
+            yield call["function"]["arguments"]
 
 
 def engine_error(status: int, body: bytes, path: str = CHAT_PATH) -> ModelPoolError:
-    """PURE. An engine's error answer as ours: its message, our code, source ``engine``."""
+    """PURE. An engine's error answer as ours: its message and parameter, our code, source
+    ``engine``."""
     error = _engine_words(status, body)
     message, kind = str(error["message"]), error.get("type")
     is_long = kind == "exceed_context_size_error" or ("exceed" in message and "context" in message)
     if is_long or "is too large to process" in message:
         surface = SURFACES.get(path)
         return _too_long(error, surface.source if surface is not None else "prompt")
+    param = said if isinstance(said := error.get("param"), str) else None
     if status == 501:
-        return NotSupported(message, source="engine")
+        return NotSupported(message, param=param, source="engine")
+    if status in TOO_MANY:
+        return Unavailable(message, source="engine", retry_after=1)
     # llama.cpp answers some wrong bodies with 500: an exception of its JSON library, an image
     # without a projector.
     if 400 <= status < 500 or "[json.exception" in message or "is not supported" in message:
-        return InvalidRequest(message, source="engine")
+        return InvalidRequest(message, param=param, source="engine")
     return EngineFailed(message, source="engine")
 
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 ACTIVITY_SECONDS = 1.0
 PROGRESS_SECONDS = 0.25
+WANTED_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 POST_TIMEOUT_SECONDS = 5.0
 FLUSH_TIMEOUT_SECONDS = 1.0
@@ -39,7 +40,7 @@ class PostPolicy:
 
     def __init__(self, beat_seconds: float) -> None:
         self._beat_seconds = beat_seconds
-        self._beat_due = -math.inf
+        self._beat_due = self._wanted_due = -math.inf
         self._phase: Phase | None = None
         self._acknowledged: Phase | None = None
         self._phase_due = -math.inf
@@ -59,6 +60,11 @@ class PostPolicy:
         """The load went on: at most four a second."""
         self._progress_changed = True
 
+    def wanted(self) -> None:
+        """Somebody waits for the manager's answer: at once, at most four a second: whoever asks for
+        models that there are not must not keep the manager busy."""
+        self._beat_due = min(self._beat_due, self._wanted_due)
+
     def due(self) -> float:
         """When to post next; in the past if at once."""
         times = [self._beat_due]
@@ -74,6 +80,7 @@ class PostPolicy:
         """A post with the newest facts begins; ``jitter`` in -1..1 shifts the next beat by 10 %."""
         self._beat_due = now + self._beat_seconds * (1 + 0.1 * jitter)
         self._phase_due = now + RETRY_SECONDS
+        self._wanted_due = now + WANTED_SECONDS
         if self._activity_changed:
             self._activity_due = now + ACTIVITY_SECONDS
         if self._progress_changed:
@@ -159,6 +166,7 @@ class Heartbeat:
         self._on_known = on_known
         self._on_leave = on_leave
         self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._now = asyncio.get_running_loop().time
         self.policy = PostPolicy(assignment.beat_seconds)
         self.contact = Contact(
@@ -180,6 +188,17 @@ class Heartbeat:
             if self._now() >= self.policy.due():
                 await self._beat()
 
+    async def ask(self) -> None:
+        """Wait for the manager's answer to facts that are posted from now on, soon; without one
+        nothing is new. All who ask before that post begins share it."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self.policy.wanted()
+        self.wake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * POST_TIMEOUT_SECONDS):  # one may be under way
+                await waiter
+
     def close(self) -> None:
         """Close the connection to the manager."""
         self._upstream.close()
@@ -197,6 +216,7 @@ class Heartbeat:
                     await self._changed.wait()
 
     async def _beat(self) -> None:
+        waiting, self._waiting = self._waiting, []
         self.policy.begin(self._now(), random.uniform(-1, 1))
         facts = self._facts()
         reply = await self._post(facts, POST_TIMEOUT_SECONDS)
@@ -205,6 +225,9 @@ class Heartbeat:
             self._on_known(reply)
         else:
             self.policy.failed(self._now())
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
         verdict = self.contact.hear(self._now(), reply, facts.idle_seconds)
         if verdict is not Verdict.STAY:
             self._on_leave(verdict.value)

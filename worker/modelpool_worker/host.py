@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import traceback
-from typing import NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 from modelpool_client.errors import LoadFailed
 from modelpool_client.wire import PromptCacheLimits, decode
@@ -28,16 +29,16 @@ def host(name: str) -> NoReturn:
     """Get ready for the engine ``name``, and run the job that comes on standard input. Exits 3 if
     the load fails."""
     _settle()
-    status = Status(int(os.environ[STATUS_FD]))
+    status = Status(partial(_tell, int(os.environ[STATUS_FD])))
     with contextlib.suppress(Exception):  # it will fail again, and be told, with the job
-        engines.get(name).prepare()
+        engines.get_child(name).prepare()
     line = sys.stdin.buffer.readline()
     if not line:  # the front has ended
         _leave(0)
     job = EngineJob.parse(line)
     try:
-        engine = engines.get(job.engine)
-        status.begins(engine.honours)
+        engine = engines.get_child(job.engine, job.settings)
+        status.begins(engine.honours, engine.stop_seconds(job.options) or None)
         engine.check(job.options)
         if not engine.outlives_stdin(job):
             threading.Thread(target=_obey, args=(engine,), daemon=True).start()
@@ -53,6 +54,12 @@ def host(name: str) -> NoReturn:
         status.failed("load_failed", f"{e!r}")
         _leave(_LOAD_FAILED)
     _leave(0)
+
+
+def _tell(fd: int, event: dict[str, Any]) -> None:
+    """One JSON line to the front, which may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(fd, (json.dumps(event) + "\n").encode())
 
 
 def _settle() -> None:
@@ -79,6 +86,10 @@ def _obey(engine: Engine) -> None:
             engine.save_prompts(decode(PromptCacheLimits, json.loads(line)["save_prompts"]))
         except Exception:  # it was to end anyway
             traceback.print_exc()
+    try:
+        engine.shut_down()
+    except Exception:
+        traceback.print_exc()
     _leave(0)
 
 

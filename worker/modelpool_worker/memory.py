@@ -7,14 +7,14 @@ once in the sum over them. What is swapped out counts as if it were not.
 from __future__ import annotations
 
 import asyncio
-import glob
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from . import devices
-from .proc import fields_of, read
+from .link import Held
+from .proc import descendants, fields_of, read
 
 PS_SECONDS = 5.0
 KIB = 1024
@@ -34,48 +34,66 @@ class Share:
 
 @dataclass(frozen=True)
 class Measured:
-    """``peak`` is the largest total so far; ``devices`` are bytes on each device, by its id."""
+    """``peak`` is the largest total so far; ``devices`` are bytes on each device, by its id;
+    ``requests`` had been answered before."""
 
     total: int
     held: int
     peak: int
     devices: Mapping[str, int] = field(default_factory=dict)
+    requests: int = 0
 
 
 class MemoryMeter:
-    """Measures a worker when it is told to; ``latest`` is None until then, or where it cannot."""
+    """Measures a worker when it is told to; ``latest`` is None until then, or where it cannot.
+
+    ``answered`` counts the worker's requests; ``ask_held`` tells what processes that are not the
+    worker's hold for it, which counts as its.
+
+    Attributes:
+        counts_peak: what is measured may be the most that it needs.
+    """
 
     def __init__(
         self,
-        engine_pid: int,
+        engine_pid: int | None,
         ask_devices: Callable[[Iterable[int]], Mapping[str, int]] = devices.used_by,
+        ask_held: Callable[[], Awaitable[Held]] | None = None,
+        answered: Callable[[], int] = lambda: 0,
     ) -> None:
         self.latest: Measured | None = None
+        self.counts_peak = True
         self._engine_pid = engine_pid
         self._ask_devices = ask_devices
+        self._ask_held = ask_held
+        self._answered = answered
 
     async def measure(self) -> None:
         """Walking the pages of a large process takes tens of milliseconds: not on the loop."""
-        self.latest = await asyncio.to_thread(self._measure) or self.latest
+        requests = self._answered()
+        found = await asyncio.to_thread(self._measure)
+        if found is not None and self._ask_held is not None:
+            found = _with(found, await self._ask_held())
+        if found is not None:  # of two at a time neither forgets what the other saw
+            before = self.latest.peak if self.latest is not None else 0
+            peak = max(found.peak, before) if self.counts_peak else before
+            self.latest = replace(found, peak=peak, requests=requests)
 
     def _measure(self) -> Measured | None:
-        engine = [self._engine_pid, *descendants(self._engine_pid)]
+        pid = self._engine_pid
+        engine = [] if pid is None else [pid, *descendants(pid)]
         shares = shares_of([os.getpid(), *engine])
         if not shares:
             return None
         share = sum(shares, Share(0, 0))
-        peak = self.latest.peak if self.latest is not None else 0
-        on_devices = self._ask_devices(engine)
-        return Measured(share.total, share.held, max(peak, share.total), on_devices)
+        on_devices = self._ask_devices(engine) if engine else {}
+        return Measured(share.total, share.held, share.total, on_devices)
 
 
-def descendants(pid: int) -> list[int]:
-    """Every living process below that one, nearest first."""
-    known = [pid]
-    for parent in known:  # it grows meanwhile
-        for path in glob.glob(f"/proc/{parent}/task/*/children"):
-            known += map(int, (read(path) or "").split())
-    return known[1:]
+def _with(own: Measured, held: Held) -> Measured:
+    total = own.total + held.host
+    devices = {d: own.devices.get(d, 0) + held.devices.get(d, 0) for d in held.devices}
+    return Measured(total, own.held + held.host, total, {**own.devices, **devices})
 
 
 def shares_of(pids: Iterable[int]) -> list[Share]:

@@ -43,6 +43,20 @@ def render(model_id: str, facts: Facts, metrics: Metrics, *, has_engine: bool) -
     is_up = has_engine and facts.phase in (Phase.READY, Phase.DRAINING)
     add("engine_up", "gauge", "1 while the engine child serves.", is_up)
     add("rss_bytes", "gauge", "Resident memory of front and engine.", facts.rss_bytes)
+    upstream_models = facts.upstream.get("models", {})
+    for upstream_model, about in upstream_models.items():
+        of = f',upstream_model="{_label(upstream_model)}"'
+        text = "Seconds until the provider takes requests for the model again."
+        add("upstream_blocked_seconds", "gauge", text, about["blocked_seconds"], of)
+    for upstream_model, about in upstream_models.items():
+        of = f',upstream_model="{_label(upstream_model)}"'
+        for name, limit in about["limits"].items():
+            labels = f'{of},limit="{_label(name)}"'
+            text = "What is left of a limit of the provider's."
+            add("upstream_limit_remaining", "gauge", text, limit["remaining"], labels)
+    if facts.upstream:
+        text = "Requests that were not sent, for the provider had said when to come again."
+        add("upstream_not_sent_total", "counter", text, facts.upstream["requests_not_sent"])
     return "\n".join(lines) + "\n"
 
 

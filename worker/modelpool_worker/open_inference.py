@@ -9,7 +9,7 @@ from modelpool_client import __version__
 from modelpool_client.errors import MethodNotAllowed, NotFound
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces.openai import check_model
-from modelpool_client.surfaces.routes import route_of
+from modelpool_client.surfaces.routes import INFER_PATH, route_of
 from modelpool_client.wire import Phase
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def is_about_models(path: str) -> bool:
     return (path == "/v2" or path.startswith("/v2/")) and not route_of(path)
 
 
-def answer(worker: Worker, exchange: Exchange, path: str) -> None:
+async def answer(worker: Worker, exchange: Exchange, path: str) -> None:
     """Answer ``GET /v2``, ``/v2/health/live``, ``/v2/health/ready`` and ``/v2/models/{model}``,
     its ``ready`` and its ``config``.
 
@@ -45,12 +45,12 @@ def answer(worker: Worker, exchange: Exchange, path: str) -> None:
         worker.check_ready()
         exchange.send_json(200, {"live": True, "ready": worker.phase is Phase.READY})
     elif target is not None:
-        exchange.send_json(200, _model(worker, target))
+        exchange.send_json(200, await _model(worker, target))
     else:
         raise NotFound(f"there is no route {path[:200]!r}", source="worker")
 
 
-def _model(worker: Worker, target: oip.Target) -> dict[str, Any]:
+async def _model(worker: Worker, target: oip.Target) -> dict[str, Any]:
     from modelpool_client.surfaces import open_inference as oip
 
     assignment = worker.assignment
@@ -62,4 +62,5 @@ def _model(worker: Worker, target: oip.Target) -> dict[str, Any]:
     kind = oip.kind_of_model(assignment.capabilities) or oip.kind_of_engine(worker.serves)
     if target.verb == oip.CONFIG:
         return oip.model_config(target.model, assignment.engine, kind)
-    return oip.model_metadata(target.model, [oip.VERSION], assignment.engine, kind)
+    told = oip.model_metadata(target.model, [oip.VERSION], assignment.engine, kind)
+    return {**told, **(await worker.engine.tensors() if INFER_PATH in worker.serves else {})}

@@ -6,8 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from modelpool_client.errors import EngineFailed, ModelPoolError
+from modelpool_client.http1.upstream_connection import UpstreamError
 from modelpool_client.surfaces.requests import checked
 from modelpool_client.surfaces.routes import (
+    CHAT_PATH,
     EMBEDDINGS_PATH,
     RERANK_PATH,
     TEXT_PATH,
@@ -15,13 +17,14 @@ from modelpool_client.surfaces.routes import (
 from modelpool_client.wire import ProbeReply, ProbeRequest
 
 from .engine_client import BrokenOffError
-from .proc import cpu_seconds
+from .proc import cpu_seconds, descendants
 from .surfaces.reshape import EngineRequest
 
 if TYPE_CHECKING:
     from .worker import Worker
 
 QUESTION = {"prompt": "1", "max_tokens": 1, "temperature": 0}
+MESSAGE = {"role": "user", "content": "1"}
 # So many probes in a row are given a token while a request gets nothing: whoever waits in the
 # engine's own line may by chance be overtaken by one, but not by each.
 OVERTAKEN = 3
@@ -49,7 +52,7 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
     An engine that refuses has answered.
     """
     now, limit = worker.now, request.timeout_seconds
-    began, used = now(), cpu_seconds(worker.child.pid)
+    began, used = now(), _spent(worker)
     answered, given, message = True, False, ""
     try:
         async with asyncio.timeout(limit):
@@ -57,7 +60,7 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
         given = True
     except TimeoutError:
         answered, message = False, f"no token within {limit:g} s"
-    except BrokenOffError as e:
+    except (BrokenOffError, UpstreamError) as e:
         answered, message = False, str(e)
     except ModelPoolError as e:
         message = e.message
@@ -65,16 +68,29 @@ async def probe(worker: Worker, request: ProbeRequest) -> ProbeReply:
         _count_overtaken(worker, now() - began, given)
     if given and request.silent_seconds is not None:
         _end_forgotten(worker, request.silent_seconds)
-    after = cpu_seconds(worker.child.pid)
-    spent = after - used if after is not None and used is not None else None
+    after = _spent(worker)
+    spent = max(0.0, after - used) if after is not None and used is not None else None
     return ProbeReply(answered, now() - began, worker.facts(), spent, message)
+
+
+def _spent(worker: Worker) -> float | None:
+    """Processor time of an engine child and of what it has started."""
+    pid = worker.backend.pid
+    pids = [] if pid is None else [pid, *descendants(pid)]
+    known = [s for p in pids if (s := cpu_seconds(p)) is not None]
+    return sum(known) if known else None
 
 
 async def _ask(worker: Worker) -> None:
     signs = _Signs(worker)
-    if TEXT_PATH in worker.serves:
+    if worker.backend.probe is not None:
+        await worker.backend.probe()
+    elif TEXT_PATH in worker.serves:
         question = EngineRequest(TEXT_PATH, checked(TEXT_PATH, dict(QUESTION)))
         await worker.engine.collect(question, signs)
+    elif CHAT_PATH in worker.serves:
+        chat = checked(CHAT_PATH, {"messages": [dict(MESSAGE)], "max_tokens": 1})
+        await worker.engine.collect(EngineRequest(CHAT_PATH, chat), signs)
     elif EMBEDDINGS_PATH in worker.serves:
         question = EngineRequest(EMBEDDINGS_PATH, checked(EMBEDDINGS_PATH, {"input": "a"}))
         await worker.engine.whole(question, signs)

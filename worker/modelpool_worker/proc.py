@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterable
 
@@ -52,6 +53,15 @@ def bytes_read(pid: int) -> int | None:
     if fields is None:
         return None
     return int(dict(line.split(": ") for line in fields.splitlines())["rchar"])
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process below that one, nearest first."""
+    known = [pid]
+    for parent in known:  # it grows meanwhile
+        for path in glob.glob(f"/proc/{parent}/task/*/children"):
+            known += map(int, (read(path) or "").split())
+    return known[1:]
 
 
 def mapped_bytes(pid: int, paths: Iterable[str]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from modelpool_client.wire import Progress
 
-from .proc import bytes_read, mapped_bytes
+from .proc import bytes_read, descendants, mapped_bytes
 
 SAMPLE_SECONDS = 0.5
 # What an interpreter reads, about, before it comes to the model.
@@ -20,7 +20,8 @@ _OWN_BYTES = 4 << 20
 
 
 class LoadEstimate:
-    """Bytes that the process ``pid`` has read or mapped, over the size of its source."""
+    """Bytes that the process ``pid``, with those below it, has read or mapped, over the size of its
+    source."""
 
     def __init__(self, pid: int, source: str) -> None:
         self._pid = pid
@@ -32,7 +33,10 @@ class LoadEstimate:
         read = bytes_read(self._pid)
         if read is None or not self._total:
             return None
-        done = max(0, read - _OWN_BYTES, mapped_bytes(self._pid, self._parts))
+        below = descendants(self._pid)
+        read += sum(bytes_read(pid) or 0 for pid in below)
+        mapped = max(mapped_bytes(pid, self._parts) for pid in (self._pid, *below))
+        done = max(0, read - _OWN_BYTES, mapped)
         return estimate(min(done, self._total), self._total, elapsed)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from .engine_table import is_remote
 from .environment import child_environment
 from .proc import start_time
 
@@ -39,8 +40,11 @@ class Spawned:
         self.process.wait()
 
 
-def spawn(engine: str, label: str) -> Spawned:
-    """Start an engine child in our process group; it waits for its job."""
+def spawn(engine: str, label: str) -> Spawned | None:
+    """Start an engine child in our process group, which waits for its job; None for an engine that
+    computes elsewhere."""
+    if is_remote(engine):
+        return None
     status_read, status_write = os.pipe()
     output_read, output_write = os.pipe()
     try:

@@ -26,32 +26,32 @@ from .record import write_exit_record
 from .spawn import Spawned
 
 
-def serve_later(child: Spawned) -> int:
+def serve_later(child: Spawned | None) -> int:
     """Get ready, and wait for the assignment. Its end without one is not worth a word."""
     from . import front  # noqa: F401 - what a front needs is there when it is needed
 
     line = sys.stdin.buffer.readline()
     if not line:
-        child.discard()
+        _discard(child)
         return 0
     return _serve(line, child, was_spare=True)
 
 
-def serve(child: Spawned) -> int:
+def serve(child: Spawned | None) -> int:
     """Run a worker with the assignment on standard input. Returns its exit code."""
     return _serve(sys.stdin.buffer.readline(), child)
 
 
-def _serve(line: bytes, child: Spawned, *, was_spare: bool = False) -> int:
+def _serve(line: bytes, child: Spawned | None, *, was_spare: bool = False) -> int:
     try:
         assignment = read_assignment(line)
     except BadAssignment as e:
-        child.discard()
+        _discard(child)
         return _refuse(e.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
     try:
         sock = bind(assignment.host, assignment.port)
     except OSError as e:
-        child.discard()
+        _discard(child)
         where = f"{assignment.host}:{assignment.port}"
         message = f"cannot listen on {where}: {e.strerror}"
         return _refuse(assignment.exit_record, "port_taken", message, WORKER_EXIT_PORT_TAKEN)
@@ -64,13 +64,19 @@ def _serve(line: bytes, child: Spawned, *, was_spare: bool = False) -> int:
         signal.signal(number, lambda n, _: told.append(n))
     try:
         with _socket_path(assignment) as path:
-            child.tell(job_line(assignment, path))
+            if child is not None:
+                child.tell(job_line(assignment, path))
             code = _run(assignment, sock, child, path, told)
     except RuntimeDirError as e:
-        child.discard()
+        _discard(child)
         return _refuse(assignment.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
     _end_group()
     return code
+
+
+def _discard(child: Spawned | None) -> None:
+    if child is not None:
+        child.discard()
 
 
 def _open_log(path: str) -> None:
@@ -85,7 +91,7 @@ class RuntimeDirError(Exception):
 
 
 def _run(
-    assignment: Assignment, sock: socket.socket, spawned: Spawned, path: str, told: list[int]
+    assignment: Assignment, sock: socket.socket, spawned: Spawned | None, path: str, told: list[int]
 ) -> int:
     from .front import run
 

@@ -6,27 +6,35 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from modelpool_client import __version__
 from modelpool_client.errors import (
+    Conflict,
     EngineFailed,
-    InvalidRequest,
     LoadFailed,
     ModelLoading,
+    ModelPoolError,
+    NotSupported,
     WorkerDraining,
 )
 from modelpool_client.guard import Guard
-from modelpool_client.http1.exchange import Exchange
 from modelpool_client.response_store import ResponseStore
+from modelpool_client.surfaces.chat_template import FAULT, no_chat
 from modelpool_client.surfaces.models import Listed
+from modelpool_client.surfaces.openai import check_model
 from modelpool_client.surfaces.parameters import ANY, Support
-from modelpool_client.surfaces.routes import BASIC, TEXT_PATH
+from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.surfaces.translation import KeptAnswer, Known, Translation
+from modelpool_client.tracing.context import TraceContext, WorkerTrace
+from modelpool_client.tracing.sampling import Sampler, worker_trace
 from modelpool_client.wire import (
+    CLIENT_LEFT,
     Assignment,
+    EndedRequest,
     Facts,
     FactsReply,
     Failure,
@@ -36,12 +44,16 @@ from modelpool_client.wire import (
 )
 
 from .activity import Activity
-from .calls import Call
-from .child import EngineChild, describe_exit
+from .backend import Backend
+from .calls import NO_INFO, Answering, Call, CallInfo, is_failure
+from .capture import Capture
+from .child import describe_exit
+from .ended import LONGEST, EndedRequests, cut
 from .engine_client import EngineClient
 from .memory import MemoryMeter
 from .metrics import Metrics
-from .proc import resident_bytes
+from .proc import descendants, resident_bytes
+from .tokens import NO_TOKENS, Tokens
 
 # How long a broken answer waits for the engine's death, to be told with its last words.
 LAST_WORDS_SECONDS = 2.0
@@ -57,35 +69,43 @@ class Worker:
         self,
         assignment: Assignment,
         port: int,
-        child: EngineChild,
+        backend: Backend,
         engine: EngineClient,
         on_change: Callable[[Change], None],
     ) -> None:
         self.assignment = assignment
         self.aliases = assignment.aliases
         self.drain_seconds = assignment.drain_seconds
+        self.tracing = assignment.tracing
+        self.sampler = Sampler(assignment.tracing.ratio, assignment.tracing.per_second)
         self.prompt_cache_limits = assignment.prompt_cache_limits
         self.guard = Guard(assignment.host, assignment.allowlist, "worker")
         self.port = port
-        self.child = child
+        self.backend = backend
         self.engine = engine
         self.phase = Phase.LOADING
         self.activity = Activity()
-        self.memory = MemoryMeter(child.pid)
+        self.memory = MemoryMeter(
+            backend.pid, ask_held=backend.held, answered=lambda: self.activity.answered
+        )
         self.metrics = Metrics()
         self.calls: set[Call] = set()
+        self.capture = Capture(asyncio.get_running_loop().time)
+        self.ended = EndedRequests(self.capture)
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.context_length: int | None = None
         self.slots: int | None = None
         self.serves: Sequence[str] = BASIC
         self.chat_error: str | None = None
+        self.runs = ""  # which engine, where it was to be found out
         self.support: Support = ANY
         self.responses = ResponseStore(
             Path(assignment.responses_dir), assignment.responses_max_bytes
         )
         self.drain_reason = ""
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0
+        self.ask_manager: Callable[[], Awaitable[None]] = _nobody_asked
         self.became_idle = asyncio.Event()
         self._on_change = on_change
         self.now = asyncio.get_running_loop().time
@@ -105,6 +125,7 @@ class Worker:
         """Enter a phase. Ready starts the idle time."""
         self.phase, self.failure = phase, failure
         if phase is Phase.READY:
+            self.memory.counts_peak = True
             self.activity.last_end = self.now()
         self._on_change("phase")
 
@@ -123,10 +144,28 @@ class Worker:
             self.prompt_cache_limits = reply.prompt_cache_limits
         if reply.allowlist is not None and reply.allowlist != self.guard.allowlist:
             self.guard.allow(reply.allowlist)
+        if reply.tracing is not None and reply.tracing != self.tracing:
+            self.tracing = reply.tracing
+            self.sampler = Sampler(reply.tracing.ratio, reply.tracing.per_second)
+        if reply.served is not None:
+            self.backend.serve(reply.served)
+        if reply.capture is not None:
+            self.capture.obey(reply.capture)
+        if self.ended.heard(reply, time.time()):
+            self._on_change("activity")
 
-    def call(self, exchange: Exchange, *, is_direct: bool = False) -> Call:
-        """A completion request, to be entered as a context. ``is_direct``: not the gateway's."""
-        return Call(self, exchange, is_direct=is_direct)
+    def trace(
+        self, channel: object, parent: TraceContext | None, *, is_direct: bool
+    ) -> WorkerTrace | None:
+        """The spans of a request that came over that channel, if it is traced. For those of the
+        gateway that has decided."""
+        if not self.tracing.is_on or (parent is None and not is_direct):
+            return None
+        return worker_trace(parent) if self.sampler.decides(channel, parent) else None
+
+    def call(self, exchange: Answering, asked: CallInfo = NO_INFO) -> Call:
+        """A completion request, to be entered as a context."""
+        return Call(self, exchange, asked)
 
     def begin(self, call: Call) -> None:
         """A call starts."""
@@ -135,21 +174,110 @@ class Worker:
         if self.activity.begin(self.now(), is_direct=call.is_direct):
             self._on_change("activity")
 
-    def end(self, call: Call, *, failed: bool) -> None:
+    def end(self, call: Call, error: BaseException | None, *, has_left: bool) -> None:
         """A call ended."""
         self.calls.discard(call)
-        activity = self.activity
+        activity, now, began = self.activity, self.now(), call.began_at
         is_edge = activity.end(
-            self.now(), failed=failed, tokens=call.tokens, is_direct=call.is_direct
+            now,
+            failed=is_failure(error),
+            tokens=call.tokens.completion,
+            is_direct=call.is_direct,
         )
         if activity.in_flight == 0:
             self.became_idle.set()
-        if is_edge:
+        waited = (now if call.sent_at is None else call.sent_at) - began
+        gave = call.gave_at if call.asked.is_stream else None
+        first = None if gave is None else gave - began
+        asked = call.asked
+        if asked.trace is not None and call.sent_at is None:
+            asked = asked._replace(trace=asked.trace._replace(engine_id=""))
+        is_urgent = self._remember(
+            asked, now - began, (waited, first), call.tokens, error, has_left=has_left
+        )
+        if is_edge or is_urgent:
             self._on_change("activity")
+
+    def refused(self, asked: CallInfo, error: ModelPoolError, seconds: float) -> None:
+        """A request became no call."""
+        if asked.trace is not None:
+            asked = asked._replace(trace=asked.trace._replace(engine_id=""))
+        if self._remember(asked, seconds, (seconds, None), NO_TOKENS, error):
+            self._on_change("activity")
+
+    def _remember(
+        self,
+        asked: CallInfo,
+        seconds: float,
+        phases: tuple[float, float | None],
+        tokens: Tokens,
+        error: BaseException | None,
+        *,
+        has_left: bool = False,
+    ) -> bool:
+        status, code = _outcome(error, has_left=has_left)
+        name = asked.model
+        served = name if name and self.backend.resolve(name) else self.assignment.model_id
+        ended = EndedRequest(
+            request_id=asked.request_id.decode("latin-1"),
+            path=asked.path,
+            model=name or self.assignment.model_id,
+            served=served,
+            started_at=time.time() - seconds,
+            waited_seconds=phases[0],
+            first_seconds=phases[1],
+            seconds=seconds,
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            completion_tokens=tokens.completion,
+            is_estimated=tokens.is_estimated,
+            status=status,
+            code=code,
+            is_stream=asked.is_stream,
+            is_direct=asked.is_direct,
+            via=asked.via.decode("latin-1"),
+            trace="" if asked.trace is None else asked.trace.text(),
+        )
+        return self.ended.add(cut(ended) if len(name) > LONGEST else ended, asked.recording)
 
     def worked(self) -> None:
         """The engine gave a sign of work."""
         self.activity.sign_of_work(self.now())
+
+    def fall_asleep(self, if_idle_for: float | None = None) -> bool:
+        """Refuse new work, if idle for so long, and let go of device memory; False means busy. The
+        front does what follows.
+
+        Raises:
+            NotSupported: it cannot.
+        """
+        if self.engine.sleep is None:
+            name = self.assignment.engine
+            raise NotSupported(f"engine {name} does not sleep as it was started", source="worker")
+        if self.is_asleep:
+            return True
+        if self.activity.in_flight or self.activity.idle_seconds(self.now()) < (if_idle_for or 0.0):
+            return False
+        self.memory.counts_peak = False  # weights that wait on the host are no need of a load
+        self.become(Phase.FALLING_ASLEEP)
+        return True
+
+    def wake(self) -> None:
+        """Take device memory again, if asleep; the front does what follows.
+
+        Raises:
+            Conflict: it is still falling asleep.
+        """
+        if self.phase is Phase.FALLING_ASLEEP:
+            raise Conflict("it is still falling asleep", source="worker", retry_after=1)
+        if self.phase is Phase.ASLEEP:
+            self.progress = Progress("waking", estimated=False)
+            self.become(Phase.LOADING)
+
+    @property
+    def is_asleep(self) -> bool:
+        """It has let go of device memory, or is about to; it takes no requests."""
+        return self.phase in (Phase.FALLING_ASLEEP, Phase.ASLEEP)
 
     def drain(self, if_idle_for: float | None = None, reason: str = "") -> bool:
         """Refuse new work, if idle for so long; False means busy. The front does what follows."""
@@ -157,24 +285,26 @@ class Worker:
         drained = self.activity.drain(self.now(), if_idle_for)
         if drained and not was_draining:
             self.drain_reason = reason
-            self.become(Phase.DRAINING)
+            self.become(Phase.DRAINING, self.failure)
         return drained
 
     # What it knows, and keeps.
 
-    async def known(self, earlier_id: str | None) -> Known:
-        """What is known beside a request that goes on from an answer of that id."""
+    async def known(self, earlier_id: str | None, owner: str) -> Known:
+        """What is known beside a request that goes on from an answer of that id, and its owner."""
         earlier = None
         if earlier_id is not None:
-            earlier = await self.responses.find(earlier_id)
+            earlier = await self.responses.find(earlier_id, owner)
         return Known(earlier, self.serves, self.assignment.capabilities)
 
-    async def keep(self, translation: Translation) -> None:
-        """Keep an answer that is to be kept, before its client has heard the end of it."""
-        if not (isinstance(translation, KeptAnswer) and translation.store):
+    async def keep(self, translation: Translation, owner: str) -> None:
+        """Keep an answer that is to be kept for ``owner``, before its client has heard its end."""
+        # To ask whether it is a ``KeptAnswer`` takes 40 µs.
+        kept = cast(KeptAnswer, translation)
+        if not getattr(translation, "store", False):
             return
-        if not await self.responses.keep(translation.response_id, translation.kept()):
-            translation.not_stored()
+        if not await self.responses.keep(kept.response_id, kept.kept(), owner):
+            kept.not_stored()
 
     # What it says.
 
@@ -196,31 +326,30 @@ class Worker:
             )
         if self.phase is Phase.LOADING:
             raise self._loading()
+        if self.is_asleep:
+            text = f"{self.assignment.model_id} is asleep: a request to the pool wakes it"
+            raise ModelLoading(text, source="worker", retry_after=1)
 
     def check_chat(self) -> None:
         """Raise InvalidRequest where the engine has no chat template that works."""
         if self.chat_error is not None:
-            raise InvalidRequest(
-                f"{self.assignment.model_id} cannot chat: the chat template in its file does not "
-                f"work: {self.chat_error}; set the model's option chat_template or "
-                f"chat_template_file and load it again, or use {TEXT_PATH}",
-                code="chat_template_error",
-                source="engine",
-            )
+            raise no_chat(self.assignment.model_id, f"{FAULT}: {self.chat_error}")
 
     async def explain(self, message: str) -> EngineFailed:
         """The error for an answer that broke off, with the engine's last words if it is dying."""
+        if self.backend.pid is None:
+            return EngineFailed(message, source="engine")
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await self.child.wait()
+                await self.backend.wait()
         except TimeoutError:
             return EngineFailed(message, source="engine")
         return self.last_words()
 
     def last_words(self) -> EngineFailed:
         """The error for what was in flight when the engine died."""
-        code = self.child.exit_code or 0
-        lines = list(self.child.last_lines)
+        code = self.backend.exit_code or 0
+        lines = list(self.backend.last_lines)
         words = " | ".join(lines[-SHOWN_LINES:]) or "nothing"
         return EngineFailed(
             f"the engine died: {describe_exit(code)}; it said last: {words}",
@@ -251,18 +380,23 @@ class Worker:
             errors_total=activity.errors,
             tokens_total=activity.tokens,
             uptime_seconds=now - self._started,
-            engine_pid=self.child.pid,
-            engine_started=self.child.started,
+            engine_pid=self.backend.pid,
+            engine_started=self.backend.started,
             rss_bytes=self._resident(),
             memory_bytes=memory.total if memory else None,
             memory_held_bytes=memory.held if memory else None,
             memory_peak_bytes=memory.peak if memory else None,
+            memory_requests=memory.requests if memory else None,
             device_memory_bytes=memory.devices if memory else {},
             context_length=self.context_length,
             slots=self.slots,
+            runs=self.runs,
+            sleep_level=self.engine.sleep.level if self.engine.sleep is not None else 0,
             progress=self.progress if self.phase is Phase.LOADING else None,
             failure=self.failure,
+            chat_error=self.chat_error or "",
             version=__version__,
+            upstream=self.backend.upstream(),
         )
 
     def health(self) -> dict[str, Any]:
@@ -271,14 +405,38 @@ class Worker:
             "model": self.assignment.model_id,
             "status": self.phase.value,
             "uptime_seconds": round(self.now() - self._started, 3),
-            "requests_served": self.activity.requests - self.activity.in_flight,
+            "requests_served": self.activity.answered,
             "port": self.port,
             "in_flight": self.activity.in_flight,
             "engine": self.assignment.engine,
-            "engine_pid": self.child.pid,
+            "runs": self.runs,
+            "engine_pid": self.backend.pid,
             "progress": encode(self.progress) if self.phase is Phase.LOADING else None,
             "worker_id": self.assignment.worker_id,
+            **({"upstream": upstream} if (upstream := self.backend.upstream()) else {}),
         }
+
+    async def learn_of_model(self, said: Mapping[str, Any]) -> None:
+        """Where a request names a model that a provider's worker does not know, it may be one that
+        the manager has had for a moment only: nobody is refused before that was asked."""
+        name = said.get("model")
+        if not self.backend.serves_others or not isinstance(name, str):
+            return
+        own = (self.assignment.model_id, *self.aliases)
+        if name not in own and not self.backend.resolve(name):
+            await self.ask_manager()
+
+    def check_model(self, said: Mapping[str, Any]) -> None:
+        """Raise ModelNotFound where a request names a model that is not served here."""
+        name = said.get("model")
+        if isinstance(name, str) and self.backend.resolve(name):
+            return
+        check_model(said, self.assignment.model_id, (*self.aliases, *self.backend.served))
+
+    def listing(self) -> list[Listed]:
+        """All models that are served here, for ``/v1/models``."""
+        own, served = self.listed(), self.backend.served
+        return [own, *(replace(own, model_id=n, aliases=(), display_name="") for n in served)]
 
     def listed(self) -> Listed:
         """The model and its aliases, for ``/v1/models``."""
@@ -307,6 +465,23 @@ class Worker:
         )
 
     def _resident(self) -> int | None:
-        sizes = [resident_bytes(os.getpid()), resident_bytes(self.child.pid)]
+        pid = self.backend.pid
+        engine = [] if pid is None else [pid, *descendants(pid)]
+        sizes = [resident_bytes(pid) for pid in (os.getpid(), *engine)]
         known = [s for s in sizes if s is not None]
         return sum(known) if known else None
+
+
+def _outcome(error: BaseException | None, *, has_left: bool) -> tuple[int, str]:
+    """Status and code of an answer."""
+    if has_left:
+        return CLIENT_LEFT, "client_left"
+    if error is None:
+        return 200, ""
+    if isinstance(error, ModelPoolError):
+        return error.status, error.code
+    return 500, "internal_error"
+
+
+async def _nobody_asked() -> None:
+    """There is no manager."""

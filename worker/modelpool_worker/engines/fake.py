@@ -22,10 +22,12 @@ from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import PromptCacheLimits
 
 from modelpool_worker.engine import GOALS, Engine, EngineJob, Status, Usable
+from modelpool_worker.leaving import Leaving, leaving
 
 from . import fake_media
 from .fake_http import FakeServer
 from .fake_prompts import FakePrompts
+from .fake_sleep import FakeSleep, way_of
 
 _SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 86400}
 _COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 10**9}
@@ -59,11 +61,22 @@ OPTIONS: Mapping[str, Schema] = {
     "hang_after_tokens": {**_COUNT, "description": "sends so many tokens, then nothing more"},
     "hang_everything": {**_FLAG, "description": "accepts connections, never answers"},
     "garbage": {**_FLAG, "description": "answers with bytes that are no event stream"},
+    "fail_every": {**_COUNT, "description": "every so many-th answer goes wrong; 0: none"},
+    "fail_how": {
+        "type": "string",
+        "enum": ["error", "garbage", "cut", "slow"],
+        "description": "how: status 500 (default), no HTTP, no answer, or half a second late",
+    },
     "end_early": {**_FLAG, "description": "ends a stream without [DONE]"},
     "ignore_term": {**_FLAG, "description": "stays until it is killed"},
     "log_tokens": {**_FLAG, "description": "writes a line to its log for each token"},
     "keep_prompts": {**_FLAG, "description": "keeps prompts on disk while it is not loaded"},
     "save_seconds": {**_SECONDS, "description": "how long it takes to keep them"},
+    "sleeps": {
+        "type": "integer",
+        "enum": [1, 2],
+        "description": "it can, at that level; memory_mb is given back meanwhile",
+    },
     "tensors": {**_FLAG, "description": "answers tensors, the same ones, in place of text"},
     "leak_process": {**_FLAG, "description": "starts a process of its own that outlives it"},
 }
@@ -73,6 +86,7 @@ class Fake(Engine):
     """See ``OPTIONS``; its source is not read and may be anything."""
 
     name = "fake"
+    for_tests = True
     formats = ("none",)
     capabilities = (
         "chat",
@@ -86,6 +100,7 @@ class Fake(Engine):
     )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
     surfaces: ClassVar[Collection[str]] = (*BASIC, *fake_media.HONOURS)
+    after_leaving: ClassVar[Mapping[str, Leaving]] = leaving(surfaces)
     honours: ClassVar[Mapping[str, Collection[str]]] = {
         CHAT_PATH: ("max_completion_tokens", "max_tokens", "n"),
         TEXT_PATH: ("max_tokens", "n"),
@@ -109,10 +124,10 @@ class Fake(Engine):
         options = job.options
         if options.get("leak_process"):
             _leak()
-        ballast = _hold(int(options.get("memory_mb", 0)))
+        sleep = FakeSleep(lambda: _hold(int(options.get("memory_mb", 0))))
         _load(options, status)
         self._prompts = FakePrompts.of(job)
-        server = FakeServer(job.model_id, options, self._prompts)
+        server = FakeServer(job.model_id, options, sleep, self._prompts)
         if not options.get("lie_ready"):
             server.listen(job.socket)
         status.ready(
@@ -121,11 +136,11 @@ class Fake(Engine):
             serves=_served(options),
             stops_plain=True,
             saves_prompts=self._prompts is not None,
+            sleep=way_of(options.get("sleeps")),
         )
         if options.get("lie_ready"):
             _wait_for_ever()
         server.run()
-        del ballast
 
     def save_prompts(self, limits: PromptCacheLimits) -> None:
         if self._prompts is not None:

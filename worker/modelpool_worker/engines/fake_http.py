@@ -21,6 +21,7 @@ from typing import Any
 
 from . import fake_media
 from .fake_prompts import FakePrompts
+from .fake_sleep import FakeSleep
 
 _ids = itertools.count(1)
 
@@ -33,12 +34,18 @@ class FakeServer:
     """Answers ``POST /v1/chat/completions`` and ``/v1/completions`` with the scripted stream."""
 
     def __init__(
-        self, model_id: str, options: Mapping[str, Any], prompts: FakePrompts | None = None
+        self,
+        model_id: str,
+        options: Mapping[str, Any],
+        sleep: FakeSleep,
+        prompts: FakePrompts | None = None,
     ) -> None:
         self.model_id = model_id
         self.options = options
         self._prompts = prompts
+        self._sleep = sleep
         self._listener = socket.socket(socket.AF_UNIX)
+        self._answers = itertools.count(1)
         self._slots = threading.Semaphore(options.get("parallel") or 10**6)
 
     def listen(self, path: str) -> None:
@@ -59,6 +66,11 @@ class FakeServer:
                 path, kind, body, rest = _read_request(connection, rest)
                 if self.options.get("hang_everything"):
                     _wait_until_gone(connection, None)
+                if self._sleep.answers(path):
+                    data = json.dumps(self._sleep.take(path)).encode()
+                    connection.sendall(_head(200, "application/json", len(data)) + data)
+                    continue
+                self._sleep.check_awake()
                 with self._slot(connection):
                     if fake_media.is_answered(path):
                         self._answer_media(connection, path, kind, body)
@@ -94,6 +106,9 @@ class FakeServer:
         if (words := max(len(p.split()) for p in prompts)) > limit:
             _send_error(connection, words, limit)
             return
+        every = self.options.get("fail_every", 0)
+        if every and next(self._answers) % every == 0:  # one step of one thread: it is atomic
+            _fail(connection, self.options.get("fail_how", "error"))
         is_stream = body.get("stream") is True
         if is_stream or self.options.get("garbage"):
             _send_stream_head(connection)
@@ -295,6 +310,18 @@ def _send_stream_head(connection: socket.socket) -> None:
     connection.sendall(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
+
+
+def _fail(connection: socket.socket, how: str) -> None:
+    if how == "slow":
+        _wait_until_gone(connection, 0.5)
+        return
+    if how == "error":
+        body = b'{"error": {"message": "told to fail", "type": "server_error", "code": 500}}'
+        connection.sendall(_head(500, "application/json", len(body)) + body)
+    elif how == "garbage":
+        connection.sendall(b"\x00\x01 this is no HTTP \xff\r\n\r\n")
+    raise ClientGone
 
 
 def _chunk(data: bytes) -> bytes:

@@ -27,6 +27,8 @@ Answer: TypeAlias = tuple[str, bytes]  # Content-Type and body
 RATE = 8000
 LONG_WORDS = 5
 
+# What an engine says of its tensors.
+TENSORS_PATH = "/v2/models"
 HONOURS: Mapping[str, tuple[str, ...]] = {
     TRANSCRIPTIONS_PATH: ("response_format",),
     TRANSLATIONS_PATH: ("response_format",),
@@ -39,12 +41,18 @@ HONOURS: Mapping[str, tuple[str, ...]] = {
 
 def is_answered(path: str) -> bool:
     """Is it one of these?"""
-    return path in HONOURS or path.startswith("/v2/")
+    return path in HONOURS or path == TENSORS_PATH or path.startswith("/v2/")
 
 
 def answer(model_id: str, path: str, content_type: str, body: bytes) -> Answer:
     """To a request for one of ``HONOURS``, or for tensors."""
     return _ANSWERS.get(path, _same_tensors)(model_id, content_type, body)
+
+
+def _tensors(model_id: str, content_type: str, body: bytes) -> Answer:
+    """What there is of them, which is whatever comes."""
+    told = [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}]
+    return _as_json({"inputs": told, "outputs": told})
 
 
 def _same_tensors(model_id: str, content_type: str, body: bytes) -> Answer:
@@ -130,4 +138,5 @@ _ANSWERS: Mapping[str, Callable[[str, str, bytes], Answer]] = {
     IMAGES_PATH: _picture,
     IMAGE_EDITS_PATH: _edited,
     CLASSIFY_PATH: _classes,
+    TENSORS_PATH: _tensors,
 }

@@ -5,6 +5,7 @@ Format: magic, version, counts, then key-value pairs; see the specification in t
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ _FORMATS = {
 }  # fmt: skip
 _MAX_STRING = 1 << 20
 _MAX_KEYS = 1 << 16
+_MAX_DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,34 @@ def read_chat_templates(path: str) -> dict[str, str]:
     except (OSError, struct.error, OverflowError, ValueError):
         return {}
     return {k: v for k, v in pairs if k.startswith(CHAT_TEMPLATE) and isinstance(v, str)}
+
+
+def read_element_count(path: str) -> int:
+    """How many weights there are, whatever types they have; 0 where the file is damaged.
+
+    Reads past the vocabulary: some tenths of a second.
+    """
+    try:
+        with open(path, "rb") as f:
+            f.seek(8)
+            (tensors,) = struct.unpack("<Q", f.read(8))
+            f.seek(0)
+            for _ in range(_key_count(f)):
+                _text(f), _value(f)
+            return sum(_elements(f) for _ in range(min(tensors, _MAX_KEYS)))
+    except (OSError, struct.error, OverflowError, ValueError):
+        return 0
+
+
+def _elements(f: BinaryIO) -> int:
+    """Of the next tensor's description: name, sizes, type and place."""
+    _text(f)
+    (dimensions,) = struct.unpack("<I", f.read(4))
+    if dimensions > _MAX_DIMENSIONS:
+        raise ValueError("the file is damaged: absurdly many dimensions")
+    sizes = struct.unpack(f"<{dimensions}Q", f.read(8 * dimensions))
+    f.seek(12, 1)
+    return math.prod(sizes)
 
 
 def _bad(path: str, why: str) -> LoadFailed:

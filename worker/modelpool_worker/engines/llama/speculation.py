@@ -10,7 +10,7 @@ from typing import Any
 from modelpool_client.errors import LoadFailed
 from modelpool_client.surfaces.schema import Schema
 
-from .gguf import read_header
+from modelpool_worker.engines.gguf import read_header
 
 NONE = "none"
 DRAFT_MODEL, SPEC_TYPE = "draft_model", "spec_type"

@@ -30,13 +30,19 @@ from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import PromptCacheLimits
 
 from modelpool_worker.engine import GOALS, Engine, EngineJob, Status, Usable
+from modelpool_worker.engines.cpu import logical_cores, physical_cores
+from modelpool_worker.engines.gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
+from modelpool_worker.engines.gguf_identity import identity
+from modelpool_worker.engines.template_check import template_error
+from modelpool_worker.leaving import Leaving, leaving
 from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
 
-from . import llama_parameters, llama_props, llama_slots, llama_speculation
-from .cpu import logical_cores, physical_cores
-from .gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
-from .gguf_identity import identity
-from .template_check import template_error
+from . import lora as llama_lora
+from . import parameters as llama_parameters
+from . import props as llama_props
+from . import rope as llama_rope
+from . import slots as llama_slots
+from . import speculation as llama_speculation
 
 INSTALL_HINT = "pip install 'modelpool[llama]'"
 DEFAULT_CONTEXT = 4096
@@ -244,6 +250,8 @@ OPTIONS: Mapping[str, Schema] = {
         "text embeds as well, and with rank it ranks; default: the file's own",
     },
     **llama_speculation.OPTIONS,
+    **llama_lora.OPTIONS,
+    **llama_rope.OPTIONS,
 }
 
 
@@ -251,6 +259,7 @@ class LlamaCpp(Engine):
     """See ``OPTIONS``; the source is a GGUF file, the first part if there are several."""
 
     name = "llama.cpp"
+    extra = "llama"
     formats = ("gguf",)
     capabilities = (
         "chat",
@@ -269,10 +278,11 @@ class LlamaCpp(Engine):
     )
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
     surfaces: ClassVar[Collection[str]] = (*itertools.chain(*SURFACES.values()), *ALWAYS)
+    after_leaving: ClassVar[Mapping[str, Leaving]] = leaving(surfaces, otherwise="answer")
     honours: ClassVar[Mapping[str, Collection[str]]] = llama_parameters.HONOURS
 
     def __init__(self) -> None:
-        self._prompts: _Prompts | None = None  # of the job that is served
+        self._prompts: Prompts | None = None  # of the job that is served
 
     def probe(self) -> Usable:
         if importlib.util.find_spec("xllamacpp") is None:
@@ -287,19 +297,20 @@ class LlamaCpp(Engine):
     def check(self, options: Mapping[str, Any]) -> None:
         super().check(options)
         if {"chat_template", "chat_template_file"} <= options.keys():
-            raise _bad_option("chat_template_file", "and chat_template are given; leave one out")
-        if (wrong := llama_speculation.contradiction(options)) is not None:
-            raise _bad_option(*wrong)
+            raise bad_option("chat_template_file", "and chat_template are given; leave one out")
+        for rules in (llama_speculation, llama_lora, llama_rope):
+            if (wrong := rules.contradiction(options)) is not None:
+                raise bad_option(*wrong)
 
     def check_each(self, options: Mapping[str, Any]) -> None:
         super().check_each(options)
         for name in FILES:
             path = options.get(name)
             if path is not None and not os.path.isabs(path):
-                raise _bad_option(name, f"must be an absolute path, not {path[:200]!r}")
+                raise bad_option(name, f"must be an absolute path, not {path[:200]!r}")
         text = options.get("chat_template")
         if text is not None and text != CHATML and "{" not in text:
-            raise _bad_option("chat_template", f"must be Jinja or the name {CHATML}")
+            raise bad_option("chat_template", f"must be Jinja or the name {CHATML}")
 
     def prepare(self) -> None:
         limit_spinning(os.environ)
@@ -325,7 +336,7 @@ class LlamaCpp(Engine):
         try:
             server = xllamacpp.Server(params)
         except RuntimeError as e:
-            chat_error = _template_fault(job, template)
+            chat_error = template_fault(job, template)
             if chat_error is None:
                 raise _load_failed() from e
             server = _serve_without_chat(xllamacpp, params, job.socket, chat_error)
@@ -341,7 +352,7 @@ class LlamaCpp(Engine):
             slots=params.n_parallel,
             serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
-            unable=_unable(job.socket),
+            unable=unable_of(job.socket),
             has_metrics=True,
         )
         threading.Event().wait()
@@ -352,13 +363,13 @@ class LlamaCpp(Engine):
             self._prompts.save(limits)
 
 
-def _unable(path: str) -> dict[str, str]:
+def unable_of(path: str) -> dict[str, str]:
     capabilities = llama_props.template_capabilities(path, SLOTS_SECONDS)
     return llama_parameters.unable(capabilities, llama_props.can_fill_in(path, SLOTS_SECONDS))
 
 
 @dataclass(frozen=True)
-class _Prompts:
+class Prompts:
     """The prompts of one served model: where they are, where they are kept."""
 
     server: llama_slots.SlotServer
@@ -373,7 +384,7 @@ class _Prompts:
         llama_slots.save(self.server, self.store, self.slots, self.bytes_per_token, limits)
 
 
-def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> _Prompts | None:
+def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Prompts | None:
     """Where prompts are kept, as ``params`` are told; None if none are, nor are former ones."""
     if not job.prompt_cache_dir:
         return None
@@ -388,8 +399,8 @@ def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> _Prom
     if not store.open():
         return None
     params.slot_save_path = os.path.join(job.prompt_cache_dir, "")
-    server, per_token = llama_slots.SlotServer(job.socket), _bytes_per_token(header, job.options)
-    return _Prompts(server, store, params.n_parallel, per_token)
+    server, per_token = llama_slots.SlotServer(job.socket), bytes_per_token(header, job.options)
+    return Prompts(server, store, params.n_parallel, per_token)
 
 
 def what_a_cache_depends_on(library: Any, job: EngineJob, params: Any) -> dict[str, Any]:
@@ -404,14 +415,14 @@ def what_a_cache_depends_on(library: Any, job: EngineJob, params: Any) -> dict[s
         "build": library.BUILD_INFO,
         "devices": [(d["name"], d["description"]) for d in library.get_device_info()],
         "model": job.model_id,
-        "files": identity(job.source),
+        "files": [identity(path) for path in (job.source, *llama_lora.paths(job.options))],
         "options": {k: v for k, v in job.options.items() if k != PROMPT_CACHE},
         "context": (params.n_ctx, params.n_parallel, params.kv_unified),
         "types": (str(params.cache_type_k), str(params.cache_type_v)),
     }
 
 
-def _bytes_per_token(header: Header, options: Mapping[str, Any]) -> float:
+def bytes_per_token(header: Header, options: Mapping[str, Any]) -> float:
     """Of the KV cache; 0 where the file does not say."""
     widths = header.cache_widths or (0, 0)
     types = (options.get(f"cache_type_{x}", DEFAULT_CACHE_TYPE) for x in "kv")
@@ -446,21 +457,21 @@ def given_template(options: Mapping[str, Any]) -> str | None:
         if "{" not in text and text.strip() != CHATML:
             raise ValueError("holds no Jinja")
     except OSError as e:
-        raise _bad_option("chat_template_file", f"{path}: {e.strerror or e}") from None
+        raise bad_option("chat_template_file", f"{path}: {e.strerror or e}") from None
     except UnicodeDecodeError:
-        raise _bad_option("chat_template_file", f"{path} is not UTF-8 text") from None
+        raise bad_option("chat_template_file", f"{path} is not UTF-8 text") from None
     except ValueError as e:
-        raise _bad_option("chat_template_file", f"{path} {e}") from None
+        raise bad_option("chat_template_file", f"{path} {e}") from None
     return CHATML if text.strip() == CHATML else text
 
 
-def _bad_option(name: str, why: str) -> LoadFailed:
+def bad_option(name: str, why: str) -> LoadFailed:
     param = f"options.{name}"
     text = f"{LlamaCpp.name}: {param} {why}"
     return LoadFailed(text, code="bad_config", param=param, source="engine")
 
 
-def _template_fault(job: EngineJob, template: str | None) -> str | None:
+def template_fault(job: EngineJob, template: str | None) -> str | None:
     """After a load that failed: what is wrong with the file's own chat template, if anything is.
 
     Raises:
@@ -472,7 +483,7 @@ def _template_fault(job: EngineJob, template: str | None) -> str | None:
     if error is None or not given:
         return error
     name = "chat_template" if "chat_template" in job.options else "chat_template_file"
-    raise _bad_option(name, f"is no chat template that llama.cpp understands: {error}")
+    raise bad_option(name, f"is no chat template that llama.cpp understands: {error}")
 
 
 def _serve_without_chat(library: Any, params: Any, socket: str, error: str) -> Any:
@@ -516,6 +527,8 @@ def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
     _set_server(p, job.socket)
     _set_memory(library, p, options)
     llama_speculation.set_speculation(library, p, options)
+    llama_lora.set_adapters(library, p, options)
+    llama_rope.set_rope(library, p, options)
     if "temperature" in options:
         p.sampling.temp = options["temperature"]
     if "seed" in options:

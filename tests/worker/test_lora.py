@@ -1,0 +1,67 @@
+"""LoRA adapters and the scaling of positions in llama.cpp, for real."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.lora import write_adapter
+
+pytestmark = pytest.mark.e2e
+
+MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
+SHAPE = ["--layers=2", "--hidden=64", "--ffn=192", "--heads=4", "--kv=2", "--vocab=1024"]
+OPTIONS = {"threads": 1, "parallel": 1}
+ASKED: dict[str, Any] = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A model and an adapter of it."""
+    folder = tmp_path_factory.mktemp("lora")
+    model = folder / "tiny.gguf"
+    command = [sys.executable, MAKE, model, *SHAPE, "--ctx=512"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return str(model), str(write_adapter(folder / "loud.gguf", "qwen2", 64, 2, 0.5))
+
+
+def said(one: Any, **more: Any) -> str:
+    answer = one.chat("hello", **ASKED, **more)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def test_an_adapter_is_in_force_as_scaled(worker: Any, files: tuple[str, str]) -> None:
+    model, adapter = files
+
+    def with_scale(scale: float) -> Any:
+        options = {**OPTIONS, "lora": [{"path": adapter, "scale": scale, "name": "loud"}]}
+        return worker(options, engine="llama.cpp", source=model).ready()
+
+    plain = said(worker(OPTIONS, engine="llama.cpp", source=model).ready())
+    off, on = with_scale(0), with_scale(1)
+    assert said(off) == plain
+    assert said(on) != plain
+    (listed,) = on.http.get("/lora-adapters").json()
+    assert (listed["id"], listed["path"], listed["scale"]) == (0, adapter, 1.0)
+
+
+def test_positions_are_scaled(worker: Any, files: tuple[str, str]) -> None:
+    model, _ = files
+    scaled = {"rope_scaling": "yarn", "rope_freq_scale": 0.25, "yarn_original_context": 512}
+    plain = worker(OPTIONS, engine="llama.cpp", source=model).ready()
+    options = {**OPTIONS, **scaled, "context_length": 2048}
+    longer = worker(options, engine="llama.cpp", source=model).ready()
+    assert longer.live_facts()["context_length"] == 2048
+    assert said(plain) != said(longer)
+
+
+def test_what_is_no_adapter_is_named(worker: Any, files: tuple[str, str], tmp_path: Path) -> None:
+    options = {**OPTIONS, "lora": [{"path": str(tmp_path / "none.gguf")}]}
+    one = worker(options, engine="llama.cpp", source=files[0]).start()
+    assert one.wait_exit() != 0
+    assert one.record["code"] == "bad_file"
+    assert "none.gguf" in one.record["message"]

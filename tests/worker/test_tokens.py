@@ -1,0 +1,62 @@
+"""Tokens, as each API tells them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelpool_worker.tokens import Tokens, count_tokens, estimated, of_usage
+
+
+@pytest.mark.parametrize(
+    ("tail", "tokens"),
+    [
+        (b'{"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}', (3, 7, 0)),
+        (
+            b'"usage": {"completion_tokens": 3, "prompt_tokens": 7, '
+            b'"prompt_tokens_details": {"cached_tokens": 5}}',
+            (3, 7, 5),
+        ),
+        (b'{"prompt_n": 2, "predicted_n": 9, "cache_n": 6}', (9, 8, 6)),
+        (
+            b'{"input_tokens": 4, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 3,'
+            b' "output_tokens": 1}',
+            (1, 9, 3),
+        ),
+        (b'{"prompt_eval_count": 5, "eval_count": 8}', (8, 5, 0)),
+        (b'{"usage": {"prompt_tokens": 6, "total_tokens": 6}}', (0, 6, 0)),
+        (b"data: [DONE]", (0, 0, 0)),
+    ],
+)
+def test_tokens_are_read(tail: bytes, tokens: tuple[int, int, int]) -> None:
+    assert count_tokens(tail) == Tokens(*tokens)
+
+
+def test_what_nobody_tells_is_estimated_and_says_so() -> None:
+    assert estimated(Tokens(3, 7, 1), 1000, 50) == Tokens(3, 7, 1)
+    assert estimated(Tokens(3), 1000, 50) == Tokens(3, 250, is_estimated=True)
+    assert estimated(Tokens(), 41, 50) == Tokens(50, 11, is_estimated=True)
+
+
+_COUNTS = st.none() | st.integers(0, 9)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "completion_tokens": _COUNTS,
+            "prompt_tokens": _COUNTS,
+            "total_tokens": _COUNTS,
+            "input_tokens": st.integers(0, 9),
+            "output_tokens": st.integers(0, 9),
+            "prompt_tokens_details": st.none()
+            | st.fixed_dictionaries({}, optional={"cached_tokens": st.integers(0, 20)}),
+        },
+    )
+)
+def test_usage_that_was_read_says_the_same(usage: dict[str, Any]) -> None:
+    assert of_usage(usage) == count_tokens(json.dumps(usage).encode())

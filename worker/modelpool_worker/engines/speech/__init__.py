@@ -1,0 +1,1 @@
+"""Engines that speak or listen, a file each."""

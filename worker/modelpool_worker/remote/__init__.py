@@ -1,0 +1,1 @@
+"""Servers elsewhere that compute: asked with a key, within their limits, and never twice."""

@@ -1,0 +1,77 @@
+"""PURE. How many tokens a request took, as its answer says it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# A token of a text, on average, where nobody counts them.
+BYTES_PER_TOKEN = 4
+
+
+class Tokens(NamedTuple):
+    """Tokens of one request.
+
+    Attributes:
+        completion: generated.
+        prompt: read, the cached ones included.
+        cached: of the prompt, those that were known already.
+        is_estimated: some of it was counted by pieces and bytes, for nobody has told it.
+    """
+
+    completion: int = 0
+    prompt: int = 0
+    cached: int = 0
+    is_estimated: bool = False
+
+
+NO_TOKENS = Tokens()
+_OTHER_COMPLETIONS = frozenset({b"predicted_n", b"eval_count", b"output_tokens"})
+
+
+_TOLD = re.compile(
+    rb'"(completion_tokens|predicted_n|eval_count|output_tokens|prompt_tokens|prompt_eval_count'
+    rb"|cached_tokens|cache_read_input_tokens|cache_creation_input_tokens|cache_n|input_tokens"
+    rb'|prompt_n)": ?(\d+)'
+)
+
+
+def count_tokens(tail: bytes) -> Tokens:
+    """Of a stream's or an answer's last kilobytes: usage in OpenAI's words or Anthropic's,
+    llama.cpp's timings, or Ollama's counts."""
+    told = [(name, int(number)) for name, number in _TOLD.findall(tail)]
+    if not told:
+        return NO_TOKENS
+    last = dict(told)
+    # llama.cpp's text completions have one for each choice.
+    completions = [number for name, number in told if name == b"completion_tokens"]
+    others = [number for name, number in told if name in _OTHER_COMPLETIONS][-1:]
+    cached = last.get(b"cached_tokens", 0)
+    prompt = last.get(b"prompt_tokens") or last.get(b"prompt_eval_count", 0)
+    if not prompt and (fresh := last.get(b"input_tokens") or last.get(b"prompt_n", 0)):
+        # Anthropic and llama.cpp count what was cached beside the rest.
+        cached = cached or last.get(b"cache_read_input_tokens") or last.get(b"cache_n", 0)
+        prompt = fresh + cached + last.get(b"cache_creation_input_tokens", 0)
+    return Tokens(sum(completions or others), prompt, min(cached, prompt))
+
+
+def of_usage(usage: Mapping[str, Any]) -> Tokens:
+    """The same of OpenAI's usage once it was read."""
+    completion, prompt = usage.get("completion_tokens"), usage.get("prompt_tokens")
+    if type(completion) is not int or type(prompt) is not int or min(completion, prompt) <= 0:
+        return count_tokens(json.dumps(usage).encode())  # in other words, perhaps
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return Tokens(completion, prompt, min(cached, prompt) if type(cached) is int else 0)
+
+
+def estimated(told: Tokens, asked_bytes: int, pieces: int) -> Tokens:
+    """With what nobody has told of a text: the answer by the pieces of its stream, the prompt by
+    the bytes of the request."""
+    completion = told.completion or pieces
+    prompt = told.prompt or -(-asked_bytes // BYTES_PER_TOKEN)
+    if (completion, prompt) == told[:2]:
+        return told
+    return Tokens(completion, prompt, min(told.cached, prompt), is_estimated=True)
