@@ -1,0 +1,1 @@
+"""Who answers: names that are no files, what a request is made of, and which model suits it."""
