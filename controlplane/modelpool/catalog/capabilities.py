@@ -14,6 +14,7 @@ Nobody says no by a name: see ``Detected.presumed``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,13 +23,18 @@ from modelpool_client.capabilities import CAPABILITIES, in_order
 from modelpool_client.surfaces.pooling import POOLINGS, pooling_of, purposes_of
 
 from .architectures import tasks_of
-from .model_families import family_of
+from .model_families import Family, family_of
 from .model_info import ModelInfo
 from .probe_results import ProbeResult
 
 Source = Literal["probe", "declared", "engine", "metadata", "name"]
 # From seen with one's own eyes to no more than likely.
 Certainty = Literal["proven", "stated", "likely", "guessed"]
+
+CERTAIN: frozenset[Certainty] = frozenset({"proven", "stated"})
+
+# Asked for by a parameter: what becomes of one that an engine has not, ``parameter_rules`` say.
+BY_PARAMETER = frozenset({"infill", "json_mode", "json_schema", "logprobs", "tools"})
 
 # With one of them, a model chats whose file has no template.
 TEMPLATE_OPTIONS = frozenset({"chat_template", "chat_template_file"})
@@ -112,13 +118,45 @@ class Detected:
         able = (d.finding for d in self.decisions if d.finding.is_able)
         return tuple(f.capability for f in able if f.certainty == "guessed")
 
+    @property
+    def denied(self) -> tuple[str, ...]:
+        """What it cannot do for certain: these are refused before anything is loaded."""
+        unable = (d.finding for d in self.decisions if not d.finding.is_able)
+        return tuple(f.capability for f in unable if f.certainty in CERTAIN and not _is_ruled(f))
+
+
+def _is_ruled(finding: Finding) -> bool:
+    return finding.source == "engine" and finding.capability in BY_PARAMETER
+
 
 def detect(evidence: Evidence) -> Detected:
     """What all methods say, and which of it counts."""
+    return _detect(evidence, family_of(evidence.names))
+
+
+def outcome(evidence: Evidence) -> Detected:
+    """What counts, as ``detect`` has it, but with reasons that need not name the model: of many
+    whose files say nothing it is the same, and found out once."""
+    family = family_of(evidence.names)
+    if evidence.info is not None or evidence.probes:
+        return _detect(evidence, family)
+    known = family[0] if family is not None else None
+    return _unread(evidence.declared, evidence.engine, evidence.engine_can, known)
+
+
+@functools.lru_cache(maxsize=256)
+def _unread(
+    declared: tuple[str, ...], engine: str, engine_can: frozenset[str] | None, family: Family | None
+) -> Detected:
+    evidence = Evidence(declared, engine=engine, engine_can=engine_can)
+    return _detect(evidence, None if family is None else (family, family.name))
+
+
+def _detect(evidence: Evidence, family: tuple[Family, str] | None) -> Detected:
     of_model = [*_probed(evidence.probes), *_declared(evidence.declared), *_limits(evidence)]
     metadata = [] if evidence.info is None else list(_metadata(evidence.info, evidence.options))
     spoken_of = {f.capability for f in metadata}
-    names = [f for f in _named(evidence.names) if not _is_spoken_of(f.capability, spoken_of)]
+    names = [f for f in _named(family) if not _is_spoken_of(f.capability, spoken_of)]
     writes = _writing([*of_model, *metadata, *names])
     found = [*of_model, *metadata, *_given(evidence, writes), *names]
     return Detected(tuple(_decided(found, is_complete=bool(evidence.declared))))
@@ -130,7 +168,10 @@ def _decided(found: Sequence[Finding], *, is_complete: bool) -> Iterator[Decisio
         said = [f for f in found if f.capability == word]
         if is_complete and said[0].source not in ("probe", "declared"):
             text = "it is not among what was declared"
-            said.insert(0, Finding(word, False, "declared", "stated", text))
+            # Who lists what a model is for seldom thinks of what any model gets from its engine.
+            is_given = said[0].source == "engine" and said[0].is_able
+            certainty: Certainty = "likely" if is_given else "stated"
+            said.insert(0, Finding(word, False, "declared", certainty, text))
         yield Decision(said[0], tuple(said[1:]))
 
 
@@ -151,13 +192,17 @@ def _declared(words: Iterable[str]) -> Iterator[Finding]:
 
 
 def _limits(evidence: Evidence) -> Iterator[Finding]:
-    """What it cannot do with any model."""
+    """What it cannot do with any model; what it does with every one, if that is but one thing."""
     if not evidence.engine_can:
         return
     for word in CAPABILITIES:
         if word not in evidence.engine_can:
             reason = f"engine {evidence.engine} does not do it with any model"
             yield Finding(word, False, "engine", "stated", reason)
+    if len(evidence.engine_can) == 1:
+        (only,) = evidence.engine_can
+        reason = f"engine {evidence.engine} does nothing else"
+        yield Finding(only, True, "engine", "stated", reason)
 
 
 def _given(evidence: Evidence, writes: Finding | None) -> Iterator[Finding]:
@@ -226,7 +271,10 @@ def _by_class(info: ModelInfo, options: Mapping[str, Any]) -> Iterator[Finding]:
     if info.pooling:
         tasks = {"rerank" if info.pooling == POOLINGS["rank"] else "embeddings"}
         reason = f"{reason}, and its files say how its tokens are pooled"
-    if info.input_tensors:
+    is_whole = info.format == "onnx" and "text" in info.outputs
+    if info.format == "onnx":  # a graph by itself writes nothing, whatever it was made from
+        tasks = tasks | {"completion"} if is_whole else tasks - {"completion"}
+    if info.input_tensors and not is_whole:
         text = f"it is a graph of {len(info.input_tensors)} inputs"
         yield Finding("tensor_inference", True, "metadata", "stated", text)
     if "image" in info.outputs:
@@ -274,8 +322,7 @@ def _special_tokens(info: ModelInfo) -> Iterator[Finding]:
 # -- names -----------------------------------------------------------------------------------------
 
 
-def _named(names: Iterable[str]) -> Iterator[Finding]:
-    found = family_of(names)
+def _named(found: tuple[Family, str] | None) -> Iterator[Finding]:
     if found is None:
         return
     family, name = found

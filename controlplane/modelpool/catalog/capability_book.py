@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .capabilities import Detected, Evidence, detect
+from .capabilities import Detected, Evidence, outcome
 from .memory_estimate import key_of
 from .model import Model
 from .model_info import ModelInfo
@@ -75,6 +75,11 @@ class CapabilityBook:
             document = as_document(self._results[model_id].values())
             await self._store.write_documents(DOCUMENTS, {model_id: document})
 
+    def reason(self, model_id: str, capability: str) -> str:
+        """What came of asking the model for it; empty where nobody has."""
+        found = self._results.get(model_id, {}).get(capability)
+        return found.reason if found is not None else ""
+
     async def forget(self, model_id: str) -> None:
         """The model is gone.
 
@@ -116,7 +121,7 @@ class CapabilityBook:
 
     async def judged(self, model: Model, info: ModelInfo | None, digest: str) -> Model:
         """The model with what it can do, by all that is known of it."""
-        return judged(model, detect(await self.evidence(model, info, digest)))
+        return judged(model, outcome(await self.evidence(model, info, digest)))
 
 
 def judged(model: Model, detected: Detected) -> Model:
@@ -126,13 +131,15 @@ def judged(model: Model, detected: Detected) -> Model:
     others = tuple(f for f in model.from_file if f != CAPABILITIES_FIELD)
     if set(found) == set(declared):  # in the order of its owner
         found = declared
-    return dataclasses.replace(
-        model,
-        capabilities=found,
-        declared_capabilities=declared if found != declared else (),
-        presumed_capabilities=presumed,
-        from_file=others if declared or not found else (*others, CAPABILITIES_FIELD),
-    )
+    values: dict[str, Any] = {
+        "capabilities": found,
+        "declared_capabilities": declared if found != declared else (),
+        "presumed_capabilities": presumed,
+        "denied_capabilities": detected.denied,
+        "from_file": others if declared or not found else (*others, CAPABILITIES_FIELD),
+    }
+    is_known = all(getattr(model, name) == value for name, value in values.items())
+    return model if is_known else dataclasses.replace(model, **values)
 
 
 def declared_of(model: Model) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from modelpool_client.capabilities import word_of
@@ -17,7 +18,7 @@ from .index import Index
 from .model import CURRENT, Model
 from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .registry import file_entry, read_registry, registry_entry
-from .search import Search
+from .search import Facet, Search, weight_of
 from .store import Store
 from .versions import Versions, declared
 
@@ -89,6 +90,11 @@ class Catalog:
         """The model with that id or alias, if there is one."""
         return self._index.find(name)
 
+    @property
+    def by_id(self) -> Mapping[str, Model]:
+        """All of them as they are now, without their aliases; to look at, not to change."""
+        return MappingProxyType(self._index.models)
+
     def get(self, name: str) -> Model:
         """The model with that id or alias.
 
@@ -111,7 +117,7 @@ class Catalog:
         q: str | None = None,
         min_size_bytes: int | None = None,
         max_size_bytes: int | None = None,
-    ) -> list_[Model]:
+    ) -> Sequence[Model]:
         """The models that meet every condition given, by id; see ``Search``.
 
         ``engine`` and ``capability`` take the other documents' words, too.
@@ -121,6 +127,21 @@ class Catalog:
         return self._index.search(
             Search(wanted, ability, tag, model_type, q, min_size_bytes, max_size_bytes)
         )
+
+    @property
+    def heaviest(self) -> Sequence[Model]:
+        """All of them, those with the most weights first."""
+        return self._index.heaviest
+
+    def tagged(self, tags: Collection[str]) -> Sequence[Model]:
+        """Those with all of the tags, in the same order."""
+        return sorted(self._index.with_all(("tag", t) for t in tags), key=weight_of, reverse=True)
+
+    def some_with(
+        self, any_of: Collection[Facet], all_of: Collection[Facet], looks: int
+    ) -> list_[Model]:
+        """See ``Index.some_with``."""
+        return self._index.some_with(any_of, all_of, looks)
 
     @property
     def current(self) -> Model | None:
@@ -263,7 +284,7 @@ class Catalog:
         self, models: Iterable[Model], gone: Collection[str] | None
     ) -> tuple[tuple[Model, ...], ImportReport]:
         """What is to be written of them, and what changes by it."""
-        ours = [dataclasses.replace(m, origin="config") for m in models]
+        ours = [m if m.origin == "config" else replace(m, origin="config") for m in models]
         new, changed, same = self._sorted_out(ours)
         former = {m.model_id for m in self if m.origin == "config"}
         stale = sorted(former - set(ids(ours)) if gone is None else former & set(gone))
@@ -307,22 +328,33 @@ class Catalog:
 
         return await self._alone(change, then)
 
-    def export_registry(self) -> dict[str, Any]:
-        """``{"models": [entry, …]}``, which ``import_registry`` reads; by id."""
-        return {"models": [registry_entry(m) for m in self.list()]}
+    def registry_entries(self) -> Iterator[dict[str, Any]]:
+        """By id; ``import_registry`` reads ``{"models": [entry, …]}``. They may be taken little by
+        little while the catalog changes."""
+        return map(registry_entry, self.list())
 
     def export_config(self, config: PoolConfig) -> dict[str, Any]:
-        """A config file that makes a pool like this one, its models included."""
-        return config.as_file() | {"models": [file_entry(m) for m in self.list()]}
+        """A config file that makes a pool like this one, its models included, but for those that
+        are found on the disk, which its ``discovery_paths`` bring."""
+        made = config.providers
+        own = [
+            file_entry(m)
+            for m in self.list()
+            if m.origin != "discovered" and (m.served_by or m.model_id) not in made
+        ]
+        return config.as_file() | {"models": own}
 
     def _sorted_out(
         self, models: Iterable[Model]
     ) -> tuple[tuple[Model, ...], tuple[Model, ...], tuple[Model, ...]]:
-        """New ones, changed ones and those that are here already; stamped."""
+        """New ones and changed ones, stamped, and those that are here already."""
         kinds: tuple[list_[Model], list_[Model], list_[Model]] = ([], [], [])
-        for model in map(self._stamped, models):
+        for model in models:
             old = self._index.models.get(model.model_id)
-            kinds[0 if old is None else 2 if old.same_content(model) else 1].append(model)
+            if old is not None and old.same_content(model):
+                kinds[2].append(old)
+            else:
+                kinds[0 if old is None else 1].append(self._stamped(model))
         return tuple(kinds[0]), tuple(kinds[1]), tuple(kinds[2])
 
     def _of_same_origin(self, model: Model) -> Model:
@@ -343,7 +375,7 @@ class Catalog:
         owners = {self._index.ids[n] for n in named & self._index.ids.keys()} - set(ids(put))
         found = (self._index.models[i] for i in owners)
         return tuple(
-            dataclasses.replace(m, aliases=tuple(a for a in m.aliases if a not in named))
+            replace(m, aliases=tuple(a for a in m.aliases if a not in named))
             for m in found
             if m.origin == "discovered" and m.model_id not in named
         )
@@ -351,7 +383,7 @@ class Catalog:
     def _stamped(self, model: Model) -> Model:
         now = self._clock()
         old = self._index.models.get(model.model_id)
-        return dataclasses.replace(model, created_at=old.created_at if old else now, updated_at=now)
+        return replace(model, created_at=old.created_at if old else now, updated_at=now)
 
     async def _write(self, put: Collection[Model], drop: Collection[str]) -> None:
         if put or drop:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import event_rows
+from . import event_rows, usage_rows
 from .event_rows import EventRow, Page
 from .lock import StoreLock
 from .memory_estimate import Peak
 from .migrations import migrate
 from .model import Model
+from .usage_rows import UsageHour, UsageTotal
 
 BUSY_TIMEOUT_SECONDS = 5.0
 CACHE_KIB = 256
@@ -156,7 +157,8 @@ class Database:
 
     def models(self) -> tuple[Model, ...]:
         """Every model, by id."""
-        rows = self._db.execute("SELECT model_id, data FROM models ORDER BY model_id").fetchall()
+        # A row at a time: all their texts at once would stay in the process's memory for good.
+        rows = self._db.execute("SELECT model_id, data FROM models ORDER BY model_id")
         return tuple(_model(model_id, data) for model_id, data in rows)
 
     def write_models(self, put: Sequence[Model], drop: Sequence[str]) -> None:
@@ -207,6 +209,21 @@ class Database:
         """Totals by model id."""
         return {r["model_id"]: Usage(**r) for r in self._rows(Usage, "usage", "model_id")}
 
+    def put_usage_hours(self, rows: Sequence[UsageHour], hour: int, keep_days: int) -> None:
+        """See ``usage_rows.put``."""
+        with self._transaction() as db:
+            usage_rows.put(db, rows, hour, keep_days)
+
+    def usage_hours_since(self, hour: int) -> list[UsageHour]:
+        """See ``usage_rows.since``."""
+        return usage_rows.since(self._db, hour)
+
+    def usage_totals(
+        self, by: Sequence[str], since: int | None, until: int | None, model_id: str | None
+    ) -> list[UsageTotal]:
+        """See ``usage_rows.totals``."""
+        return usage_rows.totals(self._db, by, since, until, model_id)
+
     def usage_patterns(self) -> dict[str, str]:
         """What was learned of when each model is used; of those that are no more it is dropped."""
         with self._transaction() as db:
@@ -230,7 +247,7 @@ class Database:
 
     def documents(self, kind: str) -> dict[str, Any]:
         """All of a kind by key, as they were last put."""
-        rows = self._db.execute(READ_DOCUMENTS, (kind,)).fetchall()
+        rows = self._db.execute(READ_DOCUMENTS, (kind,))
         return {key: _document(kind, key, data) for key, data in rows}
 
     def write_documents(
@@ -239,7 +256,7 @@ class Database:
         """Delete some, insert or replace others."""
         with self._transaction() as db:
             db.executemany(DROP_DOCUMENT, [(kind, key) for key in drop])
-            rows = [(kind, key, at, json.dumps(data)) for key, data in put.items()]
+            rows = ((kind, key, at, json.dumps(data)) for key, data in put.items())
             db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", rows)
 
     def checkpoint(self) -> None:
@@ -275,7 +292,7 @@ def _check(db: sqlite3.Connection) -> None:
 
 
 def _model_row(model: Model) -> tuple[object, ...]:
-    data = json.dumps(model.shown())
+    data = json.dumps(model.stored())
     key = (model.model_id, model.engine, model.model_type, model.origin)
     return (*key, model.updated_at, data)
 

@@ -63,7 +63,14 @@ async def described_all(
     models: Iterable[Model], estimator: Estimator, warn: Warn
 ) -> tuple[Model, ...]:
     """Models of the config file with what their own files say."""
-    return tuple([await described_if_possible(m, estimator, warn) for m in models])
+    models = tuple(models)
+    described: list[Model] = []
+    async for told in estimator.describe_all(models):
+        model = models[len(described)]
+        if isinstance(told, BadModelFile):
+            _warn_of(model, told, warn)
+        described.append(model if isinstance(told, BadModelFile) else told)
+    return tuple(described)
 
 
 async def described_if_possible(model: Model, estimator: Estimator, warn: Warn) -> Model:
@@ -71,5 +78,9 @@ async def described_if_possible(model: Model, estimator: Estimator, warn: Warn) 
     try:
         return await estimator.describe(model)
     except BadModelFile as e:
-        warn(model, f"{e}; loading it will fail until the file is there and whole")
+        _warn_of(model, e, warn)
         return model
+
+
+def _warn_of(model: Model, error: BadModelFile, warn: Warn) -> None:
+    warn(model, f"{error}; loading it will fail until the file is there and whole")

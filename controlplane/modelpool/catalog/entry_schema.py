@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from cronsim import CronSim, CronSimError
 from modelpool_client.capabilities import word_of
 
 from . import value_checks as values
-from .model import id_problem
+from .model import Balance, id_problem
+from .request_rules import RULES_SCHEMA, check_rules
 from .value_checks import Check
 
 MAX_MEMORY_MB = 10**9
@@ -23,7 +25,20 @@ ENGINE_SPELLINGS = {
     "gguf": "llama.cpp",
     "llama_cpp": "llama.cpp",
     "llamacpp": "llama.cpp",
+    # The older documents write them in capitals, too.
+    **{name: name for name in ("coreml", "mlx", "ollama", "onnx", "transformers", "vllm")},
 }
+BALANCES = get_args(Balance)
+AUTO = "auto"
+# All that load GGUF files, with the same options.
+GGUF_ENGINES = frozenset({AUTO, "llama-server", "llama.cpp"})
+# Engines whose source is always a path; names of models elsewhere mean nothing to them.
+READ_FILES = frozenset(
+    {"coreml", "faster-whisper", "kokoro", "llama-cpp-python", "mlx", "onnx", "piper"}
+    | {"transformers"}
+)
+# Of an environment: a folder is called so.
+ENVIRONMENT_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # A least number, and the words that may stand in its place.
 CONCURRENCY_LIMIT = {
     "type": ["integer", "string"],
@@ -48,11 +63,26 @@ def _model_id(value: Any) -> str:
 
 
 def _engine(value: Any) -> str:
-    return engine_name(values.text(value))
+    name = values.text(value)
+    return AUTO if name.casefold() == "gguf" else engine_name(name)
 
 
 def _capability(value: Any) -> str:
     return word_of(values.text(value))
+
+
+def _environment(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(ENVIRONMENT_NAME, value):
+        raise ValueError("must be the name of an environment: letters, digits, '.', '-' and '_'")
+    return value
+
+
+def _device(value: Any) -> int | str:
+    if isinstance(value, str):
+        return values.text(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError('must be the number, the id ("cuda:0") or the UUID of a device')
+    return value
 
 
 def _appointment(value: Any) -> dict[str, str]:
@@ -108,7 +138,7 @@ FIELDS: Mapping[str, Field] = {
     "source": _TEXT,
     "display_name": _TEXT,
     "model_type": _TEXT,
-    "options": Field(values.flat_object, _OBJECT),
+    "options": Field(values.json_object, _OBJECT),
     "aliases": Field(values.several(_model_id), _TEXTS),
     "warmup": _FLAG,
     "pinned": _FLAG,
@@ -127,9 +157,18 @@ FIELDS: Mapping[str, Field] = {
         values.choice("deterministic", "identical", "off"),
         {"type": "string", "enum": ["deterministic", "identical", "off"]},
     ),
+    "balance": Field(values.choice(*BALANCES), {"type": "string", "enum": list(BALANCES)}),
     "concurrency_limit": Field(
         values.optional(values.integer_or("adaptive", "unlimited", low=1)),
         {**CONCURRENCY_LIMIT, "type": ["integer", "string", "null"]},
+    ),
+    "environment": Field(_environment, {"type": "string", "pattern": ENVIRONMENT_NAME}),
+    "devices": Field(
+        values.optional(values.several(_device)),
+        {
+            "type": ["array", "null"],
+            "items": {"type": ["integer", "string"], "minimum": 0, "minLength": 1},
+        },
     ),
     "schedule": Field(_appointments, _SCHEDULE),
     "memory_mb": _number(0, MAX_MEMORY_MB),
@@ -138,6 +177,8 @@ FIELDS: Mapping[str, Field] = {
     "architecture": _OPTIONAL_TEXT,
     "quantization": _OPTIONAL_TEXT,
     "metadata": Field(values.json_object, _OBJECT),
+    "served_by": _TEXT,
+    "request": Field(check_rules, RULES_SCHEMA),
 }
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import platform
 import stat
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .capability_book import CapabilityBook
+from .device_names import chosen
+from .entry_schema import GGUF_ENGINES
 from .errors import BadModelFile
 from .fingerprint import Fingerprint, fingerprint
 from .fitting import Room, fitted
@@ -25,10 +28,11 @@ from .formats.registry import formats
 from .memory_estimate import Claim, Key, MemoryEstimate, Peak, device_claims, estimate_host, key_of
 from .model import Model
 from .model_info import ModelInfo
+from .packed import packed
+from .recent import Recent
 
-ENGINE_GGUF = "llama.cpp"
 # Name further files, which are loaded along with the model's.
-DRAFT_OPTION, PROJECTOR_OPTION = "draft_model", "mmproj"
+DRAFT_OPTION, PROJECTOR_OPTION, ADAPTERS_OPTION = "draft_model", "mmproj", "lora"
 # Of what a file says, what stands in a model's ``facts``.
 FACTS = (
     "format",
@@ -55,7 +59,7 @@ TOLD = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reading:
     """A model as its files describe it, which files these were, and what the first of them says."""
 
@@ -78,7 +82,7 @@ class MemoryLimits(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """What follows for a model from all that it depends on; that is compared before it is used."""
 
@@ -92,8 +96,18 @@ class _Answer:
     key: Key
 
 
+# Models whose figures are kept for whoever asks again; of the others they are worked out anew.
+MOST_ANSWERS = 1000
+# Models that one thread reads before the loop hears of them.
+READ_AT_ONCE = 100
+
+
 def _untuned(model: Model, _: str) -> Model:
     return model
+
+
+def _not_found(_: Model) -> Reading | None:
+    return None
 
 
 class Estimator:
@@ -101,7 +115,9 @@ class Estimator:
 
     ``limits`` says how many bytes the pool may use of the host and of each device, ``capabilities``
     what is known of what models can do, ``processor`` what the engines run on, see ``Machine``;
-    ``tuned`` gives a model with files of that fingerprint the options that were found by trying.
+    ``tuned`` gives a model with files of that fingerprint the options that were found by trying;
+    ``found`` knows what files said of models that nobody has read here since the start;
+    ``uuids`` are those of the machine's devices by their ids.
     """
 
     def __init__(
@@ -110,23 +126,34 @@ class Estimator:
         capabilities: CapabilityBook | None = None,
         processor: str | None = None,
         tuned: Callable[[Model, str], Model] = _untuned,
+        found: Callable[[Model], Reading | None] = _not_found,
+        uuids: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._limits = limits
         self._capabilities = capabilities or CapabilityBook()
         self._processor = this_processor() if processor is None else processor
         self._tuned = tuned
-        # By id and source: several models may share a file.
-        self._readings: dict[tuple[str, str], Reading] = {}
+        self._uuids = uuids
+        self._look_up = found
+        # By id, then source: several models may share a file.
+        self._readings: dict[str, dict[str, Reading]] = {}
+        self._found: Recent[tuple[str, str], Reading] = Recent(MOST_ANSWERS)
         self._told: dict[Key, int] = {}
         self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
-        self._answers: dict[str, _Answer] = {}
+        self._answers: Recent[str, _Answer] = Recent(MOST_ANSWERS)
 
-    def room(self) -> Room | None:
-        """What the pool may use; None where nobody has said."""
+    def room(self, model: Model) -> Room | None:
+        """What the pool may use for the model, on the devices that it may use; None where nobody
+        has said."""
         if self._limits is None:
             return None
-        machine = Machine(self._processor, self._limits.device_budgets)
+        machine = Machine(self._processor, self._budgets(model))
         return Room(self._limits.memory_limit_bytes, machine)
+
+    def _budgets(self, model: Model) -> Mapping[str, int]:
+        """Bytes of the devices that the model may use, in the order in which it sees them."""
+        budgets = self._limits.device_budgets if self._limits is not None else {}
+        return budgets if model.devices is None else chosen(model.devices, budgets, self._uuids())
 
     def effective(self, model: Model) -> Model:
         """The model with the options that a worker of it is started with: what nobody declared is
@@ -142,7 +169,8 @@ class Estimator:
         return self._peaks.get(self._answer(model).key, {})
 
     def _answer(self, model: Model) -> _Answer:
-        known, reading, room = self._answers.get(model.model_id), self.reading(model), self.room()
+        known, reading = self._answers.get(model.model_id), self.reading(model)
+        room = self.room(model)
         told = self._told.get(self._key(model)) if self._told else None
         tuned = self._tuned(model, reading.files.digest if reading is not None else "")
         if (
@@ -165,12 +193,12 @@ class Estimator:
                 footprint,
                 self._key(effective),
             )
-            self._answers[model.model_id] = known
+            self._answers.put(model.model_id, known)
         return known
 
     def _fitted(self, model: Model, reading: Reading | None, room: Room | None) -> Model:
         info = reading.info if reading is not None else None
-        if info is None or room is None or model.memory_mb or model.engine != ENGINE_GGUF:
+        if info is None or room is None or model.memory_mb or model.engine not in GGUF_ENGINES:
             return model
         options = fitted(info, model.options, room)
         return model if options == model.options else dataclasses.replace(model, options=options)
@@ -185,9 +213,14 @@ class Estimator:
 
     def device_memory(self, model: Model) -> Mapping[str, Claim]:
         """What to reserve of each device that has a budget."""
-        budgets = self._limits.device_budgets if self._limits is not None else {}
+        budgets = self._budgets(model)
         claims = device_claims(self.footprint(model), self.peaks(model))
         return {device: claim for device, claim in claims.items() if device in budgets}
+
+    def weights(self, model: Model) -> int | None:
+        """Bytes of its weights, wherever they lie; None where its files do not tell."""
+        parts = self.footprint(model).parts.values()
+        return sum(share.weights or 0 for share in parts) or None
 
     def _key(self, model: Model) -> Key:
         reading = self.reading(model)
@@ -221,23 +254,52 @@ class Estimator:
         Raises:
             BadModelFile: the file is missing, truncated or corrupt.
         """
-        # First: what changes while it is read is seen to have changed by the next look.
-        files = await asyncio.to_thread(fingerprint, model)
-        info = await asyncio.to_thread(_read, model)
+        return await self._described(model, await asyncio.to_thread(_look, model))
+
+    async def describe_all(self, models: Iterable[Model]) -> AsyncIterator[Model | BadModelFile]:
+        """``describe`` of many, by their order; what is wrong with one takes its place. A disk is
+        asked about many at a time, for a thread takes longer to be asked than most disks do."""
+        left = iter(models)
+        while some := list(itertools.islice(left, READ_AT_ONCE)):
+            for model, look in zip(some, await asyncio.to_thread(_looks, some), strict=True):
+                if isinstance(look, BadModelFile):
+                    yield look
+                else:
+                    reading = await self._described(model, look)
+                    self.take(reading)
+                    yield reading.model
+
+    async def _described(self, model: Model, look: _Look) -> Reading:
+        """What follows for the model."""
+        files, info, size = look
         if info is not None:
             judged = await self._capabilities.judged(model, info, files.digest)
             return Reading(described(judged, info), files, info)
-        size = await asyncio.to_thread(_file_size, model.source)
-        sized = dataclasses.replace(model, size_bytes=size) if size is not None else model
-        return Reading(await self._capabilities.judged(sized, None, files.digest), files)
+        if size is not None and size != model.size_bytes:
+            model = dataclasses.replace(model, size_bytes=size)
+        return Reading(await self._capabilities.judged(model, None, files.digest), files)
 
     def take(self, reading: Reading) -> None:
         """Let estimates come from it."""
-        self._readings[reading.model.model_id, reading.model.source] = reading
+        model = reading.model
+        self._readings.setdefault(model.model_id, {})[model.source] = reading
+
+    def look_up_again(self, model: Model) -> None:
+        """It was found to have other files than those that were read."""
+        self._readings.pop(model.model_id, None)
+        self._found.drop((model.model_id, model.source))
 
     def reading(self, model: Model) -> Reading | None:
         """What was read last; None where nothing could be."""
-        return self._readings.get((model.model_id, model.source))
+        known = self._readings.get(model.model_id, {}).get(model.source)
+        return known if known is not None else self._look_up_once(model)
+
+    def _look_up_once(self, model: Model) -> Reading | None:
+        key = (model.model_id, model.source)
+        known = self._found.get(key)
+        if known is None and (known := self._look_up(model)) is not None:
+            self._found.put(key, known)
+        return known
 
     async def is_current(self, model: Model) -> bool:
         """Whether its files are those that were read, as far as can be told without reading."""
@@ -253,9 +315,8 @@ class Estimator:
 
     def forget(self, model: Model) -> None:
         """The model is gone, with every source that it ever had."""
-        for name in [name for name in self._readings if name[0] == model.model_id]:
-            del self._readings[name]
-        self._answers.pop(model.model_id, None)
+        self.look_up_again(model)
+        self._answers.drop(model.model_id)
         for learned in (self._told, self._peaks):
             for key in [key for key in learned if key.model_id == model.model_id]:
                 del learned[key]
@@ -264,6 +325,33 @@ class Estimator:
 def this_processor() -> str:
     """As ``Machine`` has it."""
     return "" if sys.platform == "darwin" else platform.machine()
+
+
+class _Look(NamedTuple):
+    """What a disk has of a model: ``size`` of its source, where no format tells more."""
+
+    files: Fingerprint
+    info: ModelInfo | None
+    size: int | None
+
+
+def _looks(models: Iterable[Model]) -> list[_Look | BadModelFile]:
+    return [_look_or_error(model) for model in models]
+
+
+def _look_or_error(model: Model) -> _Look | BadModelFile:
+    try:
+        return _look(model)
+    except BadModelFile as e:
+        return e
+
+
+def _look(model: Model) -> _Look:
+    """Blocks. Raises BadModelFile as ``_read``."""
+    # First: what changes while it is read is seen to have changed by the next look.
+    files = fingerprint(model)
+    info = _read(model)
+    return _Look(files, info, _file_size(model.source) if info is None else None)
 
 
 def _read(model: Model) -> ModelInfo | None:
@@ -281,11 +369,34 @@ def _read(model: Model) -> ModelInfo | None:
         if companion := known.companion(info):
             raise BadModelFile(model.source, f"is no model by itself but a {companion} for others")
     except BadModelFile:
-        if known.engine == model.engine:
+        if _is_own(known, model.engine):
             raise
         return None
     draft, projector = (_companion(model, name) for name in (DRAFT_OPTION, PROJECTOR_OPTION))
-    return dataclasses.replace(info, draft=draft, projector=projector)
+    return dataclasses.replace(
+        info, draft=draft, projector=projector, adapter_bytes=_adapter_bytes(model)
+    )
+
+
+def _adapter_bytes(model: Model) -> int:
+    """Of all adapters that the options name.
+
+    Raises:
+        BadModelFile: one cannot be read, or is none.
+    """
+    entries, total = model.options.get(ADAPTERS_OPTION), 0
+    for entry in list(entries) if isinstance(entries, list | tuple) else []:
+        path = entry.get("path") if isinstance(entry, Mapping) else None
+        if isinstance(path, str) and os.path.isabs(path):  # the engine will refuse any other
+            info = read_gguf(path)
+            if info.kind != "adapter":
+                raise BadModelFile(path, "is no adapter (LoRA)")
+            total += info.file_bytes
+    return total
+
+
+def _is_own(known: Format, engine: str) -> bool:
+    return known.engine == engine or {known.engine, engine} <= GGUF_ENGINES
 
 
 def _companion(model: Model, option: str) -> ModelInfo | None:
@@ -298,9 +409,11 @@ def _format_of(model: Model) -> Format | None:
     """The format whose files these look like, or the only one of the engine. Blocks."""
     if not os.path.isabs(model.source):
         return None
-    own = [f for f in formats().values() if f.engine == model.engine]
+    own = [f for f in formats().values() if _is_own(f, model.engine)]
+    named = [f for f in formats().values() if model.source.casefold().endswith(f.suffixes)]
     if len(own) == 1:
-        return own[0]
+        # An engine may load files of another's format, too.
+        return named[0] if named else own[0]
     path = Path(model.source)
     listing = _listing(path)
     for known in own or formats().values():
@@ -332,7 +445,7 @@ def described(model: Model, info: ModelInfo) -> Model:
     ours = {f: v for f, v in said.items() if f in model.from_file or not getattr(model, f)}
     others = tuple(f for f in model.from_file if f not in said)
     values: dict[str, Any] = {"size_bytes": info.file_bytes, "from_file": (*ours, *others), **ours}
-    values["facts"] = facts_of(info)
+    values["facts"] = packed(facts_of(info))
     return dataclasses.replace(model, **values)
 
 

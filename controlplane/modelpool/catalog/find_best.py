@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from modelpool_client.capabilities import word_of
 
 from .model import Model
+from .search import MB, weight_of
 
-MB = 1_000_000
 MB_PER_GB = 1000
 RUNNERS_UP = 3
 
@@ -77,35 +80,81 @@ class Candidate:
 @dataclass(frozen=True)
 class Findings:
     """``best`` is None where no model will do. ``runners_up`` are the next best ones; ``excluded``
-    says for each of the others why."""
+    says of others why they are not."""
 
     best: Candidate | None
     runners_up: tuple[Candidate, ...]
     excluded: Mapping[str, tuple[str, ...]]
 
 
-def find_best(
-    models: Iterable[Model], wanted: Wanted, facts_of: Callable[[Model], Facts]
-) -> Findings:
+class BestFinder:
     """Of the models that meet every condition: one whose latency is known before one whose latency
     is not, if that is a condition; then the largest, because of models that are quick and small
     enough the one with the most weights answers best; then one that is loaded, then the quickest.
 
     Args:
-        facts_of: is asked only about models whose entry meets the conditions.
+        facts_of: is asked only about models whose entry meets the conditions, and whether it must
+            say how much memory they take: to work that out takes longer than all else, and most are
+            neither measured by it nor told of.
+        measured: ids of those whose latency is known.
     """
-    excluded: dict[str, tuple[str, ...]] = {}
-    found: list[Candidate] = []
-    for model in models:
-        problems = tuple(_against(model, wanted))
-        facts = Facts() if problems else facts_of(model)
-        problems = problems or tuple(_against_facts(facts, wanted))
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        facts_of: Callable[[Model, bool], Facts],
+        measured: Collection[str] = frozenset(),
+    ) -> None:
+        self._wanted = wanted
+        self._facts_of = facts_of
+        self._measured = measured if wanted.max_latency_ms is not None else frozenset()
+        self._found: list[tuple[tuple[Any, ...], Model]] = []
+
+    def in_order(self, heaviest_first: Iterable[Model]) -> Iterable[Model]:
+        """As ``look`` wants them."""
+        if not self._measured:
+            return heaviest_first
+        models = tuple(heaviest_first)
+        known = [m for m in models if m.model_id in self._measured]
+        return itertools.chain(known, (m for m in models if m.model_id not in self._measured))
+
+    def look(self, models: Iterable[Model]) -> bool:
+        """Look at more of them, ``in_order``; whether none that follows can be among the best."""
+        for model in models:
+            if len(self._found) > RUNNERS_UP and self._weighed(model) > self._found[-1][0][:2]:
+                return True
+            facts, problems = self._judged(model)
+            if not problems:
+                insort(self._found, (self._rank(model, facts), model), key=itemgetter(0))
+                del self._found[1 + RUNNERS_UP :]
+        return False
+
+    def findings(self, told: Iterable[Model] = ()) -> Findings:
+        """The best of those that were looked at, and why some others are not among them.
+
+        Args:
+            told: of which it is said what speaks against them, where anything does.
+        """
+        against = {m.model_id: problems for m in told if (problems := self._judged(m)[1])}
+        least = [(model, self._facts_of(model, True)) for _, model in self._found]
+        best = [Candidate(m, facts, tuple(_for(m, facts, self._wanted))) for m, facts in least]
+        return Findings(best[0] if best else None, tuple(best[1:]), against)
+
+    def _judged(self, model: Model) -> tuple[Facts, tuple[str, ...]]:
+        problems = tuple(_against(model, self._wanted))
         if problems:
-            excluded[model.model_id] = problems
-        else:
-            found.append(Candidate(model, facts, tuple(_for(model, facts, wanted))))
-    found.sort(key=lambda c: _rank(c, wanted))
-    return Findings(found[0] if found else None, tuple(found[1 : 1 + RUNNERS_UP]), excluded)
+            return Facts(), problems
+        facts = self._facts_of(model, self._wanted.max_memory_bytes is not None)
+        return facts, tuple(_against_facts(facts, self._wanted))
+
+    def _weighed(self, model: Model) -> tuple[bool, float]:
+        is_unsure = self._wanted.max_latency_ms is not None and model.model_id not in self._measured
+        return is_unsure, -weight_of(model)
+
+    def _rank(self, model: Model, facts: Facts) -> tuple[Any, ...]:
+        """The best has the least."""
+        latency = float("inf") if facts.latency_ms is None else facts.latency_ms
+        return (*self._weighed(model), not facts.is_loaded, latency, model.model_id)
 
 
 def read_wanted(
@@ -167,15 +216,6 @@ def _for(model: Model, facts: Facts, wanted: Wanted) -> Iterable[str]:
         yield f"can {', '.join(wanted.required_capabilities)}"
     if facts.is_loaded:
         yield "is loaded"
-
-
-def _rank(candidate: Candidate, wanted: Wanted) -> tuple[Any, ...]:
-    """The best has the least."""
-    facts, model = candidate.facts, candidate.model
-    is_unsure = wanted.max_latency_ms is not None and facts.latency_ms is None
-    latency = float("inf") if facts.latency_ms is None else facts.latency_ms
-    size = model.size_bytes or facts.memory_bytes or 0
-    return (is_unsure, -size, not facts.is_loaded, latency, model.model_id)
 
 
 def _is_of_type(model: Model, wanted: str) -> bool:

@@ -20,8 +20,9 @@ from typing import Any
 from .footprint import UNKNOWN_MACHINE, Machine, footprint_of, layout_of
 from .llama_memory import DEFAULT_PARALLEL, context_length, parallel
 from .model_info import ModelInfo
-from .placement import HOST, layers_that_fit, splits
+from .placement import DEVICE_OVERHEAD_BYTES, HOST, layers_that_fit, splits
 
+MB = 1_000_000
 SHARE = 0.5
 LEAST_CONTEXT = 512
 # Contexts are told apart by so many tokens.
@@ -52,8 +53,10 @@ def fitted(info: ModelInfo, options: Options, room: Room) -> Options:
     """The options with which to start a model in that room.
 
     ``parallel``, ``context_length`` and ``gpu_layers`` stay as they are given, and are left out
-    where the engine's defaults fit.
+    where the engine's defaults fit. Of several devices ``tensor_split`` says how much each gets:
+    llama.cpp itself would go by what is free there, whatever the pool may have of that.
     """
+    options = _with_split(info, options, room)
     fewer, shorter = list(_fewer(options)), list(_shorter(info, options))
     moves = bool(room.machine.devices) and "gpu_layers" not in options
     for choice in fewer if moves else [*fewer, *shorter]:
@@ -66,6 +69,8 @@ def fitted(info: ModelInfo, options: Options, room: Room) -> Options:
         return least
     for choice in [fewer[-1], *shorter]:
         placed = _on_devices(info, {**options, **choice}, room)
+        if not placed["gpu_layers"]:  # they are of no use: it is as if there were none
+            return fitted(info, {**options, "gpu_layers": 0}, room)
         if _fits(info, placed, room, room.machine):
             return placed
     return _on_devices(info, least, room)
@@ -91,6 +96,20 @@ def device_layers(info: ModelInfo, options: Options, room: Room) -> int:
     split = splits(options, room.machine.devices)
     layout = layout_of(info, options, room.machine)
     return layers_that_fit(layout, split, room.machine.devices)
+
+
+def _with_split(info: ModelInfo, options: Options, room: Room) -> Options:
+    """With a share for each of several devices by what it has beyond what any process takes of it;
+    one that has no room for a layer gets none."""
+    devices = room.machine.devices
+    if len(devices) < 2 or "tensor_split" in options or options.get("gpu_layers") == 0:
+        return options
+    layout = layout_of(info, {"parallel": 1, **options}, room.machine)
+    layers = (layer.weights + layer.shared + layer.cache for layer in layout.movable)
+    least = max(layers, default=0) + layout.compute
+    spare = [size - DEVICE_OVERHEAD_BYTES for size in devices.values()]
+    shares = [size // MB if size >= least else 0 for size in spare]
+    return {**options, "tensor_split": shares} if any(shares) else options
 
 
 def _fits(info: ModelInfo, options: Options, room: Room, machine: Machine) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from modelpool_client.errors import InvalidRequest, ModelNotFound, ModelPoolError
@@ -12,7 +13,7 @@ from modelpool_client.surfaces.names import other_spelling
 
 from .entry_schema import engine_name
 from .model import CURRENT, Model, did_you_mean, near_names, printable
-from .search import Facet, Search, facets_of, text_of
+from .search import ANY, Facet, Search, facets_of, text_of, weight_of
 
 SHOWN_CHARACTERS = 100
 
@@ -45,8 +46,10 @@ class Index:
         self.ids: dict[str, str] = {}
         self.edition = 0
         self._order: list[str] = []
-        self._facets: defaultdict[Facet, set[str]] = defaultdict(set)
+        self._facets: defaultdict[Facet, dict[str, None]] = defaultdict(dict)
         self._texts: dict[str, str] = {}
+        self._listed: tuple[int, Sequence[Model]] = (-1, ())
+        self._heaviest: tuple[int, Sequence[Model]] = (-1, ())
         self.current = ""
         self.put(models)
 
@@ -96,7 +99,7 @@ class Index:
         self.ids |= dict.fromkeys(model.names, model.model_id)
         self._texts[model.model_id] = text_of(model)
         for facet in facets_of(model):
-            self._facets[facet].add(model.model_id)
+            self._facets[facet][model.model_id] = None
 
     def _unname(self, model_ids: Iterable[str]) -> None:
         for model_id in model_ids:
@@ -108,24 +111,61 @@ class Index:
                 del self.ids[name]
             del self._texts[model_id]
             for facet in facets_of(model):
-                self._facets[facet].discard(model_id)
+                self._facets[facet].pop(model_id, None)
                 if not self._facets[facet]:
                     del self._facets[facet]
 
-    def search(self, search: Search) -> list[Model]:
+    @property
+    def listed(self) -> Sequence[Model]:
+        """All of them, by id; made once for each edition."""
+        if self._listed[0] != self.edition:
+            self._listed = (self.edition, [self.models[i] for i in self._order])
+        return self._listed[1]
+
+    @property
+    def heaviest(self) -> Sequence[Model]:
+        """All of them, those of the greatest weight first; sorted once for each edition."""
+        if self._heaviest[0] != self.edition:
+            found = sorted(self.listed, key=weight_of, reverse=True)
+            self._heaviest = (self.edition, found)
+        return self._heaviest[1]
+
+    def search(self, search: Search) -> Sequence[Model]:
         """The models that meet it, by id."""
+        if search == ANY:
+            return self.listed
         found = self._with(search.facets)
         if search.q:
             part = search.q.casefold()
             found = [model_id for model_id in found if part in self._texts[model_id]]
         models = map(self.models.__getitem__, found)
-        return [model for model in models if search.has_size(model)]
+        return [m for m in models if search.has_size(m)] if search.asks_size else [*models]
 
     def _with(self, facets: Collection[Facet]) -> list[str]:
         if not facets:
             return self._order
-        least, *others = sorted((self._facets.get(f, set()) for f in facets), key=len)
-        return sorted(least.intersection(*others))
+        least, *others = sorted((self._facets.get(f, {}) for f in facets), key=len)
+        return sorted(set(least).intersection(*others))
+
+    def with_all(self, facets: Iterable[Facet]) -> list[Model]:
+        """The models that have all of at least one, by id."""
+        return [self.models[i] for i in self._with(tuple(facets))]
+
+    def some_with(
+        self, any_of: Collection[Facet], all_of: Collection[Facet], looks: int
+    ) -> list[Model]:
+        """Models that have any of the one and all of the other, of the first ``looks`` that have
+        the rarest of what all must have; in the order in which they came."""
+        must = sorted((self._facets.get(f, {}) for f in all_of), key=len)
+        may = [self._facets.get(f, {}) for f in any_of]
+        looked_at = dict.fromkeys(
+            itertools.islice(must[0] if must else itertools.chain(*may), looks)
+        )
+        return [
+            self.models[i]
+            for i in looked_at
+            if any(i in each for each in may) and all(i in each for each in must)
+        ]
 
     def counts(self, name: str) -> dict[str, int]:
         """How many models have each value of a field of ``search.facets_of``."""

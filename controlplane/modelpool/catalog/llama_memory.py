@@ -5,9 +5,10 @@
     weights = tensors, mapped or read; those of some types stand in memory twice, see ``repacked``
     cache   = see ``kv_cache``; written whole at the load, so that it is resident from then on
     compute = batch * 4 * (3 * feed_forward + 5 * embedding) + batch * context * 2
+              and without flash attention batch * context * (4 * heads + 2) more
     worker  = 50 MB + vocabulary * (390 + 8 * parallel)
 
-and the first three once more for a draft model, which has a cache of as many cells.
+and the first three once more for a draft model, which has a cache of as many cells, and its words.
 
 Every figure was measured with xllamacpp 2026.10 on Linux (x86-64, AVX2), by the anonymous and the
 file-backed part of the process's PSS, on generated models of 0.2 to 390 million parameters, with
@@ -34,10 +35,9 @@ DEFAULT_CACHE_TYPE = "f16"
 CPU_BATCH = 256
 MAX_BATCH = 512
 
-# Front and child with the library, its threads and one request behind it, as a pool measures them
-# (they share pages with the manager): 42 to 45 MB over all else, and some for a machine where less
-# is shared.
-PROCESSES_BYTES = 50_000_000
+# Front and child with the library, its threads and one request behind it, over all else: 44 MB
+# where another worker shares their pages, 54 MB where only the manager does, 56 MB where nobody.
+PROCESSES_BYTES = 58_000_000
 # 65 MB with 32,000 words and 112 MB with 150,000, where 54 MB stand without.
 BYTES_PER_WORD = 390
 # Of files that do not say how many there are; most of the last years have 32,000 to 152,000.
@@ -52,7 +52,16 @@ FEED_FORWARD_ROWS, EMBEDDING_ROWS = 3, 5
 UNKNOWN_ROWS = 21
 # A mask of two bytes for each token of a batch and each cell.
 MASK_BYTES = 2
-# A projector's own buffers over its weights; from its file alone, not measured.
+# Without flash attention the scores of all heads of a layer are in hand, and a mask twice as wide:
+# 72.9 MB of the 71.3 that this says, with 8 heads, 8192 tokens of context and 256 in a batch. With
+# ``auto`` it is used where it can be, as with ``on``.
+SCORE_BYTES = 4
+ROW_BYTES = 4
+# Of the encoder of a projector that looks at a picture, for each patch: so many rows as wide as its
+# feed-forward layers and as it is itself, and the scores of all heads of a layer. Measured with 576
+# patches, 12 heads and widths of 3072 and 768: 35.1 MB of the 37.3 that this says.
+PATCH_FEED_FORWARD_ROWS, PATCH_EMBEDDING_ROWS = 2, 4
+# Over its weights, where its file does not say how it is made: of sounds; not measured.
 PROJECTOR_FACTOR = 1.5
 
 # Types whose matrices llama.cpp copies into another order on a CPU (CPU_REPACK), while the mapped
@@ -73,9 +82,9 @@ def llama_layout(
     asked = {**options, "context_length": context_length(info, options)}
     draft = None if info.draft is None else _model(info.draft, asked, repacked, has_devices)
     own = _model(info, asked, repacked, has_devices)
-    words = ASSUMED_VOCABULARY if info.vocabulary_size is None else info.vocabulary_size
     per_word = BYTES_PER_WORD + LOGITS_BYTES * parallel(options)
-    projector = int(info.projector.file_bytes * PROJECTOR_FACTOR) if info.projector else 0
+    words = sum(_words(each) for each in (info, info.draft) if each is not None)
+    projector = _projector(info.projector) if info.projector is not None else 0
     return MemoryLayout(
         own.layers,
         own.output,
@@ -85,6 +94,20 @@ def llama_layout(
         PROCESSES_BYTES + words * per_word,
         draft,
     )
+
+
+def _words(info: ModelInfo) -> int:
+    return ASSUMED_VOCABULARY if info.vocabulary_size is None else info.vocabulary_size
+
+
+def _projector(info: ModelInfo) -> int:
+    """Bytes of what makes tokens of pictures, with its buffers."""
+    patches, heads = info.patches, info.head_count
+    wide, width = info.feed_forward_length, info.embedding_length
+    if not patches or not isinstance(heads, int) or not wide or not width:
+        return int(info.file_bytes * PROJECTOR_FACTOR)
+    row = PATCH_FEED_FORWARD_ROWS * wide + PATCH_EMBEDDING_ROWS * width
+    return info.file_bytes + patches * (patches * heads * SCORE_BYTES + row * ROW_BYTES)
 
 
 def context_length(info: ModelInfo, options: Mapping[str, Any]) -> int:
@@ -123,6 +146,7 @@ def _model(
     batch = _batch(info, options, has_devices)
     caches = cache_by_layer(info, cache_shape(info, options, batch)) or (0,)
     blocks = max(0, info.file_bytes - info.table_bytes - info.output_bytes)
+    blocks += info.adapter_bytes  # each lies where what it corrects does
     copied = sum(size for kind, size in info.matrix_bytes.items() if kind in repacked)
     # A file that is read and not mapped is in memory once, in the one order or the other.
     copies = copied if options.get("mmap", True) else 0
@@ -147,17 +171,23 @@ def _compute(info: ModelInfo, options: Mapping[str, Any], batch: int) -> int:
         if feed_forward is None
         else FEED_FORWARD_ROWS * feed_forward + EMBEDDING_ROWS * embedding
     )
-    return batch * (numbers * 4 + context_length(info, options) * MASK_BYTES)
+    per_cell = MASK_BYTES
+    if options.get("flash_attention") == "off":
+        found = info.head_count or 0
+        heads = max(found, default=0) if isinstance(found, tuple) else found
+        per_cell += MASK_BYTES + SCORE_BYTES * heads
+    return batch * (numbers * 4 + context_length(info, options) * per_cell)
 
 
 def _batch(info: ModelInfo, options: Mapping[str, Any], has_devices: bool) -> int:
-    """A model that embeds a text in one step has the whole context as one."""
+    """Tokens that are computed at once. A model that embeds a text in one step has the whole
+    context as one; of others a step may be computed in smaller parts."""
     pooling = pooling_of(info.architecture, info.pooling, options)
     context = context_length(info, options)
     if is_read_whole(info.architecture, pooling):
         return count(options, "batch_size", context)
-    batch = min(MAX_BATCH, count(options, "batch_size", MAX_BATCH if has_devices else CPU_BATCH))
-    return min(batch, context)
+    step = count(options, "batch_size", MAX_BATCH if has_devices else CPU_BATCH)
+    return min(count(options, "micro_batch_size", MAX_BATCH), step, context)
 
 
 def _cache_type(options: Mapping[str, Any], key: str) -> str:

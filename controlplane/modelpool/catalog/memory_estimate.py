@@ -32,7 +32,7 @@ class Peak:
 
     Attributes:
         fingerprint: of its file; another file is measured anew.
-        options: a hash of engine, source and options.
+        options: a hash of engine, source, options, environment and devices.
         device: ``host``, or a device's id.
         samples: workers that were measured.
         worked: one of them had answered a request; before, caches and buffers may be untouched.
@@ -109,6 +109,8 @@ class MemoryEstimate:
 def key_of(model: Model, fingerprint: str) -> Key:
     """Under which the model's peaks are kept."""
     how: list[Any] = [model.engine, model.source, sorted(model.options.items())]
+    if model.environment or model.devices is not None:
+        how += [model.environment, model.devices]
     digest = hashlib.sha256(json.dumps(how, default=str).encode()).hexdigest()
     return Key(model.model_id, fingerprint, digest[:16])
 

@@ -34,7 +34,7 @@ class MemoryLayout:
         compute: buffers of a step, wherever a layer lies.
         projector: of what makes tokens of pictures, with its buffers.
         worker: of its processes, their libraries, and the vocabulary.
-        draft: the model that drafts for it; its ``worker`` is 0.
+        draft: the model that drafts for it; its ``worker`` is 0, its words are in the other's.
     """
 
     layers: tuple[Layer, ...]

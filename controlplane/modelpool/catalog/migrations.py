@@ -126,6 +126,38 @@ def documents(db: sqlite3.Connection) -> None:
     )
 
 
+def usage_by_hour(db: sqlite3.Connection) -> None:
+    """What models were used for, and what that cost: by hour and source, later by day."""
+    counts = """requests INTEGER NOT NULL,
+            errors INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            cached_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            estimated INTEGER NOT NULL,
+            seconds REAL NOT NULL,
+            cost REAL NOT NULL,
+            currency TEXT NOT NULL"""
+    db.execute(
+        f"""CREATE TABLE usage_hours (
+            hour INTEGER NOT NULL,
+            model_id TEXT NOT NULL,
+            source TEXT NOT NULL,
+            key TEXT NOT NULL,
+            {counts},
+            PRIMARY KEY (hour, model_id, source, key)
+        ) WITHOUT ROWID"""
+    )
+    db.execute(
+        f"""CREATE TABLE usage_days (
+            day INTEGER NOT NULL,
+            model_id TEXT NOT NULL,
+            key TEXT NOT NULL,
+            {counts},
+            PRIMARY KEY (day, model_id, key, currency)
+        ) WITHOUT ROWID"""
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     models_and_meta,
     workers_and_epochs,
@@ -134,6 +166,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     habits,
     memory_peaks,
     documents,
+    usage_by_hour,
 )
 
 

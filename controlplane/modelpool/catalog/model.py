@@ -10,16 +10,20 @@ import itertools
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
+from sys import intern
 from typing import Any, Literal
 
 from modelpool_client.errors import InvalidModelId
 
+from .packed import NOTHING, Packed, packed
 from .variables import template
 
 Priority = Literal["high", "normal", "low"]
 ConcurrencyLimit = int | Literal["adaptive", "unlimited"]
 Origin = Literal["config", "api", "discovered"]
 Coalescing = Literal["deterministic", "identical", "off"]
+Balance = Literal["least_busy", "round_robin", "performance", "cost", "locality", "prefix"]
 
 MAX_ID_BYTES = 255
 MAX_COMPARED = 24
@@ -38,9 +42,11 @@ OWN_FIELDS = (
     "facts",
     "declared_capabilities",
     "presumed_capabilities",
+    "denied_capabilities",
     "places",
     "identity",
     "companions",
+    "companion_reasons",
 )
 
 # Words that end a route below /models/{id} or /v2/models/{id}: an id that ends in one could not be
@@ -82,7 +88,7 @@ CURRENT = "current"
 RESERVED_NAMES = frozenset({"auto", CURRENT})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Model:
     """A catalog entry. Replace it, never change it.
 
@@ -95,10 +101,15 @@ class Model:
             load grows, where there is spare room.
         concurrency_limit: requests that one copy is given at a time, more wait; None is the pool's
             setting.
+        environment: of which its workers run, see ``environments`` of the configuration; empty:
+            the manager's own, or that called as the engine where only that has it.
+        devices: that its workers see, in that order: numbers, ids (``cuda:1``) or UUIDs; None: all,
+            empty: none.
         schedule: loads and unloads by the clock, each {"cron": "0 8 * * mon-fri", "action": "load"}
             in local time.
         target_in_flight: requests in flight for each copy before another is wanted; None is what
             the engine serves at once.
+        balance: which of several copies takes a request, see ``pool.balance``.
         coalesce: which identical requests in flight share one computation: those whose answer is
             determined by a seed or a temperature of 0, all of them, or none.
         memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
@@ -108,6 +119,7 @@ class Model:
         capabilities: what it can do, as far as anybody knows; see ``capabilities``.
         declared_capabilities: what its owner declared, where a probe found otherwise.
         presumed_capabilities: those of ``capabilities`` that only its name tells.
+        denied_capabilities: what it cannot do for certain, as opposed to what is merely not known.
         from_file: fields that nobody declared, in which stands what was found out.
         origin: "config" models come from the config file and return at every start, "discovered"
             ones were found on the disk and go with their files.
@@ -116,6 +128,9 @@ class Model:
         identity: of that content, see ``discovery.identity``.
         companions: paths of what was found to go with it, by kind: ``projector``, ``adapter``,
             ``draft``, ``tokenizer``.
+        companion_reasons: by these paths, why.
+        served_by: of a model at a provider, the id of the provider's entry, whose worker serves it.
+        request: what is filled, bounded and taken away of its requests, see ``request_rules``.
         templates: for each field with a value from the environment, what the config file says, as
             {key: text}; it is shown in place of the value.
         created_at, updated_at: seconds since 1970.
@@ -126,7 +141,7 @@ class Model:
     source: str
     display_name: str = ""
     model_type: str = "general"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     aliases: tuple[str, ...] = ()
     warmup: bool = False
     pinned: bool = False
@@ -140,24 +155,38 @@ class Model:
     target_in_flight: int | None = None
     concurrency_limit: ConcurrencyLimit | None = None
     coalesce: Coalescing = "deterministic"
+    balance: Balance = "least_busy"
+    environment: str = ""
+    devices: tuple[int | str, ...] | None = None
     schedule: tuple[Mapping[str, Any], ...] = ()
     memory_mb: float | None = None
     context_length: int | None = None
     size_bytes: int | None = None
     architecture: str | None = None
     quantization: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    facts: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     declared_capabilities: tuple[str, ...] = ()
     presumed_capabilities: tuple[str, ...] = ()
+    denied_capabilities: tuple[str, ...] = ()
     from_file: tuple[str, ...] = ()
-    templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    templates: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: NOTHING)
     created_at: float = 0.0
     updated_at: float = 0.0
     origin: Origin = "api"
     places: tuple[str, ...] = ()
     identity: str = ""
-    companions: Mapping[str, Any] = field(default_factory=dict)
+    companions: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    companion_reasons: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    served_by: str = ""
+    request: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+    @property
+    def prices(self) -> Mapping[str, Any]:
+        """Of a million tokens (``input``, ``cached_input``, ``output``) or of a picture, in
+        dollars; empty where nothing is known."""
+        prices = self.metadata.get("prices")
+        return prices if isinstance(prices, Mapping) else {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -188,16 +217,26 @@ class Model:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values of every field."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        return {k: _plain(getattr(self, k)) for k in _DEFAULTS}
+
+    def stored(self) -> dict[str, Any]:
+        """``shown`` without what is the default, for ``from_dict``: of ten thousand models each
+        says little, and the manager reads them all when it starts."""
+        said = {k: v for k, d in _DEFAULTS.items() if (v := getattr(self, k)) != d}
+        hidden = {k: next(iter(v.values())) for k, v in self._hidden.items()}
+        return {k: _plain(v) for k, v in said.items()} | hidden
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Model:
-        """The reverse of ``as_dict`` for data of our own; keys of other versions are ignored."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known
-        }
+        """The reverse of ``as_dict`` and ``stored``; what is not there is the default, and keys of
+        other versions are ignored."""
+        values: dict[str, Any] = {k: _shared(v) for k, v in data.items() if k in _NAMES and v != {}}
+        values |= {k: intern(values[k]) for k in _FEW_VALUES if isinstance(values.get(k), str)}
+        values["facts"] = packed(values.get("facts", NOTHING))
+        if values.get("display_name") == values["model_id"]:
+            values["display_name"] = values["model_id"]
+        if values.get("places") == (values["source"],):
+            values["places"] = (values["source"],)
         return cls(**values)
 
     @property
@@ -205,9 +244,11 @@ class Model:
         """The templates, but of what it is called and run by: that is seen everywhere."""
         return {k: v for k, v in self.templates.items() if k not in NAMING_FIELDS}
 
-    def shown(self) -> dict[str, Any]:
-        """``as_dict`` without the values that came from the environment."""
-        return self.as_dict() | {k: next(iter(v.values())) for k, v in self._hidden.items()}
+    def shown(self, keys: Iterable[str] = ()) -> dict[str, Any]:
+        """``as_dict``, or these keys of it, without the values that came from the environment."""
+        values = {k: _plain(getattr(self, k)) for k in keys or _DEFAULTS}
+        hidden = {k: next(iter(v.values())) for k, v in self._hidden.items()}
+        return values | {k: v for k, v in hidden.items() if k in values}
 
     @property
     def hidden_options(self) -> Mapping[str, Any]:
@@ -222,9 +263,9 @@ class Model:
 
     def as_entry(self) -> dict[str, Any]:
         """What a registration would hold: no times, no origin, no defaults."""
-        blank = Model(self.model_id, "", "").as_dict() | {"model_id": None}
-        values = self.as_dict() | {"capabilities": list(self.entry_capabilities)}
-        return {k: v for k, v in values.items() if k not in OWN_FIELDS and v != blank[k]}
+        own = {k: getattr(self, k) for k in _DEFAULTS if k not in OWN_FIELDS}
+        own["capabilities"] = self.entry_capabilities
+        return {k: _plain(v) for k, v in own.items() if v != _DEFAULTS[k]}
 
     def shown_entry(self) -> dict[str, Any]:
         """``as_entry`` without the values that came from the environment."""
@@ -241,21 +282,24 @@ class Model:
         shown while it is the same, and what stood there from the file, whoever repeats it. One that
         was found is another's own once it has another source."""
         kept = {k: v for k, v in old.templates.items() if getattr(self, k) == getattr(old, k)}
+        is_same_file = (self.engine, self.source) == (old.engine, old.source)
+        unsaid = [f for f in old.from_file if is_same_file and not getattr(self, f)]
+        self = dataclasses.replace(self, **{f: getattr(old, f) for f in unsaid})
         facts = old.facts if self.source == old.source and not self.facts else self.facts
-        found = {k: getattr(old, k) for k in ("places", "identity", "companions")}
-        is_found = self.source in old.places
-        origin = old.origin if old.origin != "discovered" or is_found else "api"
-        own = dataclasses.replace(self.keeping(old), origin=origin, templates=kept, facts=facts)
-        return dataclasses.replace(own, **found) if is_found else own
+        own = dataclasses.replace(self.keeping(old), templates=kept, facts=facts)
+        return own.of_same_origin(old)
+
+    def of_same_origin(self, old: Model) -> Model:
+        """From where the other came; one that was found, only while it has its source."""
+        if self.source in old.places:
+            found = {k: getattr(old, k) for k in _OF_FOUND}
+            return dataclasses.replace(self, origin=old.origin, **found)
+        origin: Origin = "api" if old.origin == "discovered" else old.origin
+        return dataclasses.replace(self, origin=origin)
 
     def same_content(self, other: Model) -> bool:
         """Equal but for the times, and for who said what they say."""
-        return self == dataclasses.replace(
-            other,
-            created_at=self.created_at,
-            updated_at=self.updated_at,
-            from_file=self.from_file,
-        )
+        return bool(_CONTENT(self) == _CONTENT(other))
 
     def keeping(self, old: Model) -> Model:
         """It takes the place of ``old``: what stood there from the file and stands here still is
@@ -269,7 +313,43 @@ class Model:
             capabilities=old.capabilities,
             declared_capabilities=old.declared_capabilities,
             presumed_capabilities=old.presumed_capabilities,
+            denied_capabilities=old.denied_capabilities,
         )
+
+
+_NAMES = frozenset(f.name for f in dataclasses.fields(Model))
+_CONTENT = attrgetter(*sorted(_NAMES - {"created_at", "updated_at", "from_file"}))
+_DEFAULTS: Mapping[str, Any] = {
+    f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+    for f in dataclasses.fields(Model)
+}
+_OF_FOUND = ("places", "identity", "companions", "companion_reasons")
+# Of ten thousand models most have one of few values there: each is kept once.
+_FEW_VALUES = ("engine", "model_type", "architecture", "quantization", "priority", "origin")
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Packed) else value
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _shared(value: Any) -> Any:
+    """Lists as tuples, those of words as one tuple for all that are equal."""
+    if not isinstance(value, list):
+        return value
+    return _same(tuple(value)) if all(isinstance(v, str) for v in value) else tuple(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _same(words: tuple[str, ...]) -> tuple[str, ...]:
+    return words
 
 
 def trial_id(model_id: str, number: int) -> str:
@@ -347,20 +427,14 @@ def near_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     if len(name) > MAX_ID_BYTES:
         return []
     wanted = name.casefold()
-    pairs = _pairs.__wrapped__(wanted)
+    pairs = frozenset(map("".join, itertools.pairwise(wanted)))
     folded = {k.casefold(): k for k in known}
     # difflib takes 40 ms for a thousand names, and this runs where requests are relayed.
-    likely = heapq.nlargest(MAX_COMPARED, folded, key=lambda f: len(pairs & _pairs(f)))
+    likely = heapq.nlargest(MAX_COMPARED, folded, key=lambda f: sum(map(f.__contains__, pairs)))
     close = difflib.get_close_matches(wanted, likely, n=limit, cutoff=0.6)
     if not close and len(wanted) > 2:
         close = sorted(f for f in folded if wanted in f)[:limit]
     return [folded[c] for c in close]
-
-
-@functools.lru_cache(maxsize=4096)
-def _pairs(text: str) -> frozenset[str]:
-    """Every two neighbouring characters."""
-    return frozenset(map("".join, itertools.pairwise(text)))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -242,9 +242,16 @@ def family_of(names: Iterable[str]) -> tuple[Family, str] | None:
 @functools.lru_cache(maxsize=4096)
 def _family(name: str) -> Family | None:
     plain = re.sub(r"[\s_:]+", "-", name[-MAX_NAME_CHARACTERS:].casefold())
+    if _any_of_them().search(plain) is None:
+        return None
     return next((f for f, pattern in _patterns() if pattern.search(plain)), None)
 
 
 @functools.cache
 def _patterns() -> tuple[tuple[Family, re.Pattern[str]], ...]:
     return tuple((f, re.compile(f"{_BEGIN}(?:{f.pattern})")) for f in FAMILIES)
+
+
+@functools.cache
+def _any_of_them() -> re.Pattern[str]:
+    return re.compile(f"{_BEGIN}(?:{'|'.join(f'(?:{f.pattern})' for f in FAMILIES)})")

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .packed import NOTHING
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """An input or output of a graph.
 
@@ -22,7 +24,7 @@ class TensorSpec:
     shape: tuple[int | str | None, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model as its files describe it. What they do not state is None or empty.
 
@@ -69,7 +71,9 @@ class ModelInfo:
         author, description: as the author says.
         metadata: what the author or a converter added by keys of their own; the longest values are
             left out.
+        adapter_bytes: of the adapters (LoRA) that the options name.
         projector: what makes tokens of pictures and sounds for it, where the options name one.
+        patches: of a projector, into which it cuts the largest picture that it takes in one piece.
         table_bytes: of the table of token embeddings.
         output_bytes: of the output layer's matrix; 0 where the table serves as that, too.
         matrix_bytes: of all weight matrices but that table, by their type's name.
@@ -96,17 +100,19 @@ class ModelInfo:
     pooling: int | None = None
     draft: ModelInfo | None = None
     projector: ModelInfo | None = None
+    adapter_bytes: int = 0
+    patches: int | None = None
     table_bytes: int = 0
     output_bytes: int = 0
-    matrix_bytes: Mapping[str, int] = field(default_factory=dict)
+    matrix_bytes: Mapping[str, int] = field(default_factory=lambda: NOTHING)
     format: str = "gguf"
     vocabulary_size: int | None = None
     feed_forward_length: int | None = None
     expert_count: int | None = None
     expert_used_count: int | None = None
-    rope_scaling: Mapping[str, Any] = field(default_factory=dict)
+    rope_scaling: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     tokenizer: str | None = None
-    special_tokens: Mapping[str, int] = field(default_factory=dict)
+    special_tokens: Mapping[str, int] = field(default_factory=lambda: NOTHING)
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     template_hints: tuple[str, ...] = ()
@@ -115,9 +121,9 @@ class ModelInfo:
     base_model: str | None = None
     input_tensors: tuple[TensorSpec, ...] = ()
     output_tensors: tuple[TensorSpec, ...] = ()
-    opsets: Mapping[str, int] = field(default_factory=dict)
+    opsets: Mapping[str, int] = field(default_factory=lambda: NOTHING)
     format_version: int | None = None
     producer: str | None = None
     author: str | None = None
     description: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=lambda: NOTHING)

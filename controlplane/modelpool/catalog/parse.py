@@ -10,8 +10,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from .entry_schema import FIELDS
+from modelpool.homes import expanded
+
+from .entry_schema import FIELDS, GGUF_ENGINES, READ_FILES
 from .model import Model, did_you_mean, printable
+from .option_files import with_files_below
 from .parse_rules import DEFAULT_RULES, ParseRules, Problem, refuse
 from .variables import is_filled, template, typed
 
@@ -41,8 +44,6 @@ METADATA_KEYS = (
     "repository",
     "resource_requirements",
 )
-# Engines whose source is always a file of this machine.
-FILE_ENGINES = frozenset({"llama.cpp"})
 
 
 _ALIAS_OF = {alias: key for key, aliases in SYNONYMS.items() for alias in aliases}
@@ -108,6 +109,7 @@ class _Entry:
                 self.wrong(key, "is required")
         self._engine()
         self._source()
+        self._files()
         self._ttl()
         self._replicas()
         self._schedule()
@@ -160,11 +162,20 @@ class _Entry:
         source = self.values.get("source")
         if source is None or not _is_path(source, self.values.get("engine")):
             return
-        path = os.path.expanduser(source)
+        try:
+            path = expanded(source)
+        except ValueError as e:
+            self.wrong("source", e)
+            return
         if not os.path.isabs(path) and self.rules.base_dir is None:
             self.wrong("source", "must be an absolute path here")
             return
         self.values["source"] = os.path.normpath(os.path.join(self.rules.base_dir or "", path))
+
+    def _files(self) -> None:
+        base = self.rules.base_dir
+        if base is not None and isinstance(options := self.values.get("options"), Mapping):
+            self.values["options"] = with_files_below(str(base), options)
 
     def _replicas(self) -> None:
         least = self.values.get("min_replicas", 1)
@@ -228,4 +239,5 @@ def _megabytes(value: Any) -> Any:
 
 def _is_path(source: str, engine: object) -> bool:
     is_marked = source.startswith(("/", "./", "../", "~/"))
-    return is_marked or engine in FILE_ENGINES or source.casefold().endswith(".gguf")
+    is_marked |= source.startswith("~") and engine in READ_FILES
+    return is_marked or engine in GGUF_ENGINES or source.casefold().endswith(".gguf")

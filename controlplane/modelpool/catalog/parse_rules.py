@@ -11,12 +11,6 @@ from modelpool_client.errors import InvalidModelId, InvalidRequest
 
 from .model import Model
 
-# Engines that registry files of other pools name and this version lacks: such a model may be
-# imported, so that nothing of the file is lost; loading it fails.
-LATER_ENGINES = frozenset(
-    {"anthropic", "coreml", "google", "mlx", "ollama", "onnx", "openai", "transformers", "vllm"}
-)
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -33,7 +27,8 @@ class ParseRules:
     """What an entry is held against.
 
     Attributes:
-        base_dir: what a relative path in ``source`` is relative to; None refuses relative paths.
+        base_dir: what a relative path in ``source``, or of a file in the options, is relative to;
+            None refuses relative paths.
         known_engines: names that ``engine`` may have; None accepts any.
         ttl_range: least and most ``ttl_minutes``; 0, never, is always allowed.
         refused: what the engines said is wrong with entries of a registry file, by their place.
@@ -65,8 +60,8 @@ class EngineVerdict:
     memory_bytes: int | None = None
 
 
-# A verdict for each model, in their order.
-EngineCheck: TypeAlias = Callable[[Sequence[Model]], Sequence[EngineVerdict]]
+# A verdict for each model, in their order, given what the configuration says to engines.
+EngineCheck: TypeAlias = Callable[[Sequence[Model], Mapping[str, Any]], Sequence[EngineVerdict]]
 
 
 def refuse(problems: Sequence[Problem]) -> None:

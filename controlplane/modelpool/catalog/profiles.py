@@ -41,10 +41,12 @@ class Level:
     """Figures at so many requests at a time; those that the kind of model does not have are None.
 
     Attributes:
+        texts: in each request, where they are embedded or ranked; else 0.
         first_token_ms: of each stream.
         prompt_per_second: tokens of the prompt, of each stream.
         output_per_second: tokens after the first, of all streams together.
         texts_per_second: embedded or ranked, of all requests together.
+        tokens_per_second: of these texts.
         latency_ms: of each request, to its end.
     """
 
@@ -54,6 +56,8 @@ class Level:
     output_per_second: Spread | None = None
     texts_per_second: Spread | None = None
     latency_ms: Spread | None = None
+    tokens_per_second: Spread | None = None
+    texts: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Profile:
     Attributes:
         at: seconds since 1970.
         form: how it was asked: chat, completion, embeddings or rerank.
-        prompt_tokens, output_tokens: of one request, as the engine counts them.
+        prompt_tokens, output_tokens: of one request, as the engine counts them; of one text, where
+            they are embedded or ranked.
         load_seconds: of the load of the worker that was measured; None where it was not seen.
         memory_bytes: the most that the worker took, by device.
     """
@@ -90,16 +95,18 @@ class Profile:
         conditions = Conditions(**data["conditions"])
         return cls(**{**data, "levels": levels, "conditions": conditions})
 
-    def level(self, streams: int) -> Level | None:
-        """Its figures at so many requests at a time."""
-        return next((level for level in self.levels if level.streams == streams), None)
+    def level(self, streams: int, texts: int = 0) -> Level | None:
+        """Its figures at so many requests at a time, of so many texts."""
+        at = (streams, texts)
+        return next((each for each in self.levels if (each.streams, each.texts) == at), None)
 
 
-FIGURES = tuple(f.name for f in dataclasses.fields(Level) if f.name != "streams")
+FIGURES = tuple(f.name for f in dataclasses.fields(Level) if f.name not in ("streams", "texts"))
 
 
 def _level(data: Mapping[str, Any]) -> Level:
-    return Level(data["streams"], **{name: Spread.from_dict(data.get(name)) for name in FIGURES})
+    figures = {name: Spread.from_dict(data.get(name)) for name in FIGURES}
+    return Level(data["streams"], **figures, texts=data.get("texts", 0))
 
 
 def stale_reason(then: Conditions, now: Conditions) -> str:
@@ -131,12 +138,13 @@ def compared(before: Profile, now: Profile) -> list[dict[str, Any]]:
     where the ranges of both overlap, or the medians are less than ``SAME`` apart."""
     rows = []
     for level in now.levels:
-        former = before.level(level.streams)
+        former = before.level(level.streams, level.texts)
         for name in FIGURES:
             old: Spread | None = getattr(former, name, None)
             new: Spread | None = getattr(level, name)
             if old is not None and new is not None and old.median:
-                rows.append({"streams": level.streams, "figure": name, **_change(old, new)})
+                at = {"streams": level.streams, "texts": level.texts}
+                rows.append({**at, "figure": name, **_change(old, new)})
     return rows
 
 

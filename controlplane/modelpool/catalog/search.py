@@ -8,6 +8,8 @@ from typing import Any
 
 from .model import Model, did_you_mean
 
+MB = 1_000_000
+
 # Of a field and one of its values: ``("tag", "code")``.
 Facet = tuple[str, str]
 
@@ -37,12 +39,19 @@ class Search:
         }
         return [(name, value) for name, value in named.items() if value is not None]
 
+    @property
+    def asks_size(self) -> bool:
+        return self.min_size_bytes is not None or self.max_size_bytes is not None
+
     def has_size(self, model: Model) -> bool:
         """Whether the model is as large as is wanted."""
         low, high, size = self.min_size_bytes, self.max_size_bytes, model.size_bytes
-        if low is None and high is None:
+        if not self.asks_size:
             return True
         return size is not None and (low is None or size >= low) and (high is None or size <= high)
+
+
+ANY = Search()
 
 
 def facets_of(model: Model) -> set[Facet]:
@@ -50,6 +59,11 @@ def facets_of(model: Model) -> set[Facet]:
     several = [("tag", tag) for tag in model.tags]
     several += [("capability", capability) for capability in model.capabilities]
     return {("engine", model.engine), ("model_type", model.model_type), *several}
+
+
+def weight_of(model: Model) -> float:
+    """Bytes of its files, or what its owner says that it takes; 0 where nobody knows."""
+    return model.size_bytes or (model.memory_mb or 0) * MB
 
 
 def text_of(model: Model) -> str:

@@ -22,6 +22,7 @@ from .lock import StoreLock
 from .memory_estimate import Peak
 from .migrations import NewerDatabase
 from .model import Model
+from .usage_rows import UsageHour, UsageTotal
 
 __all__ = ["PoolAlreadyRunning", "Store", "StoreError", "StoreLock", "Usage", "WorkerRow"]
 
@@ -111,6 +112,26 @@ class Store:
     async def usage(self) -> dict[str, Usage]:
         """The statistics by model id; those of deleted models stay."""
         return await self._run(self._database.usage)
+
+    async def put_usage_hours(self, rows: Sequence[UsageHour], hour: int, keep_days: int) -> None:
+        """Write usage down, each row in the place of what its source said before, and drop what is
+        older than so many days; ``hour`` is the present one."""
+        await self._run(self._database.put_usage_hours, tuple(rows), hour, keep_days)
+
+    async def usage_hours_since(self, hour: int) -> list[UsageHour]:
+        """The rows of hours from that one on, as they were written."""
+        return await self._run(self._database.usage_hours_since, hour)
+
+    async def usage_totals(
+        self,
+        by: Sequence[str] = (),
+        since: int | None = None,
+        until: int | None = None,
+        model_id: str | None = None,
+    ) -> list[UsageTotal]:
+        """What was used from the hour ``since`` on and before ``until``, by any of
+        ``usage_rows.PARTS`` and by currency; the newest first."""
+        return await self._run(self._database.usage_totals, tuple(by), since, until, model_id)
 
     async def usage_patterns(self) -> dict[str, str]:
         """What was learned of when each model is used."""

@@ -125,20 +125,11 @@ def _item(check: Check, index: int, value: Any) -> Any:
         raise ValueError(f"item {index} {e}") from None
 
 
-def flat_object(value: Any) -> dict[str, Any]:
-    """An object of JSON scalars and lists of them: what an engine's options may be."""
-    return _object(value, nested=False)
-
-
 def json_object(value: Any) -> dict[str, Any]:
     """Any JSON object of bounded size and depth."""
-    return _object(value, nested=True)
-
-
-def _object(value: Any, *, nested: bool) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"must be an object, not {_short(value)}")
-    plain = _plain(dict(value), nested=nested)
+    plain = _plain(dict(value))
     size = len(json.dumps(plain))
     if size > MAX_JSON_BYTES:
         raise ValueError(f"has {size} bytes as JSON, {MAX_JSON_BYTES} are allowed")
@@ -146,15 +137,13 @@ def _object(value: Any, *, nested: bool) -> dict[str, Any]:
     return plain
 
 
-def _plain(value: Any, *, nested: bool, depth: int = 0) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError(f"is nested more than {MAX_DEPTH} deep")
-    if isinstance(value, Mapping) and (nested or depth == 0):
-        return {
-            _unicode_key(k): _plain(v, nested=nested, depth=depth + 1) for k, v in value.items()
-        }
+    if isinstance(value, Mapping):
+        return {_unicode_key(k): _plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, nested=nested, depth=depth + 1) for v in value]
+        return [_plain(v, depth + 1) for v in value]
     return _scalar(value)
 
 
@@ -171,6 +160,5 @@ def _scalar(value: Any) -> Any:
         return _unicode(value)
     if isinstance(value, (int, float)):
         return number(-MAX_INTEGER)(value)
-    raise ValueError(
-        f"holds {_short(value)}, only numbers, strings, booleans and lists may be in it"
-    )
+    kinds = "numbers, strings, booleans and lists, also of objects,"
+    raise ValueError(f"holds {_short(value)}, only {kinds} may be in it")

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from modelpool.catalog.estimator import Reading, described
+from modelpool.catalog.estimator import ADAPTERS_OPTION, DRAFT_OPTION, PROJECTOR_OPTION
 from modelpool.catalog.formats.registry import formats
 from modelpool.catalog.model import Model
-from modelpool.discovery.findings import Finding, info_from_dict
+from modelpool.discovery.discovery import described_by
+from modelpool.discovery.findings import Finding
 from modelpool.discovery.merge import Drop, Merged, Put, merged
 from modelpool.services import Services, put_in_pool
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 # Models that are written at a time: the pool answers between two such steps.
 STEP = 100
+# Options that name further files, which count in estimates and decide what a model can do.
+FILES = frozenset({DRAFT_OPTION, PROJECTOR_OPTION, ADAPTERS_OPTION})
 
 
 @dataclass
@@ -45,7 +48,8 @@ async def adopt(services: Services) -> Adopted:
         StoreError: it could not be written; what was before is.
     """
     discovery = services.discovery
-    plan = merged(discovery.findings, services.catalog, discovery.wishes, engines())
+    attach = services.pool.config.attach_companions
+    plan = merged(discovery.findings, services.catalog, discovery.wishes, engines(), attach)
     done = Adopted(merged=plan)
     here = await services.engines.names()
     for step in _steps(plan.put):
@@ -59,20 +63,22 @@ async def adopt(services: Services) -> Adopted:
 async def _put(
     services: Services, step: Sequence[Put], done: Adopted, here: Iterable[str] | None
 ) -> None:
-    readings = {put.model.model_id: _reading(put.model, put.finding) for put in step}
+    models = [described_by(put.finding, put.model) for put in step]
     puts = {put.model.model_id: put for put in step}
 
     def then(written: Sequence[Model]) -> None:
         for model in written:
-            put, reading = puts[model.model_id], readings[model.model_id]
-            services.estimator.take(reading)
+            put = puts[model.model_id]
+            services.estimator.look_up_again(model)
             put_in_pool(services.pool, model)
             if put.is_told:
                 _tell(services, put.event, model, _with_engine(put.reason, model, here))
             is_new = put.event == "model-discovered"
             (done.discovered if is_new else done.changed).append(model.model_id)
 
-    await services.catalog.adopt_found([r.model for r in readings.values()], then)
+    for model in await services.catalog.adopt_found(models, then):
+        if puts[model.model_id].event == "model-discovered" and not FILES.isdisjoint(model.options):
+            await services.describe(model.model_id)  # with what the other files say
 
 
 def _with_engine(reason: str, model: Model, here: Iterable[str] | None) -> str:
@@ -111,20 +117,6 @@ def _is_running(services: Services, model_id: str) -> bool:
     if not services.pool.has(model_id):
         return False
     return any(status.state.has_worker for status in services.pool.statuses(model_id))
-
-
-def remember(services: Services) -> None:
-    """What files said when they were last read, for estimates: nothing is read at a start."""
-    by_path = {finding.path: finding for finding in services.discovery.findings}
-    for model in services.catalog:
-        finding = by_path.get(model.source)
-        if model.origin == "discovered" and finding is not None and finding.info:
-            services.estimator.take(_reading(model, finding))
-
-
-def _reading(model: Model, finding: Finding) -> Reading:
-    info = info_from_dict(finding.info)
-    return Reading(described(model, info), finding.fingerprint, info)
 
 
 def _tell(services: Services, event: str, model: Model, reason: str) -> None:

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 from modelpool_client.errors import ModelPoolError
 
 from modelpool.catalog.errors import StoreError
+from modelpool.catalog.estimator import Reading, described
 from modelpool.catalog.model import Model
+from modelpool.catalog.source_files import WHERE
 from modelpool.discovery.findings import Finding, edition
-from modelpool.discovery.merge import Wishes
+from modelpool.discovery.merge import ORIGIN, Wishes
 from modelpool.discovery.roots import Root, RootReport, RootState
 from modelpool.discovery.scan import Same, updated
 from modelpool.jobs.process import run_process
@@ -57,6 +59,13 @@ class Looking:
     stall_seconds: float
     left_out: Collection[str] = ()
 
+
+# What is told of everywhere.
+MODELS = ("model", "companion")
+NO_MODEL = (
+    "holds no model that the pool can read. What else is there is told of"
+    f" {WHERE} only: name it in one of them"
+)
 
 # Told of the root, and of folders, files and models so far.
 Tell = Callable[[str, Mapping[str, int]], object]
@@ -108,6 +117,15 @@ class Discovery:
         order = {path: i for i, path in enumerate(self._reports)}
         return sorted(self._found.values(), key=lambda f: (order.get(f.root, -1), f.path))
 
+    def reading(self, model: Model) -> Reading | None:
+        """What the files of a model that was found said when they were last read, for estimates:
+        nothing is read at a start. None for another, and where they could not be read."""
+        finding = self._found.get(model.source) if model.origin == ORIGIN else None
+        info = finding.info if finding is not None else None
+        if finding is None or info is None:
+            return None
+        return Reading(described(model, info), finding.fingerprint, info)
+
     @property
     def wishes(self) -> Wishes:
         """What users decided about models that were found."""
@@ -120,11 +138,13 @@ class Discovery:
         departed = {identity: Model.from_dict(data) for identity, data in self._departed.items()}
         return Wishes(deleted, departed)
 
-    async def want(self, roots: Mapping[str, Root]) -> bool:
+    async def want(self, roots: Mapping[str, Root], open_folders: Collection[str]) -> bool:
         """These are the roots of the configuration, in its order; those that clients named stay
-        behind them. What was found in others is forgotten. Whether anything is new."""
+        behind them. What was found in others is forgotten, and what is no model outside
+        ``open_folders``. Whether anything is new."""
         asked = {p: r.root for p, r in self._reports.items() if r.root.is_asked}
         wanted = {**roots, **{p: r for p, r in asked.items() if p not in roots}}
+        wanted = {path: root.told_by(open_folders) for path, root in wanted.items()}
         known = {path: report.root for path, report in self._reports.items()}
         if list(known.items()) == list(wanted.items()):
             return False
@@ -133,12 +153,14 @@ class Discovery:
         changed = {p: r.as_dict() for p, r in now.items() if self._reports.get(p) != r}
         await self._store.write_documents(ROOTS, changed, gone)
         self._reports = now
-        await self._take({}, [p for p, f in self._found.items() if f.root in gone])
+        closed = {p for p, r in now.items() if r.root.only_models and p in changed}
+        untold = (p for p, f in self._found.items() if f.root in closed and f.kind not in MODELS)
+        await self._take({}, [*untold, *(p for p, f in self._found.items() if f.root in gone)])
         return True
 
     def _report(self, root: Root) -> RootReport:
         known = self._reports.get(root.path)
-        if known is None or known.root.source != root.source:
+        if known is None or _looked(known.root) != _looked(root):
             return RootReport(root)
         return dataclasses.replace(known, root=root)
 
@@ -234,7 +256,8 @@ class Discovery:
         if path not in self._reports:  # forgotten meanwhile
             return
         is_whole = state == "ready"
-        found = {p: f for p, f in looked.found.items() if self._is_of(p, path)}
+        told = {p: f for p, f in looked.found.items() if self._is_told(f, before.root)}
+        found = {p: f for p, f in told.items() if self._is_of(p, path)}
         gone = [p for p in self._of(path) if is_whole and looked.is_gone(p)]
         await self._take(found, gone)
         counts = {k: result.get(k, 0) for k in ("folders", "entries", "files_read")}
@@ -250,10 +273,17 @@ class Discovery:
             edition=edition() if is_whole else before.edition,
             **counts,
         )
+        if before.root.only_models:
+            report = without_the_rest(report, has_models=bool(told))
+            state, reason = report.state, report.reason
         await self._put(report)
         if reason and (before.state, before.reason) != (state, reason):
             log.warning("%s cannot be looked through: %s", path, reason)
             self._publish("discovery-failed", path=path, state=state, reason=reason)
+
+    def _is_told(self, finding: Finding, root: Root) -> bool:
+        """What was told of once is, when it breaks: its model stays, with the reason."""
+        return not root.only_models or finding.kind in MODELS or finding.path in self._found
 
     def _is_of(self, path: str, root: str) -> bool:
         """Of roots within each other the first has what is in both."""
@@ -315,7 +345,7 @@ class _Look:
         def on_message(message: Mapping[str, Any]) -> None:
             self._heard = loop.time()
             self._take(message)
-            if "progress" in message:
+            if "progress" in message and not self._root.only_models:
                 tell(self._root.path, message["progress"])
 
         running = asyncio.ensure_future(run_process(SCANNER, request, on_message))
@@ -345,6 +375,28 @@ class _Look:
             return False
         unread = [p for p, f in self.found.items() if f.kind == "broken" and not f.format]
         return not any(path.startswith(f"{p}/") for p in unread)
+
+
+def _looked(root: Root) -> tuple[str, bool]:
+    """What a look depends on. PURE."""
+    return root.source, root.only_models
+
+
+def without_the_rest(report: RootReport, *, has_models: bool) -> RootReport:
+    """Without what tells whether a folder is there, and what in it is no model. One that hangs
+    tells so by hanging. PURE."""
+    told = dataclasses.replace(report, folders=0, entries=0, files_read=0)
+    if has_models or report.state == "hung":
+        return told
+    source = report.root.source
+    told = dataclasses.replace(told, looked_at=None, device=0, source=source)
+    return dataclasses.replace(told, state="unreadable", reason=NO_MODEL)
+
+
+def described_by(finding: Finding, model: Model) -> Model:
+    """The model with what its files say. PURE."""
+    info = finding.info
+    return model if info is None else described(model, info)
 
 
 def _judged(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, Literal
 
 from modelpool_client import __version__
 
 from modelpool.catalog.fingerprint import Fingerprint
 from modelpool.catalog.model_info import ModelInfo
+from modelpool.catalog.packed import NOTHING
 
 # A model; what goes with one; none that can be loaded, and why; one that is still being written.
 Kind = Literal["model", "companion", "broken", "unsettled"]
@@ -30,8 +33,10 @@ class Finding:
         problem: why it is no model, for the end of a sentence that begins with the path.
         companion: which kind it is of those that go with a model.
         identity: of the content, see ``identity``.
-        info: what the files say, as ``info_as_dict`` has it.
-        files: their fingerprint, for estimates.
+        quantization, context_length, title, base_model, tokenizer, vocabulary_size: as the files
+            say, where they do; the title is their own name for the model.
+        info_text, fingerprint_text: all that they say, and which files they were, as JSON: there
+            may be very many findings, and few are ever asked for it.
     """
 
     path: str
@@ -50,10 +55,16 @@ class Finding:
     provider: str = ""
     is_repository: bool = False
     size_bytes: int = 0
-    companions: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    info: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[Any, ...] = ()
+    quantization: str = ""
+    context_length: int | None = None
+    title: str = ""
+    base_model: str = ""
+    tokenizer: str = ""
+    vocabulary_size: int = 0
+    companions: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    facts: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    info_text: str = ""
+    fingerprint_text: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON, without what is empty."""
@@ -65,26 +76,33 @@ class Finding:
         """The reverse; keys of other versions are ignored."""
         known = {k: v for k, v in data.items() if k in _NAMES}
         values: dict[str, Any] = {k: _tuple_of_list(v) for k, v in known.items()}
-        return cls(**values)
+        return cls(**values | {k: intern(values[k]) for k in _FEW & values.keys()})
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What its files say; None where it is none that can be read."""
+        return info_from_text(self.info_text) if self.info_text else None
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Of its files, as they were when they were read."""
-        digest, changed_at, files = self.files
+        digest, changed_at, files = json.loads(self.fingerprint_text)
         return Fingerprint(digest, changed_at, tuple((path, text) for path, text in files))
 
 
 _NAMES = tuple(f.name for f in dataclasses.fields(Finding))
+# Most findings have one of few values there: each is kept once.
+_FEW = frozenset({"root", "kind", "format", "provider", "quantization", "companion", "tokenizer"})
 
 
-def info_as_dict(info: ModelInfo) -> dict[str, Any]:
-    """What the files say, as plain JSON, without what they do not say."""
-    blank = ModelInfo("", 0, 0, 0)
-    return {
+def info_as_text(info: ModelInfo) -> str:
+    """What the files say, as JSON, without what they do not say."""
+    said = {
         f.name: _plain(value)
         for f in dataclasses.fields(info)
-        if f.name != "draft" and (value := getattr(info, f.name)) != getattr(blank, f.name)
+        if f.name != "draft" and (value := getattr(info, f.name)) != getattr(_BLANK, f.name)
     }
+    return json.dumps(said, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
@@ -93,12 +111,15 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def info_from_dict(data: Mapping[str, Any]) -> ModelInfo:
+def info_from_text(text: str) -> ModelInfo:
     """The reverse; keys of other versions are ignored."""
-    blank = ModelInfo("", 0, 0, 0)
-    names = {f.name for f in dataclasses.fields(blank)}
-    known: dict[str, Any] = {k: _tuple_of_list(v) for k, v in data.items() if k in names}
-    return dataclasses.replace(blank, **known)
+    said: Mapping[str, Any] = json.loads(text)
+    known = {k: _tuple_of_list(v) for k, v in said.items() if k in _INFO_NAMES}
+    return dataclasses.replace(_BLANK, **known)
+
+
+_BLANK = ModelInfo("", 0, 0, 0)
+_INFO_NAMES = frozenset(f.name for f in dataclasses.fields(ModelInfo))
 
 
 def _tuple_of_list(value: Any) -> Any:

@@ -15,21 +15,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from modelpool.catalog.model import Model
+from modelpool.discovery.companions import Belonging, Companions, by_kind
 from modelpool.discovery.findings import Finding
 from modelpool.discovery.names import (
     Named,
     allowed,
     first_free,
-    plain,
     proposals,
     short_name,
-    split_quantization,
-    stem,
 )
+from modelpool.discovery.options import ATTACHED, found_options
 
 Event = Literal["model-discovered", "model-changed", "model-vanished"]
 ORIGIN = "discovered"
-COMPANION_WORDS = ("mmproj", "lora", "adapter", "draft", "tokenizer", "vocab", "model")
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,7 @@ def merged(
     models: Iterable[Model],
     wishes: Wishes,
     engines: Mapping[str, str],
+    attach: Collection[str] = ATTACHED,
 ) -> Merged:
     """What is to be done.
 
@@ -94,8 +93,9 @@ def merged(
         findings: all that is known to be on the disk; those of the first root come first.
         models: the whole catalog.
         engines: which engine runs a format.
+        attach: kinds of companions that a new model is run with.
     """
-    return _Merging(list(findings), list(models), wishes, engines).outcome()
+    return _Merging(list(findings), list(models), wishes, engines, attach).outcome()
 
 
 class _Merging:
@@ -107,15 +107,18 @@ class _Merging:
         models: list[Model],
         wishes: Wishes,
         engines: Mapping[str, str],
+        attach: Collection[str],
     ) -> None:
+        self._attach = attach
         self._found = [f for f in findings if f.kind == "model"]
         self._others = {f.path: f for f in findings if f.kind != "model"}
-        self._companions = _by_family(f for f in findings if f.kind == "companion")
-        self._families = _by_family(self._found)
+        self._companions = Companions(findings)
         self._wishes = wishes
         self._engines = engines
         self._manual = {m.source: m for m in models if m.origin != ORIGIN}
-        self._discovered = {m.model_id: m for m in models if m.origin == ORIGIN}
+        # What providers list has no files.
+        found = (m for m in models if m.origin == ORIGIN and not m.served_by)
+        self._discovered = {m.model_id: m for m in found}
         self._by_identity = {m.identity: m for m in self._discovered.values()}
         self._by_place = {p: m for m in self._discovered.values() for p in m.places}
         self._names = {name for m in models for name in m.names}
@@ -186,7 +189,7 @@ class _Merging:
             source=finding.path,
             places=_first_of(finding.path, paths),
             identity=finding.identity,
-            companions=self._companions_of(places),
+            **_told(self._companions.of(places)),
         )
         if now != old:
             reason = _difference(old, now)
@@ -201,12 +204,14 @@ class _Merging:
     def _new(self, places: Sequence[Finding], paths: tuple[str, ...]) -> None:
         finding = places[0]
         before = self._wishes.departed.get(finding.identity)
+        engine = self._engines.get(finding.format, finding.format)
+        companions = self._companions.of(places)
         fields: dict[str, Any] = {
-            "engine": self._engines.get(finding.format, finding.format),
+            "engine": engine,
             "source": finding.path,
             "places": _first_of(finding.path, paths),
             "identity": finding.identity,
-            "companions": self._companions_of(places),
+            **_told(companions),
             "origin": ORIGIN,
         }
         if before is not None and not self._names & set(before.names):
@@ -222,6 +227,7 @@ class _Merging:
                 aliases=tuple(aliases),
                 tags=(finding.provider,) if finding.provider else (),
                 metadata=dict(finding.facts),
+                options=found_options(finding, engine, companions, self._attach),
                 **fields,
             )
             reason = f"found at {finding.path}"
@@ -267,25 +273,10 @@ class _Merging:
         if len(paths) > 1:
             self._duplicates[model_id] = paths
 
-    def _companions_of(self, places: Sequence[Finding]) -> dict[str, list[str]]:
-        """What goes with a model: what its layout says, and what lies with it."""
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        for place in places:
-            for kind, paths in place.companions.items():
-                found[kind] += paths
-            near = self._companions.get(place.family, ())
-            models = self._families[place.family]
-            for companion in sorted(near, key=lambda c: c.path):
-                if _belongs(companion, place, models):
-                    found[companion.companion].append(companion.path)
-        return {kind: list(dict.fromkeys(paths)) for kind, paths in sorted(found.items())}
 
-
-def _by_family(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
-    families: defaultdict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        families[finding.family].append(finding)
-    return families
+def _told(companions: Sequence[Belonging]) -> dict[str, Any]:
+    reasons = {each.path: each.reason for each in companions}
+    return {"companions": by_kind(companions), "companion_reasons": reasons}
 
 
 def _by_content(findings: Iterable[Finding]) -> list[list[Finding]]:
@@ -306,26 +297,10 @@ def _may_be_same(group: Iterable[Finding], finding: Finding) -> bool:
     return len(digests) <= 1
 
 
-def _belongs(companion: Finding, model: Finding, models: Sequence[Finding]) -> bool:
-    """Whether it goes with the model among those of one family: with all, where they are one model
-    in several quantisations; else with those whose name its own has."""
-    names = {_own_name(m.path) for m in models}
-    if len(names) == 1:
-        return True
-    own = _own_name(companion.path)
-    return bool(own) and (own in _own_name(model.path) or _own_name(model.path) in own)
-
-
-def _own_name(path: str) -> str:
-    name = plain(split_quantization(stem(path))[0])
-    for word in COMPANION_WORDS:
-        name = name.replace(word, "")
-    return name
-
-
 def _named(finding: Finding) -> Named:
-    quantization = str(finding.info.get("quantization") or "")
-    return Named(finding.path, finding.name, finding.tag, quantization, finding.is_repository)
+    return Named(
+        finding.path, finding.name, finding.tag, finding.quantization, finding.is_repository
+    )
 
 
 def _sibling_key(finding: Finding) -> str:

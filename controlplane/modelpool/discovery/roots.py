@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -38,11 +38,19 @@ class PathEntry(Protocol):
 @dataclass(frozen=True)
 class Root:
     """A folder to look through, or a single file; ``source`` is the name of its layout, empty for
-    what it looks like. ``is_asked`` where a client named it, not the configuration."""
+    what it looks like. ``is_asked`` where a client named it, not the configuration.
+    ``only_models``: of what is no model there nothing is told, not even that it is there."""
 
     path: str
     source: str = ""
     is_asked: bool = False
+    only_models: bool = False
+
+    def told_by(self, folders: Collection[str]) -> Root:
+        """As it is told of: all that is in one of these folders, elsewhere only models. Their own
+        links count as they do in a look, which follows them."""
+        is_open = any(f"{self.path}/".startswith(f"{f.rstrip('/')}/") for f in folders)
+        return dataclasses.replace(self, only_models=not is_open)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from modelpool.catalog.formats.registry import formats
 from modelpool.catalog.model import Model
 from modelpool.catalog.sources.base import Sighting, Source
 from modelpool.catalog.sources.registry import source_at, sources
-from modelpool.discovery.findings import Finding, info_as_dict
+from modelpool.discovery.findings import Finding, info_as_text
 from modelpool.discovery.identity import Identities
 from modelpool.discovery.tree import DiskTree, Trouble, unreadable
 
@@ -194,8 +195,14 @@ class Scan:
             format=info.format,
             identity=identity,
             size_bytes=info.file_bytes,
-            info=info_as_dict(info),
-            files=tuple(files),
+            quantization=info.quantization or "",
+            context_length=info.context_length,
+            title=info.name or "",
+            base_model=info.base_model or "",
+            tokenizer=info.tokenizer or "",
+            vocabulary_size=info.vocabulary_size or 0,
+            info_text=info_as_text(info),
+            fingerprint_text=json.dumps(files, separators=(",", ":")),
         )
 
     def _as(self, sighting: Sighting, kind: str, **values: Any) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,8 +14,11 @@ from modelpool.catalog.formats.base import Candidate, Entry, Format, Listing
 MAX_DEPTH = 16
 MAX_ENTRIES = 1_000_000
 MAX_TEXT_BYTES = 1_048_576
+# What the system makes up: no models, devices that hang, and links to everywhere.
+OF_THE_SYSTEM = ("/dev", "/proc", "/sys")
 # Of an entry that cannot be looked at, or is no file: not empty, so that whoever reads it says why.
 UNKNOWN_BYTES = 1
+IS_OF_THE_SYSTEM = "is made up by the system: there are no models in it"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class DiskTree:
         self._formats = formats
         self._seen_one = seen
         self._visited: set[tuple[int, int]] = set()
+        self._not_files = _devices(OF_THE_SYSTEM) - _devices(("/",))
         self._told: set[Path] = set()
         self.troubles: list[Trouble] = []
         self.folders = 0
@@ -46,8 +51,10 @@ class DiskTree:
     def walk(
         self, listing: Listing, enters: Callable[[Listing], bool] = lambda _: True
     ) -> Iterator[Listing]:
-        """See ``Tree``. Folders that links lead back to are not entered again."""
-        self._is_new(listing.path)
+        """See ``Tree``. Folders that links lead back to are not entered again, and those of the
+        system not at all."""
+        if not self._is_new(listing.path):
+            return
         waiting = [(listing, 0)]
         while waiting:
             at, depth = waiting.pop()
@@ -69,6 +76,9 @@ class DiskTree:
             about = path.stat()
         except OSError as e:
             self.trouble(path, unreadable(e))
+            return False
+        if about.st_dev in self._not_files:
+            self.trouble(path, IS_OF_THE_SYSTEM)
             return False
         key = (about.st_dev, about.st_ino)
         is_new = key not in self._visited
@@ -137,6 +147,15 @@ class DiskTree:
         if path not in self._told:
             self._told.add(path)
             self.troubles.append(Trouble(path, problem))
+
+
+def _devices(folders: Iterable[str]) -> set[int]:
+    """The numbers of the file systems that these are on."""
+    found = set()
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found.add(os.stat(folder).st_dev)
+    return found
 
 
 def unreadable(error: OSError) -> str:

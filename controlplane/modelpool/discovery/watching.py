@@ -40,6 +40,14 @@ def roots_of(config: PoolConfig) -> dict[str, Root]:
     return wanted_roots(config.discovery_paths, external, os.environ, Path.home())
 
 
+def open_folders(services: Services) -> frozenset[str]:
+    """Those of which all is told: what config file and environment name. What the API has set does
+    not count, or whoever reaches it could open any folder to itself."""
+    configured = services.configured
+    folders = (os.path.abspath(os.path.expanduser(f)) for f in configured.readable_folders)
+    return frozenset((*folders, *roots_of(configured)))
+
+
 def looking(config: PoolConfig) -> Looking:
     """How the configuration wants roots to be looked through."""
     left_out = () if config.enable_gguf_models else (GGUF,)
@@ -55,7 +63,7 @@ async def look(services: Services, paths: Collection[str] | None, tell: Tell) ->
     """
     discovery, config = services.discovery, services.pool.config
     async with discovery.is_scanning:
-        await discovery.want(roots_of(config))
+        await discovery.want(roots_of(config), open_folders(services))
         chosen = [p for p in discovery.reports if paths is None or p in paths]
         await discovery.scan(chosen, looking(config), tell)
         return await adopt(services)
@@ -94,7 +102,7 @@ class DiscoveryController:
         if not wanted and not self._discovery.reports:
             return
         async with self._discovery.is_scanning:
-            is_other = await self._discovery.want(wanted)
+            is_other = await self._discovery.want(wanted, open_folders(self._services))
         await self._watch(config)
         due = self._due(config)
         if due or is_other or self._may_go():

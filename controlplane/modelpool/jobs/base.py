@@ -12,10 +12,11 @@ from .job import Job, Lane
 @dataclass(frozen=True)
 class JobRequest:
     """What is to be done: about what, and how. ``model_id`` where that is a model of the catalog:
-    then its history tells of it."""
+    then its history tells of it. ``secrets`` are kept for the work and never shown."""
 
     subject: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Context(Protocol):
@@ -47,12 +48,16 @@ class Kind(Protocol):
     Attributes:
         is_resumable: it goes on by its checkpoint, or by what it finds: so it may be paused, and is
             begun again by itself after a restart of the manager. Another kind fails then.
+        retries: how often it is begun again by itself where the process that does its work is
+            killed alone (by a signal, or for want of memory) and got no further than before; 0 for
+            a kind whose work must not be done twice, or is not done in a process of its own.
         model_events: its subject is a model's id, and the model's history tells of it.
     """
 
     name: str
     lane: Lane
     is_resumable: bool
+    retries: int
     model_events: bool
 
     async def parse(self, data: Mapping[str, Any]) -> JobRequest:

@@ -6,10 +6,11 @@ import json
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from modelpool_client.errors import ModelPoolError
+from modelpool_client.errors import InternalError, ModelPoolError
 
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -28,9 +29,19 @@ def main(
         _tell({"result": work(request, _tell)})
     except ModelPoolError as e:
         _tell({"status": e.status, **e.body()})
+    except Exception as e:
+        traceback.print_exc()
+        error = InternalError(f"a bug in the pool: {type(e).__name__} where {_place(e)}")
+        _tell({"status": error.status, **error.body()})
     # Threads of libraries, or a disk that hangs, are not waited for.
     sys.stdout.flush()
     os._exit(0)
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised; not what it says, which may hold a key or a token."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno} does {frame.name}"
 
 
 def _tell(message: Mapping[str, Any]) -> None:

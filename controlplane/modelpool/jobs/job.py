@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 KEPT_LINES = 200
+# Before a job whose process was killed is begun again: seconds, each wait twice the one before.
+FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 MAX_LINE = 500
 
 
@@ -80,6 +82,7 @@ class Job:
     Attributes:
         subject: what it is about: a model's id, a reference to pull, a folder.
         params: what was asked for, as its kind has read it.
+        secrets: what of that nobody is shown; forgotten once it succeeded.
         reason: why it is in its state, in words.
         code: of the error that it failed with, else empty.
         checkpoint: what its kind needs to go on where it was; nobody else's business.
@@ -92,6 +95,7 @@ class Job:
     kind: str
     subject: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
     state: JobState = JobState.QUEUED
     reason: str = ""
     code: str = ""
@@ -113,8 +117,8 @@ class Job:
 
     def running(self, now: float) -> Job:
         """It is begun."""
-        attempts = self.attempts + 1
-        return self._moved(JobState.RUNNING, "", attempts=attempts, started_at=now, ended_at=None)
+        values = {"attempts": self.attempts + 1, "progress": Progress(), "started_at": now}
+        return self._moved(JobState.RUNNING, "", ended_at=None, **values)
 
     def paused(self, reason: str) -> Job:
         """It goes on when somebody says so."""
@@ -129,7 +133,9 @@ class Job:
         result: Mapping[str, Any] | None = None,
     ) -> Job:
         """It has come to an end."""
-        return self._moved(state, reason, ended_at=now, code=code, result=result or {})
+        kept = {} if state is JobState.SUCCEEDED else self.secrets
+        values = {"ended_at": now, "code": code, "result": result or {}, "secrets": kept}
+        return self._moved(state, reason, **values)
 
     def _moved(self, state: JobState, reason: str, **values: Any) -> Job:
         return dataclasses.replace(self, state=state, reason=reason, **values)
@@ -156,6 +162,11 @@ class Job:
                 "log": tuple(Line(**line) for line in values.get("log", ())),
             }
         )
+
+
+def retry_delay(failures: int) -> float:
+    """Seconds until a job is begun again, after so many failures in a row (from 1)."""
+    return min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** (min(failures, KEPT_LINES) - 1))
 
 
 @dataclass(frozen=True)

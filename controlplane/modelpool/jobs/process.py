@@ -24,6 +24,14 @@ from modelpool_client.errors import InternalError, from_response
 
 log = logging.getLogger(__name__)
 
+
+class ProcessKilled(InternalError):
+    """The process that did the work was ended by a signal, without a word: not by its own fault,
+    as far as anybody can tell, so that another attempt may succeed."""
+
+    default_code = "process_killed"
+
+
 MAX_LINE_BYTES = 16 << 20
 TERM_SECONDS = 2.0
 KILL_SECONDS = 1.0
@@ -43,6 +51,7 @@ async def run_process(
         orders: what the child is told while it works, as it comes.
 
     Raises:
+        ProcessKilled: somebody killed the child, or the system did for want of memory.
         ModelPoolError: the child said so, or it ended without a word.
     """
     child = await asyncio.create_subprocess_exec(
@@ -68,12 +77,23 @@ async def run_process(
             on_message(message)
         await child.wait()
         said = "; ".join(await last_words) or "it said nothing"
-        raise InternalError(f"the process of {module} ended with {child.returncode}: {said}")
+        raise _ended(module, child.returncode or 0, said)
     finally:
         await _end(child)
         last_words.cancel()
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
+
+
+def _ended(module: str, returncode: int, said: str) -> InternalError:
+    if returncode >= 0:
+        return InternalError(f"the process of {module} ended with {returncode}: {said}")
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    hint = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+    return ProcessKilled(f"the process of {module} was ended by {name}{hint}: {said}")
 
 
 async def _told(

@@ -19,6 +19,8 @@ GROUP = "modelpool.jobs"
 # By name, what makes it of the pool's services.
 BUILT_IN: dict[str, str] = {
     "discover": "modelpool.jobs.kinds.discover:make",
+    "install": "modelpool.jobs.kinds.install:Install",
+    "ollama": "modelpool.jobs.kinds.ollama:FindOllama",
     "probe": "modelpool.jobs.kinds.probe:Probe",
     "outdated": "modelpool.jobs.kinds.outdated:Outdated",
     "pull": "modelpool.jobs.kinds.pull:Pull",

@@ -17,9 +17,13 @@ from modelpool.catalog.model import did_you_mean
 from modelpool.ticks import tick
 
 from .base import Kind
-from .job import ALLOWED, Action, Job, JobState, Progress, next_to_run
+from .job import ALLOWED, Action, Job, JobState, Progress, next_to_run, retry_delay
+from .process import ProcessKilled
 
 log = logging.getLogger(__name__)
+
+# Of a run that was ended though neither a client nor the manager's end wanted that.
+CANCELLED = RuntimeError("something that it waited for was cancelled")
 
 # Jobs that are not over. A client that makes more in a loop has a bug.
 MAX_UNFINISHED = 1000
@@ -144,7 +148,11 @@ class Jobs:
             text = f"{MAX_UNFINISHED} jobs are not done yet: wait for them, or cancel some"
             raise QueueFull(text, retry_after=REPORT_SECONDS)
         job_id = f"{kind_name}-{secrets.token_hex(ID_BYTES)}"
-        job = Job(job_id, kind_name, request.subject, params, created_at=self._now())
+        job = Job(
+            *(job_id, kind_name, request.subject, params),
+            secrets=dict(request.secrets),
+            created_at=self._now(),
+        )
         await self._put(job)
         self._start_more()
         return self._jobs[job_id], True
@@ -258,7 +266,7 @@ class Jobs:
         await self._put(job)
         context = RunningJob(self, job.job_id)
         if job.job_id not in self._asked and not self._is_closed:
-            run = asyncio.ensure_future(self._kinds[job.kind].run(context))
+            run = asyncio.ensure_future(self._run(context))
             self._runs[job.job_id] = run
             reporting = asyncio.ensure_future(self._report(job.job_id))
             await asyncio.wait({run})
@@ -274,13 +282,36 @@ class Jobs:
         await self._put(outcome)
         self._start_more()
 
+    async def _run(self, context: RunningJob) -> Mapping[str, Any]:
+        """What comes of the job, begun again where its process was killed, as its kind allows."""
+        kind, failures, best = self._kinds[context.job.kind], 0, -1.0
+        while True:
+            try:
+                return await kind.run(context)
+            except ProcessKilled as e:
+                done = context.job.progress.done
+                failures, best = (1, done) if done > best else (failures + 1, best)
+                # Kinds of other packages may know nothing of it.
+                if failures > getattr(kind, "retries", 0):
+                    raise
+                await self._begin_again(context, e, failures)
+
+    async def _begin_again(self, context: RunningJob, error: ProcessKilled, failures: int) -> None:
+        delay = retry_delay(failures)
+        context.log(f"{error.message}; begun again in {delay:g} s")
+        reason = f"begun again: {error.message}"
+        self._tell("job-retried", dataclasses.replace(context.job, reason=reason))
+        await asyncio.sleep(delay)
+        self.change(context.job.job_id, lambda j: dataclasses.replace(j, attempts=j.attempts + 1))
+
     def _outcome(self, job: Job, run: asyncio.Task[Mapping[str, Any]] | None) -> Job:
         """What the job is after its run, None where that was not even begun. Where the manager ends
         it is still under way: the next one goes on."""
         state, reason = self._asked.pop(job.job_id, (None, ""))
-        if run is None or run.cancelled():
+        is_ended = run is None or (run.cancelled() and (self._is_closed or state is not None))
+        if run is None or is_ended:
             return job if state is None else self._ended(job, state, reason)
-        now, error = self._now(), run.exception()
+        now, error = self._now(), CANCELLED if run.cancelled() else run.exception()
         if error is None:
             return job.over(JobState.SUCCEEDED, now, result=run.result())
         if isinstance(error, ModelPoolError):

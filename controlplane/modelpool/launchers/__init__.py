@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from .base import Launcher, LaunchError, WorkerProcess, log_heading
+from .base import Launcher, LaunchError, Site, WorkerProcess, log_heading
 
-__all__ = ["LaunchError", "Launcher", "WorkerProcess", "create", "log_heading"]
+__all__ = ["LaunchError", "Launcher", "Site", "WorkerProcess", "create", "log_heading"]
 
 BUILT_IN = {"local": ".local:LocalLauncher"}
 

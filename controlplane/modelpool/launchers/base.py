@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelpool_client.wire import Assignment
@@ -19,6 +21,20 @@ def log_heading(worker_id: str) -> str:
     """The line that the output of a worker begins with in the log of its model, which has that of
     those before it, too."""
     return f"-- worker {worker_id}"
+
+
+@dataclass(frozen=True)
+class Site:
+    """From where a worker runs: the interpreter, empty for the manager's own, and variables of its
+    environment."""
+
+    python: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_common(self) -> bool:
+        """Any process will do that was started before there is work for it."""
+        return not self.python and not self.variables
 
 
 class WorkerProcess(Protocol):
@@ -71,7 +87,8 @@ class Launcher(Protocol):
         ...
 
     async def sweep(self, record: WorkerRow) -> None:
-        """End what a dead worker may have left running."""
+        """End what a dead worker may have left running: processes that have left its group, and
+        what it has noted that it would end itself."""
         ...
 
     async def close(self) -> None:

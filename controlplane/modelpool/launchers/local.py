@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 import psutil
 from modelpool_client.log_file import rotate
-from modelpool_client.wire import Assignment, encode
+from modelpool_client.wire import LEFT_BEHIND_NAME, Assignment, encode
 
 from modelpool.catalog.database import WorkerRow
 
@@ -28,6 +29,11 @@ from .spares import Spares
 # Two readings of one process's start differ by the clock tick at most.
 SAME_START_SECONDS = 0.05
 POLL_SECONDS = 0.05
+# A stop command has its model's stop_seconds, 60 at most.
+CLEAN_SECONDS = 65.0
+STRAYS_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -178,14 +184,15 @@ def _is_member(process: psutil.Process, pgid: int) -> bool:
 class LocalLauncher:
     """Starts ``python -m modelpool_worker`` in a session of its own.
 
-    ``command`` builds the command line of a worker from its engine and label, for tests and for
-    workers that live in another environment.
+    ``command`` builds the command line of a worker from its engine and label, for tests; else it is
+    the worker program, run by the python that the assignment names. One that has another python or
+    variables of its own takes no spare process's place.
     """
 
     def __init__(
         self, command: Callable[[str, str], list[str]] | None = None, *, has_spare: bool = False
     ) -> None:
-        self._command = command or _default_command
+        self._command = command
         self._spares = Spares(_spawn_spare) if has_spare else None
         self._read_ahead = ReadAhead()
 
@@ -198,7 +205,7 @@ class LocalLauncher:
             child = await asyncio.to_thread(self._started, assignment)
         except OSError as e:
             raise LaunchError(f"the worker process could not be started: {e}") from e
-        if self._spares is not None:
+        if self._spares is not None and not assignment.python:
             self._spares.wanted(assignment.engine)
         # 0: it ended at once; wait() will say how.
         return LocalProcess(child.pid, start_time(child.pid) or 0.0, child=child)
@@ -214,8 +221,13 @@ class LocalLauncher:
 
     def _spawn(self, assignment: Assignment) -> subprocess.Popen[bytes]:
         label = f"{assignment.model_id}@{assignment.port}"
+        if self._command is not None:
+            command = self._command(assignment.engine, label)
+        else:
+            python = assignment.python or sys.executable
+            command = [python, "-m", "modelpool_worker", "serve", assignment.engine, label]
         with Path(assignment.log_path).open("ab") as log:
-            return _popen(self._command(assignment.engine, label), assignment.worker_id, log)
+            return _popen(command, assignment.worker_id, log, assignment.variables)
 
     def read_ahead(self, files: Files) -> None:
         self._read_ahead.start(files)
@@ -237,12 +249,9 @@ class LocalLauncher:
         return LocalProcess(found.pid, start_time(found.pid) or 0.0) if found else None
 
     async def sweep(self, record: WorkerRow) -> None:
-        if record.boot_id == boot_id():
-            await asyncio.to_thread(_kill_strays, record.worker_id)
-
-
-def _default_command(engine: str, label: str) -> list[str]:
-    return [sys.executable, "-m", "modelpool_worker", "serve", engine, label]
+        if record.boot_id != boot_id():
+            return
+        await asyncio.to_thread(_end_left_behind, record)
 
 
 def _spawn_spare(engine: str, worker_id: str) -> subprocess.Popen[bytes]:
@@ -251,13 +260,18 @@ def _spawn_spare(engine: str, worker_id: str) -> subprocess.Popen[bytes]:
     return _popen(command, worker_id, subprocess.DEVNULL)
 
 
-def _popen(command: list[str], worker_id: str, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+def _popen(
+    command: list[str],
+    worker_id: str,
+    output: IO[bytes] | int,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
-        env={**os.environ, "MODELPOOL_WORKER_ID": worker_id},
+        env={**os.environ, **(variables or {}), "MODELPOOL_WORKER_ID": worker_id},
         start_new_session=True,
     )
 
@@ -308,7 +322,35 @@ def _leads_group(pid: int) -> bool:
         return False
 
 
+def _end_left_behind(record: WorkerRow) -> None:
+    left = Path(record.runtime_dir) / LEFT_BEHIND_NAME
+    if record.runtime_dir and left.exists():
+        _clean(left, record)
+    _kill_strays(record.worker_id)
+
+
+def _clean(left: Path, record: WorkerRow) -> None:
+    """Have the worker program end what the file names, which a worker did not. What comes of it is
+    in the worker's log."""
+    text = "worker %s of %s did not end in order; what it has left behind is ended"
+    log.warning(text, record.worker_id, record.model_id)
+    command = [sys.executable, "-m", "modelpool_worker", "clean", str(left)]
+    try:
+        with Path(record.log_path).open("ab") as output:
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=CLEAN_SECONDS,
+            )
+    except (OSError, subprocess.TimeoutExpired) as e:
+        log.warning("what worker %s has left behind is not ended: %s", record.worker_id, e)
+
+
 def _kill_strays(worker_id: str) -> None:
-    for process in find_by_worker_id(worker_id):
+    strays = find_by_worker_id(worker_id)
+    for process in strays:
         with contextlib.suppress(psutil.Error):
             process.kill()
+    psutil.wait_procs(strays, timeout=STRAYS_SECONDS)

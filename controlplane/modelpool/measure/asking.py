@@ -16,7 +16,7 @@ from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import USED, Grant
 
 from .requests import Workload
-from .samples import Batch, Sample, Timed, read_stream
+from .samples import Batch, Sample, Timed, read_results, read_stream
 
 # One that takes longer says nothing that anybody would wait for.
 REQUEST_SECONDS = 120.0
@@ -27,6 +27,7 @@ class Asking:
 
     Attributes:
         own: requests that were made here and are not over, by model id.
+        made: all that were made here and had a worker to go to, by model id.
     """
 
     def __init__(self, pool: Pool, upstream: Upstream, now: Callable[[], float]) -> None:
@@ -34,6 +35,7 @@ class Asking:
         self._upstream = upstream
         self._now = now
         self.own: Counter[str] = Counter()
+        self.made: Counter[str] = Counter()
 
     async def batch(self, model_id: str, workload: Workload, streams: int, first: int) -> Batch:
         """So many requests at once, numbered from ``first``.
@@ -48,16 +50,22 @@ class Asking:
                 asked = [group.create_task(self._ask(model_id, workload, n)) for n in numbers]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return Batch([task.result() for task in asked], self._now() - began)
+        seconds = self._now() - began
+        # Only now: reading many numbers takes a while, in which others would have to wait.
+        return Batch([_sample(workload, *task.result()) for task in asked], seconds)
 
-    async def _ask(self, model_id: str, workload: Workload, number: int) -> Sample:
+    async def _ask(
+        self, model_id: str, workload: Workload, number: int
+    ) -> tuple[list[Timed], float]:
+        """What came, and when it was asked for."""
         began = self._now()
         self.own[model_id] += 1
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 grant = await self._pool.acquire(model_id, priority="low")
+                self.made[model_id] += 1
                 try:
-                    return await self._answered(grant, workload, number, began)
+                    return await self._answered(grant, workload.path, workload.body(number)), began
                 finally:
                     grant.release(USED)
         except TimeoutError:
@@ -67,24 +75,23 @@ class Asking:
         finally:
             self.own[model_id] -= 1
 
-    async def _answered(
-        self, grant: Grant, workload: Workload, number: int, began: float
-    ) -> Sample:
+    async def _answered(self, grant: Grant, path: str, body: bytes) -> list[Timed]:
         endpoint = (self._pool.config.host, grant.port)
         headers = [JSON_TYPE, (RESOLVED_HEADER, grant.model_id.encode())]
-        body = workload.body(number)
-        asked = self._upstream.request(endpoint, "POST", workload.path.encode(), headers, body)
+        asked = self._upstream.request(endpoint, "POST", path.encode(), headers, body)
         with await asked as reply:
             if reply.status != 200:
                 raise from_response(reply.status, (await reply.read()).decode(errors="replace"))
-            pieces = await self._pieces(reply)
-        if workload.is_text:
-            return read_stream(pieces, began)
-        seconds = pieces[-1][0] - began if pieces else self._now() - began
-        return Sample(seconds, seconds, 0, 0, 0.0, 0.0)
+            return await self._pieces(reply)
 
     async def _pieces(self, reply: UpstreamConnection) -> list[Timed]:
         pieces = []
         while piece := await reply.piece():
             pieces.append((self._now(), piece))
         return pieces
+
+
+def _sample(workload: Workload, pieces: list[Timed], began: float) -> Sample:
+    if workload.is_text:
+        return read_stream(pieces, began)
+    return read_results(pieces, began, workload.form, workload.texts)

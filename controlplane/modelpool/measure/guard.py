@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from modelpool_client.errors import Conflict
+from modelpool_client.http1.upstream_connection import UpstreamError
+from modelpool_client.wire import Facts
 
 from modelpool.pool.pool import Pool
+from modelpool.pool.status import ReplicaStatus
+from modelpool.pool.worker import Worker
 
-from .quiet import disturbance
+from .asking import Asking
+from .quiet import Served, disturbance, unseen_requests
 
 T = TypeVar("T")
 
@@ -22,36 +28,70 @@ SETTLE_SECONDS = 15.0
 Sleep = Callable[[float], Awaitable[object]]
 
 
+class WorkerFacts(Protocol):
+    """Asks a worker how it is."""
+
+    async def facts(self, worker: Worker) -> Facts: ...
+
+
 class Disturbed(Exception):
     """Somebody else is at work: what is measured now says nothing. The text says who."""
 
 
-async def unload_if_unused(pool: Pool, model_id: str, reason: str) -> None:
-    """As soon as the model's workers tell that they are idle, if nobody uses it until then."""
-    deadline = pool.clock.now() + SETTLE_SECONDS
-    while any(status.is_busy for status in pool.statuses(model_id)):
+async def unload_if_unused(
+    pool: Pool, model_id: str, reason: str, seconds: float = SETTLE_SECONDS
+) -> None:
+    """As soon as the model's workers tell that they are idle, if nobody uses it until then; they
+    are waited for so many seconds."""
+    deadline = pool.clock.now() + seconds
+    while pool.has(model_id) and any(status.is_busy for status in pool.statuses(model_id)):
         if pool.clock.now() >= deadline:
             return
         await pool.clock.sleep(WATCH_SECONDS)
-    pool.unload_if_unused(model_id, pool.clock.now(), reason)
+    if pool.has(model_id):
+        pool.unload_if_unused(model_id, pool.clock.now(), reason)
 
 
 class Guard:
-    """For one measurement of one model; ``own`` are its requests, see ``quiet``."""
+    """For one measurement of one model, whose requests ``asking`` makes; ``client`` asks workers
+    how many they had."""
 
     def __init__(
-        self, pool: Pool, own: Mapping[str, int], subject: str, sleep: Sleep = asyncio.sleep
+        self,
+        pool: Pool,
+        asking: Asking,
+        client: WorkerFacts,
+        subject: str,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._pool = pool
-        self._own = own
+        self._asking = asking
+        self._client = client
         self._subject = subject
         self._sleep = sleep
 
     def disturbance(self) -> str:
         """Who is at work besides it, in words; empty where nobody is."""
+        return disturbance(self._awake(), self._asking.own, self._subject)
+
+    def _awake(self) -> list[ReplicaStatus]:
         awake = (m for m in self._pool.awake_models if self._pool.has(m))
-        statuses = [status for model_id in awake for status in self._pool.statuses(model_id)]
-        return disturbance(statuses, self._own, self._subject)
+        return [status for model_id in awake for status in self._pool.statuses(model_id)]
+
+    async def _served(self) -> Mapping[str, Served]:
+        """By worker."""
+        up = [(s, s.worker) for s in self._awake() if s.worker is not None and s.state.is_serving]
+        counts = await asyncio.gather(*(self._count(worker) for _, worker in up))
+        return {
+            status.worker_id: Served(status.model.model_id, count)
+            for (status, _), count in zip(up, counts, strict=True)
+        }
+
+    async def _count(self, worker: Worker) -> int | None:
+        try:
+            return (await self._client.facts(worker)).requests_total
+        except (UpstreamError, TimeoutError, ValueError, OSError):
+            return None
 
     async def quiet(self, seconds: float) -> None:
         """Wait until nobody else is at work.
@@ -66,13 +106,22 @@ class Guard:
                 raise Conflict(f"{text}. Try again when the machine is idle", code="machine_busy")
             await self._sleep(WATCH_SECONDS)
 
-    async def undisturbed(self, work: Coroutine[Any, Any, T]) -> T:
+    async def undisturbed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The outcome of the work.
 
         Raises:
-            Disturbed: somebody else came; the work was given up at once.
+            Disturbed: somebody else came: the work was given up at once, or where their requests
+                were too short to be seen, it is worth nothing.
             ModelPoolError: the work failed.
         """
+        before, made = await self._served(), Counter(self._asking.made)
+        found = await self._watched(work())
+        own = Counter(self._asking.made) - made
+        if reason := unseen_requests(before, await self._served(), own, self._subject):
+            raise Disturbed(reason)
+        return found
+
+    async def _watched(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         watch = asyncio.ensure_future(self._disturbed())
         try:

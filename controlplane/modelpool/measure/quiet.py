@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from modelpool.pool.status import ReplicaStatus
+
+
+@dataclass(frozen=True)
+class Served:
+    """Requests that a worker has begun since its start; None where it did not say."""
+
+    model_id: str
+    requests: int | None
 
 
 def disturbance(
@@ -34,3 +44,28 @@ def disturbance(
     if busy:
         return f"{' and '.join(busy)} {'is' if len(busy) == 1 else 'are'} at work"
     return ""
+
+
+def unseen_requests(
+    before: Mapping[str, Served],
+    after: Mapping[str, Served],
+    made: Mapping[str, int],
+    subject: str = "",
+) -> str:
+    """Which requests of others came between two counts, however short they were, in words; empty
+    where there were none.
+
+    Args:
+        before, after: by worker. One that is only in ``after`` was started in between.
+        made: requests that the measurement itself has made in between, by model id.
+    """
+    served: Counter[str] = Counter()
+    for worker_id, now in after.items():
+        then = before.get(worker_id, Served(now.model_id, 0))
+        if now.requests is not None and then.requests is not None:
+            served[now.model_id] += now.requests - then.requests
+    others = {name: n - made.get(name, 0) for name, n in served.items()}
+    found = sorted(name for name, n in others.items() if n > 0)
+    if subject in found:
+        return f"a client asked for {subject}"
+    return f"{' and '.join(found)} answered meanwhile" if found else ""

@@ -14,8 +14,12 @@ from typing import Any, Literal
 from modelpool_client.errors import NotSupported
 from modelpool_client.surfaces.routes import CHAT_PATH, EMBEDDINGS_PATH, RERANK_PATH, TEXT_PATH
 
+from modelpool.catalog.model import Model
+from modelpool.providers.entries import PROVIDER_TYPE
+
 Form = Literal["chat", "completion", "embeddings", "rerank"]
 
+WRITING: tuple[Form, ...] = ("chat", "completion")
 PATHS: Mapping[Form, str] = {
     "chat": CHAT_PATH,
     "completion": TEXT_PATH,
@@ -30,8 +34,10 @@ OUTPUT_TOKENS = 64
 SHARE_OF_CONTEXT = 0.5
 # Before it is known how many tokens a word is; few enough for any context.
 FIRST_WORDS = 24
-TEXTS = 16
-WORDS_PER_TEXT = 24
+# A text to embed or to rank, as passages of documents are; a query is shorter.
+TEXT_TOKENS = 128
+QUERY_WORDS = 8
+MOST_TEXTS = 256
 TEMPERATURE = 0.8
 TEXT = (
     "river stone market window garden letter morning engine bridge winter paper mountain story "
@@ -49,12 +55,19 @@ class Workload:
         prompt_tokens: about as many as the prompt is to have.
         output_tokens: at most; engines that can are told not to end before.
         words: of the prompt; how many tokens they are is seen by asking, see ``fitted``.
+        texts: in one request, where they are embedded or ranked; each is as long as a prompt.
     """
 
     form: Form
     prompt_tokens: int = PROMPT_TOKENS
     output_tokens: int = OUTPUT_TOKENS
     words: int = FIRST_WORDS
+    texts: int = 1
+
+    @classmethod
+    def of(cls, form: Form) -> Workload:
+        """What models that are asked so are usually asked."""
+        return cls(form) if form in WRITING else cls(form, TEXT_TOKENS)
 
     @property
     def path(self) -> str:
@@ -62,16 +75,11 @@ class Workload:
 
     @property
     def is_text(self) -> bool:
-        return self.form in ("chat", "completion")
-
-    @property
-    def count(self) -> int:
-        """Texts in one request."""
-        return 1 if self.is_text else TEXTS
+        return self.form in WRITING
 
     def fitted(self, found: int, context: int | None) -> Workload:
         """With as many words as make ``prompt_tokens``, and no more than the context has room for;
-        ``found`` is how many tokens its prompt has now."""
+        ``found`` is how many tokens its prompt, or each of its texts, has now."""
         room = int((context or 1 << 20) * SHARE_OF_CONTEXT)
         output = max(2, min(self.output_tokens, room // 2))
         wanted = min(self.prompt_tokens, room - output)
@@ -81,6 +89,17 @@ class Workload:
     def body(self, number: int) -> bytes:
         """The request with that number; two have no beginning in common."""
         return json.dumps(_BODIES[self.form](self, number)).encode()
+
+
+def check_is_here(model: Model) -> None:
+    """What is measured and tuned is this machine.
+
+    Raises:
+        NotSupported: the model is at a provider.
+    """
+    if model.served_by or model.model_type == PROVIDER_TYPE:
+        text = f"{model.model_id} computes at a provider, whose speed is nothing of this machine's"
+        raise NotSupported(f"{text}: its requests are in GET /statistics")
 
 
 def form_of(capabilities: Sequence[str]) -> Form:
@@ -125,15 +144,15 @@ def _completion(workload: Workload, number: int) -> dict[str, Any]:
 
 
 def _embeddings(workload: Workload, number: int) -> dict[str, Any]:
-    return {"input": _texts(number)}
+    return {"input": _texts(workload, number)}
 
 
 def _rerank(workload: Workload, number: int) -> dict[str, Any]:
-    return {"query": _text(WORDS_PER_TEXT, number), "documents": _texts(number)}
+    return {"query": _text(QUERY_WORDS, number), "documents": _texts(workload, number)}
 
 
-def _texts(number: int) -> list[str]:
-    return [_text(WORDS_PER_TEXT, number * TEXTS + n) for n in range(TEXTS)]
+def _texts(workload: Workload, number: int) -> list[str]:
+    return [_text(workload.words, number * MOST_TEXTS + n) for n in range(workload.texts)]
 
 
 _BODIES = {

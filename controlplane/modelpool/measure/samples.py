@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,13 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True)
 class Sample:
-    """One request for text. Times are seconds from its sending.
+    """One request. Times are seconds from its sending.
 
     Attributes:
-        first_token_seconds: until the first of the text.
+        first_token_seconds: until the first of the text; of what is no text, until the end.
         seconds: until the end.
-        prompt_tokens, output_tokens: as the engine counts them.
+        prompt_tokens, output_tokens: as the engine counts them, of all texts together; 0 where it
+            does not.
         prompt_per_second: tokens of the prompt that were read in a second: as the engine says, else
             all of them over the time to the first token.
         output_per_second: tokens after the first, over the time that they took.
@@ -47,6 +49,11 @@ class Batch:
         """Of all of them together."""
         return sum(s.output_tokens for s in self.samples) / self.seconds
 
+    @property
+    def prompt_per_second(self) -> float:
+        """Tokens that were read, of all of them together; 0 where the engine counts none."""
+        return sum(s.prompt_tokens for s in self.samples) / self.seconds
+
 
 def read_stream(pieces: Sequence[Timed], began: float) -> Sample:
     """The stream of a chat or a text completion, with its usage.
@@ -65,18 +72,54 @@ def read_stream(pieces: Sequence[Timed], began: float) -> Sample:
         if first is None and _has_text(event):
             first = at
         usage, timings, last = event.get("usage") or usage, event.get("timings") or timings, at
-    output = int(usage.get("completion_tokens") or 0)
+    output = _count(usage, "completion_tokens")
     if first is None or output < 1:
         raise EngineFailed("the model answered without text, or without a count of its tokens")
-    prompt, waited = int(usage.get("prompt_tokens") or 0), max(first - began, 1e-9)
+    prompt, waited = _count(usage, "prompt_tokens"), max(first - began, 1e-9)
     return Sample(
         waited,
         last - began,
         prompt,
         output,
-        float(timings.get("prompt_per_second") or prompt / waited),
+        _rate(timings, "prompt_per_second") or prompt / waited,
         (output - 1) / max(last - first, 1e-9) if output > 1 else 0.0,
     )
+
+
+# Under which key the results of these stand.
+RESULTS = {"embeddings": "data", "rerank": "results"}
+
+
+def read_results(pieces: Sequence[Timed], began: float, form: str, texts: int) -> Sample:
+    """The answer to a request to embed or to rank so many texts.
+
+    Raises:
+        EngineFailed: it is none, or has not one result for each text.
+    """
+    try:
+        answer = json.loads(b"".join(piece for _, piece in pieces))
+    except ValueError:
+        raise EngineFailed("the model answered with no JSON") from None
+    results = answer.get(RESULTS[form]) if isinstance(answer, dict) else None
+    if not isinstance(results, list) or len(results) != texts:
+        found = len(results) if isinstance(results, list) else "no"
+        raise EngineFailed(f"the model gave {found} results for {texts} texts")
+    seconds = pieces[-1][0] - began
+    return Sample(seconds, seconds, _count(answer.get("usage"), "prompt_tokens"), 0, 0.0, 0.0)
+
+
+def _count(usage: Any, key: str) -> int:
+    """0 for what is no count."""
+    found = usage.get(key) if isinstance(usage, Mapping) else None
+    return found if isinstance(found, int) and found > 0 else 0
+
+
+def _rate(timings: Any, key: str) -> float | None:
+    """A plug-in's engine may say anything: None for what is no rate."""
+    found = timings.get(key) if isinstance(timings, Mapping) else None
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    return float(found) if math.isfinite(found) and found > 0 else None
 
 
 def _events(pieces: Sequence[Timed]) -> Iterator[tuple[float, Mapping[str, Any]]]:
@@ -96,7 +139,8 @@ def _events(pieces: Sequence[Timed]) -> Iterator[tuple[float, Mapping[str, Any]]
 
 
 def _has_text(event: Mapping[str, Any]) -> bool:
-    for choice in event.get("choices") or ():
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
         delta = choice.get("delta") or {}
         if choice.get("text") or delta.get("content") or delta.get("reasoning_content"):
             return True

@@ -41,12 +41,16 @@ class Unfit(Exception):
         self.setting = setting
 
 
+class NoRoom(Unfit):
+    """There may be some at another time."""
+
+
 class Trials:
     """Workers of one model. The ``MOST_UP`` that were used last stay, where there is room.
 
-    ``warm_up`` is awaited for each new one; ``forget`` is told of those that are to be named no
-    more; ``own`` counts their requests, as ``quiet`` has it; ``memory`` says what the engine
-    expects a setting to take, where it can tell.
+    ``warm_up`` is awaited for each new one, and ``announce`` called before with its entry;
+    ``forget`` is told of those that are to be named no more; ``own`` counts their requests, as
+    ``quiet`` has it; ``memory`` says what the engine expects a setting to take, where it can tell.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Trials:
         model: Model,
         pool: Pool,
         estimator: Estimator,
+        announce: Callable[[Model], None],
         warm_up: Callable[[str], Awaitable[None]],
         forget: Callable[[Model], Awaitable[None]],
         own: MutableMapping[str, int],
@@ -63,12 +68,14 @@ class Trials:
         self._model = model
         self._pool = pool
         self._estimator = estimator
+        self._announce = announce
         self._warm_up = warm_up
         self._forget = forget
         self._own = own
         self._memory = memory
         self._can_keep_prompts = can_keep_prompts
         self._up: dict[Setting, Model] = {}  # the one that was used last is the last
+        self._ending: set[asyncio.Task[None]] = set()
         self._count = 0
         self.has_unloaded = False
 
@@ -89,14 +96,26 @@ class Trials:
         self._up[setting] = trial
         return trial.model_id
 
+    async def end_all(self) -> None:
+        """Their room belongs to others."""
+        while self._up:
+            _, trial = self._up.popitem()
+            self._begin_end(trial)
+        while self._ending:
+            await asyncio.wait(self._ending)
+
     async def close(self) -> None:
-        """End all of them; the model is loaded again where it had to make room."""
-        for setting in tuple(self._up):
-            await self._end(self._up.pop(setting))
-        if self.has_unloaded and self._pool.has(self._model.model_id):
-            self.has_unloaded = False
+        """End all of them; the model is loaded again where it had to make room and nobody else has
+        taken that."""
+        await self.end_all()
+        model_id = self._model.model_id
+        if not self.has_unloaded or not self._pool.has(model_id):
+            return
+        self.has_unloaded = False
+        plan = self._pool.plan(model_id)
+        if isinstance(plan, Start) and not plan.evict:
             with contextlib.suppress(ModelPoolError):
-                await self._pool.load(self._model.model_id, "loaded again after its tuning", None)
+                await self._pool.load(model_id, "loaded again after its tuning", None)
 
     async def _loaded(self, setting: Setting) -> Model:
         trial = self._entry(setting)
@@ -106,6 +125,7 @@ class Trials:
         if (told := self._memory(setting)) is not None:
             self._estimator.tell(trial, told)
         self._own[trial.model_id] = 0
+        self._announce(trial)
         self._pool.add(trial)
         try:
             await self._make_room(trial, setting)
@@ -118,7 +138,7 @@ class Trials:
             await self._end(trial)
             raise Unfit(setting, e.message) from None
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(self._end(trial)))
+            await self._end(trial)
             raise
         return trial
 
@@ -154,7 +174,7 @@ class Trials:
                 await self._end(self._up.pop(next(iter(self._up))))
             elif not await self._unload_idle():
                 why = plan.text if isinstance(plan, Refuse) else "others would have to go for it"
-                raise Unfit(setting, f"there is no room for a worker to try it with: {why}")
+                raise NoRoom(setting, f"there is no room for a worker to try it with: {why}")
 
     async def _unload_idle(self) -> bool:
         """Whether the model itself made room."""
@@ -177,6 +197,16 @@ class Trials:
         return self.has_unloaded
 
     async def _end(self, trial: Model) -> None:
+        await asyncio.shield(self._begin_end(trial))
+
+    def _begin_end(self, trial: Model) -> asyncio.Task[None]:
+        """Whoever is cancelled meanwhile leaves no trial behind."""
+        task = asyncio.ensure_future(self._ended(trial))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
+    async def _ended(self, trial: Model) -> None:
         if self._pool.has(trial.model_id):
             with contextlib.suppress(ModelPoolError):
                 await self._pool.unload(trial.model_id, "it was tried", force=True, cut=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelpool_client.surfaces.routes import (
@@ -162,6 +162,16 @@ def _whole(content: str, **more: Any) -> Request:
     """A chat whose answer must come to its end: without thinking, where that can be had."""
     kwargs = {"enable_thinking": False}
     return _chat(content, max_tokens=SOME_TOKENS, chat_template_kwargs=kwargs, **more)
+
+
+def named(request: Request, model_id: str) -> Request:
+    """The same of one of several models that a worker serves."""
+    if request.content_type == JSON:
+        body = json.dumps({**json.loads(request.body), "model": model_id}).encode()
+    else:
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model_id}\r\n'
+        body = head.encode() + request.body
+    return replace(request, body=body)
 
 
 def _form(path: str, name: str, kind: str, data: bytes) -> Request:

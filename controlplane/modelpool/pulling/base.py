@@ -10,6 +10,27 @@ from typing import Any, Protocol
 
 from .reference import Reference
 
+# Of a name on common file systems, less what is put around that of a file that is not whole yet.
+MAX_NAME_BYTES = 255 - 20
+MAX_PATH_BYTES = 2000
+
+
+def path_problem(path: str) -> str:
+    """Why a path that an origin announces is not used, for the end of a sentence; empty where it is
+    fine: relative, below its folder on any system, nothing hidden. PURE."""
+    if (
+        not path.isprintable()
+        or "\\" in path
+        or len(path.encode(errors="replace")) > MAX_PATH_BYTES
+    ):
+        return "has characters that no path here may have, or too many"
+    for part in path.split("/"):
+        if part.startswith(".") or not part.strip(" .") or ":" in part:
+            return "is hidden, or leaves its folder"
+        if len(part.encode(errors="replace")) > MAX_NAME_BYTES:
+            return f"has a name of more than {MAX_NAME_BYTES} bytes"
+    return ""
+
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -70,10 +91,13 @@ class OriginSettings:
     Attributes:
         hub_url: of the hub or a mirror; None: HF_ENDPOINT, or the library's own.
         ollama_registry_url: of the registry of names without a host.
+        private_addresses: hosts that clients name may have addresses of this machine and its
+            networks; the two above may always.
     """
 
     hub_url: str | None = None
     ollama_registry_url: str = ""
+    private_addresses: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -51,6 +51,7 @@ class Choice:
         quantization: as the name has it.
         projector: of ``files``, what gives the model eyes; empty for none.
         reasons: why these, for people.
+        adapters: of ``files``, corrections to its weights (LoRA), in their order.
     """
 
     files: Sequence[RemoteFile]
@@ -59,6 +60,7 @@ class Choice:
     quantization: str | None = None
     projector: str = ""
     reasons: Sequence[str] = ()
+    adapters: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import httpx
 from modelpool_client.errors import BadGateway, Conflict, ModelPoolError, Unavailable
 
 from .base import RemoteFile
-from .http import header_digest, refuse, shown, unreachable
+from .http import header_digest, refuse, shown, unreachable, unusable, whole_number
 from .partial import Partial, file_hash, opened
 from .retry import RetryPolicy
 from .throttle import Throttle
@@ -25,11 +25,13 @@ BUSY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is there, whole: its bytes and their ``sha256:…``."""
+    """A file that is there, whole: its bytes and their ``sha256:…``; ``reused``: what it is a link
+    to, where another program had it."""
 
     path: Path
     size: int
     sha256: str
+    reused: str = ""
 
 
 class Downloader:
@@ -111,6 +113,8 @@ class Downloader:
                 return
             except httpx.TransportError as e:
                 error: ModelPoolError = unreachable(e)
+            except (httpx.TooManyRedirects, httpx.InvalidURL) as e:
+                raise unusable(e) from None
             except Unavailable as e:
                 error = e
             failures = 1 if partial.size > before else failures + 1
@@ -232,10 +236,10 @@ def _extent(response: httpx.Response) -> tuple[int, int | None]:
     """Where an answer's bytes begin in the file, and how many the whole file has."""
     found = _RANGE.fullmatch(response.headers.get("content-range", ""))
     if response.status_code in (206, 416):
-        start, total = (found[1], found[2]) if found is not None else (None, "*")
-        return int(start) if start else -1, int(total) if total.isdecimal() else None
-    length = response.headers.get("content-length", "")
-    return 0, int(length) if length.isdecimal() else None
+        start, total = (found[1] or "", found[2]) if found is not None else ("", "*")
+        at = whole_number(start)
+        return -1 if at is None else at, whole_number(total)
+    return 0, whole_number(response.headers.get("content-length", ""))
 
 
 def _mismatch(partial: Partial) -> str:

@@ -19,6 +19,7 @@ from modelpool_client.errors import (
     Unavailable,
 )
 
+from .addresses import refuse_host, refuse_peer
 from .retry import PASSING, RetryPolicy, retry_after
 
 T = TypeVar("T")
@@ -29,20 +30,36 @@ HEADERS = {"user-agent": f"modelpool/{__version__}", "accept-encoding": "identit
 NO_HEAD = (400, 403, 404, 405, 501)
 # Somebody waits to hear whether there is such a model at all.
 SMALL_ATTEMPTS = 4
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_QUERY = re.compile(r"\?\S+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def new_client() -> httpx.Client:
-    """Follows redirects; what authorizes it goes to the first host only, as httpx does."""
-    return httpx.Client(timeout=TIMEOUT, headers=HEADERS, follow_redirects=True)
+def new_client(*, public_only: bool = False) -> httpx.Client:
+    """Follows redirects; what authorizes it goes to the first host only, as httpx does.
+
+    Args:
+        public_only: addresses of this machine and its networks are not asked, wherever they come
+            from.
+    """
+    hooks: dict[str, list[Callable[..., object]]] = {}
+    if public_only:
+        hooks = {"request": [refuse_host], "response": [refuse_peer]}
+    return httpx.Client(timeout=TIMEOUT, headers=HEADERS, follow_redirects=True, event_hooks=hooks)
 
 
 class Http:
-    """Whole answers of origins. ``sleep`` takes seconds."""
+    """Whole answers of origins. ``public_only`` is that of ``new_client``, ``sleep`` takes
+    seconds."""
 
     def __init__(
-        self, policy: RetryPolicy | None = None, sleep: Callable[[float], object] = time.sleep
+        self,
+        policy: RetryPolicy | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        *,
+        public_only: bool = False,
     ) -> None:
+        self._public_only = public_only
         self._policy = policy or RetryPolicy(attempts=SMALL_ATTEMPTS)
         self._sleep = sleep
 
@@ -62,7 +79,7 @@ class Http:
         """
 
         def ask() -> httpx.Response | None:
-            with new_client() as client:
+            with new_client(public_only=self._public_only) as client:
                 response = client.head(url)
             if response.status_code in NO_HEAD:
                 return None
@@ -72,7 +89,8 @@ class Http:
         return self._again(ask)
 
     def _get(self, url: str, most: int, headers: Mapping[str, str]) -> bytes:
-        with new_client() as client, client.stream("GET", url, headers=dict(headers)) as response:
+        client = new_client(public_only=self._public_only)
+        with client, client.stream("GET", url, headers=dict(headers)) as response:
             refuse(response)
             body = b""
             for piece in response.iter_raw():
@@ -89,6 +107,8 @@ class Http:
                 return ask()
             except httpx.TransportError as e:
                 error: ModelPoolError = unreachable(e)
+            except (httpx.TooManyRedirects, httpx.InvalidURL) as e:
+                raise unusable(e) from None
             except Unavailable as e:
                 error = e
             failures += 1
@@ -101,8 +121,19 @@ class Http:
 def unreachable(error: httpx.TransportError) -> Unavailable:
     """Nobody answers, or the connection broke."""
     where = shown(str(error.request.url)) if has_request(error) else "the server"
-    text = f"{where} does not answer: {error or type(error).__name__}"
-    return Unavailable(text, code="unreachable", source="upstream")
+    said = _QUERY.sub("", str(error)) or type(error).__name__
+    return Unavailable(f"{where} does not answer: {said}", code="unreachable", source="upstream")
+
+
+def unusable(error: httpx.TooManyRedirects | httpx.InvalidURL) -> BadGateway:
+    """What is asked sends in circles, or to where there is nothing."""
+    text = f"the server cannot be asked: {_QUERY.sub('', str(error))}"
+    return BadGateway(text, code="bad_redirect", source="upstream")
+
+
+def whole_number(text: str) -> int | None:
+    """A number as headers have it; None for anything else. PURE."""
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 def has_request(error: httpx.TransportError) -> bool:
@@ -119,9 +150,10 @@ def refuse(response: httpx.Response) -> None:
     Raises:
         ModelPoolError: it is none; ``Unavailable`` where another attempt may help.
     """
-    first = response.history[0] if response.history else response
-    if first.url.scheme == "https" and response.url.scheme != "https":
-        text = f"{shown(str(first.url))} sends on to {shown(str(response.url))}, which is not safe"
+    hops = [each.url for each in (*response.history, response)]
+    plain = next((url for url in hops if url.scheme != "https"), None)
+    if hops[0].scheme == "https" and plain is not None:
+        text = f"{shown(str(hops[0]))} sends on to {shown(str(plain))}, which is not safe"
         raise BadGateway(text, source="upstream", code="unsafe_redirect")
     status, where = response.status_code, shown(str(response.url))
     if 200 <= status < 300:
@@ -159,8 +191,10 @@ def header_digest(response: httpx.Response) -> str:
 
 
 def shown(url: str) -> str:
-    """A URL without its query, which may be a key of a content network."""
-    return url.partition("?")[0][:300]
+    """A URL without its query, which may be a key of a content network, and without a password."""
+    scheme, mark, rest = url.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"[:300]
 
 
 def _hex(text: str, size: int) -> str:

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from .base import RemoteFile
 SUFFIX = ".part"
 RECORD_SUFFIX = ".part.json"
 READ_BYTES = 1 << 20
+BYTES_PER_MB = 1_000_000
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -91,7 +93,7 @@ class Partial:
 
     def restart(self) -> None:
         """Forget the bytes that are there."""
-        with _writing(self._names.partial):
+        with writing(self._names.partial):
             self._file.truncate(0)
             self._file.seek(0)
         self._hashes = _hashes(self.remote)
@@ -104,7 +106,7 @@ class Partial:
         Raises:
             CannotFit: code ``disk_full``; what is there stays.
         """
-        with _writing(self._names.partial):
+        with writing(self._names.partial):
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -124,7 +126,7 @@ class Partial:
 
     def finish(self, target: Path) -> None:
         """It is whole: give it its name."""
-        with _writing(self._names.partial):
+        with writing(self._names.partial):
             self._file.flush()
             os.fsync(self._file.fileno())
             os.replace(self._names.partial, target)
@@ -141,7 +143,7 @@ class Partial:
 
     def _write_record(self) -> None:
         marks = {key: getattr(self.remote, key) for key in ("identity", "etag", "modified", "size")}
-        with _writing(self._names.record):
+        with writing(self._names.record):
             write_json(self._names.record, {**marks, "subject": self._subject})
 
 
@@ -157,9 +159,10 @@ def opened(target: Path, remote: RemoteFile, subject: str) -> Iterator[Partial]:
         ModelPoolError: it cannot be written.
     """
     names = Names.of(target)
-    with _writing(target.parent):
+    with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(names.partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(names.partial, flags, 0o644)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         if not _is_locked(descriptor) or not _is_at(descriptor, names.partial):
             raise Conflict(f"{target.name} is being pulled already", code="being_pulled")
@@ -187,17 +190,26 @@ def read_record(path: Path) -> dict[str, object]:
 def write_json(path: Path, value: object) -> None:
     """A whole file, or the one that was there."""
     new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(value, indent=1))
-    os.replace(new, path)
+    try:
+        new.write_text(json.dumps(value, indent=1))
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def file_hash(path: Path, remote: RemoteFile) -> dict[str, str]:
     """Digests of a file by their kinds: ``sha256`` and what the remote file's is."""
-    hashes = _hashes(remote)
     with path.open("rb") as file:
-        while data := file.read(READ_BYTES):
-            for each in hashes.values():
-                each.update(data)
+        return digests_of(file, remote)
+
+
+def digests_of(file: BinaryIO, remote: RemoteFile) -> dict[str, str]:
+    """The same of what is still to be read of an open file."""
+    hashes = _hashes(remote)
+    while data := file.read(READ_BYTES):
+        for each in hashes.values():
+            each.update(data)
     return {kind: f"{kind}:{each.hexdigest()}" for kind, each in hashes.items()}
 
 
@@ -228,7 +240,13 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """What the system has against it is told in words.
+
+    Raises:
+        CannotFit: code ``disk_full``.
+        InternalError: code ``cannot_write``.
+    """
     try:
         yield
     except OSError as e:
@@ -237,6 +255,15 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _explained(path: Path, error: OSError) -> ModelPoolError:
     if error.errno in NO_ROOM:
-        text = f"no room is left for {path} ({error.strerror}); what was fetched is kept"
-        return CannotFit(f"{text}: make room and resume the job", code="disk_full")
+        text = f"no room is left for {path} ({error.strerror}): {_room(path)}"
+        step = "what was fetched is kept; make room (`poolctl prune`, `poolctl rm`) and resume"
+        return CannotFit(f"{text}; {step} the job", code="disk_full")
     return InternalError(f"{path} cannot be written: {error.strerror}", code="cannot_write")
+
+
+def _room(path: Path) -> str:
+    """What is there, and what the disk has yet."""
+    place = next((each for each in (path, *path.parents) if each.exists()), Path("/"))
+    size = place.stat().st_size if place == path else 0
+    free = shutil.disk_usage(place).free
+    return f"{size / BYTES_PER_MB:,.1f} MB of it are there, {free / BYTES_PER_MB:,.1f} MB are free"

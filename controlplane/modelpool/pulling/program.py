@@ -16,17 +16,23 @@ from typing import Any
 
 from modelpool_client.errors import CannotFit, InvalidRequest, ModelPoolError
 
+from modelpool.catalog.errors import BadModelFile
+from modelpool.catalog.formats.gguf import read_gguf
 from modelpool.catalog.formats.registry import formats
 from modelpool.jobs import child
 
-from .base import Listing, OriginSettings, RemoteFile
+from .base import Listing, Origin, OriginSettings, RemoteFile
 from .choice import BYTES_PER_MB, Choice, Machine, choose
-from .download import Downloader, Fetched, whole
+from .download import Downloader, Fetched
+from .go_templates import applied
 from .http import new_client
+from .offline import held_listing, lacks_parts
 from .partial import Names
+from .place import Place, check_paths
 from .records import PulledFile, PullRecord, read_records
 from .reference import Reference, parse_reference
 from .registry import origin
+from .reuse import reuse
 from .throttle import Throttle
 
 TELL_SECONDS = 0.25
@@ -63,44 +69,82 @@ def pull(request: Mapping[str, Any], tell: Tell, throttle: Throttle) -> dict[str
         tell({"log": text})
 
     tell({"progress": {"text": f"asking for {reference}"}})
-    source = origin(reference.scheme, OriginSettings(**request["origin"]))
-    listing = source.list(reference)
-    choice = _choice(reference, listing, request)
+    settings = OriginSettings(**request["origin"])
+    source = origin(reference.scheme, settings)
+    stores = [Path(store) for store in request.get("stores", ())]
+    listing, unreachable = _listing(source, reference, stores)
+    choice = _choice_of_held(reference, listing, request, unreachable)
     for reason in (*choice.reasons, *listing.notes):
         log(reason)
     if listing.place is not None:
         return _answer(reference, listing, choice, listing.place, (), choice.reasons)
     files = with_digest(choice.files, request.get("digest"))
-    folder = source.folder(reference)
-    known = _known(models_dir)
-    present = {
-        file.path: found
-        for file in files
-        if (
-            found := whole(
-                file, models_dir / folder / file.path, known.get(f"{folder}/{file.path}")
-            )
-        )
-    }
-    check_room(models_dir / folder, files, present)
-    tell({"plan": [_planned(file, file.path in present) for file in files]})
+    check_paths(files)
     model_id = request.get("model_id") or _model_id(reference, choice)
-    record = PullRecord(
-        str(reference), model_id, listing.revision, _still_to_come(folder, files, present), 0.0
-    )
+    place = Place.taken(models_dir, source.folder(reference), reference, files)
+    record = PullRecord(str(reference), model_id, listing.revision, place.plan, 0.0)
     record.write(models_dir)
+    try:
+        present = place.present()
+        for file in files:
+            if file.path not in present and not place.target(file).exists():
+                tell({"progress": {"text": f"looking for {file.path} on this machine"}})
+                if found := reuse(file, place.target(file), stores, log):
+                    present[file.path] = found
+        if unreachable is not None and any(file.path not in present for file in files):
+            raise unreachable
+        check_room(place.folder, files, present)
+    except ModelPoolError:
+        place.give_up(record)
+        raise
+    reasons = [*choice.reasons, *already_here(files, present)]
+    tell({"plan": [_planned(file, file.path in present) for file in files]})
     meter = Meter(files, tell)
-    with new_client() as client:
+    public_only = _is_named_by_client(reference) and not settings.private_addresses
+    with new_client(public_only=public_only) as client:
         for file in files:
             meter.begin(file)
             downloader = Downloader(client, str(reference), throttle, meter.at, log)
-            target = models_dir / folder / file.path
-            found = downloader.fetch(file, target, present.get(file.path))
+            found = downloader.fetch(file, place.target(file), present.get(file.path))
             meter.end(found.size)
             present[file.path] = found
-    pulled = tuple(_pulled(folder, file, present[file.path]) for file in files)
+    pulled = place.pulled(present)
     dataclasses.replace(record, files=pulled, pulled_at=time.time()).write(models_dir)
-    return _answer(reference, listing, choice, models_dir / folder, pulled, choice.reasons)
+    now = [file for file in pulled if not file.is_former]
+    return _answer(reference, listing, choice, place.folder, now, reasons)
+
+
+def _listing(
+    source: Origin, reference: Reference, stores: Sequence[Path]
+) -> tuple[Listing, ModelPoolError | None]:
+    """What the origin has; where it does not answer, what other programs' stores have of it, and
+    why."""
+    try:
+        return source.list(reference), None
+    except ModelPoolError as e:
+        held = held_listing(reference, stores) if e.code == "unreachable" else None
+        if held is None:
+            raise
+        note = f"{e.message}; what is on this machine already is used, and may be older"
+        return dataclasses.replace(held, notes=(*held.notes, note)), e
+
+
+def _choice_of_held(
+    reference: Reference,
+    listing: Listing,
+    request: Mapping[str, Any],
+    unreachable: ModelPoolError | None,
+) -> Choice:
+    """Of what is only held here, nothing but a whole model."""
+    if unreachable is None:
+        return _choice(reference, listing, request)
+    try:
+        choice = _choice(reference, listing, request)
+    except ModelPoolError:
+        raise unreachable from None
+    if lacks_parts(choice.files):
+        raise unreachable
+    return choice
 
 
 def outdated(request: Mapping[str, Any], tell: Tell, throttle: Throttle) -> list[dict[str, Any]]:
@@ -138,7 +182,7 @@ def changed_files(record: PullRecord, listing: Listing) -> list[str]:
     return [
         file.remote
         for file in record.files
-        if now.get(file.remote) not in (file.identity, file.sha256, "")
+        if not file.is_former and now.get(file.remote) not in (file.identity, file.sha256, "")
     ]
 
 
@@ -241,47 +285,26 @@ def _choice(reference: Reference, listing: Listing, request: Mapping[str, Any]) 
     main = next(f for f in listing.files if f.path.startswith("model"))
     projector = next((f.path for f in listing.files if f.path.startswith("mmproj")), "")
     files = [main, *(f for f in listing.files if f is not main)]
-    return Choice(files, main.path, OLLAMA_ENGINE, None, projector)
-
-
-def _present(files: Sequence[RemoteFile], models_dir: Path, folder: str) -> dict[str, Fetched]:
-    """Those that are there already, by their paths."""
-    known = _known(models_dir)
-    found = {
-        file.path: whole(file, models_dir / folder / file.path, known.get(f"{folder}/{file.path}"))
-        for file in files
-    }
-    return {path: fetched for path, fetched in found.items() if fetched is not None}
-
-
-def _known(models_dir: Path) -> dict[str, Fetched]:
-    """What was recorded of files that were fetched before, by their paths in ``models_dir``."""
-    return {
-        file.path: Fetched(models_dir / file.path, file.size, file.sha256)
-        for record in read_records(models_dir)
-        for file in record.files
-        if file.sha256
-    }
-
-
-def _still_to_come(
-    folder: str, files: Sequence[RemoteFile], present: Mapping[str, Fetched]
-) -> tuple[PulledFile, ...]:
-    return tuple(
-        _pulled(folder, file, present[file.path])
-        if file.path in present
-        else PulledFile(f"{folder}/{file.path}", file.path, 0, "", file.identity)
-        for file in files
-    )
+    adapters = [f.path for f in listing.files if f.path.startswith("adapter")]
+    return Choice(files, main.path, OLLAMA_ENGINE, None, projector, adapters=adapters)
 
 
 def _planned(file: RemoteFile, is_there: bool) -> dict[str, Any]:
     return {"path": file.path, "size": file.size, "digest": file.digest, "is_there": is_there}
 
 
-def _pulled(folder: str, file: RemoteFile, found: Fetched) -> PulledFile:
-    path = f"{folder}/{file.path}"
-    return PulledFile(path, file.path, found.size, found.sha256, file.identity or found.sha256)
+def _is_named_by_client(reference: Reference) -> bool:
+    """Whether the host is, not the configuration."""
+    return reference.scheme == "url" or bool(reference.host)
+
+
+def already_here(files: Sequence[RemoteFile], present: Mapping[str, Fetched]) -> list[str]:
+    """What need not be fetched, for people. PURE."""
+    return [
+        f"{file.path} was already here" + (f": {found.reused}" if found.reused else "")
+        for file in files
+        if (found := present.get(file.path)) is not None
+    ]
 
 
 def _model_id(reference: Reference, choice: Choice) -> str:
@@ -303,16 +326,32 @@ def _answer(
     metadata["pulled"] = {"reference": str(reference), "revision": listing.revision}
     if choice.projector:
         metadata["projector"] = str(folder / choice.projector)
+    options, notes = dict(listing.options), list(listing.notes)
+    if choice.adapters:
+        options["lora"] = [{"path": str(folder / adapter)} for adapter in choice.adapters]
+    if template := metadata.get("ollama", {}).get("template"):
+        given, note = applied(template, has_own=_has_template(folder / choice.main))
+        options |= {"chat_template": given} if given else {}
+        notes.append(note)
     return {
         "model_id": _model_id(reference, choice),
         "source": str(folder / choice.main) if choice.main != "." else str(folder),
         "engine": choice.engine,
-        "options": dict(listing.options),
+        "options": options,
         "metadata": metadata,
         "revision": listing.revision,
         "files": [dataclasses.asdict(file) for file in files],
-        "reasons": [*reasons, *listing.notes],
+        "reasons": [*reasons, *notes],
     }
+
+
+def _has_template(path: Path) -> bool:
+    """Whether a GGUF file says itself how it hears conversations; one that cannot be read will be
+    told of when it is registered."""
+    try:
+        return read_gguf(path).has_chat_template
+    except BadModelFile:
+        return True
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -80,10 +81,8 @@ class Pulls:
         """Remove what no model uses: pulled files, and files that are not whole, unless their job
         may go on by itself or waits to be resumed."""
         async with self._removing:
-            used = _used(self._catalog)
-            return await asyncio.to_thread(
-                _prune, self._folder(), used, self._wanted(), dry_run=dry_run
-            )
+            used, wanted = _used(self._catalog), self._wanted()
+            return await asyncio.to_thread(_prune, self._folder(), used, wanted, dry_run=dry_run)
 
     async def remove(self, model: Model) -> Removal:
         """Remove the files that were pulled for a model that is gone from the catalog; not those
@@ -98,17 +97,36 @@ class Pulls:
 
 
 def _used(models: Iterable[Model]) -> set[str]:
-    return used_paths((m.source, m.options, m.metadata) for m in models)
+    return used_paths(
+        (m.source, {"options": m.options, "companions": m.companions}, m.metadata) for m in models
+    )
+
+
+def _by_every_name(used: set[str], models_dir: Path) -> set[str]:
+    """Paths that models name, and how those begin with ``models_dir`` that get there by links."""
+    real, found = os.path.realpath(models_dir), set(used)
+    for path in used:
+        for name in (os.path.realpath(path), _real_folder(path)):
+            if name == real or name.startswith(f"{real}{os.sep}"):
+                found.add(f"{models_dir}{name.removeprefix(real)}")
+    return found
+
+
+def _real_folder(path: str) -> str:
+    """Links of the way resolved, and not the last, which may be one of ours out of the folder."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _disk(models_dir: Path, models: Sequence[Model], wanted: set[str]) -> Disk:
     place = next(path for path in (models_dir, *models_dir.parents) if path.exists())
     usage = shutil.disk_usage(place)
+    uses = {m.model_id: _by_every_name(_used([m]), models_dir) for m in models}
     holdings = [
         Holding(
             record,
             sum(_size(models_dir / file.path) for file in record.files),
-            tuple(m.model_id for m in models if in_use(record, models_dir, _used([m]))),
+            tuple(i for i, used in uses.items() if in_use(record, models_dir, used)),
         )
         for record in read_records(models_dir)
     ]
@@ -119,6 +137,8 @@ def _disk(models_dir: Path, models: Sequence[Model], wanted: set[str]) -> Disk:
 def _unfinished(models_dir: Path, wanted: set[str]) -> Iterable[UnfinishedFile]:
     for path in sorted(models_dir.rglob(f".*{SUFFIX}")):
         subject = str(read_record(_record_of(path)).get("subject", ""))
+        if not subject:  # another program's, that calls its own so, too
+            continue
         is_wanted = subject in wanted or is_in_use(path)
         yield UnfinishedFile(path, _size(path), subject, is_wanted)
 
@@ -128,40 +148,47 @@ def _record_of(partial: Path) -> Path:
 
 
 def _prune(models_dir: Path, used: set[str], wanted: set[str], *, dry_run: bool) -> Removal:
-    found: list[Path] = []
-    for record, files in unneeded(read_records(models_dir), models_dir, used, wanted):
-        found += _forget(record, files, models_dir, dry_run=dry_run)
+    used = _by_every_name(used, models_dir)
+    goes = unneeded(read_records(models_dir), models_dir, used, wanted)
+    found = [path for _, files in goes for path in _there(files, models_dir)]
     found += [file.path for file in _unfinished(models_dir, wanted) if not file.is_wanted]
-    return _removed(found, models_dir, dry_run=dry_run)
+    removal = _removed(found, models_dir, dry_run=dry_run)
+    if not dry_run:
+        _forget((record for record, _ in goes), models_dir)
+    return removal
 
 
 def _remove(models_dir: Path, model: Model, used: set[str], wanted: set[str]) -> Removal:
     records = read_records(models_dir)
-    own = [r for r in records if in_use(r, models_dir, _used([model]))]
+    used, own_paths = (_by_every_name(each, models_dir) for each in (used, _used([model])))
+    own = [r for r in records if in_use(r, models_dir, own_paths)]
     goes = {id(r): files for r, files in unneeded(records, models_dir, used, wanted)}
     found: list[Path] = []
     kept: list[str] = []
     for record in own:
         files = goes.get(id(record), [])
         kept += [str(models_dir / file.path) for file in record.files if file not in files]
-        if id(record) in goes:
-            found += _forget(record, files, models_dir, dry_run=False)
+        found += _there(files, models_dir)
     removed = _removed(found, models_dir, dry_run=False)
+    _forget((record for record in own if id(record) in goes), models_dir)
     return Removal(removed.files, removed.size, tuple(kept))
 
 
-def _forget(
-    record: PullRecord, files: Sequence[PulledFile], models_dir: Path, *, dry_run: bool
-) -> list[Path]:
-    """The files of a pull that are there, those to be removed; its record goes at once."""
-    if not dry_run:
+def _there(files: Iterable[PulledFile], models_dir: Path) -> list[Path]:
+    """Those that are there; a link is, whose file another program has removed."""
+    paths = [models_dir / file.path for file in files]
+    return [path for path in paths if path.is_file() or path.is_symlink()]
+
+
+def _forget(records: Iterable[PullRecord], models_dir: Path) -> None:
+    """After their files: what a kill leaves in between is found the next time."""
+    for record in records:
         record.path(models_dir).unlink(missing_ok=True)
-    return [path for file in files if (path := models_dir / file.path).is_file()]
 
 
 def _removed(paths: Sequence[Path], models_dir: Path, *, dry_run: bool) -> Removal:
     unique = list(dict.fromkeys(paths))
-    size = sum(map(_size, unique))
+    size = sum(map(_own_size, unique))
     if not dry_run:
         for path in unique:
             path.unlink(missing_ok=True)
@@ -175,6 +202,15 @@ def _remove_empty(folder: Path, models_dir: Path) -> None:
         while folder != models_dir and folder.is_relative_to(models_dir):
             folder.rmdir()
             folder = folder.parent
+
+
+def _own_size(path: Path) -> int:
+    """What its disk has more without it: nothing, where it is one of several links."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0
+    return 0 if path.is_symlink() or found.st_nlink > 1 else found.st_size
 
 
 def _size(path: Path) -> int:

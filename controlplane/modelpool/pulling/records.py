@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .partial import read_record, write_json
+from .base import path_problem
+from .partial import read_record, write_json, writing
 
 FOLDER = ".pulled"
 ID_LENGTH = 24
@@ -25,6 +26,9 @@ class PulledFile:
         size: bytes.
         sha256: ``sha256:…`` of them.
         identity: what its origin called this content, see ``RemoteFile.identity``.
+        reused: the file of another program that it is a link to; empty where it was fetched.
+        is_ours: it is there because of a pull. Another lay there before, and is never removed.
+        is_former: an earlier pull of the same fetched it, and there is none of that name any more.
     """
 
     path: str
@@ -32,6 +36,9 @@ class PulledFile:
     size: int
     sha256: str
     identity: str
+    reused: str = ""
+    is_ours: bool = True
+    is_former: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,9 @@ class PullRecord:
     def write(self, models_dir: Path) -> None:
         """Keep it, in place of the one of an earlier pull of the same."""
         path = self.path(models_dir)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dataclasses.asdict(self))
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, dataclasses.asdict(self))
 
 
 def read_records(models_dir: Path) -> list[PullRecord]:
@@ -74,8 +82,10 @@ def read_records(models_dir: Path) -> list[PullRecord]:
 def _record(data: Mapping[str, Any]) -> PullRecord | None:
     try:
         files = tuple(PulledFile(**file) for file in data["files"])
+        if any(path_problem(file.path) for file in files):  # nobody's hand leads out of the folder
+            return None
         return PullRecord(**{**data, "files": files})
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         return None
 
 
@@ -87,9 +97,20 @@ def used_paths(models: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]
     """
     used: set[str] = set()
     for source, options, metadata in models:
-        used.add(source)
-        used |= {v for v in (*options.values(), metadata.get("projector")) if isinstance(v, str)}
+        used.update(_texts([source, options, metadata.get("projector")]))
     return {path for path in used if path.startswith("/")}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All that a value of JSON holds."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 def in_use(record: PullRecord, models_dir: Path, used: Collection[str]) -> bool:
@@ -120,7 +141,7 @@ def unneeded(
     stays = [r for r in records if r.reference in kept or in_use(r, models_dir, used)]
     needed = {file.path for record in stays for file in record.files}
     return [
-        (record, [file for file in record.files if file.path not in needed])
+        (record, [file for file in record.files if file.is_ours and file.path not in needed])
         for record in records
         if record not in stays
     ]

@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 # May be different a moment later; as in RFC 9110 and 6585.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+# Servers may ask for any number of seconds; JSON has no infinity.
+MAX_DIGITS, LONGEST_ASKED = 12, 1e9
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -41,7 +44,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """
     text = headers.get("retry-after", "").strip()
     if text.isdecimal():
-        return float(text)
+        return min(float(text[:MAX_DIGITS]), LONGEST_ASKED)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now) if text else None
     except ValueError:

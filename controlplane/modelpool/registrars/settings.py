@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from modelpool.homes import expanded
 from modelpool.registrars.kinds import is_known, kinds
 
 # Where each listens on a machine of one's own; 6121 is that of the PAS registry.
@@ -59,7 +60,7 @@ def _has_sound_port(parts: SplitResult) -> bool:
 
 
 def _absolute(path: Path) -> Path:
-    full = path.expanduser()
+    full = Path(expanded(str(path)))
     if not full.is_absolute():
         raise ValueError("should be a path that begins with / or ~")
     return full

@@ -184,6 +184,8 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
     kind = keys.text("general.type") or "model"
     template = keys.text(TEMPLATE) or ""
     inputs, outputs = _modalities(keys, architecture, kind)
+    # A projector says how its encoder of pictures is made.
+    part = "clip.vision" if architecture == "clip" else architecture
     return ModelInfo(
         architecture=architecture,
         file_bytes=sum(h.file_bytes for h in headers),
@@ -192,9 +194,9 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
         quantization=FILE_TYPES.get(_file_type(keys)) or _majority(tensors),
         name=keys.text("general.name"),
         context_length=keys.count(f"{architecture}.context_length"),
-        block_count=keys.count(f"{architecture}.block_count"),
-        embedding_length=keys.count(f"{architecture}.embedding_length"),
-        **_attention(keys, architecture),
+        block_count=keys.count(f"{part}.block_count"),
+        embedding_length=keys.count(f"{part}.embedding_length"),
+        **_attention(keys, part),
         has_chat_template=keys.has(TEMPLATE),
         chat_template=digest(template),
         parts=len(headers),
@@ -202,7 +204,8 @@ def _info(keys: _Keys, architecture: str, headers: list[Header]) -> ModelInfo:
         vocabulary_size=keys.count(f"{architecture}.vocab_size")
         or keys.length(TOKENS)
         or _vocabulary_size(tensors),
-        feed_forward_length=_widest(keys.counts(f"{architecture}.feed_forward_length")),
+        feed_forward_length=_widest(keys.counts(f"{part}.feed_forward_length")),
+        patches=_patches(keys),
         expert_count=keys.count(f"{architecture}.expert_count"),
         expert_used_count=keys.count(f"{architecture}.expert_used_count"),
         rope_scaling=_rope_scaling(keys, architecture),
@@ -265,6 +268,11 @@ def _special_tokens(keys: _Keys) -> dict[str, int]:
         if token is not None:
             found[TOKEN_NAMES.get(name, name)] = token
     return found
+
+
+def _patches(keys: _Keys) -> int | None:
+    side, patch = (keys.count(f"clip.vision.{name}") for name in ("image_size", "patch_size"))
+    return (side // patch) ** 2 if side and patch else None
 
 
 def _modalities(

@@ -17,8 +17,10 @@ from .files import read_listing, read_object, translated
 from .json_values import JsonValues, Wrong
 from .names import file_names, file_problem, promised
 from .onnx_graph import Graph, read_graph
+from .template import digest, hints
 from .transformers_config import NOTHING, FolderConfig, fields_of
 from .transformers_files import BESIDE, CONFIG
+from .transformers_folder import read_templates
 
 SUFFIX = ".onnx"
 GENAI = "genai_config.json"
@@ -84,7 +86,10 @@ class Onnx:
         config = FolderConfig(_config_of(path), NOTHING, NOTHING)
         with translated(path):
             fields = fields_of(config) if config.model else {}
-        return _info(graphs, fields)
+        # What stands around a graph by itself is no part of it: nobody puts its text together.
+        said = fields.get("outputs") or ()
+        outputs = tuple(word for word in said if word != "text") or ("tensor",)
+        return _info(graphs, {**fields, "outputs": outputs} if fields else {})
 
     def companion(self, info: ModelInfo) -> Companion | None:
         """None is."""
@@ -148,7 +153,13 @@ def _read_genai(path: Path) -> ModelInfo:
         files = _genai_files(model)
         fields = _genai_fields(model)
     graphs = [read_graph(path / name) for name in files]
-    return _info(graphs, fields)
+    templates = read_templates(path, read_object(path / "tokenizer_config.json"))
+    about = {
+        "has_chat_template": bool(templates),
+        "chat_template": digest(templates[0]) if templates else "",
+        "template_hints": hints(*templates),
+    }
+    return _info(graphs, {**fields, **about})
 
 
 def _genai_files(model: JsonValues) -> list[str]:

@@ -156,7 +156,7 @@ def _read_config(path: Path) -> FolderConfig:
         model,
         generation,
         tokenizer,
-        _templates(path, tokenizer),
+        read_templates(path, tokenizer),
         read_object(path / "config_sentence_transformers.json"),
         read_object(path / pooling / CONFIG) if pooling else NOTHING,
         tuple(t for t, _ in modules),
@@ -176,7 +176,7 @@ def _modules(path: Path) -> list[tuple[str, str]]:
     return [(t, p if p == Path(p).name else "") for t, p in said]
 
 
-def _templates(path: Path, tokenizer: JsonValues) -> tuple[str, ...]:
+def read_templates(path: Path, tokenizer: JsonValues) -> tuple[str, ...]:
     """All of them, the one in use first: a file of its own, else the tokenizer's."""
     own = _text(path / "chat_template.jinja", MAX_TEMPLATE_BYTES)
     beside = read_object(path / "chat_template.json").raw("chat_template")[1]

@@ -35,7 +35,7 @@ class HuggingFace:
             ("XDG_CACHE_HOME", "huggingface/hub"),
         ):
             if environ.get(variable):
-                return (Path(environ[variable]).expanduser() / below,)
+                return (Path(os.path.expanduser(environ[variable])) / below,)
         return (home / ".cache" / "huggingface" / "hub",)
 
     def is_at(self, listing: Listing) -> bool:
@@ -47,6 +47,13 @@ class HuggingFace:
         for entry in root.entries:
             if entry.is_folder and entry.name.startswith(PREFIX):
                 yield from _of_repository(tree, root.path / entry.name)
+
+
+def blobs(root: Path, name: str) -> Iterator[Path]:
+    """Where a cache has a file that is called by its digest: hexadecimal digits, SHA-256 where the
+    hub keeps it outside git, git's own elsewhere."""
+    for repository in root.glob(f"{PREFIX}*"):
+        yield repository / "blobs" / name
 
 
 def _of_repository(tree: Tree, folder: Path) -> Iterator[Sighting]:

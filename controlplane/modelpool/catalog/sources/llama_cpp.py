@@ -6,6 +6,7 @@ same folder where LLAMA_CACHE names it; both are read.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ class LlamaCpp:
     def default_paths(self, environ: Mapping[str, str], home: Path) -> Iterable[Path]:
         """LLAMA_CACHE, else the folder for caches of the system."""
         if environ.get("LLAMA_CACHE"):
-            return (Path(environ["LLAMA_CACHE"]).expanduser(),)
+            return (Path(os.path.expanduser(environ["LLAMA_CACHE"])),)
         caches = environ.get("XDG_CACHE_HOME")
         if caches:
             return (Path(caches) / "llama.cpp",)

@@ -8,6 +8,8 @@ https://github.com/ollama/ollama, ``manifest/`` and ``server/``; newer versions 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ LAYER = "application/vnd.ollama.image."
 TEXTS = ("template", "system", "params", "license", "messages")
 COMPANIONS = {"projector": "projector", "adapter": "adapter"}
 MAX_KEPT_TEXT = 16_384
+# As blobs are called: no more than a name, wherever it is put.
+DIGEST = re.compile(r"[a-z0-9]+-[0-9A-Za-z]+")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Ollama:
     def default_paths(self, environ: Mapping[str, str], home: Path) -> Iterable[Path]:
         """OLLAMA_MODELS, else the user's own store and that of the system's service."""
         if environ.get("OLLAMA_MODELS"):
-            return (Path(environ["OLLAMA_MODELS"]).expanduser(),)
+            return (Path(os.path.expanduser(environ["OLLAMA_MODELS"])),)
         return (home / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models"))
 
     def is_at(self, listing: Listing) -> bool:
@@ -60,14 +64,42 @@ class Ollama:
         sizes = {e.name: e.size for e in blobs.entries} if blobs is not None else {}
         for name in sorted(n for n in sizes if n.endswith(UNFINISHED)):
             tree.trouble(root.path / "blobs" / name, "is a download that has not ended")
+        paths: dict[str, Path] = {}
         by_weights: defaultdict[Layer, dict[str, Sequence[Layer]]] = defaultdict(dict)
         for path, name in _named(tree, root):
             layers = _layers(tree, path)
             weights = next((each for each in layers if each.kind == "model"), None)
             if weights is not None:
+                paths[name] = path
                 by_weights[weights].setdefault(name, layers)
         for weights, names in by_weights.items():
+            by_weights[weights] = _alike(tree, names, paths)
+        for weights, names in by_weights.items():
             yield _sighting(tree, root.path / "blobs", sizes, weights, names)
+
+
+def _alike(
+    tree: Tree, names: Mapping[str, Sequence[Layer]], paths: Mapping[str, Path]
+) -> dict[str, Sequence[Layer]]:
+    """Those that have the same adapters as the first: others are other models, and a file can be
+    found as one only. One without adapters is the file's own."""
+    first = min(names, key=lambda name: len(_adapters(names[name])))
+    for name, layers in names.items():
+        if (adapters := _adapters(layers)) != _adapters(names[first]):
+            which = "other adapters" if adapters else "no adapter"
+            text = f"is {name}, which has the weights of {first} with {which}"
+            tree.trouble(paths[name], f"{text}: register that file once more with the option lora")
+    same = {n: each for n, each in names.items() if _adapters(each) == _adapters(names[first])}
+    return {first: same.pop(first), **same}
+
+
+def _adapters(layers: Iterable[Layer]) -> list[str]:
+    return [each.digest for each in layers if each.kind == "adapter"]
+
+
+def blobs(root: Path, sha256: str) -> Iterator[Path]:
+    """Where a store has the file with that digest, of hexadecimal digits."""
+    yield root / "blobs" / f"sha256-{sha256}"
 
 
 def _named(tree: Tree, root: Listing) -> Iterator[tuple[Path, str]]:
@@ -100,7 +132,7 @@ def _layers(tree: Tree, path: Path) -> list[Layer]:
         manifest = json.loads(text)
         several = manifest.get("manifests") or [manifest]
         found = [[_layer(each) for each in m.get("layers") or ()] for m in several]
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         tree.trouble(path, "is corrupt: it is no manifest of Ollama")
         return []
     for layers in found:
@@ -114,7 +146,7 @@ def _layers(tree: Tree, path: Path) -> list[Layer]:
 
 def _layer(data: Mapping[str, Any]) -> Layer:
     digest = str(data["digest"]).replace(":", "-", 1)
-    if "/" in digest:
+    if not DIGEST.fullmatch(digest):
         raise ValueError(digest)
     return Layer(str(data["mediaType"]).removeprefix(LAYER), digest, int(data["size"]))
 
@@ -164,5 +196,5 @@ def _value(kind: str, text: str) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         return text

@@ -13,8 +13,10 @@ from modelpool.catalog.sources.registry import sources
 from modelpool.discovery.adopt import summary
 from modelpool.discovery.roots import Root, given_path
 from modelpool.discovery.watching import look, roots_of
+from modelpool.homes import expanded
 from modelpool.jobs.base import Context, JobRequest
 from modelpool.jobs.job import Lane
+from modelpool.providers.discover import discover, providers_to_ask
 from modelpool.services import Services
 
 KEYS = ("paths", "restore")
@@ -33,6 +35,7 @@ class Discover:
     name = "discover"
     lane = Lane("discover")
     is_resumable = True
+    retries = 0
     model_events = False
 
     def __init__(self, services: Services) -> None:
@@ -50,7 +53,7 @@ class Discover:
         params: dict[str, Any] = {"restore": restore}
         if given is None:
             known = {**roots_of(self._services.pool.config), **self._services.discovery.reports}
-            if not known:
+            if not known and not providers_to_ask(self._services):
                 text = "there is nothing to look through: name paths, or set discovery_paths"
                 raise InvalidRequest(text, param="paths", code="no_discovery_paths")
             return JobRequest("all", params)
@@ -82,7 +85,13 @@ class Discover:
         findings = [f for f in discovery.findings if f.root in reports]
         for path, report in reports.items():
             context.log(f"{path}: {report.reason or report.state}")
-        return summary(adopted, findings, reports)
+        found = summary(adopted, findings, reports)
+        if paths is not None:
+            return found
+        told = await discover(services)
+        for name, about in told.items():
+            context.log(f"{name}: {about['error'] or str(about['models']) + ' models'}")
+        return {**found, "providers": told} if told else found
 
 
 def _root(given: Any) -> Root:
@@ -97,6 +106,6 @@ def _root(given: Any) -> Root:
         known = ", ".join(sources())
         raise InvalidRequest(f"there is no layout {source!r}; there are {known}", param="paths")
     try:
-        return Root(given_path(given, str(Path.home())), source)
+        return Root(given_path(expanded(given), str(Path.home())), source)
     except ValueError as e:
         raise InvalidRequest(f"the path {printable(given[:100])!r} {e}", param="paths") from None

@@ -21,6 +21,7 @@ class Outdated:
     name = "outdated"
     lane = Lane("origins", 1)
     is_resumable = True
+    retries = 3
     model_events = False
 
     def __init__(self, services: Services) -> None:

@@ -14,7 +14,7 @@ from modelpool.catalog.probe_results import ProbeResult
 from modelpool.jobs.base import Context, JobRequest
 from modelpool.jobs.job import Lane
 from modelpool.pool.waiters import UNUSED, USED
-from modelpool.probing.checks import PROBED, Answer, Request
+from modelpool.probing.checks import PROBED, Answer, Request, named
 from modelpool.probing.probe import Ask, Probed, probe
 from modelpool.services import Services
 
@@ -28,6 +28,7 @@ class Probe:
     name = "probe"
     lane = LANE
     is_resumable = False
+    retries = 0
     model_events = True
 
     def __init__(self, services: Services) -> None:
@@ -73,6 +74,8 @@ class Probe:
         services = self._services
 
         async def ask(request: Request) -> Answer:
+            if model.served_by:  # the worker of a provider, of which it is one of many
+                request = named(request, model.model_id)
             await services.files.check(model.model_id)
             grant = await services.pool.acquire(model.model_id, priority="low")
             is_used = False

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
-from modelpool_client.errors import Conflict, ModelPoolError
+from modelpool_client.errors import Conflict, InvalidRequest, ModelPoolError
+from modelpool_client.wire import Facts
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.catalog.memory_estimate import HOST
@@ -20,8 +21,15 @@ from modelpool.jobs.job import Lane
 from modelpool.jobs.parse import parsed
 from modelpool.measure.asking import Asking
 from modelpool.measure.conditions import conditions, host_load
-from modelpool.measure.guard import QUIET_SECONDS, Disturbed, Guard, unload_if_unused
-from modelpool.measure.requests import Workload, form_of
+from modelpool.measure.guard import (
+    QUIET_SECONDS,
+    SETTLE_SECONDS,
+    Disturbed,
+    Guard,
+    unload_if_unused,
+)
+from modelpool.measure.peak import learn_peak
+from modelpool.measure.requests import MOST_TEXTS, WRITING, Workload, check_is_here, form_of
 from modelpool.measure.samples import Batch
 from modelpool.measure.statistics import Spread
 from modelpool.observe.events import iso
@@ -29,14 +37,22 @@ from modelpool.pool.worker_client import HttpWorkerClient
 from modelpool.services import Services
 
 STREAMS = (1, 4, 8)
+TEXTS = (1, 8, 32)
 RUNS = 3
-MAX_RUNS, MAX_STREAMS, MAX_LEVELS = 50, 64, 8
+# The time limit ends long ones; the second document's API allows so many.
+MAX_RUNS = 10_000
+MAX_STREAMS, MAX_LEVELS = 64, 8
+# Requests at a time, and texts in each.
+At = tuple[int, int]
 LOAD_SECONDS = 600.0
 # Most that the measuring takes, the load not counted. One run of each level is always made.
 LIMIT_SECONDS = 300.0
 BUSY_LOAD = 0.5
+# In which a worker hears that its requests were given up; nobody waits longer for the job's end.
+GIVE_UP_SECONDS = 1.0
 
 Streams = Annotated[int, Field(ge=1, le=MAX_STREAMS)]
+Texts = Annotated[int, Field(ge=1, le=MOST_TEXTS)]
 
 
 class _Asked(BaseModel):
@@ -46,14 +62,17 @@ class _Asked(BaseModel):
     streams: Annotated[
         tuple[Streams, ...], Field(min_length=1, max_length=MAX_LEVELS, strict=False)
     ] = STREAMS
+    texts: Annotated[
+        tuple[Texts, ...] | None, Field(min_length=1, max_length=MAX_LEVELS, strict=False)
+    ] = None
     wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = QUIET_SECONDS
 
 
 @dataclass
 class _Figures:
-    """What was measured so far, by the number of streams."""
+    """What was measured so far."""
 
-    batches: dict[int, list[Batch]]
+    batches: dict[At, list[Batch]]
     failed: int = 0
 
     @property
@@ -68,6 +87,7 @@ class ProfileKind:
     name = "profile"
     lane = Lane("measure")
     is_resumable = False
+    retries = 0
     model_events = True
 
     def __init__(self, services: Services, now: Callable[[], float] = time.perf_counter) -> None:
@@ -77,17 +97,23 @@ class ProfileKind:
     async def parse(self, data: Mapping[str, Any]) -> JobRequest:
         asked = parsed(_Asked, data)
         model = self._services.catalog.get(asked.model)
-        form_of(model.capabilities)
-        streams = sorted(set(asked.streams))
-        params = {"testCount": asked.test_count, "streams": streams}
+        check_is_here(model)
+        is_writing = form_of(model.capabilities) in WRITING
+        if is_writing and asked.texts is not None:
+            text = f"{model.model_id} writes text: texts are for models that embed or rank them"
+            raise InvalidRequest(text, param="texts")
+        params = {"testCount": asked.test_count, "streams": sorted(set(asked.streams))}
+        if not is_writing:
+            params["texts"] = sorted(set(asked.texts or TEXTS))
         return JobRequest(model.model_id, {**params, "wait_seconds": asked.wait_seconds})
 
     async def run(self, context: Context) -> Mapping[str, Any]:
         services, params = self._services, context.job.params
         model = services.catalog.get(context.job.subject)
-        workload = Workload(form_of(model.capabilities))
+        workload = Workload.of(form_of(model.capabilities))
         asking = Asking(services.pool, services.upstream, self._now)
-        guard = Guard(services.pool, asking.own, model.model_id)
+        client = HttpWorkerClient(services.upstream, services.pool.config.host)
+        guard = Guard(services.pool, asking, client, model.model_id)
         asking.own[model.model_id] = 0
         context.progress(0, None, "runs", "waits until the machine is quiet")
         await guard.quiet(params["wait_seconds"])
@@ -96,24 +122,30 @@ class ProfileKind:
         was_up = services.pool.status(model.model_id).state.is_serving
         if (load := host_load()) > BUSY_LOAD:
             context.log(f"other programs are at work, the host's load is {load:.1f} a core")
-        before = await conditions(model, services.estimator, services.engines)
-        await self._load(context, model)
+        settle = GIVE_UP_SECONDS
         try:
-            work = self._measured(context, asking, model, workload)
+            await self._load(context, model)
+            work = partial(self._measured, context, asking, model, workload)
             workload, figures = await guard.undisturbed(work)
+            facts = await learn_peak(services.pool, client, services.peaks, model.model_id)
+            profile = await self._profile(model, workload, figures, facts, load)
+            settle = SETTLE_SECONDS
         except Disturbed as e:
             text = f"{model.model_id} was not measured to the end: {e}"
             raise Conflict(
                 f"{text}. Try again when the machine is idle", code="machine_busy"
             ) from None
-        profile = await self._profile(model, workload, figures, before.host_load)
+        finally:
+            if not was_up:
+                reason = "it was loaded to be profiled, and is idle"
+                await unload_if_unused(services.pool, model.model_id, reason, settle)
+        if services.catalog.find(model.model_id) is None:
+            text = f"{model.model_id} was deleted while it was measured"
+            raise Conflict(text, code="model_changed")
         history = services.measurements.profiles(model.model_id)
         await services.measurements.add(model.model_id, profile)
         metrics = in_words_of_m2(profile, iso(profile.at))
         services.tell("profiling-completed", model, "", metrics=metrics)
-        if not was_up:
-            reason = "it was loaded to be profiled, and is idle"
-            await unload_if_unused(services.pool, model.model_id, reason)
         changes = compared(history[0], profile) if history else []
         return {"profile": profile.as_dict(), "metrics": metrics, "changes": changes}
 
@@ -127,7 +159,9 @@ class ProfileKind:
         self, context: Context, asking: Asking, model: Model, workload: Workload
     ) -> tuple[Workload, _Figures]:
         """The first request shows what a word costs, the next warms up; neither counts."""
-        streams, count = context.job.params["streams"], context.job.params["testCount"]
+        params = context.job.params
+        levels = list(levels_of(params["streams"], params.get("texts", ())))
+        count = params["testCount"]
         status = self._services.pool.status(model.model_id)
         length = status.facts.context_length if status.facts is not None else None
         number = 1
@@ -135,17 +169,20 @@ class ProfileKind:
             first = await asking.batch(model.model_id, workload, 1, number)
             number += 1
             workload = workload.fitted(first.samples[0].prompt_tokens, length)
-        figures, began = _Figures({n: [] for n in streams}), self._now()
+        figures, began = _Figures({at: [] for at in levels}), self._now()
         for run in range(count):
-            for done, at_once in enumerate(streams):
+            for done, at in enumerate(levels):
                 if run and self._now() - began > LIMIT_SECONDS:
                     context.log(f"{LIMIT_SECONDS:g} s are over: {run} of {count} runs were made")
                     return workload, figures
+                at_once, texts = at
                 text = f"run {run + 1}, {at_once} at a time"
-                context.progress(run * len(streams) + done, count * len(streams), "runs", text)
+                text += "" if workload.is_text else f", {texts} texts in each"
+                context.progress(run * len(levels) + done, count * len(levels), "runs", text)
+                asked = replace(workload, texts=max(1, texts))
                 try:
-                    batch = await asking.batch(model.model_id, workload, at_once, number)
-                    figures.batches[at_once].append(batch)
+                    batch = await asking.batch(model.model_id, asked, at_once, number)
+                    figures.batches[at].append(batch)
                 except ModelPoolError as e:
                     figures.failed += at_once
                     context.log(f"{text}: {e.message}")
@@ -155,27 +192,29 @@ class ProfileKind:
         return workload, figures
 
     async def _profile(
-        self, model: Model, workload: Workload, figures: _Figures, load: float
+        self,
+        model: Model,
+        workload: Workload,
+        figures: _Figures,
+        facts: Facts | None,
+        load: float,
     ) -> Profile:
         services = self._services
         status = services.pool.status(model.model_id)
-        facts = status.facts
-        if status.worker is not None:
-            client = HttpWorkerClient(services.upstream, services.pool.config.host)
-            with contextlib.suppress(Exception):  # those of the last beat will do
-                facts = await client.facts(status.worker)
+        facts = facts or status.facts  # those of the last beat will do
         memory: dict[str, int] = {}
         if facts is not None:
             memory = {HOST: facts.memory_peak_bytes or facts.taken_bytes or 0}
             memory |= facts.device_memory_bytes
         held = await conditions(model, services.estimator, services.engines, status.started_options)
-        first = next(b for batches in figures.batches.values() for b in batches).samples[0]
+        (_, texts), (measured, *_) = next((at, b) for at, b in figures.batches.items() if b)
+        first = measured.samples[0]
         return Profile(
             time.time(),
             workload.form,
-            tuple(level_of(n, b, workload) for n, b in figures.batches.items() if b),
+            tuple(level_of(at, b) for at, b in figures.batches.items() if b),
             type(held)(**{**vars(held), "host_load": load}),
-            first.prompt_tokens,
+            round(first.prompt_tokens / max(1, texts)),
             first.output_tokens,
             figures.requests,
             figures.failed,
@@ -184,14 +223,29 @@ class ProfileKind:
         )
 
 
-def level_of(streams: int, batches: list[Batch], workload: Workload) -> Level:
+def levels_of(streams: Sequence[int], texts: Sequence[int]) -> Iterator[At]:
+    """Each number of requests at a time with the fewest texts, then each number of texts with the
+    fewest requests; ``texts`` is empty where models write. PURE."""
+    least = texts[0] if texts else 0
+    yield from ((each, least) for each in streams)
+    yield from ((streams[0], each) for each in texts[1:])
+
+
+def level_of(at: At, batches: Sequence[Batch]) -> Level:
     """The figures of some batches of so many requests. PURE."""
+    streams, texts = at
     samples = [s for batch in batches for s in batch.samples]
     latency = Spread.of([_ms(s.seconds) for s in samples])
-    if not workload.is_text:
-        count = workload.count
-        rates = [count * len(batch.samples) / batch.seconds for batch in batches]
-        return Level(streams, texts_per_second=Spread.of(rates), latency_ms=latency)
+    if texts:
+        rates = [texts * len(batch.samples) / batch.seconds for batch in batches]
+        tokens = [batch.prompt_per_second for batch in batches if batch.prompt_per_second]
+        return Level(
+            streams,
+            texts_per_second=Spread.of(rates),
+            latency_ms=latency,
+            tokens_per_second=Spread.of(tokens),
+            texts=texts,
+        )
     if streams == 1:
         output = [s.output_per_second for s in samples if s.output_per_second]
     else:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 from modelpool_client.errors import (
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse_rules import EngineVerdict
+from modelpool.catalog.profiles import Conditions, stale_reason
 from modelpool.catalog.tuned import Tuned
 from modelpool.jobs.base import Context, JobRequest
 from modelpool.jobs.job import Lane
@@ -29,9 +32,11 @@ from modelpool.measure.candidates import DEFAULT, Dimension, Goal, Setting, sett
 from modelpool.measure.conditions import conditions
 from modelpool.measure.goals import MEASURES, Measure
 from modelpool.measure.guard import QUIET_SECONDS, Disturbed, Guard
-from modelpool.measure.requests import Workload, form_of
-from modelpool.measure.search import Done, Pair, Try, next_step
-from modelpool.measure.trials import NO_PROMPTS, Trials, Unfit
+from modelpool.measure.peak import learn_peak
+from modelpool.measure.requests import WRITING, Workload, check_is_here, form_of
+from modelpool.measure.search import FINAL_PAIRS, Done, Pair, Try, next_step
+from modelpool.measure.trials import NO_PROMPTS, NoRoom, Trials, Unfit
+from modelpool.pool.worker_client import HttpWorkerClient
 from modelpool.services import Services
 
 BUDGET_SECONDS = 600.0
@@ -51,23 +56,43 @@ class _Asked(BaseModel):
 @dataclass
 class _State:
     """What one attempt knows. ``pair_seconds`` are of the pairs so far without the loads that came
-    before, of which ``load_seconds`` is the longest."""
+    before, of which ``load_seconds`` is the longest. ``failed`` of the excluded ones are not to be
+    tried by another attempt either. ``held``: under which conditions all of it was measured."""
 
+    held: Conditions
     dimensions: Sequence[Dimension]
     results: list[Pair]
     excluded: dict[Setting, str]
     deadline: float
+    failed: dict[Setting, str] = field(default_factory=dict)
     pair_seconds: list[float] = field(default_factory=list)
     load_seconds: float = 0.0
     disturbances: int = 0
     workload: Workload | None = None
 
+    @property
+    def final_seconds(self) -> float:
+        """To make sure of the best, and to load it."""
+        mean = statistics.fmean(self.pair_seconds) if self.pair_seconds else 0.0
+        return self.load_seconds + FINAL_PAIRS * mean
+
     def pairs_left(self, now: float) -> int:
         """For how many there is time, by how long the former ones took, and once more the load."""
         if not self.pair_seconds:
             return 1 << 30
-        mean = sum(self.pair_seconds) / len(self.pair_seconds)
+        mean = statistics.fmean(self.pair_seconds)
         return max(0, int((self.deadline - self.load_seconds - now) / mean))
+
+    def checkpoint(self, left: float) -> dict[str, Any]:
+        """What the next attempt goes on from; ``left`` of the budget, in seconds."""
+        return {
+            "held": dataclasses.asdict(self.held),
+            "results": [_saved(each) for each in self.results],
+            "failed": [{"options": dict(s), "why": why} for s, why in self.failed.items()],
+            "pair_seconds": self.pair_seconds,
+            "load_seconds": self.load_seconds,
+            "left_seconds": left,
+        }
 
     def step(self, now: float) -> Try | Done:
         """The next trial, or the end."""
@@ -81,6 +106,7 @@ class TuneKind:
     name = "tune"
     lane = Lane("measure")
     is_resumable = True
+    retries = 0
     model_events = True
 
     def __init__(self, services: Services, now: Callable[[], float] = time.perf_counter) -> None:
@@ -90,7 +116,8 @@ class TuneKind:
     async def parse(self, data: Mapping[str, Any]) -> JobRequest:
         asked = parsed(_Asked, data)
         model = self._services.catalog.get(asked.model)
-        if form_of(model.capabilities) not in ("chat", "completion"):
+        check_is_here(model)
+        if form_of(model.capabilities) not in WRITING:
             raise NotSupported("only models that write text are tuned: the goals are about that")
         schema = await self._schema(model)
         if unknown := c.unknown(schema, asked.options):
@@ -110,7 +137,8 @@ class TuneKind:
         model = services.catalog.get(context.job.subject)
         measure = MEASURES[params["goal"]]
         asking = Asking(services.pool, services.upstream, self._now)
-        guard = Guard(services.pool, asking.own, model.model_id)
+        client = HttpWorkerClient(services.upstream, services.pool.config.host)
+        guard = Guard(services.pool, asking, client, model.model_id)
         asking.own[model.model_id] = 0  # it may have to make room, and is loaded again
         context.progress(0, None, "pairs", "waits until the machine is quiet")
         await guard.quiet(params["wait_seconds"])
@@ -129,19 +157,30 @@ class TuneKind:
                 length = facts.context_length if facts is not None else None
                 state.workload = used.fitted(batch.samples[0].prompt_tokens, length)
             await asking.batch(trial, state.workload, measure.streams, 2)
+            await learn_peak(services.pool, client, services.peaks, trial)
+
+        added = (NO_PROMPTS,) if NO_PROMPTS in schema else ()
+
+        def announce(trial: Model) -> None:
+            services.peaks.stand_for(trial.model_id, model, added)
+
+        async def forget(trial: Model) -> None:
+            services.peaks.forget_trial(trial.model_id)
+            await services.forget(trial)
 
         trials = Trials(
             model,
             services.pool,
             services.estimator,
+            announce,
             warm_up,
-            services.forget,
+            forget,
             asking.own,
             memory.get,
-            NO_PROMPTS in schema,
+            bool(added),
         )
         try:
-            done = await self._search(context, state, trials, guard, measure, asking)
+            done = await self._search(context, model, state, trials, guard, measure, asking)
         finally:
             await trials.close()
         return await self._conclude(context, model, state, done)
@@ -150,6 +189,7 @@ class TuneKind:
         self, context: Context, model: Model, schema: Mapping[str, Mapping[str, Any]]
     ) -> _State:
         services, params = self._services, context.job.params
+        held = await self._held(model)
         reading = services.estimator.reading(model)
         layers = reading.info.block_count if reading is not None and reading.info else None
         dimensions = c.dimensions(
@@ -160,11 +200,44 @@ class TuneKind:
             layers=layers,
             has_device=bool(services.pool.config.device_budgets),
         )
+        state = _State(held, dimensions, [], {}, self._now() + params["budget_seconds"])
         found = context.job.checkpoint
-        results = [_pair(data) for data in found.get("results", ())]
-        if results:
-            context.log(f"goes on after {len(results)} pairs")
-        return _State(dimensions, results, {}, self._now() + params["budget_seconds"])
+        if "held" not in found:
+            return state
+        if stale := stale_reason(Conditions(**found["held"]), held):
+            context.log(f"begins anew, what was measured does not hold any more: {stale}")
+            return state
+        state.results = [_pair(data) for data in found["results"]]
+        state.failed = {setting(each["options"]): each["why"] for each in found["failed"]}
+        state.excluded = dict(state.failed)
+        state.pair_seconds = list(found["pair_seconds"])
+        state.load_seconds = found["load_seconds"]
+        state.deadline = self._now() + max(found["left_seconds"], state.final_seconds)
+        context.log(f"goes on after {len(state.results)} pairs")
+        return state
+
+    async def _held(self, model: Model) -> Conditions:
+        """What the search depends on: what the entry says, not what was tuned before."""
+        services = self._services
+        return await conditions(model, services.estimator, services.engines, model.options)
+
+    async def _check_unchanged(self, model: Model, state: _State) -> None:
+        """
+        Raises:
+            Conflict: what was measured is about a model that is no more.
+        """
+        services = self._services
+        now = services.catalog.find(model.model_id)
+        if now is None:
+            raise Conflict(f"{model.model_id} was deleted while it was tuned", code="model_changed")
+        changed = stale_reason(state.held, await self._held(now))
+        if now.source != model.source:
+            changed = f"its source is {now.source}"
+        if not changed and not await services.estimator.is_current(now):
+            changed = "its files were replaced"
+        if changed:
+            text = f"{model.model_id} was changed while it was tuned: {changed}"
+            raise Conflict(f"{text}. Resume it to tune it as it is now", code="model_changed")
 
     async def _checked(
         self, context: Context, model: Model, state: _State
@@ -188,6 +261,7 @@ class TuneKind:
     async def _search(
         self,
         context: Context,
+        model: Model,
         state: _State,
         trials: Trials,
         guard: Guard,
@@ -195,11 +269,13 @@ class TuneKind:
         asking: Asking,
     ) -> Done:
         while isinstance(step := state.step(self._now()), Try):
+            await self._check_unchanged(model, state)
             began = self._now()
             self._report(context, state, step)
             try:
+                number = len(state.results)
                 ratio, seconds = await guard.undisturbed(
-                    self._pair(step, state, trials, measure, asking, len(state.results))
+                    partial(self._pair, step, state, trials, measure, asking, number)
                 )
             except Disturbed as e:
                 await self._give_way(context, state, trials, guard, str(e))
@@ -208,13 +284,17 @@ class TuneKind:
                 if e.setting == DEFAULT:
                     raise CannotFit(f"{context.job.subject} cannot be tuned: {e}") from None
                 self._exclude(context, state, e.setting, str(e))
+                if not isinstance(e, NoRoom):
+                    state.failed[e.setting] = str(e)
+                    await context.save(state.checkpoint(state.deadline - self._now()))
                 continue
             pair = Pair(step.challenger, step.champion, ratio, step.is_final)
             state.results.append(pair)
             state.pair_seconds.append(seconds)
             state.load_seconds = max(state.load_seconds, self._now() - began - seconds)
             context.log(_told(pair))
-            await context.save({"results": [_saved(each) for each in state.results]})
+            await context.save(state.checkpoint(state.deadline - self._now()))
+        await self._check_unchanged(model, state)
         return step
 
     async def _pair(
@@ -244,6 +324,8 @@ class TuneKind:
             except ModelPoolError as e:
                 raise Unfit(each, e.message) from None
             speeds[each] = measure.speed(batch)
+            if speeds[each] <= 0:
+                raise Unfit(each, "its answers are too short to be measured")
         return speeds[step.challenger] / speeds[step.champion], self._now() - began
 
     async def _give_way(
@@ -253,7 +335,7 @@ class TuneKind:
         state.disturbances += 1
         context.log(f"gives way: {why}")
         context.progress(len(state.results), None, "pairs", f"gives way: {why}")
-        await trials.close()
+        await trials.end_all()
         if state.disturbances > MAX_DISTURBANCES:
             message = f"it was disturbed {state.disturbances} times, the last time because {why}"
             raise Conflict(f"{message}: resume it when the machine is idle", code="machine_busy")
@@ -275,8 +357,6 @@ class TuneKind:
         former = services.measurements.tuned.get(model.model_id)
         is_better = done.best != DEFAULT
         if is_better:
-            engine = await services.engines.about(model.engine)
-            reading = services.estimator.reading(model)
             tuned = Tuned(
                 dict(done.best),
                 goal,
@@ -284,10 +364,10 @@ class TuneKind:
                 done.low,
                 done.high,
                 model.engine,
-                str(engine.get("version", "")),
+                state.held.engine_version,
                 model.source,
-                reading.files.digest if reading is not None else "",
-                model.shown_options(model.options),
+                state.held.fingerprint,
+                state.held.options,
                 time.time(),
                 tried,
             )

@@ -7,6 +7,7 @@ downloader: the library's has no limit on speed, leaves a file unverified, and i
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from huggingface_hub import HfApi, get_token, hf_hub_url
@@ -26,10 +27,11 @@ from modelpool_client.errors import (
     Unavailable,
 )
 
-from modelpool.pulling.base import Listing, OriginSettings, RemoteFile
+from modelpool.pulling.base import Listing, OriginSettings, RemoteFile, path_problem
 from modelpool.pulling.reference import Reference
 
 TIMEOUT_SECONDS = 30.0
+MAX_FILES = 100_000
 TOKEN_STEP = "give the pool a token: HF_TOKEN in its environment, then restart it"
 
 
@@ -50,10 +52,11 @@ class HuggingFace:
             )
             commit = str(info.sha)
             tree = self._api.list_repo_tree(reference.name, recursive=True, revision=commit)
-            files = [self._file(reference, commit, f) for f in tree if isinstance(f, RepoFile)]
+            found = islice((f for f in tree if isinstance(f, RepoFile)), MAX_FILES)
+            files = [self._file(reference, commit, f) for f in found]
         except Exception as e:
             raise self._explained(e, reference) from None
-        return Listing(commit, [f for f in files if _is_plain(f.path)])
+        return Listing(commit, [f for f in files if not path_problem(f.path)])
 
     def _file(self, reference: Reference, commit: str, found: RepoFile) -> RemoteFile:
         token = get_token()
@@ -97,9 +100,3 @@ def _refusal(text: str, error: HfHubHTTPError) -> ModelPoolError:
     if status == 429 or status >= 500:
         return Unavailable(f"{text}; try again later", code="upstream_busy", source="upstream")
     return BadGateway(text, source="upstream")
-
-
-def _is_plain(path: str) -> bool:
-    """Nothing that would leave its folder, or that only git knows."""
-    parts = path.split("/")
-    return not any(part in ("", ".", "..") or part.startswith(".git") for part in parts)

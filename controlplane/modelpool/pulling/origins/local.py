@@ -6,6 +6,7 @@ from pathlib import Path
 
 from modelpool_client.errors import InvalidRequest
 
+from modelpool.homes import expanded
 from modelpool.pulling.base import Listing, OriginSettings, RemoteFile
 from modelpool.pulling.reference import Reference
 
@@ -21,7 +22,11 @@ class Local:
         return ""
 
     def list(self, reference: Reference) -> Listing:
-        path = Path(reference.name).expanduser()
+        try:
+            path = Path(expanded(reference.name))
+        except ValueError as e:
+            text = f"source {reference.name[:200]!r} {e}"
+            raise InvalidRequest(text, param="source", code="bad_file") from None
         if not path.is_absolute():
             text = f"{reference.name!r} must be an absolute path: the pool has a folder of its own"
             raise InvalidRequest(text, param="source")

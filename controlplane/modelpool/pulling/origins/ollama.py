@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from modelpool_client.errors import BadGateway, NotSupported
 
 from modelpool.pulling.base import Listing, OriginSettings, RemoteFile
 from modelpool.pulling.http import Http
+from modelpool.pulling.ollama_options import OPTIONS, options_of
 from modelpool.pulling.reference import Reference
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -32,16 +33,6 @@ FILES: Mapping[str, str] = {
     "projector": "mmproj{}.gguf",
     "adapter": "adapter{}.gguf",
 }
-# Ollama's parameters by our names of load options.
-OPTIONS: Mapping[str, str] = {
-    "num_ctx": "context_length",
-    "num_batch": "batch_size",
-    "num_gpu": "gpu_layers",
-    "num_thread": "threads",
-    "seed": "seed",
-    "temperature": "temperature",
-    "use_mmap": "mmap",
-}
 
 
 class Ollama:
@@ -49,7 +40,7 @@ class Ollama:
 
     def __init__(self, settings: OriginSettings) -> None:
         self._registry = settings.ollama_registry_url.rstrip("/")
-        self._http = Http()
+        self._private_addresses = settings.private_addresses
 
     def folder(self, reference: Reference) -> str:
         host = reference.host.replace(":", "-") or "ollama"
@@ -57,24 +48,13 @@ class Ollama:
 
     def list(self, reference: Reference) -> Listing:
         base = f"{self._base(reference.host)}/v2/{reference.name}"
-        body = self._http.get(
+        http = Http(public_only=bool(reference.host) and not self._private_addresses)
+        body = http.get(
             f"{base}/manifests/{quote(reference.variant)}", MAX_TEXT_BYTES, {"accept": MANIFEST}
         )
-        layers = _layers(body, reference)
-        texts: dict[str, list[str]] = {}
-        for kind, digest, size in layers:
-            if kind in TEXTS and size <= MAX_TEXT_BYTES:
-                data = self._http.get(f"{base}/blobs/{digest}", MAX_TEXT_BYTES)
-                _check(data, digest)
-                texts.setdefault(kind, []).append(data.decode(errors="replace"))
-        options, metadata, notes = _kept(texts)
-        files = list(_files(base, layers))
-        if not any(f.path.startswith("model") for f in files):
-            raise NotSupported(f"{reference} holds no model file", param="source", code="no_model")
-        if any(f.path.startswith("adapter") for f in files):
-            notes.append("its adapter is kept beside it and not applied")
-        revision = f"sha256:{hashlib.sha256(body).hexdigest()}"
-        return Listing(revision, files, True, options, metadata, notes)
+        return listing_of(
+            body, reference, base, lambda d: http.get(f"{base}/blobs/{d}", MAX_TEXT_BYTES)
+        )
 
     def _base(self, host: str) -> str:
         """Registries of this machine speak plain HTTP, as they do for Docker."""
@@ -88,6 +68,29 @@ class Ollama:
         return f"{'http' if is_local else 'https'}://{host}"
 
 
+def listing_of(
+    body: bytes, reference: Reference, base: str, read: Callable[[str], bytes]
+) -> Listing:
+    """What a manifest says; ``read`` gives a small layer by its digest.
+
+    Raises:
+        ModelPoolError: it is none, or has nothing to run.
+    """
+    layers = _layers(body, reference)
+    texts: dict[str, list[str]] = {}
+    for kind, digest, size in layers:
+        if kind in TEXTS and size <= MAX_TEXT_BYTES:
+            data = read(digest)
+            _check(data, digest)
+            texts.setdefault(kind, []).append(data.decode(errors="replace"))
+    options, metadata, notes = _kept(texts)
+    files = list(_files(base, layers))
+    if not any(f.path.startswith("model") for f in files):
+        raise NotSupported(f"{reference} holds no model file", param="source", code="no_model")
+    revision = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return Listing(revision, files, True, options, metadata, notes)
+
+
 def _layers(body: bytes, reference: Reference) -> list[tuple[str, str, int]]:
     """Kind, digest and size of each layer that is Ollama's."""
     try:
@@ -96,7 +99,7 @@ def _layers(body: bytes, reference: Reference) -> list[tuple[str, str, int]]:
             (str(layer["mediaType"]), str(layer["digest"]), int(layer["size"]))
             for layer in manifest["layers"][:MAX_LAYERS]
         ]
-    except (ValueError, KeyError, TypeError) as e:
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as e:
         text = f"the manifest of {reference} cannot be read: {type(e).__name__} {e}"
         raise BadGateway(text, source="upstream", code="bad_manifest") from None
     for _, digest, size in layers:
@@ -135,15 +138,13 @@ def _kept(
     for text in texts.get("params", ()):
         try:
             found = json.loads(text)
-        except ValueError:
+        except (RecursionError, ValueError):
             continue
         params |= found if isinstance(found, dict) else {}
-    options = {OPTIONS[k]: v for k, v in params.items() if k in OPTIONS}
-    others = sorted(params.keys() - OPTIONS.keys())
+    options = options_of(params)
+    others = sorted(k for k in params if OPTIONS.get(k) not in options)
     notes = [f"kept and not applied: its parameters {', '.join(others)}"] if others else []
     kept: dict[str, Any] = {k: "\n".join(v) for k, v in texts.items() if k != "params"}
     if params:
         kept["params"] = params
-    if "template" in kept:
-        notes.append("its template is Ollama's own kind and kept; the file's own is used")
     return options, {"ollama": kept} if kept else {}, notes

@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from modelpool_client.errors import InvalidRequest
 
-from modelpool.pulling.base import Listing, OriginSettings, RemoteFile
-from modelpool.pulling.http import Http, header_digest
+from modelpool.pulling.base import Listing, OriginSettings, RemoteFile, path_problem
+from modelpool.pulling.http import Http, header_digest, whole_number
 from modelpool.pulling.reference import Reference
 
 MAX_PARTS = 1024
@@ -20,7 +20,7 @@ class Url:
     """See ``Origin``."""
 
     def __init__(self, settings: OriginSettings) -> None:
-        self._http = Http()
+        self._http = Http(public_only=not settings.private_addresses)
 
     def folder(self, reference: Reference) -> str:
         host = urlsplit(reference.name).netloc.replace(":", "-")
@@ -28,21 +28,24 @@ class Url:
 
     def list(self, reference: Reference) -> Listing:
         name = basename(unquote(urlsplit(reference.name).path))
-        if name.startswith(".") or not name.isprintable():
-            raise InvalidRequest(f"{name!r} is no name for a file", param="source")
-        files = [self._file(each, reference.name) for each in _parts(name)]
+        if problem := path_problem(name):
+            raise InvalidRequest(f"{name[:200]!r} {problem}", param="source", code="bad_path")
+        if reference.is_cut:
+            text = f"{reference} had a query, which is not kept: name it once more, with that"
+            raise InvalidRequest(text, param="source", code="no_query")
+        files = [self._file(each, reference.url) for each in _parts(name)]
         revision = ",".join(file.identity for file in files)
         return Listing(revision, files)
 
     def _file(self, name: str, url: str) -> RemoteFile:
         url = urljoin(url, quote(name)) if basename(unquote(urlsplit(url).path)) != name else url
         head = self._http.head(url)
-        length = head.headers.get("content-length", "") if head is not None else ""
         headers = {} if head is None else head.headers
+        length = whole_number(headers.get("content-length", ""))
         return RemoteFile(
             path=name,
             url=url,
-            size=int(length) if length.isdecimal() and int(length) else None,
+            size=length or None,
             digest=header_digest(head) if head is not None else "",
             etag=headers.get("etag", ""),
             modified=headers.get("last-modified", ""),

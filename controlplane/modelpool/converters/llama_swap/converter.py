@@ -1,0 +1,43 @@
+"""Reads llama-swap's config file.
+
+Its format is that of version 250 (2026-08), as its config.example.yaml explains it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelpool.config_file import UnreadableFile, read_file
+from modelpool.converters.base import BadSettings, Conversion
+
+from .settings import Settings, converted
+
+NAMES = ("config.yaml", "config.yml")
+
+
+@dataclass
+class LlamaSwap:
+    """See ``Converter``."""
+
+    name: str = "llama-swap"
+    title: str = "llama-swap"
+    reads: str = "its config file; config.yaml of this folder"
+
+    def read(self, path: Path | None, environ: Mapping[str, str], home: Path) -> Settings:
+        """See ``Converter``. Without a path the program itself reads ``config.yaml`` here."""
+        file = path or Path(NAMES[0])
+        if file.is_dir():
+            file = next((f for name in NAMES if (f := file / name).exists()), file / NAMES[0])
+        try:
+            document: dict[str, Any] = read_file(file)
+        except UnreadableFile as e:
+            hint = "" if path else "; say where it is: poolctl import llama-swap PATH"
+            raise BadSettings(f"{file} {e}{hint}") from None
+        return Settings(document, file.absolute().parent, dict(environ))
+
+    def convert(self, settings: Settings) -> Conversion:
+        """See ``Converter``."""
+        return converted(settings)

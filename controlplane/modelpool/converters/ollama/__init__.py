@@ -1,0 +1,1 @@
+"""Ollama's environment variables, where its service has them from, and its store."""
