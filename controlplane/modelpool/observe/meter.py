@@ -44,3 +44,8 @@ class Meter:
         if self._has(model_id):  # else it was deleted meanwhile, and is to be named no more
             self._usage.ended(model_id, status, seconds)
             self._metrics.ended(model_id, status, seconds)
+
+    def waited(self, model_id: str, seconds: float) -> None:
+        """A request was not served at once; it was granted a worker or has given up."""
+        if self._has(model_id):
+            self._metrics.waited(model_id, seconds)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from modelpool_client.wire import Facts
 
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.memory_estimate import HOST, Key, Peak
-from modelpool.catalog.model import Model
+from modelpool.catalog.model import Model, is_trial
 from modelpool.pool.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -49,15 +50,38 @@ class PeakMeter:
         self._estimator = estimator
         self._wall = wall
         self._lives: dict[str, _Life] = {}
+        self._trials: dict[str, tuple[Model, Collection[str]]] = {}
+
+    def stand_for(self, trial_id: str, model: Model, added: Collection[str]) -> None:
+        """What workers of a trial take holds for the model with the same options, but for those
+        ``added`` that only a trial has and that take no memory."""
+        self._trials[trial_id] = (model, added)
+
+    def forget_trial(self, trial_id: str) -> None:
+        """What its workers told is kept."""
+        self._trials.pop(trial_id, None)
 
     def record(self, model: Model, facts: Facts) -> None:
         """A worker of the model told how it is."""
         life = self._lives.get(facts.worker_id)
         if life is not None:
             life.facts = facts
-        else:  # the model's entry may be replaced later; the worker keeps its options
+        # The model's entry may be replaced later; the worker keeps its options.
+        elif (started := self._started(model)) is not None:
             began = self._wall() - facts.uptime_seconds
-            self._lives[facts.worker_id] = _Life(self._estimator.effective(model), began, facts)
+            self._lives[facts.worker_id] = _Life(started, began, facts)
+
+    def _started(self, model: Model) -> Model | None:
+        """As its worker was started; None for a trial of which nobody knows what it stood for."""
+        effective = self._estimator.effective(model)
+        if not is_trial(model.model_id):
+            return effective
+        if model.model_id not in self._trials:
+            return None
+        real, added = self._trials[model.model_id]
+        options = {k: v for k, v in effective.options.items() if k not in added}
+        options |= {name: real.options[name] for name in added if name in real.options}
+        return dataclasses.replace(effective, model_id=real.model_id, options=options)
 
     async def save(self, store: PeakStore) -> None:
         """Write down what is new; what the store refuses comes with the next time."""
@@ -106,6 +130,8 @@ class PeakMeter:
 def _seen(facts: Facts) -> dict[str, Seen]:
     if facts.memory_peak_bytes is None:
         return {}
-    worked = facts.requests_total > facts.in_flight
+    answered = facts.memory_requests
+    if answered is None:  # of a version that does not say
+        answered = facts.requests_total - facts.in_flight
     sizes = {HOST: facts.memory_peak_bytes, **facts.device_memory_bytes}
-    return {device: (size, worked) for device, size in sizes.items()}
+    return {device: (size, answered > 0) for device, size in sizes.items()}

@@ -20,13 +20,16 @@ ARRIVALS = {
     State.COOLING: "model-cooling",
     State.UNLOADING: "model-unloading",
     State.COLD: "model-unloaded",
+    State.ASLEEP: "model-asleep",
     State.FAILED: "model-failed",
 }
 MOVES = {
     (State.COOLING, State.HOT): "model-hot",
     (State.COLD, State.HOT): "model-adopted",
     (State.COLD, State.UNLOADING): "model-adopted",
+    (State.COLD, State.ASLEEP): "model-adopted",
     (State.WARMING, State.COLD): "model-waiting",
+    (State.WARMING, State.ASLEEP): "model-waiting",
 }
 
 
@@ -39,14 +42,16 @@ class EventPublisher:
 
     def replica_event(self, name: str, status: ReplicaStatus, previous: State, reason: str) -> None:
         """An event of a replica; with no name given, the one that its new state has."""
-        name = name or MOVES.get((previous, status.state)) or ARRIVALS[status.state]
+        state = status.core_state
+        name = name or MOVES.get((previous, state)) or ARRIVALS[state]
         model = status.model
         event = self._bus.publish(
             name,
             model_id=model.model_id,
             key=f"{model.engine}:{model.model_id}",
             state=status.state,
-            previous=previous,
+            previous=previous.shown,
+            asleep=status.is_asleep,
             reason=reason,
             generation=status.generation,
             port=status.port,
@@ -54,7 +59,7 @@ class EventPublisher:
             **(_position(status) if name == "model-waiting" else {}),
         )
         if name != "model-progress":
-            log.info("%s: %s -> %s (%s)", model.model_id, previous, status.state, reason)
+            log.info("%s: %s -> %s (%s)", model.model_id, previous, state, reason)
         for listen in self.listeners:
             listen(event)
 

@@ -91,11 +91,12 @@ class UsageMeter:
     def ended(self, model_id: str, status: int, seconds: float) -> None:
         tally = self._since_start[model_id]
         tally.latencies.add(seconds)
+        now, is_error = self._wall(), status >= 400 and status != CLIENT_LEFT
         for count in (tally.count, self._unsaved[model_id]):
             count.requests += 1
-            count.errors += status >= 400 and status != CLIENT_LEFT
+            count.errors += is_error
             count.seconds += seconds
-            count.last_used = self._wall()
+            count.last_used = now
 
     def loaded(self, model_id: str) -> None:
         self._loads[model_id] += 1
@@ -120,6 +121,17 @@ class UsageMeter:
         """Seconds of a request on average, and of how many; since this manager started."""
         latencies = self._since_start[model_id].latencies if model_id in self._since_start else None
         return (latencies.mean, latencies.count) if latencies is not None else (0.0, 0)
+
+    def measured(self) -> set[str]:
+        """The models with a ``latency``."""
+        return {m for m, tally in self._since_start.items() if tally.latencies.count}
+
+    def counts(self, model_id: str) -> tuple[int, int, float]:
+        """Requests, those of them that failed, seconds of one on average; since the start."""
+        if model_id not in self._since_start:
+            return (0, 0, 0.0)
+        count = self._since_start[model_id].count
+        return (count.requests, count.errors, _share(count.seconds, count.requests))
 
     @property
     def requests(self) -> int:

@@ -1,0 +1,1 @@
+"""Targets of alerts: how a message looks there. One file each; strangers join by entry point."""
