@@ -8,39 +8,63 @@ import logging
 import os
 import platform
 import time
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from modelpool_client import __version__
 from modelpool_client.guard import Guard
 from modelpool_client.http1.upstream import Upstream
+from modelpool_client.http1.upstream_connection import UpstreamError
 from modelpool_client.response_store import ResponseStore
+from modelpool_client.tracing.sampling import Sampler as TraceSampler
+from modelpool_client.wire import CaptureOrder, EndedRequest
 from starlette.routing import Route
 
 from modelpool import background
+from modelpool.alerts.alerts import Alerts
+from modelpool.alerts.costs import Costs
+from modelpool.alerts.deliveries import Deliveries
+from modelpool.alerts.metrics import AlertCollector
+from modelpool.alerts.sampler import Sampler
 from modelpool.api import (
+    alerts as alerts_api,
+)
+from modelpool.api import (
+    breakers,
     discovery,
     error_handlers,
     find,
     jobs,
+    load_sets,
     measuring,
     model_manager,
     models,
     openapi,
+    presets,
     pulls,
+    requests,
+    routing,
     search,
     service_discovery,
     system,
     versions,
+    virtual_models,
+    web_page,
+)
+from modelpool.api import (
+    outcomes as outcome_routes,
 )
 from modelpool.asgi import AsgiApp
 from modelpool.catalog.capability_book import CapabilityBook
+from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.described import Warnings, open_catalog
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.event_rows import LAST_OF_A_RUN
@@ -54,14 +78,20 @@ from modelpool.controllers.measuring import MeasuringController
 from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
-from modelpool.discovery import adopt
 from modelpool.discovery.discovery import Discovery
 from modelpool.discovery.watching import DiscoveryController, run_watcher
 from modelpool.engines import Engines
 from modelpool.entry import Entry
+from modelpool.environments.environment import Environments
+from modelpool.gateway.breaker import Rules, State
+from modelpool.gateway.breaker_metrics import BreakerCollector
+from modelpool.gateway.breakers import Breakers
+from modelpool.gateway.classify import Classifiers
 from modelpool.gateway.ollama import OllamaApi
 from modelpool.gateway.open_inference import OpenInferenceApi
 from modelpool.gateway.relay import Gateway
+from modelpool.gateway.shortcut import Shortcut
+from modelpool.gateway.virtual import VirtualAnswers
 from modelpool.jobs import registry
 from modelpool.jobs.runner import Jobs
 from modelpool.launchers import Launcher, create
@@ -69,18 +99,29 @@ from modelpool.mcp_server.endpoint import McpEndpoint
 from modelpool.measure.conditions import conditions, host_load
 from modelpool.measure.records import Measurements
 from modelpool.model_files import ModelFiles
-from modelpool.observe.events import EventBus
+from modelpool.observe.access_log import AccessLog
+from modelpool.observe.captures import Captures
+from modelpool.observe.ended import EndedRequests
+from modelpool.observe.events import Event, EventBus
 from modelpool.observe.history import History
 from modelpool.observe.meter import Meter, counting_loads, reporting_missing
 from modelpool.observe.metrics import Metrics
+from modelpool.observe.otlp import OtlpExporter
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.publisher import EventPublisher
+from modelpool.observe.requests import RequestLog, each
+from modelpool.observe.tracer import Tracer
 from modelpool.observe.usage import UsageMeter
+from modelpool.observe.usage_hours import UsageHours
+from modelpool.ollama_server.look import OllamaServersController
+from modelpool.ollama_server.servers import with_ollama_servers
 from modelpool.pool.context import Settings
+from modelpool.pool.devices import Devices
 from modelpool.pool.memory import HostMemory, read_pressure
 from modelpool.pool.memory_release import MemoryRelease
 from modelpool.pool.pool import Pool
 from modelpool.pool.recovery import Recoverer, Recovery
+from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.worker_client import HttpWorkerClient, base_url
 from modelpool.pool.workers import PoolIdentity, Workers
 from modelpool.pulling.pulls import Pulls
@@ -90,7 +131,18 @@ from modelpool.registrars.pool_records import hot_records
 from modelpool.registrars.record import Record
 from modelpool.registrars.registrars import Registrars
 from modelpool.restart import Restart
+from modelpool.routing.conversations import Conversations
+from modelpool.routing.kinds.auto import FACT as ROUTER
+from modelpool.routing.kinds.registry import kind
+from modelpool.routing.known import PoolKnown
+from modelpool.routing.outcomes import Outcomes
+from modelpool.routing.outcomes import Rules as OutcomeRules
+from modelpool.routing.pool_table import table_of_pool
+from modelpool.routing.resolve import Resolver
+from modelpool.routing.router import Router
+from modelpool.routing.virtual_models import VirtualModels
 from modelpool.services import Services, put_in_pool, with_warm_up
+from modelpool.sites import ModelSites
 from modelpool.worker_reports import WorkerReports
 
 log = logging.getLogger(__name__)
@@ -98,6 +150,8 @@ log = logging.getLogger(__name__)
 # A worker's start is a few milliseconds; then it is on record and the next manager adopts it.
 LAUNCH_SECONDS = 5.0
 LOOK_SECONDS = 0.01
+# How much later than its beat a worker may tell of a request.
+ROW_SECONDS = 5.0
 
 
 @dataclass
@@ -105,6 +159,8 @@ class Running:
     """A pool in operation: what answers requests, and what its owner may ask of it."""
 
     entry: Entry
+    shortcut: Shortcut | None
+    access_log: AccessLog | None
     services: Services
     recovery: Recovery
 
@@ -156,23 +212,28 @@ async def running(
             launcher,
             memory or _host_memory(),
         )
+        stack.push_async_callback(services.devices.close)
         stack.push_async_callback(services.pool.close)
         await services.remove_unwanted_prompts()
+        await services.virtual_models.open()
         await asyncio.to_thread(services.responses.make_room)
         recovery = await recoverer.recover()
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)
         await _announce(services, recovery, unreadable)
         await services.discovery.open()
-        adopt.remember(services)
         await services.jobs.open(registry.kinds(services))
         stack.push_async_callback(services.jobs.close)
         services.registrars.begin()
         stack.push_async_callback(services.registrars.close)
+        stack.callback(services.captures.close)
+        await services.alerts.open()
+        stack.push_async_callback(services.alerts.close)
         await services.preloads.open()
         # The last saves, after those that save now and then were ended.
         stack.push_async_callback(services.preloads.save)
         stack.push_async_callback(services.usage.save, store)
+        stack.push_async_callback(services.usage_hours.save, store)
         stack.push_async_callback(services.peaks.save, store)
         finding = DiscoveryController(services, time.time, run_watcher)
         stack.push_async_callback(finding.close)
@@ -183,19 +244,31 @@ async def running(
             loop.run(
                 (
                     *(services.pressure, services.schedules, services.preloads),
-                    *(finding, _measuring(services)),
+                    *(finding, _measuring(services), OllamaServersController(services)),
+                    services.alerts,
                 )
             ),
             services.history.write_on(),
             background.look_at_registered(services),
+            background.look_at_engines(services),
+            background.watch_devices(services),
         )
         for work in works:
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancelled, task)
         background.warm_up(services)
+        asking = asyncio.ensure_future(background.discover_at_providers(services))
+        stack.push_async_callback(_cancelled, asking)
         mcp = McpEndpoint(base_url(config.host, config.port), config.max_body_bytes)
         stack.push_async_callback(mcp.close)
-        yield Running(_entry(services, mcp), services, recovery)
+        tracer = _tracer(services, config, stack)
+        meter = Meter(services.usage, services.metrics, services.pool.has)
+        gateway = _gateway(services, meter, tracer)
+        entry = _entry(services, gateway, mcp, tracer)
+        access_log = _access_log(services, config, stack)
+        # What goes by it is seen by nobody who could tell of it.
+        shortcut = None if access_log else _shortcut(services, gateway, meter, entry)
+        yield Running(entry, shortcut, access_log, services, recovery)
 
 
 def _host_memory() -> HostMemory:
@@ -212,12 +285,24 @@ async def _build(
     memory: HostMemory,
 ) -> tuple[Services, Recoverer, Warnings]:
     settings = Settings(config)
-    engines = Engines()
+    environments, devices = Environments(settings), Devices()
+    with_servers = partial(with_ollama_servers, servers=config.ollama_servers)
+    engines = Engines(
+        environments=environments, settings=config.engine_settings, started_with=with_servers
+    )
     capabilities = CapabilityBook(engines.facts, store)
     await capabilities.open()
     measurements = Measurements(store, TunedOptions())
     await measurements.open()
-    estimator = Estimator(settings, capabilities, tuned=measurements.tuned.applied)
+    events = EventBus(time.time)
+    discovery = Discovery(store, events.publish, time.time)
+    estimator = Estimator(
+        settings,
+        capabilities,
+        tuned=measurements.tuned.applied,
+        found=discovery.reading,
+        uuids=devices.uuids,
+    )
     estimator.learn(await store.peaks())
     running = {row.model_id for row in await store.workers()}
     catalog, unreadable = await open_catalog(
@@ -226,18 +311,40 @@ async def _build(
         estimator,
         lambda model: model.model_id in running or with_warm_up(model, config).warmup,
     )
-    events, usage = EventBus(time.time), UsageMeter(time.time)
+    usage = UsageMeter(time.time)
     history = events.archive = History(store, time.time, reporting_missing(events))
     events.listeners.append(history.note)
     client = HttpWorkerClient(upstream, config.host)
     identity = PoolIdentity(store.pool_id, base_url(config.host, config.port))
-    released = MemoryRelease(memory)
-    workers = Workers(identity, settings, launcher, client, store, released, estimator.effective)
+    workers = Workers(
+        identity,
+        settings,
+        launcher,
+        client,
+        store,
+        MemoryRelease(memory, devices=devices),
+        lambda model: with_servers(estimator.effective(model)),
+        ModelSites(engines, devices),
+    )
     publisher = EventPublisher(events)
-    pool = Pool(settings, workers, estimator, memory, publisher)
+    pool = Pool(settings, workers, estimator, memory, publisher, devices=devices)
     for model in catalog:
         pool.add(with_warm_up(model, config))
     metrics = Metrics(pool, store.pool_id)
+    usage_hours = UsageHours(
+        f"manager:{uuid.uuid4()}",
+        partial(_prices, catalog),
+        metrics,
+        time.time,
+        lambda: pool.config.usage_keep_days,
+    )
+    await usage_hours.open(store)
+    request_log = RequestLog(
+        lambda: pool.config.request_log_entries, lambda: pool.config.request_log == "facts"
+    )
+    loop = asyncio.get_running_loop()
+    tell = partial(_tell_of_capture, pool, client)
+    captures = Captures(tell, events.publish, loop.time, time.time)
     put = partial(put_in_pool, pool)
     files = ModelFiles(catalog, pool, estimator, engines, events, put)
     peaks = PeakMeter(pool, estimator, time.time)
@@ -248,16 +355,81 @@ async def _build(
     events.listeners.append(registrars.on_event)
     metrics.add(RegistrarCollector(registrars))
     jobs = Jobs(store, events.publish, time.time)
+    virtual = VirtualModels(store, kind, catalog.__contains__)
+    resolver = Resolver(kind, virtual.find, virtual.preset)
+    known = PoolKnown(catalog, pool, local_time)
+    table = table_of_pool(catalog, pool, measurements, usage, estimator)
+    events.listeners.append(table.on_event)
+    conversations = Conversations()
+    watched = Breakers(lambda: breaker_rules(settings.config), pool, events.publish)
+    outcomes = Outcomes(lambda: outcome_rules(settings.config), table.learn, time.time)
+    await outcomes.open(store)
+    router = Router(table, conversations, watched.refused, outcomes.keep_up)
+    known.facts[ROUTER] = lambda: router
+    classifiers = Classifiers()
+    events.listeners.append(classifiers.on_event)
+    metrics.add(BreakerCollector(watched))
+
+    def on_errors(worker_id: str, ended: Sequence[tuple[str, EndedRequest]]) -> None:
+        requests = [request for _, request in ended]
+        if not worker_id or not any(request.is_error for request in requests):
+            return
+        status = pool.status_of_worker(worker_id)
+        if status is not None:
+            watched.reported(status.model.model_id, status.key, worker_id, requests)
+
+    pressure = PressureController(pool, memory, publisher.pool_event)
+    sampler = Sampler(
+        pool, lambda: open_breakers(watched), lambda: pressure.complaint, Costs(store)
+    )
+
+    def on_ended(worker_id: str, model_id: str, request: EndedRequest) -> None:
+        metrics.told(model_id, request)
+        sampler.heard(model_id, request)
+
+    request_log.listeners += [on_errors, each(on_ended)]
+    publisher.listeners.append(partial(_sampled, sampler))
+    alerts = Alerts(
+        lambda: pool.config.alerts,
+        sampler,
+        Deliveries(store.pool_id, identity.manager_url, events.publish),
+        store,
+        events.publish,
+        time.time,
+        lambda: request_log.is_wanted,
+    )
+    metrics.add(AlertCollector(alerts))
     services = Services(
+        alerts=alerts,
+        breakers=watched,
+        virtual_models=virtual,
+        virtual_answers=VirtualAnswers(
+            resolver,
+            known,
+            conversations,
+            events.publish,
+            refusal=watched.refusal,
+            classifiers=classifiers,
+            outcomes=outcomes,
+        ),
+        outcomes=outcomes,
+        known=known,
         catalog=catalog,
         pool=pool,
         guard=Guard(config.host, config.allowlist),
         workers=workers,
         events=events,
+        publisher=publisher,
         history=history,
         metrics=metrics,
         usage=usage,
+        usage_hours=usage_hours,
+        requests=request_log,
+        captures=captures,
+        ended=EndedRequests(catalog, request_log, usage_hours, captures),
         engines=engines,
+        environments=environments,
+        devices=devices,
         estimator=estimator,
         capabilities=capabilities,
         peaks=peaks,
@@ -271,15 +443,60 @@ async def _build(
         responses=ResponseStore(config.responses_dir, config.responses_max_bytes),
         schedules=ScheduleController(pool, local_time, files.check),
         preloads=PreloadController(pool, store, local_time, files.check),
-        pressure=PressureController(pool, memory, publisher.pool_event),
+        pressure=pressure,
         files=files,
         store=store,
-        discovery=Discovery(store, events.publish, time.time),
+        discovery=discovery,
         jobs=jobs,
         pulls=Pulls(catalog, jobs, lambda: pool.config.models_folder),
         measurements=measurements,
     )
     return services, Recoverer(pool, workers, launcher, client, store), unreadable
+
+
+def outcome_rules(config: PoolConfig) -> OutcomeRules:
+    """As the configuration has them now."""
+    days = config.outcome_half_life_days
+    return OutcomeRules(config.learn_from_outcomes, 86_400.0 * days)
+
+
+def breaker_rules(config: PoolConfig) -> Rules:
+    """As the configuration has them now."""
+    return Rules(
+        config.breaker_failures,
+        config.breaker_failure_share,
+        config.breaker_window_seconds,
+        config.breaker_open_seconds,
+        config.breaker_successes,
+    )
+
+
+def open_breakers(breakers: Breakers) -> Iterator[tuple[str, str]]:
+    """Models that a breaker is open for, each once, and why."""
+    models = {v.model_id: v.breaker.reason for v in breakers if v.breaker.state is State.OPEN}
+    yield from models.items()
+
+
+def _sampled(sampler: Sampler, event: Event) -> None:
+    sampler.on_event(event, time.time())
+
+
+def _prices(catalog: Catalog, model_id: str) -> Mapping[str, Any]:
+    model = catalog.find(model_id)
+    return model.prices if model is not None else {}
+
+
+async def _tell_of_capture(
+    pool: Pool, client: HttpWorkerClient, order_for: Callable[[str], CaptureOrder]
+) -> None:
+    """Workers that do not answer hear of it with their next beat."""
+
+    async def tell(status: ReplicaStatus) -> None:
+        if status.worker is not None:
+            with contextlib.suppress(UpstreamError, TimeoutError, ValueError):
+                await client.capture(status.worker, order_for(status.model.model_id))
+
+    await asyncio.gather(*map(tell, pool.holders))
 
 
 def local_time() -> datetime:
@@ -314,8 +531,45 @@ def _hot(pool: Pool, pool_id: str) -> Callable[[], dict[str, Record]]:
     return records
 
 
-def _gateway(services: Services) -> Gateway:
-    meter = Meter(services.usage, services.metrics, services.pool.has)
+def _tracer(services: Services, config: PoolConfig, stack: AsyncExitStack) -> Tracer | None:
+    """None where nothing is traced.
+
+    Raises:
+        NoTraces: it cannot be.
+    """
+    wanted = config.worker_tracing
+    if not wanted.is_on:
+        return None
+    endpoint, instance = config.traces_endpoint, services.pool_id
+    exporter = OtlpExporter(endpoint, instance, __version__, os.environ)
+    stack.push_async_callback(asyncio.to_thread, exporter.close)
+    tracer = Tracer(TraceSampler(wanted.ratio, wanted.per_second), exporter.put)
+
+    def ended(worker_id: str, model_id: str, request: EndedRequest) -> None:
+        model = services.catalog.find(model_id)
+        tracer.ended(worker_id, model_id, model.engine if model is not None else "", request)
+
+    services.requests.listeners.append(each(ended))
+    services.requests.is_needed = True
+    services.publisher.listeners.append(tracer.on_event)
+    return tracer
+
+
+def _access_log(services: Services, config: PoolConfig, stack: AsyncExitStack) -> AccessLog | None:
+    """None where none is kept."""
+    if config.access_log == "off":
+        return None
+    patience = config.beat_seconds + ROW_SECONDS
+    access_log = AccessLog(config.access_log, config.access_log_path, config.log_limits, patience)
+    stack.push_async_callback(access_log.close)
+    services.requests.listeners.append(each(access_log.told))
+    services.requests.is_needed = True
+    task = asyncio.ensure_future(access_log.write_on())
+    stack.push_async_callback(_cancelled, task)
+    return access_log
+
+
+def _gateway(services: Services, meter: Meter, tracer: Tracer | None) -> Gateway:
     return Gateway(
         services.catalog,
         services.pool,
@@ -323,21 +577,62 @@ def _gateway(services: Services) -> Gateway:
         services.upstream,
         meter,
         services.engines.surfaces,
+        services.engines.support,
         services.responses,
+        services.engines,
+        services.capabilities.reason,
+        services.engines.asked_once,
+        services.virtual_answers,
+        services.virtual_models,
+        services.breakers,
+        services.ended.refused,
+        tracer,
     )
 
 
-def _entry(services: Services, mcp: McpEndpoint) -> Entry:
+def _shortcut(services: Services, gateway: Gateway, meter: Meter, entry: Entry) -> Shortcut:
+    return Shortcut(
+        entry.admits,
+        lambda: services.guard.allowlist,
+        gateway,
+        services.catalog,
+        services.pool,
+        services.upstream,
+        meter,
+    )
+
+
+def _entry(services: Services, gateway: Gateway, mcp: McpEndpoint, tracer: Tracer | None) -> Entry:
     config = services.pool.config
     api = AsgiApp(management_api(services))
-    reports = WorkerReports(services.pool, services.pool_id, services.peaks, services.usage)
-    ollama = OllamaApi(
-        services.catalog, services.pool, services.copy, services.delete, services.jobs
+    reports = WorkerReports(
+        services.pool,
+        services.pool_id,
+        services.peaks,
+        services.usage,
+        services.warn,
+        services.chat_failed,
+        services.ended,
+        None if tracer is None else tracer.on_facts,
     )
-    inference = OpenInferenceApi(services.catalog, services.pool, services.files.check)
+    ollama = OllamaApi(
+        services.catalog,
+        services.pool,
+        services.copy,
+        services.delete,
+        services.jobs,
+        services.virtual_models,
+    )
+    inference = OpenInferenceApi(
+        services.catalog,
+        services.pool,
+        services.files.check,
+        services.upstream,
+        services.virtual_models,
+    )
     return Entry(
         api,
-        _gateway(services),
+        gateway,
         services.guard,
         config.max_body_bytes,
         reports,
@@ -358,8 +653,9 @@ def management_api(services: Services) -> FastAPI:
         description="The management API. Models answer under `/v1`, by name.",
     )
     rooms = (
-        *(system, service_discovery, jobs, discovery, pulls),
-        *(model_manager, search, find, versions, measuring, models),
+        *(system, service_discovery, jobs, discovery, pulls, requests),
+        *(model_manager, search, find, versions, measuring, load_sets, models),
+        *(routing, outcome_routes, virtual_models, presets, breakers, alerts_api),
     )
     own = [route for route in api.routes if isinstance(route, Route)]
     ours = [route for room in rooms for route in room.routes(services).routes]
@@ -367,6 +663,7 @@ def management_api(services: Services) -> FastAPI:
     openapi.describe(api)
     # To include routers would build each route a second time.
     api.router.routes += ours
+    web_page.add_to(api)
     return api
 
 
@@ -381,6 +678,7 @@ async def _announce(services: Services, recovery: Recovery, unreadable: Warnings
         config_models_added=list(report.added),
     )
     services.warn_of_config(services.configured.warnings)
+    await services.adopt_virtual_models(services.configured, "the config file has it")
     for model, text in unreadable:
         services.warn(model, text)
 

@@ -9,8 +9,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import did_you_mean
 from modelpool.catalog.store import Store
+from modelpool.providers.discover import discover
 from modelpool.services import Services
 from modelpool.ticks import tick
 
@@ -18,8 +20,13 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 10.0
 MEMORY_SECONDS = 1.0
+# A process is started to ask.
+DEVICE_SECONDS, QUIET_DEVICE_SECONDS = 5.0, 30.0
 # Nobody plans with it: only memory pressure is looked for.
 QUIET_MEMORY_SECONDS = 5.0
+# How long it is rested after each look at a model that nobody asked for, times what that took.
+PAUSE = 9
+MANY_CHANGES = 500
 # The same failure again is news only after that long: rounds come every second.
 TOLD_AGAIN_SECONDS = 600.0
 
@@ -40,6 +47,14 @@ def warm_up(services: Services) -> None:
             task = asyncio.ensure_future(_quietly(loading))
             _WARMING.add(task)
             task.add_done_callback(_WARMING.discard)
+
+
+async def discover_at_providers(services: Services) -> None:
+    """Ask providers that say so for their models, once; what goes wrong is an event."""
+    try:
+        await discover(services)
+    except StoreError as e:
+        log.warning("what providers list could not be written down: %s", e)
 
 
 _WARMING: set[asyncio.Task[None]] = set()
@@ -80,7 +95,7 @@ async def sweep(services: Services) -> None:
     # one cheap enough to have it often, and cycles do not pile up into memory that never shrinks.
     gc.collect()
     gc.freeze()
-    rounds, seen = Rounds(services.pool.report_bug), 0
+    rounds, seen, edition = Rounds(services.pool.report_bug), 0, services.catalog.edition
     while True:
         await tick(services.pool.config.check_interval_seconds)
         with rounds:
@@ -89,6 +104,10 @@ async def sweep(services: Services) -> None:
         if (made := gc.get_stats()[0]["collections"]) != seen:
             gc.collect()
             seen = made
+            # A scan may have brought ten thousand, which are to stay as well.
+            if services.catalog.edition - edition >= MANY_CHANGES:
+                edition = services.catalog.edition
+                gc.freeze()
 
 
 async def watch_memory(services: Services) -> None:
@@ -104,16 +123,49 @@ async def watch_memory(services: Services) -> None:
                 pool.capacity_changed()
 
 
+async def watch_devices(services: Services) -> None:
+    """Where the pool has budgets for devices, see how much of them is free; those that wait for
+    room are planned again when that grew. Without budgets they are looked at when somebody asks."""
+    pool, devices = services.pool, services.devices
+    rounds, was_asked = Rounds(pool.report_bug), False
+    while True:
+        if pool.config.device_budgets and (devices.are_there or not was_asked):
+            was_asked = True
+            with rounds:
+                before = devices.free()
+                free = (await devices.refresh()).free()
+                if any(size > before.get(device, 0) for device, size in free.items()):
+                    pool.capacity_changed()
+        await tick(DEVICE_SECONDS if pool.is_moving else QUIET_DEVICE_SECONDS)
+
+
+async def look_at_engines(services: Services) -> None:
+    """Ask what engines there are, and tell of models whose engine cannot be used."""
+    models = [model for model in services.catalog if model.origin != "discovered"]
+    if models:
+        await services.engines.all()
+    for model in models:
+        if problem := services.engines.problem(model):
+            services.warn(model, problem)
+
+
 async def look_at_registered(services: Services) -> None:
     """Read the files of the models that were registered at run time, and tell what could not be
-    loaded. There may be many, so requests are answered meanwhile; a load looks at its own files."""
+    loaded. There may be many, so requests are answered meanwhile; a load looks at its own files.
+
+    Models that were found are left alone: nobody asked for them yet, and a disk may hold thousands
+    that this pool is too small for."""
     catalog, count = services.catalog, 0
     for model in catalog:
+        if model.origin == "discovered":
+            continue
         if model.origin == "api" and services.estimator.reading(model) is None:
             await services.describe(model.model_id)
             count += 1
+        began = time.perf_counter()
         services.warn_if_it_never_fits(model)
-        await asyncio.sleep(0)
+        # Requests are answered meanwhile as if nothing were going on.
+        await asyncio.sleep((time.perf_counter() - began) * PAUSE)
     await services.warn_of_engines([m for m in catalog if m.origin == "api"])
     if count:
         text = f"the files of {count} registered models were looked at"
@@ -127,6 +179,8 @@ async def save(services: Services, store: Store) -> None:
         await tick(SAVE_SECONDS)
         with rounds:
             await services.usage.save(store)
+        with rounds:
+            await services.usage_hours.save(store)
         with rounds:
             await services.peaks.save(store)
         with rounds:

@@ -1,13 +1,9 @@
 """The pool's configuration: read once, frozen, all errors at once.
 
-Later ones win: the defaults; the file (YAML or JSON); MODEL_MANAGER_MAX_LOADED, which is
-``max_concurrent_models``, and MODEL_KEEPALIVE_MINUTES, which is ``default_ttl_minutes``;
-MODELPOOL_<KEY> (``MODELPOOL_PORT_RANGE__START`` for a key inside a key). A value is read as JSON
-where the key is not a text. In the file's values ``${NAME}`` is an environment variable, see
-``catalog.variables``.
-
-ENABLE_SMART_SWITCHING is no key of ours: it stood for loading and evicting on demand, which this
-pool always does, while ``auto_unload`` is about what is idle.
+Later ones win: the defaults; the file (YAML or JSON); variables of other programs that are keys of
+ours by another name; MODELPOOL_<KEY> (``MODELPOOL_PORT_RANGE__START`` for a key inside a key). A
+value is read as JSON where the key is not a text. In the file's values ``${NAME}`` is a variable of
+the environment, see ``catalog.variables``. Keys of other programs are in ``config_synonyms``.
 """
 
 from __future__ import annotations
@@ -40,20 +36,26 @@ from .config_checks import (
 from .config_file import UnreadableFile, read_file
 from .config_keys import (
     LIVE_KEYS,
+    EnvironmentSettings,
     PoolConfig,
     PortRange,
     default_memory_limit_mb,
     default_state_dir,
+    engine_settings,
 )
 from .config_remarks import remarks
 from .config_schema import json_schema
+from .config_synonyms import BORROWED, understood
 from .discovery.roots import given_path
+from .homes import expanded
+from .providers.entries import provider_entries
 
 __all__ = [
     "LIVE_KEYS",
     "STOP_KEYS",
     "ConfigError",
     "ConfigIssue",
+    "EnvironmentSettings",
     "PoolConfig",
     "PortRange",
     "Reloaded",
@@ -67,12 +69,6 @@ __all__ = [
 ]
 
 PREFIX = "MODELPOOL_"
-BORROWED = {
-    "MODEL_MANAGER_MAX_LOADED": "max_concurrent_models",
-    "MODEL_KEEPALIVE_MINUTES": "default_ttl_minutes",
-    "EXTERNAL_MODELS_DIR": "external_models_dir",
-    "ENABLE_GGUF_MODELS": "enable_gguf_models",
-}
 # What it takes to find a pool and to stop it.
 STOP_KEYS = frozenset(
     {"graceful_shutdown_seconds", "host", "port", "port_range", "registrars", "state_dir"}
@@ -81,8 +77,16 @@ STOP_KEYS = frozenset(
 # told.
 NOT_KEYS = frozenset({"CONFIG", "STATUS_FD", "STOP_ASKED", "TEST_HOST_ROOT", "URL", "WORKER_ID"})
 TEXT_KEYS = frozenset(
-    {"external_models_dir", "host", "hub_url", "log_level", "models_dir", "ollama_base_url"}
-    | {"ollama_registry_url", "state_dir"}
+    {
+        "access_log_file",
+        "external_models_dir",
+        "host",
+        "hub_url",
+        "log_level",
+        "models_dir",
+        "ollama_base_url",
+    }
+    | {"ollama_registry_url", "state_dir", "traces_endpoint"}
 )
 
 
@@ -131,7 +135,7 @@ def load_config(
     reading.settle_values()
     reading.settle_folders(environ)
     reading.settle_discovery_paths()
-    reading.parse_models(check)
+    reading.parse_models(check, environ)
     config, issues = validated(reading.data, reading.templates)
     for issue in issues:
         reading.wrong(issue)
@@ -139,7 +143,7 @@ def load_config(
         raise ConfigError(reading.errors)
     config = config.with_notes(reading.file, (), reading.templates)
     warnings = (*reading.warnings, *remarks(config, environ))
-    return config.with_notes(reading.file, warnings, reading.templates)
+    return config.with_notes(reading.file, warnings, reading.templates, reading.all_origins())
 
 
 @dataclass
@@ -154,14 +158,23 @@ class _Reading:
     warnings: list[str] = field(default_factory=list)
     templates: dict[str, Any] = field(default_factory=dict)
     unfilled: set[str] = field(default_factory=set)
+    spellings: dict[str, str] = field(default_factory=dict)
+    in_file: frozenset[str] = frozenset()
+    _own_models: int = 0
+    _made_by: list[str] = field(default_factory=list)
 
     def read_file(self, environ: Mapping[str, str]) -> None:
-        """Take the file's keys, if there is a file, with the variables in its values."""
+        """Take the file's keys by our names, if there is a file, with the variables in its
+        values."""
         if self.file is None:
             return
         wrong: list[tuple[str, str]] = []
+        issues: list[Issue] = []
         try:
-            self.data = fill_all(read_file(self.file), environ, wrong)
+            said = understood(fill_all(read_file(self.file), environ, wrong))
+            self.data, self.spellings, self.warnings = said.data, said.spellings, said.remarks
+            self.in_file = frozenset(map(str, self.data))
+            issues = said.issues
         except UnreadableFile as e:
             self.wrong(Issue("", str(e)))
         except RecursionError:
@@ -169,6 +182,8 @@ class _Reading:
         for key, message in wrong:
             self.wrong(Issue(printable(key), message))
             self.unfilled.add(printable(key))
+        for issue in issues:
+            self.wrong(issue)
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
         """Take what the environment sets, borrowed names first."""
@@ -217,8 +232,13 @@ class _Reading:
         if isinstance(given, Path):
             return
         if isinstance(given, str) and given.strip() and "\0" not in given:
-            path = self._base(key) / Path(given).expanduser()
-            self.data[key] = Path(os.path.normpath(path))
+            try:
+                path = self._base(key) / expanded(given)
+            except ValueError as e:
+                del self.data[key]
+                self.wrong(Issue(key, str(e)))
+            else:
+                self.data[key] = Path(os.path.normpath(path))
         else:
             shown = self.data.pop(key)
             self.wrong(Issue(key, f"should be the path of a folder, not {shown!r}"))
@@ -229,25 +249,50 @@ class _Reading:
         if isinstance(entries, list):
             base = self._base("discovery_paths")
             self.data["discovery_paths"] = [_below(base, entry) for entry in entries]
+        if isinstance(folders := self.data.get("option_file_paths"), list):
+            base = self._base("option_file_paths")
+            self.data["option_file_paths"] = [_below(base, folder) for folder in folders]
         if isinstance(external := self.data.get("external_models_dir"), str):
             self.data["external_models_dir"] = _below(self._base("external_models_dir"), external)
 
-    def parse_models(self, check: EngineCheck | None) -> None:
+    def parse_models(self, check: EngineCheck | None, environ: Mapping[str, str]) -> None:
         """Replace the entries of ``models`` by models, held against their engines if asked to."""
         entries = self.data.get("models", [])
         if not isinstance(entries, list):
             return
+        self._own_models = len(entries)
+        made = self._entries_of_providers(environ)
+        self._made_by = [key for key, _ in made]
+        entries = [*entries, *(entry for _, entry in made)]
         models = {i: self._model(i, entry) for i, entry in enumerate(entries)}
         found = {i: m for i, m in models.items() if m is not None}
         if check is not None and found:
-            answers = check(list(found.values()))
+            answers = check(list(found.values()), self._engine_settings())
             for (i, model), answer in zip(found.items(), answers, strict=True):
                 for problem in answer.problems:
                     self._model_is_wrong(i, problem)
-                self.warnings += [f"models[{i}] ({model.model_id}): {n}" for n in answer.notes]
-                found[i] = replace(model, options=answer.options)
+                self.warnings += [f"{self._place(i)} ({model.model_id}): {n}" for n in answer.notes]
+                if answer.options or model.options:  # of many there are none
+                    found[i] = replace(model, options=answer.options)
         self.data["models"] = tuple(map(_unmarked, found.values()))
         self._name_twins()
+
+    def _engine_settings(self) -> dict[str, Any]:
+        """As far as they are right; what is wrong with them is reported elsewhere."""
+        presets, program = (self.data.get(key) for key in ("engine_presets", "llama_server"))
+        state_dir = self.data.get("state_dir", default_state_dir())
+        return engine_settings(
+            plain(presets) if isinstance(presets, Mapping) else {},
+            program if isinstance(program, str) else None,
+            Path(str(state_dir)),
+        )
+
+    def _entries_of_providers(self, environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
+        providers, extra = (self.data.get(key) or {} for key in ("providers", "remote_models"))
+        if not isinstance(providers, Mapping) or not isinstance(extra, Mapping):
+            return []
+        known = {k: v for k, v in extra.items() if isinstance(v, Mapping)}
+        return provider_entries(plain(providers), environ, plain(known))
 
     def _model(self, index: int, entry: object) -> Model | None:
         model, problems = read_model(entry, self._rules())
@@ -256,8 +301,13 @@ class _Reading:
         return model
 
     def _model_is_wrong(self, index: int, problem: Problem) -> None:
-        key = f"models[{index}]" + (f".{problem.param}" if problem.param else "")
+        place = self._place(index)
+        key = place + (f".{problem.param}" if problem.param else "")
         self.wrong(Issue(key, problem.message.removeprefix(problem.param).lstrip()))
+
+    def _place(self, index: int) -> str:
+        is_own = index < self._own_models
+        return f"models[{index}]" if is_own else self._made_by[index - self._own_models]
 
     def _rules(self) -> ParseRules:
         """With the file's own TTL bounds; one that is wrong itself is reported elsewhere."""
@@ -274,6 +324,14 @@ class _Reading:
         from_file = self.file is not None and key not in self.origins
         return self.file.parent if self.file and from_file else Path.cwd()
 
+    def all_origins(self) -> dict[str, str]:
+        """Which place set what; of the file by its keys, unless a variable took their place."""
+        file = {
+            key: f"{self.file}, {self.spellings[key]}" if key in self.spellings else str(self.file)
+            for key in self.in_file
+        }
+        return file | self.origins
+
     def wrong(self, issue: Issue) -> None:
         """Take down an issue, with the place that set its key. One about each key is enough: what
         follows from a variable that is not set says nothing new."""
@@ -288,7 +346,11 @@ class _Reading:
             if name in self.origins:
                 return ConfigIssue(issue.key, issue.message, self.origins[name])
         inside = [o for name, o in self.origins.items() if name.startswith(f"{issue.key}.")]
+        inside = inside or [self.origins[name] for name in issue.others if name in self.origins]
         default = str(self.file) if self.file else "the defaults"
+        root = re.split(r"[.\[]", issue.key)[0]
+        if root in self.spellings:
+            default = f"{default}, {self.spellings[root]}"
         return ConfigIssue(issue.key, issue.message, ", ".join(inside) or default)
 
 
@@ -297,7 +359,10 @@ def _below(base: Path, entry: Any) -> Any:
         return {**entry, "path": _below(base, entry["path"])}
     if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
         return entry
-    return given_path(plain(entry), str(Path.home()), str(base))
+    try:
+        return given_path(expanded(plain(entry)), str(Path.home()), str(base))
+    except ValueError:
+        return entry
 
 
 def _prefixes(key: str) -> Iterator[str]:
@@ -307,7 +372,8 @@ def _prefixes(key: str) -> Iterator[str]:
 
 
 def _unmarked(model: Model) -> Model:
-    return replace(model, **{key: plain(getattr(model, key)) for key in model.templates})
+    values = {key: plain(getattr(model, key)) for key in model.templates}
+    return replace(model, **values) if values else model
 
 
 def _number_or(value: object, default: float) -> float:

@@ -12,9 +12,11 @@ from typing import Any
 from modelpool_client.errors import InvalidRequest
 from pydantic import ValidationError
 
+from .alerts.settings import AlertRuleSettings, AlertsSettings, AlertTargetSettings
 from .catalog.model import Model, did_you_mean, printable
 from .catalog.variables import FilledText, is_filled, plain, typed
-from .config_keys import LIVE_KEYS, DiscoveryPath, PoolConfig, PortRange
+from .config_keys import LIVE_KEYS, DiscoveryPath, EnvironmentSettings, PoolConfig, PortRange
+from .providers.settings import ProviderSettings, RemoteModelSettings
 from .registrars.settings import RegistrarSettings
 
 # Where pydantic speaks of Python's types, the file's author thinks of the file's.
@@ -28,9 +30,15 @@ PLAIN_WORDS = {
 # What was wanted where a text stood.
 WANTED = {"int_type": "integer", "float_type": "number", "bool_type": "boolean"}
 INNER_KEYS = {
+    "alerts": AlertsSettings.model_fields,
+    "alerts.rules": AlertRuleSettings.model_fields,
+    "alerts.targets": AlertTargetSettings.model_fields,
     "discovery_paths": DiscoveryPath.model_fields,
+    "environments": EnvironmentSettings.model_fields,
     "port_range": PortRange.model_fields,
+    "providers": ProviderSettings.model_fields,
     "registrars": RegistrarSettings.model_fields,
+    "remote_models": RemoteModelSettings.model_fields,
 }
 
 NOTHING: Mapping[str, Any] = {}
@@ -38,10 +46,12 @@ NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that is wrong: the key, as ``registrars[0].url``, and what is wrong with it."""
+    """One thing that is wrong: the key, as ``registrars[0].url``, and what is wrong with it;
+    ``others`` are keys with which it does not go together."""
 
     key: str
     message: str
+    others: tuple[str, ...] = ()
 
 
 def typed_values(data: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +117,13 @@ def patched(
     wrong = [_unpatchable(key) for key in changes if key not in LIVE_KEYS]
     same = {key: getattr(config, key) for key in PoolConfig.model_fields}
     kept = {k: v for k, v in config.templates.items() if k not in changes} | dict(templates)
+    alerts = changes.get("alerts")
+    if isinstance(alerts, Mapping) and "targets" not in alerts:
+        # They are the file's alone, so whoever changes rules does not know them, and means none.
+        changes = {**changes, "alerts": {**alerts, "targets": config.alerts.targets}}
+        if (shown := config.templates.get("alerts")) is not None:
+            as_told = kept.get("alerts", alerts)
+            kept["alerts"] = {**as_told, "targets": shown.get("targets", {})}
     new, issues = validated(same | {k: v for k, v in changes.items() if k in LIVE_KEYS}, kept)
     if wrong or new is None:
         raise _refusal(wrong + issues)
@@ -115,16 +132,25 @@ def patched(
 
 def refuse_new_secrets(config: PoolConfig, trusted: Iterable[PoolConfig]) -> None:
     """What a token file holds is sent to the registry, so only the config file may bring the two
-    together: whoever reaches the API could have any file of ours sent anywhere.
+    together: whoever reaches the API could have any file of ours sent anywhere. Where alerts are
+    sent is likewise the file's alone.
 
     Raises:
-        InvalidRequest: a registrar has a token file that it has in none of ``trusted``.
+        InvalidRequest: a registrar has a token file, or alerts a target, that is in none of
+            ``trusted``.
     """
+    trusted = tuple(trusted)
     known = {(r.kind, r.address, r.token_file) for each in trusted for r in each.registrars}
     wrong = [
         Issue(f"registrars[{i}].token_file", "can only be set in the config file")
         for i, r in enumerate(config.registrars)
         if r.token_file is not None and (r.kind, r.address, r.token_file) not in known
+    ]
+    targets = [each.alerts.targets.items() for each in trusted]
+    wrong += [
+        Issue(f"alerts.targets.{name}", "can only be set in the config file")
+        for name, target in config.alerts.targets.items()
+        if not any((name, target) in there for there in targets)
     ]
     if wrong:
         raise _refusal(wrong)
@@ -149,6 +175,10 @@ class Reloaded:
     gone: tuple[str, ...] = ()
 
 
+# What they say is models, which are taken over.
+MADE_MODELS = {"aliases", "models", "presets", "providers", "remote_models", "virtual_models"}
+
+
 def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reloaded:
     """Take over what ``said``, the file now, says otherwise than ``former``, the file when it was
     last read. A key or model of which the file still says what it did stays as it was made at run
@@ -159,9 +189,11 @@ def reloaded(config: PoolConfig, former: PoolConfig, said: PoolConfig) -> Reload
     """
     live = {k: getattr(said, k) for k in LIVE_KEYS if getattr(said, k) != getattr(former, k)}
     texts = {k: v for k, v in said.templates.items() if k in live}
-    new = patched(config, live, texts).model_copy(update={"models": said.models})
+    new = patched(config, live, texts).model_copy(
+        update={key: getattr(said, key) for key in MADE_MODELS}
+    )
     changed = changes_between(config, new, live)
-    needs = changes_between(config, said, PoolConfig.model_fields.keys() - LIVE_KEYS - {"models"})
+    needs = changes_between(config, said, PoolConfig.model_fields.keys() - LIVE_KEYS - MADE_MODELS)
     known = {m.model_id: m for m in former.models}
     fresh = tuple(m for m in said.models if known.pop(m.model_id, None) != m)
     in_force = new.with_notes(said.file, said.warnings, new.templates)
@@ -205,12 +237,21 @@ def cross_issues(
             "is above restart_backoff_max_seconds",
         ),
         (
+            ("aliases", "virtual_models"),
+            bool(both := sorted(config.aliases.keys() & config.virtual_models.keys())),
+            f"name what virtual_models name, too: {', '.join(map(printable, both))}",
+        ),
+        (
             ("warmup_models",),
             bool(twins := _twins(config.warmup_models)),
             f"name {', '.join(twins)} more than once",
         ),
     )
-    return [Issue(keys[0], text) for keys, bad, text in checks if bad and not set(keys) & set(but)]
+    return [
+        Issue(keys[0], text, keys[1:])
+        for keys, bad, text in checks
+        if bad and not set(keys) & set(but)
+    ]
 
 
 def _twins(names: Sequence[str]) -> list[str]:
@@ -221,19 +262,26 @@ def _issue(error: Mapping[str, Any], data: Mapping[Any, Any]) -> Issue:
     *parents, last = map(str, error["loc"])
     key = printable(_key(error["loc"]))
     if error["type"] == "extra_forbidden":
-        known = INNER_KEYS.get(parents[0], {}) if parents else PoolConfig.model_fields
+        known = _inner_keys(parents) if parents else PoolConfig.model_fields
         return Issue(key, f"is unknown{did_you_mean(last, known)}")
     if error["type"] == "missing":
         return Issue(key, "is required")
-    if error["type"] == "model_type" and parents:
-        return Issue(key, f"should be an object with {', '.join(INNER_KEYS[parents[0]])}")
+    if error["type"] == "model_type" and key != "port_range":
+        inner = _inner_keys(parents or [last])
+        shape = f" with {', '.join(inner)}" if inner else ""
+        return Issue(key, f"should be an object{shape}")
     said = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
-    if key.startswith("registrars") and error["type"] == "value_error":
-        return Issue(key, said)  # an address may hold a password
+    if key.startswith(("registrars", "alerts.targets")) and error["type"] == "value_error":
+        return Issue(key, said)  # an address may hold a password, or be one
     text = PLAIN_WORDS.get(error["type"], said)
     given = _at(data, error["loc"])
     shown = given if is_filled(given) else error["input"]
     return Issue(key, f"{text}, not {printable(reprlib.repr(shown))}")
+
+
+def _inner_keys(parents: Sequence[str]) -> Mapping[str, Any]:
+    """Those that may stand there."""
+    return INNER_KEYS.get(".".join(parents[:2])) or INNER_KEYS.get(parents[0], {})
 
 
 def _key(path: Iterable[int | str]) -> str:

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from modelpool_client.surfaces.names import answers_to
 
 from .config_keys import PoolConfig, machine_memory_mb
+from .config_synonyms import WITHOUT_EFFECT
 
 
 def remarks(config: PoolConfig, environ: Mapping[str, str]) -> Iterator[str]:
     """Warnings: a limit can still be raised while the pool runs, and a file may come."""
-    if config.ollama_base_url is not None:
-        yield "ollama_base_url is understood but not used yet: there is no Ollama engine"
     if config.memory_limit_mb > machine_memory_mb():
         limit = _shown(config, "memory_limit_mb")
         yield f"memory_limit_mb is {limit}, the machine has {machine_memory_mb()}"
-    if "ENABLE_SMART_SWITCHING" in environ:
-        yield "ENABLE_SMART_SWITCHING has no effect: this pool always loads and evicts on demand"
+    for name, why in WITHOUT_EFFECT.items():
+        if name in environ:
+            yield f"{name} has no effect: {why}"
     ageing, wait = config.priority_ageing_seconds, config.load_wait_seconds
     if 2 * ageing >= wait:
         yield (

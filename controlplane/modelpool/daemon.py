@@ -176,7 +176,7 @@ def _say_what_to_try(client: PoolClient, seconds: float) -> None:
                 {"role": "user", "content": "Which port does the pool manager listen on?"}
             ],
         }
-        console.print("Try:")
+        console.print(f"Open {url} in a browser, or try:")
         console.print(f"  curl -s {url}/models")
         console.print(f"  curl -s {url}/v1/chat/completions -d '{json.dumps(body)}'")
         tool = Path(sys.executable).with_name("poolctl")

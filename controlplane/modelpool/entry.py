@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from modelpool_client.errors import ModelPoolError
 from modelpool_client.guard import Guard
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import Exchange
-from modelpool_client.http1.message import Headers
+from modelpool_client.http1.message import Headers, Request
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.paths import route_path
@@ -66,8 +67,7 @@ class Entry:
             ModelPoolError: for its client.
         """
         request = exchange.request
-        path = route_path(request.path, request.raw_path, RESERVED_VERBS)
-        path = path.removeprefix("/api") if path in SPELLINGS else path
+        path = _path_of(request)
         origin = self._guard.check(request, is_page=path in PAGES)
         if origin is not None and answer_page(exchange, origin):
             return
@@ -88,9 +88,26 @@ class Entry:
         else:
             await self._api(exchange, path, request.headers, b"")
 
+    def admits(self, request: Request) -> str | None:
+        """PURE, while the guard's allowlist is the same. The path that a request with a JSON body
+        asks for; None: it is refused, or of a web page."""
+        path = _path_of(request)
+        try:
+            if self._guard.check(request) is not None:
+                return None
+            CODECS["json"].check(request.headers, "pool")
+        except ModelPoolError:
+            return None
+        return path
+
     async def _body(self, exchange: Exchange) -> bytes:
         """Known to be JSON: of what FastAPI cannot parse it says only that it could not."""
         body = await exchange.read_body(self._max_body_bytes, "max_body_mb")
         if body.strip() not in (b"", b"null"):
             parse_object(body)
         return body
+
+
+def _path_of(request: Request) -> str:
+    path = route_path(request.path, request.raw_path, RESERVED_VERBS)
+    return path.removeprefix("/api") if path in SPELLINGS else path

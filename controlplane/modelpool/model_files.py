@@ -15,7 +15,6 @@ from modelpool.catalog.errors import StoreError
 from modelpool.catalog.estimator import Estimator, Reading, changes
 from modelpool.catalog.footprint import BYTES_PER_MB
 from modelpool.catalog.model import Model
-from modelpool.catalog.parse_rules import LATER_ENGINES
 from modelpool.engines import Engines
 from modelpool.observe.events import EventBus
 from modelpool.pool.pool import Pool
@@ -67,6 +66,9 @@ class ModelFiles:
             LoadFailed: a file is missing, bad or not read in time, or there is no such engine.
         """
         model = self._catalog.find(model_id)
+        if model is not None and model.served_by:
+            model_id = model.served_by
+            model = self._catalog.find(model_id)
         if model is None or not self._pool.has(model_id) or self._is_up(model_id):
             return
         task = self._reading.get(model_id)
@@ -122,13 +124,9 @@ class ModelFiles:
         )
 
     async def _check_engine(self, model: Model) -> None:
-        """A registry file may bring models of engines that are not here; no others are there."""
-        if model.engine in LATER_ENGINES:
-            names = await self._engines.names()
-            if names is not None and model.engine not in names:
-                known = ", ".join(sorted(names))
-                text = f"this version has no engine {model.engine!r}; there are {known}"
-                raise self._refusal(model, InvalidRequest(text, code="bad_config"))
+        """It may lack what it needs."""
+        if problem := await self._engines.problem_now(model):
+            raise self._refusal(model, InvalidRequest(problem, code="missing_dependency"))
 
     def _refusal(self, model: Model, error: InvalidRequest) -> LoadFailed:
         """Nothing is begun for it; that is an event where it is news."""

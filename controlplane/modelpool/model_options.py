@@ -9,7 +9,9 @@ from typing import Any
 
 from modelpool_client.errors import Conflict
 
+from modelpool.catalog.companion_names import with_paths
 from modelpool.catalog.model import Model
+from modelpool.catalog.parse_rules import refuse
 from modelpool.catalog.tuned import Layers, Tuned, why_doubtful, why_unused
 from modelpool.services import Services
 
@@ -58,21 +60,28 @@ async def report(services: Services, name: str) -> OptionsReport:
 
 
 async def change(services: Services, name: str, changes: Mapping[str, Any]) -> OptionsReport:
-    """Set saved options, or remove those that are None; they count from the next load on.
+    """Set saved options, or remove those that are None; they count from the next load on. What was
+    found with the model may be called by its name.
 
     Raises:
         ModelNotFound: there is none of that name.
-        InvalidRequest: the engine does not take them; nothing was changed.
+        InvalidRequest: the engine does not take them, or nothing of such a name goes with the
+            model; nothing was changed.
         Conflict: they hold values from the environment.
     """
     model = services.catalog.get(name)
     if "options" in model.templates:
         text = f"options of {model.model_id} come from the environment: change the config file"
         raise Conflict(text, param="options")
-    options = {k: v for k, v in {**model.options, **changes}.items() if v is not None}
+    said = with_paths(changes, model.companions)
+    options = {k: v for k, v in {**model.options, **said}.items() if v is not None}
     if options == dict(model.options):
         return await report(services, name)
-    reading = await services.estimator.read(dataclasses.replace(model, options=options))
+    changed = dataclasses.replace(model, options=options)
+    refuse(
+        [*await services.untrusted(changed), *await services.file_problems(changed, model.options)]
+    )
+    reading = await services.estimator.read(changed)
     told = await services.engines.check(reading.model)
 
     def then(model: Model) -> None:

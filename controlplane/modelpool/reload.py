@@ -13,8 +13,12 @@ from modelpool_client.errors import Conflict, InvalidRequest, ModelPoolError
 from modelpool.api.answers import ConfigReload
 from modelpool.catalog.catalog import ImportReport
 from modelpool.catalog.described import described_all
+from modelpool.catalog.errors import StoreError
+from modelpool.catalog.parse_rules import refuse
+from modelpool.catalog.served_by import moved
 from modelpool.config import ConfigError, PoolConfig, Reloaded, load_config, reloaded
 from modelpool.engines import check_models
+from modelpool.providers.discover import discover
 from modelpool.services import Services
 
 log = logging.getLogger(__name__)
@@ -42,10 +46,13 @@ async def reload_config(services: Services, why: str) -> ConfigReload:
         services.events.publish("config-reload-failed", reason=f"{why}: {e.message}")
         raise
     await services.remove_unwanted_prompts()
+    await services.adopt_virtual_models(services.configured, f"{why}: the config file has changed")
     await _begin_warm_ups(services, answer["models"]["added"])
     for model in services.configured.models:
         await services.describe(model.model_id)  # a file that was missing may be there by now
     await services.are_gone(answer["models"]["removed"])
+    with contextlib.suppress(StoreError):
+        await discover(services)
     return answer
 
 
@@ -57,6 +64,7 @@ async def _reload(services: Services, why: str) -> ConfigReload:
     said = await readable_config(file)
     new = reloaded(services.pool.config, services.configured, said)
     put_in_force = services.prepared(new.config)
+    refuse([p for m in new.models for p in moved(m, services.catalog.find(m.model_id))])
     models = await described_all(new.models, services.estimator, lambda *_: None)
 
     def then(report: ImportReport) -> None:

@@ -69,6 +69,8 @@ async def _served(pool: Running, socks: Sequence[Socket], asked_to_stop: asyncio
         source="pool",
         timeouts=config.client_timeouts,
         keep_alive_seconds=KEEP_ALIVE_SECONDS,
+        shortcut=pool.shortcut,
+        on_ended=None if pool.access_log is None else pool.access_log.ended,
     )
     _reload_on_hangup(pool.services)
     await server.start()

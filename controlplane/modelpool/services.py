@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,17 +18,29 @@ from modelpool_client.errors import Conflict, InvalidRequest, ModelNotFound, Not
 from modelpool_client.guard import Guard
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.response_store import ResponseStore
+from modelpool_client.surfaces.chat_template import FAULT
 from modelpool_client.surfaces.names import answers_to
 
+from modelpool.alerts.alerts import Alerts
+from modelpool.catalog import only_in_config
 from modelpool.catalog.capability_book import CapabilityBook
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.described import described_if_possible
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.model import Model
+from modelpool.catalog.option_files import file_problems
 from modelpool.catalog.parse import parse_model
-from modelpool.catalog.parse_rules import LATER_ENGINES, ParseRules, Problem
+from modelpool.catalog.parse_rules import ParseRules, Problem, refuse
+from modelpool.catalog.probe_results import ProbeResult
 from modelpool.catalog.registry import sound_models
+from modelpool.catalog.served_by import (
+    is_provider,
+    only_models_differ,
+    provider_problems,
+    served,
+)
+from modelpool.catalog.source_files import relative_problems, source_problems
 from modelpool.catalog.store import Store
 from modelpool.config import (
     LIVE_KEYS,
@@ -41,16 +55,25 @@ from modelpool.controllers.schedules import ScheduleController
 from modelpool.discovery.discovery import Discovery
 from modelpool.discovery.merge import ORIGIN
 from modelpool.engines import Engines
+from modelpool.environments.environment import Environments
+from modelpool.gateway.breakers import Breakers
+from modelpool.gateway.virtual import VirtualAnswers
 from modelpool.jobs.runner import Jobs
 from modelpool.measure.records import Measurements
 from modelpool.model_files import ModelFiles
+from modelpool.observe.captures import Captures
+from modelpool.observe.ended import EndedRequests
 from modelpool.observe.events import EventBus
 from modelpool.observe.history import History
 from modelpool.observe.metrics import Metrics
 from modelpool.observe.peaks import PeakMeter
+from modelpool.observe.publisher import EventPublisher
+from modelpool.observe.requests import RequestLog
 from modelpool.observe.usage import UsageMeter
+from modelpool.observe.usage_hours import UsageHours
 from modelpool.pool import prompt_caches
 from modelpool.pool.admission import Refuse
+from modelpool.pool.devices import Devices
 from modelpool.pool.memory import HostMemory
 from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
@@ -60,6 +83,10 @@ from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.registrars import Registrars
 from modelpool.registrars.registry import BadRegistrar
 from modelpool.restart import Restart
+from modelpool.routing.known import PoolKnown
+from modelpool.routing.names import AUTO
+from modelpool.routing.outcomes import Outcomes
+from modelpool.routing.virtual_models import Change, VirtualModels
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +100,7 @@ class Services:
         reloading: held by whoever reads them again, or changes the configuration.
         leaving: models that were deleted, by id, until their workers are gone.
         vanished: models whose files are gone, by id, and that still run.
+        learning: what is being written down of what workers said.
     """
 
     catalog: Catalog
@@ -80,10 +108,17 @@ class Services:
     guard: Guard
     workers: Workers
     events: EventBus
+    publisher: EventPublisher
     history: History
     metrics: Metrics
     usage: UsageMeter
+    usage_hours: UsageHours
+    requests: RequestLog
+    captures: Captures
+    ended: EndedRequests
     engines: Engines
+    environments: Environments
+    devices: Devices
     estimator: Estimator
     capabilities: CapabilityBook
     peaks: PeakMeter
@@ -104,12 +139,20 @@ class Services:
     discovery: Discovery
     pulls: Pulls
     measurements: Measurements
+    virtual_models: VirtualModels
+    breakers: Breakers
+    alerts: Alerts
+    virtual_answers: VirtualAnswers
+    known: PoolKnown
+    outcomes: Outcomes
     reloading: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     leaving: dict[str, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
     vanished: set[str] = dataclasses.field(default_factory=set)
+    learning: set[asyncio.Task[None]] = dataclasses.field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.catalog.admit = self._refuse_if_leaving
+        self.virtual_models.tell = self.tell_virtual
 
     def status(self, name: str) -> ReplicaStatus:
         """How the model with that id or alias is.
@@ -119,8 +162,9 @@ class Services:
         """
         return self.pool.status(self.catalog.get(name).model_id)
 
-    async def register(self, data: object) -> Model:
-        """Add a model; the file is read, nothing is loaded.
+    async def register(self, data: object, trusted: Mapping[str, Any] | None = None) -> Model:
+        """Add a model; the file is read, nothing is loaded. Files that its options name are held
+        against the folders of the configuration, but for those of ``trusted`` options.
 
         Raises:
             ModelPoolError: why not; nothing was changed.
@@ -130,6 +174,10 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
+        self._refuse_virtual_names(parsed)
+        refuse(provider_problems(parsed, self.catalog.by_id))
+        refuse(await self.source_problems(parsed))
+        refuse([*await self.untrusted(parsed), *await self.file_problems(parsed, trusted)])
         reading = await self.estimator.read(parsed)
         told = await self.engines.check(reading.model)
 
@@ -140,6 +188,13 @@ class Services:
             self.take_over(model, "registered")
 
         return with_warm_up(await self.catalog.register(reading.model, then), self.pool.config)
+
+    def _refuse_virtual_names(self, model: Model) -> None:
+        """It would be asked in the virtual model's place. Patterns yield to models."""
+        for name in model.names:
+            if name in self.virtual_models:
+                text = f"{name!r} is a virtual model: delete it first (/virtual-models/{name})"
+                raise Conflict(text, param="model_id", code="name_taken")
 
     async def copy(self, name: str, model_id: str) -> Model:
         """Register a model once more, under another id and without its aliases; the files are the
@@ -156,7 +211,30 @@ class Services:
             text = f"{model.model_id} holds values from the environment, which are not copied"
             raise NotSupported(f"{text}; write the entry of {model_id!r} in the config file")
         kept = {key: value for key, value in entry.items() if key not in ("aliases", "warmup")}
-        return await self.register({**kept, "model_id": model_id})
+        return await self.register({**kept, "model_id": model_id}, model.options)
+
+    async def source_problems(self, model: Model) -> list[Problem]:
+        """See ``source_files``. What one model has may be another's, too: it was looked at."""
+        source = model.source
+        if model.served_by:
+            return []
+        if not os.path.isabs(source):
+            return relative_problems(model.engine, source)
+        if any(source == known.source or source in known.places for known in self.catalog):
+            return []
+        return await self.named_file_problems(source)
+
+    async def named_file_problems(self, path: str) -> list[Problem]:
+        """Why a client may not name that path as a model, ``~`` being the pool's own; what the API
+        has set of the configuration does not count."""
+        return await asyncio.to_thread(source_problems, path, self.configured.readable_folders)
+
+    async def file_problems(
+        self, model: Model, trusted: Mapping[str, Any] | None = None
+    ) -> list[Problem]:
+        """See ``option_files``; what the API has set of the configuration does not count."""
+        folders = self.configured.readable_folders
+        return await asyncio.to_thread(file_problems, model, folders, trusted)
 
     async def rollback(self, name: str, number: int) -> Model:
         """Let a model's entry say again what it said before; its options count from the next load
@@ -177,6 +255,9 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
+        refuse(provider_problems(parsed, self.catalog.by_id))
+        refuse(await self.source_problems(parsed))  # what was let in once may not be any more
+        refuse([*await self.untrusted(parsed), *await self.file_problems(parsed, old.options)])
         reading = await self.estimator.read(parsed)
         told = await self.engines.check(reading.model)
 
@@ -186,18 +267,22 @@ class Services:
                 self.estimator.tell(model, told)
             self.take_over(model, f"rolled back to version {number}")
 
-        model = dataclasses.replace(reading.model, origin=old.origin)
+        model = reading.model.of_same_origin(old)
         return with_warm_up(await self.catalog.replace(model, old, then), self.pool.config)
 
     async def delete(self, name: str) -> Model:
         """Remove a model from the catalog; its worker ends its current work first. One that was
-        found on the disk stays away until somebody asks for it.
+        found on the disk stays away until somebody asks for it. With a provider go the models that
+        it serves.
 
         Raises:
             ModelNotFound: there is none.
         """
+        for one in served(self.catalog.get(name), self.catalog):
+            with contextlib.suppress(ModelNotFound):  # somebody was faster
+                await self.delete(one.model_id)
         model = await self.catalog.delete(name, lambda model: self.see_off(model, "deleted"))
-        if model.origin == ORIGIN:
+        if model.origin == ORIGIN and not model.served_by:  # what is listed elsewhere is no file
             await self.discovery.deleted(model)
         await self.are_gone((model.model_id,))
         return model
@@ -222,6 +307,46 @@ class Services:
         )
         return model
 
+    async def adopt_virtual_models(self, config: PoolConfig, reason: str) -> None:
+        """Bring in the config file's virtual models and presets; what is wrong with one is told,
+        and it stays as it was."""
+        self.virtual_models.configured_presets = config.presets
+        self.virtual_models.set_built_in(AUTO, {"kind": "auto", **config.routing})
+        said = config.named_virtual_models
+        shadowed = [
+            f"virtual model {name} is never asked: a model is called so, too"
+            for name in said
+            if name in self.catalog
+        ]
+        problems = await self.virtual_models.adopt_config(said, reason)
+        self.warn_of_config([*shadowed, *problems])
+
+    def tell_virtual(self, change: Change) -> None:
+        """Publish that a virtual model was made, changed or deleted."""
+        model = change.model
+        self.events.publish(
+            "virtual-model-deleted" if model is None else "virtual-model-changed",
+            virtual_model=change.name,
+            version=change.version,
+            kind=model.kind if model is not None else None,
+            targets=list(model.targets) if model is not None else [],
+            reason=change.reason,
+        )
+
+    def _warn_of_pointers(self, model: Model) -> None:
+        """A model is gone: tell of the virtual models that name it."""
+        names = [name for name in model.names if name not in self.catalog]
+        for each in self.virtual_models.pointing_at(names):
+            missing = self.virtual_models.missing(each)
+            left = ", ".join(t for t in each.targets if t not in missing)
+            text = f"{each.name} names {model.model_id}, which was deleted"
+            self.events.publish(
+                "virtual-model-warning",
+                virtual_model=each.name,
+                model_id=model.model_id,
+                reason=f"{text}; {f'left are {left}' if left else 'nobody is left'}",
+            )
+
     async def save_state(self) -> Path:
         """Write down all that is only in memory yet; the database's path.
 
@@ -231,6 +356,7 @@ class Services:
         path = self.store.path
         try:
             await self.usage.save(self.store)
+            await self.usage_hours.save(self.store)
             await self.peaks.save(self.store)
             await self.preloads.save()
             await self.history.flush()
@@ -262,11 +388,15 @@ class Services:
             log.warning("what was measured of %s is still there: %s", model.model_id, e)
         await self.forget(model)
         self.tell("model-deleted", model, reason)
+        self._warn_of_pointers(model)
 
     async def forget(self, model: Model) -> None:
         """The pool has it no more: nothing is to name it."""
         self.estimator.forget(model)
         self.metrics.forget(model.model_id)
+        self.breakers.forget(model.model_id)
+        with contextlib.suppress(StoreError):  # a model of that name has them until then
+            await self.outcomes.forget(model.model_id)
         self.usage.forget(model.model_id)
         with contextlib.suppress(StoreError):  # another model of that name has them then
             await self.catalog.versions.forget(model.model_id)
@@ -287,9 +417,7 @@ class Services:
         Raises:
             InvalidRequest: with everything that is wrong.
         """
-        names = await self.engines.names()
-        known = names | LATER_ENGINES if names is not None else None
-        rules = ParseRules(None, known, self.pool.config.ttl_range)
+        rules = ParseRules(None, await self.engines.names(), self.pool.config.ttl_range)
         rules = await self._with_verdicts(data, rules)
 
         def then(report: ImportReport) -> None:
@@ -303,19 +431,40 @@ class Services:
 
     async def _with_verdicts(self, data: object, rules: ParseRules) -> ParseRules:
         """The rules for a registry file, with what the engines say of its entries."""
-        existing = {m.model_id: m for m in self.catalog}
+        existing = self.catalog.by_id
         sound = sound_models(data, existing, rules)
+        beside = {model.model_id: model for model in sound.values()}
         verdicts = await self.engines.verdicts(list(sound.values())) if sound else []
         refused = {  # the rules know which engines may be missing
-            i: [p for p in verdict.problems if p.param != "engine"]
-            for i, verdict in zip(sound, verdicts, strict=True)
+            i: [
+                *provider_problems(model, existing, beside),
+                *await self.source_problems(model),
+                *await self.untrusted(model),
+                *(p for p in verdict.problems if p.param != "engine"),
+            ]
+            for (i, model), verdict in zip(sound.items(), verdicts, strict=True)
         }
+        for i, model in sound.items():
+            known = existing.get(model.model_id)
+            refused[i] += await self.file_problems(model, known.options if known else None)
         return dataclasses.replace(rules, refused=refused)
+
+    async def untrusted(self, model: Model) -> list[Problem]:
+        """What of a model only the config file may say, and a client of the API has said."""
+        if self.pool.config.allow_commands_by_api:
+            return []
+        about = await self.engines.about(model.engine)
+        return only_in_config.untrusted(
+            model,
+            about.get("options") or {},
+            self.catalog,
+            is_billed=bool(about.get("asked_once")),
+        )
 
     async def problems(self, model: Model) -> tuple[Problem, ...]:
         """What its engine has against the model; what the source is, is not looked at."""
-        (verdict,) = await self.engines.verdicts([model])
-        return verdict.problems
+        reading = self.estimator.reading(model)
+        return await self.engines.problems(model, reading.files.digest if reading else "")
 
     async def warn_of_engines(self, models: Sequence[Model]) -> None:
         """Tell what engines have against models of an earlier start: they may be others now."""
@@ -354,7 +503,14 @@ class Services:
     def take_over(self, model: Model, reason: str) -> None:
         """An entry of the catalog is new or another: its options count from the next load on."""
         is_new = not self.pool.has(model.model_id)
+        before = None if is_new else self.pool.status(model.model_id).model
         put_in_pool(self.pool, model)
+        if (
+            before is not None
+            and is_provider(model)
+            and not (is_provider(before) and only_models_differ(before.options, model.options))
+        ):  # else its worker is told which models are new
+            self.pool.unload_if_unused(model.model_id, self.pool.clock.now(), reason)
         self.tell("model-registered" if is_new else "model-updated", model, reason)
         self.warn_if_it_never_fits(model)
 
@@ -416,6 +572,24 @@ class Services:
         """Something will keep the model from being loaded, unless it is mended before."""
         log.warning("%s: %s", model.model_id, text)
         self.tell("model-warning", model, text)
+
+    def chat_failed(self, model: Model, error: str) -> None:
+        """A worker of the model has found that its chat template does not work."""
+        self.warn(model, f"it cannot chat, {FAULT}: {error}")
+        task = asyncio.ensure_future(self._learn_no_chat(model, f"{FAULT}: {error}"))
+        self.learning.add(task)
+        task.add_done_callback(self.learning.discard)
+
+    async def _learn_no_chat(self, model: Model, error: str) -> None:
+        key, _ = await self.estimator.look(model)
+        version = (await self.capabilities.engine(model.engine)).version
+        held_for = (model.model_id, key.fingerprint, key.options, version)
+        refused = ProbeResult(*held_for, "chat", "refused", error, 0.0, time.time())
+        try:
+            await self.capabilities.record(model.model_id, [refused])
+        except StoreError as e:
+            log.warning("%s: that it cannot chat was not written down: %s", model.model_id, e)
+        await self.describe(model.model_id)
 
     def tell(self, event: str, model: Model, reason: str, **data: Any) -> None:
         """Publish an event about a model."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
+from dataclasses import replace
 
+from modelpool_client import __version__
 from modelpool_client.errors import Forbidden, InvalidRequest, MethodNotAllowed, Unavailable
-from modelpool_client.http1.exchange import Exchange
+from modelpool_client.http1.exchange import Exchange, not_about_a_request
 from modelpool_client.surfaces.body import parse_object
-from modelpool_client.wire import DecodeError, Facts, FactsReply, decode, encode
+from modelpool_client.wire import DecodeError, Facts, FactsReply, Phase, decode, encode
 
-from modelpool.catalog.model import is_trial
+from modelpool.catalog.model import Model, is_trial
+from modelpool.observe.ended import EndedRequests
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.pool import Pool
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 2 << 20
 _ROUTE = re.compile(r"/internal/workers/([^/]+)/facts")
 
 
@@ -29,11 +33,28 @@ def reporter(path: str) -> str | None:
 class WorkerReports:
     """Takes them in for a pool."""
 
-    def __init__(self, pool: Pool, pool_id: str, peaks: PeakMeter, usage: UsageMeter) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        pool_id: str,
+        peaks: PeakMeter,
+        usage: UsageMeter,
+        warn: Callable[[Model, str], object] = lambda model, text: None,
+        chat_failed: Callable[[Model, str], object] = lambda model, text: None,
+        ended: EndedRequests | None = None,
+        on_facts: Callable[[str, Phase], object] | None = None,
+    ) -> None:
+        """``on_facts`` hears of the phase of a model's worker."""
+        self._ended = ended
+        self._on_facts = on_facts
         self._pool = pool
         self._pool_id = pool_id
         self._peaks = peaks
         self._usage = usage
+        self._warn = warn
+        self._chat_failed = chat_failed
+        self._warned: dict[str, str] = {}  # of which versions, by model
+        self._mute: dict[str, str] = {}  # which worker said that it cannot chat, by model
 
     async def __call__(self, exchange: Exchange, path: str, worker_id: str) -> None:
         """Answer a worker.
@@ -41,6 +62,7 @@ class WorkerReports:
         Raises:
             ModelPoolError: for the worker.
         """
+        not_about_a_request()
         if exchange.request.method != "POST":
             raise MethodNotAllowed.of(path, exchange.request.method, ("POST",))
         try:
@@ -59,8 +81,34 @@ class WorkerReports:
         expected = f"Bearer {status.worker.record.secret}".encode()
         if not secrets.compare_digest(authorization, expected):
             raise Forbidden("that is not this worker's secret")
+        if status.started_with is not None:  # else nobody knows its options
+            self._peaks.record(status.started_with, facts)
+            self._hear_of_chat(worker_id, status.started_with, facts.chat_error)
+        if self._on_facts is not None:
+            self._on_facts(status.model.model_id, facts.phase)
+        self._compare_versions(status.model, facts.version)
         if not is_trial(status.model.model_id):
-            if status.started_with is not None:  # else nobody knows its options
-                self._peaks.record(status.started_with, facts)
             self._usage.reported(worker_id, status.model.model_id, facts.tokens_total)
-        return self._pool.record_facts(worker_id, facts)
+        if facts.ended is None or self._ended is None:
+            return self._pool.record_facts(worker_id, facts)
+        reply = self._pool.record_facts(worker_id, replace(facts, ended=None))
+        return self._ended.told(worker_id, status.model, facts.ended, reply)
+
+    def _hear_of_chat(self, worker_id: str, model: Model, error: str) -> None:
+        """Of a chat template that does not work: once from each worker."""
+        if error and not is_trial(model.model_id) and self._mute.get(model.model_id) != worker_id:
+            self._mute[model.model_id] = worker_id
+            self._chat_failed(model, error)
+
+    def _compare_versions(self, model: Model, version: str) -> None:
+        """A worker from another environment may be of another version: that is said once. One of
+        the manager's own is, after an update, until it is loaded again."""
+        if version in ("", __version__) or self._warned.get(model.model_id) == version:
+            return
+        self._warned[model.model_id] = version
+        place = f"environment {model.environment}" if model.environment else "its environment"
+        self._warn(
+            model,
+            f"its worker is of modelpool {version}, this pool of {__version__}: load it again once"
+            f" {place} has this version",
+        )

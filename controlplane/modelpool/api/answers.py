@@ -21,6 +21,14 @@ class Lease(TypedDict):
     expires_at: str | None
 
 
+class Sleeping(TypedDict):
+    level: int
+    since: str | None
+    until: str | None
+    port: int | None
+    memory_mb: float | None
+
+
 class Copy(Lease):
     state: str
     reason: str
@@ -36,14 +44,100 @@ class Copy(Lease):
     tokens_total: int
     worker_pid: int | None
     engine_pid: int | None
+    engine_runs: str | None
     memory_measured_mb: float | None
     memory_reserved_mb: float | None
     progress: Json | None
     failure: Json | None
+    sleeping: Sleeping | None
 
 
 class Replica(Copy):
     replica: str
+
+
+class RequestView(TypedDict):
+    number: int
+    request_id: str
+    at: str | None
+    model: str
+    model_id: str | None
+    virtual_model: str | None
+    surface: str
+    status: int
+    code: str | None
+    seconds: float
+    waited_seconds: float
+    first_token_seconds: float | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    tokens_estimated: bool
+    stream: bool
+    by: str
+    worker_id: str | None
+    captured: bool
+
+
+class CapturedMessage(TypedDict):
+    headers: dict[str, str]
+    body: str
+    size_bytes: int
+    is_whole: bool
+
+
+class CapturedContent(TypedDict):
+    method: str
+    target: str
+    request: CapturedMessage
+    answer: CapturedMessage
+    curl: str | None
+
+
+class RequestDetails(RequestView):
+    content: CapturedContent | None
+
+
+class CaptureView(TypedDict):
+    on: bool
+    ends_at: str | None
+    seconds_left: float
+    models: list[str] | None
+    max_body_bytes: int | None
+    max_minutes: float
+    captured: int
+
+
+class RequestList(TypedDict):
+    log: str
+    capture: CaptureView
+    requests: list[RequestView]
+    next_before: int | None
+    kept: int
+    missing: int
+
+
+class UsageView(TypedDict):
+    model: NotRequired[str]
+    day: NotRequired[str]
+    hour: NotRequired[str]
+    requests: int
+    errors: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    estimated_requests: int
+    seconds: float
+    cost: float
+    currency: str
+
+
+class UsageReport(TypedDict):
+    by: list[str]
+    since: str | None
+    until: str | None
+    rows: list[UsageView]
+    totals: list[UsageView]
 
 
 class Queue(TypedDict):
@@ -106,6 +200,9 @@ class ModelView(Copy):
     display_name: str
     model_type: str | None
     engine: str
+    engine_problem: str
+    environment: str
+    devices: list[int | str] | None
     source: str
     concurrency: Concurrency
     waiting_for: str
@@ -118,6 +215,8 @@ class ModelView(Copy):
     max_replicas: int
     priority: str
     coalesce: str
+    balance: str
+    breakers: list[BreakerView]
     tags: list[str]
     aliases: list[str]
     capabilities: list[str]
@@ -133,17 +232,23 @@ class ModelView(Copy):
     origin: str
     places: list[str]
     companions: Json
+    companion_reasons: Json
+    served_by: str | None
+    prices: Json
+    upstream: Json
     replicas: list[Replica]
 
 
 class ModelDetails(ModelView):
     facts: Json
+    request: Json
     profile: ProfileView | None
 
 
 class ModelList(TypedDict):
     models: list[ModelView]
     total: int
+    next_offset: int | None
 
 
 class SomeFields(TypedDict):
@@ -151,6 +256,7 @@ class SomeFields(TypedDict):
 
     models: list[Json]
     total: int
+    next_offset: int | None
 
 
 class Registered(TypedDict):
@@ -282,6 +388,7 @@ class Untuned(TypedDict):
 class Deleted(TypedDict):
     deleted: str
     removal: NotRequired[FileRemoval]
+    virtual_models: NotRequired[list[str]]
 
 
 class PulledHolding(TypedDict):
@@ -431,6 +538,40 @@ class Plan(TypedDict):
     failure: Json | None
 
 
+class SetStep(TypedDict):
+    model_id: str
+    state: str
+    action: str
+    reason: str
+    evict: list[str]
+    waits_for: list[str]
+    until: str | None
+    memory_mb: float | None
+    devices_mb: dict[str, float | None]
+
+
+class SetPlan(TypedDict):
+    action: str
+    reason: str
+    steps: list[SetStep]
+    evict: list[Victim]
+    memory: Room
+    models: ModelCount
+
+
+class LoadOutcome(TypedDict):
+    model_id: str
+    outcome: str
+    reason: str
+    error: Json | None
+    model: ModelView
+
+
+class SetLoaded(TypedDict):
+    message: str
+    models: list[LoadOutcome]
+
+
 class PoolHealth(TypedDict):
     status: str
     active_models: int
@@ -444,6 +585,10 @@ class PoolHealth(TypedDict):
     pool_id: str
     run: str
     pid: int
+    hostname: str
+    uptime_seconds: float
+    host_memory_mb: float
+    host_available_mb: float
 
 
 class Found(TypedDict):
@@ -474,6 +619,12 @@ class ManagedModel(TypedDict):
 class ManagedModels(TypedDict):
     models: list[ManagedModel]
     count: int
+
+
+class ManagedPage(ManagedModels):
+    """``count`` of ``models``; ``total`` is that of all pages, where one was asked for."""
+
+    total: NotRequired[int]
 
 
 class LoadedModels(ManagedModels):
@@ -563,6 +714,14 @@ class Status(TypedDict):
 
 class Engines(TypedDict):
     engines: list[Json]
+    environments: list[Json]
+    providers: list[Json]
+
+
+class Devices(TypedDict):
+    devices: list[Json]
+    vendors: list[Json]
+    budgets_mb: dict[str, int]
 
 
 class ConfigChange(TypedDict):
@@ -575,6 +734,20 @@ class ModelChanges(TypedDict):
     added: list[str]
     updated: list[str]
     removed: list[str]
+
+
+class KeySourceView(TypedDict):
+    value: Any
+    source: str
+    place: str
+    default: Any
+    live: bool
+    after_restart: NotRequired[Any]
+
+
+class ConfigSources(TypedDict):
+    file: str | None
+    keys: dict[str, KeySourceView]
 
 
 class ConfigReload(TypedDict):
@@ -616,3 +789,190 @@ class Targets(TypedDict):
 
 class Registrars(TypedDict):
     registrars: list[Json]
+
+
+class VirtualModelView(TypedDict):
+    name: str
+    kind: str
+    version: int
+    origin: str
+    updated_at: str | None
+    targets: list[str]
+    missing: list[str]
+    is_shadowed: bool
+    entry: Json
+
+
+class VirtualModelList(TypedDict):
+    virtual_models: list[VirtualModelView]
+    kinds: dict[str, str]
+    unreadable: dict[str, str]
+
+
+class VirtualModelChanged(TypedDict):
+    message: str
+    virtual_model: VirtualModelView | None
+    warnings: list[str]
+
+
+class VirtualModelVersion(TypedDict):
+    version: int
+    until: str | None
+    entry: Json | None
+    reason: str
+
+
+class VirtualModelVersions(TypedDict):
+    name: str
+    current: VirtualModelView | None
+    versions: list[VirtualModelVersion]
+
+
+class BreakerView(TypedDict):
+    breaker: str
+    model_id: str
+    state: str
+    reason: str
+    recent_failures: int
+    successes: int
+    trials: int
+    is_shut_out: bool
+    retry_seconds: float | None
+
+
+class BreakerList(TypedDict):
+    breakers: list[BreakerView]
+    paused_seconds: dict[str, float]
+
+
+class AlertView(TypedDict):
+    alert: str
+    status: str
+    severity: str
+    labels: dict[str, str]
+    summary: str
+    reason: str
+    value: float
+    active_at: str
+    fired_at: str | None
+    resolved_at: str | None
+    told_at: str | None
+    silenced_by: str | None
+    fingerprint: str
+
+
+class SilenceView(TypedDict):
+    silence_id: str
+    matchers: dict[str, str]
+    created_at: str
+    ends_at: str
+    comment: str
+
+
+class AlertRuleView(TypedDict):
+    name: str
+    signal: str
+    unit: str
+    above: float
+    window_seconds: float | None
+    min_count: int
+    for_seconds: float
+    keep_firing_for_seconds: float
+    severity: str
+    models: list[str]
+    summary: str
+    not_measured: str | None
+
+
+class AlertTargetView(TypedDict):
+    name: str
+    kind: str
+    min_severity: str
+    send_resolved: bool
+    waiting: int
+    sent: int
+    lost: int
+    problem: str | None
+
+
+class AlertList(TypedDict):
+    enabled: bool
+    alerts: list[AlertView]
+    silences: list[SilenceView]
+    rules: list[AlertRuleView]
+    targets: list[AlertTargetView]
+
+
+class AlertTested(TypedDict):
+    target: str
+    arrived: bool
+    problem: str
+
+
+class AlertTest(TypedDict):
+    targets: list[AlertTested]
+
+
+class Presets(TypedDict):
+    presets: dict[str, Json]
+    built_in: list[str]
+
+
+class PassedView(TypedDict):
+    name: str
+    kind: str
+    version: int
+    reasons: list[str]
+
+
+class RouteView(TypedDict):
+    model: str
+    selected_model: str
+    state: str | None
+    fallbacks: list[str]
+    virtual_models: list[PassedView]
+    plan: Json
+    changes: list[str]
+    reasoning: str
+    reasons: list[str]
+    confidence: float
+    complexity: str | None
+    difficulty: float | None
+    task_type: str | None
+    scores: Json | None
+    runners_up: list[Json]
+    excluded: Json
+    rule: str | None
+    trace: list[Json]
+    decision: Json
+
+
+class RouteFailure(TypedDict):
+    model: str
+    error: Json
+
+
+class TaughtView(TypedDict):
+    model: str
+    task_type: str
+    offset: float
+    outcomes: int
+
+
+class OutcomeTaken(TaughtView):
+    message: str
+
+
+class OutcomeList(TypedDict):
+    is_on: bool
+    half_life_days: float
+    learned: list[TaughtView]
+
+
+class OutcomesForgotten(TypedDict):
+    message: str
+    forgotten: int
+
+
+class Routes(TypedDict):
+    routes: list[RouteView | RouteFailure]

@@ -14,6 +14,7 @@ from modelpool.api.jobs import BEGUN, Wait, begun
 from modelpool.api.openapi import refuses
 from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import in_mb
+from modelpool.api.whole_number import WHOLE
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import Model
 from modelpool.discovery.adopt import adopt
@@ -25,8 +26,8 @@ from modelpool.services import Services
 MAX_PAGE = 1000
 
 Kind = Literal["model", "companion", "broken", "unsettled", "duplicate"]
-Limit = Annotated[int, Query(ge=0, le=MAX_PAGE, description="Most findings to show")]
-Offset = Annotated[int, Query(ge=0, le=2**53, description="Leave out so many: a page on")]
+Limit = Annotated[int, WHOLE, Query(ge=0, le=MAX_PAGE, description="Most findings to show")]
+Offset = Annotated[int, WHOLE, Query(ge=0, le=2**53, description="Leave out so many: a page on")]
 
 
 class DiscoverBody(BaseModel):
@@ -126,6 +127,6 @@ def finding_view(finding: Finding, model_id: str | None) -> FindingView:
         "companion": finding.companion or None,
         "reason": finding.problem,
         "size_mb": in_mb(finding.size_bytes or None),
-        "quantization": finding.info.get("quantization"),
-        "context_length": finding.info.get("context_length"),
+        "quantization": finding.quantization or None,
+        "context_length": finding.context_length,
     }

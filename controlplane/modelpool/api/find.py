@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -10,9 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelpool.api.answers import Findings, Found
 from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import in_mb
-from modelpool.catalog.find_best import Candidate, Facts, find_best, read_wanted
+from modelpool.catalog.find_best import BestFinder, Candidate, Facts, read_wanted
 from modelpool.catalog.model import Model
 from modelpool.services import Services
+
+# Models that are looked at in a time: the pool answers between two such steps.
+STEP = 200
+# Of so many, the largest, an answer says why they will not do.
+TOLD = 300
 
 Gigabytes = Annotated[float, Field(ge=0, le=10**6)]
 Words = Annotated[list[str], Field(max_length=100)]
@@ -37,10 +44,23 @@ def routes(services: Services) -> APIRouter:
 
     @router.post("/models/find_best")
     async def find(body: FindBody) -> Findings:
-        """The model that meets the conditions best, the next ones, and why each other does not."""
+        """The model that meets the conditions best, the next ones, and of the 300 largest why
+        others do not."""
         wanted, warnings = read_wanted(body.model_dump())
-        models = [m for m in services.catalog if services.pool.has(m.model_id)]
-        findings = find_best(models, wanted, lambda model: _facts(model, services))
+        catalog, has = services.catalog, services.pool.has
+        best = BestFinder(
+            wanted,
+            lambda model, memory: _facts(model, memory, services),
+            services.usage.measured() if wanted.max_latency_ms is not None else (),
+        )
+        tagged = catalog.tagged(wanted.tags) if wanted.tags else catalog.heaviest
+        models = iter(best.in_order(tagged))
+        while some := list(itertools.islice(models, STEP)):
+            if best.look(m for m in some if has(m.model_id)):
+                break
+            await asyncio.sleep(0)
+        told = [m for m in itertools.islice(catalog.heaviest, TOLD) if has(m.model_id)]
+        findings = best.findings(told)
         return {
             "best": None if findings.best is None else _found(findings.best),
             "runners_up": [_found(c) for c in findings.runners_up],
@@ -51,11 +71,11 @@ def routes(services: Services) -> APIRouter:
     return router
 
 
-def _facts(model: Model, services: Services) -> Facts:
+def _facts(model: Model, needs_memory: bool, services: Services) -> Facts:
     seconds, count = services.usage.latency(model.model_id)
     pool = services.pool
     return Facts(
-        pool.requirements(model.model_id).bytes,
+        pool.requirements(model.model_id).bytes if needs_memory else None,
         pool.state(model.model_id).is_serving,
         seconds * 1000 if count else None,
         f"average of {count} requests" if count else "",

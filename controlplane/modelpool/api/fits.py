@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelpool.api.answers import Fits, FitsHow
-from modelpool.catalog.estimator import ENGINE_GGUF, Estimator
+from modelpool.catalog.entry_schema import GGUF_ENGINES
+from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.fitting import Room, device_layers, largest_context
 from modelpool.catalog.footprint import Machine
 from modelpool.catalog.llama_memory import DEFAULT_CONTEXT_LENGTH, parallel
@@ -36,7 +37,7 @@ def fits_how(status: ReplicaStatus, pool: Pool, estimator: Estimator) -> FitsHow
     now, ever = (_Most(started, estimator, space) for space in (capacity.now, capacity.could_ever))
     return {
         **short,
-        "parallel": parallel(started.options) if started.engine == ENGINE_GGUF else None,
+        "parallel": parallel(started.options) if started.engine in GGUF_ENGINES else None,
         "layers": started.facts.get("block_count"),
         "largest_context": ever.context,
         "largest_context_now": now.context,
@@ -49,15 +50,16 @@ class _Most:
     """What there is room for, of llama.cpp's models; None elsewhere."""
 
     def __init__(self, model: Model, estimator: Estimator, space: Space) -> None:
-        reading, room = estimator.reading(model), estimator.room()
+        reading, room = estimator.reading(model), estimator.room(model)
         self.context: int | None = None
         self.layers: int | None = None
         info = reading.info if reading is not None else None
-        if info is None or room is None or model.engine != ENGINE_GGUF:
+        if info is None or room is None or model.engine not in GGUF_ENGINES:
             return
-        free = Room(space.host, Machine(room.machine.processor, space.devices))
+        devices = {device: space.devices[device] for device in room.machine.devices}
+        free = Room(space.host, Machine(room.machine.processor, devices))
         self.context = largest_context(info, model.options, free)
-        if space.devices:
+        if devices:
             self.layers = device_layers(info, model.options, free)
 
 
@@ -67,7 +69,7 @@ def _context(started: Model) -> int | None:
     if isinstance(chosen, int):
         return chosen
     trained = started.context_length
-    if started.engine != ENGINE_GGUF:
+    if started.engine not in GGUF_ENGINES:
         return trained
     return min(trained or DEFAULT_CONTEXT_LENGTH, DEFAULT_CONTEXT_LENGTH)
 

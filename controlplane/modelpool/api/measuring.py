@@ -50,7 +50,8 @@ def routes(services: Services) -> APIRouter:
         model_id: str, response: Response, wait: Wait = None, body: JobBody = None
     ) -> JobView:
         """Measure the model by real requests: a job. `{"testCount": 3, "streams": [1, 4, 8],
-        "wait_seconds": 60}`, all of it optional."""
+        "texts": [1, 8, 32], "wait_seconds": 60}`, all of it optional; `texts`, in a request, of
+        models that embed or rank."""
         return await begin("profile", model_id, body, wait, response)
 
     @router.get("/models/{model_id:path}/profiles")

@@ -5,11 +5,13 @@ A key is ``provider:model``. What its routes are called wins over a provider of 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
 from modelpool_client.capabilities import SPELLINGS
 from modelpool_client.errors import (
     Conflict,
@@ -29,6 +31,7 @@ from modelpool.api.answers import (
     ManagedCapabilities,
     ManagedModel,
     ManagedModels,
+    ManagedPage,
     ManagedStatistics,
     Profiled,
     StateSavedToo,
@@ -39,6 +42,7 @@ from modelpool.api.openapi import refuses
 from modelpool.api.route import ApiRoute
 from modelpool.api.search import in_state
 from modelpool.api.statistics import statistics_view
+from modelpool.api.whole_number import WHOLE
 from modelpool.catalog.entry_schema import engine_name
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import Model, validate_model_id
@@ -52,6 +56,11 @@ PROVIDERS = {"anthropic": "claude"}
 WORDS = {ours: theirs for theirs, ours in SPELLINGS.items() if theirs != "embedding"}
 POST_ONLY = ("load", "switch", "unload", "discover", "save-state")
 WAIT_SECONDS = 3600.0
+# Views that are made in a time: the pool answers between two such steps.
+STEP = 500
+Limit = Annotated[int | None, WHOLE, Query(ge=0, description="Most models to show; none: all")]
+Offset = Annotated[int, WHOLE, Query(ge=0, description="Leave out so many: a page on")]
+_PAGE: dict[int | str, dict[str, Any]] = {200: {"model": ManagedPage}}
 JOB: tuple[type[ModelPoolError], ...] = (ModelNotFound, Conflict, QueueFull, StoreError)
 
 
@@ -91,7 +100,7 @@ def routes(services: Services) -> APIRouter:
         return managed(model, pool.state(model.model_id), _was_loaded(model))
 
     def _was_loaded(model: Model) -> bool:
-        return pool.status(model.model_id).generation > 0
+        return pool.was_started(model.model_id)
 
     def listed(models: Iterable[Model]) -> ManagedModels:
         found = [view(m) for m in models if pool.has(m.model_id)]
@@ -101,20 +110,35 @@ def routes(services: Services) -> APIRouter:
         ids = sorted({s.model.model_id for s in pool.holders if s.state.is_serving})
         return [m for i in ids if (m := catalog.find(i)) is not None]
 
-    @router.get(BASE)
+    async def page(models: Sequence[Model], limit: int | None, offset: int) -> JSONResponse:
+        """Views of some of them; what they would look like is checked by nobody for each: of ten
+        thousand that takes longer than to make them."""
+        end = len(models) if limit is None else offset + limit
+        views: list[ManagedModel] = []
+        for i, model in enumerate(models[offset:end]):
+            if i % STEP == STEP - 1:
+                await asyncio.sleep(0)
+            if pool.has(model.model_id):
+                views.append(view(model))
+        more = {} if limit is None and not offset else {"total": len(models)}
+        return JSONResponse({"models": views, "count": len(views)} | more)
+
+    @router.get(BASE, responses=_PAGE)
     async def list_models(
         provider: Annotated[str | None, Query(description="openai, claude, llama.cpp …")] = None,
         capability: str | None = None,
         status: Annotated[
             str | None, Query(description="available, loading, loaded, failed, unloaded")
         ] = None,
-    ) -> ManagedModels:
-        """Every model, or those that meet the conditions."""
-        found = catalog.list(engine=provider, capability=capability)
-        views = listed([m for m in in_state(found, status, pool) if pool.has(m.model_id)])
+        limit: Limit = None,
+        offset: Offset = 0,
+    ) -> JSONResponse:
+        """Every model, or those that meet the conditions; with ``limit`` a page of them."""
+        found = in_state(catalog.list(engine=provider, capability=capability), status, pool)
         if status is not None:  # what was loaded once is unloaded, not available
-            views["models"] = [v for v in views["models"] if v["status"] == status.casefold()]
-        return {"models": views["models"], "count": len(views["models"])}
+            word = status.casefold()
+            found = [m for m in found if pool.has(m.model_id) and view(m)["status"] == word]
+        return await page(found, limit, offset)
 
     @router.get(f"{BASE}/loaded")
     async def list_loaded() -> LoadedModels:
@@ -252,10 +276,10 @@ def routes(services: Services) -> APIRouter:
         await _load(model)
         return _done("loaded", model)
 
-    @router.get(f"{BASE}/{{provider}}")
-    async def of_provider(provider: str) -> ManagedModels:
-        """The models of a provider."""
-        return listed(catalog.list(engine=provider))
+    @router.get(f"{BASE}/{{provider}}", responses=_PAGE)
+    async def of_provider(provider: str, limit: Limit = None, offset: Offset = 0) -> JSONResponse:
+        """The models of a provider; with ``limit`` a page of them."""
+        return await page(catalog.list(engine=provider), limit, offset)
 
     async def _load(model: Model) -> None:
         await services.files.check(model.model_id)

@@ -44,6 +44,7 @@ from modelpool.api.plan import plan_view
 from modelpool.api.pulls import removal_view
 from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import details_view, endpoint, lease, model_view
+from modelpool.api.whole_number import WHOLE
 from modelpool.catalog.entry_schema import model_entry_schema
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import validate_model_id
@@ -78,7 +79,7 @@ Files = Annotated[
     bool, Query(description="Also the files that were pulled for it, but for those that others use")
 ]
 
-Limit = Annotated[int, Query(ge=1, le=KEPT_PER_MODEL, description="Most events to show")]
+Limit = Annotated[int, WHOLE, Query(ge=1, le=KEPT_PER_MODEL, description="Most events to show")]
 Before = Annotated[
     int | None, Query(ge=1, le=2**53, description="Only those before this `number` (a page on)")
 ]
@@ -143,7 +144,7 @@ def routes(services: Services) -> APIRouter:
     async def register(data: Annotated[Any, Body()]) -> Registered:
         """Add a model; its file is read, nothing is loaded."""
         model = await services.register(data)
-        return {"model": model_view(pool.status(model.model_id), pool)}
+        return {"model": model_view(pool.status(model.model_id), services)}
 
     @router.post(
         "/models/{model_id:path}/load",
@@ -157,7 +158,7 @@ def routes(services: Services) -> APIRouter:
         status = _status(model_id)  # it may be another copy that was loaded
         is_up = status.state.is_serving
         text = f"{status.model.model_id} is {status.state}"
-        body_out = {"message": text, "model": model_view(status, pool)}
+        body_out = {"message": text, "model": model_view(status, services)}
         return JSONResponse(body_out, 200 if is_up else 202)
 
     @router.post(
@@ -180,7 +181,7 @@ def routes(services: Services) -> APIRouter:
         text = done.result() if is_over else "the unload goes on"
         now = pool.status(name) if pool.has(name) else status
         return JSONResponse(
-            {"message": text, "model": model_view(now, pool)}, 200 if is_over else 202
+            {"message": text, "model": model_view(now, services)}, 200 if is_over else 202
         )
 
     @router.post("/models/{model_id:path}/extend-ttl", responses=refuses(Conflict))
@@ -282,7 +283,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/models/{model_id:path}/logs", response_class=Response, responses=_LOGS)
     async def logs(
         model_id: str,
-        lines: Annotated[int, Query(ge=0, le=10_000)] = 200,
+        lines: Annotated[int, WHOLE, Query(ge=0, le=10_000)] = 200,
         follow: bool = False,
         offset: Offset = None,
     ) -> Response:
@@ -313,7 +314,7 @@ def routes(services: Services) -> APIRouter:
         status = _status(model_id)
         found = services.measurements.profiles(status.model.model_id)
         last = await profile_view(services, status.model.model_id, found[0]) if found else None
-        return details_view(status, pool, last)
+        return details_view(status, services, last)
 
     @router.delete("/models/{model_id:path}", responses=refuses(Conflict, StoreError))
     async def delete(model_id: str, files: Files = False) -> Deleted:
@@ -321,6 +322,8 @@ def routes(services: Services) -> APIRouter:
         validate_model_id(model_id)
         model = await services.delete(model_id)
         deleted: Deleted = {"deleted": model.model_id}
+        if pointing := services.virtual_models.pointing_at(model.names):
+            deleted["virtual_models"] = [each.name for each in pointing]
         if files:
             deleted["removal"] = removal_view(await services.pulls.remove(model))
         return deleted

@@ -7,7 +7,6 @@ from modelpool_client.errors import NotSupported
 
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 LATER: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("/route", ("POST",)),
     ("/peers", ("GET",)),
     ("/swaps", ("GET", "POST")),
     ("/swaps/{rest:path}", ANY),

@@ -35,7 +35,14 @@ from modelpool_client.surfaces.openapi import (
 )
 from modelpool_client.surfaces.routes import SURFACES, WEBSOCKET_PATH, Surface
 from modelpool_client.surfaces.schema import Schema
-from modelpool_client.wire import IGNORED_HEADER, MODEL_HEADER
+from modelpool_client.wire import (
+    CHANGED_HEADER,
+    FALLBACK_HEADER,
+    IGNORED_HEADER,
+    MODEL_HEADER,
+    ROUTE_HEADER,
+    VIRTUAL_HEADER,
+)
 
 from modelpool.api.route import ApiRoute
 from modelpool.mcp_server import openapi as mcp_openapi
@@ -45,7 +52,12 @@ Json = dict[str, Any]
 _ANY: Errors = (*HEAD, *POOL_STOPS)
 _WORK: Errors = (*_ANY, *BODY, *LOOK_UP, *ABILITY, *LOAD, *ENGINE, *WORKER)
 _LOOK: Errors = (*_ANY, *LOOK_UP, *ABILITY, *NOT_LOADED, *ENGINE, *WORKER)
-_MODEL: Schema = {"type": "string", "description": "Id or alias of a model of the pool"}
+_MODEL: Schema = {
+    "type": "string",
+    "description": "Id or alias of a model of the pool, or a virtual model",
+}
+_HEADERS = [MODEL_HEADER, IGNORED_HEADER, CHANGED_HEADER]
+_HEADERS += [VIRTUAL_HEADER, ROUTE_HEADER, FALLBACK_HEADER]
 _ENTRY = holds(id=TEXT, object=constant("model"))
 # What FastAPI says of each operation with parameters, and nothing here answers.
 _UNTRUE = "422"
@@ -143,4 +155,4 @@ def _mcp() -> Json:
 
 def _surface(surface: Surface) -> Json:
     errors = _WORK if surface.is_work else _LOOK
-    return operation(surface, errors, _MODEL, [MODEL_HEADER, IGNORED_HEADER])
+    return operation(surface, errors, _MODEL, _HEADERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from modelpool.api.answers import DeviceNeeds, Needs, Plan, Room, Victim
@@ -24,6 +25,7 @@ class _Outlook:
     action: str
     reason: str
     evict: tuple[str, ...] = ()
+    asleep: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     until: float | None = None
 
@@ -41,15 +43,15 @@ def plan_view(status: ReplicaStatus, pool: Pool, estimator: Estimator, refused: 
         "state": status.state,
         "action": outlook.action,
         "reason": outlook.reason,
-        "evict": [_victim(victim, pool) for victim in _named(outlook.evict, pool)],
+        "evict": victim_views(outlook.evict, pool, outlook.asleep),
         "waits_for": list(outlook.waits_for),
         "until": until,
         "queue": queue_view(status),
         "port": _port(status, pool, outlook),
         "needs": _needs(status, pool, estimator),
         "fits": fits_how(status, pool, estimator),
-        "memory": _memory(pool),
-        "models": {"limit": pool.config.max_concurrent_models, "held": len(pool.holders)},
+        "memory": memory_view(pool),
+        "models": {"limit": pool.config.max_concurrent_models, "held": pool.loaded_count},
         "failure": status.failures.view(iso) if status.state is State.FAILED else None,
     }
 
@@ -75,19 +77,32 @@ def _outlook(status: ReplicaStatus, pool: Pool) -> _Outlook:
 
 
 def _start(status: ReplicaStatus, pool: Pool, plan: Start) -> _Outlook:
-    if not plan.evict and pool.ports.choose(status.model.model_id, pool.clock.now()) is None:
+    has_port = status.is_asleep or pool.ports.choose(status.model.model_id, pool.clock.now())
+    if not plan.evict and not has_port:
         return _Outlook("refuse", "all worker ports are taken; unload a model")
     names = ", ".join(plan.evict)
-    return _Outlook("start", f"once {names} made room" if names else "it fits now", plan.evict)
+    why = f"once {names} made room" if names else "it fits now"
+    if status.is_asleep:
+        why += "; it sleeps, and is woken up"
+    return _Outlook("start", why, plan.evict, plan.asleep)
 
 
-def _victim(victim: ReplicaStatus, pool: Pool) -> Victim:
+def victim_views(keys: tuple[str, ...], pool: Pool, asleep: Collection[str] = ()) -> list[Victim]:
+    """Those that would go, in that order, each with what it holds and why it may go; ``asleep`` are
+    those of which it is enough that they sleep."""
+    return [_victim(victim, pool, sleeps=victim.key in asleep) for victim in _named(keys, pool)]
+
+
+def _victim(victim: ReplicaStatus, pool: Pool, *, sleeps: bool) -> Victim:
     held = pool.residents()[victim.key]
     if held.leaving:
         reason = f"it is leaving already: {victim.reason}"
+    elif victim.is_asleep and victim.asleep_since is not None:
+        reason = f"asleep for {pool.clock.now() - victim.asleep_since:.0f} s"
     else:
         idle = pool.clock.now() - (victim.last_used or victim.hot_since or pool.clock.now())
         reason = f"idle for {idle:.0f} s, priority {victim.model.priority}"
+        reason += "; it falls asleep, which is enough" if sleeps else ""
     return {
         "model_id": victim.model.model_id,
         "state": victim.state,
@@ -102,7 +117,7 @@ def _named(keys: tuple[str, ...], pool: Pool) -> list[ReplicaStatus]:
 
 
 def _port(status: ReplicaStatus, pool: Pool, outlook: _Outlook) -> int | None:
-    if status.state.has_worker:
+    if status.state.has_worker or status.is_asleep:
         return status.port
     if outlook.action != "start":
         return None
@@ -151,7 +166,8 @@ def _parts(footprint: Footprint) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _memory(pool: Pool) -> Room:
+def memory_view(pool: Pool) -> Room:
+    """What is held and free of the host's memory, in MB."""
     budget = pool.budget()
     held = sum(pool.reserved_bytes(s.key) for s in pool.holders)
     return {

@@ -19,9 +19,10 @@ from modelpool.services import Services
 
 
 class PullBody(BaseModel):
-    """``source`` is ``hf:owner/repo[:quantisation or file][@revision]``, ``ollama:name[:tag]``, a
-    URL or an absolute path. ``options`` are load options, ``digest`` the ``sha256:…`` that the file
-    must have; with ``register`` false it is only fetched."""
+    """``source`` is ``hf:owner/repo[:quantisation or file][@revision]``, ``ollama:name[:tag]``,
+    ``ollama-server:name[:tag]``, a URL or an absolute path. ``options`` are load options,
+    ``digest`` the ``sha256:…`` that the file must have; with ``register`` false it is only
+    fetched."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     source: str

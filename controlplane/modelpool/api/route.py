@@ -94,7 +94,7 @@ def _is_response(annotation: Any) -> bool:
 
 def _written(endpoint: Endpoint, status: int) -> Endpoint:
     """The endpoint with its answer as a response. One that takes a response may have set another
-    status there."""
+    status there, and headers."""
 
     @functools.wraps(endpoint)
     async def answer(**given: Any) -> Response:
@@ -102,6 +102,10 @@ def _written(endpoint: Endpoint, status: int) -> Endpoint:
         if isinstance(found, Response):
             return found
         own = next((value for value in given.values() if isinstance(value, Response)), None)
-        return JSONResponse(found, own.status_code if own and own.status_code else status)
+        if own is None:
+            return JSONResponse(found, status)
+        # An empty response has a length, which is not that of the answer.
+        headers = {k: v for k, v in own.headers.items() if k != "content-length"}
+        return JSONResponse(found, own.status_code or status, headers)
 
     return answer

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from modelpool_client.wire import encode
 
 from modelpool.api.answers import (
+    BreakerView,
     Concurrency,
     Copy,
     Json,
@@ -16,9 +17,12 @@ from modelpool.api.answers import (
     ModelView,
     ProfileView,
     Queue,
+    Sleeping,
 )
 from modelpool.api.fits import fits_view
 from modelpool.config import PoolConfig
+from modelpool.gateway.breaker import State
+from modelpool.gateway.breakers import View
 from modelpool.observe.events import iso
 from modelpool.pool.admission import Requirements
 from modelpool.pool.capacity import Capacity
@@ -26,6 +30,7 @@ from modelpool.pool.pool import Pool
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.waiters import PRIORITIES
 from modelpool.pool.worker_client import base_url
+from modelpool.services import Services
 
 MB = 1_000_000
 
@@ -65,16 +70,35 @@ def replica(status: ReplicaStatus, pool: Pool) -> Copy:
         "tokens_total": facts.tokens_total if facts else 0,
         "worker_pid": status.worker.process.pid if status.worker else None,
         "engine_pid": facts.engine_pid if facts else None,
+        "engine_runs": (facts.runs if facts else "") or None,
         "memory_measured_mb": in_mb(facts.taken_bytes if facts else None),
         "memory_reserved_mb": in_mb(pool.reserved_bytes(status.key)),
         "progress": encode(status.progress),
         "failure": status.failures.view(iso),
+        "sleeping": sleeping(status, pool),
     }
 
 
-def model_view(status: ReplicaStatus, pool: Pool, capacity: Capacity | None = None) -> ModelView:
+def sleeping(status: ReplicaStatus, pool: Pool) -> Sleeping | None:
+    """Of a copy that is COLD, and whose worker waits without the memory of its devices."""
+    if not status.is_asleep or status.asleep_since is None or status.facts is None:
+        return None
+    ago = pool.clock.now() - status.asleep_since
+    since = pool.clock.wall() - ago
+    return {
+        "level": status.facts.sleep_level,
+        "since": iso(since),
+        "until": iso(since + pool.config.sleep_minutes * 60),
+        "port": status.port,
+        "memory_mb": in_mb(pool.reserved_bytes(status.key)),
+    }
+
+
+def model_view(
+    status: ReplicaStatus, services: Services, capacity: Capacity | None = None
+) -> ModelView:
     """One model of ``GET /models``; ``capacity``: of the pool, where it is known already."""
-    model = status.model
+    model, pool = status.model, services.pool
     shown, need = model.shown(), pool.requirements(model.model_id)
     copy = replica(status, pool)
     return {
@@ -82,6 +106,9 @@ def model_view(status: ReplicaStatus, pool: Pool, capacity: Capacity | None = No
         "display_name": shown["display_name"] or model.model_id,
         "model_type": model.model_type,
         "engine": model.engine,
+        "engine_problem": services.engines.problem(model),
+        "environment": services.engines.known_environment_of(model),
+        "devices": None if model.devices is None else list(model.devices),
         "source": shown["source"],
         **copy,
         "concurrency": concurrency_view(pool.statuses(model.model_id), pool),
@@ -95,6 +122,8 @@ def model_view(status: ReplicaStatus, pool: Pool, capacity: Capacity | None = No
         "max_replicas": model.max_replicas,
         "priority": model.priority,
         "coalesce": model.coalesce,
+        "balance": model.balance,
+        "breakers": [breaker_view(view) for view in services.breakers.of(model.model_id)],
         "tags": shown["tags"],
         "aliases": list(model.aliases),
         "capabilities": list(model.capabilities),
@@ -111,17 +140,49 @@ def model_view(status: ReplicaStatus, pool: Pool, capacity: Capacity | None = No
         "origin": model.origin,
         "places": list(model.places),
         "companions": dict(model.companions),
+        "companion_reasons": dict(model.companion_reasons),
+        "served_by": model.served_by or None,
+        "prices": dict(model.prices),
+        "upstream": _upstream(status),
         "replicas": [
             {"replica": s.key, **replica(s, pool)}
             for s in pool.statuses(model.model_id)
-            if s.state.has_worker
+            if s.state.has_worker or s.is_asleep
         ],
     }
 
 
-def details_view(status: ReplicaStatus, pool: Pool, profile: ProfileView | None) -> ModelDetails:
+def breaker_view(view: View) -> BreakerView:
+    """A breaker as the API shows it."""
+    breaker, seconds = view.breaker, view.seconds
+    return {
+        "breaker": view.breaker_id,
+        "model_id": view.model_id,
+        "state": breaker.state.value,
+        "reason": breaker.reason,
+        "recent_failures": len(breaker.failed),
+        "successes": breaker.good if breaker.state is State.HALF_OPEN else 0,
+        "trials": breaker.trials,
+        "is_shut_out": view.is_shut_out,
+        "retry_seconds": None if seconds is None else round(seconds, 1),
+    }
+
+
+def _upstream(status: ReplicaStatus) -> Json:
+    """What the server elsewhere has said of its limits: of one of its models, or of all."""
+    said = dict(status.facts.upstream) if status.facts is not None else {}
+    if not said or not status.model.served_by:
+        return said
+    own = said.get("models", {}).get(status.model.source)
+    return {**said, "models": {status.model.source: own} if own else {}}
+
+
+def details_view(
+    status: ReplicaStatus, services: Services, profile: ProfileView | None
+) -> ModelDetails:
     """Of one model alone: with all that its files say, and its last profile."""
-    return {**model_view(status, pool), "facts": dict(status.model.facts), "profile": profile}
+    facts, request = dict(status.model.facts), dict(status.model.request)
+    return {**model_view(status, services), "facts": facts, "request": request, "profile": profile}
 
 
 def effective_options(status: ReplicaStatus, pool: Pool) -> Json:

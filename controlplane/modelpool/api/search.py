@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
@@ -12,10 +13,11 @@ from modelpool_client.errors import InvalidRequest
 from modelpool.api.answers import ModelList, ModelView, SomeFields
 from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import MB, model_view
+from modelpool.api.whole_number import WHOLE
 from modelpool.catalog.model import Model, did_you_mean
 from modelpool.catalog.search import ordered
 from modelpool.pool.pool import Pool
-from modelpool.pool.states import State
+from modelpool.pool.states import SHOWN, State
 from modelpool.services import Services
 
 # The model manager's words of the second document for our states.
@@ -24,7 +26,14 @@ STATES_OF_STATUS = {
     "loading": (State.WARMING,),
     "loaded": (State.HOT, State.COOLING),
     "unloaded": (State.COLD,),
+    # Whatever is not COLD: of ten thousand models a few.
+    "awake": tuple(s for s in SHOWN if s is not State.COLD),
 }
+
+# Shown where nobody says how many.
+PAGE = 100
+# Views that are made at a time: the pool answers between two such steps.
+STEP = 50
 
 Megabytes = Annotated[float | None, Query(ge=0, le=10**9, description="Of its files, in MB")]
 
@@ -42,7 +51,8 @@ def routes(services: Services) -> APIRouter:
         tag: str | None = None,
         model_type: str | None = None,
         state: Annotated[
-            str | None, Query(description="A state, or M2's loaded, available …")
+            str | None,
+            Query(description="A state, awake for all but COLD, or M2's loaded, available …"),
         ] = None,
         status: Annotated[str | None, Query(description="The same as state")] = None,
         min_size_mb: Megabytes = None,
@@ -54,10 +64,11 @@ def routes(services: Services) -> APIRouter:
         fields: Annotated[
             str | None, Query(description="Only these of each model, with commas between")
         ] = None,
-        limit: Annotated[int | None, Query(ge=0, description="Most models to show")] = None,
-        offset: Annotated[int, Query(ge=0, description="Leave out so many: a page on")] = 0,
+        limit: Annotated[int, WHOLE, Query(ge=0, description="Most models to show")] = PAGE,
+        offset: Annotated[int, WHOLE, Query(ge=0, description="Leave out so many: a page on")] = 0,
     ) -> JSONResponse:
-        """Every model with its state; ``total`` counts those of all pages."""
+        """Models with their states; ``total`` counts those of all pages, and ``next_offset`` is
+        where the next one begins, null after the last."""
         shown = _shown_fields(fields)
         found = services.catalog.list(
             engine=_one_of(engine=engine, provider=provider),
@@ -69,14 +80,16 @@ def routes(services: Services) -> APIRouter:
             max_size_bytes=_bytes(max_size_mb),
         )
         wanted = in_state(found, _one_of(state=state, status=status), pool)
-        page = _in_order(wanted, sort)[offset : None if limit is None else offset + limit]
-        capacity = pool.capacity()
-        views = [
-            model_view(pool.status(m.model_id), pool, capacity)
-            for m in page
-            if pool.has(m.model_id)
-        ]
-        return JSONResponse({"models": [_only(v, shown) for v in views], "total": len(wanted)})
+        end, capacity = offset + limit, pool.capacity()
+        views: list[dict[str, Any]] = []
+        for i, model in enumerate(_in_order(wanted, sort)[offset:end]):
+            if i % STEP == STEP - 1:
+                await asyncio.sleep(0)
+            if pool.has(model.model_id):
+                view = model_view(pool.status(model.model_id), services, capacity)
+                views.append(_only(view, shown))
+        next_offset = end if limit and end < len(wanted) else None
+        return JSONResponse({"models": views, "total": len(wanted), "next_offset": next_offset})
 
     return router
 
@@ -87,11 +100,8 @@ def in_state(models: Sequence[Model], word: str | None, pool: Pool) -> Sequence[
         return models
     states = STATES_OF_STATUS.get(word.casefold(), (word.upper(),))
     awake = pool.awake_models
-    return [
-        m
-        for m in models
-        if (pool.state(m.model_id) if m.model_id in awake else State.COLD) in states
-    ]
+    known = {model_id: pool.state(model_id) for model_id in awake}
+    return [m for m in models if known.get(pool.replica_id(m.model_id), State.COLD) in states]
 
 
 def _in_order(models: Sequence[Model], sort: str) -> Sequence[Model]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import platform
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
@@ -18,25 +21,30 @@ from modelpool_client.surfaces import ollama
 from modelpool_client.surfaces.sse import AS_IT_COMES
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelpool.api import not_implemented
+from modelpool.api import not_implemented, web_page
 from modelpool.api.answers import (
     ConfigChange,
     ConfigReload,
+    ConfigSources,
+    Devices,
     Engines,
     GoingOn,
     Imported,
+    KeySourceView,
     PoolHealth,
     Registry,
     Restarting,
     StateSaved,
     Status,
 )
+from modelpool.api.machine import devices_view, engines_view
 from modelpool.api.openapi import refuses
 from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import MB
 from modelpool.api.statistics import statistics_view
 from modelpool.catalog.errors import StoreError
 from modelpool.config import LIVE_KEYS
+from modelpool.config_sources import KeySource, sources_of
 from modelpool.observe.events import Event
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus
@@ -44,6 +52,8 @@ from modelpool.preflight import check_next_start
 from modelpool.reload import reload_config
 from modelpool.services import Services
 
+# Entries of a registry file that are made at a time.
+STEP = 100
 EVENT_PING_SECONDS = 15.0
 
 _NOT_READY: dict[str, Any] = {"model": Status, "description": "it stops or restarts"}
@@ -75,7 +85,7 @@ def routes(services: Services) -> APIRouter:
     """The routes of one pool."""
     router = APIRouter(tags=["pool"], route_class=ApiRoute)
     not_implemented.add_to(router)
-    pool = services.pool
+    pool, began = services.pool, time.monotonic()
 
     async def alive(request: Request) -> Response:
         # Ollama's clients ask so whether there is anybody, and read a redirect as no.
@@ -86,7 +96,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse("/docs")
+            return web_page.document()
         # Not a browser: tools that speak Ollama's API look for its very words.
         return PlainTextResponse(ollama.ROOT_TEXT)
 
@@ -102,8 +112,8 @@ def routes(services: Services) -> APIRouter:
         reserved = sum(pool.reserved_bytes(s.key) for s in pool.holders)
         return {
             "status": _status(services),
-            "active_models": len(loaded),
-            "total_models": len(pool.sets),
+            "active_models": sum(1 + len(pool.served_models(s.model.model_id)) for s in loaded),
+            "total_models": pool.model_count,
             "total_memory_mb": round(reserved / MB, 1),
             "available_ports": pool.ports.available,
             "failed_models": sum(s.state is State.FAILED for s in awake),
@@ -113,6 +123,10 @@ def routes(services: Services) -> APIRouter:
             "pool_id": services.pool_id,
             "run": services.events.run,
             "pid": os.getpid(),
+            "hostname": platform.node(),
+            "uptime_seconds": round(time.monotonic() - began, 1),
+            "host_memory_mb": round(services.memory.now.total / MB, 1),
+            "host_available_mb": round(services.memory.now.available / MB, 1),
         }
 
     @router.get("/livez")
@@ -144,19 +158,48 @@ def routes(services: Services) -> APIRouter:
         return {"message": "State saved successfully", "path": str(await services.save_state())}
 
     @router.get("/engines")
-    async def engines() -> Engines:
-        """Which engines are usable here, or why not."""
-        return {"engines": await services.engines.all()}
+    async def engines(
+        all_: Annotated[
+            bool, Query(alias="all", description="Those that are for tests and trials, too")
+        ] = False,
+        refresh: Annotated[
+            bool, Query(description="Look again; else what is known is told")
+        ] = False,
+    ) -> Engines:
+        """Which engines are usable here, or why not and what to install; and the other environments
+        that workers may run from."""
+        return await engines_view(services, with_all=all_, is_asked_again=refresh)
+
+    @router.get("/devices")
+    async def devices() -> Devices:
+        """The machine's devices, as they are now: what each has, what is free, and who holds the
+        rest."""
+        await services.devices.refresh()
+        return devices_view(services)
 
     @router.get("/config")
     async def config() -> dict[str, Any]:
         """Every key with its present value."""
         return pool.config.as_dict()
 
+    @router.get("/config/sources")
+    async def config_sources() -> ConfigSources:
+        """Where the value of every key comes from, whether it can change while the pool runs, and
+        what a restart would make of it."""
+        file = services.configured.file
+        found = sources_of(pool.config, services.configured)
+        return {
+            "file": None if file is None else str(file),
+            "keys": {key: _source_view(source) for key, source in found.items()},
+        }
+
     @router.get("/config/file")
     async def config_file() -> dict[str, Any]:
         """A config file that makes a pool like this one, its models included."""
-        return services.catalog.export_config(pool.config)
+        virtual = services.virtual_models
+        names = {each.name: each.as_entry() for each in virtual}
+        made = {"aliases": {}, "virtual_models": names, "presets": virtual.own_presets}
+        return services.catalog.export_config(pool.config) | made
 
     @router.patch("/config")
     async def patch(changes: Annotated[dict[str, Any], Body()]) -> ConfigChange:
@@ -185,10 +228,15 @@ def routes(services: Services) -> APIRouter:
             "workers": workers,
         }
 
-    @router.get("/registry")
-    async def export() -> Registry:
+    @router.get("/registry", responses={200: {"model": Registry}})
+    async def export() -> JSONResponse:
         """The catalog as a registry file."""
-        return {"models": services.catalog.export_registry()["models"]}
+        entries: list[dict[str, Any]] = []
+        for entry in services.catalog.registry_entries():
+            entries.append(entry)
+            if len(entries) % STEP == 0:  # the pool answers meanwhile
+                await asyncio.sleep(0)
+        return JSONResponse({"models": entries})
 
     @router.post("/registry", responses=refuses(Conflict, StoreError))
     async def import_(body: RegistryBody) -> Imported:
@@ -217,6 +265,17 @@ def routes(services: Services) -> APIRouter:
         return StreamingResponse(stream, media_type="text/event-stream", headers=AS_IT_COMES)
 
     return router
+
+
+def _source_view(source: KeySource) -> KeySourceView:
+    view: KeySourceView = {
+        "value": source.value,
+        "source": source.kind,
+        "place": source.place,
+        "default": source.default,
+        "live": source.is_live,
+    }
+    return {**view, "after_restart": source.after_restart} if source.will_change else view
 
 
 def _worker(status: ReplicaStatus) -> GoingOn:

@@ -51,6 +51,6 @@ def routes(services: Services) -> APIRouter:
         loaded again."""
         validate_model_id(model_id)
         model = await services.rollback(model_id, number)
-        return {"model": model_view(services.pool.status(model.model_id), services.pool)}
+        return {"model": model_view(services.pool.status(model.model_id), services)}
 
     return router

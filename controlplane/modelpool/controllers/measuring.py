@@ -41,7 +41,8 @@ class MeasuringController:
         wish = Wish(config.profile_when_idle, goal, config.measure_idle_minutes * 60)
         if not (wish.profiles or wish.goal) or self._is_measuring() or self._pool.is_moving:
             return
-        up = [status for status in self._pool.holders if not is_trial(status.model.model_id)]
+        awake = [status for status in self._pool.holders if not status.is_asleep]
+        up = [status for status in awake if not is_trial(status.model.model_id)]
         idle = 0.0
         if not any(s.is_busy or s.waiting for s in up):
             used = (s.last_used or s.hot_since or now for s in up)

@@ -50,7 +50,8 @@ log = logging.getLogger(__name__)
 
 INSTRUCTIONS = (
     "A pool of AI models on one machine. list_models says which there are; chat, embed, rerank and"
-    " transcribe ask one of them, which is loaded first if it is cold. Errors say what to do next."
+    " transcribe ask one of them, which is loaded first if it is cold; pull_model fetches another."
+    " Errors say what to do next."
 )
 # The tools are those of this version: until a restart, nothing about them changes.
 TOOLS_KEEP_MS = 60 * 60 * 1000

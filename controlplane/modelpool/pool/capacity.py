@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modelpool.pool.admission import Budget, Requirements, Resident
+from modelpool.pool.admission import Budget, Requirements, Resident, free_on
 
 Verdict = Literal["loaded", "now", "after evictions", "later", "never"]
 
@@ -58,10 +58,15 @@ class Capacity:
         others = [r for r in residents if r not in pinned]
         host = budget.host_available
         return cls(
-            _space(residents, budget, host - _pending(residents)),
-            _space(stay, budget, host - _pending(stay) + _bytes(gone) - _pending(gone)),
-            _space(pinned, budget, host + _bytes(others)),
-            _space(pinned, budget, budget.limit_bytes),
+            _space(residents, budget, host - _pending(residents), _free(residents, [], budget)),
+            _space(
+                stay,
+                budget,
+                host - _pending(stay) + _bytes(gone) - _pending(gone),
+                _free(stay, gone, budget),
+            ),
+            _space(pinned, budget, host + _bytes(others), _free([], others, budget)),
+            _space(pinned, budget, budget.limit_bytes, {}),
         )
 
     def verdict(self, need: Requirements) -> Verdict:
@@ -75,13 +80,23 @@ class Capacity:
         return "after evictions" if self.after_evictions.holds(need) else "later"
 
 
-def _space(staying: Sequence[Resident], budget: Budget, host: int) -> Space:
-    devices = {
+def _free(staying: Sequence[Resident], gone: Sequence[Resident], budget: Budget) -> dict[str, int]:
+    return {device: free_on(device, staying, gone, budget) for device in budget.devices_free}
+
+
+def _space(
+    staying: Sequence[Resident], budget: Budget, host: int, free: Mapping[str, int]
+) -> Space:
+    rooms = {
         device: size - sum(r.devices.get(device, 0) for r in staying)
         for device, size in budget.devices.items()
     }
+    devices = {device: min(size, free.get(device, size)) for device, size in rooms.items()}
     return Space(
-        budget.max_models - len(staying), budget.limit_bytes - _bytes(staying), host, devices
+        budget.max_models - sum(not r.is_asleep for r in staying),
+        budget.limit_bytes - _bytes(staying),
+        host,
+        devices,
     )
 
 

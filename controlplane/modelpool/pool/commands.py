@@ -23,7 +23,6 @@ class IssueGrant:
 
     waiter: Waiter
     run: Run
-    generation: int
     was_hot: bool
     in_flight: int
 
@@ -95,6 +94,21 @@ class PlanRetry:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanSleep:
+    """Whether there is room for it asleep; ``SleepPlanned`` comes back at once."""
+
+    run: Run
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SettleAsleep:
+    """It sleeps: what it does not hold any more is free, and whoever waits for it is told."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
 class JoinQueue:
     """Try again when something changed, or at ``until``."""
 
@@ -108,9 +122,10 @@ class LeaveQueue:
 
 @dataclass(frozen=True, slots=True)
 class EvictOthers:
-    """Ask those replicas to go."""
+    """Ask those replicas to go; of ``asleep`` it is enough that they sleep."""
 
     keys: tuple[str, ...]
+    asleep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +197,18 @@ class CheckHealth:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Ask the worker, which alone knows of requests to its port, whether it can go."""
+    """Ask the worker, which alone knows of requests to its port, whether it can go, or sleep."""
 
     run: Run
     request: DrainRequest
+    to_sleep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Have the worker take its devices' memory again; ``Woken`` says that it began to."""
+
+    run: Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +244,8 @@ class Reap:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """An event with its reason. Without a name: ``status`` is in a new state."""
+    """An event with its reason. Without a name: ``status`` is in a new state. ``previous`` is as
+    the core calls it."""
 
     name: str
     status: ReplicaStatus
@@ -247,6 +271,8 @@ Command = (
     | CancelReservation
     | Release
     | PlanRetry
+    | PlanSleep
+    | SettleAsleep
     | JoinQueue
     | LeaveQueue
     | EvictOthers
@@ -262,6 +288,7 @@ Command = (
     | AwaitExit
     | CheckHealth
     | Drain
+    | Wake
     | Terminate
     | CutWork
     | Reap

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from modelpool.config import PoolConfig
+from modelpool.config import EnvironmentSettings, PoolConfig
 
 
 @dataclass
@@ -25,6 +26,16 @@ class Settings:
     def device_budgets(self) -> Mapping[str, int]:
         """Bytes that all models together may use of each device."""
         return self.config.device_budgets
+
+    @property
+    def environments(self) -> Mapping[str, EnvironmentSettings]:
+        """Virtual environments that workers may run from, by name."""
+        return self.config.environments
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the pool keeps its own."""
+        return self.config.state_dir
 
 
 class Context(NamedTuple):

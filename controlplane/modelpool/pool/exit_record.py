@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from modelpool_client.wire import DecodeError, Failure, decode
+from modelpool_client.wire import LEFT_BEHIND_NAME, DecodeError, Failure, decode
 
 from modelpool.catalog.database import WorkerRow
 from modelpool.launchers import log_heading
@@ -25,6 +25,11 @@ def _last_lines(record: WorkerRow) -> tuple[str, ...]:
     """Its own, not those of the worker before it."""
     lines, heading = tail(Path(record.log_path)), log_heading(record.worker_id)
     return lines[lines.index(heading) + 1 :] if heading in lines else lines
+
+
+def has_left_behind(record: WorkerRow) -> bool:
+    """Whether it has not ended all that it had begun beside its processes."""
+    return bool(record.runtime_dir) and (Path(record.runtime_dir) / LEFT_BEHIND_NAME).exists()
 
 
 def remove_files(record: WorkerRow) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from modelpool_client.wire import Facts
 
+from modelpool.pool.devices import Devices
 from modelpool.pool.memory import HostMemory
 
 DEVICE_SECONDS = 5.0
@@ -19,20 +20,24 @@ Ask = Callable[[int], Awaitable[Mapping[str, int]]]
 
 
 class MemoryRelease:
-    """``memory`` is read again at every end; ``ask`` gives the bytes that a process holds of each
-    device, for processes that had some."""
+    """``memory`` is read again at every end, ``devices`` at that of a worker that had some of
+    theirs; ``ask`` gives the bytes that a process holds of each device."""
 
     def __init__(
         self,
         memory: HostMemory,
         ask: Ask | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self._memory = memory
+        self._devices = devices
         self._ask = ask or devices_of
 
     async def __call__(self, last_facts: Facts | None) -> bool:
         """After the end of the worker with those; False if something is missing after 5 s."""
         is_released = await self._devices_are_released(last_facts)
+        if self._devices is not None and last_facts is not None and last_facts.device_memory_bytes:
+            await self._devices.refresh()
         await self._memory.refresh()  # what a process held of the host is back with its end
         return is_released
 

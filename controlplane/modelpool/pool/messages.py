@@ -81,20 +81,29 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Its worker answers, but fails: end it when its work is done; who asks gets the next."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """The model was deleted: whoever waits is told so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Make room for another if idle."""
+    """Make room for another if idle; that it sleeps is enough where it ``may_sleep``."""
 
     on_behalf_of: str
+    may_sleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopIfIdle:
-    """Nobody waits for its room, but it had better go, unless used after ``unused_since``."""
+    """Nobody waits for its room, but it had better go, unless used after ``unused_since``; a load
+    that began before then and that nobody waits for any more goes, too."""
 
     reason: str
     is_eviction: bool = False
@@ -165,13 +174,15 @@ class RoomDenied:
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """What admission says to a start. Where it may begin, its bytes are reserved, and it has a
-    worker id and, if one is free, a port."""
+    worker id and, if one is free, a port. ``is_outdated``: it sleeps, with other options than it
+    would be loaded with now."""
 
     plan: Plan
     why: str
     worker_id: str = ""
     port: int | None = None
     is_speculative: bool = False
+    is_outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +204,15 @@ class RetryPlanned:
     requirements: Requirements
     failure: Failure
     held: Requirements
+
+
+@dataclass(frozen=True, slots=True)
+class SleepPlanned:
+    """Whether there is room for it asleep; ``refusal`` says why not, or is empty."""
+
+    run: Run
+    idle_seconds: float
+    refusal: str = ""
 
 
 # -- news of a worker process ---------------------------------------------------------------------
@@ -232,10 +252,18 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """The answer to the question whether it could go; None where there was none."""
+    """The answer to the question whether it could go, or sleep; None where there was none."""
 
     run: Run
     result: DrainReply | Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """What it said when it was told to wake up; None where it said nothing."""
+
+    run: Run
+    result: Facts | Exception | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +314,7 @@ Message = (
     | RefuseLoad
     | Extend
     | Unload
+    | Restart
     | Delete
     | Evict
     | StopIfIdle
@@ -301,11 +330,13 @@ Message = (
     | Admitted
     | PortAssigned
     | RetryPlanned
+    | SleepPlanned
     | Adopt
     | Launched
     | Reported
     | RequestEnded
     | Drained
+    | Woken
     | HealthChecked
     | Exited
     | Reaped

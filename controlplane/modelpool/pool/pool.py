@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
-from modelpool_client.errors import LoadTimeout, ModelNotFound, ModelPoolError, PoolBusy
-from modelpool_client.wire import Facts, FactsReply
+from modelpool_client.errors import (
+    CannotFit,
+    Conflict,
+    LoadTimeout,
+    ModelNotFound,
+    ModelPoolError,
+    NoMemoryFree,
+    NoPortFree,
+    PoolBusy,
+    PoolStopping,
+)
+from modelpool_client.wire import Facts, FactsReply, ServedModels
 
 from modelpool.catalog.memory_estimate import MemoryEstimate
 from modelpool.catalog.model import Model
+from modelpool.catalog.served_by import is_provider, told_models
 from modelpool.config import PoolConfig
 from modelpool.pool import messages as m
-from modelpool.pool.admission import Budget, Plan, Requirements, Resident
+from modelpool.pool.admission import Budget, Plan, Refuse, Requirements, Resident, SetPlan
 from modelpool.pool.capacity import Capacity
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Settings
+from modelpool.pool.decide.starting import HOST_RETRY_SECONDS
 from modelpool.pool.orphans import Orphans
 from modelpool.pool.ports import Ports
 from modelpool.pool.replica import Replica
 from modelpool.pool.replica_set import ReplicaSet
-from modelpool.pool.resources import AvailableMemory, MemoryEstimates, Resources
+from modelpool.pool.resources import AvailableMemory, FreeDevices, MemoryEstimates, Resources
 from modelpool.pool.scaler import Scaler
 from modelpool.pool.scheduler import Scheduler
-from modelpool.pool.states import State
+from modelpool.pool.states import SHOWN, State
 from modelpool.pool.status import ReplicaStatus
 from modelpool.pool.supervisor import Events, Shell, Siblings, Supervisor
 from modelpool.pool.tasks import Tasks
@@ -51,6 +64,7 @@ class Pool:
         events: Events,
         clock: Clock | None = None,
         make_tasks: Callable[[], Tasks] = Tasks,
+        devices: FreeDevices | None = None,
     ) -> None:
         self.clock = clock or Clock()
         self.edition = 0
@@ -58,12 +72,15 @@ class Pool:
         self._replicas: dict[str, Replica] = {}
         self.supervisors: dict[str, Supervisor] = {}
         self.sets: dict[str, ReplicaSet] = {}
+        self._served: dict[str, Model] = {}
         self._events = events
         self._awake: dict[str, Supervisor] = {}
-        self.resources = Resources(settings, self.clock, self._replicas, estimates, host)
+        self.resources = Resources(settings, self.clock, self._replicas, estimates, host, devices)
         self.scheduler = Scheduler(settings, self.clock, self.resources, self.supervisors)
         self.orphans = Orphans(self.clock, self.resources, self.scheduler, events.internal_error)
         self._scaler = Scaler(self.clock, self._running)
+        # The same for all: a bound method is an object, and there may be ten thousand models.
+        self._make, self._on_hot = self._supervise, self._scaler.watch
         self._shell = Shell(
             self.clock,
             settings,
@@ -85,10 +102,11 @@ class Pool:
     def add(self, model: Model) -> None:
         """A model that is new in the catalog."""
         self.edition += 1
+        if model.served_by:
+            self._served[model.model_id] = model
+            return
         self.ports.stand_for(model.model_id, model.names)
-        self.sets[model.model_id] = ReplicaSet(
-            model, self._supervise, self.clock, self._scaler.watch
-        )
+        self.sets[model.model_id] = ReplicaSet(model, self._make, self.clock, self._on_hot)
 
     def _supervise(self, replica: Replica, siblings: Siblings) -> Supervisor:
         replica.since = self.clock.wall()
@@ -98,7 +116,13 @@ class Pool:
         return supervisor
 
     def has(self, model_id: str) -> bool:
-        return model_id in self.sets
+        served = self._served.get(model_id)
+        return (model_id if served is None else served.served_by) in self.sets
+
+    def replica_id(self, model_id: str) -> str:
+        """Of the model whose replicas serve that one: a provider's, or itself."""
+        served = self._served.get(model_id)
+        return model_id if served is None else served.served_by
 
     def replace_model(self, model: Model) -> None:
         """Another entry for the same id; its options count from the next load on.
@@ -106,11 +130,17 @@ class Pool:
         Raises:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
-        self._set(model.model_id).post(m.ReplaceModel(model))
+        if model.model_id in self._served or model.served_by:
+            self._served[model.model_id] = model
+        else:
+            self._set(model.model_id).post(m.ReplaceModel(model))
         self.edition += 1
 
     async def remove(self, model_id: str) -> None:
         """End the model's workers if it has any, then forget its replicas."""
+        if self._served.pop(model_id, None) is not None:  # its provider may serve others
+            self.edition += 1
+            return
         removed = self._set(model_id)
         removed.post(m.Delete())
         await removed.unload("the model was deleted", force=True)
@@ -131,9 +161,14 @@ class Pool:
         return [self.sets[model_id] for model_id in running]
 
     def _set(self, model_id: str) -> ReplicaSet:
+        """Of a model that a provider serves, the provider's."""
+        served = self._served.get(model_id)
         try:
-            return self.sets[model_id]
+            return self.sets[model_id if served is None else served.served_by]
         except KeyError:
+            if served is not None:
+                text = f"{model_id} is served by {served.served_by!r}, which is not in the pool"
+                raise ModelNotFound(text, param="model") from None
             text = f"there is no model {model_id!r} in the pool"
             raise ModelNotFound(text, param="model") from None
 
@@ -145,19 +180,21 @@ class Pool:
         *,
         priority: str = "normal",
         affinity: str = "",
+        avoid: Collection[str] = frozenset(),
         wait: float | None = None,
         had_worker: bool = False,
     ) -> Grant:
         """Permission to use a worker of the model; loads it if need be. Release it, once.
 
-        ``had_worker``: there was a grant, and its worker is gone; it waits through a back-off.
+        ``avoid``: keys of copies that are asked only where no other has a place; ``had_worker``:
+        there was a grant, and its worker is gone; it waits through a back-off.
 
         Raises:
             ModelPoolError: why there is none, at the latest after ``wait`` seconds,
                 ``load_wait_seconds`` if that is None.
         """
         copies = self._set(model_id)
-        supervisor = copies.serving(affinity) or copies.to_wait_for()
+        supervisor = copies.serving(affinity, avoid) or copies.to_wait_for()
         outcome: asyncio.Future[Grant | None] = self.clock.future()
         rank = PRIORITIES[priority]
         waiter = Waiter(outcome, True, rank, self.clock.now(), had_worker=had_worker)
@@ -167,15 +204,22 @@ class Pool:
         assert grant is not None
         return grant
 
-    def try_acquire(self, model_id: str, affinity: str = "") -> Grant | None:
+    def try_acquire(
+        self, model_id: str, affinity: str = "", avoid: Collection[str] = frozenset()
+    ) -> Grant | None:
         """A grant if the model is HOT or COOLING right now, else None and nothing happens.
 
-        Requests with the same ``affinity`` go to the same copy while that is not much busier.
+        Requests with the same ``affinity`` go to the same copy while that is not much busier; for
+        ``avoid`` see ``acquire``.
         """
         copies = self._set(model_id)
-        supervisor = copies.serving(affinity)
+        if len(copies) == 1 and (grant := copies.first.grant_now()) is not None:
+            return grant
+        supervisor = copies.serving(affinity, avoid)
         if supervisor is None:
             return None
+        if (grant := supervisor.grant_now()) is not None:
+            return grant
         outcome: asyncio.Future[Grant | None] = self.clock.future()
         waiter = Waiter(outcome, True, since=self.clock.now())
         supervisor.post(m.Acquire(waiter))
@@ -183,6 +227,26 @@ class Pool:
             return outcome.result()
         self._withdraw(copies, waiter, outcome)
         return None
+
+    def open_copies(self, model_id: str) -> dict[str, str]:
+        """The ids of the workers of those of the model's replicas that take requests, by key; none
+        where there is no such model."""
+        copies = self.sets.get(self.replica_id(model_id))
+        if copies is None:
+            return {}
+        return {r.key: r.run.worker_id for r in copies.replicas if r.run is not None and r.is_open}
+
+    def shut_out(self, model_id: str, keys: frozenset[str]) -> None:
+        """These of the model's replicas get no requests while another takes some."""
+        copies = self.sets.get(self.replica_id(model_id))
+        if copies is not None:
+            copies.shut = keys
+
+    def restart_copy(self, key: str, reason: str) -> None:
+        """End a worker that fails, when its work is done; who asks meanwhile gets the next."""
+        supervisor = self.supervisors.get(key)
+        if supervisor is not None:
+            supervisor.post(m.Restart(reason))
 
     async def load(self, model_id: str, reason: str, wait: float | None) -> None:
         """Start a load; with ``wait`` return when HOT, without it at once. The load goes on
@@ -193,9 +257,74 @@ class Pool:
         """
         copies = self._set(model_id)
         supervisor = copies.serving() or copies.to_wait_for()
-        outcome, rank, now = self.clock.future(), PRIORITIES["high"], self.clock.now()
-        waiter = Waiter(outcome, False, rank, now, not wait, reason or REQUEST)
-        supervisor.post(m.Load(waiter, keep_warm=copies.model.warmup))
+        await self._loaded(copies, self._ask(supervisor, reason, wait), wait)
+
+    def load_set(
+        self, model_ids: Sequence[str], reason: str, wait: float | None
+    ) -> dict[str, Awaitable[None]]:
+        """Start the loads of several models, decided and reserved as one before any begins. For
+        each, in the order in which they begin, what ``load`` would do from there on.
+
+        Raises:
+            ModelPoolError: they can not be there together; nothing is begun.
+        """
+        if self.is_stopping:
+            raise PoolStopping("the pool is shutting down")
+        asked = self._asked(model_ids)
+        names: dict[str, list[str]] = {}
+        for model_id in dict.fromkeys(model_ids):
+            names.setdefault(self.replica_id(model_id), []).append(model_id)
+        missing, kept = self._missing(asked)
+        with self.scheduler.admit_set(missing, kept) as found:
+            if isinstance(found, Refuse):
+                raise _refused_set(model_ids, found)
+            steps = [step.need.model_id for step in found]
+            order = [*kept, *steps]
+            beside = frozenset(asked)
+            waiting = {key: self._ask(asked[key][1], reason, wait, beside) for key in order}
+        return {
+            name: self._loaded(asked[key][0], waiter, wait)
+            for key, waiter in waiting.items()
+            for name in names[asked[key][0].model.model_id]
+        }
+
+    def plan_set(self, model_ids: Sequence[str]) -> SetPlan:
+        """What ``load_set`` would do right now with those that are not there; nothing is
+        reserved."""
+        missing, kept = self._missing(self._asked(model_ids))
+        return self.scheduler.plan_set(missing, kept)
+
+    def _asked(self, model_ids: Sequence[str]) -> dict[str, tuple[ReplicaSet, Supervisor]]:
+        """The copies that loads of these models are for, by key."""
+        sets = [self._set(model_id) for model_id in dict.fromkeys(model_ids)]
+        chosen = [(copies, copies.serving() or copies.to_wait_for()) for copies in sets]
+        return {supervisor.key: (copies, supervisor) for copies, supervisor in chosen}
+
+    def _missing(
+        self, asked: Mapping[str, tuple[ReplicaSet, Supervisor]]
+    ) -> tuple[list[Replica], list[str]]:
+        """Those that need a start, and the keys of those that are there or being loaded."""
+        replicas = [supervisor.replica for _, supervisor in asked.values()]
+        missing = [r for r in replicas if r.run is None or r.is_leaving or r.is_asleep]
+        return missing, [r.key for r in replicas if r not in missing]
+
+    def _ask(
+        self,
+        supervisor: Supervisor,
+        reason: str,
+        wait: float | None,
+        beside: frozenset[str] = frozenset(),
+    ) -> Waiter:
+        """Have it loaded, by one who waits for that."""
+        outcome: asyncio.Future[None] = self.clock.future()
+        rank, now = PRIORITIES["high"], self.clock.now()
+        waiter = Waiter(outcome, False, rank, now, not wait, reason or REQUEST, beside=beside)
+        supervisor.post(m.Load(waiter, keep_warm=supervisor.replica.model.warmup))
+        return waiter
+
+    async def _loaded(self, copies: ReplicaSet, waiter: Waiter, wait: float | None) -> None:
+        outcome = waiter.outcome
+        assert isinstance(outcome, asyncio.Future)
         if wait:
             await self._answer(copies, waiter, outcome, wait)
         elif outcome.done():
@@ -241,7 +370,7 @@ class Pool:
         name = replica.model.model_id
         if replica.is_open:
             return PoolBusy(_no_place(replica, seconds), retry_after=seconds)
-        text = f"waited {seconds:.0f} s for {name}, which is {replica.state}: {what}"
+        text = f"waited {seconds:.0f} s for {name}, which is {replica.state.shown}: {what}"
         position = self.scheduler.position(replica.key)
         if position is None:
             return LoadTimeout(text, retry_after=10)
@@ -265,12 +394,20 @@ class Pool:
     def unload(
         self, model_id: str, reason: str, *, force: bool = False, cut: bool = False
     ) -> asyncio.Future[str]:
-        """End every copy of the model; see ``ReplicaSet.unload``.
+        """End every copy of the model; see ``ReplicaSet.unload``. A model that a provider serves is
+        unloaded with the provider, if that is idle or with ``force``.
 
         Raises:
+            Conflict: its provider is at work.
             ModelNotFound: there is none, or it was deleted in this moment.
         """
-        return self._set(model_id).unload(reason, force=force, cut=cut)
+        copies = self._set(model_id)
+        busy = sum(s.replica.in_flight for s in copies) if model_id in self._served else 0
+        if busy and not force:
+            provider = copies.model.model_id
+            text = f"{model_id} is served by {provider}, which has {busy} requests in flight"
+            raise Conflict(f"{text}; unload {provider} to end them", code="provider_busy")
+        return copies.unload(reason, force=force, cut=cut)
 
     def extend(self, model_id: str, seconds: float) -> float:
         """Add to the lease; the seconds granted.
@@ -295,7 +432,8 @@ class Pool:
             supervisor.post(m.StopIfIdle(reason, is_eviction=True))
 
     def unload_if_unused(self, model_id: str, since: float, reason: str) -> None:
-        """Each of its replicas that is idle, and was not used after that time of the clock."""
+        """Each of its replicas that is idle, and was not used after that time of the clock; one
+        that is being loaded since before then, if nobody waits for it any more."""
         for supervisor in self._set(model_id).supervisors:
             supervisor.post(m.StopIfIdle(reason, unused_since=since))
 
@@ -324,7 +462,16 @@ class Pool:
             self.config.graceful_shutdown_seconds,
             self.config.prompt_cache_limits,
             self.config.allowlist,
+            self._told_models(supervisor.replica.model, run.model),
+            tracing=self.config.worker_tracing,
         )
+
+    def _told_models(self, model: Model, started_with: Model | None) -> ServedModels | None:
+        if not is_provider(model):
+            return None
+        if started_with is not None:
+            model = self.effective(model)
+        return told_models(model, started_with, self.served_models(model.model_id))
 
     def status_of_worker(self, worker_id: str) -> ReplicaStatus | None:
         """Of the replica whose present worker that is."""
@@ -367,7 +514,12 @@ class Pool:
         Raises:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
-        return self._set(model_id).best.status()
+        return self._named(model_id, self._set(model_id).best.status())
+
+    def _named(self, model_id: str, status: ReplicaStatus) -> ReplicaStatus:
+        """A provider's replica as that of one of its models."""
+        served = self._served.get(model_id)
+        return status if served is None else replace(status, model=served)
 
     def state(self, model_id: str) -> State:
         """Of the copy that speaks for a model; no more is made for it than that.
@@ -375,17 +527,36 @@ class Pool:
         Raises:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
-        return self._set(model_id).best.replica.state
+        return self._set(model_id).best.replica.state.shown
+
+    def was_started(self, model_id: str) -> bool:
+        """Whether the copy that speaks for a model ever had a worker.
+
+        Raises:
+            ModelNotFound: there is none, or it was deleted in this moment.
+        """
+        return self._set(model_id).best.replica.generation > 0
 
     def statuses(self, model_id: str | None = None) -> list[ReplicaStatus]:
         """Of all copies, of one model or of every one."""
-        copies = self.supervisors.values() if model_id is None else self._set(model_id)
-        return [supervisor.status() for supervisor in copies]
+        if model_id is None:
+            return [supervisor.status() for supervisor in self.supervisors.values()]
+        return [self._named(model_id, s.status()) for s in self._set(model_id)]
 
     @property
     def holders(self) -> list[ReplicaStatus]:
         """Of the copies that hold memory: all that have a worker, or are about to."""
         return [self.supervisors[replica.key].status() for replica in self.resources.holders]
+
+    @property
+    def loaded_count(self) -> int:
+        """How many of them ``max_concurrent_models`` counts."""
+        return sum(not replica.is_asleep for replica in self.resources.holders)
+
+    @property
+    def asleep(self) -> list[ReplicaStatus]:
+        """Those of them that sleep."""
+        return [status for status in self.holders if status.is_asleep]
 
     def uses(self, model_id: str) -> int:
         """Requests that the model's workers have begun, as far as they were heard of."""
@@ -400,6 +571,23 @@ class Pool:
     def awake_models(self) -> set[str]:
         """Ids of those that are loaded, loading, waited for or have failed."""
         return {s.replica.model.model_id for s in self._awake.values()}
+
+    def served_models(self, model_id: str) -> list[Model]:
+        """Those that a provider's worker serves; none of any other."""
+        return [m for m in self._served.values() if m.served_by == model_id]
+
+    @property
+    def model_count(self) -> int:
+        """Of all models, those that providers serve among them."""
+        return len(self.sets) + len(self._served)
+
+    def state_counts(self) -> dict[State, int]:
+        """How many models are in each state; of what nothing happens to, none is looked at."""
+        counts = dict.fromkeys(SHOWN, 0)
+        for model_id in self.awake_models:
+            counts[self.state(model_id)] += 1
+        counts[State.COLD] += len(self.sets) - sum(counts.values())
+        return counts
 
     @property
     def ports(self) -> Ports:
@@ -427,7 +615,7 @@ class Pool:
 
     def residents(self) -> Mapping[str, Resident]:
         """All that hold reservations, or are about to end without one, by their names."""
-        return {r.model_id: r for r in self.resources.residents()}
+        return self.resources.by_key()
 
     def budget(self) -> Budget:
         """What all starts together may use."""
@@ -448,7 +636,7 @@ class Pool:
     def is_moving(self) -> bool:
         """Somebody waits for room, or is being loaded or unloaded."""
         states = (replica.state for replica in self.resources.holders)
-        return len(self.scheduler) > 0 or any(s.has_worker and not s.is_serving for s in states)
+        return len(self.scheduler) > 0 or any(not (s.is_serving or s.is_down) for s in states)
 
     # -- the pool itself --------------------------------------------------------------------------
 
@@ -466,6 +654,7 @@ class Pool:
         self.ports.rest = config.port_rest_seconds
         for supervisor in tuple(self.supervisors.values()):
             supervisor.post(m.ConfigChanged())
+        self.scheduler.trim_sleepers()
 
     def repair(self) -> None:
         """Whatever is due is done, even if a timer was lost."""
@@ -486,7 +675,9 @@ class Pool:
         """Refuse new work, let current work end, end every worker."""
         self._settings.is_stopping = True
         self._scaler.stop()
-        ending = [s.unload("the pool is shutting down", force=True) for s in self.sets.values()]
+        # In one order, whatever order a set has.
+        awake = [self.sets[model_id] for model_id in sorted(self.awake_models)]
+        ending = [copies.unload("the pool is shutting down", force=True) for copies in awake]
         await asyncio.gather(*ending, return_exceptions=True)
         await self.orphans.ended()
         await self.close()
@@ -496,8 +687,17 @@ class Pool:
         self._settings.is_stopping = True
         self.scheduler.clear()
         self._scaler.stop()
-        supervisors = tuple(self.supervisors.values())
-        await asyncio.gather(self.orphans.close(), *(s.close() for s in supervisors))
+        closing = [s.close() for s in self.supervisors.values() if not s.is_at_rest]
+        await asyncio.gather(self.orphans.close(), *closing)
+
+
+def _refused_set(model_ids: Sequence[str], refusal: Refuse) -> ModelPoolError:
+    names = ", ".join(model_ids)
+    if refusal.is_passing:
+        text = f"{names} cannot be loaded together now: {refusal.text}; nothing was begun"
+        lacking = NoPortFree if refusal.lacks_ports else NoMemoryFree
+        return lacking(text, retry_after=HOST_RETRY_SECONDS)
+    return CannotFit(f"{names} can never be loaded together: {refusal.text}; nothing was begun")
 
 
 def _no_place(replica: Replica, seconds: float) -> str:

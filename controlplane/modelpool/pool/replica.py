@@ -11,6 +11,7 @@ from math import inf
 
 from modelpool_client.wire import Facts, Failure, Progress
 
+from modelpool.catalog.memory_estimate import runs_alike
 from modelpool.catalog.model import ConcurrencyLimit, Model
 from modelpool.pool.admission import Requirements
 from modelpool.pool.concurrency import Search
@@ -20,6 +21,9 @@ from modelpool.pool.states import Lease, State
 from modelpool.pool.waiters import PRIORITIES, Outcome, Waiters
 from modelpool.pool.worker import Worker
 from modelpool.pool.yielding import Yielding
+
+# Of all replicas that nothing has happened to.
+NO_FAILURES, NEVER_USED, NOT_YIELDING = FailureHistory(), Rate(), Yielding()
 
 
 @dataclass(eq=False, slots=True)
@@ -42,6 +46,8 @@ class Run:
         limit: places, for grants and for requests straight to its port; None: any number.
         limit_basis: the setting and the engine's slots from which the limit follows.
         search: what moves the limit; None where it is fixed.
+        first_token_seconds: from grants to the first bytes of answers, a moving average; None where
+            nothing was measured.
         requests_before_cooling: the worker's own count when COOLING began.
         drain_reason: why the worker was asked to drain if idle; empty when it was not, or has
             answered.
@@ -49,6 +55,11 @@ class Run:
         is_eviction: it ends to make room.
         is_cut: its current work was told to end at once.
         is_reaping: its process has ended or is killed; what is left of it is being removed.
+        is_asked_to_sleep: what it was asked is to fall asleep, not to end.
+        falls_asleep_by: until when it has time for that; None where it does not fall asleep.
+        asleep_since: when it had; None where it does not sleep.
+        is_waking: its load is to wake it up.
+        start_seconds: that it took to load, or to wake up.
         verdict: why it must end, known before its end.
         failed_at: when the worker itself said that it failed.
         check_began, checked_at: of the last health check; ``is_checking`` while it is under way.
@@ -78,6 +89,7 @@ class Run:
     search: Search | None = None
     hot_since: float | None = None
     last_used: float | None = None
+    first_token_seconds: float | None = None
     cooling_since: float = 0.0
     requests_before_cooling: int = 0
     drain_reason: str = ""
@@ -85,13 +97,18 @@ class Run:
     is_eviction: bool = False
     is_cut: bool = False
     is_reaping: bool = False
+    is_asked_to_sleep: bool = False
+    falls_asleep_by: float | None = None
+    asleep_since: float | None = None
+    is_waking: bool = False
+    start_seconds: float | None = None
     verdict: Failure | None = None
     failed_at: float | None = None
     is_checking: bool = False
     check_began: float = 0.0
     checked_at: float = 0.0
     yields_to: str = ""
-    yielding: Yielding = field(default_factory=Yielding)
+    yielding: Yielding = NOT_YIELDING
 
     @property
     def is_busy(self) -> bool:
@@ -133,6 +150,8 @@ class Replica:
         keep_warm: it is loaded again whenever it is down, as a warm-up model is.
         uses: requests that its workers have begun, as far as they were heard of.
         load_seconds: of the last load that succeeded.
+        held_asleep: what its worker took when it last slept.
+        cannot_sleep: why it is put to sleep no more; empty where it may be.
         insufficient: what was too little when it ran out of memory.
         limit_after_oom: where the search for its worker's limit begins after that.
     """
@@ -149,10 +168,12 @@ class Replica:
     unloads: list[Outcome] = field(default_factory=list)
     keep_warm: bool = False
     is_deleted: bool = False
-    failures: FailureHistory = field(default_factory=FailureHistory)
-    rate: Rate = field(default_factory=Rate)
+    failures: FailureHistory = NO_FAILURES
+    rate: Rate = NEVER_USED
     uses: int = 0
     load_seconds: float | None = None
+    held_asleep: Requirements | None = None
+    cannot_sleep: str = ""
     insufficient: Requirements | None = None
     limit_after_oom: int | None = None
 
@@ -199,6 +220,27 @@ class Replica:
         return self.state is State.UNLOADING or bool(run.drain_reason) or is_dead
 
     @property
+    def is_asleep(self) -> bool:
+        """Its worker waits without device memory."""
+        return self.state is State.ASLEEP
+
+    @property
+    def falls_asleep(self) -> bool:
+        """It leaves, but its worker is to stay."""
+        run = self.run
+        return run is not None and (run.is_asked_to_sleep or run.falls_asleep_by is not None)
+
+    @property
+    def can_sleep(self) -> bool:
+        """Its worker knows how, and would be of use once it woke up."""
+        run = self.run
+        if run is None or run.facts is None or not run.facts.sleep_level:
+            return False
+        started_with = run.model or self.model
+        is_current = started_with is self.model or runs_alike(started_with, self.model)
+        return is_current and not (self.cannot_sleep or self.is_deleted)
+
+    @property
     def is_open(self) -> bool:
         """It takes requests, now or as soon as a place is free."""
         return self.state.is_serving and not self.is_leaving and not self.yields_to
@@ -206,7 +248,8 @@ class Replica:
     @property
     def has_room(self) -> bool:
         """A request would be granted at once."""
-        return self.is_open and self.run is not None and self.run.room > 0
+        run = self.run  # first what costs least: every request asks
+        return run is not None and run.room > 0 and self.is_open
 
     @property
     def is_dormant(self) -> bool:
@@ -223,7 +266,7 @@ class Replica:
         """Why it may not be evicted now; empty if it may."""
         if self.is_busy:
             return "busy"
-        may_go = self.state.is_serving or self.is_speculative_load
+        may_go = self.state.is_serving or self.is_asleep or self.is_speculative_load
         return "" if may_go else self.state.lower()
 
     def is_in_use(self, now: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from modelpool.catalog.model import Model
 from modelpool.pool import messages as m
@@ -21,16 +21,26 @@ BEST_FIRST = (
     State.COOLING,
     State.WARMING,
     State.UNLOADING,
+    State.ASLEEP,
     State.FAILED,
     State.COLD,
 )
+
+
+# No other copies are wanted.
+STEADY = Trend()
 
 
 class ReplicaSet:
     """The first copy is always there, further ones from when they are first wanted.
 
     ``make`` gives a new copy its owner; ``on_hot`` is called whenever one begins to serve.
+
+    Attributes:
+        shut: keys of copies that get no requests while another takes some.
     """
+
+    __slots__ = ("_clock", "_last", "_make", "_on_hot", "_trend", "shut", "supervisors")
 
     def __init__(
         self,
@@ -42,7 +52,9 @@ class ReplicaSet:
         self._clock = clock
         self._make = make
         self._on_hot = on_hot
-        self._trend = Trend()
+        self._trend = STEADY
+        self._last = ""
+        self.shut: frozenset[str] = frozenset()
         self.supervisors: list[Supervisor] = []
         self.supervisors.append(make(Replica(model), self))
 
@@ -70,6 +82,8 @@ class ReplicaSet:
     @property
     def best(self) -> Supervisor:
         """The copy that speaks for the model."""
+        if len(self.supervisors) == 1:
+            return self.first
         return min(self.supervisors, key=lambda s: BEST_FIRST.index(s.replica.state))
 
     @property
@@ -79,15 +93,24 @@ class ReplicaSet:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def serving(self, affinity: str = "") -> Supervisor | None:
-        """The copy that takes a request now; None where none can."""
+    def serving(
+        self, affinity: str = "", avoid: Collection[str] = frozenset()
+    ) -> Supervisor | None:
+        """The copy that takes a request now; None where none can. One whose key is in ``avoid`` is
+        chosen where no other has a place."""
         if len(self.supervisors) == 1:
             return self.first if self.first.replica.has_room else None
         found = {s.key: s for s in self.supervisors if s.replica.has_room}
+        if self.shut and self._healthy():
+            found = {key: s for key, s in found.items() if key not in self.shut}
+        if avoid:
+            found = {key: s for key, s in found.items() if key not in avoid} or found
         if not found:
             return None
-        copies = [Copy(key, s.replica.in_flight) for key, s in found.items()]
-        return found[choose(copies, affinity).key]
+        model = self.model
+        copies = [_copy(s.replica) for s in found.values()]
+        self._last = choose(copies, affinity, model.balance, self._last).key
+        return found[self._last]
 
     def to_wait_for(self) -> Supervisor:
         """The copy that a request waits for where none can take it: for a place on one that serves,
@@ -98,10 +121,17 @@ class ReplicaSet:
         yielding = [
             s for s in self.supervisors if s.replica.state.is_serving and not s.replica.is_leaving
         ]
-        return (loading or yielding or self.supervisors)[0]
+        asleep = [s for s in self.supervisors if s.replica.is_asleep]
+        return (loading or yielding or asleep or self.supervisors)[0]
 
     def _open(self) -> Supervisor | None:
-        return next((s for s in self.supervisors if s.replica.is_open), None)
+        found = (s for s in self.supervisors if s.replica.is_open)
+        return self._healthy() if self.shut and self._healthy() else next(found, None)
+
+    def _healthy(self) -> Supervisor | None:
+        """One that takes requests and is not shut out."""
+        supervisors = self.supervisors
+        return next((s for s in supervisors if s.replica.is_open and s.key not in self.shut), None)
 
     def post(self, message: m.Message) -> None:
         """To every copy."""
@@ -189,7 +219,9 @@ class ReplicaSet:
 
     def startable(self, most: int) -> Supervisor | None:
         """A copy that could be started; None where there are enough."""
-        found = next((s for s in self.supervisors if s.may_start), None)
+        startable = [s for s in self.supervisors if s.may_start]
+        asleep = [s for s in startable if s.replica.is_asleep]
+        found = next(iter(asleep or startable), None)
         if found is None and len(self) < most:
             found = self._make(Replica(self.model, len(self) + 1), self)
             self.supervisors.append(found)
@@ -223,6 +255,14 @@ class ReplicaSet:
             ]
             if idle:
                 idle[-1].post(m.StopIfIdle(f"scaled down: {busy}"))
+
+
+def _copy(replica: Replica) -> Copy:
+    run, model = replica.run, replica.model
+    pace = run.first_token_seconds if run is not None else None
+    limit = run.limit if run is not None else None
+    target = min(model.per_replica, limit or model.per_replica)
+    return Copy(replica.key, replica.in_flight, pace, target)
 
 
 def _extend(supervisor: Supervisor, seconds: float) -> float:

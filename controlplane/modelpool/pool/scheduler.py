@@ -4,11 +4,12 @@ urgent first, and what stands in the way of one that has waited too long is aske
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from modelpool.pool.admission import Plan, Start
+from modelpool.pool.admission import Plan, Refuse, SetPlan, Start, protected, set_with_ports
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Settings
 from modelpool.pool.messages import (
@@ -18,6 +19,7 @@ from modelpool.pool.messages import (
     RetryAdmission,
     RoomDenied,
     RoomFreed,
+    StopIfIdle,
     Yield,
 )
 from modelpool.pool.replica import Replica
@@ -66,6 +68,7 @@ class Scheduler:
         self._resources = resources
         self._inboxes = inboxes
         self._entries: dict[str, _Entry] = {}
+        self._granted: dict[str, Start] = {}
         self._is_replan_due = False
         self._is_replanning = False
         self._speculates_from = float("-inf")
@@ -86,11 +89,45 @@ class Scheduler:
         return self._resources.plan(replica, self.first_overdue())
 
     def admit(self, replica: Replica) -> Plan:
-        """Plan, and when the plan is to start, reserve in the same step."""
+        """Plan, and when the plan is to start, reserve in the same step; or take what
+        ``admit_set`` has reserved for it."""
+        if (granted := self._granted.pop(replica.key, None)) is not None:
+            return granted
         decision = self.plan(replica)
         if isinstance(decision, Start):
             self._resources.reserve(replica)
         return decision
+
+    def plan_set(self, replicas: Sequence[Replica], kept: Collection[str]) -> SetPlan:
+        """What starts of all of them would do right now, beside those in ``kept``, which are there;
+        nothing is reserved."""
+        found = self._resources.plan_set(replicas, kept, self.first_overdue())
+        if isinstance(found, Refuse):
+            return found
+        resources, keys = self._resources, {replica.key for replica in replicas}
+        # What sleeps keeps its own, and what ends leaves it behind.
+        needing = {replica.key for replica in replicas if replica.run is None}
+        others = protected(resources.residents(), {*kept, *keys})
+        return set_with_ports(found, needing, others, resources.ports.available)
+
+    @contextmanager
+    def admit_set(self, replicas: Sequence[Replica], kept: Collection[str]) -> Iterator[SetPlan]:
+        """Plan as ``plan_set`` does, and reserve in the same step for those that start. Whoever
+        enters has them loaded at once, without an await; what they do not take up is given back."""
+        found = self.plan_set(replicas, kept)
+        by_key = {replica.key: replica for replica in replicas}
+        for step in () if isinstance(found, Refuse) else found:
+            replica = by_key[step.need.model_id]
+            may_begin = replica.run is None or replica.is_asleep  # else its old worker ends yet
+            if isinstance(step.plan, Start) and may_begin:
+                self._resources.reserve(replica, step.need)
+                self._granted[replica.key] = step.plan
+        try:
+            yield found
+        finally:
+            for key in by_key.keys() & self._granted.keys():
+                del self._granted[key]
+                self._resources.cancel(key)
 
     def admit_speculatively(self, replica: Replica) -> bool:
         """Reserve if there is room that nobody has or waits for."""
@@ -134,7 +171,7 @@ class Scheduler:
         self._resume(key)
 
     def _resume(self, key: str) -> None:
-        for inbox in self._inboxes.values():
+        for inbox in self._running():
             if inbox.replica.yields_to == key:
                 inbox.post(Resume())
 
@@ -203,11 +240,18 @@ class Scheduler:
 
     # -- victims ----------------------------------------------------------------------------------
 
-    def evict(self, keys: tuple[str, ...], on_behalf_of: str) -> None:
-        """Ask those replicas to go; an orphan among them was told to."""
+    def evict(self, keys: tuple[str, ...], on_behalf_of: str, asleep: Collection[str] = ()) -> None:
+        """Ask those replicas to go, or to sleep; an orphan among them was told to."""
         for key in keys:
             if key in self._inboxes:
-                self._inboxes[key].post(Evict(on_behalf_of))
+                self._inboxes[key].post(Evict(on_behalf_of, key in asleep))
+
+    def trim_sleepers(self) -> None:
+        """Those beyond ``max_sleeping_models`` go, those first that are missed least."""
+        most = self._settings.config.max_sleeping_models
+        for key in self._resources.surplus_sleepers():
+            reason = f"more than max_sleeping_models ({most}) would sleep"
+            self._inboxes[key].post(StopIfIdle(reason))
 
     def room_denied(self, by: str) -> None:
         """That one was asked to go and stays."""
@@ -221,5 +265,9 @@ class Scheduler:
         self.capacity_changed()
 
     def _waiting_for(self, by: str) -> list[Inbox]:
-        runs = [(inbox, inbox.replica.run) for inbox in self._inboxes.values()]
+        runs = [(inbox, inbox.replica.run) for inbox in self._running()]
         return [inbox for inbox, run in runs if run is not None and by in run.victims]
+
+    def _running(self) -> list[Inbox]:
+        """Of the replicas that have a worker, or are about to: few, however large the catalog."""
+        return [self._inboxes[replica.key] for replica in self._resources.holders]

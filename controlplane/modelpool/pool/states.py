@@ -19,16 +19,35 @@ class State(StrEnum):
     COOLING = "COOLING"
     UNLOADING = "UNLOADING"
     FAILED = "FAILED"
+    ASLEEP = "ASLEEP"  # of the core alone: to clients it is COLD, and sleeps
+
+    @property
+    def shown(self) -> State:
+        """As it is called outside the core."""
+        return State.COLD if self is State.ASLEEP else self
 
     @property
     def is_serving(self) -> bool:
         """A request can be answered now."""
-        return self in (State.HOT, State.COOLING)
+        return self is _HOT or self is _COOLING
 
     @property
     def has_worker(self) -> bool:
         """A process, or the start of one, belongs to it."""
-        return self in (State.WARMING, State.HOT, State.COOLING, State.UNLOADING)
+        return self not in (State.COLD, State.FAILED)
+
+    @property
+    def is_down(self) -> bool:
+        """Nothing serves, loads or ends: a start is what it needs."""
+        return self in (State.COLD, State.FAILED, State.ASLEEP)
+
+
+# Those that anybody outside the core ever hears of.
+SHOWN = tuple(state for state in State if state.shown is state)
+
+
+# A member of an enumeration is looked up slowly, and every request asks.
+_HOT, _COOLING = State.HOT, State.COOLING
 
 
 class Trigger(StrEnum):
@@ -36,17 +55,20 @@ class Trigger(StrEnum):
 
     START = "start"  # load, first request, warm-up: room is reserved
     ROOM_LOST = "room lost"  # a victim turned out to be busy: back into the queue
+    SLEEPS_ON = "sleeps on"  # the same, of one that was to wake up
     READY = "ready"
     LEASE_OVER = "lease over"
     USED = "used"
     STOP = "stop"  # grace over, eviction, unload, cancelled load
     STOPPED = "stopped"  # process group gone, memory back
+    FELL_ASLEEP = "fell asleep"  # device memory back, the process stays
     LOAD_FAILED = "load failed"
     DIED = "died"
     CLEAR = "clear"  # unload of a failed one
     ADOPT_LOADING = "adopted while loading"
     ADOPT_READY = "adopted"
     ADOPT_DRAINING = "adopted while draining"
+    ADOPT_ASLEEP = "adopted asleep"
 
 
 TRANSITIONS: dict[tuple[State, Trigger], State] = {
@@ -54,7 +76,9 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.COLD, Trigger.ADOPT_LOADING): State.WARMING,
     (State.COLD, Trigger.ADOPT_READY): State.HOT,
     (State.COLD, Trigger.ADOPT_DRAINING): State.UNLOADING,
+    (State.COLD, Trigger.ADOPT_ASLEEP): State.ASLEEP,
     (State.WARMING, Trigger.ROOM_LOST): State.COLD,
+    (State.WARMING, Trigger.SLEEPS_ON): State.ASLEEP,
     (State.WARMING, Trigger.READY): State.HOT,
     (State.WARMING, Trigger.LOAD_FAILED): State.FAILED,
     (State.WARMING, Trigger.STOP): State.UNLOADING,
@@ -65,6 +89,10 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.COOLING, Trigger.STOP): State.UNLOADING,
     (State.COOLING, Trigger.DIED): State.FAILED,
     (State.UNLOADING, Trigger.STOPPED): State.COLD,
+    (State.UNLOADING, Trigger.FELL_ASLEEP): State.ASLEEP,
+    (State.ASLEEP, Trigger.START): State.WARMING,
+    (State.ASLEEP, Trigger.STOP): State.UNLOADING,
+    (State.ASLEEP, Trigger.DIED): State.COLD,
     (State.FAILED, Trigger.START): State.WARMING,
     (State.FAILED, Trigger.CLEAR): State.COLD,
 }
@@ -76,21 +104,24 @@ MEANING: dict[Trigger, str] = {
     " one step (where all ports are held it gets that of a victim, once it has left). From FAILED"
     " only when the back-off is over, or by an explicit load",
     Trigger.ROOM_LOST: "a model that was to make room turned out to be in use, or it ran out of"
-    " memory and is tried once more; the start is planned again",
+    " memory and is tried once more, or would not wake up; the start is planned again",
+    Trigger.SLEEPS_ON: "a model that was to make room for it to wake up turned out to be in use",
     Trigger.READY: "the worker said so",
     Trigger.LEASE_OVER: "idle for the TTL, counted from the end of the last request, wherever it"
     " came from",
     Trigger.USED: "a request that its engine was given, a load or `extend-ttl`",
     Trigger.STOP: "grace over or eviction, and the worker agreed that it is idle; or an unload,"
-    " which cancels a load",
+    " which cancels a load; of one asleep, that its time is over or its room is wanted",
     Trigger.STOPPED: "the process group is gone, and the memory of its devices is back",
+    Trigger.FELL_ASLEEP: "the memory of its devices is back, and its process waits",
     Trigger.LOAD_FAILED: "the engine's code and last lines are in `failure`",
     Trigger.DIED: "the worker's process ended by itself; it backs off, then the next request starts"
-    " it again. Warm-up models start again by themselves",
+    " it again. Warm-up models start again by themselves. One asleep is just cold",
     Trigger.CLEAR: "an unload",
     Trigger.ADOPT_LOADING: "a worker of a former manager, found at the start",
     Trigger.ADOPT_READY: "a worker of a former manager, found at the start",
     Trigger.ADOPT_DRAINING: "a worker of a former manager, found at the start",
+    Trigger.ADOPT_ASLEEP: "a worker of a former manager, found at the start",
 }
 
 

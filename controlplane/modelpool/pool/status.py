@@ -29,6 +29,10 @@ class ReplicaStatus:
             none.
         started_with: the entry that the worker was started with; None where it was adopted.
         is_launching: its process is being started, and not yet written down.
+        is_asleep: it is COLD, and its worker waits without the memory of its devices.
+        start_seconds: that its worker took to load, or to wake up.
+        asleep_since: on the pool's clock; known until it has woken up.
+        cannot_sleep: why it is not put to sleep any more; empty where it may be.
         diagnosis: why its worker is to be replaced; empty if it is not.
         position: where it stands among those that wait for room; None where it does not.
     """
@@ -67,8 +71,17 @@ class ReplicaStatus:
     cooling_since: float
     is_launching: bool
     is_speculative: bool
+    is_asleep: bool
+    asleep_since: float | None
+    start_seconds: float | None
+    cannot_sleep: str
     diagnosis: str
     position: Position | None = None
+
+    @property
+    def core_state(self) -> State:
+        """As the core calls it, which tells ASLEEP from COLD."""
+        return State.ASLEEP if self.is_asleep else self.state
 
     @property
     def started_options(self) -> Mapping[str, Any] | None:
@@ -103,7 +116,7 @@ def status_of(replica: Replica, position: Position | None = None) -> ReplicaStat
         key=replica.key,
         number=replica.number,
         model=replica.model,
-        state=replica.state,
+        state=replica.state.shown,
         reason=replica.reason,
         since=replica.since,
         generation=replica.generation,
@@ -134,6 +147,10 @@ def status_of(replica: Replica, position: Position | None = None) -> ReplicaStat
         cooling_since=run.cooling_since,
         is_launching=run.is_launched and run.worker is None,
         is_speculative=run.is_speculative,
+        is_asleep=replica.is_asleep,
+        asleep_since=run.asleep_since,
+        start_seconds=run.start_seconds,
+        cannot_sleep=replica.cannot_sleep,
         diagnosis=run.verdict.message if run.verdict is not None else "",
         position=position,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +21,21 @@ from modelpool.pool import messages as m
 from modelpool.pool.admission import Plan, Start
 from modelpool.pool.clock import Clock
 from modelpool.pool.context import Context, Settings
-from modelpool.pool.decide import decide, may_hasten, may_start, next_deadline
+from modelpool.pool.decide import (
+    decide,
+    end_at_once,
+    grant_at_once,
+    may_hasten,
+    may_start,
+    next_deadline,
+)
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.resources import Resources
 from modelpool.pool.scheduler import Scheduler
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus, status_of
 from modelpool.pool.tasks import Tasks
-from modelpool.pool.waiters import Grant, Outcome, Waiter
+from modelpool.pool.waiters import Grant, Outcome, Use, Waiter
 from modelpool.pool.worker import Worker
 from modelpool.pool.workers import Workers
 
@@ -95,12 +101,18 @@ class Shell:
 class Supervisor:
     """Owns a replica: only messages posted here change it."""
 
+    __slots__ = (
+        *("replica", "_siblings", "_shell", "_tasks", "_inbox", "_is_handling"),
+        *("_timer", "_timer_at"),
+    )
+
     def __init__(self, replica: Replica, siblings: Siblings, shell: Shell) -> None:
         self.replica = replica
         self._siblings = siblings
         self._shell = shell
         self._tasks = shell.make_tasks()
-        self._inbox: deque[m.Message] = deque()
+        # Hardly ever more than one: a deque would take ten times the memory of a list.
+        self._inbox: list[m.Message] = []
         self._is_handling = False
         self._timer: asyncio.Handle | None = None
         self._timer_at = NEVER  # uvloop's handles for what is due at once do not know it
@@ -116,6 +128,11 @@ class Supervisor:
     def timer_at(self) -> float:
         """When it looks by itself whether something is due, on the pool's clock."""
         return self._timer_at
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing runs for it here, and it waits for no time."""
+        return self._timer is None and not self._tasks.count
 
     @property
     def may_start(self) -> bool:
@@ -134,12 +151,22 @@ class Supervisor:
         self._is_handling = True
         try:
             while self._inbox:
-                self._handle(self._inbox.popleft())
+                self._handle(self._inbox.pop(0))
         finally:
             self._is_handling = False
         if may_hasten(self.replica, message):
             self._set_timer()
             self._note_awake()
+
+    def grant_now(self) -> Grant | None:
+        """A grant, if nothing else follows from that; None: nothing has happened."""
+        shell = self._shell
+        if self._is_handling or shell.settings.is_stopping:
+            return None
+        run = grant_at_once(self.replica, shell.clock.now())
+        if run is None:
+            return None
+        return self._grant(run, run.occupied, was_hot=run.hot_since is not None)
 
     async def close(self) -> None:
         """Stop what runs for it here, leaving its worker alone."""
@@ -222,16 +249,22 @@ class Supervisor:
             case c.PlanRetry(run, failure, held):
                 plan, more = scheduler.plan(replica), resources.requirements(replica)
                 self._handle(m.RetryPlanned(run, plan, more, failure, held))
+            case c.PlanSleep(run, idle_seconds):
+                self._handle(m.SleepPlanned(run, idle_seconds, resources.sleep_refusal(replica)))
+            case c.SettleAsleep():
+                resources.settle_asleep(replica)
+                scheduler.room_freed(key)
+                scheduler.trim_sleepers()
             case c.JoinQueue(until):
                 if scheduler.join(key, until):
                     status = self.status()
                     self._publish(
-                        c.Publish("model-waiting", status, status.state, status.waiting_for)
+                        c.Publish("model-waiting", status, status.core_state, status.waiting_for)
                     )
             case c.LeaveQueue():
                 scheduler.leave(key)
-            case c.EvictOthers(keys):
-                scheduler.evict(keys, key)
+            case c.EvictOthers(keys, asleep):
+                scheduler.evict(keys, key, asleep)
             case c.ReadAhead():
                 self._shell.workers.read_ahead(replica.model)
             case c.DenyRoom():
@@ -251,9 +284,12 @@ class Supervisor:
                 hang_seconds = self._shell.settings.config.hang_seconds
                 checking = self._shell.workers.check_health(_worker(run), hang_seconds)
                 self._start(checking, partial(m.HealthChecked, run))
-            case c.Drain(run, request):
-                draining = self._shell.workers.drain(_worker(run), request)
-                self._start(draining, partial(m.Drained, run))
+            case c.Drain(run, request, to_sleep):
+                workers = self._shell.workers
+                ask = workers.put_to_sleep if to_sleep else workers.drain
+                self._start(ask(_worker(run), request), partial(m.Drained, run))
+            case c.Wake(run):
+                self._start(self._shell.workers.wake(_worker(run)), partial(m.Woken, run))
             case c.Terminate():
                 self._terminate(command)
             case c.CutWork(run, reason):
@@ -268,18 +304,31 @@ class Supervisor:
         self._tasks.start(work, lambda result: self.post(message(result)))
 
     def _issue(self, command: c.IssueGrant) -> None:
-        run = command.run
-        assert run.worker is not None
-        given_after, in_flight = run.yielding.in_vain, command.in_flight
-        grant = Grant(
-            self.replica.model.model_id,
-            run.worker_id,
-            run.worker.port,
-            command.generation,
-            command.was_hot,
-            lambda use: self.post(m.RequestEnded(run, given_after, in_flight, use)),
-        )
+        grant = self._grant(command.run, command.in_flight, was_hot=command.was_hot)
         command.waiter.outcome.set_result(grant)
+
+    def _grant(self, run: Run, in_flight: int, *, was_hot: bool) -> Grant:
+        replica, worker = self.replica, run.worker
+        assert worker is not None
+        return Grant(
+            replica.model.model_id,
+            run.worker_id,
+            worker.port,
+            replica.generation,
+            was_hot,
+            partial(self._ended, run, run.yielding.in_vain, in_flight),
+            replica.key,
+        )
+
+    def _ended(self, run: Run, given_after: int, in_flight: int, use: Use) -> None:
+        is_idle = None
+        if not self._is_handling:
+            is_idle = end_at_once(self.replica, run, in_flight, use, self._shell.clock.now())
+        if is_idle is None:
+            self.post(m.RequestEnded(run, given_after, in_flight, use))
+        elif is_idle:
+            self._shell.scheduler.capacity_changed()
+            self._set_timer()
 
     def _publish(self, command: c.Publish) -> None:
         status = command.status
@@ -305,6 +354,9 @@ class Supervisor:
 
     def _admit(self, command: c.Admit) -> None:
         replica, scheduler = self.replica, self._shell.scheduler
+        if self._is_outdated():
+            self._handle(m.Admitted(Start(), command.why, is_outdated=True))
+            return
         plan: Plan
         if not command.is_speculative:
             plan = scheduler.admit(replica)
@@ -312,11 +364,20 @@ class Supervisor:
             plan = Start()
         else:
             return
-        port = None
-        if isinstance(plan, Start):
+        port, worker_id = None, ""
+        if isinstance(plan, Start) and replica.run is None:
+            # An id may be that of a process that waits: who has to wait himself takes none.
+            worker_id = self._new_id()
             port = self._shell.resources.take_port(replica.key, frozenset())
-        admitted = m.Admitted(plan, command.why, self._new_id(), port, command.is_speculative)
-        self._handle(admitted)
+        self._handle(m.Admitted(plan, command.why, worker_id, port, command.is_speculative))
+
+    def _is_outdated(self) -> bool:
+        """It sleeps with other options than a load of it would have now."""
+        replica = self.replica
+        worker = replica.run.worker if replica.run is not None else None
+        if not replica.is_asleep or worker is None or worker.options is None:
+            return False
+        return worker.options != self._shell.resources.effective(replica.model).options
 
     def _new_id(self) -> str:
         return self._shell.workers.new_id(self.replica.model)

@@ -10,6 +10,8 @@ from typing import Any
 class Tasks:
     """The tasks of one owner."""
 
+    __slots__ = ("_running",)
+
     def __init__(self) -> None:
         self._running: dict[asyncio.Task[None], None] = {}  # in order
 
@@ -26,6 +28,11 @@ class Tasks:
         task = asyncio.ensure_future(run())
         self._running[task] = None
         task.add_done_callback(self._running.pop)
+
+    @property
+    def count(self) -> int:
+        """How many run."""
+        return len(self._running)
 
     async def close(self) -> None:
         """Cancel what still runs; nobody hears of it."""

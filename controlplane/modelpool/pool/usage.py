@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from modelpool_client.wire import Facts
+
+from modelpool.pool.admission import Requirements
 
 
 def of_host(reserved: int, facts: Facts | None, was_loaded: bool) -> tuple[int, int]:
@@ -25,3 +28,29 @@ def of_devices(
     taken = facts.device_memory_bytes if facts is not None else {}
     known = [*reserved, *(device for device in taken if device in budgeted)]
     return {device: max(reserved.get(device, 0), taken.get(device, 0)) for device in known}
+
+
+def asleep(
+    key: str, awake_bytes: int, facts: Facts, remembered: Requirements | None, weights: int | None
+) -> Requirements:
+    """What it would hold if it slept: as when it last did, else at most what it takes of the host
+    now and, where they wait there, its weights. No device is known to keep anything."""
+    if remembered is not None:
+        return replace(remembered, model_id=key)
+    on_devices = sum(facts.device_memory_bytes.values())
+    moved = min([size for size in (weights, on_devices) if size], default=0)
+    return Requirements(key, awake_bytes + (moved if facts.sleep_level == 1 else 0))
+
+
+def pending_on_devices(
+    held: Mapping[str, int], facts: Facts | None, was_loaded: bool
+) -> dict[str, int]:
+    """How much of what it holds of each device the driver still calls free: what is not there yet.
+    Of a worker that has loaded and whose share no driver tells, nothing."""
+    taken = facts.device_memory_bytes if facts is not None else {}
+    unknown = {device for device in held if device not in taken} if was_loaded else set()
+    return {
+        device: max(0, size - taken.get(device, 0))
+        for device, size in held.items()
+        if device not in unknown
+    }

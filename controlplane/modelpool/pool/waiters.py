@@ -44,7 +44,7 @@ USED, UNUSED = Use(), Use(is_used=False)
 # one of each for every request.
 @dataclass(eq=False, slots=True)
 class Grant:
-    """Permission to use a worker until ``release`` is called, once."""
+    """Permission to use a worker until ``release`` is called, once. ``key``: of the replica."""
 
     model_id: str
     worker_id: str
@@ -52,6 +52,7 @@ class Grant:
     generation: int
     was_hot: bool
     _release: Callable[[Use], None] = field(repr=False)
+    key: str = ""
 
     def release(self, use: Use = USED) -> None:
         """It is not needed any more."""
@@ -67,6 +68,7 @@ class Waiter:
         is_standing: a load that was asked for and that nobody waits on.
         why: what a start for its sake is for.
         had_worker: its worker is gone; it waits for the next as those do that wait already.
+        beside: keys of the replicas that were asked for together with it; none makes room for it.
     """
 
     outcome: Outcome
@@ -76,6 +78,7 @@ class Waiter:
     is_standing: bool = False
     why: str = REQUEST
     had_worker: bool = False
+    beside: frozenset[str] = frozenset()
 
 
 def turn(rank: int, since: float, ageing_seconds: float) -> float:
@@ -89,15 +92,14 @@ def _since(waiter: Waiter) -> float:
     return waiter.since
 
 
-@dataclass
+@dataclass(slots=True)
 class Waiters:
     """Each class in order of arrival; among their heads goes first whose ``turn`` is first. Loads
-    stand beside them: they need no place."""
+    stand beside them: they need no place. For most models of a large catalog nobody ever waits:
+    the queues are made for the first who does."""
 
     _loads: list[Waiter] = field(default_factory=list)
-    _requests: tuple[list[Waiter], ...] = field(
-        default_factory=lambda: tuple([] for _ in PRIORITIES)
-    )
+    _requests: tuple[list[Waiter], ...] = ()
 
     def __len__(self) -> int:
         return len(self._loads) + sum(map(len, self._requests))
@@ -112,9 +114,21 @@ class Waiters:
         return min(heads, key=_since, default=None)
 
     @property
+    def beside(self) -> frozenset[str]:
+        """Keys of the replicas that must not make room for what they wait for."""
+        return frozenset().union(*(load.beside for load in self._loads))
+
+    @property
+    def first_beside(self) -> frozenset[str]:
+        """Those that were asked for by the oldest who asked for several: where sets that share it
+        can never all be there, the first of them is served."""
+        return next((load.beside for load in self._loads if load.beside), frozenset())
+
+    @property
     def by_class(self) -> dict[str, int]:
         """How many requests of each class wait."""
-        return {name: len(self._requests[rank]) for name, rank in PRIORITIES.items()}
+        queues = self._requests or ((),) * len(PRIORITIES)
+        return {name: len(queues[rank]) for name, rank in PRIORITIES.items()}
 
     def add(self, waiter: Waiter) -> None:
         """Behind those that came before it, wherever they waited until now."""
@@ -163,4 +177,6 @@ class Waiters:
         return taken
 
     def _queue_of(self, waiter: Waiter) -> list[Waiter]:
+        if not self._requests:
+            self._requests = tuple([] for _ in PRIORITIES)
         return self._requests[waiter.rank] if waiter.wants_grant else self._loads

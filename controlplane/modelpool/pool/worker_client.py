@@ -11,6 +11,7 @@ from modelpool_client.http1.message import host_header
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.http1.upstream_connection import BadReply
 from modelpool_client.wire import (
+    CaptureOrder,
     DrainReply,
     DrainRequest,
     Facts,
@@ -45,6 +46,14 @@ class HttpWorkerClient:
         """
         return decode(Facts, await self._call(worker, "GET", "facts", None))
 
+    async def measured_facts(self, worker: Worker) -> Facts:
+        """The same, once the worker has measured its memory, which takes it tens of milliseconds.
+
+        Raises:
+            UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
+        """
+        return decode(Facts, await self._call(worker, "POST", "facts", None))
+
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply:
         """Ask a worker to stop taking work.
 
@@ -52,6 +61,22 @@ class HttpWorkerClient:
             UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
         """
         return decode(DrainReply, await self._call(worker, "POST", "drain", encode(request)))
+
+    async def sleep(self, worker: Worker, request: DrainRequest) -> DrainReply:
+        """Ask a worker to stop taking work and to let go of device memory.
+
+        Raises:
+            UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
+        """
+        return decode(DrainReply, await self._call(worker, "POST", "sleep", encode(request)))
+
+    async def wake(self, worker: Worker) -> Facts:
+        """Have one that sleeps take device memory again.
+
+        Raises:
+            UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
+        """
+        return decode(Facts, await self._call(worker, "POST", "wake", None))
 
     async def probe(self, worker: Worker, request: ProbeRequest) -> ProbeReply:
         """Have a worker ask its engine for one token.
@@ -62,6 +87,14 @@ class HttpWorkerClient:
         limit = request.timeout_seconds + TIMEOUT_SECONDS
         body = encode(request)
         return decode(ProbeReply, await self._call(worker, "POST", "probe", body, limit))
+
+    async def capture(self, worker: Worker, order: CaptureOrder) -> None:
+        """Have a worker capture what it is asked, or not any more.
+
+        Raises:
+            UpstreamError, TimeoutError, ValueError: it does not answer as a worker of ours.
+        """
+        await self._call(worker, "POST", "capture", encode(order))
 
     async def _call(
         self,

@@ -8,6 +8,7 @@ import os
 import secrets
 import tempfile
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modelpool_client.wire import (
+    WORKER_EXIT_OK,
     Assignment,
     DrainReply,
     DrainRequest,
@@ -27,11 +29,11 @@ from modelpool_client.wire import (
 from modelpool.catalog.database import WorkerRow
 from modelpool.catalog.fingerprint import files_of
 from modelpool.catalog.model import Model
-from modelpool.launchers import Launcher, LaunchError, WorkerProcess
+from modelpool.launchers import Launcher, LaunchError, Site, WorkerProcess
 from modelpool.launchers.local import boot_id
 from modelpool.pool import prompt_caches
 from modelpool.pool.context import Settings
-from modelpool.pool.exit_record import read_exit_record, remove_files
+from modelpool.pool.exit_record import has_left_behind, read_exit_record, remove_files
 from modelpool.pool.file_names import file_name
 from modelpool.pool.health import ANSWER_SECONDS, HealthReport, probe_request, wants_probe
 from modelpool.pool.timeouts import LATE_SECONDS, LAUNCH_SECONDS, in_time, written
@@ -72,7 +74,25 @@ class WorkerClient(Protocol):
 
     async def facts(self, worker: Worker) -> Facts: ...
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply: ...
+    async def sleep(self, worker: Worker, request: DrainRequest) -> DrainReply: ...
+    async def wake(self, worker: Worker) -> Facts: ...
     async def probe(self, worker: Worker, request: ProbeRequest) -> ProbeReply: ...
+
+
+class Sites(Protocol):
+    """From where workers run."""
+
+    def is_common(self, model: Model) -> bool:
+        """Whether it is where most do: a process that was started before will do."""
+        ...
+
+    async def of(self, model: Model) -> Site:
+        """The place of the model's next worker.
+
+        Raises:
+            LaunchError: there is none; the text says what to do.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,8 @@ class PoolIdentity:
 class Workers:
     """Carries out what is decided about worker processes. ``memory_released`` is asked when the
     processes of the worker with those last facts are gone: whether what they held is back.
-    ``effective`` gives a model the options that a worker of it is started with."""
+    ``effective`` gives a model the options that a worker of it is started with, ``sites`` says from
+    where it runs."""
 
     def __init__(
         self,
@@ -97,6 +118,7 @@ class Workers:
         journal: Journal,
         memory_released: Callable[[Facts | None], Awaitable[bool]] | None = None,
         effective: Callable[[Model], Model] = lambda model: model,
+        sites: Sites | None = None,
     ) -> None:
         self._identity = identity
         self._settings = settings
@@ -105,6 +127,7 @@ class Workers:
         self._journal = journal
         self._memory_released = memory_released
         self._effective = effective
+        self._sites = sites
         self._to_forget: dict[str, None] = {}  # in order
         self._late: dict[str, asyncio.Task[None]] = {}  # launches that were given up, by worker id
 
@@ -120,6 +143,8 @@ class Workers:
 
     def new_id(self, model: Model) -> str:
         """For the next worker of the model."""
+        if self._sites is not None and not self._sites.is_common(model):
+            return uuid.uuid4().hex
         return self._launcher.new_worker_id(model.engine)
 
     async def launch(
@@ -128,11 +153,16 @@ class Workers:
         """Write the intent down, start the worker, write down what came of it.
 
         Raises:
-            LaunchError: the process could not be started.
+            LaunchError: the process could not be started, or there is no place for it.
             StoreError: it could not be written down; nothing is left running.
         """
+        site = await self._sites.of(model) if self._sites is not None else Site()
         record = await self._intended(model.model_id, worker_id, port)
-        assignment = self._assignment(self._effective(model), record, lease_seconds)
+        assignment = replace(
+            self._assignment(self._effective(model), record, lease_seconds),
+            python=site.python,
+            variables=site.variables,
+        )
         starting = asyncio.ensure_future(self._launcher.start(assignment))
         if not await _is_over_in_time(starting):
             late = asyncio.create_task(self._end_late(starting, record))
@@ -223,17 +253,34 @@ class Workers:
             stream_ping_seconds=config.stream_ping_seconds,
             log_path=record.log_path,
             log_limits=config.log_limits,
+            log_format=config.log_format,
+            tracing=config.worker_tracing,
             prompt_cache_dir=str(prompt_caches.folder_of(config.prompt_cache_root, model.model_id)),
             prompt_cache_limits=config.prompt_cache_limits,
             responses_dir=str(config.responses_dir),
             responses_max_bytes=config.responses_max_bytes,
             allowlist=config.allowlist,
+            engine_settings=config.engine_settings,
         )
 
     async def drain(self, worker: Worker, request: DrainRequest) -> DrainReply | None:
         """Ask it to stop taking work; None when it does not answer."""
         with contextlib.suppress(OSError):
             return await in_time(lambda: self._client.drain(worker, request), DRAIN_ANSWER_SECONDS)
+        return None
+
+    async def put_to_sleep(self, worker: Worker, request: DrainRequest) -> DrainReply | None:
+        """Ask it to stop taking work and to let go of device memory, which it says itself when it
+        has; None when it does not answer."""
+        with contextlib.suppress(OSError):
+            return await in_time(lambda: self._client.sleep(worker, request), DRAIN_ANSWER_SECONDS)
+        return None
+
+    async def wake(self, worker: Worker) -> Facts | None:
+        """Tell it to take device memory again, which it says itself when it has; None when it does
+        not answer."""
+        with contextlib.suppress(OSError):
+            return await in_time(lambda: self._client.wake(worker), DRAIN_ANSWER_SECONDS)
         return None
 
     async def check_health(self, worker: Worker, hang_seconds: float) -> HealthReport:
@@ -306,7 +353,8 @@ class Workers:
         *,
         is_killed: bool = False,
     ) -> ExitReport:
-        """End the rest of the group, read the exit record, forget the worker.
+        """End the rest of the group, and of one that did not end in order what it has left behind;
+        read the exit record, forget the worker.
 
         ``exit_code`` None: its front may be alive; how that ended is said if it can be known.
         """
@@ -314,6 +362,8 @@ class Workers:
         is_gone = await worker.process.group_gone(GROUP_GONE_SECONDS)
         if exit_code is None and is_gone:
             exit_code = await _exit_code(worker.process)
+        if exit_code != WORKER_EXIT_OK or is_killed or await _has_left_behind(worker.record):
+            await self._launcher.sweep(worker.record)
         failure = await self._exit_record(worker.record)
         await self.forget(worker.record)
         if self._memory_released is not None:  # before anybody plans with what it held
@@ -376,6 +426,13 @@ async def _is_over(starting: asyncio.Future[WorkerProcess], limit: float | None)
     except asyncio.CancelledError:
         starting.add_done_callback(kill)
         raise
+
+
+async def _has_left_behind(record: WorkerRow) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(EXIT_RECORD_SECONDS):
+            return await asyncio.to_thread(has_left_behind, record)
+    return False
 
 
 async def _exit_code(process: WorkerProcess) -> int | None:

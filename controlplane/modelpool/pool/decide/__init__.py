@@ -12,6 +12,7 @@ from modelpool.pool.commands import Command
 from modelpool.pool.context import Context
 from modelpool.pool.decide import serving, starting, stopping, watching
 from modelpool.pool.decide.handlers import Handler
+from modelpool.pool.decide.serving import end_at_once, grant_at_once
 from modelpool.pool.decide.steps import may_start
 from modelpool.pool.decide.watching import may_hasten, next_deadline
 from modelpool.pool.messages import (
@@ -24,12 +25,22 @@ from modelpool.pool.messages import (
     RetryPlanned,
     RoomDenied,
     RoomFreed,
+    SleepPlanned,
     Terminated,
+    Woken,
 )
 from modelpool.pool.replica import Replica
 from modelpool.pool.states import State
 
-__all__ = ["HANDLERS", "decide", "may_hasten", "may_start", "next_deadline"]
+__all__ = [
+    "HANDLERS",
+    "decide",
+    "end_at_once",
+    "grant_at_once",
+    "may_hasten",
+    "may_start",
+    "next_deadline",
+]
 
 ALL = frozenset(State)
 
@@ -42,7 +53,7 @@ HANDLERS: dict[type, Handler] = {
 
 # An answer means something only in the states in which it was asked for.
 ANSWERED_IN: dict[type, frozenset[State]] = {
-    Admitted: frozenset({State.COLD, State.FAILED}),
+    Admitted: frozenset({State.COLD, State.FAILED, State.ASLEEP}),
     PortAssigned: frozenset({State.WARMING}),
     RetryPlanned: frozenset({State.WARMING}),
     RoomFreed: frozenset({State.WARMING}),
@@ -50,6 +61,8 @@ ANSWERED_IN: dict[type, frozenset[State]] = {
     Launched: frozenset({State.WARMING, State.UNLOADING}),
     Adopt: frozenset({State.COLD}),
     Drained: frozenset({State.HOT, State.COOLING}),
+    SleepPlanned: frozenset({State.HOT, State.COOLING}),
+    Woken: frozenset({State.WARMING}),
     Terminated: frozenset({State.UNLOADING}),
 }
 

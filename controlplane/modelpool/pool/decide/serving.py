@@ -19,9 +19,11 @@ from modelpool.pool.commands import (
 from modelpool.pool.concurrency import ADAPTIVE, UNLIMITED, Search, bounds_of
 from modelpool.pool.context import Context
 from modelpool.pool.decide.handlers import Handlers
+from modelpool.pool.decide.sleeping import sleep_news, stop_sleeper
 from modelpool.pool.decide.steps import (
     announce,
     become,
+    count_grant,
     failed_error,
     grant,
     mark_used,
@@ -44,11 +46,13 @@ from modelpool.pool.messages import (
 )
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import Lease, State, Trigger
-from modelpool.pool.waiters import Waiter
+from modelpool.pool.waiters import Use, Waiter
 from modelpool.pool.yielding import Yielding
 
 # A worker that has been idle for that long has nothing of the grants that were given before.
 IDLE_GRANT_SECONDS = 5.0
+# Of the last time to a first token in the moving average: about ten requests count.
+PACE_WEIGHT = 0.1
 
 # -- requests -------------------------------------------------------------------------------------
 
@@ -73,6 +77,16 @@ def acquire(replica: Replica, message: Acquire, context: Context) -> list[Comman
         replica.run.is_speculative = False
     replica.waiters.add(waiter)
     return start_if_wanted(replica, context)
+
+
+def grant_at_once(replica: Replica, now: float) -> Run | None:
+    """What ``acquire`` comes to where there is a place, for whoever comes by without a message, as
+    nearly every request does; None: there is more to decide, and nothing has changed."""
+    run = replica.run
+    if run is None or replica.is_deleted or not replica.has_room:
+        return None
+    count_grant(run, now)
+    return run
 
 
 def _may_grant(replica: Replica, waiter: Waiter) -> bool:
@@ -103,7 +117,8 @@ def request_ended(replica: Replica, message: RequestEnded, context: Context) -> 
     was_full = run.room == 0
     run.granted -= 1
     run.idle_grants = min(run.idle_grants, run.granted)
-    _adapt(run, message)
+    _adapt(run, message.in_flight, message.use)
+    _note_pace(run, message.use)
     commands = _note_yielding(run, run.yielding.released(message.given_after))
     if message.use.is_used:
         mark_used(run, context.now)
@@ -114,14 +129,38 @@ def request_ended(replica: Replica, message: RequestEnded, context: Context) -> 
     return commands + serve_waiters(replica, context) if was_full else commands
 
 
-def _adapt(run: Run, message: RequestEnded) -> None:
+def end_at_once(replica: Replica, run: Run, in_flight: int, use: Use, now: float) -> bool | None:
+    """What ``request_ended`` comes to where the replica stays as it is and nobody waits for the
+    place: whether it is idle now. None: there is more to decide, and nothing has changed."""
+    is_plain = run is replica.run and replica.state is State.HOT and not run.yielding.left
+    if not is_plain or run.granted == 0 or run.room == 0:
+        return None
+    run.granted -= 1
+    run.idle_grants = min(run.idle_grants, run.granted)
+    if run.search is not None:
+        _adapt(run, in_flight, use)
+    _note_pace(run, use)
+    if use.is_used:
+        mark_used(run, now)
+    return run.granted == 0
+
+
+def _adapt(run: Run, in_flight: int, use: Use) -> None:
     if run.search is None:
         return
-    if message.use.is_overload:
-        run.search.refused(message.in_flight)
-    elif message.use.first_token_seconds is not None:
-        run.search.first_token(message.in_flight, message.use.first_token_seconds)
+    if use.is_overload:
+        run.search.refused(in_flight)
+    elif use.first_token_seconds is not None:
+        run.search.first_token(in_flight, use.first_token_seconds)
     run.limit = run.search.limit
+
+
+def _note_pace(run: Run, use: Use) -> None:
+    seconds, former = use.first_token_seconds, run.first_token_seconds
+    if seconds is not None:
+        run.first_token_seconds = (
+            seconds if former is None else former + PACE_WEIGHT * (seconds - former)
+        )
 
 
 def serve_waiters(replica: Replica, context: Context) -> list[Command]:
@@ -175,6 +214,7 @@ def take_facts(replica: Replica, facts: Facts, context: Context) -> list[Command
         commands += ready_if_known(replica, context)
     elif facts.phase is Phase.DRAINING and _goes_by_itself(replica, run):
         commands += stop(replica, "the worker is draining by itself", context)
+    commands += sleep_news(replica, context)
     commands += _note_use(replica, run, facts, context)
     if was_busy and not run.is_busy:
         commands.append(NotifyCapacity())
@@ -212,7 +252,8 @@ def settle_limit(replica: Replica, context: Context) -> None:
 
 def _goes_by_itself(replica: Replica, run: Run) -> bool:
     """Nobody asked it to, and its end is not seen to already."""
-    return replica.state.is_serving and not (run.drain_reason or run.is_reaping)
+    is_there = replica.state.is_serving or replica.is_asleep
+    return is_there and not (run.drain_reason or run.is_reaping)
 
 
 def _count_uses(replica: Replica, run: Run, facts: Facts, context: Context) -> None:
@@ -274,11 +315,16 @@ def ready_if_known(replica: Replica, context: Context) -> list[Command]:
     run.progress = None
     replica.waiting_for = ""
     run.hot_since = context.now
-    replica.load_seconds = context.now - run.began
+    loaded, run.start_seconds = "loaded", context.now - run.began
+    if run.is_waking:
+        loaded = "woken up"
+        run.is_waking, run.asleep_since = False, None
+    else:
+        replica.load_seconds = run.start_seconds
     run.lease = Lease(ttl_seconds(replica, context))
     mark_used(run, context.now)
     replica.failures = replica.failures.load_succeeded()
-    ready = become(replica, Trigger.READY, "loaded", context)
+    ready = become(replica, Trigger.READY, loaded, context)
     return [ready, *serve_waiters(replica, context), NotifyCapacity()]
 
 
@@ -332,7 +378,7 @@ def _note_yielding(run: Run, yielding: Yielding) -> list[Command]:
 def extend(replica: Replica, message: Extend, context: Context) -> list[Command]:
     """Add to the lease."""
     if not replica.state.is_serving or replica.is_leaving:
-        text = f"{replica.model.model_id} is {replica.state}; only a loaded model has a lease"
+        text = f"{replica.model.model_id} is {replica.state.shown}; only a loaded model has a lease"
         return [Reject(message.outcome, Conflict(f"{text} to extend", code="not_loaded"))]
     run, longest = run_of(replica), context.config.max_ttl_minutes * 60
     run.lease, added = run.lease.extended(message.seconds, context.now, longest)
@@ -346,9 +392,13 @@ def extend(replica: Replica, message: Extend, context: Context) -> list[Command]
 def replace_model(replica: Replica, message: ReplaceModel, context: Context) -> list[Command]:
     """What runs goes on with what it was started with."""
     if not runs_alike(replica.model, message.model):
-        replica.insufficient = None
+        replica.insufficient = replica.held_asleep = None
+        replica.cannot_sleep = ""
     replica.model = message.model
-    return config_changed(replica, ConfigChanged(), context)
+    commands = config_changed(replica, ConfigChanged(), context)
+    if replica.is_asleep and not (replica.can_sleep or replica.is_leaving):
+        commands += stop_sleeper(replica, "its entry was changed while it slept", context)
+    return commands
 
 
 def config_changed(replica: Replica, message: ConfigChanged, context: Context) -> list[Command]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from modelpool_client.errors import CannotFit, ModelPoolError, NoMemoryFree, NoPortFree
-from modelpool_client.wire import Failure, Phase, Progress
+from modelpool_client.wire import Facts, Failure, Phase, Progress
 
-from modelpool.pool.admission import Refuse, Wait, amount
+from modelpool.pool.admission import Refuse, Start, Wait, amount
 from modelpool.pool.commands import (
     Admit,
     AwaitExit,
@@ -18,10 +18,19 @@ from modelpool.pool.commands import (
     LeaveQueue,
     NotifyCapacity,
     ReadAhead,
+    SettleAsleep,
 )
 from modelpool.pool.context import Context
 from modelpool.pool.decide.handlers import Handlers
 from modelpool.pool.decide.serving import acquire, ready_if_known, serve_waiters, take_facts
+from modelpool.pool.decide.sleeping import (
+    begin_waking,
+    did_not_wake,
+    note_held,
+    sleep_on,
+    sleep_planned,
+    stop_sleeper,
+)
 from modelpool.pool.decide.steps import (
     admit,
     announce,
@@ -57,6 +66,8 @@ from modelpool.pool.messages import (
     RetryPlanned,
     RoomDenied,
     RoomFreed,
+    SleepPlanned,
+    Woken,
 )
 from modelpool.pool.replica import Replica, Run
 from modelpool.pool.states import Lease, State, Trigger
@@ -89,7 +100,7 @@ def load_speculatively(
 
 def refuse_load(replica: Replica, message: RefuseLoad, context: Context) -> list[Command]:
     """Say why, where it is down."""
-    if replica.state.has_worker:
+    if not replica.state.is_down:
         return []
     replica.reason = f"refused: {message.reason}"
     return [announce(replica, "model-refused")]
@@ -118,18 +129,24 @@ def retry_admission(replica: Replica, message: RetryAdmission, context: Context)
 
 def admitted(replica: Replica, message: Admitted, context: Context) -> list[Command]:
     """Begin, wait, or say that it cannot be."""
+    if message.is_outdated:
+        return stop_sleeper(replica, "its options were changed while it slept", context)
     if isinstance(message.plan, Refuse):
         return _refused(replica, message.plan)
     if isinstance(message.plan, Wait):
         replica.waiting_for = message.plan.why
         return [JoinQueue(message.plan.until)]
-    return _begin(replica, message, message.plan.evict, context)
+    return _begin(replica, message, message.plan, context)
 
 
-def _begin(
-    replica: Replica, message: Admitted, victims: tuple[str, ...], context: Context
-) -> list[Command]:
+def _begin(replica: Replica, message: Admitted, plan: Start, context: Context) -> list[Command]:
     replica.waiting_for = ""
+    if replica.run is not None:  # asleep
+        started = begin_waking(
+            replica, message.why, is_speculative=message.is_speculative, context=context
+        )
+        return [started, *_make_room(replica, replica.run, plan, context), LeaveQueue()]
+    victims = plan.evict
     if message.port is None and not victims:
         replica.reason = "all worker ports are taken"
         return [CancelReservation(), *_not_now(replica, "a free port", no_port_free())]
@@ -143,19 +160,19 @@ def _begin(
     )
     started = become(replica, Trigger.START, f"loading: {message.why}", context)
     # Only then: those that yield to it are asked to leave before they may serve again.
-    return [started, *_make_room(replica, run, victims, context), LeaveQueue()]
+    return [started, *_make_room(replica, run, plan, context), LeaveQueue()]
 
 
-def _make_room(
-    replica: Replica, run: Run, victims: tuple[str, ...], context: Context
-) -> list[Command]:
+def _make_room(replica: Replica, run: Run, plan: Start, context: Context) -> list[Command]:
+    victims = plan.evict
     if not victims:
         return launch(replica, run, context)
     run.victims = set(victims)
     names = ", ".join(victims)
     run.progress = Progress(f"waiting for the memory of {names}", estimated=False)
     replica.waiting_for = f"the memory of {names}"
-    return [ReadAhead(), EvictOthers(victims)]
+    read_ahead = [] if run.is_waking else [ReadAhead()]
+    return [*read_ahead, EvictOthers(victims, plan.asleep)]
 
 
 def room_freed(replica: Replica, message: RoomFreed, context: Context) -> list[Command]:
@@ -172,6 +189,8 @@ def room_denied(replica: Replica, message: RoomDenied, context: Context) -> list
     run = replica.run
     if run is None or message.by not in run.victims:
         return []
+    if run.is_waking:
+        return sleep_on(replica, message.by, context)
     released = release(replica)
     lost = become(replica, Trigger.ROOM_LOST, f"{message.by} is in use after all", context)
     return [released, lost, *start_if_wanted(replica, context)]
@@ -271,7 +290,18 @@ def adopt(replica: Replica, message: Adopt, context: Context) -> list[Command]:
     replica.run = run
     replica.keep_warm = replica.model.warmup
     commands: list[Command] = [ClaimPort(worker.port), *_employ(replica, run, worker, context)]
-    if facts.phase is Phase.LOADING:
+    if facts.phase is Phase.ASLEEP:
+        run.asleep_since, run.last_used = now, now - facts.idle_seconds
+        reason = "adopted asleep from a former manager"
+        commands.append(become(replica, Trigger.ADOPT_ASLEEP, reason, context))
+        commands += take_facts(replica, facts, context)
+        note_held(replica, facts)
+        return [*commands, SettleAsleep(run), *start_if_wanted(replica, context)]
+    if facts.phase is Phase.FALLING_ASLEEP:
+        run.falls_asleep_by = now + context.config.load_stall_seconds
+        reason = "adopted while falling asleep"
+        commands.append(become(replica, Trigger.ADOPT_DRAINING, reason, context))
+    elif facts.phase is Phase.LOADING:
         run.progress_at = now
         commands.append(become(replica, Trigger.ADOPT_LOADING, "adopted while loading", context))
     elif facts.phase is Phase.READY:
@@ -288,6 +318,16 @@ def adopt(replica: Replica, message: Adopt, context: Context) -> list[Command]:
     return commands + take_facts(replica, facts, context)
 
 
+def woken(replica: Replica, message: Woken, context: Context) -> list[Command]:
+    """It wakes up, which it will say itself, or does not even answer."""
+    if not run_of(replica).is_waking:
+        return []
+    if isinstance(message.result, Facts):
+        return take_facts(replica, message.result, context)
+    text = "its worker did not answer when it was told to"
+    return did_not_wake(replica, Failure("wake_failed", text))
+
+
 HANDLERS: Handlers = {
     Load: load,
     LoadSpeculatively: load_speculatively,
@@ -301,4 +341,6 @@ HANDLERS: Handlers = {
     PortAssigned: port_assigned,
     Launched: launched,
     Adopt: adopt,
+    SleepPlanned: sleep_planned,
+    Woken: woken,
 }

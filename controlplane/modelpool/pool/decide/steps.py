@@ -29,6 +29,7 @@ from modelpool.pool.commands import (
     ReportBug,
     Resolve,
     Terminate,
+    Wake,
 )
 from modelpool.pool.context import Context
 from modelpool.pool.failures import load_error
@@ -74,8 +75,8 @@ def start_if_wanted(replica: Replica, context: Context) -> list[Command]:
 
 def may_start(replica: Replica, context: Context) -> bool:
     """It is down, and nothing forbids to start it."""
-    backs_off = context.now < replica.failures.retry_at
-    is_down = replica.state is State.COLD or (replica.state is State.FAILED and not backs_off)
+    backs_off = replica.state is State.FAILED and context.now < replica.failures.retry_at
+    is_down = replica.state.is_down and not (backs_off or replica.is_leaving)
     return is_down and not (context.is_stopping or replica.is_deleted)
 
 
@@ -87,14 +88,18 @@ def admit(replica: Replica) -> Admit:
 
 def leave_queue(replica: Replica) -> list[Command]:
     """It is not wanted any more."""
-    if not replica.state.has_worker:
+    if replica.state.is_down:
         replica.waiting_for = ""
     return [LeaveQueue()]
 
 
 def launch(replica: Replica, run: Run, context: Context) -> list[Command]:
-    """Its room is there: start the process."""
+    """Its room is there: start the process, or wake it up."""
     replica.waiting_for = "the load"
+    if run.is_waking:
+        run.progress_at = context.now
+        run.progress = Progress("waking", estimated=False)
+        return [Wake(run)]
     if run.port is None:  # it was to come from a victim, or a stranger had the last one
         return [AssignPort(run, run.ports_tried)]
     run.progress_at = context.now
@@ -115,17 +120,23 @@ def ttl_seconds(replica: Replica, context: Context) -> float | None:
 def grant(replica: Replica, waiter: Waiter, context: Context) -> list[Command]:
     """Let one who waits use the worker."""
     run = run_of(replica)
-    run.is_speculative = False
     if waiter.wants_grant:
-        run.granted += 1  # whether that is a use will be seen
-        run.granted_at = context.now
+        count_grant(run, context.now)
         was_hot = run.hot_since is not None and waiter.since >= run.hot_since
-        return [IssueGrant(waiter, run, replica.generation, was_hot, run.occupied)]
+        return [IssueGrant(waiter, run, was_hot, run.occupied)]
+    run.is_speculative = False
     commands: list[Command] = []
     if replica.state is State.COOLING:
         mark_used(run, context.now)
         commands.append(become(replica, Trigger.USED, "loaded again while cooling", context))
     return [*commands, Resolve(waiter.outcome)]
+
+
+def count_grant(run: Run, at: float) -> None:
+    """One more request is at work; whether that is a use will be seen."""
+    run.is_speculative = False
+    run.granted += 1
+    run.granted_at = at
 
 
 def mark_used(run: Run, at: float) -> None:
@@ -150,6 +161,7 @@ def stop(replica: Replica, reason: str, context: Context, *, cut: bool = False) 
     """End the worker; ``cut`` does not let its current work end."""
     run = run_of(replica)
     run.drain_reason = run.yields_to = ""
+    run.is_asked_to_sleep = False
     told = reason if replica.state.is_serving else ""  # a load has no work to cut
     commands = begin_unloading(replica, reason, context)
     if run.worker is not None:

@@ -19,6 +19,16 @@ from modelpool.pool.commands import (
 from modelpool.pool.context import Context
 from modelpool.pool.decide.handlers import Handlers
 from modelpool.pool.decide.serving import serve_waiters, take_facts
+from modelpool.pool.decide.sleeping import (
+    ask_to_sleep,
+    died_asleep,
+    end_while_falling_asleep,
+    fall_asleep,
+    give_up_sleep,
+    load_in_place_of_waking,
+    may_sleep,
+    stop_sleeper,
+)
 from modelpool.pool.decide.steps import (
     OOM,
     announce,
@@ -47,6 +57,7 @@ from modelpool.pool.messages import (
     Evict,
     Exited,
     Reaped,
+    Restart,
     StopIfIdle,
     Terminated,
     Unload,
@@ -67,6 +78,7 @@ def unload(replica: Replica, message: Unload, context: Context) -> list[Command]
         text = f"{model.model_id} is {kept}; unload it with force"
         return [Reject(message.outcome, UnloadProtected(text, param="force"))]
     replica.keep_warm = False
+    replica.cannot_sleep = ""
     commands: list[Command] = []
     if replica.state is not State.UNLOADING or context.is_stopping:
         commands += fail_waiters(replica, cancellation(replica, message.reason, context))
@@ -77,6 +89,8 @@ def unload(replica: Replica, message: Unload, context: Context) -> list[Command]
     if replica.state is State.FAILED:
         commands.append(become(replica, Trigger.CLEAR, message.reason, context))
         return commands + answer_unloads(replica, "the failure was cleared")
+    if replica.state is State.UNLOADING and replica.falls_asleep:
+        return commands + end_while_falling_asleep(replica, cut=message.cut)
     if replica.state is State.UNLOADING:
         return commands + (_cut_short(run_of(replica), message.reason) if message.cut else [])
     cut = message.cut or replica.state is State.WARMING
@@ -89,6 +103,14 @@ def _cut_short(run: Run, reason: str) -> list[Command]:
         return []
     run.is_cut = True
     return [CutWork(run, reason)]
+
+
+def restart(replica: Replica, message: Restart, context: Context) -> list[Command]:
+    """End a worker that fails; whoever asks meanwhile waits for the next."""
+    if not replica.state.is_serving or replica.is_leaving:
+        return []
+    event = announce(replica, "worker-replaced", message.reason)
+    return [event, *stop(replica, message.reason, context)]
 
 
 def delete(replica: Replica, message: Delete, context: Context) -> list[Command]:
@@ -104,8 +126,12 @@ def evict(replica: Replica, message: Evict, context: Context) -> list[Command]:
     reason = f"evicted to make room for {message.on_behalf_of}"
     if replica.is_speculative_load:
         return _cut_load(replica, reason, context, is_eviction=True)
+    if replica.is_asleep:
+        return stop_sleeper(replica, reason, context, is_eviction=True)
     if not replica.state.is_serving or replica.is_busy or replica.model.pinned:
         return [DenyRoom()]
+    if message.may_sleep and may_sleep(replica, context):
+        return ask_to_sleep(run_of(replica), reason, 0.0, is_eviction=True)
     return ask_to_drain(run_of(replica), reason, 0.0, is_eviction=True)
 
 
@@ -113,12 +139,26 @@ def stop_if_idle(replica: Replica, message: StopIfIdle, context: Context) -> lis
     """Go if idle; nobody waits for its room."""
     if replica.is_speculative_load:
         return _cut_load(replica, message.reason, context, is_eviction=message.is_eviction)
-    if not replica.state.is_serving or replica.is_leaving or replica.is_busy:
+    since = message.unused_since
+    if since is not None and _is_load_for_nobody(replica, since):
+        return _cut_load(replica, message.reason, context, is_eviction=message.is_eviction)
+    is_there = replica.state.is_serving or replica.is_asleep
+    if not is_there or replica.is_leaving or replica.is_busy:
         return []
-    run, since = run_of(replica), message.unused_since
+    run = run_of(replica)
     if since is not None and (run.last_used or 0.0) > since:
         return []
+    if replica.is_asleep:
+        is_eviction = message.is_eviction
+        return stop_sleeper(replica, message.reason, context, is_eviction=is_eviction)
     return ask_to_drain(run, message.reason, 0.0, is_eviction=message.is_eviction)
+
+
+def _is_load_for_nobody(replica: Replica, since: float) -> bool:
+    """Whoever it was begun for before then has left."""
+    if replica.state is not State.WARMING or replica.keep_warm or len(replica.waiters):
+        return False
+    return run_of(replica).began <= since
 
 
 def _cut_load(
@@ -136,13 +176,18 @@ def drained(replica: Replica, message: Drained, context: Context) -> list[Comman
     run, reply = run_of(replica), message.result
     if not run.drain_reason:
         return []
+    to_sleep = run.is_asked_to_sleep
     if run.is_reaping:  # it has ended already, which will say how
-        run.has_drained = isinstance(reply, DrainReply) and reply.drained
+        run.has_drained = isinstance(reply, DrainReply) and reply.drained and not to_sleep
         return []
-    reason, run.drain_reason = run.drain_reason, ""
+    reason, run.drain_reason, run.is_asked_to_sleep = run.drain_reason, "", False
     if not isinstance(reply, DrainReply):
-        text = f"{reason}; the worker did not answer when asked to drain"
+        what = "sleep" if to_sleep else "drain"
+        text = f"{reason}; the worker did not answer when asked to {what}"
         return stop(replica, text, context)
+    if reply.drained and to_sleep:
+        commands = fall_asleep(replica, reason, context)
+        return commands + take_facts(replica, reply.facts, context)
     if reply.drained:
         return stop(replica, reason, context)
     return _stay(replica, run, reply, context)
@@ -162,6 +207,8 @@ def _stay(replica: Replica, run: Run, reply: DrainReply, context: Context) -> li
 def exited(replica: Replica, message: Exited, context: Context) -> list[Command]:
     """By itself, unless its end was ordered: then that is seen through already."""
     run, code = run_of(replica), message.result
+    if replica.state is State.UNLOADING and replica.falls_asleep:
+        return give_up_sleep(replica, "its worker ended while it fell asleep", context)
     if replica.state is State.UNLOADING or run.worker is None:
         return []
     return reap(run, code if isinstance(code, int) else None)
@@ -187,6 +234,14 @@ def reaped(replica: Replica, message: Reaped, context: Context) -> list[Command]
     if isinstance(report, Exception):
         report = ExitReport(None, None)
     failure = explain(report, run.verdict)
+    if replica.is_asleep:
+        return commands + died_asleep(replica, failure, context)
+    if replica.state is State.WARMING and run.is_waking:
+        was_killed = run.verdict is None and not report.is_killed and (report.exit_code or 0) < 0
+        why = failure.message
+        return commands + load_in_place_of_waking(
+            replica, why, context, is_own_fault=not was_killed
+        )
     if replica.state is State.WARMING:
         if report.exit_code == WORKER_EXIT_PORT_TAKEN:
             return commands + _try_another_port(replica, run, context)
@@ -250,6 +305,7 @@ def _died(
 
 HANDLERS: Handlers = {
     Unload: unload,
+    Restart: restart,
     Delete: delete,
     Evict: evict,
     StopIfIdle: stop_if_idle,

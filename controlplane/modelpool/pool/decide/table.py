@@ -82,7 +82,13 @@ def context(now: float = NOW) -> Context:
 
 def facts(phase: Phase = Phase.READY, *, in_flight: int = 0, total: int = 1) -> Facts:
     """What a worker reports; the newest of all."""
-    return Facts("w", "p", 1, 10, phase, PORT, 7, in_flight=in_flight, requests_total=total)
+    level = int(phase in (Phase.FALLING_ASLEEP, Phase.ASLEEP))
+    return Facts(
+        *("w", "p", 1, 10, phase, PORT, 7),
+        in_flight=in_flight,
+        requests_total=total,
+        sleep_level=level,
+    )
 
 
 def waiter(*, wants_grant: bool = True) -> Waiter:
@@ -132,6 +138,28 @@ def _with_worker(state: State, **fields: Any) -> Replica:
     return replica
 
 
+def _sleeper(state: State, phase: Phase, **fields: Any) -> Replica:
+    """Of an engine that can sleep."""
+    asleep_since = None if phase is Phase.READY else NOW
+    replica = _with_worker(state, **{"asleep_since": asleep_since} | fields)
+    run = replica.run
+    assert run is not None
+    assert run.facts is not None
+    run.facts = replace(run.facts, phase=phase, sleep_level=1)
+    run.hot_since = NOW - 5 if state.is_serving else None
+    return replica
+
+
+def _asleep(**fields: Any) -> Replica:
+    return _sleeper(State.ASLEEP, Phase.ASLEEP, **fields)
+
+
+def _asleep_and_awaited() -> Replica:
+    replica = _asleep()
+    replica.waiters.add(waiter())
+    return replica
+
+
 def _launching() -> Replica:
     return _with_worker(State.WARMING, worker=None, facts=None)
 
@@ -161,6 +189,21 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(State.WARMING, "loads", lambda: _with_worker(State.WARMING)),
     Situation(State.WARMING, "loads and is awaited", _awaited),
     Situation(State.WARMING, "has a worker that died", lambda: _reaping(State.WARMING)),
+    Situation(
+        State.WARMING,
+        "waits for room to wake up",
+        lambda: _sleeper(State.WARMING, Phase.ASLEEP, is_waking=True, victims={"other"}),
+    ),
+    Situation(
+        State.WARMING,
+        "wakes up",
+        lambda: _sleeper(State.WARMING, Phase.LOADING, is_waking=True),
+    ),
+    Situation(
+        State.WARMING,
+        "has a worker that died when it was to wake up",
+        lambda: _sleeper(State.WARMING, Phase.LOADING, is_waking=True, is_reaping=True),
+    ),
     Situation(State.HOT, "is idle", lambda: _with_worker(State.HOT)),
     Situation(State.HOT, "is in use", lambda: _with_worker(State.HOT, granted=1)),
     Situation(State.HOT, "has no place for who waits", lambda: _full(State.HOT)),
@@ -185,7 +228,35 @@ SITUATIONS: tuple[Situation, ...] = (
         "was asked to drain",
         lambda: _with_worker(State.COOLING, drain_reason="idle"),
     ),
-    Situation(State.UNLOADING, "", lambda: _with_worker(State.UNLOADING)),
+    Situation(
+        State.COOLING,
+        "has a grace period that is over, and can sleep",
+        lambda: _sleeper(State.COOLING, Phase.READY, cooling_since=NOW - 120),
+    ),
+    Situation(
+        State.COOLING,
+        "was asked to sleep",
+        lambda: _sleeper(State.COOLING, Phase.READY, drain_reason="idle", is_asked_to_sleep=True),
+    ),
+    Situation(State.UNLOADING, "ends", lambda: _with_worker(State.UNLOADING)),
+    Situation(
+        State.UNLOADING,
+        "falls asleep",
+        lambda: _sleeper(
+            State.UNLOADING, Phase.FALLING_ASLEEP, falls_asleep_by=NOW + 300, asleep_since=None
+        ),
+    ),
+    Situation(
+        State.UNLOADING,
+        "does not fall asleep",
+        lambda: _sleeper(
+            State.UNLOADING, Phase.FALLING_ASLEEP, falls_asleep_by=NOW, asleep_since=None
+        ),
+    ),
+    Situation(State.ASLEEP, "may sleep on", _asleep),
+    Situation(State.ASLEEP, "is awaited", _asleep_and_awaited),
+    Situation(State.ASLEEP, "has slept for long enough", lambda: _asleep(asleep_since=NOW - 3600)),
+    Situation(State.ASLEEP, "has a worker that died", lambda: _asleep(is_reaping=True)),
     Situation(State.FAILED, "backs off", lambda: _failed(NOW + 10)),
     Situation(State.FAILED, "may be tried again", lambda: _failed(NOW)),
 )
@@ -232,6 +303,8 @@ KINDS: tuple[Kind, ...] = (
     _always(m.Unload, lambda: m.Unload("asked", True, True, _outcome()), "by force"),
     _always(m.Delete, m.Delete),
     _always(m.Evict, lambda: m.Evict("other")),
+    _always(m.Evict, lambda: m.Evict("other", may_sleep=True), "may sleep"),
+    _always(m.Restart, lambda: m.Restart("it fails")),
     _always(m.StopIfIdle, lambda: m.StopIfIdle("scaled down")),
     _always(m.Yield, lambda: m.Yield("other")),
     _always(m.Resume, m.Resume),
@@ -257,6 +330,8 @@ KINDS: tuple[Kind, ...] = (
     _always(m.Adopt, lambda: m.Adopt(worker(), facts(Phase.LOADING)), "loading"),
     _always(m.Adopt, lambda: m.Adopt(worker(), facts()), "ready"),
     _always(m.Adopt, lambda: m.Adopt(worker(), facts(Phase.DRAINING)), "draining"),
+    _always(m.Adopt, lambda: m.Adopt(worker(), facts(Phase.FALLING_ASLEEP)), "falling asleep"),
+    _always(m.Adopt, lambda: m.Adopt(worker(), facts(Phase.ASLEEP)), "asleep"),
     _of_run(m.Launched, lambda run: m.Launched(run, worker())),
     _of_run(m.Launched, lambda run: m.Launched(run, OSError("no program")), "failed"),
     _reports(Phase.LOADING, "loading"),
@@ -264,6 +339,8 @@ KINDS: tuple[Kind, ...] = (
     _reports(Phase.READY, "ready, in use", in_flight=1, total=2),
     _reports(Phase.DRAINING, "draining"),
     _reports(Phase.FAILED, "failed"),
+    _reports(Phase.FALLING_ASLEEP, "falling asleep"),
+    _reports(Phase.ASLEEP, "asleep"),
     _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, 1, USED), "served"),
     _of_run(m.RequestEnded, lambda run: m.RequestEnded(run, 0, 1, UNUSED), "refused"),
     _of_run(m.Drained, lambda run: m.Drained(run, DrainReply(True, facts())), "it drains"),
@@ -273,6 +350,10 @@ KINDS: tuple[Kind, ...] = (
         "it is in use",
     ),
     _of_run(m.Drained, lambda run: m.Drained(run, None), "no answer"),
+    _of_run(m.SleepPlanned, lambda run: m.SleepPlanned(run, 120), "there is room"),
+    _of_run(m.SleepPlanned, lambda run: m.SleepPlanned(run, 120, "no room"), "there is none"),
+    _of_run(m.Woken, lambda run: m.Woken(run, facts(Phase.LOADING)), "it wakes up"),
+    _of_run(m.Woken, lambda run: m.Woken(run, None), "no answer"),
     _of_run(m.HealthChecked, lambda run: m.HealthChecked(run, HealthReport(facts())), "well"),
     _of_run(m.HealthChecked, lambda run: m.HealthChecked(run, HealthReport(None)), "silent"),
     _of_run(m.Exited, lambda run: m.Exited(run, 0)),
@@ -298,7 +379,7 @@ def row(situation: Situation, kind: Kind) -> Row | None:
 def name_of(command: Command) -> str:
     """Its type; of an event its name, or that of the new state."""
     if isinstance(command, Publish):
-        return f"Publish:{command.name or command.status.state}"
+        return f"Publish:{command.name or command.status.core_state}"
     return type(command).__name__
 
 

@@ -11,9 +11,9 @@ from modelpool.pool.commands import CheckHealth, Command, ReportBug
 from modelpool.pool.context import Context
 from modelpool.pool.decide.handlers import Handlers
 from modelpool.pool.decide.serving import end_yielding, take_facts
+from modelpool.pool.decide.sleeping import end_sleep, retire, sleep_due
 from modelpool.pool.decide.steps import (
     announce,
-    ask_to_drain,
     become,
     reap,
     run_of,
@@ -39,6 +39,7 @@ def next_deadline(replica: Replica, context: Context) -> float | None:
         _resume_due(replica),
         _idle_due(replica, context),
         _check_due(replica, context),
+        sleep_due(replica, context),
     )
     return min([t for t in times if t is not None], default=None)
 
@@ -62,6 +63,8 @@ def tick(replica: Replica, message: Tick, context: Context) -> list[Command]:
         commands += _check(run_of(replica), context)
     if _is_over(_idle_due(replica, context), context):
         commands += _end_lease(replica, context)
+    if _is_over(sleep_due(replica, context), context):
+        commands += end_sleep(replica, context)
     return commands
 
 
@@ -113,7 +116,7 @@ def _end_lease(replica: Replica, context: Context) -> list[Command]:
         run.requests_before_cooling = run.facts.requests_total
         return [become(replica, Trigger.LEASE_OVER, "idle until the lease was over", context)]
     idle = context.now - run.cooling_since
-    return ask_to_drain(run, "idle: the lease and the grace period are over", idle)
+    return retire(replica, "idle: the lease and the grace period are over", idle, context)
 
 
 # -- health ---------------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ def _end_lease(replica: Replica, context: Context) -> list[Command]:
 def _check_due(replica: Replica, context: Context) -> float | None:
     """When the worker must be asked how it is, unless it is heard of before."""
     run, config = replica.run, context.config
-    is_watched = replica.state.is_serving or replica.state is State.WARMING
+    is_watched = replica.state.is_serving or replica.state in (State.WARMING, State.ASLEEP)
     if run is None or run.worker is None or not is_watched or run.is_checking:
         return None
     if _ends_in_time(replica, run):
