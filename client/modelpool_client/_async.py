@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -26,6 +26,8 @@ from modelpool_client.errors import ModelPoolError
 
 if TYPE_CHECKING:
     import openai
+
+T = TypeVar("T")
 
 
 class AsyncPoolClient:
@@ -73,9 +75,18 @@ class AsyncPoolClient:
         """The pool in a few figures."""
         return await self._transport.do(calls.health())
 
-    async def engines(self) -> list[types.EngineView]:
-        """The engines, and for those that are not usable on its machine the reason."""
-        return await self._transport.do(calls.engines())
+    async def engines(self, *, all_: bool = False, refresh: bool = False) -> list[types.EngineView]:
+        """The engines, and for those that are not usable on its machine the reason.
+
+        Args:
+            all_: those that are for tests and trials, too.
+            refresh: look again; else the pool tells what it remembers.
+        """
+        return await self._transport.do(calls.engines(all_, refresh))
+
+    async def devices(self) -> list[types.DeviceView]:
+        """The GPUs of its machine, with what is free of each now."""
+        return await self._transport.do(calls.devices())
 
     async def statistics(self) -> dict[str, Any]:
         """Use, latencies (ms) and rates, for the pool and per model."""
@@ -88,6 +99,10 @@ class AsyncPoolClient:
     async def config(self) -> dict[str, Any]:
         """The configuration in force."""
         return await self._transport.do(calls.config())
+
+    async def config_sources(self) -> dict[str, reports.KeySource]:
+        """Where the value of each key of the configuration comes from."""
+        return await self._transport.do(calls.config_sources())
 
     async def config_file(self) -> dict[str, Any]:
         """A config file that makes a pool like this one, its models included."""
@@ -108,7 +123,7 @@ class AsyncPoolClient:
         limit = self._transport.clock() + begun.wait_seconds + calls.RESTART_EXTRA_SECONDS
         while not (run := await self._run_after(begun.run, limit)):
             await self._transport.sleep(WATCH_SECONDS / 5)
-        models = await self._transport.do(calls.models())
+        models = await self.awake_models()
         return reports.compared(begun, run, models, self._transport.clock() - began)
 
     async def _run_after(self, run: str, limit: float) -> str:
@@ -158,7 +173,16 @@ class AsyncPoolClient:
 
     async def models(self) -> list[types.ModelView]:
         """All models of the catalog."""
-        return await self._transport.do(calls.models())
+        found: list[types.ModelView] = []
+        offset: int | None = 0
+        while offset is not None:
+            page, offset = await self._transport.do(calls.models_from(offset))
+            found += page
+        return found
+
+    async def awake_models(self) -> list[types.ModelView]:
+        """Those that are loaded, loading, waited for or have failed; the first thousand."""
+        return await self._transport.do(calls.awake_models())
 
     async def model(self, model_id: str) -> types.ModelView:
         """One model. Raises ``ModelNotFound``, naming similar ones."""
@@ -183,7 +207,29 @@ class AsyncPoolClient:
         call = calls.load(model_id, wait)
         if on_progress is None or not call.params:
             return await self._transport.do(call)
-        return await self._watch(call, model_id, on_progress)
+        view = await self._watch(call, [model_id], on_progress)
+        on_progress(view)
+        return view
+
+    async def load_set(
+        self,
+        model_ids: Sequence[str],
+        wait: bool | float = True,
+        on_progress: OnProgress | None = None,
+    ) -> reports.SetLoaded:
+        """Load several models as one, so that none makes room for another; see ``load``. The answer
+        says of each what became of it: that one could not be loaded raises nothing.
+
+        Raises:
+            CannotFit, NoMemoryFree, NoPortFree: they cannot be there together; nothing was begun.
+        """
+        call = calls.load_set(model_ids, wait)
+        if on_progress is None or not call.params:
+            return await self._transport.do(call)
+        loaded = await self._watch(call, model_ids, on_progress)
+        for each in loaded.models:
+            on_progress(each.model)
+        return loaded
 
     async def unload(
         self, model_id: str, force: bool = False, wait: bool = True
@@ -216,15 +262,164 @@ class AsyncPoolClient:
         """Let the model's entry say again what it said; it counts from the next load on."""
         return await self._transport.do(calls.rollback(model_id, version))
 
+    async def route(self, request: Mapping[str, Any]) -> reports.Route:
+        """Which models would be asked for a request, in which order and why; nothing is asked. It
+        is a chat request, or any other with its ``path``; without ``model`` it is for ``auto``."""
+        return await self._transport.do(calls.route(request))
+
+    async def routes(self, requests: Sequence[Mapping[str, Any]]) -> list[reports.Route]:
+        """The same for several; one that cannot be answered has an ``error``."""
+        return await self._transport.do(calls.routes(requests))
+
+    async def breakers(self) -> list[reports.Breaker]:
+        """Those of workers and servers elsewhere that something failed at lately."""
+        return await self._transport.do(calls.breakers())
+
+    async def reset_breaker(self, breaker: str) -> list[reports.Breaker]:
+        """Close one: whoever is behind it is asked again."""
+        return await self._transport.do(calls.reset_breaker(breaker))
+
+    async def alerts(self) -> reports.AlertReport:
+        """What fires, is pending or was resolved lately; silences, rules and targets."""
+        return await self._transport.do(calls.alerts())
+
+    async def silence_alerts(
+        self,
+        matchers: Mapping[str, str],
+        minutes: float | None = None,
+        *,
+        ends_at: str | None = None,
+        comment: str = "",
+    ) -> reports.SilenceView:
+        """Have nobody told of alerts whose ``alertname``, ``model``, ``severity`` and
+        ``currency`` fit all these patterns, for so many minutes or until a time."""
+        return await self._transport.do(calls.silence_alerts(matchers, minutes, ends_at, comment))
+
+    async def end_silence(self, silence_id: str) -> reports.SilenceView:
+        """Tell of them again."""
+        return await self._transport.do(calls.end_silence(silence_id))
+
+    async def try_alert_targets(self, target: str | None = None) -> dict[str, str]:
+        """Send a test message to a target, or to all; what went wrong by name, empty: it
+        arrived."""
+        return await self._transport.do(calls.try_alert_targets(target))
+
+    async def virtual_models(self) -> list[reports.VirtualModel]:
+        """Names that are no models, and what each stands for."""
+        return await self._transport.do(calls.virtual_models())
+
+    async def virtual_model(self, name: str) -> reports.VirtualModel:
+        """What a name stands for."""
+        return await self._transport.do(calls.virtual_model(name))
+
+    async def set_virtual_model(
+        self, name: str, entry: Any, version: int | None = None
+    ) -> reports.VirtualModelChange:
+        """Let a name stand for something from now on: the name of a model, a list of names, names
+        with their weights, or an entry with its ``kind``. With ``version`` only if it is at that
+        one, 0 for a new name."""
+        return await self._transport.do(calls.set_virtual_model(name, entry, version))
+
+    async def delete_virtual_model(
+        self, name: str, version: int | None = None
+    ) -> reports.VirtualModelChange:
+        """A name stands for nothing any more; ``rollback_virtual_model`` brings it back."""
+        return await self._transport.do(calls.delete_virtual_model(name, version))
+
+    async def virtual_model_versions(self, name: str) -> list[reports.VirtualModelVersion]:
+        """What a name stood for before each of its last changes, newest first."""
+        return await self._transport.do(calls.virtual_model_versions(name))
+
+    async def rollback_virtual_model(
+        self, name: str, version: int | None = None
+    ) -> reports.VirtualModelChange:
+        """Let a name stand for what it stood for in a former version, or before its last change."""
+        return await self._transport.do(calls.rollback_virtual_model(name, version))
+
+    async def presets(self) -> dict[str, Any]:
+        """Named sets of parameters, by name."""
+        return await self._transport.do(calls.presets())
+
+    async def set_preset(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a preset, or put it in the place of the one of that name; all there are then."""
+        return await self._transport.do(calls.set_preset(name, values))
+
+    async def delete_preset(self, name: str) -> dict[str, Any]:
+        """Remove a preset that was made at run time; all that are left."""
+        return await self._transport.do(calls.delete_preset(name))
+
+    async def class_file(self, kind: str, name: str | None = None) -> dict[str, Any]:
+        """A ``model-preferences`` or ``advanced-model-settings`` file, of the virtual model
+        ``preferred`` or another."""
+        return await self._transport.do(calls.class_file(kind, name))
+
+    async def set_class_file(
+        self, kind: str, data: Any, name: str | None = None
+    ) -> reports.VirtualModelChange:
+        """Take over such a file."""
+        return await self._transport.do(calls.set_class_file(kind, data, name))
+
     async def plan(self, model_id: str) -> reports.LoadPlan:
         """What loading the model would do right now; nothing is changed."""
         return await self._transport.do(calls.plan(model_id))
+
+    async def plan_set(self, model_ids: Sequence[str]) -> reports.SetPlan:
+        """What ``load_set`` would do right now; nothing is changed."""
+        return await self._transport.do(calls.plan_set(model_ids))
 
     async def history(
         self, model_id: str, limit: int = 50, before: int | None = None
     ) -> reports.History:
         """What happened to the model, newest first, also before the pool's last restarts."""
         return await self._transport.do(calls.history(model_id, limit, before))
+
+    async def requests(self, **conditions: Any) -> reports.RequestPage:
+        """The last requests that are over, newest first, that fit ``model``, ``status`` (as ``404``
+        or ``4xx``), ``surface``, ``since``, ``errors``; ``limit`` and ``before`` page."""
+        return await self._transport.do(calls.requests(conditions))
+
+    async def request(self, number: int) -> reports.RequestDetails:
+        """One request of the log, with what was said in it where that was captured."""
+        return await self._transport.do(calls.request(number))
+
+    async def capture(self) -> reports.CaptureView:
+        """Whether what is said in requests is captured."""
+        return await self._transport.do(calls.capture())
+
+    async def start_capture(
+        self,
+        minutes: float = 10.0,
+        models: Sequence[str] | None = None,
+        max_body_bytes: int | None = None,
+    ) -> reports.CaptureView:
+        """Keep what is said in requests, of all models or of some, in the pool's memory; it ends by
+        itself. What looks like a key is left out."""
+        return await self._transport.do(calls.start_capture(minutes, models, max_body_bytes))
+
+    async def stop_capture(self) -> reports.CaptureView:
+        """Capture nothing any more, and forget what was."""
+        return await self._transport.do(calls.stop_capture())
+
+    async def usage(
+        self,
+        by: str = "model,day",
+        since: str | None = None,
+        until: str | None = None,
+        model: str | None = None,
+    ) -> reports.UsageReport:
+        """Requests, tokens, time and cost, by any of model, day and hour in UTC; times as ISO 8601
+        or seconds since 1970, the hour that they lie in included."""
+        return await self._transport.do(calls.usage(by, since, until, model))
+
+    async def usage_csv(
+        self,
+        by: str = "model,day",
+        since: str | None = None,
+        until: str | None = None,
+        model: str | None = None,
+    ) -> str:
+        """The rows of ``usage`` as CSV, with a head."""
+        return await self._transport.do(calls.usage_csv(by, since, until, model))
 
     async def model_health(self, model_id: str) -> dict[str, Any]:
         """The health of a model's worker, or why there is none: see ``status`` in it."""
@@ -345,9 +540,14 @@ class AsyncPoolClient:
         return await self._transport.do(calls.chat(model, messages, False, params))
 
     async def chat_stream(
-        self, model: str, messages: Messages, **params: Any
+        self,
+        model: str,
+        messages: Messages,
+        told: Callable[[Mapping[str, Any]], object] | None = None,
+        **params: Any,
     ) -> AsyncIterator[str]:
-        """The same, piece by piece. Raises ``WorkerFailed`` if the answer is cut off."""
+        """The same, piece by piece. Raises ``WorkerFailed`` if the answer is cut off. ``told``
+        hears of ``usage`` (with ``stream_options``) and ``timings``, where the model tells them."""
         parser, reader = EventParser(), ChunkReader()
         async with self._transport.stream(calls.chat(model, messages, True, params)) as response:
             async for chunk in response.aiter_bytes():
@@ -355,6 +555,8 @@ class AsyncPoolClient:
                     if text := reader.text(sse.data):
                         yield text
         reader.finish()
+        if told is not None:
+            told(reader.figures)
 
     async def generate(self, model: str, prompt: str, **params: Any) -> types.Reply:
         """The model's continuation of a prompt; ``params`` as in OpenAI's completions API."""
@@ -393,15 +595,15 @@ class AsyncPoolClient:
         return client
 
     async def _watch(
-        self, call: calls.Call[types.ModelView], model_id: str, on_progress: OnProgress
-    ) -> types.ModelView:
-        """Wait for a load in a task of its own, looking at the model meanwhile."""
+        self, call: calls.Call[T], model_ids: Sequence[str], on_progress: OnProgress
+    ) -> T:
+        """Wait for a load in a task of its own, looking at the models meanwhile."""
         load = asyncio.ensure_future(self._transport.do(call))
         try:
             while not (await asyncio.wait([load], timeout=WATCH_SECONDS))[0]:
-                if view := await self._peek(model_id):
-                    on_progress(view)
-            on_progress(load.result())
+                for model_id in model_ids:
+                    if view := await self._peek(model_id):
+                        on_progress(view)
             return load.result()
         finally:
             load.cancel()

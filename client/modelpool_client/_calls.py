@@ -8,26 +8,42 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from modelpool_client import errors
 from modelpool_client.reports import (
+    AlertReport,
+    Breaker,
     CapabilityReport,
+    CaptureView,
     ConfigReload,
     Findings,
     Found,
     History,
     JobView,
+    KeySource,
+    LoadOutcome,
     LoadPlan,
     ModelOptions,
     Profiles,
+    RequestDetails,
+    RequestPage,
     RestartBegun,
+    Route,
+    SetLoaded,
+    SetPlan,
+    SilenceView,
+    UsageReport,
     Version,
+    VirtualModel,
+    VirtualModelChange,
+    VirtualModelVersion,
 )
 from modelpool_client.types import (
     ConfigChange,
+    DeviceView,
     Endpoint,
     EngineView,
     Extension,
@@ -52,6 +68,12 @@ RESTART_EXTRA_SECONDS = 60.0
 JOB_EXTRA_SECONDS = 30.0
 # Thousands of files on a slow disk.
 DISK_EXTRA_SECONDS = 60.0
+# Models of a large catalog that are asked for at a time.
+PAGE = 1000
+# Drivers and engines are asked, and one that hangs is given up.
+ENGINES_EXTRA_SECONDS = 60.0
+# The most that a target of alerts may be waited for.
+TARGET_EXTRA_SECONDS = 300.0
 INFERENCE_EXTRA_SECONDS = 600.0
 STREAM_EXTRA_SECONDS = 90.0
 
@@ -90,8 +112,25 @@ def health() -> Call[PoolHealth]:
     return Call("GET", "/health", lambda d: view(PoolHealth, d))
 
 
-def engines() -> Call[list[EngineView]]:
-    return Call("GET", "/engines", lambda d: [view(EngineView, e) for e in _list(d, "engines")])
+def engines(all_: bool = False, refresh: bool = False) -> Call[list[EngineView]]:
+    asked = {"all": all_, "refresh": refresh}
+    params = {name: "true" for name, is_set in asked.items() if is_set}
+    return Call(
+        "GET",
+        "/engines",
+        lambda d: [view(EngineView, e) for e in _list(d, "engines")],
+        params,
+        extra_timeout=ENGINES_EXTRA_SECONDS,
+    )
+
+
+def devices() -> Call[list[DeviceView]]:
+    return Call(
+        "GET",
+        "/devices",
+        lambda d: [view(DeviceView, e) for e in _list(d, "devices")],
+        extra_timeout=ENGINES_EXTRA_SECONDS,
+    )
 
 
 def statistics() -> Call[dict[str, Any]]:
@@ -104,6 +143,14 @@ def metrics() -> Call[str]:
 
 def config() -> Call[dict[str, Any]]:
     return Call("GET", "/config", _object)
+
+
+def config_sources() -> Call[dict[str, KeySource]]:
+    return Call("GET", "/config/sources", _sources)
+
+
+def _sources(document: object) -> dict[str, KeySource]:
+    return {key: view(KeySource, each) for key, each in _object(_object(document)["keys"]).items()}
 
 
 def config_file() -> Call[dict[str, Any]]:
@@ -232,6 +279,20 @@ def models(conditions: Mapping[str, Any] | None = None) -> Call[list[ModelView]]
     return Call("GET", "/models", lambda d: [view(ModelView, m) for m in _list(d, "models")], said)
 
 
+def awake_models() -> Call[list[ModelView]]:
+    return models({"state": "awake", "limit": PAGE})
+
+
+def models_from(offset: int) -> Call[tuple[list[ModelView], int | None]]:
+    """A page of the catalog, and where the next one begins."""
+
+    def parse(document: Any) -> tuple[list[ModelView], int | None]:
+        page = [view(ModelView, m) for m in _list(document, "models")]
+        return page, _object(document).get("next_offset")
+
+    return Call("GET", "/models", parse, {"limit": str(PAGE), "offset": str(offset)})
+
+
 def find_best(wanted: Mapping[str, Any]) -> Call[Findings]:
     said = {key: value for key, value in wanted.items() if value is not None}
     return Call("POST", "/models/find_best", lambda d: view(Findings, d), json=said)
@@ -245,6 +306,147 @@ def versions(model_id: str) -> Call[list[Version]]:
 def rollback(model_id: str, version: int) -> Call[ModelView]:
     path = _path(model_id, f"versions/{version}/rollback")
     return Call("POST", path, _model, json={}, repeatable=False)
+
+
+# -- routing -------------------------------------------------------------------------------------
+
+
+def breakers() -> Call[list[Breaker]]:
+    return Call("GET", "/breakers", _breakers)
+
+
+def reset_breaker(breaker: str) -> Call[list[Breaker]]:
+    path = f"/breakers/{quote(breaker, safe='')}/reset"
+    return Call("POST", path, _breakers)
+
+
+def _breakers(document: Any) -> list[Breaker]:
+    return [view(Breaker, each) for each in _list(document, "breakers")]
+
+
+def alerts() -> Call[AlertReport]:
+    return Call("GET", "/alerts", lambda d: view(AlertReport, d))
+
+
+def silence_alerts(
+    matchers: Mapping[str, str], minutes: float | None, ends_at: str | None, comment: str
+) -> Call[SilenceView]:
+    data: dict[str, Any] = {"matchers": dict(matchers), "comment": comment}
+    data |= {} if minutes is None else {"minutes": minutes}
+    data |= {} if ends_at is None else {"ends_at": ends_at}
+    path = "/alerts/silences"
+    return Call("POST", path, lambda d: view(SilenceView, d), json=data, repeatable=False)
+
+
+def end_silence(silence_id: str) -> Call[SilenceView]:
+    path = f"/alerts/silences/{quote(silence_id, safe='')}"
+    return Call("DELETE", path, lambda d: view(SilenceView, d), repeatable=False)
+
+
+def try_alert_targets(target: str | None = None) -> Call[dict[str, str]]:
+    return Call(
+        "POST",
+        "/alerts/test",
+        lambda d: {each["target"]: each["problem"] for each in _list(d, "targets")},
+        json={"target": target},
+        extra_timeout=TARGET_EXTRA_SECONDS,
+        repeatable=False,
+    )
+
+
+def virtual_models() -> Call[list[VirtualModel]]:
+    path = "/virtual-models"
+    return Call("GET", path, lambda d: [view(VirtualModel, v) for v in _list(d, "virtual_models")])
+
+
+def virtual_model(name: str) -> Call[VirtualModel]:
+    return Call("GET", _virtual(name), lambda d: view(VirtualModel, d))
+
+
+def virtual_model_versions(name: str) -> Call[list[VirtualModelVersion]]:
+    path = _virtual(name, "versions")
+    return Call("GET", path, lambda d: [view(VirtualModelVersion, v) for v in _list(d, "versions")])
+
+
+def set_virtual_model(
+    name: str, entry: Any, version: int | None = None
+) -> Call[VirtualModelChange]:
+    headers = {} if version is None else _if_version(version)
+    return Call(
+        "PUT",
+        _virtual(name),
+        lambda d: view(VirtualModelChange, d),
+        json=_virtual_entry(entry),
+        headers=headers,
+        repeatable=version is None,
+    )
+
+
+def _virtual_entry(entry: Any) -> Any:
+    """As an object, which all bodies are."""
+    if isinstance(entry, str):
+        return {"target": entry}
+    return {"targets": entry} if isinstance(entry, list) else entry
+
+
+def delete_virtual_model(name: str, version: int | None = None) -> Call[VirtualModelChange]:
+    headers = {} if version is None else _if_version(version)
+    parse = lambda d: view(VirtualModelChange, d)  # noqa: E731
+    return Call("DELETE", _virtual(name), parse, headers=headers, repeatable=False)
+
+
+def rollback_virtual_model(name: str, version: int | None = None) -> Call[VirtualModelChange]:
+    body = {} if version is None else {"version": version}
+    path, parse = _virtual(name, "rollback"), lambda d: view(VirtualModelChange, d)
+    return Call("POST", path, parse, json=body, repeatable=False)
+
+
+def route(request: Mapping[str, Any]) -> Call[Route]:
+    return Call("POST", "/route", lambda d: view(Route, d), json=dict(request))
+
+
+def routes(requests: Sequence[Mapping[str, Any]]) -> Call[list[Route]]:
+    body = {"requests": [dict(each) for each in requests]}
+    return Call("POST", "/route", lambda d: [view(Route, r) for r in _list(d, "routes")], json=body)
+
+
+def presets() -> Call[dict[str, Any]]:
+    return Call("GET", "/presets", lambda d: dict(_object(d)["presets"]))
+
+
+def set_preset(name: str, values: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    path = f"/presets/{quote(name, safe='')}"
+    return Call("PUT", path, lambda d: dict(_object(d)["presets"]), json=dict(values))
+
+
+def delete_preset(name: str) -> Call[dict[str, Any]]:
+    path = f"/presets/{quote(name, safe='')}"
+    return Call("DELETE", path, lambda d: dict(_object(d)["presets"]), repeatable=False)
+
+
+def class_file(kind: str, name: str | None = None) -> Call[dict[str, Any]]:
+    return Call("GET", f"/{kind}", _object, _named(name))
+
+
+def set_class_file(kind: str, data: Any, name: str | None = None) -> Call[VirtualModelChange]:
+    parse = lambda d: view(VirtualModelChange, d)  # noqa: E731
+    return Call("PUT", f"/{kind}", parse, _named(name), json=data)
+
+
+def _named(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"name": name}
+
+
+def _virtual(name: str, verb: str = "") -> str:
+    path = f"/virtual-models/{quote(name, safe='')}"
+    return f"{path}/{verb}" if verb else path
+
+
+def _if_version(version: int) -> dict[str, str]:
+    return {"If-None-Match": "*"} if version == 0 else {"If-Match": f'"{version}"'}
+
+
+# -- models --------------------------------------------------------------------------------------
 
 
 def model(model_id: str) -> Call[ModelView]:
@@ -271,6 +473,14 @@ def load(model_id: str, wait: bool | float = True) -> Call[ModelView]:
     seconds = wait_seconds(wait)
     params = {"wait": _number(seconds)} if seconds else {}
     return Call("POST", _path(model_id, "load"), _model, params, extra_timeout=seconds)
+
+
+def load_set(model_ids: Sequence[str], wait: bool | float = True) -> Call[SetLoaded]:
+    seconds = wait_seconds(wait)
+    params = {"wait": _number(seconds)} if seconds else {}
+    body = {"models": list(model_ids)}
+    path = "/models/load"
+    return Call("POST", path, _set_loaded, params, body, extra_timeout=seconds)
 
 
 def unload(model_id: str, force: bool = False, wait: bool = True) -> Call[ModelView]:
@@ -301,9 +511,63 @@ def plan(model_id: str) -> Call[LoadPlan]:
     return Call("GET", _path(model_id, "plan"), lambda d: view(LoadPlan, d))
 
 
+def plan_set(model_ids: Sequence[str]) -> Call[SetPlan]:
+    body = {"models": list(model_ids)}
+    return Call("POST", "/models/plan", lambda d: view(SetPlan, d), json=body)
+
+
 def history(model_id: str, limit: int = 50, before: int | None = None) -> Call[History]:
     params = {"limit": str(limit)} | ({"before": str(before)} if before is not None else {})
     return Call("GET", _path(model_id, "history"), lambda d: view(History, d), params)
+
+
+def requests(conditions: Mapping[str, Any] | None = None) -> Call[RequestPage]:
+    said = {key: str(value) for key, value in (conditions or {}).items() if value is not None}
+    return Call("GET", "/requests", lambda d: view(RequestPage, d), said)
+
+
+def request(number: int) -> Call[RequestDetails]:
+    return Call("GET", f"/requests/{number}", lambda d: view(RequestDetails, d))
+
+
+def capture() -> Call[CaptureView]:
+    return Call("GET", "/requests/capture", lambda d: view(CaptureView, d))
+
+
+def start_capture(
+    minutes: float = 10.0, models: Sequence[str] | None = None, max_body_bytes: int | None = None
+) -> Call[CaptureView]:
+    body: dict[str, Any] = {"minutes": minutes, "models": None if models is None else list(models)}
+    body |= {} if max_body_bytes is None else {"max_body_bytes": max_body_bytes}
+    return Call("POST", "/requests/capture", lambda d: view(CaptureView, d), json=body)
+
+
+def stop_capture() -> Call[CaptureView]:
+    return Call("DELETE", "/requests/capture", lambda d: view(CaptureView, d))
+
+
+def usage(
+    by: str = "model,day",
+    since: str | None = None,
+    until: str | None = None,
+    model: str | None = None,
+) -> Call[UsageReport]:
+    return Call("GET", "/usage", lambda d: view(UsageReport, d), _usage_of(by, since, until, model))
+
+
+def usage_csv(
+    by: str = "model,day",
+    since: str | None = None,
+    until: str | None = None,
+    model: str | None = None,
+) -> Call[str]:
+    params = _usage_of(by, since, until, model) | {"format": "csv"}
+    return Call("GET", "/usage", str, params)
+
+
+def _usage_of(by: str, since: str | None, until: str | None, model: str | None) -> dict[str, str]:
+    said = {"by": by, "since": since, "until": until, "model": model}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def model_health(model_id: str) -> Call[dict[str, Any]]:
@@ -452,6 +716,17 @@ def _list(document: Any, key: str) -> list[Any]:
 
 def _model(document: Any) -> ModelView:
     return view(ModelView, _object(document).get("model", {}))
+
+
+def _set_loaded(document: Any) -> SetLoaded:
+    message = str(_object(document).get("message", ""))
+    return SetLoaded(message, tuple(_load_outcome(each) for each in _list(document, "models")))
+
+
+def _load_outcome(document: Any) -> LoadOutcome:
+    said = dict(_object(document))
+    model = said.pop("model", None)
+    return replace(view(LoadOutcome, said), model=view(ModelView, model or {}))
 
 
 def _job(document: Any) -> JobView:

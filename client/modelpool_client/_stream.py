@@ -141,10 +141,15 @@ def _text(line: bytes) -> str:
 
 
 class ChunkReader:
-    """Reads the ``data:`` of a streamed answer, one after the other, into text."""
+    """Reads the ``data:`` of a streamed answer, one after the other, into text.
+
+    Attributes:
+        figures: ``usage`` and ``timings``, where the stream has told them.
+    """
 
     def __init__(self) -> None:
         self.is_done = False
+        self.figures: dict[str, Any] = {}
 
     def text(self, data: str) -> str:
         """The text that this chunk adds.
@@ -161,6 +166,9 @@ class ChunkReader:
             raise unreadable(f"a chunk of the answer is not JSON: {data[:80]!r}") from None
         if isinstance(chunk, Mapping) and "error" in chunk:
             raise _failure_in(chunk)
+        if isinstance(chunk, Mapping):
+            told = {name: chunk.get(name) for name in ("usage", "timings")}
+            self.figures |= {name: value for name, value in told.items() if value}
         choice = first_choice(chunk)
         self.is_done = self.is_done or choice.get("finish_reason") is not None
         return text_of(choice, "delta")

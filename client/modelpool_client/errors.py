@@ -15,15 +15,18 @@ the code.
     ├── Conflict                  409  right request, wrong moment
     │   ├── ModelExists           409
     │   └── UnloadProtected       409  warm-up or pinned: say force
+    ├── VersionMismatch           412  it was changed since the caller looked
     ├── PayloadTooLarge           413
     ├── UnsupportedMediaType      415
     ├── UpgradeRequired           426  spoken there is WebSocket, of the version that is named
+    ├── RateLimited               429  by a server elsewhere; again after ``retry_after``
     ├── HeadersTooLarge           431
     ├── Cancelled                 499  by the client itself
     ├── NotSupported              501  a known route that this engine lacks
     ├── BadGateway                502
     │   ├── WorkerFailed          502  the worker process died or cut the answer
-    │   └── EngineFailed          502  the engine inside the worker did
+    │   ├── EngineFailed          502  the engine inside the worker did
+    │   └── UpstreamFailed        502  a server elsewhere did, or refused our key
     ├── Unavailable               503  try again after ``retry_after`` seconds
     │   ├── ModelLoading          503
     │   ├── WorkerDraining        503
@@ -36,6 +39,7 @@ the code.
     │   ├── PoolStopping          503
     │   └── PoolRestarting        503  the manager is replaced; the workers go on
     ├── LoadTimeout               504
+    ├── UpstreamTimeout           504  a server elsewhere gave nothing in time
     ├── CannotFit                 507  needs more than there is; waiting would not help
     ├── InternalError             500  a bug of ours
     └── PoolUnreachable           —    raised by the client only: nobody answers
@@ -43,6 +47,7 @@ the code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -124,6 +129,12 @@ class ModelNotFound(NotFound):
     default_code = "model_not_found"
 
 
+class NoSuitableModel(NotFound):
+    """Of all that there are none meets the conditions of a request."""
+
+    default_code = "no_suitable_model"
+
+
 class MethodNotAllowed(ModelPoolError):
     status, type, default_code = 405, "invalid_request_error", "method_not_allowed"
 
@@ -151,6 +162,12 @@ class ModelExists(Conflict):
 
 class UnloadProtected(Conflict):
     default_code = "unload_protected"
+
+
+class VersionMismatch(ModelPoolError):
+    """Somebody was faster: what ``If-Match`` wanted is not so any more."""
+
+    status, type, default_code = 412, "conflict_error", "version_mismatch"
 
 
 class RequestTimeout(ModelPoolError):
@@ -190,6 +207,17 @@ class UpgradeRequired(ModelPoolError):
         return super().headers() | wanted
 
 
+class RateLimited(ModelPoolError):
+    """A limit of a server elsewhere; without ``retry_after`` waiting may not help."""
+
+    status, type, default_code = 429, "rate_limit_error", "rate_limited"
+
+    def headers(self) -> dict[str, str]:
+        """Whoever cannot know when to come again should not try at once."""
+        hopeless = {"x-should-retry": "false"} if self.retry_after is None else {}
+        return super().headers() | hopeless
+
+
 class HeadersTooLarge(ModelPoolError):
     status, type, default_code = 431, "invalid_request_error", "headers_too_large"
 
@@ -214,6 +242,10 @@ class WorkerFailed(BadGateway):
 
 class EngineFailed(BadGateway):
     default_code = "engine_failed"
+
+
+class UpstreamFailed(BadGateway):
+    default_code = "upstream_failed"
 
 
 class Unavailable(ModelPoolError):
@@ -264,6 +296,10 @@ class LoadTimeout(ModelPoolError):
     status, type, default_code = 504, "timeout_error", "load_timeout"
 
 
+class UpstreamTimeout(ModelPoolError):
+    status, type, default_code = 504, "timeout_error", "upstream_timeout"
+
+
 class CannotFit(ModelPoolError):
     status, type, default_code = 507, "insufficient_capacity_error", "cannot_fit"
 
@@ -286,13 +322,25 @@ def _classes_here(cls: type[ModelPoolError]) -> list[type[ModelPoolError]]:
     return [cls, *(leaf for sub in subs for leaf in _classes_here(sub))]
 
 
+# What a header can say, and a person read.
+_CODE = re.compile(r"[!-~]{1,200}")
+
+
 def _class_for(status: int, code: str) -> type[ModelPoolError]:
     classes = _classes_here(ModelPoolError)
     if code in LOAD_CODES and status == LoadFailed.status:
         return LoadFailed
+    if code.startswith("upstream_") and status == UpstreamFailed.status:
+        return UpstreamFailed
     by_code = {cls.default_code: cls for cls in classes}
     by_status = {cls.status: cls for cls in reversed(classes)}
     return by_code.get(code) or by_status.get(status) or ModelPoolError
+
+
+def _sound(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what would be told in a header and cannot be."""
+    told = ("allow", "accept_encoding")
+    return {k: v for k, v in details.items() if k not in told or str(v).isprintable()}
 
 
 def from_response(status: int, body: object, retry_after: str | None = None) -> ModelPoolError:
@@ -300,13 +348,15 @@ def from_response(status: int, body: object, retry_after: str | None = None) -> 
     error = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(error, Mapping):
         error = {"message": f"HTTP {status}: {str(body)[:200]}"}
-    cls = _class_for(status, str(error.get("code") or ""))
+    code, param, details = error.get("code"), error.get("param"), error.get("details")
+    code = code if isinstance(code, str) and _CODE.fullmatch(code) else None
+    cls = _class_for(status, code or "")
     seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
     return cls(
         str(error.get("message") or f"HTTP {status}"),
-        param=error.get("param"),
-        code=error.get("code"),
+        param=param if isinstance(param, str) else None,
+        code=code,
         source=error.get("source") or "upstream",
         retry_after=seconds,
-        details=error.get("details"),
+        details=_sound(details) if isinstance(details, Mapping) else None,
     )

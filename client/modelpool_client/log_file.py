@@ -63,22 +63,23 @@ def _is_at(path: str) -> bool:
         return False
 
 
-def rotate(path: str, limits: LogLimits) -> None:
+def rotate(path: str, limits: LogLimits, *, is_marked: bool = True) -> None:
     """Put the file aside if it is full and nobody else is about to. Without an error: a log that
-    cannot be rotated is written on."""
+    cannot be rotated is written on. ``is_marked``: the next one says what was logged before."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         size = os.fstat(file.fileno()).st_size
         if size < limits.max_bytes or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
             return
-        _put_aside(path, limits.max_files, begins_at(file) + size)
+        _put_aside(path, limits.max_files, begins_at(file) + size if is_marked else None)
 
 
-def _put_aside(path: str, max_files: int, continues_at: int) -> None:
+def _put_aside(path: str, max_files: int, continues_at: int | None) -> None:
     fresh, full = f"{path}.new", f"{path}.old"
     try:
         with open(fresh, "wb") as f:
-            f.write(b"-- this log continues at byte %d\n" % continues_at)
+            if continues_at is not None:
+                f.write(b"-- this log continues at byte %d\n" % continues_at)
         for number in range(max_files - 1, 1, -1):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{path}.{number - 1}", f"{path}.{number}")

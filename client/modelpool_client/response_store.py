@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from modelpool_client.errors import Unavailable
+from modelpool_client.owners import NOBODY, is_owned_by
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class _File:
 
 class ResponseStore:
     """Keeps at most ``max_bytes`` in ``folder``, nothing where that is 0. Methods that are no
-    coroutines may block for as long as the disk does. ``now`` gives unix seconds."""
+    coroutines may block for as long as the disk does. ``now`` gives unix seconds; an ``owner`` is
+    one of ``owners``: what another has kept is not there."""
 
     def __init__(self, folder: Path, max_bytes: int, now: Callable[[], float] = time.time) -> None:
         self._folder = folder
@@ -54,35 +56,36 @@ class ResponseStore:
         self._now = now
         self._unseen = max_bytes  # so that the first to write has a look
 
-    async def find(self, response_id: str) -> Any:
+    async def find(self, response_id: str, owner: str = NOBODY) -> Any:
         """``get``, beside the loop.
 
         Raises:
             Unavailable: the disk did not answer in time.
         """
-        return await _in_time(self.get, response_id)
+        return await _in_time(self.get, response_id, owner)
 
-    async def keep(self, response_id: str, kept: Mapping[str, object]) -> bool:
+    async def keep(self, response_id: str, kept: Mapping[str, object], owner: str = NOBODY) -> bool:
         """``put``, beside the loop; what takes too long is taken for not kept."""
         try:
-            return await _in_time(self.put, response_id, kept)
+            return await _in_time(self.put, response_id, kept, owner)
         except Unavailable as e:
             log.warning("%s is not kept: %s", response_id, e)
             return False
 
-    async def drop(self, response_id: str) -> bool:
+    async def drop(self, response_id: str, owner: str = NOBODY) -> bool:
         """``delete``, beside the loop.
 
         Raises:
             Unavailable: the disk did not answer in time.
         """
-        return await _in_time(self.delete, response_id)
+        return await _in_time(self.delete, response_id, owner)
 
-    def put(self, response_id: str, kept: Mapping[str, object]) -> bool:
+    def put(self, response_id: str, kept: Mapping[str, object], owner: str = NOBODY) -> bool:
         """Keep that of a response; whether it is kept. What cannot be is logged."""
         if not self._max_bytes:
             return False
-        data = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
+        owned = {"owner": owner, **kept} if owner != NOBODY else kept
+        data = json.dumps(owned, ensure_ascii=False, separators=(",", ":")).encode()
         if len(data) > self._max_bytes:
             log.warning("%s is not kept: it alone is larger than the store", response_id)
             return False
@@ -96,21 +99,28 @@ class ResponseStore:
             self.make_room()
         return True
 
-    def get(self, response_id: str) -> Any:
+    def get(self, response_id: str, owner: str = NOBODY) -> Any:
         """What was kept under that id; None where nothing is. It is used now, and stays longer."""
-        if _ID.fullmatch(response_id) is None:
-            return None
-        path = self._path(response_id)
-        try:
-            kept = json.loads(path.read_bytes())
-            os.utime(path, (self._now(), self._now()))
-        except (OSError, ValueError):
-            return None
+        kept = self._read(response_id, owner)
+        if kept is not None:
+            try:
+                os.utime(self._path(response_id), (self._now(), self._now()))
+            except OSError:  # it was deleted meanwhile
+                return None
         return kept
 
-    def delete(self, response_id: str) -> bool:
-        """Keep nothing of it any more; whether there was anything."""
+    def _read(self, response_id: str, owner: str) -> Any:
         if _ID.fullmatch(response_id) is None:
+            return None
+        try:
+            kept = json.loads(self._path(response_id).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return kept if is_owned_by(kept, owner) else None
+
+    def delete(self, response_id: str, owner: str = NOBODY) -> bool:
+        """Keep nothing of it any more; whether there was anything."""
+        if self._read(response_id, owner) is None:
             return False
         try:
             self._path(response_id).unlink()

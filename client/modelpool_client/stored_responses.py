@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 from modelpool_client.errors import InvalidRequest, MethodNotAllowed, NotFound, Source
 from modelpool_client.http1.exchange import Exchange
+from modelpool_client.owners import owner_of
 from modelpool_client.response_store import ResponseStore
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.routes import RESPONSES_PATH, SURFACES
@@ -47,14 +48,14 @@ class StoredResponses:
     async def _delete(self, exchange: Exchange, response_id: str) -> None:
         from modelpool_client.surfaces import responses
 
-        if not await self._store.drop(response_id):
+        if not await self._store.drop(response_id, owner_of(exchange.request)):
             raise self._missing(response_id)
         exchange.send_json(200, responses.deleted(response_id))
 
     async def _show(self, exchange: Exchange, response_id: str, what: str) -> None:
         from modelpool_client.surfaces import responses
 
-        kept = await self._store.find(response_id)
+        kept = await self._store.find(response_id, owner_of(exchange.request))
         if kept is None:
             raise self._missing(response_id)
         if what == _CANCEL:
@@ -72,7 +73,7 @@ class StoredResponses:
     def _missing(self, response_id: str) -> NotFound:
         return NotFound(
             f"response {response_id[:128]!r} is not kept here: store was false, or it was deleted,"
-            " or had to make room for newer ones",
+            " or had to make room for newer ones; or it was kept under another key",
             param="response_id",
             code="response_not_found",
             source=self._source,

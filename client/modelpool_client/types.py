@@ -45,13 +45,17 @@ class ModelView:
     ``reason`` says in words why the model is in its state. ``ttl_remaining_minutes`` 0 means that
     it never expires, or is not loaded. ``memory_measured_mb`` is what it takes now. ``fits``:
     whether there is room for it (``verdict``), with which ``context_length`` and ``gpu_layers``.
-    ``facts``: what else its files say, only where one model is asked for.
+    ``facts``: what else its files say, only where one model is asked for. ``engine_problem``: why
+    its engine cannot be used, with what to install; empty where it can. ``sleeping``: since when
+    its worker waits without the memory of its devices, and what it holds; empty where none does.
     """
 
     model_id: str = ""
     display_name: str = ""
     model_type: str = ""
     engine: str = ""
+    engine_problem: str = ""
+    environment: str = ""
     source: str = ""
     state: str = "COLD"
     reason: str = ""
@@ -70,6 +74,7 @@ class ModelView:
     in_flight: int = 0
     concurrency: Concurrency = Concurrency()
     requests_total: int = 0
+    tokens_total: int = 0
     memory_estimate_mb: float | None = None
     memory_measured_mb: float | None = None
     fits: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +87,7 @@ class ModelView:
     progress: Progress | None = None
     failure: FailureView | None = None
     replicas: tuple[Mapping[str, Any], ...] = ()
+    sleeping: Mapping[str, Any] | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -95,6 +101,7 @@ class ModelFields(TypedDict, total=False):
     ``engine``: needed where it does not follow from the source, as it does for a GGUF file.
     ``options`` are the engine's load options. ``ttl_minutes`` 0: never unloaded for being idle.
     ``priority``: who has to go first. ``memory_mb``: an estimate; a measurement overrules it.
+    ``environment``: of which its workers run. ``devices``: that they see, by number, id or UUID.
     """
 
     engine: str | None
@@ -110,6 +117,8 @@ class ModelFields(TypedDict, total=False):
     capabilities: Sequence[str]
     memory_mb: float
     context_length: int
+    environment: str
+    devices: Sequence[int | str]
 
 
 class Wanted(TypedDict, total=False):
@@ -170,13 +179,48 @@ class PoolHealth:
 
 @dataclass(frozen=True)
 class EngineView:
-    """An engine and whether it runs on the pool's machine; if not, why, and how to get it."""
+    """An engine and whether it runs on the pool's machine; if not, why, and how to get it.
+
+    ``environment`` names the virtual environment that has it, empty for the pool's own. ``options``
+    are the load options of its models as JSON Schema properties. ``after_leaving`` says for each
+    path what is still computed for a client that has left: a ``step``, a ``call``, the whole
+    ``answer``, or what the ``server`` pleases. ``for_tests``: it computes nothing
+    and is listed only where it is asked for.
+    """
 
     name: str = ""
     usable: bool = False
     reason: str = ""
     install_hint: str = ""
+    version: str = ""
     formats: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    after_leaving: Mapping[str, str] = field(default_factory=dict)
+    environment: str = ""
+    is_plugin: bool = False
+    for_tests: bool = False
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """A device of the pool's machine, in bytes; what is not known is None.
+
+    ``ours_bytes`` of what is taken is the pool's workers', ``others_bytes`` other programs'.
+    ``is_shared``: its memory is the host's. ``budget_bytes``: what the pool may use of it.
+    """
+
+    id: str = ""
+    name: str = ""
+    uuid: str = ""
+    driver: str = ""
+    is_shared: bool = False
+    total_bytes: int = 0
+    free_bytes: int | None = None
+    ours_bytes: int = 0
+    others_bytes: int | None = None
+    reserved_bytes: int = 0
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,24 @@ from typer.core import TyperGroup
 
 from modelpool_client._connection import URL_VARIABLE
 from modelpool_client.cli import (
+    alerts,
+    breakers,
     capabilities,
     chat,
     discovery,
     doctor,
+    engines,
+    importing,
     jobs,
     measuring,
     models,
     operations,
     pulls,
+    routing,
+    service,
     settings,
+    top,
+    usage,
     watch,
 )
 from modelpool_client.cli.session import EXIT_CODES, Session
@@ -93,11 +101,19 @@ for module in (
     jobs,
     capabilities,
     operations,
+    usage,
     measuring,
+    top,
     watch,
     chat,
     settings,
+    importing,
+    service,
     doctor,
+    engines,
+    routing,
+    breakers,
+    alerts,
 ):
     module.add_to(app)
 

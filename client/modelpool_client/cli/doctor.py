@@ -1,10 +1,11 @@
-"""Commands that say what works here and what does not: doctor, engines, version."""
+"""Commands that say what works here and what does not: doctor, devices, version."""
 
 from __future__ import annotations
 
 import platform
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from modelpool_client._sync import PoolClient
 from modelpool_client.cli import render
 from modelpool_client.cli.session import exit_code, session
 from modelpool_client.errors import ModelPoolError
-from modelpool_client.types import EngineView
+from modelpool_client.types import DeviceView, EngineView
 from modelpool_client.wire import encode
 
 MANAGER_PORT = 8050
@@ -39,16 +40,16 @@ class Check:
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
-    for command in (engines, doctor, version):
+    for command in (devices, doctor, version):
         app.command()(command)
 
 
-def engines(ctx: typer.Context) -> None:
-    """List the engines, and what to do for those that are not usable."""
-    s, call = session(ctx), calls.engines()
+def devices(ctx: typer.Context) -> None:
+    """List the GPUs of the pool's machine, with what is free of each and who holds the rest."""
+    s, call = session(ctx), calls.devices()
     with s.client() as pool:
         document = pool.fetch(call)
-    s.show(document, lambda: render.engines_table(call.parse(document)))
+    s.show(document, lambda: render.devices_table(call.parse(document)))
 
 
 def version(ctx: typer.Context) -> None:
@@ -82,7 +83,7 @@ def _pool_checks(pool: PoolClient) -> list[Check]:
     health = pool.health()
     checks = [Check("pool", "ok", f"{pool.base_url}: {render.health_line(health)}")]
     checks += [_versions(health.version), _free_ports(health.available_ports)]
-    checks += [_config(pool.config()), *_engines(pool)]
+    checks += [_config(pool.config()), *_engines(pool), *_devices(pool)]
     return checks
 
 
@@ -113,16 +114,65 @@ def _config(config: dict[str, Any]) -> Check:
 
 
 def _engines(pool: PoolClient) -> list[Check]:
-    found = pool.engines()
-    checks = [_engine(e) for e in found]
+    document = pool.fetch(calls.engines(refresh=True))
+    found = calls.engines().parse(document)
+    # What nobody asks for is no trouble; a plug-in that was installed is to work.
+    wanted = {model.engine for model in pool.models()}
+    missing = [e for e in found if not e.usable and not e.is_plugin and e.name not in wanted]
+    checks = [_engine(e) for e in found if e not in missing]
+    if missing:
+        names = ", ".join(e.name for e in missing)
+        found_text = (
+            f"not here, and no model needs them: {names}; `poolctl engines` says how to get one"
+        )
+        checks.append(Check("other engines", "ok", found_text))
+    checks += [_environment(e) for e in document.get("environments", ())]
     if not any(e.usable for e in found):
         checks.append(Check("engines", "fail", "none is usable", "install one of the above"))
     return checks
 
 
+def _environment(environment: Mapping[str, Any]) -> Check:
+    name, reason = f"environment {environment['name']}", str(environment.get("reason", ""))
+    if not environment.get("usable"):
+        return Check(name, "warn", reason)
+    return Check(name, "warn" if reason else "ok", reason or str(environment.get("python", "")))
+
+
+def _devices(pool: PoolClient) -> list[Check]:
+    """What is seen; for each vendor whose cards are there and cannot be used, why."""
+    document = pool.fetch(calls.devices())
+    found = calls.devices().parse(document)
+    checks = [_device(device) for device in found]
+    budgets = document.get("budgets_mb", {})
+    for name in sorted(budgets.keys() - {d.id for d in found}):
+        text = f"device_memory_mb has {budgets[name]} MB for it, but it is not seen"
+        checks.append(Check(f"device {name}", "warn", text, "see the names above"))
+    vendors = [v for v in document.get("vendors", ()) if v.get("hint")]
+    checks += [Check(f"devices by {v['name']}", "warn", v["reason"], v["hint"]) for v in vendors]
+    if not checks:
+        checks.append(Check("devices", "ok", "no GPU: models are computed by the processor"))
+    return checks
+
+
+def _device(device: DeviceView) -> Check:
+    size = render.gigabytes
+    found = f"{device.name}, {size(device.free_bytes)} of {size(device.total_bytes)} free"
+    if device.others_bytes:
+        found += f", other programs hold {size(device.others_bytes)}"
+    name = f"device {device.id}"
+    if device.budget_bytes is None and not device.is_shared:
+        whole = device.total_bytes // 1_000_000
+        advice = f'give the pool a budget: device_memory_mb: {{"{device.id}": {whole}}}'
+        return Check(name, "warn", f"{found}, and the pool counts none of it", advice)
+    return Check(name, "ok", found)
+
+
 def _engine(engine: EngineView) -> Check:
     if engine.usable:
-        return Check(f"engine {engine.name}", "ok", engine.reason or "usable")
+        where = f"in environment {engine.environment}" if engine.environment else ""
+        found = ", ".join(filter(None, (engine.reason, engine.version, where))) or "usable"
+        return Check(f"engine {engine.name}", "ok", found)
     return Check(f"engine {engine.name}", "warn", engine.reason, engine.install_hint)
 
 

@@ -28,6 +28,7 @@ FIGURES = {
     "prompt_per_second": "prompt, tokens/s",
     "output_per_second": "output, tokens/s",
     "texts_per_second": "texts/s",
+    "tokens_per_second": "tokens/s",
     "latency_ms": "latency, ms",
 }
 
@@ -53,12 +54,17 @@ def bench(
     streams: Annotated[
         list[int] | None, typer.Option(min=1, max=64, help="At a time; repeatable. [1, 4, 8]")
     ] = None,
+    texts: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=256, help="In a request to embed or rank; repeatable. [1, 8, 32]"),
+    ] = None,
     wait: Wait = 60.0,
     detach: Detach = False,
 ) -> None:
     """Measure how fast a model is here, and compare with the last time."""
     body: dict[str, Any] = {"testCount": runs, "wait_seconds": wait}
     body |= {"streams": streams} if streams else {}
+    body |= {"texts": texts} if texts else {}
     begin(session(ctx), calls.profile(model, body), detach, bench_report)
 
 
@@ -120,7 +126,8 @@ def bench_report(job: JobView) -> Group:
     """The figures of a job that has measured, beside those of the time before."""
     profile = job.result["profile"]
     rows = list(_rows(profile["levels"], job.result.get("changes", ())))
-    head = ("STREAMS", "FIGURE", "MEDIAN", "LOW", "HIGH", "SINCE THE LAST TIME")
+    of_texts = ("TEXTS",) if any(level.get("texts") for level in profile["levels"]) else ()
+    head = ("STREAMS", *of_texts, "FIGURE", "MEDIAN", "LOW", "HIGH", "SINCE THE LAST TIME")
     memory = sum(profile["memory_bytes"].values()) / 1e6
     load = profile["load_seconds"]
     loaded = f", loaded in {load:.1f} s" if load is not None else ""
@@ -128,19 +135,22 @@ def bench_report(job: JobView) -> Group:
     line = (
         f"{job.subject}: {memory:,.0f} MB{loaded}; {profile['requests']} requests,"
         f" {profile['failed']} failed; {about['engine']} {about['engine_version']},"
-        f" {profile['prompt_tokens']} tokens in, {profile['output_tokens']} out"
+        f" {profile['prompt_tokens']} tokens"
+        + (" a text" if of_texts else f" in, {profile['output_tokens']} out")
     )
     return Group(render.table(head, rows), Text(render.clean(line)))
 
 
 def _rows(levels: Any, changes: Any) -> Iterator[tuple[str, ...]]:
-    known = {(row["streams"], row["figure"]): row for row in changes}
+    known = {(row["streams"], row.get("texts", 0), row["figure"]): row for row in changes}
     for level in levels:
         for name, title in FIGURES.items():
             if (found := level.get(name)) is not None:
                 figures = (f"{found[key]:,.1f}" for key in ("median", "low", "high"))
-                change = known.get((level["streams"], name))
-                yield (str(level["streams"]), title, *figures, _change(change))
+                texts = level.get("texts", 0)
+                change = known.get((level["streams"], texts, name))
+                at = (str(level["streams"]), *((str(texts),) if texts else ()))
+                yield (*at, title, *figures, _change(change))
 
 
 def _change(row: Mapping[str, Any] | None) -> str:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Group, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from modelpool_client import _calls as calls
+from modelpool_client import errors
 from modelpool_client.cli import render
 from modelpool_client.cli.files import assignments, read_json
-from modelpool_client.cli.session import Session, refuse, session
+from modelpool_client.cli.session import Session, exit_code, refuse, session
 from modelpool_client.types import ModelView
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's id.")]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models' ids.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,7 +41,7 @@ def list_models(
     max_size_mb: Annotated[float | None, typer.Option(help="The greatest.")] = None,
     search: Annotated[str | None, typer.Option(help="A part of a name or tag.")] = None,
     sort: Annotated[str | None, typer.Option(help="A field; - before it: greatest first.")] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Most models to show.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Most models to show.")] = 100,
     offset: Annotated[int | None, typer.Option(min=0, help="Leave out so many.")] = None,
 ) -> None:
     """List the models and their states."""
@@ -50,7 +52,13 @@ def list_models(
     s, call = session(ctx), calls.models({**conditions, **sizes, **page})
     with s.client() as pool:
         document = pool.fetch(call)
-    s.show(document, lambda: render.models_table(call.parse(document)))
+    s.show(document, lambda: _page(render.models_table(call.parse(document)), document))
+
+
+def _page(table: RenderableType, document: Mapping[str, Any]) -> RenderableType:
+    """With what to ask for next, where that is not all."""
+    at, total = document.get("next_offset"), document.get("total", 0)
+    return Group(table, Text(f"{total:,} in all; go on with --offset {at}")) if at else table
 
 
 def status(
@@ -73,52 +81,76 @@ def _model_status(s: Session, model: str) -> None:
 
 
 def _pool_status(s: Session) -> None:
-    health, models = calls.health(), calls.models()
+    health, models = calls.health(), calls.awake_models()
     with s.client() as pool:
         document = {"health": pool.fetch(health), **pool.fetch(models)}
-    awake = [m for m in models.parse(document) if m.state != "COLD"]
+    awake = models.parse(document)
     line = render.health_line(health.parse(document["health"]))
     s.show(document, lambda: Group(Text(line), render.models_table(awake)) if awake else line)
 
 
 def load(
     ctx: typer.Context,
-    model: Model,
+    models: Models,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for it.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = calls.DEFAULT_WAIT,
 ) -> None:
-    """Load a model and wait until it answers."""
+    """Load models and wait until they answer; several are planned as one, and none makes room for
+    another."""
     s, seconds = session(ctx), 0.0 if no_wait else wait
+    if len(models) > 1:
+        _load_set(s, models, seconds)
+        return
+    model = models[0]
     with s.client() as pool:
         if s.is_json:
             s.show(pool.fetch(calls.load(model, seconds)), str)
             return
-        with _progress_bar(s) as on_progress:
+        with _progress_bars(s) as on_progress:
             view = pool.load(model, seconds, on_progress)
     where = f" at {view.endpoint}" if view.endpoint else ""
     print(render.clean(f"{model} is {view.state}{where}"))
 
 
+def _load_set(s: Session, models: list[str], seconds: float) -> None:
+    """Exits with the code of the first that could not be loaded."""
+    call = calls.load_set(models, seconds)
+    with s.client() as pool:
+        if s.is_json:
+            document = pool.fetch(call)
+            loaded = call.parse(document)
+            s.show(document, str)
+        else:
+            with _progress_bars(s) as on_progress:
+                loaded = pool.load_set(models, seconds, on_progress)
+            s.show(None, lambda: "\n".join(render.load_outcomes(loaded)))
+    if loaded.failed:
+        code = exit_code(errors.from_response(503, {"error": loaded.failed[0].error}))
+        raise typer.Exit(code)
+
+
 @contextmanager
-def _progress_bar(s: Session) -> Iterator[Callable[[ModelView], None] | None]:
-    """A callback that draws how far a load is; None where nobody would see it."""
+def _progress_bars(s: Session) -> Iterator[Callable[[ModelView], None] | None]:
+    """A callback that draws how far loads are; None where nobody would see it."""
     console = s.console(stderr=True)
     if not console.is_terminal:
         yield None
         return
     columns = (TextColumn("{task.fields[id]}", markup=False), BarColumn(30))
     text = TextColumn("{task.description}", markup=False)
-    with Progress(*columns, text, console=console, transient=True) as bar:
-        task = bar.add_task("waiting", total=None, id="")
+    with Progress(*columns, text, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
 
         def update(view: ModelView) -> None:
+            if view.model_id not in tasks:
+                tasks[view.model_id] = bars.add_task("waiting", total=None, id="")
             p = view.progress
             known = p is not None and p.fraction is not None
-            bar.update(
-                task,
+            bars.update(
+                tasks[view.model_id],
                 id=render.clean(view.model_id),
-                total=1.0 if known else None,
-                completed=(p.fraction or 0.0) if p else 0.0,
+                total=1.0 if known or view.is_loaded else None,
+                completed=1.0 if view.is_loaded else (p.fraction or 0.0) if p else 0.0,
                 description=render.clean(render.progress_text(p) if p else view.reason),
             )
 

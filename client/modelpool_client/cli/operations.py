@@ -9,8 +9,8 @@ import typer
 
 from modelpool_client import _calls as calls
 from modelpool_client.cli import render
-from modelpool_client.cli.models import Model
-from modelpool_client.cli.session import session
+from modelpool_client.cli.models import Model, Models
+from modelpool_client.cli.session import Session, session
 
 plan_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Show what would happen, without doing it."
@@ -25,12 +25,24 @@ def add_to(app: typer.Typer) -> None:
 
 
 @plan_app.command("load")
-def plan_load(ctx: typer.Context, model: Model) -> None:
-    """Show what loading a model would do: evictions, bytes, port, or why it would wait."""
-    s, call = session(ctx), calls.plan(model)
+def plan_load(ctx: typer.Context, models: Models) -> None:
+    """Show what loading a model, or several as one, would do: evictions, bytes, or why it would
+    wait."""
+    s = session(ctx)
+    if len(models) > 1:
+        _plan_set(s, models)
+        return
+    call = calls.plan(models[0])
     with s.client() as pool:
         document = pool.fetch(call)
     s.show(document, lambda: render.plan_text(call.parse(document)))
+
+
+def _plan_set(s: Session, models: list[str]) -> None:
+    call = calls.plan_set(models)
+    with s.client() as pool:
+        document = pool.fetch(call)
+    s.show(document, lambda: render.set_plan(call.parse(document)))
 
 
 def history(

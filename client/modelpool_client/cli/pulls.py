@@ -23,10 +23,10 @@ from modelpool_client.reports import JobView
 
 BYTES_PER_MB = 1_000_000
 SOURCE_HELP = (
-    "hf:owner/repo[:quantisation or file][@revision], ollama:name[:tag], https://…/file.gguf or a"
-    " path; owner/repo is the hub's, a bare name Ollama's."
+    "hf:owner/repo[:quantisation or file][@revision], ollama:name[:tag], ollama-server:name[:tag],"
+    " https://…/file.gguf or a path; owner/repo is the hub's, a bare name Ollama's."
 )
-_SCHEME = re.compile(r"(?i)(hf|huggingface|ollama|https?):")
+_SCHEME = re.compile(r"(?i)(hf|huggingface|ollama|ollama-server|https?):")
 _HUB_HOSTS = ("hf.co/", "huggingface.co/")
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE_HELP)]

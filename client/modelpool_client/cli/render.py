@@ -9,14 +9,30 @@ from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from modelpool_client.reports import Findings, Happening, LoadPlan, Restarted, Version
-from modelpool_client.types import Concurrency, EngineView, Event, ModelView, PoolHealth
+from modelpool_client.reports import (
+    Findings,
+    Happening,
+    LoadPlan,
+    Restarted,
+    SetLoaded,
+    SetPlan,
+    SetStep,
+    Version,
+)
+from modelpool_client.types import Concurrency, DeviceView, EngineView, Event, ModelView, PoolHealth
 from modelpool_client.wire import Progress
 
-_STATE_STYLES = {"HOT": "green", "WARMING": "yellow", "COOLING": "cyan", "FAILED": "red"}
+_STATE_STYLES = {
+    "NO": "red",
+    "HOT": "green",
+    "WARMING": "yellow",
+    "COOLING": "cyan",
+    "FAILED": "red",
+}
 _KEPT = "\n\t"
 
 
@@ -75,6 +91,16 @@ def models_table(models: Sequence[ModelView]) -> Table | str:
     return table(("MODEL", "ENGINE", "STATE", "PORT", "TTL", "MEMORY", "FITS", "BUSY"), rows)
 
 
+def top_table(models: Sequence[ModelView], speeds: Mapping[str, tuple[float, float]]) -> Table:
+    """One line per model that is awake; ``speeds`` are its requests and tokens a second."""
+    rows = []
+    for m in models:
+        requests, tokens = speeds.get(m.model_id, (0.0, 0.0))
+        each = (m.model_id, _state(m), ttl(m), memory(m), _busy(m), f"{requests:,.1f}")
+        rows.append((*each, f"{tokens:,.1f}"))
+    return table(("MODEL", "STATE", "TTL", "MEMORY", "BUSY", "REQ/S", "TOK/S"), rows)
+
+
 def model_details(model: ModelView) -> Table:
     """All that is known of one model, a line each; what is not known is left out."""
     facts = {
@@ -84,9 +110,11 @@ def model_details(model: ModelView) -> Table:
         "why": model.reason,
         "since": model.since,
         "loading": progress_text(model.progress) if model.progress else "",
+        "asleep": _sleeping(model.sleeping) if model.sleeping else "",
         "endpoint": model.endpoint,
         "expires": ttl(model),
-        "engine": model.engine,
+        "engine": " in ".join(filter(None, (model.engine, model.environment))),
+        "engine problem": model.engine_problem,
         "source": model.source,
         "memory": memory(model),
         "fits": fits_text(model.fits),
@@ -105,6 +133,11 @@ def model_details(model: ModelView) -> Table:
         facts["last words"] = "\n".join(model.failure.lines[-10:])
         facts["retry at"] = str(model.failure.retry_at or "")
     return pairs({k: v for k, v in facts.items() if v and v != "-"})
+
+
+def _sleeping(sleep: Mapping[str, Any]) -> str:
+    held = _mb_of(sleep, "memory_mb")
+    return f"since {sleep.get('since')}, at level {sleep.get('level')}, holding {held}"
 
 
 def _busy(model: ModelView) -> str:
@@ -132,11 +165,38 @@ def health_line(health: PoolHealth) -> str:
 
 def engines_table(engines: Sequence[EngineView]) -> Table:
     """One line per engine; for an unusable one the reason and how to get it."""
+    rows = ((e.name, _usable(e), ", ".join(e.formats), e.version, _engine_note(e)) for e in engines)
+    return table(("ENGINE", "USABLE", "FORMATS", "VERSION", "NOTE"), rows)
+
+
+def _usable(engine: EngineView) -> str:
+    if not engine.usable:
+        return "no"
+    return f"in {engine.environment}" if engine.environment else "yes"
+
+
+def devices_table(devices: Sequence[DeviceView]) -> Table | str:
+    """One line per device."""
+    if not devices:
+        return "no GPU is seen; `poolctl doctor` says why"
     rows = (
-        (e.name, "yes" if e.usable else "no", ", ".join(e.formats), _engine_note(e))
-        for e in engines
+        (
+            d.id,
+            gigabytes(d.total_bytes),
+            gigabytes(d.free_bytes),
+            gigabytes(d.ours_bytes),
+            gigabytes(d.others_bytes),
+            gigabytes(d.budget_bytes),
+            d.name,
+        )
+        for d in devices
     )
-    return table(("ENGINE", "USABLE", "FORMATS", "NOTE"), rows)
+    return table(("DEVICE", "TOTAL", "FREE", "POOL", "OTHERS", "BUDGET", "NAME"), rows)
+
+
+def gigabytes(size: int | None) -> str:
+    """Bytes in GB of 1,000,000,000."""
+    return "-" if size is None else f"{size / 1e9:,.1f} GB"
 
 
 def pairs(values: Mapping[str, Any]) -> Table:
@@ -163,7 +223,7 @@ def history_table(events: Sequence[Happening]) -> Table | str:
         return "nothing has happened to it yet"
     rows = (
         (
-            _local(e.at),
+            local_time(e.at),
             e.event.removeprefix("model-"),
             e.state if e.is_move else "",
             str(e.port or ""),
@@ -175,7 +235,8 @@ def history_table(events: Sequence[Happening]) -> Table | str:
     return table(("TIME", "EVENT", "STATE", "PORT", "LASTED", "REASON"), rows)
 
 
-def _local(at: str) -> str:
+def local_time(at: str) -> str:
+    """A time as this machine has it, to the second."""
     try:
         return datetime.fromisoformat(at).astimezone().strftime("%m-%d %H:%M:%S")
     except ValueError:
@@ -210,7 +271,6 @@ _ACTIONS = {
 
 def plan_text(plan: LoadPlan) -> Table:
     """What a load would do, and the figures behind it."""
-    figures = plan.memory
     facts = {
         "load": f"{plan.model_id} {_ACTIONS.get(plan.action, plan.action)}",
         "why": plan.reason,
@@ -225,11 +285,53 @@ def plan_text(plan: LoadPlan) -> Table:
         "needs": _needs(plan.needs),
         "devices": "\n".join(_device_needs(plan.needs)),
         "fits": fits_text(plan.fits),
-        "memory": f"{_mb_of(figures, 'held_mb')} of {_mb_of(figures, 'limit_mb')} held, "
-        f"{_mb_of(figures, 'free_mb')} free; the host has {_mb_of(figures, 'host_available_mb')}",
-        "models": f"{plan.models.get('held', '?')} of {plan.models.get('limit', '?')} in memory",
+        **_room(plan),
     }
     return pairs({k: v for k, v in facts.items() if v})
+
+
+def _room(plan: LoadPlan | SetPlan) -> dict[str, str]:
+    figures, models = plan.memory, plan.models
+    return {
+        "memory": f"{_mb_of(figures, 'held_mb')} of {_mb_of(figures, 'limit_mb')} held, "
+        f"{_mb_of(figures, 'free_mb')} free; the host has {_mb_of(figures, 'host_available_mb')}",
+        "models": f"{models.get('held', '?')} of {models.get('limit', '?')} in memory",
+    }
+
+
+def set_plan(plan: SetPlan) -> Group:
+    """What loading several as one would do: each in the order in which it begins, and the figures
+    behind it."""
+    rows = [(s.model_id, s.action, _mb(s.memory_mb), _why(s)) for s in plan.steps]
+    evicts = "\n".join(f"{e.model_id} ({e.memory_mb:,.0f} MB): {e.reason}" for e in plan.evict)
+    facts = {"load": plan.reason, "evicts": evicts, **_room(plan)}
+    steps = table(("MODEL", "ACTION", "MEMORY", "WHY"), rows)
+    return Group(steps, pairs({k: v for k, v in facts.items() if v}))
+
+
+def _why(step: SetStep) -> str:
+    return f"{step.reason}, at the latest {step.until}" if step.until else step.reason
+
+
+def _mb(size: float | None) -> str:
+    return "?" if size is None else f"{size:,.0f} MB"
+
+
+def load_outcomes(loaded: SetLoaded) -> Iterable[str]:
+    """A line for each of a set."""
+    for each in loaded.models:
+        where = f" at {each.model.endpoint}" if each.model.endpoint else ""
+        why = f": {each.reason}" if each.outcome in ("failed", "waiting") else ""
+        yield f"{each.model_id} {_OUTCOMES.get(each.outcome, each.outcome)}{where}{why}"
+
+
+_OUTCOMES = {
+    "already_loaded": "was loaded already",
+    "loaded": "is loaded",
+    "loading": "is being loaded",
+    "waiting": "waits for room",
+    "failed": "could not be loaded",
+}
 
 
 def _needs(needs: Mapping[str, Any]) -> str:
@@ -333,7 +435,9 @@ def _state(model: ModelView) -> str:
     progress = model.progress
     if model.state == "WARMING" and progress and progress.fraction is not None:
         return f"{model.state} {progress.fraction:.0%}"
-    return model.state
+    if model.engine_problem and not model.is_loaded:
+        return "NO ENGINE"
+    return f"{model.state} asleep" if model.sleeping else model.state
 
 
 def _styled(text: str) -> Text:

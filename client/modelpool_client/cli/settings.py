@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from modelpool_client import _calls as calls
 from modelpool_client.cli import render
-from modelpool_client.cli.files import STDIO, assignments, read_json, write_json
+from modelpool_client.cli.files import STDIO, assignments, write_json
 from modelpool_client.cli.session import Session, refuse, session
-from modelpool_client.reports import ConfigReload
+from modelpool_client.reports import ConfigReload, KeySource
 
 config_app = typer.Typer(
     invoke_without_command=True, rich_markup_mode=None, help="Show or change the configuration."
@@ -22,22 +25,70 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.add_typer(config_app, name="config")
     app.command("export")(export_registry)
-    app.command("import")(import_registry)
+
+
+Sources = Annotated[
+    bool, typer.Option("--sources", help="And where each comes from, and what needs a restart.")
+]
 
 
 @config_app.callback()
-def config(ctx: typer.Context) -> None:
+def config(ctx: typer.Context, sources: Sources = False) -> None:
     if ctx.invoked_subcommand is None:
-        _show_config(session(ctx), None)
+        _show(session(ctx), None, with_sources=sources)
 
 
+@config_app.command("show")
 @config_app.command("get")
 def get(
     ctx: typer.Context,
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Only this one.")] = None,
+    sources: Sources = False,
 ) -> None:
     """Show the configuration in force."""
-    _show_config(session(ctx), key)
+    _show(session(ctx), key, with_sources=sources)
+
+
+def _show(s: Session, key: str | None, *, with_sources: bool) -> None:
+    if with_sources:
+        _show_sources(s, key)
+    else:
+        _show_config(s, key)
+
+
+def _show_sources(s: Session, key: str | None) -> None:
+    call = calls.config_sources()
+    with s.client() as pool:
+        document = pool.fetch(call)
+    found = call.parse(document)
+    if key is not None and key not in found:
+        raise refuse(f"there is no key {key!r} in the configuration", key)
+    shown = found if key is None else {key: found[key]}
+    s.show(document if key is None else document["keys"][key], lambda: sources_table(shown))
+
+
+def sources_table(sources: Mapping[str, KeySource]) -> Table:
+    """A line for each key; what was said somewhere comes before the defaults."""
+    order = sorted(sources.items(), key=lambda item: item[1].source == "default")
+    rows = ((key, _text(source.value), _origin(source)) for key, source in order)
+    table = render.table(("KEY", "VALUE", "FROM"), rows)
+    # Keys stay whole: values may be of any length, and would leave them no room.
+    key, value, _ = table.columns
+    key.no_wrap, value.no_wrap = True, False
+    return table
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _origin(source: KeySource) -> str:
+    parts = [source.place or source.source]
+    if source.after_restart is not None:
+        parts.append(f"a restart makes it {_text(source.after_restart)}")
+    elif not source.live:
+        parts.append("needs a restart")
+    return "; ".join(parts)
 
 
 def _show_config(s: Session, key: str | None) -> None:
@@ -94,28 +145,3 @@ def export_registry(
         write_json(file, document)
         count = len(document.get("models", []))
         s.show({"file": str(file), "models": count}, lambda: f"{count} models written to {file}")
-
-
-def import_registry(
-    ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A registry file; - is stdin.")],
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Also over models that differ.")
-    ] = False,
-) -> None:
-    """Take over a registry file into the catalog."""
-    s, found = session(ctx), read_json(file)
-    models = found.get("models") if isinstance(found, dict) else found
-    if not isinstance(models, list):
-        raise refuse(f"{file} is no registry: it should hold a list under 'models'")
-    call = calls.import_registry(models, replace)
-    with s.client() as pool:
-        document = pool.fetch(call)
-    change = call.parse(document)
-    s.show(
-        document,
-        lambda: (
-            f"{len(change.added)} added, {len(change.updated)} updated, "
-            f"{len(change.deleted)} deleted"
-        ),
-    )
