@@ -17,6 +17,7 @@ import click
 import typer
 from modelpool.app import management_api
 from modelpool.config import LIVE_KEYS, json_schema
+from modelpool.config_synonyms import BORROWED, NOT_READ, SYNONYMS, WITHOUT_EFFECT
 from modelpool.mcp_server.tools import TOOLS
 from modelpool.pool.decide.table import markdown
 from modelpool.pool.states import MEANING, TRANSITIONS, State, Trigger
@@ -41,9 +42,9 @@ def config_page() -> Iterator[str]:
         "YAML or JSON, named by `--config` or `MODELPOOL_CONFIG`; `configs/pool.yaml` is what `make"
         " up` uses, `configs/pool.example.yaml` has every key. Each key is also an environment"
         " variable, `MODELPOOL_` and the key in capitals (`MODELPOOL_PORT_RANGE__START` for a key"
-        " inside a key), which wins over the file. `MODEL_MANAGER_MAX_LOADED` and"
-        " `MODEL_KEEPALIVE_MINUTES` are understood as `max_concurrent_models` and"
-        " `default_ttl_minutes`. All errors are reported at once, each with key and place; a"
+        " inside a key), which wins over the file. Keys and variables of other programs are"
+        " [understood](#keys-of-other-programs), too. All errors are reported at once, each with"
+        " key and place; a"
         " model's options are held against its engine, whose process is asked at the start, at a"
         " reload, a registration and an import. What may still come right (a file that is not"
         " there, an engine that is not installed) is a `config-warning` or `model-warning` event.\n"
@@ -69,6 +70,26 @@ def config_page() -> Iterator[str]:
         " change of the file counts after `poolctl config reload`; the others need"
         " `poolctl restart`."
     )
+    yield "\n## Keys of other programs"
+    yield (
+        "A config file may have these as they stand in theirs, all of them inside `model_system`"
+        " or not. What has no effect is accepted, so that such a file starts a pool; each that is"
+        " not ours by our name is remarked upon at the start and at a reload. Durations may be"
+        " numbers of seconds or have a unit: `500ms`, `30s`, `5m`, `1h`. Two names of one key that"
+        " say different things are an error. Entries of models have"
+        " their own [synonyms](operations.md#registry-files).\n"
+    )
+    yield "| key in a file | here |\n|---|---|"
+    for path, synonym in SYNONYMS.items():
+        here = f"no effect: {synonym.why_not}" if synonym.why_not else f"`{synonym.key}`"
+        yield f"| `{path}` | {here}{' (GB)' if path.endswith('_gb') else ''} |"
+    yield "\n| variable | here |\n|---|---|"
+    for name, key in BORROWED.items():
+        yield f"| `{name}` | `{key}` |"
+    for name, why in WITHOUT_EFFECT.items():
+        yield f"| `{name}` | no effect: {why} |"
+    names = ", ".join(f"`{name}`" for name in NOT_READ)
+    yield f"| {names} | not read by themselves; `${{NAME}}` in a value reads any |"
 
 
 def _default(schema: dict[str, Any]) -> str:
@@ -161,7 +182,10 @@ def parameters_page() -> Iterator[str]:
         " themselves (`web_search`, …) are ignored beside the client's own, and named; alone they"
         " are refused. A body may come with `Content-Encoding: gzip` or `deflate`.\n"
     )
-    supports = {name: Support(engines.get(name).honours) for name in sorted(engines.BUILT_IN)}
+    known = {name: engines.get(name).honours for name in sorted(engines.BUILT_IN)}
+    # Those that choose, or are llama.cpp in another form, honour what llama.cpp does.
+    same = {name for name, h in known.items() if h is known["llama.cpp"]} - {"llama.cpp"}
+    supports = {n: Support(h) for n, h in known.items() if h is not None and n not in same}
     yield from _counts(supports)
     yield "\n## Relayed as they are"
     native = ", ".join(f"`{p}`" for p, s in SURFACES.items() if s.is_work and not _has_rules(p))
@@ -264,7 +288,13 @@ def tools() -> Iterator[str]:
         takes = _fields(tool.input_schema, tool.input_schema.get("required", ()))
         makes = _fields(tool.output_schema)
         changes = (
-            "nothing" if tool.is_read_only else "ends work" if tool.is_destructive else "loads"
+            "nothing"
+            if tool.is_read_only
+            else "ends work"
+            if tool.is_destructive
+            else "loads"
+            if tool.may_load
+            else "begins a job"
         )
         yield f"| `{tool.name}` | {tool.description} | {changes} | {takes} | {makes} |"
 

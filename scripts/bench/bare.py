@@ -50,7 +50,7 @@ class BareEngine(Child):
 
 def _serve(port: int, file: Path) -> None:
     import xllamacpp
-    from modelpool_worker.engines.llama_cpp import parameters
+    from modelpool_worker.engines.llama.llama_cpp import parameters
 
     job = EngineJob("llama.cpp", NAME, str(file), "", OPTIONS)
     p = parameters(xllamacpp, job, OPTIONS["context_length"])

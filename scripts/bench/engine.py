@@ -25,6 +25,7 @@ class CannedEngine(Engine):
     name = NAME
     formats = ("none",)
     capabilities = ("chat", "streaming")
+    honours = None  # a front passes all parameters on; it is told by one how long an answer is
     stops_plain: ClassVar[bool] = False
 
     def probe(self) -> Usable:

@@ -32,17 +32,23 @@ PORT_CLOSED, ALL_GONE = "port closed", "COLD, all processes gone"
 ROUTER, LLAMA_CPP_PYTHON = "llama-server's router mode", "llama-cpp-python's server"
 
 # catalog, idle
-SIZES = (10, 100, 1000)
+SIZES = (10, 1_000, 10_000)
 LOOK_UP = "look-up: median of a request by name"
 ADMISSION = "admission: manager's processor time of a plan"
+PAGE = "a page of the list: manager's processor time"
+SEARCH = "a search by state, words and size: manager's processor time"
+SCRAPE = "a scrape of the metrics: manager's processor time"
+START = "start: manager's processor time until it answers"
+HELD = "manager's resident memory"
+IDLE_MODELS = 1_000
 WORKERS = 49
 MANAGER = "manager"
 ENGINE_CHILD = "engine child"
 OVERHEAD = "worker over bare engine"
-PROCESSOR = f"processor time in 10 idle seconds, {SIZES[-1]:,} models"
+PROCESSOR = f"processor time in 10 idle seconds, {IDLE_MODELS:,} models"
 PROCESSOR_BEATS = f"{PROCESSOR}, {WORKERS} workers"
 RESIDENT = "resident memory"
-RESIDENT_BEATS = f"{RESIDENT}, {SIZES[-1]:,} models, {WORKERS} workers"
+RESIDENT_BEATS = f"{RESIDENT}, {IDLE_MODELS:,} models, {WORKERS} workers"
 SHARED = "memory, shared pages divided (PSS)"
 
 # concurrency

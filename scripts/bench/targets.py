@@ -63,7 +63,7 @@ TARGETS = (
     Target(n.MEMORY, n.PER_STREAM, n.FRONT, "<=", 64),
     *(
         Target(n.CATALOG, figure, n.of_size(n.SIZES[-1]), "<=", 1.2, n.of_size(n.SIZES[0]))
-        for figure in (n.LOOK_UP, n.ADMISSION)
+        for figure in (n.LOOK_UP, n.ADMISSION, n.PAGE, n.SCRAPE)
     ),
     *(
         Target(n.TOKENS, n.at_once(streams), system, ">=", limit, n.BARE)

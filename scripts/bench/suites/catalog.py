@@ -1,23 +1,30 @@
-"""The size of the catalog: what a look-up and a plan of admission cost among more models."""
+"""The size of the catalog: what start, look-ups, plans, lists and memory cost with more models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 
 from bench import load, usage, wrk
 from bench import names as n
 from bench.figures import Row
 from bench.messages import Ask, chat_body
-from bench.pool import BenchPool, fake_entry
+from bench.pool import BenchPool, Entry, fake_entry
 from bench.stage import Against, Measure, Stage
 
 HOT, COLD = "model-7", "model-3"
+ASKED = {
+    n.ADMISSION: f"/models/{COLD}/plan",
+    n.PAGE: "/models?limit=10",
+    n.SEARCH: "/models?limit=10&state=awake&q=odel-7&provider=fake",
+    n.SCRAPE: "/metrics",
+}
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """The same pool with ten models, a hundred, a thousand; one of them is loaded.
+    """The same pool with ten models, a thousand, ten thousand; one of them is loaded.
 
     Raises:
         BenchError: something did not start, or answered wrongly.
@@ -25,13 +32,15 @@ def run(stage: Stage) -> Iterator[Row]:
     with ExitStack() as stack:
         pools = {n.of_size(size): _pool(stage, stack, size) for size in n.SIZES}
         yield from _rows(stage, n.LOOK_UP, _each(stage, pools, _look_up))
-        yield from _rows(stage, n.ADMISSION, _each(stage, pools, _admission))
+        for figure, path in ASKED.items():
+            yield from _rows(stage, figure, _each(stage, pools, partial(_asked, path)))
+        yield from _rows(stage, n.HELD, _each(stage, pools, _held), "MB")
+    yield from _rows(stage, n.START, _starts(stage))
 
 
 def _pool(stage: Stage, stack: ExitStack, size: int) -> BenchPool:
     stage.say(f"starting a pool with {size:,} models")
-    entries = [fake_entry(f"model-{i}") for i in range(size)]
-    pool = BenchPool(stage.folder, f"catalog-{size}", entries, stand_in=True)
+    pool = BenchPool(stage.folder, f"catalog-{size}", _entries(size), stand_in=True)
     stack.enter_context(pool).load(HOT)
     return pool
 
@@ -48,16 +57,38 @@ def _look_up(stage: Stage, pool: BenchPool) -> float:
     return wrk.requests(pool.port, ask, 1, stage.seconds).median_seconds * 1000
 
 
-def _admission(stage: Stage, pool: BenchPool) -> float:
-    """Milliseconds of the manager's own for one plan: it takes longer than that, for a process of
-    the engine's is asked about the options, whatever the size of the catalog."""
+def _asked(path: str, stage: Stage, pool: BenchPool) -> float:
+    """Milliseconds of the manager's own for one answer. A plan takes longer than that, for a
+    process of the engine's is asked about the options, whatever the size of the catalog."""
     before = usage.processor_seconds(pool.pid)
-    outcome = load.run(pool.port, Ask(path=f"/models/{COLD}/plan"), 1, stage.seconds)
+    outcome = load.run(pool.port, Ask(path=path), 1, stage.seconds)
     return (usage.processor_seconds(pool.pid) - before) * 1000 / outcome.answers
 
 
-def _rows(stage: Stage, figure: str, measures: Mapping[str, Measure]) -> Iterator[Row]:
+def _held(stage: Stage, pool: BenchPool) -> float:
+    """Megabytes, after all that was asked before."""
+    return usage.resident(pool.pid) / 1e6
+
+
+def _starts(stage: Stage) -> dict[str, Measure]:
+    """Milliseconds of a first start, with those models in the config file."""
+    return {n.of_size(size): partial(_start, stage, size, count()) for size in n.SIZES}
+
+
+def _start(stage: Stage, size: int, turns: Iterator[int]) -> float:
+    pool = BenchPool(stage.folder, f"start-{size}-{next(turns)}", _entries(size), stand_in=True)
+    with pool:
+        return usage.processor_seconds(pool.pid) * 1000
+
+
+def _entries(size: int) -> list[Entry]:
+    return [fake_entry(f"model-{i}") for i in range(size)]
+
+
+def _rows(
+    stage: Stage, figure: str, measures: Mapping[str, Measure], unit: str = "ms"
+) -> Iterator[Row]:
     samples, least = stage.paired(figure, measures), n.of_size(n.SIZES[0])
     for system in samples.of:
         against: list[Against] = [] if system == least else [(least, "ratio")]
-        yield samples.row((n.CATALOG, figure), system, "ms", against)
+        yield samples.row((n.CATALOG, figure), system, unit, against)

@@ -15,7 +15,7 @@ from bench.pool import BenchPool, fake_entry
 from bench.stage import Stage
 
 MODEL = "bench"
-CATALOG = n.SIZES[-1]
+CATALOG = n.IDLE_MODELS
 IDLE_SECONDS = 10.0
 QUICK_SECONDS = 2.0
 # After a start: first facts, saved statistics, collected garbage.
