@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,9 @@ EXTENSION_POINTS = {
     "AbstractContextManager": "a context manager of the standard library",
     "BaseModel": "a schema of pydantic",
     "Collector": "a collector of prometheus_client",
+    "Formatter": "a formatter of logging",
     "FileSystemEventHandler": "a handler of watchdog",
+    "Mapping": "a mapping of the standard library",
     "Protocol": "a protocol of asyncio",
     "SafeLoader": "a loader of PyYAML",
     "TyperGroup": "a command group of Typer",
@@ -27,19 +29,31 @@ EXTENSION_POINTS = {
     "int": "a number with attributes",
     "str": "text with attributes",
 }
-# Ours that others may extend: settings of pydantic, the contract of an engine, and the mark of a
-# value that came from the environment.
-OURS = {"_Strict", "_Frozen", "_Body", "Engine", "Filled"}
+# Ours that others may extend: settings of pydantic, the contracts of engines, the mark of a value
+# that came from the environment, and protocols that narrower ones are of.
+OURS = {
+    "_Strict",
+    "_Frozen",
+    "_Body",
+    "Engine",
+    "EngineKind",
+    "Filled",
+    "Link",
+    "RemoteEngine",
+    "TextModel",
+}
 
 
-def bases(path: Path) -> Iterator[tuple[str, str]]:
+@cache
+def bases(path: Path) -> tuple[tuple[str, str], ...]:
     """Every class of a file with each of its bases, by their last names."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef):
-            for base in node.bases:
-                plain = base.value if isinstance(base, ast.Subscript) else base
-                last = plain.attr if isinstance(plain, ast.Attribute) else ast.unparse(plain)
-                yield node.name, last
+    classes = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef))
+    return tuple((found.name, _last(base)) for found in classes for base in found.bases)
+
+
+def _last(base: ast.expr) -> str:
+    plain = base.value if isinstance(base, ast.Subscript) else base
+    return plain.attr if isinstance(plain, ast.Attribute) else ast.unparse(plain)
 
 
 def errors() -> set[str]:

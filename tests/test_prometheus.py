@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -64,6 +65,16 @@ def test_every_metric_of_the_rules_is_there(tmp_path: Path) -> None:
     named = {name for rule in rules() for name in metrics_in(rule["expr"])}
     assert named - ITS_OWN - shown(tmp_path) == set()
     assert {"modelpool_state", "modelpool_request_seconds_bucket"} <= named, "they are found at all"
+
+
+def test_every_metric_of_the_dashboard_is_there(tmp_path: Path) -> None:
+    """Those of workers are asked of real ones, in the tests of pools."""
+    document = json.loads((FOLDER.parent / "grafana" / "modelpool.json").read_text("utf-8"))
+    queries = [t["expr"] for panel in document["panels"] for t in panel.get("targets", ())]
+    named = {name for query in queries for name in metrics_in(query)}
+    known = {name for name in named if not name.startswith("modelpool_worker_")}
+    assert known - shown(tmp_path) == set()
+    assert len(known) > 25
 
 
 def test_every_alert_is_tried_and_says_what_to_do() -> None:

@@ -14,7 +14,7 @@ import psutil
 from e2e.helpers import free_block, marked
 
 from chaos import models
-from chaos.steps import SOUND, outcome, step
+from chaos.steps import SOUND, asleep, outcome, step
 from chaos.watcher import run_of
 from chaos.world import World
 
@@ -73,7 +73,27 @@ def hang(world: World, _: int, model: str, who: str, is_busy: bool) -> str:
     return f"stopped {pid} for good"
 
 
-@step("kill-manager", 3, moment=("quiet", "streaming", "loading", "unloading"))
+@step("hurt-asleep", 2, who=WHO, how=("kill", "hang"), is_asked=(True, False))
+def hurt_asleep(world: World, _: int, who: str, how: str, is_asked: bool) -> str:
+    """A front or an engine dies or is stopped while it sleeps; it is noticed by the next request,
+    or without one."""
+    if not asleep(world):
+        return "it does not sleep"
+    view = world.view(models.DROWSY)
+    pid = view.get(who)
+    if not pid:
+        return "nobody to hurt"
+    world.hurt(view, "worker_pid" if how == "hang" else who)
+    if not world.signal(pid, SIGKILL if how == "kill" else SIGSTOP):
+        return "gone before"
+    if is_asked:
+        asked = world.request(models.DROWSY, "gateway")
+        assert asked is not None
+        world.ask(asked)
+    return f"{how} of {pid}, asleep"
+
+
+@step("kill-manager", 3, moment=("quiet", "streaming", "loading", "unloading", "asleep"))
 def kill_manager(world: World, _: int, moment: str) -> str:
     """Whatever it was doing, the next one has the same workers, and direct streams go on."""
     view = world.raised("steady")
@@ -83,6 +103,8 @@ def kill_manager(world: World, _: int, moment: str) -> str:
         world.call("POST", "/models/org/slow:7b/load")
     if moment == "unloading":
         world.call("POST", "/models/swift/unload?wait=0", {})
+    if moment == "asleep":
+        asleep(world)
     expected = settled_workers(world)
     world.restart()
     missed = [(m, g, pid) for m, g, pid in expected if not is_adopted(world, m, g)]
@@ -101,6 +123,7 @@ def settled_workers(world: World) -> list[tuple[str, int, int]]:
     if any(m["waiting_for"] not in ("", "the load") for m in found):
         return []  # somebody may be leaving at this very moment, to make room
     hot = [m for m in found if m["state"] == "HOT" and m["model_id"] in SOUND]
+    hot += [m for m in found if m["sleeping"]]
     sound = [m for m in hot if m["worker_pid"] not in world.doomed]
     return [(m["model_id"], m["generation"], m["worker_pid"]) for m in sound]
 

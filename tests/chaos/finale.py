@@ -59,7 +59,7 @@ def everything_goes(world: World) -> None:
 
     def is_over() -> bool:
         found = world.call("GET", "/models")[1]["models"]
-        return all(m["state"] == "COLD" for m in found)
+        return all(m["state"] == "COLD" and not m["sleeping"] for m in found)
 
     until(is_over, "every model to be COLD", SETTLE_SECONDS)
     world.pool.assert_none_but_the_manager()

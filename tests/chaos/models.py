@@ -15,7 +15,9 @@ SOUND: dict[str, dict[str, Any]] = {
     "single": {"tokens_per_second": 60, "parallel": 1},
     "org/slow:7b": {"load_seconds": 1.5, "load_steps": 6},
     "stubborn": {"ignore_term": True, "leak_process": True},
+    "drowsy": {"sleeps": 1, "memory_mb": 20},
 }
+DROWSY = "drowsy"
 BAD: dict[str, dict[str, Any]] = {
     "refuses": {"fail_load": "oom", "message": "told to fail"},
     "crashes": {"die_while_loading": "SIGKILL", "load_seconds": 0.2},
@@ -30,6 +32,7 @@ BAD: dict[str, dict[str, Any]] = {
 }
 GUESTS = ("guest-1", "guest-2", "org/guest:3b")
 MEMORY_MB = 100
+SHORT_MINUTES = 0.01
 
 
 def entry(model_id: str, script: dict[str, Any]) -> dict[str, Any]:
@@ -39,6 +42,7 @@ def entry(model_id: str, script: dict[str, Any]) -> dict[str, Any]:
         "engine": "fake",
         "source": "none",
         "memory_mb": MEMORY_MB,
+        "ttl_minutes": SHORT_MINUTES if "sleeps" in script else None,
         "options": script,
     }
 

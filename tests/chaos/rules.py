@@ -16,7 +16,7 @@ from modelpool.pool.states import TRANSITIONS, State
 from chaos.replies import Reply, verdict
 
 Complaints = Iterator[str]
-LEGAL = {(str(before), str(after)) for (before, _), after in TRANSITIONS.items()}
+LEGAL = {(str(before.shown), str(after.shown)) for (before, _), after in TRANSITIONS.items()}
 WITH_WORKER = {str(state) for state in State if state.has_worker}
 
 
@@ -61,9 +61,17 @@ class Sight:
 
     @property
     def replicas(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Every copy that has a worker, with its model."""
-        copies = [(m["model_id"], r) for m in self.models for r in m["replicas"]]
-        return [(model, r) for model, r in copies if r["state"] in WITH_WORKER]
+        """Every copy that has a worker and is awake, with its model."""
+        return [(model, r) for model, r in self._copies if r["state"] in WITH_WORKER]
+
+    @property
+    def sleepers(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Every copy that sleeps, with its model."""
+        return [(model, r) for model, r in self._copies if r["sleeping"]]
+
+    @property
+    def _copies(self) -> list[tuple[str, Mapping[str, Any]]]:
+        return [(m["model_id"], r) for m in self.models for r in m["replicas"]]
 
 
 Rule = Callable[[Sight], Complaints]
@@ -100,7 +108,8 @@ def livez_answers(sight: Sight) -> Complaints:
 @settles
 def one_worker_each(sight: Sight) -> Complaints:
     """Each replica has at most one worker process, and it is the one that `/models` names."""
-    named = {r["worker_pid"]: model for model, r in sight.replicas if r["worker_pid"]}
+    copies = (*sight.replicas, *sight.sleepers)
+    named = {r["worker_pid"]: model for model, r in copies if r["worker_pid"]}
     for pid, model in sight.fronts.items():
         if named.get(pid) != model:
             yield f"front {pid} of {model} is not the one that /models names: {named}"
@@ -120,6 +129,7 @@ def never_two_of_one(sight: Sight) -> Complaints:
 def ports_are_unique(sight: Sight) -> Complaints:
     """No two workers hold one port."""
     held = Counter(r["port"] for _, r in sight.replicas if r["port"])
+    held += Counter(r["sleeping"]["port"] for _, r in sight.sleepers)
     for port, count in held.items():
         if count > 1:
             yield f"port {port} is held {count} times"
@@ -129,16 +139,20 @@ def ports_are_unique(sight: Sight) -> Complaints:
 def ports_are_ours(sight: Sight) -> Complaints:
     """Every worker's port lies within `port_range`."""
     span = sight.config["port_range"]
-    for model, r in sight.replicas:
-        if r["port"] and not span["start"] <= r["port"] <= span["end"]:
-            yield f"{model} stands on port {r['port']}, outside of {span}"
+    ports = [(model, r["port"]) for model, r in sight.replicas if r["port"]]
+    ports += [(model, r["sleeping"]["port"]) for model, r in sight.sleepers]
+    for model, port in ports:
+        if not span["start"] <= port <= span["end"]:
+            yield f"{model} stands on port {port}, outside of {span}"
 
 
 @rule
 def memory_fits(sight: Sight) -> Complaints:
-    """What models with a worker process have reserved is at most `memory_limit_mb`."""
+    """What models with a worker process have reserved, asleep or not, is at most
+    `memory_limit_mb`."""
     sizes = {m["model_id"]: m["memory_estimate_mb"] or 0 for m in sight.models}
     total = sum(sizes[model] for model, r in sight.replicas if r["worker_pid"])
+    total += sum(r["memory_reserved_mb"] for _, r in sight.sleepers)
     if total > sight.config["memory_limit_mb"]:
         yield f"{total} MB are reserved of {sight.config['memory_limit_mb']}"
 
@@ -149,6 +163,22 @@ def count_fits(sight: Sight) -> Complaints:
     running = [model for model, r in sight.replicas if r["worker_pid"]]
     if len(running) > sight.config["max_concurrent_models"]:
         yield f"{len(running)} workers at once: {running}"
+
+
+@rule
+def what_sleeps_serves_nobody(sight: Sight) -> Complaints:
+    """A model that sleeps is COLD to everybody, and has nothing in flight."""
+    for model, r in sight.sleepers:
+        if r["state"] != "COLD" or r["endpoint"] or r["in_flight"]:
+            yield f"{model} sleeps, and is {r['state']} at {r['endpoint']}, {r['in_flight']} asked"
+
+
+@settles
+def few_sleep(sight: Sight) -> Complaints:
+    """At most `max_sleeping_models` sleep."""
+    asleep = [model for model, _ in sight.sleepers]
+    if len(asleep) > sight.config["max_sleeping_models"]:
+        yield f"{asleep} sleep"
 
 
 @rule

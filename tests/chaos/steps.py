@@ -11,7 +11,7 @@ from typing import Any
 
 from chaos import models
 from chaos.plan import Kind
-from chaos.world import World
+from chaos.world import KEYS, World
 
 Act = Callable[..., str]
 KINDS: list[Kind] = []
@@ -19,6 +19,7 @@ KINDS: list[Kind] = []
 SOUND = (*models.SOUND, models.DEMO)
 ANY = (*SOUND, *SOUND, *models.BAD)
 STREAM_OR_NOT = (True, False)
+DOZE_SECONDS = 8.0  # the lease, the longest grace of a patch, and a little
 
 
 def step(name: str, weight: int, **choices: Sequence[Any]) -> Callable[[Act], Act]:
@@ -115,6 +116,49 @@ def register(world: World, _: int, model: str) -> str:
 def delete(world: World, _: int, model: str) -> str:
     status, body = world.call("DELETE", f"/models/{model}")
     return outcome(status, body)
+
+
+@step("doze", 2)
+def doze(world: World, _: int) -> str:
+    """A model falls asleep when its lease is over, if it is left alone for so long."""
+    return f"asleep for {seen['memory_mb']} MB" if (seen := asleep(world)) else "it does not sleep"
+
+
+@step("wake", 2, stream=STREAM_OR_NOT)
+def wake(world: World, _: int, stream: bool) -> str:
+    """By several requests at once."""
+    is_asleep = bool(asleep(world))
+    for _i in range(3):
+        asked = world.request(models.DROWSY, "gateway", is_stream=stream)
+        assert asked is not None
+        world.ask(asked)
+    return "sent to one asleep" if is_asleep else "sent to one awake"
+
+
+@step("end-sleep", 1, how=("unload", "time", "none may"))
+def end_sleep(world: World, _: int, how: str) -> str:
+    if not asleep(world):
+        return "it does not sleep"
+    if how == "unload":
+        return outcome(*world.call("POST", f"/models/{models.DROWSY}/unload?wait=3", {}))
+    key, value = ("sleep_minutes", 0.001) if how == "time" else ("max_sleeping_models", 0)
+    status, body = world.call("PATCH", "/config", {key: value})
+    end = time.monotonic() + DOZE_SECONDS
+    while (is_asleep := world.view(models.DROWSY)["sleeping"]) and time.monotonic() < end:
+        time.sleep(0.05)
+    world.call("PATCH", "/config", {key: KEYS[key]})
+    return f"{outcome(status, body)}: {'it sleeps on' if is_asleep else 'unloaded'}"
+
+
+def asleep(world: World) -> dict[str, Any]:
+    """What is seen of the model that sleeps, once it does; nothing where it is kept awake or is
+    not loaded at all. Others go on being asked meanwhile."""
+    if not world.view(models.DROWSY)["sleeping"]:
+        world.raised(models.DROWSY)
+    end = time.monotonic() + DOZE_SECONDS
+    while not (seen := world.view(models.DROWSY)["sleeping"]) and time.monotonic() < end:
+        time.sleep(0.05)
+    return dict(seen or {})
 
 
 @step("listen", 1, path=("/events", "/models/swift/logs?follow=true"))

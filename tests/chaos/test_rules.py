@@ -28,7 +28,13 @@ CUT = b'data: {"error": ' + json.dumps(SHAPE).encode() + b"}\n\n"
 
 
 def copy(pid: int | None = 10, port: int = 8051, state: str = "HOT") -> dict[str, Any]:
-    return {"state": state, "worker_pid": pid, "port": port}
+    return {"state": state, "worker_pid": pid, "port": port, "sleeping": None}
+
+
+def sleeper(pid: int = 10, port: int = 8051, **more: Any) -> dict[str, Any]:
+    sleeping = {"port": port, "memory_mb": 30}
+    own = {"port": None, "sleeping": sleeping, "memory_reserved_mb": 30}
+    return {**copy(pid, state="COLD"), **own, "endpoint": None, "in_flight": 0, **more}
 
 
 def model(name: str, *copies: Mapping[str, Any], mb: float = 100) -> dict[str, Any]:
@@ -50,13 +56,14 @@ def plain(text: str) -> bytes:
 MOVE = Move("a", "model-loaded", "WARMING", "HOT", "loaded", "WARMING")
 ANSWERED = reply(plain("hi"))
 SOUND = Sight(
-    models=(model("a", copy()), model("b", copy(11, 8052))),
+    models=(model("a", copy()), model("b", copy(11, 8052)), model("c", sleeper(12, 8053))),
     config={
         "port_range": {"start": 8051, "end": 8060},
         "memory_limit_mb": 250,
         "max_concurrent_models": 2,
+        "max_sleeping_models": 1,
     },
-    fronts={10: "a", 11: "b"},
+    fronts={10: "a", 11: "b", 12: "c"},
     moves=(MOVE,),
     nameless=({"event": "config-changed", "reason": "PATCH /config"},),
     replies=(ANSWERED,),
@@ -64,13 +71,19 @@ SOUND = Sight(
 BREACHES: list[tuple[Rule, dict[str, Any]]] = [
     (rules.the_manager_lives, {"is_alive": False}),
     (rules.livez_answers, {"answers_livez": False}),
-    (rules.one_worker_each, {"fronts": {10: "a", 11: "b", 12: "b"}}),
-    (rules.one_worker_each, {"fronts": {10: "a"}}),
-    (rules.one_worker_each, {"fronts": {10: "b", 11: "a"}}),
+    (rules.one_worker_each, {"fronts": {10: "a", 11: "b", 12: "c", 13: "b"}}),
+    (rules.one_worker_each, {"fronts": {10: "a", 12: "c"}}),
+    (rules.one_worker_each, {"fronts": {10: "b", 11: "a", 12: "c"}}),
+    (rules.one_worker_each, {"fronts": {10: "a", 11: "b"}}),
     (rules.never_two_of_one, {"twins": ((10, 12),)}),
     (rules.ports_are_unique, {"models": (model("a", copy()), model("b", copy(11)))}),
     (rules.ports_are_ours, {"models": (model("a", copy(port=9000)),)}),
+    (rules.ports_are_unique, {"models": (model("a", copy()), model("b", sleeper(11)))}),
+    (rules.ports_are_ours, {"models": (model("a", sleeper(port=9000)),)}),
     (rules.memory_fits, {"models": (model("a", copy(), mb=251),)}),
+    (rules.memory_fits, {"models": (model("a", copy(), mb=221), model("b", sleeper(11)))}),
+    (rules.what_sleeps_serves_nobody, {"models": (model("a", sleeper(in_flight=1)),)}),
+    (rules.few_sleep, {"models": tuple(model(n, sleeper(p)) for p, n in ((10, "a"), (11, "b")))}),
     (rules.count_fits, {"models": tuple(model(n, copy()) for n in "abc")}),
     (rules.moves_are_legal, {"moves": (dataclasses.replace(MOVE, previous="COLD"),)}),
     (rules.moves_are_legal, {"moves": (dataclasses.replace(MOVE, known="COLD"),)}),

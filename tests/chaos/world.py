@@ -32,7 +32,10 @@ HOST_MB = 64_000
 REQUEST_SECONDS = 60.0
 KEYS: dict[str, Any] = {
     "default_ttl_minutes": 0.1,
+    "min_ttl_minutes": models.SHORT_MINUTES,
     "max_ttl_minutes": 10,
+    "sleep_minutes": 10,
+    "max_sleeping_models": 2,
     "grace_minutes": 0.05,
     "check_interval_seconds": 1,
     "max_concurrent_models": 4,

@@ -64,6 +64,10 @@ class FakePool(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
+    def answered(self, path: str) -> list[Any]:
+        """The bodies of all requests for that path."""
+        return [body for _, asked, body in self.requests if asked == path]
+
     def happen(self, event: str, **data: Any) -> None:
         number = str(len(self.events) + 1)
         self.events.append({"id": number, "event": event, "model_id": MODEL} | data)
@@ -181,6 +185,32 @@ class Handler(BaseHTTPRequestHandler):
         model["ttl_remaining_minutes"] = 15
         return self.send({"message": "loaded", "model": model})
 
+    def POST_models_load(self) -> None:
+        asked = [self.model(name) for name in self.body["models"]]
+        time.sleep(self.server.load_seconds)
+        outcomes = []
+        for model in asked:
+            error = None
+            if model["source"] == "broken":
+                error = {"message": "it is broken", "code": "bad_file", "details": {}}
+            else:
+                model |= {"state": "HOT", "port": 8051, "endpoint": "http://127.0.0.1:8051"}
+            outcome = "loaded" if error is None else "failed"
+            why = "loaded" if error is None else "it is broken"
+            known = {"model_id": model["model_id"], "outcome": outcome, "reason": why}
+            outcomes.append(known | {"error": error, "model": model})
+        is_bad = any(each["error"] for each in outcomes)
+        self.send({"message": "done", "models": outcomes}, 207 if is_bad else 200)
+
+    def POST_models_plan(self) -> None:
+        asked = [self.model(name) for name in self.body["models"]]
+        victim = {"model_id": "other", "memory_mb": 900.0, "reason": "idle for 70 s"}
+        known = {"action": "start", "reason": "it fits", "memory_mb": 1200.0, "later": 1}
+        steps = [known | {"model_id": model["model_id"]} for model in asked]
+        figures = {"limit_mb": 2000, "held_mb": 1500, "free_mb": 500, "host_available_mb": 9000}
+        answer = {"action": "start", "reason": "2 would start", "steps": steps, "evict": [victim]}
+        self.send(answer | {"memory": figures, "models": {"held": 2, "limit": 5}})
+
     def model_unload(self, model: dict[str, Any]) -> None:
         if model.get("pinned") and not self.body["force"]:
             raise errors.UnloadProtected(f"{model['model_id']} is pinned")
@@ -239,6 +269,50 @@ class Handler(BaseHTTPRequestHandler):
 
     # -- the pool
 
+    def GET_requests(self) -> None:
+        first = {"at": "2030-01-02T03:04:05.678+00:00", "model": MODEL, "model_id": MODEL}
+        first |= {"status": 200, "seconds": 1.5, "first_token_seconds": 0.25, "later": 1}
+        first |= {"prompt_tokens": 1200, "completion_tokens": 7, "surface": "/v1/completions"}
+        failed = {"at": "2030-01-02T03:04:05+00:00", "model": "nope", "model_id": None}
+        failed |= {"status": 404, "code": "model_not_found", "surface": "/v1/completions"}
+        told = [failed] if "errors" in self.query else [first, failed]
+        self.send({"log": "facts", "requests": told, "next_before": None, "missing": 0})
+
+    def GET_config_sources(self) -> None:
+        port = {"value": 8050, "source": "file", "place": "/pool.yaml", "live": False}
+        grace = {"value": 5, "source": "runtime", "place": "PATCH /config", "live": True}
+        quiet = {"value": None, "source": "default", "place": "", "live": True, "default": None}
+        keys = {"quiet": quiet, "port": port, "grace_minutes": grace | {"after_restart": 3}}
+        self.send({"file": "/pool.yaml", "keys": keys})
+
+    def GET_requests_1(self) -> None:
+        said = {"headers": {"accept": "*/*"}, "body": "{}", "size_bytes": 2, "is_whole": True}
+        cut = {"headers": {}, "body": "\x1b[2Jan", "size_bytes": 6, "is_whole": False}
+        content = {"method": "POST", "target": "/v1/x", "request": said, "answer": cut}
+        self.send({"number": 1, "status": 200, "content": content | {"curl": "curl x"}})
+
+    def GET_requests_2(self) -> None:
+        self.send({"number": 2, "status": 200, "content": None})
+
+    def GET_requests_capture(self) -> None:
+        self.send({"on": False, "captured": 2, "max_minutes": 60})
+
+    def POST_requests_capture(self) -> None:
+        self.send({"on": True, "seconds_left": 60 * self.body["minutes"], **self.body})
+
+    def DELETE_requests_capture(self) -> None:
+        self.send({"on": False, "captured": 0})
+
+    def GET_usage(self) -> None:
+        used = {"requests": 3, "errors": 1, "prompt_tokens": 1200, "cached_tokens": 0}
+        used |= {"completion_tokens": 70, "cost": 0.25, "currency": "USD"}
+        if self.query.get("format") == "csv":
+            self.stream("text/csv")("model,requests\n" + MODEL + ",3\n")
+            return
+        rows = [{"model": MODEL, "day": "2030-01-02", **used}] * 2
+        by = self.query["by"].split(",")
+        self.send({"by": by, "rows": rows, "totals": [used | {"requests": 6}], "later": 1})
+
     def POST_config_reload(self) -> None:
         models = {"added": ["new"], "updated": [], "removed": []}
         changes = {"changed": {"grace_minutes": 3}, "needs_restart": {"port": 8060}}
@@ -267,7 +341,13 @@ class Handler(BaseHTTPRequestHandler):
         hint = "pip install 'modelpool[llama]'"
         no = {"name": "llama.cpp", "usable": False, "reason": "not installed", "install_hint": hint}
         yes = {"name": "fake", "usable": True, "formats": ["none"]}
-        self.send({"engines": [yes, no]})
+        self.send({"engines": [yes, no], "environments": []})
+
+    def GET_devices(self) -> None:
+        gpu = {"id": "cuda:0", "name": "Made Up", "total_bytes": 24 * 10**9, "free_bytes": 10**10}
+        hint = {"name": "amd", "reason": "no driver answers", "hint": "install amdgpu"}
+        gpu |= {"ours_bytes": 0, "others_bytes": 14 * 10**9, "budget_bytes": None}
+        self.send({"devices": [gpu], "vendors": [hint], "budgets_mb": {"cuda:7": 5}})
 
     def GET_config(self) -> None:
         self.send(self.server.settings)

@@ -20,6 +20,7 @@ M = {"model": {"model_id": "m"}}
 SENT: list[tuple[Callable[[Any], Any], str, str, Any]] = [
     (lambda p: p.health(), "GET", "/health", None),
     (lambda p: p.engines(), "GET", "/engines", None),
+    (lambda p: p.devices(), "GET", "/devices", None),
     (lambda p: p.statistics(), "GET", "/statistics", None),
     (lambda p: p.metrics(), "GET", "/metrics", None),
     (lambda p: p.config(), "GET", "/config", None),
@@ -34,8 +35,46 @@ SENT: list[tuple[Callable[[Any], Any], str, str, Any]] = [
     (lambda p: p.versions("a/b:7b"), "GET", "/models/a/b:7b/versions", None),
     (lambda p: p.rollback("m", 2), "POST", "/models/m/versions/2/rollback", {}),
     (lambda p: p.plan("a/b:7b"), "GET", "/models/a/b:7b/plan", None),
+    (lambda p: p.plan_set(["m", "n"]), "POST", "/models/plan", {"models": ["m", "n"]}),
+    (
+        lambda p: p.load_set(["m", "n"]),
+        "POST",
+        "/models/load?wait=300",
+        {"models": ["m", "n"]},
+    ),
+    (lambda p: p.load_set(["m"], wait=False), "POST", "/models/load", {"models": ["m"]}),
     (lambda p: p.history("m"), "GET", "/models/m/history?limit=50", None),
     (lambda p: p.history("m", 5, 77), "GET", "/models/m/history?limit=5&before=77", None),
+    (lambda p: p.requests(), "GET", "/requests", None),
+    (
+        lambda p: p.requests(model="m", status="4xx", before=None),
+        "GET",
+        "/requests?model=m&status=4xx",
+        None,
+    ),
+    (lambda p: p.alerts(), "GET", "/alerts", None),
+    (
+        lambda p: p.silence_alerts({"model": "m"}, 5, comment="why"),
+        "POST",
+        "/alerts/silences",
+        {"matchers": {"model": "m"}, "minutes": 5, "comment": "why"},
+    ),
+    (
+        lambda p: p.silence_alerts({"alertname": "*"}, ends_at="2030-01-01"),
+        "POST",
+        "/alerts/silences",
+        {"matchers": {"alertname": "*"}, "ends_at": "2030-01-01", "comment": ""},
+    ),
+    (lambda p: p.end_silence("a/b"), "DELETE", "/alerts/silences/a%2Fb", None),
+    (lambda p: p.try_alert_targets("ops"), "POST", "/alerts/test", {"target": "ops"}),
+    (lambda p: p.usage_csv("day"), "GET", "/usage?by=day&format=csv", None),
+    (lambda p: p.usage(), "GET", "/usage?by=model%2Cday", None),
+    (
+        lambda p: p.usage("hour", "2030-01-01", model="m"),
+        "GET",
+        "/usage?by=hour&since=2030-01-01&model=m",
+        None,
+    ),
     (lambda p: p.registry(), "GET", "/registry", None),
     (
         lambda p: p.import_registry({"models": [{"model_id": "m"}]}),
@@ -49,7 +88,8 @@ SENT: list[tuple[Callable[[Any], Any], str, str, Any]] = [
         "/registry",
         {"models": [], "replace": True},
     ),
-    (lambda p: p.models(), "GET", "/models", None),
+    (lambda p: p.models(), "GET", "/models?limit=1000&offset=0", None),
+    (lambda p: p.awake_models(), "GET", "/models?state=awake&limit=1000", None),
     (lambda p: p.model("a/b:7b"), "GET", "/models/a/b:7b", None),
     (lambda p: p.model("ü ?#%2F"), "GET", "/models/%C3%BC%20%3F%23%252F", None),
     (
@@ -229,7 +269,7 @@ def test_every_call_has_a_method_and_the_twins_agree() -> None:
     sync, twin = _methods(PoolClient), _methods(AsyncPoolClient)
     assert sync == twin
     its_calls = {n for n, f in vars(calls).items() if str(_returns(f)).startswith("Call[")}
-    assert its_calls <= {"chat", *sync}
+    assert its_calls <= {"chat", "models_from", *sync}
 
 
 def _methods(cls: type) -> dict[str, list[tuple[str, Any, Any]]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +21,11 @@ from modelpool_client.cli import app
 from modelpool_client.cli.app import globals_first
 from modelpool_client.cli.render import duration
 from modelpool_client.cli.session import EXIT_CODES, exit_code
+from modelpool_client.cli.settings import sources_table
+from modelpool_client.cli.usage import requests_table
+from modelpool_client.reports import KeySource, RequestPage, RequestView
 from rich.cells import cell_len
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 MODEL = "org/tiny:7b"
@@ -72,6 +78,38 @@ def test_tables_fit_and_are_plain(fake: FakePool, poolctl: Poolctl) -> None:
         assert "\x1b" not in done.stdout
         assert max(cell_len(line) for line in done.stdout.splitlines()) <= 80
     assert "[red]Q4" in poolctl("status", long_id).stdout
+
+
+def test_a_key_is_whole_beside_a_value_of_any_length() -> None:
+    found = {
+        "max_concurrent_models": KeySource("x y " * 200, "file", "/etc/" + "folder/" * 20),
+        "port": KeySource(8050, "default"),
+    }
+    shown = lines_of(sources_table(found))
+    assert {"KEY", "VALUE", "FROM"} <= set(shown[0].split())
+    assert any(line.startswith("max_concurrent_models") for line in shown)
+    assert "".join(part for line in shown for part in line.split()).count("folder/") > 1
+
+
+def test_a_line_of_a_request_is_read_at_a_glance() -> None:
+    failed = RequestView(
+        at="2026-05-31T12:00:00+00:00",
+        model="pool-demo",
+        surface="/v1/chat/completions",
+        status=404,
+        code="model_not_found",
+    )
+    lines = lines_of(requests_table(RequestPage(requests=(failed,))))
+    assert any(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
+    assert any("model_not_found" in line for line in lines)
+
+
+def lines_of(shown: object) -> list[str]:
+    """As on a terminal of the usual width."""
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    with console.capture() as captured:
+        console.print(shown)
+    return captured.get().splitlines()
 
 
 def test_status(fake: FakePool, poolctl: Poolctl) -> None:
@@ -142,6 +180,89 @@ def test_plan(poolctl: Poolctl) -> None:
     assert "2 of 5 in memory" in told
     assert document(poolctl("plan", "load", MODEL, "--json"))["later"] == 1
     assert poolctl("plan", "load", "nope").exit_code == 4
+
+
+def test_a_set_is_loaded_or_planned_as_one(fake: FakePool, poolctl: Poolctl) -> None:
+    poolctl("register", "m", "--source", "s", "--engine", "fake")
+    told = poolctl("plan", "load", MODEL, "m").stdout
+    assert told.count("start") == 3
+    assert "other (900 MB): idle for 70 s" in told
+    assert "1,500 MB of 2,000 MB held, 500 MB free" in told
+    assert document(poolctl("plan", "load", MODEL, "m", "--json"))["steps"][1]["later"] == 1
+    assert fake.models["m"]["state"] == "COLD"
+    done = poolctl("load", MODEL, "m")
+    assert done.stdout.splitlines() == [
+        f"{MODEL} is loaded at http://127.0.0.1:8051",
+        "m is loaded at http://127.0.0.1:8051",
+    ]
+    assert document(poolctl("load", MODEL, "m", "--json"))["message"] == "done"
+    assert poolctl("load", MODEL, "nope").exit_code == 4
+    poolctl("register", "bad", "--source", "broken", "--engine", "fake")
+    failed = poolctl("load", "bad", "m")
+    assert failed.exit_code == 5
+    assert "bad could not be loaded: it is broken\nm is loaded" in failed.stdout
+    assert poolctl("load", "bad", "m", "--json").exit_code == 5
+
+
+def test_usage(poolctl: Poolctl) -> None:
+    lines = [line.split() for line in poolctl("usage").stdout.splitlines()]
+    assert lines[0] == [*("MODEL", "DAY", "REQUESTS", "ERRORS", "IN", "CACHED", "OUT", "COST")]
+    assert lines[2][1:3] == ["2030-01-02", "3"]
+    assert lines[-1][:3] == ["in", "all", "6"]
+    assert document(poolctl("usage", "--json"))["totals"][0]["cost"] == 0.25
+    assert poolctl("usage", "--csv").stdout == f"model,requests\n{MODEL},3\n"
+
+
+def test_requests(poolctl: Poolctl) -> None:
+    text = poolctl("requests").stdout
+    assert "1,200" in text
+    assert "0.25s" in text
+    assert "model_not_found" in poolctl("requests", "--errors").stdout
+    assert document(poolctl("requests", "--json"))["requests"][0]["status"] == 200
+    assert poolctl("requests", "-n", "0").exit_code == 2
+
+
+def test_what_was_said_in_a_request(poolctl: Poolctl) -> None:
+    text = poolctl("requests", "show", "1").stdout
+    assert "POST /v1/x\naccept: */*\n\n{}" in text
+    assert "answered 200" in text
+    assert "(not all of 6 bytes)" in text
+    assert "\x1b" not in text
+    assert poolctl("requests", "show", "1", "--curl").stdout == "curl x\n"
+    assert document(poolctl("requests", "show", "1", "--json"))["content"]["curl"] == "curl x"
+    assert "was not captured" in poolctl("requests", "show", "2").stdout
+    refused = poolctl("requests", "show", "2", "--curl")
+    assert refused.exit_code == 1
+    assert "poolctl requests capture" in refused.stderr
+    assert poolctl("requests", "show", "3").exit_code == 1
+    assert poolctl("requests", "show", "x").exit_code == 2
+
+
+def test_where_settings_come_from(poolctl: Poolctl) -> None:
+    lines = [
+        " ".join(x.split()) for x in poolctl("config", "show", "--sources").stdout.splitlines()
+    ]
+    assert lines[-3:] == [
+        "port 8050 /pool.yaml; needs a restart",
+        "grace_minutes 5 PATCH /config; a restart makes it 3",
+        "quiet null default",
+    ]
+    assert poolctl("config", "--sources").stdout == poolctl("config", "get", "--sources").stdout
+    one = document(poolctl("config", "get", "port", "--sources", "--json"))
+    assert one["place"] == "/pool.yaml"
+    assert poolctl("config", "get", "nope", "--sources").exit_code == 1
+
+
+def test_capture(poolctl: Poolctl) -> None:
+    text = poolctl("requests", "capture", MODEL, "--minutes", "5").stdout
+    assert text.startswith(f"what is said to {MODEL} is captured for 5.0 min more")
+    assert "said to all models" in poolctl("requests", "capture", "--body-bytes", "512").stdout
+    assert poolctl("requests", "capture", "--body-bytes", "1").exit_code == 2
+    assert (
+        "nothing is captured; what was said in 2"
+        in poolctl("requests", "capture", "--status").stdout
+    )
+    assert document(poolctl("requests", "capture", "--off", "--json"))["on"] is False
 
 
 def test_history(poolctl: Poolctl) -> None:
@@ -243,18 +364,78 @@ def test_chat(fake: FakePool, poolctl: Poolctl) -> None:
     assert (cut.exit_code, "cut off" in cut.stderr) == (1, True)
 
 
-def test_a_conversation(fake: FakePool, poolctl: Poolctl, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = iter(["hi", "", "ho", "/exit"])
+def test_a_conversation(
+    fake: FakePool, poolctl: Poolctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    person(monkeypatch, tmp_path, ["hi", "", "ho", "/exit"])
+    assert poolctl("chat", MODEL).stdout == "you said hi\nyou said ho\n"
+    asked = fake.answered("/v1/chat/completions")[-1]
+    assert [m["content"] for m in asked["messages"]] == ["hi", "you said hi", "ho"]
+
+
+def person(monkeypatch: pytest.MonkeyPatch, folder: Path, lines: list[str]) -> None:
+    """Somebody types those lines; what is kept is kept in that folder."""
+    said = iter(lines)
     monkeypatch.setattr("builtins.input", lambda _: next(said))
     monkeypatch.setattr("modelpool_client.cli.chat.has_person", lambda: True)
-    assert poolctl("chat", MODEL).stdout == "you said hi\nyou said ho\n"
-    assert [m["content"] for m in fake.requests[-1][2]["messages"]] == ["hi", "you said hi", "ho"]
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
 
 
-def test_engines_doctor_version(poolctl: Poolctl) -> None:
+def test_commands_of_a_conversation(
+    fake: FakePool, poolctl: Poolctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("of file")
+    lines = ["/system be nice", "/set temperature 0.5", f"/file {note}", '"""two', "lines", '"""']
+    lines += [
+        "/retry",
+        "/save mine",
+        "/clear",
+        "/retry",
+        "/nonsense",
+        "//slash",
+        "/load mine",
+        "/help",
+    ]
+    person(monkeypatch, tmp_path, [*lines, "/help", "/exit"])
+    done = poolctl("chat", MODEL)
+    asked = fake.answered("/v1/chat/completions")
+    assert [len(body["messages"]) for body in asked] == [2, 2, 2]
+    assert asked[0] == asked[1]
+    assert asked[0]["messages"][0] == {"role": "system", "content": "be nice"}
+    assert asked[0]["temperature"] == 0.5
+    first, second = asked[0]["messages"][1]["content"]
+    assert "of file" in first["text"]
+    assert second["text"] == "two\nlines"
+    assert asked[2]["messages"][1]["content"] == "/slash"
+    for told in ("2 messages with", "no answer yet", "no command /nonsense", "/retry  ", "written"):
+        assert told in done.stderr, done.stderr
+    kept = tmp_path / "modelpool" / "chats"
+    assert {path.name for path in kept.glob("*.json")} == {"mine.json", "last.json"}
+    assert (kept / "mine.json").stat().st_mode & 0o077 == 0
+
+
+def test_an_answer_that_breaks_off_ends_no_conversation(
+    fake: FakePool, poolctl: Poolctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    person(monkeypatch, tmp_path, ["one", "two", "/exit"])
+    fake.cut_stream = True
+    done = poolctl("chat", MODEL)
+    assert (done.exit_code, done.stderr.count("cut off")) == (0, 2)
+    asked = [m["role"] for m in fake.answered("/v1/chat/completions")[-1]["messages"]]
+    assert asked == ["user", "assistant", "user"]
+
+
+def test_engines_doctor_version(fake: FakePool, poolctl: Poolctl) -> None:
     assert "pip install 'modelpool[llama]'" in " ".join(poolctl("engines").stdout.split())
     checks = {c["name"]: c for c in document(poolctl("doctor", "--json"))["checks"]}
     assert checks["pool"]["result"] == "ok"
+    assert (checks["other engines"]["result"], checks["other engines"]["advice"]) == ("ok", "")
+    assert "no model needs them: llama.cpp" in checks["other engines"]["found"]
+    fake.models[MODEL] |= {"engine": "llama.cpp"}
+    checks = {c["name"]: c for c in document(poolctl("doctor", "--json"))["checks"]}
+    assert "other engines" not in checks
+    assert checks["engine llama.cpp"]["result"] == "warn"
     assert checks["engine llama.cpp"]["advice"].startswith("pip install")
     assert document(poolctl("version", "--json"))["pool"] == "not told"
 

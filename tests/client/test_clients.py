@@ -156,6 +156,16 @@ def test_progress(fake: FakePool, pool: PoolClient) -> None:
     assert seen[-1].state == "HOT"
 
 
+def test_progress_of_a_set(fake: FakePool, pool: PoolClient) -> None:
+    pool.register("m", engine="fake", source="broken")
+    fake.load_seconds, seen = 0.4, list[ModelView]()
+    loaded = pool.load_set([MODEL, "m"], on_progress=seen.append)
+    assert [each.outcome for each in loaded.models] == ["loaded", "failed"]
+    assert [each.model_id for each in loaded.failed] == ["m"]
+    assert {view.model_id for view in seen[:2]} == {MODEL, "m"}
+    assert [(view.model_id, view.state) for view in seen[-2:]] == [(MODEL, "HOT"), ("m", "COLD")]
+
+
 def test_progress_of_a_failing_load(fake: FakePool, pool: PoolClient) -> None:
     fake.errors[f"/models/{MODEL}/load"] = [errors.LoadFailed("no memory", code="oom")]
     with pytest.raises(errors.LoadFailed, match="no memory"):
@@ -213,7 +223,6 @@ def test_a_silent_pool(fake: FakePool) -> None:
 
 
 def test_openai(fake: FakePool, pool: PoolClient) -> None:
-    pytest.importorskip("openai")
     for model in (None, MODEL):
         with pool.openai(model) as client:
             messages: Any = [{"role": "user", "content": "hi"}]
@@ -251,6 +260,9 @@ def test_the_async_twin(fake: FakePool) -> None:
         async with AsyncPoolClient(fake.url, retry=QUICK) as pool:
             assert (await pool.health()).status == "healthy"
             assert (await pool.load(MODEL, on_progress=seen.append)).is_loaded
+            loaded = await pool.load_set([MODEL], on_progress=lambda _: None)
+            assert loaded.models[0].model.is_loaded
+            assert (await pool.plan_set([MODEL])).steps[0].model_id == MODEL
             assert await pool.chat(MODEL, "hi") == "you said hi"
             assert [p async for p in pool.chat_stream(MODEL, "ho")] == ["you ", "said ", "ho"]
             assert [line async for line in pool.logs(MODEL, 1)] == ["line 0"]
@@ -302,8 +314,6 @@ def test_a_cancelled_load_leaves_nothing_behind(fake: FakePool) -> None:
 
 
 def test_openai_async(fake: FakePool) -> None:
-    pytest.importorskip("openai")
-
     async def use() -> None:
         async with AsyncPoolClient(fake.url) as pool, await pool.openai(MODEL) as client:
             messages: Any = [{"role": "user", "content": "hi"}]

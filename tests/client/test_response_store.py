@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from modelpool_client.errors import Unavailable
+from modelpool_client.owners import NOBODY
 from modelpool_client.response_store import KEPT_SECONDS, ResponseStore
 
 
@@ -35,6 +36,18 @@ def test_what_one_has_kept_another_finds(tmp_path: Path) -> None:
     assert other.delete("resp_a")
     assert not mine.delete("resp_a")
     assert mine.get("resp_a") is None
+
+
+def test_another_key_finds_nothing(tmp_path: Path) -> None:
+    store = ResponseStore(tmp_path, 10_000)
+    store.put("resp_mine", {"text": "x"}, "me")
+    store.put("resp_all", {"text": "y"})
+    for other in ("you", NOBODY):
+        assert store.get("resp_mine", other) is None
+        assert not store.delete("resp_mine", other)
+    assert store.get("resp_mine", "me")["text"] == "x"
+    assert store.get("resp_all", "you") == store.get("resp_all") == {"text": "y"}
+    assert store.delete("resp_mine", "me")
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ class Trouble:
             available=lambda: len(self.calls),
         )
         self.services: Any = SimpleNamespace(
-            usage=part, peaks=part, preloads=part, memory=part, pool=self
+            usage=part, usage_hours=part, peaks=part, preloads=part, memory=part, pool=self
         )
+        self.services.catalog = SimpleNamespace(edition=0)
         self.config = SimpleNamespace(check_interval_seconds=1)
         self.is_moving = True
 
@@ -57,7 +58,7 @@ class Trouble:
 LOOPS: list[tuple[Loop, tuple[object, ...], list[str]]] = [
     (background.sweep, (), ["repair"]),
     (background.watch_memory, (), ["refresh", "changed"]),
-    (background.save, (cast(Any, None),), ["save"] * 3),
+    (background.save, (cast(Any, None),), ["save"] * 4),
 ]
 
 

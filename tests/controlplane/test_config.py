@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,7 @@ def test_reads_the_first_documents_file() -> None:
     config = load_config(FIXTURES / "model_pool_config.json", {})
     given_keys = json.loads((FIXTURES / "model_pool_config.json").read_text(encoding="utf-8"))
     assert {key: config.as_dict()[key] for key in given_keys} == given_keys
-    assert any("ollama_base_url" in w for w in config.warnings)
+    assert config.ollama_servers == ("http://localhost:11434",)
 
 
 def test_without_a_file_the_state_is_in_the_users_folder() -> None:
@@ -230,6 +232,24 @@ def test_every_error_at_once_with_its_key_and_place(tmp_path: Path) -> None:
         ("allowed_hosts: [pool.example:8050]", "allowed_hosts[0] should be a host without a port"),
         ("state_dir: ''", "state_dir should be the path of a folder"),
         ("state_dir: 3", "state_dir should be the path of a folder"),
+        ("state_dir: ~no-such-user/x", "state_dir begins with the home of a user that there is"),
+        ("models_dir: ~no-such-user/x", "models_dir begins with the home of a user that there is"),
+        (
+            "discovery_paths: [~no-such-user/x]",
+            "discovery_paths[0].path begins with the home of a user that there is not",
+        ),
+        (
+            "option_file_paths: [~no-such-user/x]",
+            "option_file_paths[0] begins with the home of a user that there is not",
+        ),
+        (
+            "models: [{id: a, path: ~no-such-user/a.gguf}]",
+            "models[0].source begins with the home of a user that there is not: ~no-such-user",
+        ),
+        (
+            "models: [{id: a, path: ~no-such-user/a, engine: transformers}]",
+            "models[0].source begins with the home of a user that there is not: ~no-such-user",
+        ),
         ("warmup_models: pool-demo", "warmup_models should be a list"),
         ("warmup_models: [3]", "warmup_models[0] should be a valid string"),
         ("warmup_models: [a, b, a]", "warmup_models name a more than once"),
@@ -292,6 +312,18 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.parametrize("key", sorted(PoolConfig.model_fields))
+@pytest.mark.parametrize("value", [{"a": None}, {"a": 3}, {"a": {"zz": 1}}, [None]])
+def test_nothing_where_an_object_should_be_is_named(key: str, value: Any) -> None:
+    name = f"MODELPOOL_{key.upper()}"
+    places: set[str] = set()
+    try:
+        load_config(None, {name: json.dumps(value)})
+    except ConfigError as e:
+        places = {issue.where for issue in e.errors}
+    assert places <= {f"environment variable {name}"}
+
+
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(PoolConfig.model_fields)), JSON))
 def test_arbitrary_values_are_right_or_named_with_their_place(data: dict[str, Any]) -> None:
@@ -331,7 +363,7 @@ def test_the_example_holds_every_key_with_its_default(tmp_path: Path) -> None:
     data = yaml.safe_load(re.sub(r"^#(?=[a-z_]+:|  )", "", text, flags=re.MULTILINE))
     assert set(data) == set(PoolConfig.model_fields)
     plain = PoolConfig().as_dict() | {"memory_limit_mb": None, "state_dir": ".modelpool"}
-    own = {"models", "ollama_base_url"}
+    own = {"models"}
     assert {k: v for k, v in data.items() if k not in own} == {
         k: v for k, v in plain.items() if k not in own
     }
@@ -341,3 +373,17 @@ def test_the_example_holds_every_key_with_its_default(tmp_path: Path) -> None:
 def test_errors_read_well() -> None:
     error = ConfigError([config_module.ConfigIssue("port", "is odd", "pool.yaml")])
     assert str(error) == "the configuration is wrong:\n  pool.yaml: port is odd"
+
+
+def test_the_homes_of_others(tmp_path: Path) -> None:
+    """As a shell has them; a name that only begins so is a file's."""
+    user = pwd.getpwuid(os.getuid())
+    paths = {"discovery_paths": [f"~{user.pw_name}/m"], "models_dir": f"~{user.pw_name}/m"}
+    sources = {f"~{user.pw_name}/a.gguf": "llama.cpp", f"~{user.pw_name}/b": "transformers"}
+    sources |= {"~c.gguf": "llama.cpp", "owner/repo": "transformers"}
+    models = [{"id": f"m{i}", "path": p, "engine": e} for i, (p, e) in enumerate(sources.items())]
+    config = load(tmp_path, json.dumps({**paths, "models": models}))
+    home = user.pw_dir
+    assert config.discovery_paths[0].path == str(config.models_dir) == f"{home}/m"
+    found = [model.source for model in config.models]
+    assert found == [f"{home}/a.gguf", f"{home}/b", str(tmp_path / "~c.gguf"), "owner/repo"]

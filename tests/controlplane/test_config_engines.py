@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from modelpool.catalog.parse_rules import EngineVerdict
 from modelpool.config import ConfigError, PoolConfig, load_config
+from modelpool.config_checks import validated
+from modelpool.config_keys import ENGINES_OF_THEIR_OWN
 from modelpool.engines import check_models
+from modelpool_worker.engine_table import BUILT_IN
 
 MODELS = """
     max_concurent_models: 3
@@ -64,7 +68,7 @@ def test_right_ones_pass(tmp_path: Path) -> None:
 def test_without_models_nobody_is_asked(tmp_path: Path) -> None:
     (tmp_path / "pool.yaml").write_text("port: 8050")
 
-    def check(_: object) -> list[EngineVerdict]:
+    def check(_: object, told: object) -> list[EngineVerdict]:
         raise AssertionError
 
     load_config(tmp_path / "pool.yaml", {}, check=check)
@@ -82,8 +86,15 @@ def test_a_worker_program_that_says_nothing_is_a_warning(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "pool.yaml").write_text("models: [{id: a, engine: nope, path: x}]")
-    config = load_config(
-        tmp_path / "pool.yaml", {}, check=lambda models: check_models(models, command=command)
-    )
+    check = partial(check_models, command=command)
+    config = load_config(tmp_path / "pool.yaml", {}, check=check)
     (warning,) = config.warnings
     assert warning.startswith("models[0] (a): its engine and options were not checked")
+
+
+def test_no_preset_has_the_name_of_an_engine_of_ours() -> None:
+    """It would be ignored without a word."""
+    assert {*BUILT_IN, "command"} == ENGINES_OF_THEIR_OWN
+    config, issues = validated({"engine_presets": {"onnx": {"command": ["x", "{port}"]}}})
+    assert config is None
+    assert "another way" in issues[0].message

@@ -71,7 +71,8 @@ def test_patch_says_everything_at_once() -> None:
 
 def test_patch_keeps_the_notes(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
-    file.write_text("ollama_base_url: http://localhost:11434", encoding="utf-8")
+    text = "{priority_ageing_seconds: 50, load_wait_seconds: 100}"
+    file.write_text(text, encoding="utf-8")
     config = patched(load_config(file, {}), {"crash_budget": 1})
     assert (config.file, len(config.warnings)) == (file, 1)
 

@@ -259,15 +259,29 @@ def test_who_stops_a_pool_needs_only_what_it_takes(tmp_path: Path) -> None:
 def test_the_schema_takes_one_wherever_there_is_a_value(tmp_path: Path) -> None:
     schema = jsonschema_rs.validator_for(json_schema())
     names = PoolConfig.model_fields.keys() - {"models", "registrars", "port_range", "warmup_models"}
-    names -= {"allowed_hosts", "allowed_origins", "discovery_paths"}
-    for key in sorted(names - {"device_memory_mb"}):
+    names -= {"allowed_hosts", "allowed_origins", "discovery_paths", "option_file_paths"}
+    names -= {"attach_companions"}
+    names -= {"ollama_base_urls", "providers", "remote_models"}
+    names -= {"aliases", "alerts", "virtual_models", "presets", "routing"}
+    for key in sorted(names - {"device_memory_mb", "engine_presets", "environments"}):
         assert schema.is_valid({key: "${NAME}"}), key
         assert schema.is_valid({key: "a${NAME:-x}"}), key
     nested: list[dict[str, Any]] = [
         {"port_range": {"start": "${A}", "end": 2}},
+        {"alerts": {"enabled": "${A}", "rules": {"R": {"above": "${B}"}}}},
         {"allowed_hosts": ["${A}"], "allowed_origins": ["https://${A}"]},
         {"device_memory_mb": {"cuda:0": "${A}"}},
-        {"discovery_paths": ["${A}", {"path": "${B}"}]},
+        {"aliases": {"a": "${B}", "c": ["${D}"]}},
+        {"virtual_models": {"a": {"kind": "alias", "target": "${B}"}}},
+        {"presets": {"A": {"temperature": "${B}"}}, "routing": {"strategy": "${C}"}},
+        {"engine_presets": {"a": {"command": ["x"], "environment": {"B": "${B}"}}}},
+        {
+            "environments": {
+                "a": {"python": "${A}"},
+                "b": {"extras": ["${B}"], "packages": ["${C}"]},
+            }
+        },
+        {"discovery_paths": ["${A}", {"path": "${B}"}], "option_file_paths": ["${A}"]},
         {"registrars": [{"kind": "http", "ttl_seconds": "${A}"}]},
         {"models": [{"model_id": "a", "source": "${A}", "warmup": "${B}", "priority": "${C}"}]},
         {"models": [{"model_id": "a", "source": "s", "options": {"threads": "${A}"}}]},

@@ -24,9 +24,10 @@ from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.ollama import keep_alive_seconds
 from modelpool_client.surfaces.routes import SPELLINGS, SURFACES, codec_of
 from modelpool_client.wire import Assignment
+from support.examples import examples
 from support.in_process import client_of
 
-EXAMPLES = 80
+EXAMPLES = examples(80)
 FORM = "multipart/form-data; boundary=x"
 MODEL = "cold"
 # A part of a form that is one.
@@ -58,6 +59,10 @@ BASES: dict[str, dict[str, Any]] = {
     "/v1/audio/speech": {"input": "hi"},
     "/v1/images/generations": {"prompt": "hi"},
     "/v1/images/edits": {"image": FILE, "prompt": "hi"},
+    "/embed": {"inputs": "hi"},
+    "/v2/embed": {"texts": ["hi"]},
+    "/v1/fim/completions": {"prompt": "hi"},
+    "/score": {"text_1": "hi", "text_2": ["a", "b"]},
     "/v2/models/{model}/infer": {
         "inputs": [{"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["hi"]}]
     },

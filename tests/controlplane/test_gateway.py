@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
+from modelpool.catalog.index import Index
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
+from modelpool.gateway.alternatives import LOOKED_AT, NAMED
 from modelpool.gateway.relay import TRIES, Gateway
+from modelpool.gateway.virtual import EVENT_SECONDS, VirtualAnswers
+from modelpool.observe.spans import Span
+from modelpool.observe.tracer import Tracer
+from modelpool.pool.admission import Refuse
+from modelpool.pool.states import State
 from modelpool.pool.waiters import UNUSED, Grant, Use
+from modelpool.routing.conversations import Conversations
+from modelpool.routing.kinds.registry import kind
+from modelpool.routing.resolve import Resolver
+from modelpool.routing.virtual_model import VirtualModel, read_virtual_model
 from modelpool_client.capabilities import WRITES_TEXT
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
 from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream as WorkersClient
 from modelpool_client.response_store import ResponseStore
-from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES
+from modelpool_client.surfaces.parameters import ANY, Support
+from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, Surface
+from modelpool_client.tracing.sampling import Sampler
 from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
 from support.virtual_time import run_virtual
@@ -29,6 +45,8 @@ DRAINING = response(
     "503 Service Unavailable",
     x_modelpool_code="worker_draining",
 )
+EMBEDDINGS = "/v1/embeddings"
+FILE = bytes(range(256)) * 20
 USER = {"role": "user", "content": "hi"}
 ASK = json.dumps({"model": "m", "messages": [USER]}).encode()
 ASK_STREAM = json.dumps({"model": "m", "messages": [USER], "stream": True}).encode()
@@ -44,6 +62,9 @@ class FakeStatus:
 
 class FakePool:
     """Hands out the upstream's port, and counts who has it."""
+
+    edition = 0
+    awake_models: frozenset[str] = frozenset()
 
     def __init__(self, upstream: Upstream | None = None, **config: Any) -> None:
         self.config = PoolConfig.model_validate({"state_dir": "/nonexistent"} | config)
@@ -62,6 +83,9 @@ class FakePool:
         self.why = ""
         self.is_hot = True
         self.load: Callable[[], Awaitable[None]] = self._at_once
+        self.holders: list[Any] = []
+        self.too_large: list[str] = []
+        self.plans = 0
 
     @staticmethod
     async def _at_once() -> None: ...
@@ -92,10 +116,19 @@ class FakePool:
     def state(self, model_id: str) -> str:
         return FakeStatus.state
 
+    def serves(self, *models: Model) -> None:
+        self.holders = [SimpleNamespace(model=model, state=State.HOT) for model in models]
+
+    def plan(self, model_id: str) -> Refuse | None:
+        self.plans += 1
+        return Refuse("too large") if model_id in self.too_large else None
+
     def diagnosis(self, grant: Grant) -> str:
         return self.why
 
-    def try_acquire(self, model_id: str, affinity: str = "") -> Grant | None:
+    def try_acquire(
+        self, model_id: str, affinity: str = "", avoid: Collection[str] = ()
+    ) -> Grant | None:
         self.affinities.append(affinity)
         return self._grant() if self.is_hot else None
 
@@ -105,6 +138,7 @@ class FakePool:
         *,
         priority: str = "normal",
         affinity: str = "",
+        avoid: Collection[str] = (),
         wait: float = 0.0,
         had_worker: bool = False,
     ) -> Grant:
@@ -123,12 +157,22 @@ class FakeCatalog:
         Model("e", "sim", "", capabilities=("embeddings", "streaming")),
     )
 
+    edition = 0
+
+    def __init__(self, more: Sequence[Model] = ()) -> None:
+        self.models = (*self.models, *more)
+        index = Index(self.models)
+        self.find, self.counts, self.some_with = index.find, index.counts, index.some_with
+
     def __iter__(self) -> Iterator[Model]:
         return iter(self.models)
 
+    def list(self) -> tuple[Model, ...]:
+        return self.models
+
     def get(self, name: str) -> Model:
         for model in self.models:
-            if name in model.names:
+            if name in (*model.names, f"sim:{model.model_id}"):
                 return model
         raise ModelNotFound(f"there is no model {name!r}", param="model")
 
@@ -145,18 +189,30 @@ class Meter:
         assert seconds >= 0
         self.statuses.append(status)
 
+    def waited(self, model_id: str, seconds: float) -> None:
+        assert seconds >= 0
+
 
 NO_STORE = ResponseStore(Path("nowhere"), 0)
 
 
-async def any_surface(engine: str) -> None:
-    """Nobody knows what an engine answers."""
+async def any_surface(engine: str) -> Sequence[str]:
+    """An engine answers whatever it is asked."""
+    return tuple(SURFACES)
+
+
+async def any_support(engine: str) -> Support:
+    """Nobody knows what an engine makes of parameters."""
+    return ANY
 
 
 class Scene:
     """A gateway with everything around it."""
 
-    def __init__(self, *answers: Any, **config: Any) -> None:
+    def __init__(self, *answers: Any, models: Sequence[Model] = (), **config: Any) -> None:
+        self.catalog = FakeCatalog(models)
+        self.support = ANY
+        self.once = False
         self.upstream = Upstream(*answers or [says(response(b"{}"))])
         self.pool = FakePool(self.upstream, **config)
         self.meter = Meter()
@@ -164,17 +220,24 @@ class Scene:
     async def __aenter__(self) -> Scene:
         await self.upstream.__aenter__()
         self._workers = WorkersClient()
-        parts: tuple[Any, ...] = (
-            FakeCatalog(),
+        self.parts: tuple[Any, ...] = (
+            self.catalog,
             self.pool,
             self.pool.prepare,
             self._workers,
             self.meter,
             any_surface,
+            self.supports,
             NO_STORE,
         )
-        self._gateway = Gateway(*parts)
+        self._gateway = Gateway(*self.parts, asked_once=self.asks_once)
         return self
+
+    async def supports(self, engine: str) -> Support:
+        return self.support
+
+    async def asks_once(self, engine: str) -> bool:
+        return self.once
 
     async def gateway(self, exchange: Exchange) -> None:
         await self._gateway(exchange, exchange.request.path)
@@ -217,6 +280,38 @@ def test_a_query_goes_along_as_it_was_written() -> None:
         async with Scene(says(response(b"{}"))) as s:
             await s.ask(path="/v1/completions?beta=true&a=%20%2F?&b=")
             assert s.upstream.seen[0].target == "/v1/completions?beta=true&a=%20%2F?&b="
+
+    asyncio.run(scene())
+
+
+def request_for(surface: Surface, model: str) -> dict[str, Any]:
+    """One that names a model wherever a surface wants it named."""
+    if surface.model_in == "path":
+        return {"path": surface.path.replace("{model}", model), "body": b'{"model": "not this"}'}
+    if surface.model_in == "query":
+        path = f"{surface.path}?a=%20&model={quote(model, safe='')}&b="
+        return {"path": path, "method": "GET", "body": b""}
+    if surface.codec == "json":
+        said = {"model": model, "messages": [USER], "prompt": "x", "input": "x"}
+        return {"path": surface.path, "body": json.dumps(said).encode()}
+    form = httpx.Request("POST", "http://x", data={"model": model}, files={"file": FILE})
+    kind = b"multipart/form-data; boundary=b"
+    body = form.read().replace(form.headers["content-type"].partition("=")[2].encode(), b"b")
+    return {"path": surface.path, "body": body, "headers": [(b"content-type", kind)]}
+
+
+@pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
+def test_a_name_of_the_pool_s_own_is_told_no_worker(surface: Surface) -> None:
+    async def scene() -> None:
+        async with Scene(*[says(response(b"{}"))] * 3) as s:
+            for name in ("sim:m", "m", "alias"):
+                client = await s.ask(**request_for(surface, name))
+                assert (client.status, client.text) == (200, b"{}"), name
+            own, plain, alias = ((seen.target, seen.body) for seen in s.upstream.seen)
+            if surface.model_in == "query":  # written anew, and so as it should have been
+                own = (own[0].replace("+", "%20"), own[1])
+            assert own == plain
+            assert b"alias" in alias[1] or "alias" in alias[0]
 
     asyncio.run(scene())
 
@@ -320,10 +415,10 @@ def test_what_the_worker_refuses_is_no_use_of_the_model(
     async def scene() -> None:
         header = f"X-ModelPool-Source: {source}\r\n" if source else ""
         answer = f"HTTP/1.1 {status} x\r\n{header}content-length: 2\r\n\r\n{{}}"
-        async with Scene(says(answer.encode())) as s:
+        async with Scene(says(answer.encode()), retry_attempts=0) as s:
             assert (await s.ask()).status == status
             assert s.pool.used == [is_used]
-        async with Scene(says(DRAINING), says(answer.encode())) as s:
+        async with Scene(says(DRAINING), says(answer.encode()), retry_attempts=0) as s:
             await s.ask()
             assert s.pool.used == [False, is_used]
 
@@ -408,12 +503,12 @@ def test_the_error_says_why_the_worker_was_ended() -> None:
 
 def test_however_often_it_is_sent_it_waits_once() -> None:
     async def scene() -> None:
-        async with Scene(says(DRAINING), load_wait_seconds=0.3) as s:
+        async with Scene(says(DRAINING), load_wait_seconds=1.0) as s:
             s.pool.is_hot = False
             await s.ask()
             assert len(s.pool.waits) > 2
             assert s.pool.waits == sorted(s.pool.waits, reverse=True)
-            assert 0.3 >= s.pool.waits[0] >= s.pool.waits[-1] > 0
+            assert 1.0 >= s.pool.waits[0] >= s.pool.waits[-1] > 0
 
     asyncio.run(scene())
 
@@ -422,12 +517,24 @@ def test_a_model_may_be_unloaded_under_a_request_however_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An operator's script may unload it each time as soon as it is loaded."""
-    monkeypatch.setattr("modelpool.gateway.relay.RETRY_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("modelpool.gateway.retry_budget.PAUSE_SECONDS", 0.001)
 
     async def scene() -> None:
         async with Scene(*[says(DRAINING)] * 3 * TRIES, says(response(b"{}"))) as s:
             assert (await s.ask()).status == 200
             assert s.pool.given == 3 * TRIES + 1
+
+    asyncio.run(scene())
+
+
+def test_what_may_have_been_billed_is_not_sent_again() -> None:
+    async def scene() -> None:
+        async with Scene(says(), says(response(b"{}"))) as s:
+            s.once = True
+            client = await s.ask()
+            assert client.status == 502
+            assert "it is not asked again" in client.error["message"]
+            assert len(s.upstream.seen) == 1
 
     asyncio.run(scene())
 
@@ -457,7 +564,8 @@ def test_nobody_listens_there() -> None:
 @pytest.mark.parametrize("status", ["503 Service Unavailable", "500 Oops", "429 Slow down"])
 def test_other_errors_of_the_worker_are_its_own(status: str) -> None:
     async def scene() -> None:
-        async with Scene(says(response(b'{"error":{"message":"m"}}', status))) as s:
+        answer = response(b'{"error":{"message":"m"}}', status)
+        async with Scene(says(answer), retry_attempts=0) as s:
             client = await s.ask()
             assert (client.status, len(s.upstream.seen)) == (int(status[:3]), 1)
             assert client.error == {"message": "m"}
@@ -589,7 +697,8 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
             raise LoadTimeout("waited 12 s", retry_after=10)
 
         pool.load = load
-        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter(), any_surface, NO_STORE)
+        known: Any = (any_surface, any_support, NO_STORE)
+        parts: Any = (FakeCatalog(), pool, pool.prepare, None, Meter(), *known)
         client = Client(ASK_STREAM)
         client.on_send = lambda message: times.append(asyncio.get_running_loop().time())
         gateway = Gateway(*parts)
@@ -712,11 +821,48 @@ def test_an_engine_that_has_too_much_is_told_apart(
 ) -> None:
     async def scene() -> None:
         answer = response(b"{}", **headers).replace(b" 200 ", b" %d " % status, 1)
-        async with Scene(says(answer)) as s:
+        async with Scene(says(answer), retry_attempts=0) as s:
             assert (await s.ask()).status == status
             (use,) = s.pool.uses
             assert use.is_overload is is_overload
             assert (use.first_token_seconds is not None) == (status == 200)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("more", [{}, {"seed": 1}], ids=["alone", "shared"])
+@pytest.mark.parametrize("before", [b"", b'data: {"choices": []}\n\n'], ids=["first", "later"])
+def test_an_error_within_a_stream_is_a_failure_and_no_quick_answer(
+    before: bytes, more: dict[str, Any]
+) -> None:
+    async def scene() -> None:
+        told = b'data: {"error": {"message": "it broke", "code": "engine_failed"}}\n\n'
+        answer = says(stream_head(), *map(chunk, filter(None, (before, told))), chunk(b""))
+        async with Scene(answer, retry_attempts=0) as s:
+            client = await s.ask(json.dumps({**json.loads(ASK_STREAM), **more}).encode())
+            assert b"it broke" in client.text
+            assert s.meter.statuses == [502]
+            (use,) = s.pool.uses
+            assert (use.is_used, use.first_token_seconds) == (True, None)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("is_look", "due"), [(False, 1), (True, 0)])
+def test_a_worker_tells_of_work_only(is_look: bool, due: int) -> None:
+    async def scene() -> None:
+        seen: list[int] = []
+        async with Scene() as s:
+
+            async def handle(exchange: Exchange) -> None:
+                await s.gateway(exchange)
+                seen.append(exchange.rows_due)
+
+            look = Client(b"", "/props?model=m", "GET")
+            client = look if is_look else Client(ASK)
+            await client.ask(handle, Timeouts())
+            assert client.status == 200
+            assert seen == [due]
 
     asyncio.run(scene())
 
@@ -833,7 +979,6 @@ def test_to_be_cancelled_by_others_is_not_swallowed() -> None:
         (b"{}", 400, "model", "model is missing"),
         (b'{"model": null}', 400, "model", "model is missing"),
         (b'{"model": 7}', 400, "model", "must be a string"),
-        (b'{"model": "auto"}', 501, "model", "not there yet"),
         (b'{"model": "nope"}', 404, "model", "no model 'nope'"),
     ],
 )
@@ -939,6 +1084,116 @@ def test_a_model_that_writes_no_text(path: str, is_hot: bool) -> None:
     asyncio.run(scene())
 
 
+PICTURE = {"type": "image_url", "image_url": {"url": "data:,"}}
+SHOWN = {"messages": [USER, {"role": "user", "content": [{"type": "text"}, PICTURE]}]}
+
+
+def seer(name: str, *words: str) -> Model:
+    return Model(name, "sim", "", capabilities=("chat", *(words or ("vision",))))
+
+
+BLIND = Model("blind", "sim", "", capabilities=("chat",), denied_capabilities=("vision", "audio"))
+
+
+@pytest.mark.parametrize("is_hot", [True, False], ids=["hot", "cold"])
+@pytest.mark.parametrize(
+    ("path", "body", "where", "error_of"),
+    [
+        ("/v1/chat/completions", SHOWN, "messages[1].content[1]", lambda e: e["message"]),
+        (
+            "/v1/responses",
+            {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+            "input[0].content[0]",
+            lambda e: e["message"],
+        ),
+        (
+            "/v1/messages",
+            {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+            "messages[0].content[0]",
+            lambda e: e["message"],
+        ),
+        ("/api/chat", {"messages": [{"images": ["iVBORw0KGgo="]}]}, "messages[0].images[0]", str),
+        ("/api/generate", {"prompt": "x", "images": ["iVBORw0KGgo="]}, "images[0]", str),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused_before_a_load_with_who_can(
+    path: str, body: Any, where: str, error_of: Any, is_hot: bool
+) -> None:
+    async def scene() -> None:
+        models = [BLIND, seer("big"), seer("seer"), seer("hot"), seer("deaf", "audio")]
+        async with Scene(models=models) as s:
+            s.pool.is_hot = is_hot
+            s.pool.serves(BLIND, models[3], models[4])
+            s.pool.too_large = ["big"]
+            client = await s.ask(json.dumps({"model": "blind", **body}).encode(), path=path)
+            error = json.loads(client.text)["error"]
+            assert client.status == 400
+            assert client.answer_headers["x-modelpool-code"] == "missing_capability"
+            assert error_of(error) == (
+                f"blind cannot do vision, which {where} asks for; it can do: chat; "
+                "these can: hot (HOT), seer"
+            )
+            assert (s.pool.given, s.pool.waits, s.pool.prepared) == (0, [], [])
+
+    asyncio.run(scene())
+
+
+def test_what_is_only_not_known_is_for_the_engine_to_refuse() -> None:
+    guessed = Model("g", "sim", "", capabilities=("chat",), presumed_capabilities=("chat",))
+
+    async def scene() -> None:
+        async with Scene(models=[guessed]) as s:
+            assert (await s.ask(json.dumps({"model": "g", **SHOWN}).encode())).status == 200
+
+    asyncio.run(scene())
+
+
+def test_few_are_named_and_few_are_looked_at_however_many_there_are() -> None:
+    models = [BLIND, *(seer(f"m{i}") for i in range(10_000))]
+
+    async def scene() -> None:
+        async with Scene(models=models) as s:
+            client = await s.ask(json.dumps({"model": "blind", **SHOWN}).encode())
+            assert client.error["details"] == {"models": ["m0", "m1", "m2", "m3", "m4"]}
+            assert s.pool.plans == NAMED
+            s.pool.plans, s.pool.too_large = 0, [f"m{i}" for i in range(10_000)]
+            client = await s.ask(json.dumps({"model": "blind", **SHOWN}).encode())
+            assert client.error["message"].endswith("; no other model here can")
+            assert s.pool.plans == LOOKED_AT
+
+    asyncio.run(scene())
+
+
+def test_a_route_that_a_model_has_not_names_those_that_have_it() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = await s.ask(json.dumps({"model": "m", "input": "x"}).encode(), path=EMBEDDINGS)
+            assert client.status == 200, "nothing is known of it"
+        models = [
+            Model("w", "sim", "", capabilities=("chat",)),
+            Model("v", "sim", "", capabilities=("embeddings",)),
+        ]
+        async with Scene(models=models) as s:
+            client = await s.ask(json.dumps({"model": "w", "input": "x"}).encode(), path=EMBEDDINGS)
+            assert client.error["details"] == {"models": ["e", "v"]}
+
+    asyncio.run(scene())
+
+
+def test_what_the_engine_refuses_is_refused_before_a_load() -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            s.pool.is_hot, s.support = False, Support({})
+            body = {"model": "m", "messages": [USER], "logprobs": True}
+            client = await s.ask(json.dumps(body).encode())
+            assert (client.status, client.error["param"]) == (400, "logprobs")
+            assert (client.error["source"], s.pool.waits) == ("worker", [])
+            client = await s.ask(json.dumps({**body, "logprobs": None, "seed": 1}).encode())
+            assert client.status == 200
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("said", ["urgent", 1, "", ["high"], {}])
 def test_a_bad_priority(said: Any) -> None:
     async def scene() -> None:
@@ -995,5 +1250,201 @@ def test_the_list_of_models() -> None:
             assert [m["root"] for m in data] == ["m", "m", "org/n", "urgent", "e"]
             assert [m["aliases"] for m in data] == [["alias"], ["alias"], [], [], []]
             assert data[0]["state"] == "COLD"
+
+    asyncio.run(scene())
+
+
+# -- virtual models ------------------------------------------------------------------------------
+
+OVERLOADED = response(
+    b'{"error":{"message":"full","code":"queue_full"}}', "503 Service Unavailable"
+)
+REFUSED = response(b'{"error":{"message":"no","code":"invalid_request"}}', "400 Bad Request")
+
+
+class Known:
+    def __init__(self, catalog: Any) -> None:
+        self.model = catalog.find
+
+
+class VirtualScene(Scene):
+    """A gateway that has virtual models, too."""
+
+    def __init__(self, *answers: Any, models: Any = (), **entries: Any) -> None:
+        super().__init__(*answers, models=models)
+        self.entries: dict[str, VirtualModel] = {
+            name: read_virtual_model(name, entry, kind) for name, entry in entries.items()
+        }
+        self.events: list[dict[str, Any]] = []
+        self.joined: list[str] = []
+        hot = SimpleNamespace(state=State.HOT, describe_wait=lambda: "it is HOT")
+        self.pool.status = lambda model_id: hot  # type: ignore[method-assign]
+        self.meter.joined = self.joined.append  # type: ignore[attr-defined]
+        self.now = 0.0
+
+    async def __aenter__(self) -> VirtualScene:
+        await super().__aenter__()
+        resolver = Resolver(kind, self.entries.get, lambda name: {"temperature": 0.2})
+        virtual = VirtualAnswers(
+            resolver,
+            Known(self.catalog),  # type: ignore[arg-type]
+            Conversations(),
+            lambda name, **data: self.events.append({"event": name, **data}),
+            lambda: self.now,
+            lambda: 0.0,
+        )
+        self._gateway = self.make(virtual)
+        return self
+
+    def make(self, virtual: VirtualAnswers) -> Gateway:
+        return Gateway(*self.parts, asked_once=self.asks_once, virtual=virtual)
+
+
+def asks(name: str, **more: Any) -> bytes:
+    return json.dumps({"model": name, "messages": [USER], **more}).encode()
+
+
+def test_the_worker_is_told_its_own_name_and_the_answer_is_its_bytes() -> None:
+    async def scene() -> None:
+        answer = b'{"odd" :  "spacing"}'
+        async with VirtualScene(says(response(answer, x_own="kept")), v="m") as s:
+            client = await s.ask(asks("v", top_k=1))
+            assert (client.status, client.text) == (200, answer)
+            assert client.answer_headers["x-own"] == "kept"
+            assert json.loads(s.upstream.seen[0].body) == json.loads(asks("m", top_k=1))
+            assert s.meter.statuses == [200]
+            assert not s.events
+
+    asyncio.run(scene())
+
+
+def test_a_plain_name_is_never_looked_for_among_virtual_ones() -> None:
+    async def scene() -> None:
+        async with VirtualScene(says(response(b"{}")), m="e") as s:
+            client = await s.ask(ASK)
+            assert client.answer_headers["x-modelpool-model"] == "m"
+            assert s.upstream.seen[0].body == ASK
+
+    asyncio.run(scene())
+
+
+def test_an_answer_that_is_an_error_is_kept_back_while_there_is_another() -> None:
+    async def scene() -> None:
+        answers = (says(OVERLOADED), says(response(b'{"from": "n"}')))
+        async with VirtualScene(*answers, v=["m", "org/n"]) as s:
+            client = await s.ask(asks("v"))
+            assert client.text == b'{"from": "n"}'
+            assert client.answer_headers["x-modelpool-fallback"] == "m (queue_full)"
+            assert s.meter.statuses == [503, 200]
+            assert [e["model_id"] for e in s.events] == ["m"]
+        async with VirtualScene(says(REFUSED), v=["m", "org/n"]) as s:
+            client = await s.ask(asks("v"))
+            assert client.status == 400
+            assert len(s.upstream.seen) == 1
+        async with VirtualScene(says(OVERLOADED), v=["m", "org/n"]) as s:
+            client = await s.ask(asks("v"))
+            # The last one's own words.
+            assert (client.status, client.text) == (503, OVERLOADED.partition(b"\r\n\r\n")[2])
+            assert client.answer_headers["x-modelpool-fallback"] == "m (queue_full)"
+
+    asyncio.run(scene())
+
+
+def test_a_stream_is_passed_on_as_it_comes() -> None:
+    async def scene() -> None:
+        parts = [b'data: {"a": 1}\n\n', b"data: [DONE]\n\n"]
+        stream = says(stream_head(), *map(chunk, parts), chunk(b""))
+        async with VirtualScene(says(OVERLOADED), stream, v=["m", "org/n"]) as s:
+            client = await s.ask(asks("v", stream=True))
+            assert client.text == b"".join(parts)
+            assert client.is_complete
+            assert client.answer_headers["x-modelpool-model"] == "org/n"
+
+    asyncio.run(scene())
+
+
+def test_what_is_the_same_is_computed_once_behind_a_virtual_name_too() -> None:
+    async def scene() -> None:
+        slow = asyncio.Event()
+
+        async def answer(reader: Any, writer: Any) -> None:
+            await slow.wait()
+            await says(response(b'{"one": 1}'))(reader, writer)
+
+        async with VirtualScene(answer, v=["m", "org/n"], w="m") as s:
+            asking = [asyncio.ensure_future(s.ask(asks(n, seed=1))) for n in ("v", "w", "v")]
+            while not s.upstream.seen:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            slow.set()
+            clients = await asyncio.gather(*asking)
+            assert {client.text for client in clients} == {b'{"one": 1}'}
+            assert len(s.upstream.seen) == 1
+            assert s.joined == ["m", "m"]
+        async with VirtualScene(says(OVERLOADED), says(response(b"{}")), v=["m", "org/n"]) as s:
+            client = await s.ask(asks("v", seed=1))
+            assert (client.status, client.text) == (200, b"{}")
+
+    asyncio.run(scene())
+
+
+def test_rules_of_both_are_applied_and_told() -> None:
+    async def scene() -> None:
+        ruled = Model("r", "sim", "", request={"limits": {"max_tokens": 5}, "preset": "Any"})
+        entry = {"kind": "alias", "target": "r", "request": {"strip": ["seed"]}}
+        async with VirtualScene(says(response(b"{}")), models=(ruled,), v=entry) as s:
+            client = await s.ask(asks("v", seed=1, max_tokens=9))
+            told = "seed (stripped), temperature=0.2 (default), max_tokens=5 (limit, was 9)"
+            assert client.answer_headers["x-modelpool-changed"] == told
+            sent = json.loads(s.upstream.seen[0].body)
+            assert sent == json.loads(asks("r", max_tokens=5, temperature=0.2))
+
+    asyncio.run(scene())
+
+
+def test_one_that_fails_for_everybody_is_news_now_and_then() -> None:
+    async def scene() -> None:
+        async with VirtualScene(says(OVERLOADED), v=["m", "org/n"]) as s:
+            for _ in range(5):
+                await s.ask(asks("v"))
+            assert len(s.events) == 1
+            s.now = EVENT_SECONDS
+            await s.ask(asks("v"))
+            assert "(4 more times before)" in s.events[1]["reason"]
+
+    asyncio.run(scene())
+
+
+def test_what_is_looked_at_is_looked_at_at_the_first() -> None:
+    async def scene() -> None:
+        async with VirtualScene(says(response(b"{}")), v=["m", "org/n"]) as s:
+            client = await s.ask(b"", path="/props?model=v", method="GET")
+            assert client.answer_headers["x-modelpool-model"] == "m"
+            assert s.upstream.seen[0].target == "/props?model=m"
+
+    asyncio.run(scene())
+
+
+def test_the_span_of_who_was_asked_tells_that_it_failed() -> None:
+    spans: list[Span] = []
+
+    class Traced(VirtualScene):
+        def make(self, virtual: VirtualAnswers) -> Gateway:
+            tracer = Tracer(Sampler(1), spans.append)
+            return Gateway(*self.parts, virtual=virtual, tracer=tracer)
+
+    async def scene() -> None:
+        async with Traced(says(stream_head(), chunk(b"data: 1\n\n")), v="m") as s:
+            assert (await s.ask(asks("v", stream=True))).status == 200
+        failed = {span.name: span.error for span in spans}
+        assert failed["ask m"] == failed["attempt"] == "worker_failed"
+
+    asyncio.run(scene())
+
+
+def test_a_name_that_nobody_has_is_told_as_ever() -> None:
+    async def scene() -> None:
+        async with VirtualScene(v="m") as s:
+            client = await s.ask(asks("w"))
+            assert client.status == 404
 
     asyncio.run(scene())

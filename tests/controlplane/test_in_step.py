@@ -33,6 +33,7 @@ class File:
 
     def write(self, *models: dict[str, Any], **keys: Any) -> None:
         said = {"state_dir": str(self.folder / "state"), "models": models, **keys}
+        said["option_file_paths"] = [str(self.folder)]
         self.path.write_text(json.dumps(said), encoding="utf-8")
 
 

@@ -60,7 +60,8 @@ def write_gguf(
 
 def play(folder: Path, scene: Scene, **keys: Any) -> None:
     async def main() -> None:
-        config = PoolConfig(state_dir=folder / "state", **keys)
+        named = [str(folder)]  # or what is wrong with its files would not be told
+        config = PoolConfig(state_dir=folder / "state", option_file_paths=named, **keys)
         async with running(config) as pool, client_of(pool.entry) as http:
             await scene(http, pool)
 
@@ -251,15 +252,15 @@ def test_what_an_engine_refuses_stays_refused(
 
 
 def test_a_model_of_an_engine_that_is_not_here(tmp_path: Path) -> None:
-    """A registry file may bring one; nobody leaves for it."""
+    """Its package was there when it was registered; nobody leaves for it."""
 
-    async def scene(http: httpx.AsyncClient, _: Running) -> None:
-        entry = {"model_id": "m", "engine": "ollama", "source": "llama3.1:8b"}
-        assert (await http.post("/registry", json={"models": [entry]})).status_code == 200
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        services = pool.services
+        await services.catalog.register(Model("m", "gone", "llama3.1:8b"), services.pool.add)
         found = await plan(http)
-        assert (found["action"], "no engine 'ollama'" in found["reason"]) == ("refuse", True)
+        assert (found["action"], "no engine 'gone'" in found["reason"]) == ("refuse", True)
         answer = await http.post("/models/m/load?wait=9", json={})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "bad_config")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "missing_dependency")
         assert (await http.get("/models/m")).json()["state"] == "COLD"
 
     play(tmp_path, scene)

@@ -76,6 +76,8 @@ def test_only_what_is_new_is_written() -> None:
     assert world.save() == []
     world.facts(150, requests=1, in_flight=1)
     assert world.save() == [(HOST, 150, 0, False)], "its first request is not answered yet"
+    world.facts(150, requests=1, memory_requests=0)
+    assert world.save() == [], "it was measured before that"
     world.facts(150, requests=1)
     assert world.save() == [(HOST, 150, 0, True)]
     world.facts(90, worker="w2", device_memory_bytes={"cuda:0": 4})

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from modelpool.probing import samples
-from modelpool.probing.checks import CHECKS, PROBED, TOOL, Answer, Check, Request, verdict
+from modelpool.probing.checks import CHECKS, PROBED, TOOL, Answer, Check, Request, named, verdict
 from modelpool.probing.probe import Probed, probe
 from modelpool_client.capabilities import CAPABILITIES
 from modelpool_client.errors import LoadFailed, ModelPoolError
 from modelpool_client.http1.upstream_connection import BrokenOff
+from modelpool_client.surfaces import forms
 from modelpool_client.surfaces.families import read
 from modelpool_client.surfaces.routes import CHAT_PATH, SURFACES, TEXT_PATH
 from modelpool_client.wire import IGNORED_HEADER
@@ -229,3 +230,14 @@ def test_who_does_not_answer_has_failed() -> None:
 
     (found,) = run(ask, "chat", seconds=0.01)
     assert (found.verdict.outcome, "no answer" in found.verdict.reason) == ("failed", True)
+
+
+def test_one_of_several_models_of_a_worker_is_named() -> None:
+    for check in CHECKS:
+        asked = named(check.request, "openai:gpt")
+        if asked.content_type.startswith("multipart"):
+            data = forms.decode(asked.content_type.encode(), asked.body)
+            before = forms.decode(check.request.content_type.encode(), check.request.body)
+        else:
+            data, before = json.loads(asked.body), json.loads(check.request.body)
+        assert data == {**before, "model": "openai:gpt"}

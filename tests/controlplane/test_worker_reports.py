@@ -11,7 +11,10 @@ from modelpool.catalog.database import Usage
 from modelpool.catalog.model import Model, trial_id
 from modelpool.observe.usage import UsageMeter
 from modelpool.worker_reports import WorkerReports
+from modelpool_client import __version__
 from modelpool_client.wire import Facts
+
+SAID: Any = {"pool_id": "pool", "chat_error": "", "ended": None}
 
 
 class Pool:
@@ -45,10 +48,36 @@ def test_tokens_are_counted(model_id: str, counted: int, is_adopted: bool) -> No
     pool = Pool(model_id, is_adopted=is_adopted)
     reports = WorkerReports(cast(Any, pool), "pool", peaks, usage)
     for tokens in (10, 50):
-        facts = cast(Facts, SimpleNamespace(pool_id="pool", tokens_total=tokens))
+        facts = cast(
+            Facts,
+            SimpleNamespace(
+                pool_id="pool", tokens_total=tokens, version="", chat_error="", ended=None
+            ),
+        )
         reports._hear("w", b"Bearer s", facts)
     saved: list[Usage] = []
     store: Any = SimpleNamespace(add_usage=saved_in(saved))
     asyncio.run(usage.save(store))
     assert sum(each.tokens for each in saved) == counted
-    assert bool(measured) is (bool(counted) and not is_adopted)
+    assert bool(measured) is not is_adopted
+
+
+def test_a_worker_of_another_version_is_told_of_once() -> None:
+    said: list[str] = []
+    nothing: Any = SimpleNamespace(record=lambda *_: None)
+    pool = Pool("m", is_adopted=False)
+    reports = WorkerReports(
+        cast(Any, pool), "pool", nothing, UsageMeter(lambda: 0.0), lambda _, text: said.append(text)
+    )
+    for version in (__version__, "0.0.1", "0.0.1", __version__, "0.0.2"):
+        facts = cast(
+            Facts,
+            SimpleNamespace(
+                pool_id="pool", tokens_total=0, version=version, chat_error="", ended=None
+            ),
+        )
+        reports._hear("w", b"Bearer s", facts)
+    assert [text.split(",")[0] for text in said] == [
+        "its worker is of modelpool 0.0.1",
+        "its worker is of modelpool 0.0.2",
+    ]

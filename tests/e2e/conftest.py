@@ -14,6 +14,7 @@ from e2e.helpers import fake
 from e2e.support import PoolProcess
 
 MakePool = Callable[..., PoolProcess]
+WithModels = Callable[..., PoolProcess]
 Add = Callable[..., str]
 
 _numbers = itertools.count(1)
@@ -37,6 +38,15 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
         yield make
 
 
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which packages are found by whatever is started."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def session_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     models = [
@@ -52,6 +62,53 @@ def pool(session_pool: PoolProcess) -> Iterator[PoolProcess]:
     """One pool for every test that leaves it as it found it."""
     yield session_pool
     assert session_pool.answers()
+
+
+@pytest.fixture
+def with_models(pool: PoolProcess) -> Iterator[WithModels]:
+    """The pool that others use, too, with these models until the test ends: for tests that neither
+    stop it nor want a config of its own, as a start costs more than most of them."""
+    with ExitStack() as stack:
+
+        def register(*models: dict[str, Any]) -> PoolProcess:
+            for entry in models:
+                answer = pool.http.post("/models/register", json=entry)
+                assert answer.status_code == 201, answer.text
+                stack.callback(pool.http.delete, f"/models/{entry['model_id']}")
+            return pool
+
+        yield register
+
+
+@pytest.fixture(scope="module")
+def pool_keys() -> dict[str, Any]:
+    """Keys of the config of the pool of ``own_pool``: a file that needs some says so."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def pool_of_file(
+    tmp_path_factory: pytest.TempPathFactory, pool_keys: dict[str, Any]
+) -> Iterator[PoolProcess]:
+    with PoolProcess(tmp_path_factory.mktemp("own"), ports=12, **pool_keys) as pool:
+        yield pool
+
+
+@pytest.fixture
+def own_pool(pool_of_file: PoolProcess) -> Iterator[WithModels]:
+    """A pool that only the tests of one file share, with these models, of which it knows nothing,
+    until the test ends: for tests that stop it, kill it, or want a config of their own."""
+    pool = pool_of_file
+    pool.ensure_runs()
+
+    def register(*models: dict[str, Any]) -> PoolProcess:
+        answer = pool.http.post("/registry", json={"models": models})
+        assert answer.status_code == 200, answer.text
+        return pool
+
+    yield register
+    pool.ensure_runs()
+    pool.delete_models()
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from e2e.helpers import (
 
 # What tells of a bug of ours, wherever it is logged.
 BUGS = ("Traceback", "a bug of the pool", "a bug in the worker", "never awaited", "never retrieved")
+REGISTERED = "model-registered"
 FAST: dict[str, Any] = {
     "min_ttl_minutes": 0,
     "grace_minutes": 0.1,
@@ -78,6 +79,8 @@ class PoolProcess:
         self.is_told = False
         span = {"start": self.ports[0], "end": self.ports[-1]}
         settings = {**FAST, "port": self.port, "port_range": span, "state_dir": str(self.state)}
+        # Tests register what is no model, too, and want to hear what is wrong with it.
+        settings["option_file_paths"] = [str(folder.parent)]
         self.config.write_text(json.dumps({**settings, **keys, "models": list(models)}))
 
     def __enter__(self) -> PoolProcess:
@@ -123,6 +126,11 @@ class PoolProcess:
         until(self.answers, "the manager's answer")
         return self
 
+    def ensure_runs(self) -> None:
+        """Started if it was stopped or killed."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+
     def answers(self) -> bool:
         assert self.process is None or self.process.poll() is None, self.log()[-3000:]
         try:
@@ -143,7 +151,7 @@ class PoolProcess:
         self.process.kill()
         self.process.wait(10)
 
-    def stop(self, seconds: float = 40) -> int:
+    def stop(self, seconds: float = WAIT_SECONDS) -> int:
         """TERM; the exit code."""
         assert self.process is not None
         self.term()
@@ -199,12 +207,22 @@ class PoolProcess:
         raise AssertionError("the events ended")
 
     def story(self, model_id: str) -> list[tuple[str, str]]:
-        """The events of a model without its progress: names and reasons."""
-        return [
-            (e["event"], e["reason"])
-            for e in self.events()
-            if e.get("model_id") == model_id and e["event"] != "model-progress"
-        ]
+        """The events of a model since it was registered, without its progress: names and
+        reasons."""
+        events = [e for e in self.events() if e.get("model_id") == model_id]
+        names = [e["event"] for e in events]
+        begin = len(names) - names[::-1].index(REGISTERED) if REGISTERED in names else 0
+        told = [e for e in events[begin:] if e["event"] != "model-progress"]
+        return [(e["event"], e["reason"]) for e in told]
+
+    def delete_models(self) -> None:
+        """None is left, whatever they do just now."""
+        for view in self.http.get("/models").json()["models"]:
+            path = f"/models/{view['model_id']}"
+            if view["state"] != "COLD":
+                self.http.post(f"{path}/unload", json={"force": True})
+            answer = self.http.delete(path)
+            assert answer.status_code == 200, answer.text
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -231,7 +249,7 @@ class PoolProcess:
         def left() -> list[str]:
             return [f"{p.pid} {p.status()} {' '.join(p.cmdline())}" for p in marked(self.mark)]
 
-        until(lambda: not left(), f"the end of {left()}", 2)
+        until(lambda: not left(), f"the end of {left()}")
         assert not (taken := [p for p in (self.port, *self.ports) if not is_free(p)]), taken
         assert not (files := [p for p in self.tmp.iterdir() if not _is_try(p)]), files
 
@@ -252,7 +270,7 @@ class PoolProcess:
         def others() -> list[str]:
             return [" ".join(p.cmdline()) for p in marked(self.mark) if p.pid != self.pid]
 
-        until(lambda: not others(), f"the end of {others()}", 2)
+        until(lambda: not others(), f"the end of {others()}")
 
     def forget_models(self) -> None:
         """What was registered at run time is gone from the database; the manager must be down."""

@@ -3,16 +3,17 @@ and a worker's port, loaded and not."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import pytest
+from support.lazy import Lazy
 
 from e2e.helpers import fake
 from e2e.support import PoolProcess
+
+anthropic = Lazy("anthropic")
 
 pytestmark = pytest.mark.e2e
 DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
@@ -22,8 +23,6 @@ WAYS = [(model, way) for model in ("demo", "echo") for way in ("gateway", "worke
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
-    if not importlib.util.find_spec("xllamacpp"):
-        pytest.skip("needs xllamacpp")
     entries = [
         {
             "model_id": "demo",

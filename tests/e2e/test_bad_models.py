@@ -16,7 +16,7 @@ from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.formats.gguf import read_gguf
 
 from e2e.conftest import MakePool
-from e2e.helpers import assert_error, fake
+from e2e.helpers import assert_error, fake, until
 from e2e.support import PoolProcess
 
 NOBODY = 65534
@@ -226,9 +226,13 @@ def test_a_file_that_is_no_model_is_not_registered(
 
 
 def test_a_file_that_is_not_there_or_no_file(pool: PoolProcess, tmp_path: Path) -> None:
-    for source in (tmp_path / "none.gguf", tmp_path, Path("/dev/null"), Path("/dev/zero")):
+    for source in (tmp_path / "none.gguf", tmp_path):
         answer = pool.http.post("/models/register", json=gguf("bad", source))
         assert_error(answer, 400, "bad_file", "source")
+    # Outside the folders of the config file nothing is told of what is no model.
+    for source in (Path("/dev/null"), Path("/dev/zero"), Path("/none.gguf")):
+        answer = pool.http.post("/models/register", json=gguf("bad", source))
+        assert_error(answer, 400, "only_in_config", "source")
 
 
 @contextlib.contextmanager
@@ -315,6 +319,12 @@ def test_a_broken_chat_template_until_an_option_says_another(
         body = {"model": "mute", "prompt": "a", "max_tokens": 2}
         assert pool.http.post("/v1/completions", json=body).status_code == 200
         assert pool.state_of("mute") == "HOT"
+        until(lambda: "chat" not in pool.model("mute")["capabilities"], "it is known")
+        pool.http.post("/models/mute/unload", json={"force": True})
+        pool.wait_for("mute", "COLD")
+        assert_error(pool.chat("mute"), 400, "chat_template_error")
+        assert pool.state_of("mute") == "COLD", "it was loaded for what it is known not to do"
+        assert pool.http.post("/v1/completions", json=body).status_code == 200
         pool.http.delete("/models/mute?force=true")
         entry["options"] = {"chat_template_file": str(said)}
         assert pool.http.post("/models/register", json=entry).status_code == 201

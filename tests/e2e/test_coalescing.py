@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.conftest import MakePool
+from e2e.conftest import WithModels
 from e2e.helpers import chat, fake
 from e2e.support import PoolProcess
 
@@ -20,7 +20,7 @@ SLOW = fake("m", options={"tokens": 4, "tokens_per_second": 4})
 
 def computed(pool: PoolProcess) -> int:
     port = pool.model("m")["port"]
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60).text
     [count] = re.findall(r'modelpool_worker_completions_total\{model="m"\} (\d+)', text)
     return int(count)
 
@@ -33,8 +33,8 @@ async def ask_all(pool: PoolProcess, body: dict[str, Any]) -> list[httpx.Respons
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_one_computation_and_an_answer_for_everybody(make_pool: MakePool, stream: bool) -> None:
-    pool = make_pool(SLOW)  # cold: they wait for the load together
+def test_one_computation_and_an_answer_for_everybody(with_models: WithModels, stream: bool) -> None:
+    pool = with_models(SLOW)  # cold: they wait for the load together
     answers = asyncio.run(ask_all(pool, chat("m", temperature=0, stream=stream)))
     assert {a.status_code for a in answers} == {200}
     texts = {_without_comments(a.text) for a in answers}
@@ -47,9 +47,9 @@ def test_one_computation_and_an_answer_for_everybody(make_pool: MakePool, stream
 
 
 def test_what_is_not_deterministic_or_not_to_be_shared_is_computed_for_each(
-    make_pool: MakePool,
+    with_models: WithModels,
 ) -> None:
-    pool = make_pool(SLOW, fake("off", coalesce="off", options=SLOW["options"]))
+    pool = with_models(SLOW, fake("off", coalesce="off", options=SLOW["options"]))
     pool.load("m")
     answers = asyncio.run(ask_all(pool, chat("m")))
     assert {a.status_code for a in answers} == {200}

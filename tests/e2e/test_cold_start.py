@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import aiohttp
 import httpx
 import pytest
 
-from e2e.conftest import Add, MakePool
+from e2e.conftest import Add, MakePool, WithModels
 from e2e.helpers import (
     alive,
     assert_error,
@@ -24,6 +25,30 @@ from e2e.helpers import (
 )
 from e2e.rawhttp import message
 from e2e.support import PoolProcess
+
+pytestmark = pytest.mark.long
+
+
+# What tests of one pool change; the first is unlimited.
+USUAL = {
+    "memory_limit_mb": None,
+    "max_concurrent_models": 30,
+    "load_wait_seconds": 60,
+    "load_stall_seconds": 60,
+}
+
+
+@pytest.fixture
+def limited(own_pool: WithModels) -> MakePool:
+    """A pool with these models and limits."""
+
+    def make(*models: dict[str, Any], **keys: Any) -> PoolProcess:
+        pool = own_pool(*models)
+        answer = pool.http.patch("/config", json={**USUAL, **keys})
+        assert answer.status_code == 200, answer.text
+        return pool
+
+    return make
 
 
 def test_a_hundred_first_requests_start_one_worker(pool: PoolProcess, add: Add) -> None:
@@ -109,16 +134,16 @@ def test_an_unload_while_it_warms_tells_those_who_wait(pool: PoolProcess, add: A
     assert not alive(view["engine_pid"])
 
 
-def test_a_waiting_request_has_a_deadline(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", options={"load_seconds": 5}), load_wait_seconds=0.5)
+def test_a_waiting_request_has_a_deadline(limited: MakePool) -> None:
+    pool = limited(fake("m", options={"load_seconds": 5}), load_wait_seconds=0.5)
     message = assert_error(pool.chat("m"), 504, "load_timeout")
     assert "WARMING" in message
     assert pool.state_of("m") == "WARMING"
 
 
-def test_a_load_without_progress_is_given_up(make_pool: MakePool) -> None:
+def test_a_load_without_progress_is_given_up(limited: MakePool) -> None:
     stuck = {"never_ready": True}
-    pool = make_pool(fake("m", options=stuck), load_stall_seconds=1)
+    pool = limited(fake("m", options=stuck), load_stall_seconds=1)
     began = time.monotonic()
     message = assert_error(pool.chat("m"), 503, "timeout")
     assert "no progress" in message
@@ -142,6 +167,7 @@ def test_a_model_registered_at_run_time(pool: PoolProcess) -> None:
             json=chat("plain"),
             trust_env=False,
             verify=False,
+            timeout=60,
         )
         assert "team/second:1b" in assert_error(wrong, 404, "model_not_found", "model")
         pool.http.post("/models/team%2Fsecond:1b/unload", json={})
@@ -194,10 +220,10 @@ def test_a_request_during_an_unload_waits_and_loads_again(pool: PoolProcess, add
     assert pool.model(m)["generation"] == first["generation"] + 1
 
 
-def test_to_make_room_the_idle_one_goes_and_the_busy_one_stays(make_pool: MakePool) -> None:
+def test_to_make_room_the_idle_one_goes_and_the_busy_one_stays(limited: MakePool) -> None:
     slow = {"tokens": 60, "tokens_per_second": 20}
     models = (fake("busy", options=slow), fake("idle"), fake("new"))
-    pool = make_pool(*models, max_concurrent_models=2)
+    pool = limited(*models, max_concurrent_models=2)
     view = pool.load("busy")
     pool.load("idle")
     task = streaming(view["endpoint"], chat("busy"))  # not by the manager
@@ -208,8 +234,8 @@ def test_to_make_room_the_idle_one_goes_and_the_busy_one_stays(make_pool: MakePo
     assert pool.model("busy")["worker_pid"] == view["worker_pid"]
 
 
-def test_what_can_never_fit_is_refused_at_once_with_the_numbers(make_pool: MakePool) -> None:
-    pool = make_pool(fake("huge") | {"memory_mb": 5000}, memory_limit_mb=1000)
+def test_what_can_never_fit_is_refused_at_once_with_the_numbers(limited: MakePool) -> None:
+    pool = limited(fake("huge") | {"memory_mb": 5000}, memory_limit_mb=1000)
     message = assert_error(pool.chat("huge"), 507, "cannot_fit")
     assert "5" in message
     assert pool.fronts() == []

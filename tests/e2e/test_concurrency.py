@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.conftest import MakePool
+from e2e.conftest import MakePool, WithModels
 from e2e.helpers import chat, fake, until
 from e2e.support import PoolProcess
 
@@ -62,12 +62,17 @@ def clients(pool: PoolProcess) -> Iterator[Clients]:
         yield Clients(pool, threads)
 
 
+@pytest.fixture(scope="module")
+def pool_keys() -> dict[str, Any]:
+    return {"max_waiting_requests": 4}
+
+
 @pytest.fixture
-def busy(make_pool: MakePool) -> Iterator[tuple[PoolProcess, Clients]]:
+def busy(own_pool: WithModels) -> Iterator[tuple[PoolProcess, Clients]]:
     """A model with one place, which is taken for a while."""
     options = {"parallel": 1, "tokens": 30, "tokens_per_second": 20}
     entry = fake("m", concurrency_limit=1, options=options)
-    pool = make_pool(entry, max_waiting_requests=4)
+    pool = own_pool(entry)
     pool.load("m")
     with clients(pool) as sender:
         first = sender.send("first")
@@ -91,8 +96,8 @@ def test_high_passes_by_header_by_body_and_by_the_model(
     assert waiting(pool) == {"high": 0, "normal": 0, "low": 0}
 
 
-def test_a_models_priority_is_that_of_its_requests(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", concurrency_limit=1, priority="low", options=ONE | {"tokens": 20}))
+def test_a_models_priority_is_that_of_its_requests(with_models: WithModels) -> None:
+    pool = with_models(fake("m", concurrency_limit=1, priority="low", options=ONE | {"tokens": 20}))
     pool.load("m")
     with clients(pool) as sender:
         sender.send("first")
@@ -168,9 +173,9 @@ def test_low_does_not_starve_under_a_stream_of_high_ones(make_pool: MakePool) ->
     assert sender.answered[before:].count("high") > 0, "it was not the last one to be served"
 
 
-def test_as_many_as_the_engine_has_slots_and_the_port_counts(make_pool: MakePool) -> None:
+def test_as_many_as_the_engine_has_slots_and_the_port_counts(own_pool: WithModels) -> None:
     options = {"parallel": 2, "tokens": 20, "tokens_per_second": 20}
-    pool = make_pool(fake("m", options=options), concurrency_limit="adaptive")
+    pool = own_pool(fake("m", concurrency_limit="adaptive", options=options))
     view = pool.load("m")
     assert (view["slots"], view["concurrency_limit"]) == (2, 2)
     with clients(pool) as sender, ThreadPoolExecutor(1) as direct:

@@ -82,7 +82,7 @@ def test_the_list_of_models(demo: PoolProcess) -> None:
 
 
 def test_the_workers_own_health(demo: PoolProcess, urls: dict[str, str]) -> None:
-    health = httpx.get(f"{urls['port']}/health", trust_env=False, verify=False).json()
+    health = httpx.get(f"{urls['port']}/health", trust_env=False, verify=False, timeout=60).json()
     assert (health["model"], health["status"], health["port"]) == (MODEL, "ready", demo.ports[0])
     assert health["uptime_seconds"] > 0
     assert "requests_served" in health

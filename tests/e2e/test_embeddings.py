@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import math
 import socket
@@ -15,20 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.routes import SURFACES
 from modelpool_client.surfaces.schema import check
 
-from e2e.conftest import MakePool
 from e2e.helpers import until
 from e2e.support import PoolProcess
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp"),
-]
+pytestmark = pytest.mark.e2e
 MAKE = Path(__file__).parents[2] / "scripts" / "make_bench_gguf.py"
 SHAPE = "--layers=2 --hidden=64 --ffn=192 --heads=4 --kv=2 --vocab=1024 --ctx=512"
 TEXTS = ["hello", "the port of the pool", "a b c " * 40]
@@ -145,7 +141,8 @@ def test_null_stands_for_not_given(pool: PoolProcess) -> None:
     nulls = {"dimensions": None, "encoding_format": None, "user": None}
     answer = post(pool, "/v1/embeddings", model="embed", input="hello", **nulls)
     assert answer.status_code == 200, answer.text
-    assert answer.json() == post(pool, "/v1/embeddings", model="embed", input="hello").json()
+    plain = post(pool, "/v1/embeddings", model="embed", input="hello").json()
+    assert answer.json() | {"id": ""} == plain | {"id": ""}
     nulls = {"top_n": None, "return_documents": None}
     answer = post(pool, "/v1/rerank", model="rank", query="a", documents=["b"], **nulls)
     assert answer.status_code == 200, answer.text
@@ -308,10 +305,13 @@ def test_whole_numbers_may_be_written_with_a_point(pool: PoolProcess) -> None:
 @pytest.mark.parametrize("name", ["other", ""])
 def test_a_worker_that_is_looked_at_answers_for_its_own_model(pool: PoolProcess, name: str) -> None:
     url = pool.load("chat")["endpoint"]
-    answer = httpx.get(f"{url}/props", params={"model": name}, trust_env=False)
+    answer = httpx.get(f"{url}/props", params={"model": name}, trust_env=False, timeout=60)
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
-    assert httpx.get(f"{url}/props", params={"model": "chat"}, trust_env=False).status_code == 200
+    assert (
+        httpx.get(f"{url}/props", params={"model": "chat"}, trust_env=False, timeout=60).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -335,11 +335,84 @@ def test_answers_are_as_the_documents_say(
     check(contract.answer, answer.json())
 
 
-def test_a_second_pool_is_as_good(make_pool: MakePool, files: dict[str, Path]) -> None:
+def test_one_that_comes_later_is_as_good(pool: PoolProcess, files: dict[str, Path]) -> None:
     """A model registered while the pool runs is known for what it is."""
-    pool = make_pool()
     entry = {"model_id": "e", "engine": "llama.cpp", "source": str(files["embed"])}
     made = pool.http.post("/models/register", json=entry)
     assert made.status_code == 201, made.text
     assert pool.model("e")["capabilities"] == ["embeddings"]
     assert post(pool, "/v1/embeddings", model="e", input="a").status_code == 200
+    assert pool.http.delete("/models/e").status_code == 200
+
+
+@pytest.mark.parametrize(("model", "form"), [("embed", "embeddings"), ("rank", "rerank")])
+def test_a_profile_says_how_fast_texts_are_read(pool: PoolProcess, model: str, form: str) -> None:
+    asked = {"testCount": 1, "streams": [1, 2], "texts": [1, 8], "wait_seconds": 60}
+    answer = pool.http.post(f"/models/{model}/profile", params={"wait": 50}, json=asked)
+    done = answer.json()
+    assert done["state"] == "succeeded", (done["reason"], done["log"])
+    profile = done["result"]["profile"]
+    assert profile["form"] == form
+    levels = profile["levels"]
+    assert [(each["streams"], each["texts"]) for each in levels] == [(1, 1), (2, 1), (1, 8)]
+    for each in levels:
+        assert each["texts_per_second"]["median"] > 0
+        assert each["tokens_per_second"]["median"] > each["texts_per_second"]["median"]
+        assert each["latency_ms"]["count"] == each["streams"]
+        assert each["output_per_second"] is None
+    assert 60 < profile["prompt_tokens"] < 256
+    assert profile["requests"] == 4
+    assert profile["memory_bytes"]["host"] > 0
+    assert profile["load_seconds"] > 0
+    wrong = pool.http.post("/models/chat/profile", json={"texts": [1]})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "texts")
+
+
+def test_tei_and_cohere_and_vllm(pool: PoolProcess, client: openai.OpenAI) -> None:
+    plain = [item.embedding for item in client.embeddings.create(model="embed", input=TEXTS).data]
+    # Clients of TEI name no model.
+    tei = pool.http.post("/embed?model=embed", json={"inputs": TEXTS})
+    assert np.allclose(tei.json(), plain, atol=1e-6)
+    with httpx.Client(base_url=f"http://127.0.0.1:{pool.model('embed')['port']}") as worker:
+        assert np.allclose(worker.post("/embed", json={"inputs": TEXTS}).json(), plain, atol=1e-6)
+    cohere = post(pool, "/v2/embed", model="embed", texts=TEXTS, input_type="search_query")
+    assert np.allclose(cohere.json()["embeddings"]["float"], plain, atol=1e-6)
+    assert cohere.headers["x-modelpool-ignored"] == "input_type"
+    scores = post(pool, "/v1/score", model="embed", text_1=TEXTS[0], text_2=TEXTS).json()["data"]
+    assert scores[0]["score"] == pytest.approx(1)
+    ranked = post(pool, "/v1/rerank", model="rank", query="a", documents=TEXTS).json()["results"]
+    scores = post(pool, "/score", model="rank", text_1="a", text_2=TEXTS).json()["data"]
+    by_index = {item["index"]: item["relevance_score"] for item in ranked}
+    assert {item["index"]: item["score"] for item in scores} == pytest.approx(by_index)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "shape"),
+    [
+        ("/embed", {"inputs": ""}, {"error", "error_type"}),
+        ("/v2/embed", {"texts": []}, {"message"}),
+        ("/score", {"text_1": "a"}, {"error"}),
+    ],
+)
+def test_errors_are_theirs(pool: PoolProcess, path: str, body: Any, shape: set[str]) -> None:
+    answer = pool.http.post(f"{path}?model=embed", json=body)
+    assert answer.status_code == 400
+    assert answer.json().keys() == shape
+
+
+def test_fim_of_a_model_that_cannot_is_refused(pool: PoolProcess) -> None:
+    body = {"model": "chat", "prompt": "a", "max_tokens": 2}
+    answer = post(pool, "/v1/fim/completions", **body)
+    assert answer.json()["choices"][0]["message"]["role"] == "assistant"
+    refused = post(pool, "/v1/fim/completions", **body, suffix="b")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "suffix"
+
+
+def test_the_query_may_name_the_model(pool: PoolProcess) -> None:
+    tokens = pool.http.post("/tokenize?model=chat", json={"content": "a b"}).json()["tokens"]
+    assert tokens == post(pool, "/tokenize", model="chat", content="a b").json()["tokens"]
+    unknown = pool.http.post("/tokenize?model=nobody", json={"content": "a"})
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "model")
+    missing = pool.http.post("/tokenize?model=", json={"content": "a"})
+    assert missing.status_code == 404

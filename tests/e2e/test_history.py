@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from e2e.conftest import MakePool
+from e2e.conftest import MakePool, WithModels
 from e2e.helpers import assert_error, fake, until
 from e2e.support import PoolProcess
 from e2e.test_poolctl import document, out
@@ -41,18 +41,18 @@ def test_it_survives_sigkill_up_to_the_last_second(make_pool: MakePool) -> None:
     assert [e["event"] for e in resumed].count("initialized") == 1
 
 
-def test_pages_and_poolctl(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", aliases=["short"]))
+def test_pages_and_poolctl(with_models: WithModels) -> None:
+    pool = with_models(fake("m", aliases=["short"]))
     for _ in range(2):
         pool.load("m")
         pool.http.post("/models/m/unload", json={})
     whole = history(pool, "short")
-    assert len(whole) == 8
+    assert len(whole) == 9
     first = pool.http.get("/models/m/history?limit=3").json()
     rest = history(pool, "m", f"?before={first['next_before']}")
     assert first["events"] + rest == whole
-    assert pool.http.get("/models/m/history?limit=8").json()["next_before"] is not None
-    assert pool.http.get("/models/m/history?limit=9").json()["next_before"] is None
+    assert pool.http.get("/models/m/history?limit=9").json()["next_before"] is not None
+    assert pool.http.get("/models/m/history?limit=10").json()["next_before"] is None
     assert_error(pool.http.get("/models/m/history?limit=0"), 400, "invalid_request", "limit")
     assert_error(pool.http.get("/models/m/history?before=x"), 400, "invalid_request", "before")
     assert_error(pool.http.get("/models/nope/history"), 404, "model_not_found")
@@ -87,7 +87,10 @@ def test_a_plan_changes_nothing(make_pool: MakePool) -> None:
     def said() -> list[Any]:
         models = pool.http.get("/models").json()["models"]
         shown = ("model_id", "state", "reason", "since", "port", "generation", "waiting")
-        return [[m[key] for key in shown] for m in models] + [pool.http.get("/health").json()]
+        health = pool.http.get("/health").json()
+        moves = ("uptime_seconds", "host_available_mb")
+        counted = {name: value for name, value in health.items() if name not in moves}
+        return [*([m[key] for key in shown] for m in models), counted]
 
     slow = {"load_seconds": 20, "load_steps": 100}
     pool = make_pool(

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
 import httpx
 import pytest
 
-from e2e.conftest import Add, MakePool
+from e2e.conftest import Add, WithModels
 from e2e.helpers import alive, assert_error, chat, fake, until
 from e2e.support import PoolProcess
+
+pytestmark = pytest.mark.long
 
 SECOND = 1 / 60
 
 
-def test_idle_goes_from_hot_to_cooling_to_cold_with_reasons(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"), default_ttl_minutes=0.8 * SECOND, grace_minutes=0.8 * SECOND)
+def leased(own_pool: WithModels, ttl: float, grace: float, **options: Any) -> PoolProcess:
+    """A pool with the model ``m``; lease and grace period in minutes."""
+    pool = own_pool(fake("m", ttl_minutes=ttl, options=options))
+    answer = pool.http.patch("/config", json={"grace_minutes": grace})
+    assert answer.status_code == 200, answer.text
+    return pool
+
+
+def test_idle_goes_from_hot_to_cooling_to_cold_with_reasons(own_pool: WithModels) -> None:
+    pool = leased(own_pool, 0.8 * SECOND, 0.8 * SECOND)
     view = pool.load("m")
     cooling = pool.wait_for("m", "COOLING")
     assert cooling["endpoint"] == view["endpoint"]
@@ -37,23 +48,27 @@ def test_idle_goes_from_hot_to_cooling_to_cold_with_reasons(make_pool: MakePool)
 
 
 @pytest.mark.parametrize("way", ["gateway", "port"])
-def test_a_request_while_cooling_brings_it_back(make_pool: MakePool, way: str) -> None:
-    pool = make_pool(fake("m"), default_ttl_minutes=0.5 * SECOND, grace_minutes=1)
+def test_a_request_while_cooling_brings_it_back(own_pool: WithModels, way: str) -> None:
+    pool = leased(own_pool, 0.5 * SECOND, 1)
     view = pool.load("m")
     pool.wait_for("m", "COOLING")
     url = pool.url if way == "gateway" else view["endpoint"]
-    answer = httpx.post(f"{url}/v1/chat/completions", json=chat("m"), trust_env=False, verify=False)
+    answer = httpx.post(
+        f"{url}/v1/chat/completions", json=chat("m"), trust_env=False, verify=False, timeout=60
+    )
     assert answer.status_code == 200
     until(lambda: "model-hot" in dict(pool.story("m")), "its return")
     assert "used while cooling" in dict(pool.story("m"))["model-hot"]
     assert pool.model("m")["worker_pid"] == view["worker_pid"]
 
 
-def test_direct_traffic_alone_keeps_it_hot(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"), default_ttl_minutes=1.5 * SECOND, grace_minutes=0.2 * SECOND)
+def test_direct_traffic_alone_keeps_it_hot(own_pool: WithModels) -> None:
+    pool = leased(own_pool, 1.5 * SECOND, 0.2 * SECOND)
     view = pool.load("m")
     end = time.monotonic() + 3.5
-    with httpx.Client(base_url=view["endpoint"], trust_env=False, verify=False) as worker:
+    with httpx.Client(
+        base_url=view["endpoint"], trust_env=False, verify=False, timeout=60
+    ) as worker:
         while time.monotonic() < end:
             assert worker.post("/v1/chat/completions", json=chat("m")).status_code == 200
             time.sleep(0.3)
@@ -62,9 +77,8 @@ def test_direct_traffic_alone_keeps_it_hot(make_pool: MakePool) -> None:
     pool.wait_for("m", "COLD")
 
 
-def test_a_long_answer_outlasts_the_lease(make_pool: MakePool) -> None:
-    slow = {"tokens": 60, "tokens_per_second": 20}
-    pool = make_pool(fake("m", options=slow), default_ttl_minutes=0.5 * SECOND, grace_minutes=0)
+def test_a_long_answer_outlasts_the_lease(own_pool: WithModels) -> None:
+    pool = leased(own_pool, 0.5 * SECOND, 0, tokens=60, tokens_per_second=20)
     view = pool.load("m")
     answer = httpx.post(
         f"{view['endpoint']}/v1/chat/completions",
@@ -102,8 +116,8 @@ def test_a_ttl_of_zero_is_for_ever(pool: PoolProcess, add: Add) -> None:
 
 
 @pytest.mark.parametrize("way", ["gateway", "port"])
-def test_requests_that_are_refused_keep_nothing_loaded(make_pool: MakePool, way: str) -> None:
-    pool = make_pool(fake("m"), default_ttl_minutes=0.5 * SECOND, grace_minutes=SECOND)
+def test_requests_that_are_refused_keep_nothing_loaded(own_pool: WithModels, way: str) -> None:
+    pool = leased(own_pool, 0.5 * SECOND, SECOND)
     view = pool.load("m")
     url = pool.url if way == "gateway" else view["endpoint"]
     wrong = {"model": "m", "messages": "no list"}
@@ -112,7 +126,7 @@ def test_requests_that_are_refused_keep_nothing_loaded(make_pool: MakePool, way:
         assert time.monotonic() < end, "they renew its lease"
         with contextlib.suppress(httpx.TransportError):  # it may leave just now
             answer = httpx.post(
-                f"{url}/v1/chat/completions", json=wrong, trust_env=False, verify=False
+                f"{url}/v1/chat/completions", json=wrong, trust_env=False, verify=False, timeout=60
             )
             assert answer.status_code in (400, 503), answer.text
         time.sleep(0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
 from modelpool_client import PoolClient
 
 from e2e.conftest import MakePool
@@ -52,6 +53,7 @@ def test_the_last_words_of_a_worker_are_found_over_a_rotation(make_pool: MakePoo
     assert "fake: dying after 30 tokens" in str(pool.model("m")["failure"])
 
 
+@pytest.mark.slow
 def test_the_managers_own_log_rotates_where_up_started_it(tmp_path: Path) -> None:
     pool = PoolProcess(tmp_path, [fake("m")], log_max_mb=0.001, log_max_files=3)
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from signal import SIGKILL
 from typing import Any
 
-from e2e.conftest import MakePool
+import pytest
+
+from e2e.conftest import MakePool, WithModels
 from e2e.helpers import (
     alive,
     chat,
@@ -18,6 +21,8 @@ from e2e.helpers import (
     until_busy,
 )
 from e2e.support import PoolProcess
+
+pytestmark = pytest.mark.long
 
 SLOW = {"tokens": 40, "tokens_per_second": 20}
 
@@ -31,14 +36,14 @@ def kill_and_start(pool: PoolProcess) -> None:
     pool.start()
 
 
-def test_killed_while_all_is_cold(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"))
+def test_killed_while_all_is_cold(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m"))
     kill_and_start(pool)
     assert pool.ask("m") == "hello there"
 
 
-def test_hot_workers_are_adopted_with_their_leases(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"), fake("idle"), default_ttl_minutes=10)
+def test_hot_workers_are_adopted_with_their_leases(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m", ttl_minutes=10), fake("idle"))
     before, idle = pool.load("m"), pool.load("idle")
     pool.ask("m")
     time.sleep(1.2)
@@ -53,8 +58,8 @@ def test_hot_workers_are_adopted_with_their_leases(make_pool: MakePool) -> None:
     assert pool.model("m")["worker_pid"] == before["worker_pid"]
 
 
-def test_a_stream_on_a_workers_port_never_notices(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", options=SLOW))
+def test_a_stream_on_a_workers_port_never_notices(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m", options=SLOW))
     view = pool.load("m")
     task = streaming(view["endpoint"], chat("m"))
     pool.kill()
@@ -66,8 +71,8 @@ def test_a_stream_on_a_workers_port_never_notices(make_pool: MakePool) -> None:
     assert identity(pool.model("m")) == identity(view)
 
 
-def test_killed_while_relaying_the_worker_stays_and_is_idle_again(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", options={"tokens": 200, "tokens_per_second": 20}))
+def test_killed_while_relaying_the_worker_stays_and_is_idle_again(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m", options={"tokens": 200, "tokens_per_second": 20}))
     view = pool.load("m")
 
     def read() -> str:
@@ -84,9 +89,9 @@ def test_killed_while_relaying_the_worker_stays_and_is_idle_again(make_pool: Mak
     assert identity(pool.model("m")) == identity(view)
 
 
-def test_killed_while_warming_the_load_goes_on(make_pool: MakePool) -> None:
-    steps = {"load_seconds": 4, "load_steps": 20}
-    pool = make_pool(fake("m", options=steps))
+def test_killed_while_warming_the_load_goes_on(own_pool: WithModels) -> None:
+    steps = {"load_seconds": 3, "load_steps": 20}
+    pool = own_pool(fake("m", options=steps))
     pool.http.post("/models/m/load", json={})
     view = until(lambda: (v := pool.model("m"))["engine_pid"] and v, "its engine")
     kill_and_start(pool)
@@ -95,9 +100,9 @@ def test_killed_while_warming_the_load_goes_on(make_pool: MakePool) -> None:
     assert identity(pool.model("m")) == identity(view)
 
 
-def test_killed_at_any_moment_of_a_start(make_pool: MakePool) -> None:
+def test_killed_at_any_moment_of_a_start(own_pool: WithModels) -> None:
     """Between the intent, the process and the note of its pid: no worker is lost or doubled."""
-    pool = make_pool(fake("m"))
+    pool = own_pool(fake("m"))
     for pause in (0.0, 0.01, 0.03, 0.1):
         pool.http.post("/models/m/load", json={})
         time.sleep(pause)
@@ -109,8 +114,8 @@ def test_killed_at_any_moment_of_a_start(make_pool: MakePool) -> None:
         assert pool.fronts() == []
 
 
-def test_killed_while_draining_the_end_goes_on(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", options=SLOW))
+def test_killed_while_draining_the_end_goes_on(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m", options=SLOW))
     view = pool.load("m")
     task = streaming(view["endpoint"], chat("m"))
     pool.http.post("/models/m/unload?wait=0", json={})
@@ -122,9 +127,8 @@ def test_killed_while_draining_the_end_goes_on(make_pool: MakePool) -> None:
     assert pool.ask("m", max_tokens=2)
 
 
-def test_a_worker_of_a_model_that_is_no_more_is_ended(make_pool: MakePool) -> None:
-    pool = make_pool()
-    assert pool.http.post("/models/register", json=fake("m")).status_code == 201
+def test_a_worker_of_a_model_that_is_no_more_is_ended(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m"))
     view = pool.load("m")
     pool.kill()
     pool.forget_models()
@@ -133,10 +137,8 @@ def test_a_worker_of_a_model_that_is_no_more_is_ended(make_pool: MakePool) -> No
     assert pool.http.get("/health").json()["total_models"] == 0
 
 
-def test_a_worker_that_died_meanwhile_is_forgotten(make_pool: MakePool) -> None:
-    import os
-
-    pool = make_pool(fake("m"))
+def test_a_worker_that_died_meanwhile_is_forgotten(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m"))
     view = pool.load("m")
     pool.kill()
     os.kill(view["worker_pid"], SIGKILL)
@@ -150,13 +152,13 @@ def test_an_orphan_leaves_after_its_own_lease(make_pool: MakePool) -> None:
     pool = make_pool(fake("m"), default_ttl_minutes=1 / 60, grace_minutes=1, orphan_seconds=1)
     view = pool.load("m")
     pool.kill()
-    until(lambda: not alive(view["worker_pid"]) and not alive(view["engine_pid"]), "its end", 15)
+    until(lambda: not alive(view["worker_pid"]) and not alive(view["engine_pid"]), "its end")
     pool.start()
     assert pool.state_of("m") == "COLD"
 
 
-def test_down_ends_what_a_killed_manager_has_left(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"), fake("n"), fake("slow", options={"load_seconds": 30}))
+def test_down_ends_what_a_killed_manager_has_left(own_pool: WithModels) -> None:
+    pool = own_pool(fake("m"), fake("n"), fake("slow", options={"never_ready": True}))
     pool.load("m")
     pool.load("n")
     pool.http.post("/models/slow/load", json={})

@@ -4,25 +4,30 @@ fake engines and llama.cpp, and what clients do wrong."""
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import itertools
 import json
 import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
-import mcp
 import pytest
-from mcp.client.streamable_http import streamable_http_client
+from anyio.from_thread import start_blocking_portal
 from modelpool.mcp_server.tools import TOOLS
+from support.lazy import Lazy
 
 from e2e.conftest import MakePool
 from e2e.helpers import assert_error, fake, in_background, result, until, until_busy
 from e2e.support import PoolProcess
+
+pytestmark = pytest.mark.long
+
+mcp = Lazy("mcp")
+streamable_http = Lazy("mcp.client.streamable_http")
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "models" / "pool-demo.gguf"
@@ -40,13 +45,12 @@ NEW = {
     "mcp-name": "chat",
 }
 
-Use = Callable[[mcp.Client], Awaitable[Any]]
+Use = Callable[[Any], Awaitable[Any]]
+Call = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
-    if not importlib.util.find_spec("xllamacpp"):
-        pytest.skip("needs xllamacpp")
     folder = tmp_path_factory.mktemp("mcp")
     entries: list[dict[str, Any]] = [
         {
@@ -70,6 +74,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
             {"model_id": name, "engine": "llama.cpp", "source": str(file), "options": options}
         )
     with PoolProcess(folder, entries, ports=12) as pool:
+        # The first question has the package imported, and a client does not wait for that for long
+        # before it takes the pool for one of an older revision.
+        asked = {"name": "list_models", "arguments": {}}
+        headers = {**NEW, "mcp-name": "list_models"}
+        answer = pool.http.post("/mcp", content=modern(**asked), headers=headers)
+        assert answer.status_code == 200, answer.text
         yield pool
         pool.assert_no_bugs()
 
@@ -84,9 +94,23 @@ def using(pool: PoolProcess, mode: str, use: Use) -> Any:
     return asyncio.run(run())
 
 
-def call(pool: PoolProcess, mode: str, tool: str, **arguments: Any) -> Any:
-    """The result of one tool, which the package has held against its output schema."""
-    return using(pool, mode, lambda client: client.call_tool(tool, arguments))
+@pytest.fixture(scope="module")
+def call(pool: PoolProcess) -> Iterator[Call]:
+    """The result of one tool, which the package has held against its output schema; a client for
+    each mode is begun once, in a thread of its own."""
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal())
+        clients = {
+            mode: stack.enter_context(
+                portal.wrap_async_context_manager(mcp.Client(f"{pool.url}/mcp", mode=mode))
+            )
+            for mode in MODES
+        }
+
+        def ask(mode: str, tool: str, **arguments: Any) -> Any:
+            return portal.call(clients[mode].call_tool, tool, arguments)
+
+        yield ask
 
 
 def told(found: Any) -> dict[str, Any]:
@@ -140,7 +164,7 @@ def test_tools_are_listed(pool: PoolProcess, mode: str) -> None:
 def test_a_session_of_the_package(pool: PoolProcess) -> None:
     async def run() -> Any:
         async with (
-            streamable_http_client(f"{pool.url}/mcp") as (read, write),
+            streamable_http.streamable_http_client(f"{pool.url}/mcp") as (read, write),
             mcp.ClientSession(read, write) as session,
         ):
             await session.initialize()
@@ -151,32 +175,32 @@ def test_a_session_of_the_package(pool: PoolProcess) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_models_are_listed_and_searched(pool: PoolProcess, mode: str) -> None:
-    page = told(call(pool, mode, "list_models", limit=2))
+def test_models_are_listed_and_searched(pool: PoolProcess, call: Call, mode: str) -> None:
+    page = told(call(mode, "list_models", limit=2))
     assert [m["model"] for m in page["models"]] == ["broken", "demo"]
     assert (page["total"], page["next_offset"]) == (8, 2)
-    rest = told(call(pool, mode, "list_models", offset=2))
+    rest = told(call(mode, "list_models", offset=2))
     assert (len(rest["models"]), rest["next_offset"]) == (6, None)
-    found = told(call(pool, mode, "list_models", capability="embeddings"))
+    found = told(call(mode, "list_models", capability="embeddings"))
     assert [m["model"] for m in found["models"]] == ["embedder"]
-    assert told(call(pool, mode, "list_models", tag="small", engine="fake"))["total"] == 1
+    assert told(call(mode, "list_models", tag="small", engine="fake"))["total"] == 1
     pool.load("echo")
-    hot = told(call(pool, mode, "list_models", state="HOT"))["models"]
+    hot = told(call(mode, "list_models", state="HOT"))["models"]
     assert "echo" in [m["model"] for m in hot]
     for query in ("STANDING", "small", "ech"):
-        found = told(call(pool, mode, "search_models", query=query))
+        found = told(call(mode, "search_models", query=query))
         assert [m["model"] for m in found["models"]] == ["echo"]
-    assert told(call(pool, mode, "search_models", query="nothing like it"))["total"] == 0
+    assert told(call(mode, "search_models", query="nothing like it"))["total"] == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_status(pool: PoolProcess, mode: str) -> None:
+def test_status(pool: PoolProcess, call: Call, mode: str) -> None:
     view = pool.load("echo")
-    status = told(call(pool, mode, "model_status", model="standing-in"))
+    status = told(call(mode, "model_status", model="standing-in"))
     assert (status["model"], status["state"], status["port"]) == ("echo", "HOT", view["port"])
     assert status["ttl_remaining_minutes"] > 14
     assert (status["about"]["engine"], status["about"]["tags"]) == ("fake", ["small"])
-    whole = told(call(pool, mode, "pool_status"))
+    whole = told(call(mode, "pool_status"))
     assert (whole["status"], whole["models"]) == ("healthy", 8)
     assert sum(whole["states"].values()) == 8
     (worker,) = [w for w in whole["workers"] if w["model"] == "echo"]
@@ -185,57 +209,57 @@ def test_status(pool: PoolProcess, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_load_and_unload(pool: PoolProcess, mode: str) -> None:
+def test_load_and_unload(pool: PoolProcess, call: Call, mode: str) -> None:
     cold(pool, "echo")
-    found = call(pool, mode, "load_model", model="echo")
+    found = call(mode, "load_model", model="echo")
     assert told(found)["state"] == "HOT"
     assert found.content[0].text.startswith("echo is HOT at http://127.0.0.1:")
-    assert told(call(pool, mode, "unload_model", model="echo"))["state"] == "COLD"
+    assert told(call(mode, "unload_model", model="echo"))["state"] == "COLD"
     assert pool.state_of("echo") == "COLD"
-    assert told(call(pool, mode, "load_model", model="echo", wait_seconds=0))["state"] == "WARMING"
+    assert told(call(mode, "load_model", model="echo", wait_seconds=0))["state"] == "WARMING"
     pool.wait_for("echo", "HOT")
     pool.wait_for("warm", "HOT")
-    assert refused(call(pool, mode, "unload_model", model="warm"))["code"] == "unload_protected"
+    assert refused(call(mode, "unload_model", model="warm"))["code"] == "unload_protected"
     assert pool.state_of("warm") == "HOT"
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("model", ["demo", "echo"])
-def test_chat(pool: PoolProcess, mode: str, model: str) -> None:
+def test_chat(pool: PoolProcess, call: Call, mode: str, model: str) -> None:
     cold(pool, model)
-    found = call(pool, mode, "chat", model=model, prompt="hello there", system="Be brief.")
+    found = call(mode, "chat", model=model, prompt="hello there", system="Be brief.")
     answer = told(found)
     assert found.content[0].text == answer["text"] != ""
     assert (answer["model"], answer["finish_reason"]) == (model, "stop")
     assert answer["usage"]["completion_tokens"] > 0
     talk = [{"role": "user", "content": "hello there"}]
-    short = told(call(pool, mode, "chat", model=model, messages=talk, max_tokens=1, seed=7))
+    short = told(call(mode, "chat", model=model, messages=talk, max_tokens=1, seed=7))
     assert (short["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 1)
     assert short["ignored"] == {"demo": [], "echo": ["seed"]}[model]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_embed_and_rerank(pool: PoolProcess, mode: str) -> None:
+def test_embed_and_rerank(pool: PoolProcess, call: Call, mode: str) -> None:
     texts = ["hello", "there"]
-    vectors = told(call(pool, mode, "embed", model="embedder", texts=texts))
+    vectors = told(call(mode, "embed", model="embedder", texts=texts))
     assert (vectors["dimensions"], [len(v) for v in vectors["vectors"]]) == (64, [64, 64])
     plain = pool.http.post("/v1/embeddings", json={"model": "embedder", "input": texts}).json()
     for mine, item in zip(vectors["vectors"], plain["data"], strict=True):
         assert mine == pytest.approx(item["embedding"], abs=1e-6)
-    short = told(call(pool, mode, "embed", model="embedder", texts=texts, dimensions=16))
+    short = told(call(mode, "embed", model="embedder", texts=texts, dimensions=16))
     assert short["dimensions"] == 16
-    ranked = told(call(pool, mode, "rerank", model="ranker", query="hello", documents=texts))
+    ranked = told(call(mode, "rerank", model="ranker", query="hello", documents=texts))
     assert sorted(found["index"] for found in ranked["results"]) == [0, 1]
     scores = [found["score"] for found in ranked["results"]]
     assert scores == sorted(scores, reverse=True)
-    best = told(call(pool, mode, "rerank", model="ranker", query="hello", documents=texts, top_n=1))
+    best = told(call(mode, "rerank", model="ranker", query="hello", documents=texts, top_n=1))
     assert best["results"] == ranked["results"][:1]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_errors_are_results(pool: PoolProcess, mode: str) -> None:
+def test_errors_are_results(pool: PoolProcess, call: Call, mode: str) -> None:
     def error(tool: str, **arguments: Any) -> tuple[str, str, str | None]:
-        found = refused(call(pool, mode, tool, **arguments))
+        found = refused(call(mode, tool, **arguments))
         return found["code"], found["source"], found["param"]
 
     assert error("chat", model="ech", prompt="x")[0] == "model_not_found"
@@ -255,11 +279,13 @@ def test_errors_are_results(pool: PoolProcess, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_wrong_arguments_are_results_that_name_them(pool: PoolProcess, mode: str) -> None:
+def test_wrong_arguments_are_results_that_name_them(
+    pool: PoolProcess, call: Call, mode: str
+) -> None:
     before = pool.events()
 
     def param(tool: str, **arguments: Any) -> str | None:
-        found = refused(call(pool, mode, tool, **arguments))
+        found = refused(call(mode, tool, **arguments))
         assert found["code"] == "invalid_request"
         return found["param"]
 
@@ -306,7 +332,7 @@ def test_a_cold_load_tells_its_progress(
 
     told(using(pool, mode, use))
     numbers = [progress for progress, _, _ in news]
-    assert len(numbers) > 2
+    assert len(numbers) > 1
     assert all(a < b for a, b in itertools.pairwise(numbers)), "they only grow"
     assert {total for _, total, _ in news} == {1.0}
     assert all(text.startswith("slow is ") for _, _, text in news)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import subprocess
 import sys
@@ -33,8 +32,6 @@ LLAMA = {"engine": "llama.cpp", "options": {"threads": 1, "parallel": 2, "temper
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
-    if not importlib.util.find_spec("xllamacpp"):
-        pytest.skip("needs xllamacpp")
     folder = tmp_path_factory.mktemp("triton")
     embedder = folder / "embedder.gguf"
     command = [sys.executable, MAKE, embedder, *SHAPE.split()]
@@ -266,6 +263,16 @@ def test_generate(way: tuple[str, Any], pool: PoolProcess) -> None:
     events = [line for line in streamed.text.splitlines() if line.startswith("data: ")]
     told = [json.loads(event.removeprefix("data: ")) for event in events]
     assert "".join(part["text_output"] for part in told) in whole["text_output"]
+
+
+def test_tensors_of_a_loaded_model_are_told(pool: PoolProcess, client: Any) -> None:
+    client.load_model(SLASHED_TENSORS)
+    told = client.get_model_metadata(SLASHED_TENSORS)
+    port = pool.http.get(f"/models/{SLASHED_TENSORS}").json()["port"]
+    name = quote(SLASHED_TENSORS, safe="")
+    direct = pool.http.get(f"http://127.0.0.1:{port}/v2/models/{name}").json()
+    assert (told["inputs"], told["outputs"]) == (direct["inputs"], direct["outputs"])
+    assert told["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}]
 
 
 def test_tensors_that_the_engine_knows_itself_go_through(pool: PoolProcess, client: Any) -> None:

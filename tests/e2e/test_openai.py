@@ -4,7 +4,6 @@ only, the gateway and a worker's port, loaded and not. Its other APIs have files
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,6 @@ LOOK: Any = {
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
-    if not importlib.util.find_spec("xllamacpp"):
-        pytest.skip("needs xllamacpp")
     options = {"threads": 1, "parallel": 2, "temperature": 0}
     entries = [
         {"model_id": "demo", "engine": "llama.cpp", "source": str(DEMO), "options": options},

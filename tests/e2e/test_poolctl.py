@@ -68,7 +68,10 @@ def test_json_everywhere(pool: PoolProcess, add: Add) -> None:
     assert document(pool, "status")["health"]["status"] == "healthy"
     assert document(pool, "extend", m, "1")["model_id"] == m
     assert document(pool, "unload", m)["model"]["state"] == "COLD"
-    assert {e["name"] for e in document(pool, "engines")["engines"]} >= {"fake", "llama.cpp"}
+    assert {e["name"] for e in document(pool, "engines", "--all")["engines"]} >= {
+        "fake",
+        "llama.cpp",
+    }
     assert document(pool, "config")["port"] == pool.port
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from e2e.conftest import MakePool
+from e2e.conftest import MakePool, WithModels
 from e2e.helpers import assert_error, chat, fake
 from e2e.support import PoolProcess
 from e2e.test_poolctl import poolctl
@@ -29,10 +26,9 @@ def report(pool: PoolProcess, model: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs xllamacpp")
-def test_a_real_model(make_pool: MakePool) -> None:
+def test_a_real_model(with_models: WithModels) -> None:
     entry = {"model_id": "demo", "source": str(DEMO), "options": {"threads": 1, "parallel": 2}}
-    pool = make_pool({**entry, "capabilities": LIES}, {**entry, "model_id": "honest"})
+    pool = with_models({**entry, "capabilities": LIES}, {**entry, "model_id": "honest"})
     honest = report(pool, "honest")["capabilities"]
     outcomes = probed(pool, "demo")
     assert (outcomes["tools"], outcomes["vision"]) == ("wrong", "refused")
@@ -83,8 +79,8 @@ def test_the_fake_one_and_what_a_probe_holds_for(make_pool: MakePool) -> None:
     assert report(pool, "liar")["probes"] == []
 
 
-def test_only_some_and_those_that_cannot_be(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"), fake("never", options={"fail_load": "oom", "message": "no room"}))
+def test_only_some_and_those_that_cannot_be(with_models: WithModels) -> None:
+    pool = with_models(fake("m"), fake("never", options={"fail_load": "oom", "message": "no room"}))
     assert probed(pool, "m", capabilities=["chat", "tools"]) == {
         "chat": "works",
         "tools": "refused",
@@ -97,15 +93,15 @@ def test_only_some_and_those_that_cannot_be(make_pool: MakePool) -> None:
     assert report(pool, "never")["capabilities"] == []
 
 
-def test_a_guess_refuses_nobody(make_pool: MakePool) -> None:
-    pool = make_pool(fake("whisper-large-v3"))
+def test_a_guess_refuses_nobody(with_models: WithModels) -> None:
+    pool = with_models(fake("whisper-large-v3"))
     found = report(pool, "whisper-large-v3")
     assert found["capabilities"] == found["presumed"] == ["speech_to_text"]
     assert pool.http.post("/v1/chat/completions", json=chat("whisper-large-v3")).status_code == 200
 
 
-def test_from_a_terminal(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", capabilities=["chat", "tools"]))
+def test_from_a_terminal(with_models: WithModels) -> None:
+    pool = with_models(fake("m", capabilities=["chat", "tools"]))
     before = poolctl(pool, "capabilities", "m").stdout
     assert "its entry in the catalog says so" in before
     done = poolctl(pool, "probe", "m", "--only", "tools", "--only", "chat")

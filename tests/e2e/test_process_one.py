@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -69,10 +68,12 @@ class ProcessOne(PoolProcess):
         return [f"{p.pid} {p.name()}" for p in below if p.status() == psutil.STATUS_ZOMBIE]
 
 
-@pytest.fixture(params=KINDS)
-def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessOne]:
+@pytest.fixture(scope="module", params=KINDS)
+def pool(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProcessOne]:
     leaky = fake("leaky", options={"leak_process": True})
-    one = ProcessOne(tmp_path, [leaky, fake("m")], crash_budget=9)
+    one = ProcessOne(tmp_path_factory.mktemp("one"), [leaky, fake("m")], crash_budget=9)
     one.kind = request.param
     with one:
         yield one
@@ -82,7 +83,7 @@ def test_what_an_engine_leaves_behind_is_reaped(pool: ProcessOne) -> None:
     for _ in range(3):
         pool.load("leaky")
         assert pool.http.post("/models/leaky/unload?wait=60", json={}).status_code == 200
-    until(lambda: not pool.zombies(), f"the end of {pool.zombies()}", 10)
+    until(lambda: not pool.zombies(), f"the end of {pool.zombies()}")
     assert pool.answers()
 
 
@@ -96,11 +97,12 @@ def ends_by_kill(pool: ProcessOne) -> int:
 
 
 def test_a_dead_workers_exit_status_is_known(pool: ProcessOne) -> None:
-    for count in range(1, 4):
+    before = ends_by_kill(pool)
+    for count in range(before + 1, before + 4):
         pool.load("m")
         kill_worker(pool)
         until(lambda count=count: ends_by_kill(pool) == count, "its exit status")
-    until(lambda: not pool.zombies(), f"the end of {pool.zombies()}", 10)
+    until(lambda: not pool.zombies(), f"the end of {pool.zombies()}")
 
 
 def test_after_a_restart_too(pool: ProcessOne) -> None:
@@ -109,9 +111,10 @@ def test_after_a_restart_too(pool: ProcessOne) -> None:
     assert pool.http.post("/restart", json={}).status_code == 202
     until(lambda: pool.answers() and pool.http.get("/health").json()["run"] != run, "the next one")
     assert pool.model("m")["worker_pid"] == view["worker_pid"]
+    before = ends_by_kill(pool)
     kill_worker(pool)
-    until(lambda: ends_by_kill(pool) == 1, "its exit status")
-    until(lambda: not pool.zombies(), f"the end of {pool.zombies()}", 10)
+    until(lambda: ends_by_kill(pool) == before + 1, "its exit status")
+    until(lambda: not pool.zombies(), f"the end of {pool.zombies()}")
 
 
 def test_term_stops_the_pool(pool: ProcessOne) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e.conftest import MakePool
+from e2e.conftest import MakePool, WithModels
 from e2e.helpers import fake, until
 from e2e.support import PoolProcess
 
@@ -34,6 +34,21 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def keeps(model_id: str, **options: Any) -> dict[str, Any]:
     return fake(model_id, options={"keep_prompts": True, **options})
+
+
+@pytest.fixture
+def shared(own_pool: WithModels) -> MakePool:
+    """The pool of this file with models that keep prompts, and keys of its config."""
+
+    def make(*models: dict[str, Any], **keys: Any) -> PoolProcess:
+        pool = own_pool(*models)
+        usual = {"prompt_cache_disk_mb": 100, "prompt_cache_seconds": 5}
+        changes = {**usual, "graceful_shutdown_seconds": 10, **keys}
+        answer = pool.http.patch("/config", json=changes)
+        assert answer.status_code == 200, answer.text
+        return pool
+
+    return make
 
 
 def files(pool: PoolProcess) -> list[Path]:
@@ -72,8 +87,8 @@ def test_llama_there_and_back(make_pool: MakePool, slow: Path) -> None:
     assert back["timings"]["cache_n"] == known
 
 
-def test_it_outlives_the_pool(make_pool: MakePool) -> None:
-    pool = make_pool(keeps("a"))
+def test_it_outlives_the_pool(shared: MakePool) -> None:
+    pool = shared(keeps("a"))
     cached(pool, "a")
     assert pool.stop() == 0
     assert len(files(pool)) == 1
@@ -81,8 +96,8 @@ def test_it_outlives_the_pool(make_pool: MakePool) -> None:
     assert cached(pool, "a", f"{PROMPT} five") == 4
 
 
-def test_a_pool_that_keeps_none(make_pool: MakePool) -> None:
-    pool = make_pool(keeps("a"), prompt_cache_disk_mb=0)
+def test_a_pool_that_keeps_none(shared: MakePool) -> None:
+    pool = shared(keeps("a"), prompt_cache_disk_mb=0)
     cached(pool, "a")
     unload(pool, "a")
     assert files(pool) == []
@@ -102,8 +117,8 @@ def test_to_switch_it_off_removes_what_there_is(make_pool: MakePool) -> None:
     assert files(pool) == []
 
 
-def test_what_runs_while_it_is_off_for_a_moment(make_pool: MakePool) -> None:
-    pool = make_pool(keeps("a"))
+def test_what_runs_while_it_is_off_for_a_moment(shared: MakePool) -> None:
+    pool = shared(keeps("a"))
     cached(pool, "a")
     for megabytes in (0, 100):
         changes = {"prompt_cache_disk_mb": megabytes}
@@ -124,8 +139,8 @@ def test_a_pool_that_was_switched_off_while_it_was_down(make_pool: MakePool) -> 
     assert files(pool) == []
 
 
-def test_nothing_of_a_deleted_model_stays(make_pool: MakePool) -> None:
-    pool = make_pool(keeps("a"))
+def test_nothing_of_a_deleted_model_stays(shared: MakePool) -> None:
+    pool = shared(keeps("a"))
     cached(pool, "a")
     unload(pool, "a")
     assert len(files(pool)) == 1
@@ -147,8 +162,8 @@ def test_a_model_that_is_gone_from_the_file(make_pool: MakePool) -> None:
     assert cached(pool, "b") == 4
 
 
-def test_a_worker_that_is_killed_while_it_saves_leaves_nothing(make_pool: MakePool) -> None:
-    pool = make_pool(keeps("a", save_seconds=3600), prompt_cache_seconds=3600)
+def test_a_worker_that_is_killed_while_it_saves_leaves_nothing(shared: MakePool) -> None:
+    pool = shared(keeps("a", save_seconds=3600), prompt_cache_seconds=3600)
     cached(pool, "a")
     worker = pool.model("a")["worker_pid"]
     assert pool.http.post("/models/a/unload?wait=0", json={}).status_code == 202
@@ -159,9 +174,9 @@ def test_a_worker_that_is_killed_while_it_saves_leaves_nothing(make_pool: MakePo
     until(lambda: not files(pool), "nothing to be left")
 
 
-def test_a_forced_unload_does_not_wait_for_it(make_pool: MakePool) -> None:
+def test_a_forced_unload_does_not_wait_for_it(shared: MakePool) -> None:
     keys = {"prompt_cache_seconds": 3600, "graceful_shutdown_seconds": 3600}
-    pool = make_pool(keeps("a", save_seconds=3600), **keys)
+    pool = shared(keeps("a", save_seconds=3600), **keys)
     cached(pool, "a")
     assert pool.http.post("/models/a/unload", json={"force": True}).status_code == 200
     pool.wait_for("a", "COLD")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from support.servers import Server, needs
 
-from e2e.conftest import MakePool
+from e2e.conftest import WithModels
 from e2e.helpers import chat, fake, until
 from e2e.support import PoolProcess
 
@@ -33,7 +34,7 @@ class Proxy(Server):
 
     def _answers(self) -> bool:
         try:
-            httpx.get(self.url, trust_env=False, verify=False)
+            httpx.get(self.url, trust_env=False, verify=False, timeout=60)
         except httpx.TransportError:
             return False
         return True
@@ -76,9 +77,14 @@ class Caddy(Proxy):
         return ["caddy", "run", "--config", str(self.folder / "Caddyfile")]
 
 
+@pytest.fixture(scope="module")
+def pool_keys() -> dict[str, Any]:
+    return {"allowed_hosts": ["pool.example"]}
+
+
 @pytest.fixture
-def pool(make_pool: MakePool) -> PoolProcess:
-    return make_pool(fake("m"), fake("slow", options=SLOW), allowed_hosts=["pool.example"])
+def pool(own_pool: WithModels) -> PoolProcess:
+    return own_pool(fake("m"), fake("slow", options=SLOW))
 
 
 @pytest.fixture(

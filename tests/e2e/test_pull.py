@@ -48,7 +48,7 @@ def test_killed_in_the_middle_it_goes_on(hub: Hub, make_pool: MakePool, tmp_path
     assert begun.status_code == 202, begun.text
     until(lambda: part.exists() and part.stat().st_size > 300_000, "some of the file")
     program = program_of(pool)
-    # In that order: a manager that sees its program die says so, and the pull waits to be resumed.
+    # In that order: a manager that sees its program die begins it again.
     pool.kill()
     with contextlib.suppress(psutil.NoSuchProcess):
         program.kill()
@@ -61,6 +61,24 @@ def test_killed_in_the_middle_it_goes_on(hub: Hub, make_pool: MakePool, tmp_path
     assert (models / "owner" / "tiny" / "tiny-Q4_0.gguf").read_bytes() == GGUF
     assert hub.asked("/lfs/")[-1].headers["range"] == f"bytes={kept}-"
     assert pool.http.get("/models/owner/tiny:Q4_0").json()["state"] == "COLD"
+
+
+def test_its_process_killed_alone_is_begun_again_by_itself(
+    hub: Hub, make_pool: MakePool, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    part = models / "owner" / "tiny" / ".tiny-Q4_0.gguf.part"
+    pool = make_pool(hub_url=hub.url, models_dir=str(models), pull_max_mb_per_second=0.7)
+    begun = pool.http.post("/models/pull", json={"source": "hf:owner/tiny"})
+    assert begun.status_code == 202, begun.text
+    until(lambda: part.exists() and part.stat().st_size > 300_000, "some of the file")
+    program_of(pool).kill()
+    until(lambda: job_of(pool)["state"] == "succeeded", "the pull's end")
+    assert (models / "owner" / "tiny" / "tiny-Q4_0.gguf").read_bytes() == GGUF
+    job = pool.http.get(f"/jobs/{job_of(pool)['job_id']}").json()
+    assert job["attempts"] == 2
+    assert any("ended by SIGKILL" in line["text"] for line in job["log"])
+    assert "range" in hub.asked("/lfs/")[-1].headers
 
 
 def test_poolctl(hub: Hub, make_pool: MakePool, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_running_workers_are_told_of_a_change(make_pool: MakePool) -> None:
     task = streaming(pool.url, chat("nick"))
     models = f"{view['endpoint']}/v1/models"
     until(
-        lambda: "nick" in httpx.get(models, trust_env=False, verify=False).text,
+        lambda: "nick" in httpx.get(models, trust_env=False, verify=False, timeout=60).text,
         "the alias on its own port",
     )
     assert pool.http.post("/models/m/unload?wait=60", json={}).status_code == 200

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from signal import SIGKILL
 from typing import Any
 
-from e2e.conftest import MakePool
+from e2e.conftest import WithModels
 from e2e.helpers import alive, fake, until
 from e2e.support import PoolProcess
 
@@ -46,11 +46,11 @@ def load(pool: PoolProcess, clients: int) -> Iterator[list[int]]:
 
 
 def test_copies_come_with_the_load_survive_the_manager_and_end_together(
-    make_pool: MakePool,
+    own_pool: WithModels,
 ) -> None:
-    pool = make_pool(MANY)
+    pool = own_pool(MANY)
     with load(pool, 6) as statuses:
-        found = until(lambda: len(c := copies(pool)) == 3 and c, "three copies", 60)
+        found = until(lambda: len(c := copies(pool)) == 3 and c, "three copies")
         assert {r["replica"] for r in found} == {"m", "m#2", "m#3"}
         assert len({r["port"] for r in found}) == 3
         # One dies: nobody notices who was not on it, and who was is asked again.
@@ -71,10 +71,10 @@ def test_copies_come_with_the_load_survive_the_manager_and_end_together(
     assert not any(alive(pid) for pid in before)
 
 
-def test_a_conversation_stays_on_its_copy(make_pool: MakePool) -> None:
-    pool = make_pool({**MANY, "min_replicas": 3})
+def test_a_conversation_stays_on_its_copy(own_pool: WithModels) -> None:
+    pool = own_pool({**MANY, "min_replicas": 3})
     pool.load("m")
-    until(lambda: len(copies(pool)) == 3, "three copies", 30)
+    until(lambda: len(copies(pool)) == 3, "three copies")
     before = {r["port"]: r["requests_total"] for r in copies(pool)}
     for _ in range(5):
         assert pool.chat("m", user="ann").status_code == 200

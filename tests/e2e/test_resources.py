@@ -22,7 +22,7 @@ def use_everything(pool: PoolProcess) -> None:
     for url in (pool.url, view["endpoint"]):
         assert streamed(url, chat("m")).is_done
         assert httpx.post(
-            f"{url}/v1/chat/completions", json=chat("m"), trust_env=False, verify=False
+            f"{url}/v1/chat/completions", json=chat("m"), trust_env=False, verify=False, timeout=60
         ).is_success
     asyncio.run(leave_early(pool))
     with pool.http.stream("GET", "/events") as events:

@@ -3,11 +3,11 @@ and a worker's port, loaded and not."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from pydantic import BaseModel
@@ -32,8 +32,6 @@ LOOK: Any = {
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
-    if not importlib.util.find_spec("xllamacpp"):
-        pytest.skip("needs xllamacpp")
     entries = [
         {
             "model_id": "demo",
@@ -120,6 +118,32 @@ def test_a_conversation_goes_on(client: openai.OpenAI, pool: PoolProcess, model:
             direct.responses.create(model=model, input="x", previous_response_id=first.id)
         third = direct.responses.create(model=model, input="?", previous_response_id=second.id)
         assert third.status == "completed"
+
+
+@pytest.mark.parametrize("client", [("echo", "gateway"), ("echo", "worker")], indirect=True)
+def test_another_key_finds_nothing(client: openai.OpenAI, pool: PoolProcess) -> None:
+    kept = client.responses.create(model="echo", input="hello there")
+    other = client.with_options(api_key="y")
+    for stranger in (other, client.with_options(base_url=f"{pool.url}/v1", api_key="y")):
+        with pytest.raises(openai.NotFoundError):
+            stranger.responses.retrieve(kept.id)
+        with pytest.raises(openai.NotFoundError):
+            stranger.responses.delete(kept.id)
+        with pytest.raises(openai.BadRequestError, match="not kept"):
+            stranger.responses.create(model="echo", input="x", previous_response_id=kept.id)
+    url, key = f"{client.base_url}responses/{kept.id}", {"x-api-key": "x"}
+    assert httpx.get(url).status_code == 404
+    assert httpx.get(url, headers={"x-modelpool-owner": "x", **key}).status_code == 200
+    more = client.responses.create(model="echo", input="?", previous_response_id=kept.id)
+    assert more.previous_response_id == kept.id
+
+
+def test_without_a_key_all_find_it(client: openai.OpenAI) -> None:
+    url = f"{client.base_url}responses"
+    body = {"model": "echo", "input": "hello there"}
+    kept = httpx.post(url, json=body).json()["id"]
+    assert client.responses.retrieve(kept).output_text == "hello there"
+    assert httpx.get(f"{url}/{kept}").status_code == 200
 
 
 @pytest.mark.parametrize("client", [("echo", "worker")], indirect=True)

@@ -51,9 +51,9 @@ class Watchers:
         self.prometheus.start()
 
     def in_registry(self) -> dict[str, str]:
-        items = httpx.get(f"{self.registry.url}/services", trust_env=False, verify=False).json()[
-            "items"
-        ]
+        items = httpx.get(
+            f"{self.registry.url}/services", trust_env=False, verify=False, timeout=60
+        ).json()["items"]
         return {i["url"]: i["labels"]["model"] for i in items}
 
     def in_etcd(self) -> dict[str, str]:
@@ -62,14 +62,17 @@ class Watchers:
     def records(self) -> list[dict[str, Any]]:
         span = {"key": _code("/modelpool/"), "range_end": _code("/modelpool0")}
         answer = httpx.post(
-            f"{self.etcd.url}/v3/kv/range", json=span, trust_env=False, verify=False
+            f"{self.etcd.url}/v3/kv/range", json=span, trust_env=False, verify=False, timeout=60
         )
         return [json.loads(base64.b64decode(kv["value"])) for kv in answer.json().get("kvs", ())]
 
     def targets(self) -> list[dict[str, Any]]:
         assert self.prometheus is not None
         answer = httpx.get(
-            f"{self.prometheus.url}/api/v1/targets?state=active", trust_env=False, verify=False
+            f"{self.prometheus.url}/api/v1/targets?state=active",
+            trust_env=False,
+            verify=False,
+            timeout=60,
         )
         return list(answer.json()["data"]["activeTargets"])
 
@@ -144,7 +147,13 @@ def test_each_lists_exactly_the_hot_workers_after_every_transition(
     assert (watchers.in_registry(), watchers.in_etcd()) == ({}, {})
 
 
-@pytest.mark.parametrize("is_empty", [False, True], ids=["with its data", "empty"])
+@pytest.mark.parametrize(
+    "is_empty",
+    [
+        pytest.param(False, id="with its data", marks=pytest.mark.slow),
+        pytest.param(True, id="empty"),
+    ],
+)
 def test_an_outage_of_etcd_in_the_middle_is_healed(
     make_pool: MakePool, watchers: Watchers, is_empty: bool
 ) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from support.bare_client import connected, request, until_closed
 
-from e2e.conftest import MakePool
+from e2e.conftest import MakePool, WithModels
 from e2e.helpers import chat, fake, until
 
 SOON = {
@@ -16,6 +17,11 @@ SOON = {
     "send_timeout_seconds": 0.4,
 }
 ENDLESS = {"tokens": 10**7, "tokens_per_second": 10**6}
+
+
+@pytest.fixture(scope="module")
+def pool_keys() -> dict[str, Any]:
+    return SOON
 
 
 def test_who_stops_reading_a_stream_is_in_nobodys_way(make_pool: MakePool) -> None:
@@ -35,8 +41,8 @@ def test_who_stops_reading_a_stream_is_in_nobodys_way(make_pool: MakePool) -> No
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/models/a/load"])
-def test_half_a_body_is_told_and_begins_nothing(make_pool: MakePool, path: str) -> None:
-    pool = make_pool(fake("a"), **SOON)
+def test_half_a_body_is_told_and_begins_nothing(own_pool: WithModels, path: str) -> None:
+    pool = own_pool(fake("a"))
     with connected(pool.port) as sock:
         sock.sendall(request(pool.port, b'{"model": "a"', length=100, path=path))
         answer = until_closed(sock)
@@ -45,8 +51,8 @@ def test_half_a_body_is_told_and_begins_nothing(make_pool: MakePool, path: str) 
     assert pool.state_of("a") == "COLD"
 
 
-def test_half_a_head_is_told(make_pool: MakePool) -> None:
-    pool = make_pool(fake("a"), **SOON)
+def test_half_a_head_is_told(own_pool: WithModels) -> None:
+    pool = own_pool(fake("a"))
     with connected(pool.port) as sock:
         sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127")
         answer = until_closed(sock)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from e2e.conftest import MakePool
 from e2e.helpers import (
     assert_error,
@@ -20,6 +22,8 @@ from e2e.helpers import (
     streaming,
 )
 from e2e.support import PoolProcess
+
+pytestmark = pytest.mark.long
 
 
 @contextmanager

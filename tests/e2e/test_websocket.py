@@ -4,7 +4,6 @@ chats only, the gateway and a worker's port, loaded and not."""
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import signal
 import socket
@@ -33,8 +32,6 @@ WAYS = [(model, way) for model in ("demo", "echo") for way in ("gateway", "worke
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
-    if not importlib.util.find_spec("xllamacpp"):
-        pytest.skip("needs xllamacpp")
     options = {"threads": 1, "parallel": 2, "temperature": 0}
     demo = {"model_id": "demo", "engine": "llama.cpp", "source": str(DEMO), "options": options}
     entries = [

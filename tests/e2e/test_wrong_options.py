@@ -47,8 +47,7 @@ def test_at_a_reload_and_before_a_restart(make_pool: MakePool) -> None:
     assert pool.model("m")["worker_pid"] == view["worker_pid"]
 
 
-def test_at_a_registration_and_an_import(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m"))
+def test_at_a_registration_and_an_import(pool: PoolProcess) -> None:
     before = pool.http.get("/registry").json()
     wrong = fake("new", options={"tokenz": 3, "tokens": -1})
     text = assert_error(

@@ -15,9 +15,9 @@ from simulation import core as core_simulation
 from simulation.driver import Report, SeedFailed, run, shortest
 from simulation.rules import DESCRIBED
 
-SEEDS = 205
-STEPS = 500
-CORE_SEEDS, CORE_STEPS = 200, 5_000
+# Seeds and the steps of each: of the whole pool, and of the core alone.
+POOL = (205, 500)
+CORE = (200, 5_000)
 PROGRESS_SECONDS = 10.0
 
 
@@ -28,11 +28,16 @@ def main() -> int:
         for rule in DESCRIBED:
             print(f"{rule.__name__}: {' '.join((rule.__doc__ or '').split())}")
         return 0
-    if options.core:
-        return core(range(options.first, options.first + CORE_SEEDS), CORE_STEPS)
+    usual = CORE if options.core else POOL
+    count, steps = options.seeds or usual[0], options.steps or usual[1]
+    seeds = range(options.first, options.first + count)
     if options.seed is not None:
-        return replay(options.seed, options.steps, trace=options.trace)
-    return search(range(options.first, options.first + options.seeds), options.steps)
+        seeds = range(options.seed, options.seed + 1)
+    if options.core:
+        return core(seeds, steps)
+    if options.seed is not None:
+        return replay(options.seed, steps, trace=options.trace)
+    return search(seeds, steps)
 
 
 def replay(seed: int, steps: int, *, trace: bool) -> int:
@@ -117,14 +122,23 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
+def at_least_one(text: str) -> int:
+    """A number of the command line; argparse tells what is wrong with others."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many to try")
+    parser.add_argument("--seeds", type=at_least_one, help=f"how many to try: {POOL[0]}")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--steps", type=int, default=STEPS, help="for each seed")
+    parser.add_argument("--steps", type=at_least_one, help=f"for each seed: {POOL[1]}")
     parser.add_argument("--seed", type=int, help="only this one")
-    parser.add_argument("--core", action="store_true", help="the pure core: 1,000,000 steps")
+    of_core = f"the pure core; {CORE[0]} seeds, {CORE[1]} steps"
+    parser.add_argument("--core", action="store_true", help=of_core)
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happens")
     parser.add_argument("--rules", action="store_true", help="only print the rules")
     return parser.parse_args()

@@ -7,6 +7,7 @@ After every step the rules below are checked; each names the rule of the house t
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 import logging
@@ -46,15 +47,24 @@ MODELS: Mapping[str, dict[str, Any]] = {
 }
 CONFIG = {
     "max_concurrent_models": 3,
-    "memory_limit_mb": 600,
+    "memory_limit_mb": 1100,
     "port_range": {"start": 8051, "end": 8054},
     "min_ttl_minutes": 0,
-    "default_ttl_minutes": 1,
+    "default_ttl_minutes": 0.2,
+    "grace_minutes": 0.2,
     "min_residency_seconds": 2,
     "max_queue_wait_seconds": 20,
     "max_waiting_requests": 20,
+    "load_stall_seconds": 60,
+    "sleep_minutes": 2,
+    "max_sleeping_models": 2,
+    "device_memory_mb": {"gpu:0": 450},
     "state_dir": "/nonexistent",
 }
+DEVICE_NEEDS = {"a": 200 * MB, "b": 300 * MB, "many": 150 * MB}
+# How an engine of theirs sleeps, if it can; what it holds then.
+SLEEP_LEVELS = {"a": (0, 1, 2), "b": (1,), "many": (0, 1), "pin": (1,), "warm": (1,)}
+ASLEEP_BYTES = 60 * MB
 MOST_MODELS = 4
 FAULTS = ("oom", "bad_file", "timeout")
 USES = (USED, Use(is_used=False), Use(first_token_seconds=0.2), Use(is_overload=True))
@@ -151,6 +161,7 @@ class Process:
     worker_id: str
     port: int
     slots: int | None = None
+    sleep_level: int = 0
     exit_code: int | None = None
     phase: Phase = Phase.LOADING
     in_flight: int = 0
@@ -160,6 +171,7 @@ class Process:
     is_started: bool = False
     is_terminated: bool = False
     failure: Failure | None = None
+    options: None = None
     record: Any = field(default_factory=lambda: SimpleNamespace(epoch=1, started_at=0.0))
 
     @property
@@ -176,6 +188,9 @@ class Process:
 
     def facts(self) -> Facts:
         self.sequence += 1
+        sleeps = self.phase is Phase.ASLEEP
+        need = DEVICE_NEEDS.get(self.model_id, 0)
+        is_there = need and self.phase in (Phase.READY, Phase.FALLING_ASLEEP)
         return Facts(
             self.worker_id,
             "sim",
@@ -191,6 +206,10 @@ class Process:
             requests_total=self.requests_total,
             progress=Progress("weights", self.sequence / 1000),
             failure=self.failure,
+            sleep_level=self.sleep_level,
+            memory_bytes=ASLEEP_BYTES if sleeps else None,
+            memory_held_bytes=ASLEEP_BYTES if sleeps else None,
+            device_memory_bytes={"gpu:0": need} if is_there else {},
         )
 
 
@@ -211,13 +230,20 @@ class SimWorkers:
         self, model: Model, worker_id: str, port: int, lease_seconds: float | None
     ) -> Operation:
         slots = self._lots.choice((None, 0, 1, 2))
-        return Operation("launch", Process(model.model_id, worker_id, port, slots))
+        level = self._lots.choice(SLEEP_LEVELS[model.model_id])
+        return Operation("launch", Process(model.model_id, worker_id, port, slots, level))
 
     def check_health(self, worker: Any, hang_seconds: float) -> Operation:
         return Operation("check", worker)
 
     def drain(self, worker: Any, request: Any) -> Operation:
         return Operation("drain", worker, request)
+
+    def put_to_sleep(self, worker: Any, request: Any) -> Operation:
+        return Operation("sleep", worker, request)
+
+    def wake(self, worker: Any) -> Operation:
+        return Operation("wake", worker)
 
     def stop(self, worker: Any, last_facts: Any, **how: Any) -> Operation:
         worker.is_terminated = True
@@ -260,6 +286,7 @@ class CoreWorld:
         self.clock = SimClock()
         # Where all are asked for there is hardly ever room for a second copy.
         self.asked_for = lots.choice((tuple(MODELS), tuple(MODELS), ("many",), ("a", "many")))
+        self.chances = lots.choice((WEIGHTS, WEIGHTS, CALM_WEIGHTS))
         policy = lots.choice(("loss", "lru"))
         self.settings = Settings(PoolConfig.model_validate(CONFIG | {"eviction_policy": policy}))
         self.operations: list[Operation] = []
@@ -303,14 +330,18 @@ class CoreWorld:
         return MemoryEstimate.of(int((model.memory_mb or 100) * MB))
 
     def device_memory(self, model: Model) -> Mapping[str, Claim]:
-        return {}
+        need = DEVICE_NEEDS.get(model.model_id, 0)
+        return {"gpu:0": Claim.of(need)} if need else {}
+
+    def weights(self, model: Model) -> int | None:
+        return ASLEEP_BYTES
 
     def available(self) -> int:
         return 10**12
 
     def replica_event(self, name: str, status: ReplicaStatus, previous: State, reason: str) -> None:
         assert reason, f"{name} of {status!r} has no reason"
-        self.counts[name or f"{previous}->{status.state}"] += 1
+        self.counts[name or f"{previous}->{status.core_state}"] += 1
 
     def internal_error(self, error: Exception) -> None:
         self.bugs.append(error)
@@ -318,7 +349,7 @@ class CoreWorld:
     # what may happen
     def step(self) -> None:
         """One thing, chosen by lot, and everything that follows at once."""
-        self.lots.choices(STEPS, WEIGHTS)[0](self)
+        self.lots.choices(STEPS, self.chances)[0](self)
         self.clock.settle()
         self._collect()
 
@@ -394,13 +425,22 @@ class CoreWorld:
         changes = {
             "max_concurrent_models": self.lots.choice((2, 3, MOST_MODELS)),
             "grace_minutes": self.lots.choice((0, 0.5)),
-            "default_ttl_minutes": self.lots.choice((0, 0.2, 1)),
+            "default_ttl_minutes": self.lots.choice((0, 0.05, 0.2, 1)),
             "concurrency_limit": self.lots.choice(("adaptive", "adaptive", "unlimited", 1, 3)),
             "priority_ageing_seconds": self.lots.choice((1, 30)),
+            "sleep_minutes": self.lots.choice((0, 2, 2, 60)),
+            "max_sleeping_models": self.lots.choice((0, 1, 2, 2)),
         }
         self.settings.config = self.settings.config.model_copy(update=changes)
         for supervisor in tuple(self.supervisors.values()):
             supervisor.post(m.ConfigChanged())
+        self.scheduler.trim_sleepers()
+
+    def replace(self) -> None:
+        """Another entry, which runs in another way or in the same."""
+        copies = self.sets[self.lots.choice(self.asked_for)]
+        options = {"x": self.lots.randrange(2)}
+        copies.post(m.ReplaceModel(dataclasses.replace(copies.model, options=options)))
 
     def wait(self) -> None:
         self.clock.advance(self.lots.choice((0.01, 0.5, 3.0, 12.0, 40.0, 130.0)))
@@ -445,6 +485,29 @@ class CoreWorld:
             process.exit_code = 0
         return reply
 
+    def _sleep(self, operation: Operation) -> Any:
+        process, wanted = operation.process, operation.details
+        assert process.sleep_level, "it cannot sleep, and was asked to"
+        if not process.is_alive or self.lots.random() < 0.05:
+            return None
+        if process.in_flight:
+            return DrainReply(False, process.facts())
+        assert wanted.if_idle_for is not None, "it was not even asked whether it is idle"
+        process.phase = Phase.FALLING_ASLEEP
+        reply = DrainReply(True, process.facts())
+        if self.lots.random() < 0.2:  # it says so before its answer is read
+            process.phase = Phase.ASLEEP
+            self._report(process)
+        return reply
+
+    def _wake(self, operation: Operation) -> Any:
+        process = operation.process
+        if not process.is_alive or self.lots.random() < 0.05:
+            return None
+        if process.phase is Phase.ASLEEP:
+            process.phase = Phase.LOADING
+        return process.facts()
+
     def _stop(self, operation: Operation) -> Any:
         return self._reap(operation)
 
@@ -484,6 +547,16 @@ class CoreWorld:
             process.in_flight = self.lots.choice((0, 0, 0, 1, 2))
             process.requests_total += process.in_flight
             process.idle_seconds = 0.0 if process.in_flight else self.lots.choice((0.0, 60.0))
+        elif process.phase is Phase.FALLING_ASLEEP:
+            chance = self.lots.random()
+            if chance < 0.5:
+                process.phase = Phase.ASLEEP
+            elif chance < 0.55:
+                process.phase = Phase.DRAINING
+                process.failure = Failure("sleep_failed", "it did not fall asleep")
+        self._report(process)
+
+    def _report(self, process: Process) -> None:
         for supervisor in tuple(self.supervisors.values()):
             run = supervisor.replica.run
             if run is not None and run.worker is process:
@@ -505,12 +578,15 @@ STEPS: tuple[Callable[[CoreWorld], None], ...] = (
     CoreWorld.speculate,
     CoreWorld.stop_idle,
     CoreWorld.reconfigure,
+    CoreWorld.replace,
     CoreWorld.wait,
     CoreWorld.complete,
     CoreWorld.report,
     CoreWorld.die,
 )
-WEIGHTS = (14, 2, 2, 14, 1, 1, 2, 2, 1, 10, 26, 16, 1)
+WEIGHTS = (14, 2, 2, 14, 1, 1, 2, 2, 1, 0.3, 10, 26, 16, 1)
+# Of a world in which workers live for long enough to idle out, sleep and wake up again.
+CALM_WEIGHTS = (6, 1, 2, 16, 0.1, 0.2, 1, 0.2, 0.5, 0.1, 12, 30, 24, 0.05)
 
 
 # -- rules ----------------------------------------------------------------------------------------
@@ -533,10 +609,32 @@ def a_run_belongs_to_a_state(world: CoreWorld) -> None:
 def limits_are_kept(world: CoreWorld) -> None:
     """Rule 5: of the processes that there are; one that waits for room has none yet. Count is never
     above the highest limit that is ever set."""
-    keys = [k for k, r in world.replicas.items() if r.run is not None and r.run.is_launched]
-    size = sum(world.resources.reserved_bytes(k) for k in keys)
-    assert len(keys) <= MOST_MODELS, f"{len(keys)} models"
-    assert size <= world.settings.config.memory_limit_bytes, f"{size} bytes reserved"
+    runs = [(k, r, r.run) for k, r in world.replicas.items() if r.run is not None]
+    there = [(k, r) for k, r, run in runs if run.is_launched and not run.victims]
+    size = sum(world.resources.reserved_bytes(k) for k, _ in there)
+    awake = [r for _, r in there if not r.is_asleep]
+    assert len(awake) <= MOST_MODELS, f"{len(awake)} models"
+    config = world.settings.config
+    assert size <= config.memory_limit_bytes, f"{size} bytes reserved"
+    on_device = sum(world.resources.resident(r).devices.get("gpu:0", 0) for _, r in there)
+    assert on_device <= config.device_budgets["gpu:0"], f"{on_device} bytes of a device"
+
+
+def sleepers_hold_little(world: CoreWorld) -> None:
+    """What sleeps has given back its devices, serves nobody, and there are no more than may be."""
+    asleep = [r for r in world.replicas.values() if r.is_asleep]
+    for replica in asleep:
+        run = replica.run
+        assert run is not None
+        assert run.asleep_since is not None
+        is_awake = run.is_waking or run.granted or run.hot_since
+        assert not is_awake, f"{replica!r} is not asleep"
+        assert world.resources.held(replica).bytes <= ASLEEP_BYTES, f"{replica!r} holds too much"
+        on_device = world.resources.held(replica).devices.get("gpu:0")
+        assert not on_device, f"{replica!r} holds {on_device} bytes of a device"
+    unwanted = [r for r in asleep if not (len(r.waiters) or r.is_leaving)]
+    most = world.settings.config.max_sleeping_models
+    assert len(unwanted) <= most, f"{len(unwanted)} sleep"
 
 
 def ports_are_kept(world: CoreWorld) -> None:
@@ -624,9 +722,14 @@ def what_moves_gets_somewhere(world: CoreWorld) -> None:
             continue
         if run.worker is not None:
             assert id(run.worker) in busy, f"nothing watches {replica!r}"
-            if replica.state is State.UNLOADING or run.is_reaping or run.drain_reason:
-                kinds = {o.kind for o in world.operations if o.process is run.worker}
-                assert kinds & {"stop", "reap", "drain"}, f"{replica!r}: {kinds}"
+            kinds = {o.kind for o in world.operations if o.process is run.worker}
+            if run.falls_asleep_by is not None:
+                timer_at = world.supervisors[replica.key].timer_at
+                assert timer_at <= run.falls_asleep_by, f"{replica!r} may fall asleep for ever"
+            elif replica.state is State.UNLOADING or run.is_reaping or run.drain_reason:
+                assert kinds & {"stop", "reap", "drain", "sleep"}, f"{replica!r}: {kinds}"
+            for victim in run.victims if replica.state is State.WARMING else ():
+                assert world.replicas[victim].is_leaving, f"{replica!r} waits for {victim}"
         elif run.is_launched:
             assert run.worker_id in launching, f"{replica!r} was never launched"
         else:
@@ -648,6 +751,7 @@ RULES: tuple[Callable[[CoreWorld], None], ...] = (
     no_decision_fails,
     a_run_belongs_to_a_state,
     limits_are_kept,
+    sleepers_hold_little,
     ports_are_kept,
     grants_are_counted,
     nobody_is_lost,

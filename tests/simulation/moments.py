@@ -41,8 +41,18 @@ MOVES = {
     (State.UNLOADING, State.COLD),
     (State.FAILED, State.WARMING),
     (State.FAILED, State.COLD),
+    (State.COLD, State.ASLEEP),
+    (State.UNLOADING, State.ASLEEP),
+    (State.WARMING, State.ASLEEP),
+    (State.ASLEEP, State.WARMING),
+    (State.ASLEEP, State.UNLOADING),
+    (State.ASLEEP, State.COLD),
 }
-ADOPTIONS = {(State.COLD, State.HOT), (State.COLD, State.UNLOADING)}
+ADOPTIONS = {
+    (State.COLD, State.HOT),
+    (State.COLD, State.UNLOADING),
+    (State.COLD, State.ASLEEP),
+}
 # Why a copy that serves may be made to go.
 CAUSES = (
     "asked",
@@ -85,11 +95,11 @@ def moves_are_legal(
     """Rule 1 and section 3: states change as the table says, one step after the other."""
     known = world.memory.states.get(status.key, State.COLD)
     assert previous is known, f"{status!r} was {known}, and changed from {previous}"
-    move = (previous, status.state)
+    move = (previous, status.core_state)
     assert event or move in MOVES, f"{status!r} from {previous}"
     is_adopted = reason.startswith("adopted")
     assert is_adopted or event or move not in ADOPTIONS, f"{status!r} from {previous}"
-    world.memory.states[status.key] = status.state
+    world.memory.states[status.key] = status.core_state
 
 
 def failures_cool_off(
@@ -108,6 +118,8 @@ def victims_may_go(
         return
     assert not status.model.pinned, f"{status!r} is pinned"
     assert status.granted == 0, f"{status!r} is granted to {status.granted}"
+    if status.asleep_since is not None and status.progress is None:
+        return  # it slept, and was not to wake up
     if status.hot_since is None:
         assert status.is_speculative, f"{status!r} was loading"
         assert not status.waiting, f"{status!r} is waited for"
@@ -115,7 +127,7 @@ def victims_may_go(
     worker = world.by_id(status.worker_id)
     answers = not (worker.script.hangs or worker.was_told_to_end)
     assert not (answers and worker.in_flight), f"{status!r} is busy with {worker.in_flight}"
-    loaded = min(status.load_seconds or 0.0, 1e9)
+    loaded = min(status.start_seconds or 0.0, 1e9)
 
     def residency(config: PoolConfig) -> float:
         return max(config.min_residency_seconds, min(loaded, config.max_queue_wait_seconds))
@@ -172,6 +184,8 @@ def unloads_are_complete(
         return
     if status.state is State.UNLOADING:
         world.memory.ending[status.key] = status.worker_id
+    elif (previous, status.core_state) == (State.UNLOADING, State.ASLEEP):
+        world.memory.ending.pop(status.key, "")
     elif (previous, status.state) == (State.UNLOADING, State.COLD):
         ended = world.memory.ending.pop(status.key, "")
         left = [p for p in world.alive() if p.assignment.worker_id == ended]

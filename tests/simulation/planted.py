@@ -115,7 +115,10 @@ def loses_a_release() -> Any:
     def request_ended(replica: Replica, message: RequestEnded, context: Any) -> Any:
         return [] if replica.run.granted == 2 else sound(replica, message, context)
 
-    return mock.patch.dict(decide.HANDLERS, {RequestEnded: request_ended})
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch.object(supervisor, "end_at_once", return_value=None))
+    stack.enter_context(mock.patch.dict(decide.HANDLERS, {RequestEnded: request_ended}))
+    return stack
 
 
 def knows_no_limit() -> Any:

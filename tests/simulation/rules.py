@@ -121,6 +121,8 @@ MANAGED: tuple[Callable[[World], None], ...] = (
     of_pool.waiters_wait_for_something,
     of_pool.places_are_used,
     of_pool.leases_end,
+    of_pool.sleeps_end,
+    of_pool.what_sleeps_holds_little,
     of_pool.room_is_used,
     of_pool.nobody_starves,
 )

@@ -228,6 +228,11 @@ def draw_script(lots: random.Random) -> Script:
         engine_hangs=rarely(True, False, 8),
         beat_seconds=30.0,
         slots=lots.choice((None, 0, 1, 2)),
+        sleep_level=lots.choice((0, 1, 1, 2)),
+        sleep_seconds=lots.choice((0.0, 0.5, 20.0)),
+        fails_to_sleep=rarely(True, False),
+        fails_to_wake=rarely(True, False),
+        never_asleep=rarely(True, False, 8),
     )
     # A machine that is slow to start a process lets it come up slowly, too.
     return dataclasses.replace(script, listen_after=150.0 if script.launch_seconds == 2.0 else 0.0)
@@ -249,7 +254,7 @@ async def workers_change(world: World, name: str, script: Script) -> None:
 @step(5, _one_of(NAMES))
 async def workers_heal(world: World, name: str) -> None:
     """All is well with a model from now on."""
-    await workers_change(world, name, Script(beat_seconds=30.0))
+    await workers_change(world, name, Script(beat_seconds=30.0, sleep_level=1))
 
 
 # -- faults of the machine -------------------------------------------------------------------------
@@ -302,6 +307,8 @@ PATCHES: dict[str, tuple[Any, ...]] = {
     "max_waiting_requests": (3, 1000),
     "concurrency_limit": ("adaptive", "adaptive", "unlimited", 1, 3),
     "graceful_shutdown_seconds": (1, 30),
+    "sleep_minutes": (0, 1, 60),
+    "max_sleeping_models": (0, 1, 3, 3),
 }
 
 

@@ -59,6 +59,7 @@ DEVICE_NEEDS = {
     "many": {"gpu:1": 120 * MEGABYTE},
     "pin": {"gpu:0": 50 * MEGABYTE},
 }
+SLEEPERS = ("a", "b", "c", "many", "pin")
 # The others say nothing of their memory.
 MAPPED_SHARES = {"a": 0.6, "b": 0.0, "many": 0.3, "huge": 0.9, "pin": 1.0}
 
@@ -165,7 +166,7 @@ class World(SimWorld):
         self.manager = Manager(self)
         super().__init__([], **config)
         for name in NAMES:
-            self.scripts[name] = Script(beat_seconds=30.0)
+            self.scripts[name] = Script(beat_seconds=30.0, sleep_level=int(name in SLEEPERS))
         self.open_pool()
 
     @property

@@ -6,16 +6,17 @@ rule smaller.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Coroutine
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from simulation import finale
 from simulation.driver import settled, undisturbed, watch_loop
 from simulation.steps import STEPS, Step
-from simulation.world import World
+from simulation.world import SLEEPERS, World
 
 from .virtual_time import VirtualLoop
 
@@ -27,6 +28,8 @@ CONFIG: dict[str, Any] = {
     "load_wait_seconds": 300,
     "beat_seconds": 30,
 }
+# A TTL and a grace period: what idles falls asleep, or does so a moment later.
+IDLE = (17 * 60 - 0.5, 17 * 60 + 0.1, 17 * 60 + 5)
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -44,6 +47,25 @@ class PoolMachine(RuleBasedStateMachine):
     async def _start(self) -> None:
         self.world = World(random.Random(7), lambda _: None, **CONFIG)
         watch_loop(self.world)
+        await settled(self.world)
+
+    @initialize(names=st.sets(st.sampled_from(SLEEPERS), max_size=2), idle=st.sampled_from(IDLE))
+    def begin_asleep(self, names: set[str], idle: float) -> None:
+        self.do(self._begin_asleep(sorted(names), idle))
+
+    async def _begin_asleep(self, names: list[str], idle: float) -> None:
+        world = self.world
+        for name in names:
+            world.manager.ask(f"load {name}", 60.0, world.pool.load(name, "asked", 60))
+        await self._pass(5)
+        await self._pass(idle if names else 0)
+
+    @rule(idle=st.sampled_from(IDLE))
+    def rest(self, idle: float) -> None:
+        self.do(self._pass(idle))
+
+    async def _pass(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
         await settled(self.world)
 
     @rule(step=st.sampled_from(STEPS), lots=st.randoms(use_true_random=False))

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from modelpool.pool.admission import Start
 from modelpool.pool.context import Context
+from modelpool.pool.decide.sleeping import sleep_due
 from modelpool.pool.decide.watching import may_idle_out
 from modelpool.pool.replica import Replica
 from modelpool.pool.requirements import OOM_HEADROOM
 from modelpool.pool.states import State
+from modelpool_client.wire import Phase
 
 if TYPE_CHECKING:
     from .sim import SimProcess, SimWorld
@@ -59,11 +61,14 @@ def within_limits(world: SimWorld) -> None:
     pool = world.pool
     living = [p for p in world.alive() if p.assignment.worker_id not in world.pool_workers.late]
     reserved = [pool.reserved_bytes(r.key) for r in world.replicas]
-    promised, count = sum(reserved), sum(1 for r in reserved if r)
-    size = sum(p.size for p in living)
+    asleep = sum(r.is_asleep for r in world.replicas)
+    promised, count = sum(reserved), sum(1 for r in reserved if r) - asleep
+    # One that waits for room to wake up holds a place, and none yet.
+    awake = sum(not (p.is_asleep or world.is_waking(p)) for p in living)
+    size = sum(p.resident if p.was_ready else p.size for p in living)
     config = pool.config
     limits: list[tuple[str, float, int, int]] = [
-        ("models", config.max_concurrent_models, len(living), count),
+        ("models", config.max_concurrent_models, awake, count),
         ("bytes", config.memory_limit_bytes, size, promised),
         ("bytes of the host", world.host_bytes, world.used_bytes(), promised),
     ]
@@ -86,10 +91,13 @@ def reservations_are_true(world: SimWorld) -> None:
         assert right, f"a reservation too many or lost: {replica!r}"
     for process in of_the_pool(world):
         reserved = world.pool.reserved_bytes(world.key_of(process))
-        short = 0 < reserved < process.size and not process.is_adopted
+        taken = process.resident if process.was_ready else process.size
+        short = 0 < reserved < taken and not process.is_adopted
         assert not short, f"less is reserved than it takes: {process.assignment.model_id}"
     for replica in world.replicas:
-        if world.pool.reserved_bytes(replica.key):
+        run = replica.run
+        slept = run is not None and run.asleep_since is not None  # and holds no more until it wakes
+        if run is not None and not (slept and replica.state is not State.WARMING):
             needs = world.device_needs.get(replica.model.model_id, {})
             devices = world.pool.resources.resident(replica).devices
             # One that ran out of memory has more set aside.
@@ -186,6 +194,31 @@ def _idle_until(world: SimWorld, replica: Replica) -> float | None:
     return None
 
 
+def sleeps_end(world: SimWorld) -> None:
+    """To sleep, and to fall asleep, have their limits, and no more sleep than may."""
+    now, config = asyncio.get_running_loop().time(), world.pool.config
+    for replica in world.replicas:
+        context = Context(now, 0.0, config, False)
+        due = sleep_due(replica, context)
+        assert due is None or now <= due + LATE, f"it has slept for too long: {replica!r}"
+    asleep = [r for r in world.replicas if r.is_asleep and not r.is_leaving]
+    unwanted = [r for r in asleep if not len(r.waiters)]
+    assert len(unwanted) <= config.max_sleeping_models, f"too many sleep: {unwanted}"
+
+
+def what_sleeps_holds_little(world: SimWorld) -> None:
+    """What sleeps has no memory of a device, as the pool counts and as it is, and serves nobody."""
+    for process in of_the_pool(world):
+        replica = world.replica_of(process.assignment.worker_id)
+        if replica is None or not replica.is_asleep or replica.is_leaving:
+            continue
+        held = world.pool.resources.resident(replica).devices
+        assert not any(held.values()), f"{replica!r} holds {held}"
+        assert process.phase is not Phase.READY, f"{replica!r} is awake"
+        assert replica.run is not None
+        assert not replica.run.granted, f"{replica!r} serves"
+
+
 def is_reaping(replica: Replica) -> bool:
     """What is left of its dead worker is being removed."""
     return replica.run is not None and replica.run.is_reaping
@@ -255,6 +288,7 @@ def fits_without(
         and (other.key not in gone or (other.model.pinned and not other.is_leaving))
     ]
     held = sum(pool.reserved_bytes(other.key) for other in stay)
+    in_memory = [other for other in stay if not other.is_asleep]
     requirements = pool.resources.requirements(wanted)
     need, devices = requirements.bytes, requirements.devices
     config = pool.config
@@ -266,7 +300,7 @@ def fits_without(
     loading = warming if twice else set()
     counted = sum(p.resident for p in world.alive() if p.assignment.worker_id in loading)
     return (
-        len(stay) < config.max_concurrent_models
+        len(in_memory) < config.max_concurrent_models
         and held + need <= config.memory_limit_bytes
         and held + need + counted <= world.host_bytes
     )
@@ -284,6 +318,8 @@ RULES: tuple[Callable[[SimWorld], None], ...] = (
     waiters_wait_for_something,
     places_are_used,
     leases_end,
+    sleeps_end,
+    what_sleeps_holds_little,
 )
 # Only when the loop has nothing to do right now.
 SETTLED = (room_is_used, nobody_starves)

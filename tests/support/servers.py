@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -106,21 +106,32 @@ class Registry(Server):
 
 
 class Prometheus(Server):
-    """Asks a manager every second where the workers are."""
+    """Asks a manager every second where the workers are; scrapes the manager too where it is
+    named, and evaluates a file of rules."""
 
-    def __init__(self, folder: Path, discovery: str) -> None:
+    def __init__(
+        self, folder: Path, discovery: str, manager: str = "", rules: Path | None = None
+    ) -> None:
         super().__init__(folder, "/-/ready")
         self._discovery = discovery
+        self._manager = manager
+        self._rules = rules
 
     def command(self) -> Sequence[str]:
         config = self.folder / "prometheus.yml"
         config.write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+            "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
             "scrape_configs:\n"
             "  - job_name: workers\n"
             "    honor_labels: true\n"
             "    http_sd_configs:\n"
             f"      - {{url: '{self._discovery}', refresh_interval: 1s}}\n"
+            + (
+                f"  - {{job_name: modelpool, static_configs: [{{targets: ['{self._manager}']}}]}}\n"
+                if self._manager
+                else ""
+            )
+            + (f"rule_files: ['{self._rules}']\n" if self._rules else "")
         )
         return (
             *("prometheus", f"--config.file={config}"),

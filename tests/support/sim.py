@@ -73,6 +73,11 @@ class Script:
     beat_seconds: float = 0.0  # 0: only changes are reported
     launch_seconds: float = 0.01
     slots: int | None = None  # that its engine says it has
+    sleep_level: int = 0  # of its engine; 0: it cannot sleep
+    sleep_seconds: float = 0.2  # to fall asleep, and to wake up
+    fails_to_sleep: bool = False
+    fails_to_wake: bool = False
+    never_asleep: bool = False  # nor awake again: its engine does not answer
     listen_after: float = 0.0  # seconds from the start of its process; before, nobody is there
 
     @property
@@ -98,12 +103,13 @@ class SimProcess:
         self.activity = Activity()  # of its engine, as far as that is suspect
         self.sequence = 0
         self.cut = 0
+        self.was_ready = False
         self.was_told_to_end = False  # by the test: whatever is cut then is no fault of the pool
         self._terms = 0
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.size = 0  # bytes, once it is loaded
-        self.devices: Mapping[str, int] = {}  # bytes, on each
+        self.on_devices: Mapping[str, int] = {}  # bytes, on each, once it is loaded
         # How much of its memory are pages of files; None: it says nothing of its memory.
         self.mapped_share = world.mapped_shares.get(self.assignment.model_id)
         self.has_engine = True
@@ -139,6 +145,15 @@ class SimProcess:
     def engine_pid(self) -> int:
         return self.pid + ENGINE_PIDS
 
+    @property
+    def is_asleep(self) -> bool:
+        return self.phase is Phase.ASLEEP
+
+    @property
+    def devices(self) -> Mapping[str, int]:
+        """Bytes that it has of each; what sleeps has none."""
+        return {} if self.is_asleep else self.on_devices
+
     def lose_engine(self) -> None:
         """The front notices in a moment and ends."""
         self.has_engine = False
@@ -147,7 +162,9 @@ class SimProcess:
 
     @property
     def resident(self) -> int:
-        """Bytes that it has by now."""
+        """Bytes that it has by now; half of them asleep, and when it begins to wake up."""
+        if self.is_asleep or (self.phase is Phase.LOADING and self.was_ready):
+            return self.size // 2
         if self.phase is not Phase.LOADING:
             return self.size
         return int(self.size * (self.progress.fraction or 0.0)) if self.progress else 0
@@ -176,6 +193,7 @@ class SimProcess:
             self.report()
             return self.die(3)
         self.phase = Phase.READY
+        self.was_ready = True
         self.idle_since = self.now()
         self.progress = None
         self.report()
@@ -219,8 +237,9 @@ class SimProcess:
             progress_seconds=self.activity.progress_seconds(self.now()) if self.is_suspect else 0.0,
             idle_seconds=idle,
             lease_left_seconds=self.contact.lease_left(self.now()),
-            engine_pid=self.engine_pid if self.phase is Phase.READY else None,
-            engine_started=1.0 if self.phase is Phase.READY else None,
+            engine_pid=self.engine_pid if self.was_ready else None,
+            engine_started=1.0 if self.was_ready else None,
+            sleep_level=self.script.sleep_level,
             requests_total=self.requests_total,
             rss_bytes=self.resident,
             memory_bytes=self.resident if self.mapped_share is not None else None,
@@ -287,6 +306,50 @@ class SimProcess:
             self._tasks.append(self.world.spawn(self._end()))
         self.phase = Phase.DRAINING
         return DrainReply(True, self.facts())
+
+    def fall_asleep(self, request: DrainRequest) -> DrainReply:
+        if self.phase not in (Phase.READY, Phase.FALLING_ASLEEP, Phase.ASLEEP):
+            raise ConnectionRefusedError
+        idle = 0.0 if self.in_flight else self.now() - self.idle_since
+        if self.in_flight or idle < (request.if_idle_for or 0):
+            return DrainReply(False, self.facts())
+        if self.phase is Phase.READY:
+            self.phase = Phase.FALLING_ASLEEP
+            self._tasks.append(self.world.spawn(self._sleep()))
+        return DrainReply(True, self.facts())
+
+    async def _sleep(self) -> None:
+        self.report()
+        await asyncio.sleep(1e9 if self.script.never_asleep else self.script.sleep_seconds)
+        if self.phase is not Phase.FALLING_ASLEEP:
+            return
+        if self.script.fails_to_sleep:
+            self.failure = Failure("sleep_failed", "it did not fall asleep: scripted")
+            await self._end()
+        else:
+            self.phase = Phase.ASLEEP
+            self.report()
+
+    def wake(self) -> Facts:
+        if self.phase is Phase.ASLEEP:
+            self.phase = Phase.LOADING
+            self._tasks.append(self.world.spawn(self._wake()))
+        return self.facts()
+
+    async def _wake(self) -> None:
+        self.report()
+        await asyncio.sleep(1e9 if self.script.never_asleep else self.script.sleep_seconds)
+        if self.phase is not Phase.LOADING:
+            return None
+        if self.script.fails_to_wake:
+            self.phase = Phase.FAILED
+            self.failure = Failure("wake_failed", "it did not wake up: scripted")
+            self.report()
+            return self.die(3)
+        self.phase = Phase.READY
+        self.idle_since = self.now()
+        self.report()
+        return None
 
     def die(self, code: int) -> None:
         if self.is_alive:
@@ -396,6 +459,9 @@ class SimWorld:
         needs = self.device_needs.get(model.model_id, {})
         return {device: Claim.of(size) for device, size in needs.items()}
 
+    def weights(self, model: Model) -> int | None:
+        return None
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task of the world, not of the manager."""
         return asyncio.ensure_future(work)
@@ -436,8 +502,8 @@ class SimWorld:
         self.bugs.append(error)
 
     def replica_event(self, name: str, status: ReplicaStatus, previous: State, reason: str) -> None:
-        now = asyncio.get_running_loop().time()
-        move = f"{previous}->{status.state}" if previous is not status.state else ""
+        now, state = asyncio.get_running_loop().time(), status.core_state
+        move = f"{previous}->{state}" if previous is not state else ""
         self.events.append((now, status.model.model_id, name, move, reason))
         if len(self.events) > LIVELOCK and self.events[-LIVELOCK][0] == now:
             raise Standstill(f"endless: {self.events[-6:]}")
@@ -461,7 +527,7 @@ class SimWorld:
             raise LaunchError(script.refuse_launch)
         process = SimProcess(self, assignment, next(self._pids))
         process.size = self.pool.reserved_bytes(self.key_of(process))
-        process.devices = self.device_needs.get(assignment.model_id, {})
+        process.on_devices = self.device_needs.get(assignment.model_id, {})
         self.processes.append(process)
         self._living.append(process)
         return process
@@ -510,6 +576,22 @@ class SimWorld:
         await asyncio.sleep(0.001 + self.delay())
         return reply
 
+    async def sleep(self, worker: Worker, request: DrainRequest) -> DrainReply:
+        process = await self._reach(worker)
+        if process.script.deaf_to_drain:
+            await asyncio.sleep(3600)
+        reply = process.fall_asleep(request)
+        await asyncio.sleep(0.001 + self.delay())
+        return reply
+
+    async def wake(self, worker: Worker) -> Facts:
+        process = await self._reach(worker)
+        if process.script.deaf_to_drain:
+            await asyncio.sleep(3600)
+        facts = process.wake()
+        await asyncio.sleep(0.001 + self.delay())
+        return facts
+
     # journal
     async def next_epoch(self, model_id: str) -> int:
         self.epochs[model_id] += 1
@@ -534,6 +616,12 @@ class SimWorld:
 
     async def workers(self) -> list[WorkerRow]:
         return list(self.records.values())
+
+    def is_waking(self, process: SimProcess) -> bool:
+        """It sleeps, or is about to take what it had."""
+        replica = self.replica_of(process.assignment.worker_id)
+        is_to = replica is not None and replica.run is not None and replica.run.is_waking
+        return is_to and process.is_asleep
 
     # checks
     def check(self) -> None:

@@ -178,6 +178,13 @@ def test_a_model_without_text_by_a_probe_is_given_nothing_by_the_engine() -> Non
     assert found.capabilities == ()
 
 
+def test_an_engine_that_does_one_thing_does_it_with_every_model() -> None:
+    found = detect(Evidence(engine="espeak-ng", engine_can=frozenset({"text_to_speech"})))
+    assert found.capabilities == ("text_to_speech",)
+    assert "does nothing else" in finding(found, "text_to_speech").reason
+    assert detect(Evidence(engine="e", engine_can=LLAMA_CPP)).capabilities == ()
+
+
 def test_every_decision_has_a_reason_and_each_word_stands_once() -> None:
     evidence = Evidence(("chat",), info(**TEMPLATE), {}, ("qwen3",), "e", LLAMA_CPP)
     decisions = detect(evidence).decisions
@@ -214,7 +221,7 @@ def test_a_probe_holds_for_the_files_options_and_engine_it_was_made_with() -> No
         version = "1"
 
         async def engine(name: str) -> EngineFacts:
-            return EngineFacts(frozenset({"chat"}), version)
+            return EngineFacts(frozenset({"chat", "tools"}), version)
 
         book = CapabilityBook(engine)
         key = key_of(MODEL, "digest")
@@ -254,3 +261,31 @@ def test_other_names_tell_nothing(name: str) -> None:
 )
 def test_spellings(text: str, word: str) -> None:
     assert word_of(text) == word
+
+
+class TestWhatIsRefused:
+    """Only what it cannot do for certain."""
+
+    ALL = frozenset({"chat", "completion", "tools", "logprobs", "json_schema"})
+
+    def denied(self, **more: Any) -> set[str]:
+        return set(detect(Evidence(engine="e", **more)).denied)
+
+    def test_what_the_engine_does_with_no_model(self) -> None:
+        denied = self.denied(engine_can=frozenset({"chat"}))
+        assert {"vision", "audio"} <= denied
+        assert denied.isdisjoint({"chat", "tools", "logprobs", "json_schema"}), "these have rules"
+        assert self.denied() == set(), "nothing is known of it"
+
+    def test_what_the_owner_left_out_of_the_list(self) -> None:
+        denied = self.denied(declared=("chat",), engine_can=self.ALL, info=None)
+        assert "vision" in denied
+        assert denied.isdisjoint({"chat", "logprobs", "json_schema"}), "any model has them"
+
+    def test_what_a_probe_found(self) -> None:
+        refused = result("tools", "refused")
+        assert "tools" in self.denied(declared=("chat", "tools"), probes=(refused,))
+        assert self.denied(probes=(result("tools", "failed"),)) == set()
+
+    def test_not_what_a_name_or_a_template_lets_guess(self) -> None:
+        assert self.denied(names=("all-MiniLM-L6-v2",)) == set()

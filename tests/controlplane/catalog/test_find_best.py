@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
-from modelpool.catalog.find_best import MB, Facts, Findings, Wanted, find_best, read_wanted
+import pytest
+from modelpool.catalog.find_best import BestFinder, Facts, Findings, Wanted, read_wanted
 from modelpool.catalog.model import Model
+from modelpool.catalog.search import MB, weight_of
 
 BIG = Model("org/big", "e", "x", size_bytes=9000 * MB, capabilities=("chat",), tags=("code",))
 SMALL = replace(BIG, model_id="org/small", size_bytes=2000 * MB, tags=())
@@ -17,8 +20,13 @@ FACTS = {
 }
 
 
+MEASURED = {name for name, facts in FACTS.items() if facts.latency_ms is not None}
+
+
 def found(wanted: Wanted) -> Findings:
-    return find_best((BIG, SMALL, VECTORS), wanted, lambda model: FACTS[model.model_id])
+    finder = BestFinder(wanted, lambda model, _: FACTS[model.model_id], MEASURED)
+    finder.look(finder.in_order((BIG, SMALL, VECTORS)))
+    return finder.findings((BIG, SMALL, VECTORS))
 
 
 def best(wanted: Wanted) -> str | None:
@@ -59,3 +67,54 @@ def test_the_least_memory_is_read_as_the_most() -> None:
     assert wanted.max_memory_bytes == 8000 * MB
     assert warnings == ["min_memory_gb is read as a maximum: 8 GB; write max_memory_gb"]
     assert read_wanted({"min_memory_gb": 8, "max_memory_gb": 4})[0].max_memory_bytes == 4000 * MB
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whoever_looks_no_longer_than_needed_finds_what_a_look_at_all_finds(seed: int) -> None:
+    dice = Random(seed)
+    models = [
+        Model(f"m{i:02}", "e", "x", size_bytes=dice.choice((None, MB, 2 * MB, 3 * MB)))
+        for i in range(60)
+    ]
+    facts = {
+        m.model_id: Facts(
+            dice.randrange(9) * MB, dice.random() < 0.1, dice.choice((None, None, 5.0, 50.0))
+        )
+        for m in models
+    }
+    measured = {name for name, known in facts.items() if known.latency_ms is not None}
+    wanted = Wanted(
+        max_memory_bytes=dice.choice((None, 4 * MB)), max_latency_ms=dice.choice((None, 20.0))
+    )
+    models.sort(key=weight_of, reverse=True)
+    asked = []
+
+    def facts_of(model: Model, _: bool) -> Facts:
+        asked.append(model)
+        return facts[model.model_id]
+
+    def best_of(looks: int) -> list[str]:
+        finder = BestFinder(wanted, facts_of, measured)
+        ordered = list(finder.in_order(models))
+        for i in range(0, len(ordered), looks):
+            if finder.look(ordered[i : i + looks]):
+                break
+        findings = finder.findings()
+        assert findings.best is not None
+        return [c.model.model_id for c in (findings.best, *findings.runners_up)]
+
+    def rank(model: Model) -> tuple[object, ...]:
+        known = facts[model.model_id]
+        slow = float("inf") if known.latency_ms is None else known.latency_ms
+        is_unsure = wanted.max_latency_ms is not None and known.latency_ms is None
+        return (is_unsure, -weight_of(model), not known.is_loaded, slow, model.model_id)
+
+    def is_possible(model: Model) -> bool:
+        known, most = facts[model.model_id], wanted.max_latency_ms
+        fits = wanted.max_memory_bytes is None or (known.memory_bytes or 0) <= 4 * MB
+        return fits and (most is None or known.latency_ms is None or known.latency_ms <= most)
+
+    everything = [m.model_id for m in sorted(filter(is_possible, models), key=rank)][:4]
+    assert best_of(7) == best_of(1000) == everything
+    if wanted == Wanted():
+        assert len(asked) < 2 * len(models)

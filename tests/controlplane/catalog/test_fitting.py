@@ -89,7 +89,16 @@ def test_it_fits_or_is_the_least_and_nothing_declared_is_changed(
     ("host", "devices", "options", "chosen"),
     [
         (1, (64,), {}, {}),
-        (1, (16, 16), {}, {"parallel": 4}),
+        (1, (16, 16), {}, {"parallel": 4, "tensor_split": [15_700, 15_700]}),
+        (1, (12, 24), {}, {"parallel": 4, "tensor_split": [11_700, 23_700]}),
+        (64, (16, 16), {"tensor_split": [1, 3]}, {"parallel": 2}),
+        (64, (16, 16), {"gpu_layers": 0}, {}),
+        # One that is full gets nothing, and is not in the way of the other.
+        (1, (0.25, 64), {}, {"tensor_split": [0, 63_700]}),
+        (1, (64, 0.35), {}, {"tensor_split": [63_700, 0]}),
+        # None is of any use: as if there were none.
+        (64, (0.25,), {}, {"gpu_layers": 0}),
+        (32, (0.25, 0.2), {}, {"gpu_layers": 0, "parallel": 4}),
         (1, (8,), {}, {"parallel": 1}),
         # 4 of 7 GB, and the rest on the host.
         (8, (4,), {}, {"parallel": 1, "gpu_layers": 19}),
@@ -101,9 +110,9 @@ def test_it_fits_or_is_the_least_and_nothing_declared_is_changed(
     ],
 )
 def test_what_is_chosen_with_devices(
-    host: int, devices: tuple[int, ...], options: dict[str, Any], chosen: dict[str, Any]
+    host: int, devices: tuple[float, ...], options: dict[str, Any], chosen: dict[str, Any]
 ) -> None:
-    budgets = {f"cuda:{n}": size * GB for n, size in enumerate(devices)}
+    budgets = {f"cuda:{n}": int(size * GB) for n, size in enumerate(devices)}
     room = Room(host * GB, Machine(devices=budgets))
     assert fitted(SEVEN, options, room) == {**options, **chosen}
 

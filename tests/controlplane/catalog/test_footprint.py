@@ -24,10 +24,12 @@ from modelpool.catalog.footprint import (
 )
 from modelpool.catalog.formats.gguf import read_gguf
 from modelpool.catalog.kv_cache import CACHE_BYTES
-from modelpool.catalog.llama_memory import PROJECTOR_FACTOR, REPACKED
+from modelpool.catalog.llama_memory import PROCESSES_BYTES, PROJECTOR_FACTOR, REPACKED
 from modelpool.catalog.model import Model
 from modelpool.catalog.model_info import ModelInfo
 from modelpool.catalog.placement import DEVICE_OVERHEAD_BYTES, HOST, Share
+from support.adapter import write_adapter
+from support.projector import VisionShape, write_projector
 
 MODEL = Model("m", "llama.cpp", "/m.gguf")
 INFO = ModelInfo(
@@ -85,6 +87,10 @@ def test_the_cache_of_other_shapes() -> None:
         ({}, 256),
         ({"batch_size": 100}, 100),
         ({"batch_size": 4096}, 512),
+        ({"micro_batch_size": 64}, 64),
+        ({"micro_batch_size": 1024}, 256),
+        ({"batch_size": 1024, "micro_batch_size": 1024}, 1024),
+        ({"pooling_type": "mean", "micro_batch_size": 64}, 4096),
         ({"pooling_type": "mean"}, 4096),
     ],
 )
@@ -93,6 +99,58 @@ def test_what_is_in_hand_grows_with_the_batch(options: dict[str, Any], tokens: i
     assert on_host(INFO, **options).compute == tokens * per_token
     unknown = dataclasses.replace(INFO, feed_forward_length=None)
     assert on_host(unknown, **options).compute == tokens * (4 * 21 * 100 + 2 * 4096)
+
+
+# 36 M parameters, q8_0. The growth of a process's PSS over 2048 tokens of context, one request at a
+# time, after a prompt of some 600 tokens (the first table), and over 8192 after one of nearly as
+# many (the second): xllamacpp 2026.10, x86-64 with AVX2. ``test_memory_estimates`` measures anew.
+GROWN = ModelInfo(
+    architecture="qwen2",
+    file_bytes=38_100_000,
+    tensor_bytes=38_000_000,
+    parameter_count=35_600_000,
+    context_length=8192,
+    block_count=8,
+    embedding_length=512,
+    feed_forward_length=2048,
+    head_count=8,
+    head_count_kv=4,
+    key_length=64,
+    value_length=64,
+    vocabulary_size=8000,
+    table_bytes=4_352_000,
+    matrix_bytes={"Q8_0": 33_400_000},
+)
+GROWTH = [
+    (2048, {"flash_attention": "on"}, -0.1),
+    (2048, {"micro_batch_size": 64}, -6.1),
+    (2048, {"micro_batch_size": 128}, -4.0),
+    (2048, {"micro_batch_size": 1024}, 0.0),
+    (2048, {"batch_size": 64}, -6.5),
+    (2048, {"batch_size": 1024}, 9.2),
+    (2048, {"batch_size": 1024, "micro_batch_size": 64}, -5.8),
+    (2048, {"parallel": 4}, 50.7),
+    (2048, {"parallel": 8}, 118.7),
+    (2048, {"cache_type_k": "q8_0"}, -3.7),
+    (2048, {"cache_type_k": "q8_0", "cache_type_v": "q8_0"}, -7.7),
+    (2048, {"mmap": False}, 0.0),
+    (2048, {"threads": 1}, 0.2),
+    (2048, {"context_length": 8192}, 50.7),
+    (8192, {"flash_attention": "off"}, 72.3),
+    (8192, {"flash_attention": "off", "micro_batch_size": 64}, 9.6),
+]
+
+
+@pytest.mark.parametrize(("context", "options", "grown"), GROWTH)
+def test_options_add_what_they_were_measured_to_add(
+    context: int, options: dict[str, Any], grown: float
+) -> None:
+    base = {"context_length": context, "parallel": 1}
+    machine = Machine("x86_64")
+    before = footprint_of(GROWN, base, machine).host
+    after = footprint_of(GROWN, {**base, **options}, machine).host
+    # Of what a worker with these takes, 94 to 228 MB.
+    assert (after - before) / 1e6 == pytest.approx(grown, rel=0.05, abs=3.0)
 
 
 def test_weights_that_are_kept_in_two_orders() -> None:
@@ -110,7 +168,8 @@ def test_a_draft_model_comes_on_top() -> None:
     both = dataclasses.replace(INFO, draft=draft)
     options = {"context_length": 512, "parallel": 2}
     alone, beside = on_host(INFO, **options), on_host(draft, **options)
-    assert on_host(both, **options) == alone + dataclasses.replace(beside, other=0)
+    words = beside.other - PROCESSES_BYTES  # in the same processes
+    assert on_host(both, **options) == alone + dataclasses.replace(beside, other=words)
     machine = Machine(devices={"gpu": 1 << 30})
     found = footprint_of(both, options, machine).parts["gpu"]
     assert found == Share(
@@ -195,6 +254,7 @@ INFOS = st.builds(
     format=st.sampled_from([*FORMULAS, "unheard of"]),
     block_count=st.none() | st.integers(0, 40),
     head_count_kv=st.none() | st.integers(0, 8) | st.lists(st.integers(0, 8)).map(tuple),
+    head_count=st.none() | st.integers(0, 64) | st.lists(st.integers(0, 64)).map(tuple),
     window=st.none() | st.integers(0, 5000),
     window_pattern=st.none() | st.integers(0, 6),
     feed_forward_length=st.none() | st.integers(0, 10_000),
@@ -207,6 +267,8 @@ OPTIONS = st.fixed_dictionaries(
         "context_length": st.integers(1, 1 << 17),
         "parallel": st.integers(1, 64),
         "batch_size": st.integers(1, 4096),
+        "micro_batch_size": st.integers(1, 4096),
+        "flash_attention": st.sampled_from(["auto", "on", "off"]),
         "gpu_layers": st.integers(0, 50),
         "tensor_split": st.lists(st.floats(0, 9), max_size=4),
         "mmap": st.booleans(),
@@ -285,9 +347,8 @@ def test_describing_fills_what_nobody_declared(tmp_path: Path) -> None:
     estimator = Estimator()
     assert estimator(model) == WORKER_OVERHEAD_BYTES
     seen = asyncio.run(estimator.describe(model))
-    assert dataclasses.replace(seen, capabilities=()) == dataclasses.replace(
-        described(model, info), from_file=seen.from_file
-    )
+    plain = dataclasses.replace(seen, capabilities=(), denied_capabilities=())
+    assert plain == dataclasses.replace(described(model, info), from_file=seen.from_file)
     assert (seen.architecture, seen.quantization, seen.context_length) == ("llama", "Q4_K_M", 512)
     assert (seen.size_bytes, seen.capabilities) == (info.file_bytes, ("chat", "completion"))
     assert estimator(seen) == footprint_of(info, {}, Machine(this_processor())).host
@@ -303,7 +364,7 @@ def test_the_file_of_a_draft_model_is_read_too(tmp_path: Path) -> None:
     estimator = Estimator()
     both = estimator.footprint(asyncio.run(estimator.describe(model))).parts["host"]
     alone = estimator.footprint(asyncio.run(estimator.describe(plain))).parts["host"]
-    assert both == alone + dataclasses.replace(alone, other=0)
+    assert both == alone + dataclasses.replace(alone, other=alone.other - PROCESSES_BYTES)
     (tmp_path / "d.gguf").unlink()
     with pytest.raises(BadModelFile, match=r"d\.gguf"):
         asyncio.run(estimator.read(model))
@@ -319,6 +380,35 @@ def test_a_projector_is_read_too(tmp_path: Path) -> None:
     both = estimator(asyncio.run(estimator.describe(model)))
     alone = estimator(asyncio.run(estimator.describe(plain)))
     assert both == alone + int(size * PROJECTOR_FACTOR)
+
+
+def test_what_a_projector_computes_in_follows_from_its_file(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    shape = VisionShape(text=16, layers=1, hidden=32, ffn=64, heads=2, image=56)
+    path = write_projector(tmp_path / "p.gguf", shape)
+    plain = dataclasses.replace(MODEL, source=str(tmp_path / "m.gguf"))
+    model = dataclasses.replace(plain, options={"mmproj": str(path)})
+    estimator = Estimator()
+    both = estimator(asyncio.run(estimator.describe(model)))
+    alone = estimator(asyncio.run(estimator.describe(plain)))
+    patches = 16
+    buffers = 4 * patches * (2 * 64 + 4 * 32 + patches * 2)
+    assert both == alone + path.stat().st_size + buffers
+
+
+def test_adapters_are_counted(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    path = write_adapter(tmp_path / "a.gguf", "llama", "blk.0.attn_q.weight", (64, 64))
+    plain = dataclasses.replace(MODEL, source=str(tmp_path / "m.gguf"))
+    adapters = [{"path": str(path)}, {"path": str(path), "scale": 0.5}]
+    model = dataclasses.replace(plain, options={"lora": adapters})
+    estimator = Estimator()
+    both = estimator(asyncio.run(estimator.describe(model)))
+    alone = estimator(asyncio.run(estimator.describe(plain)))
+    assert both == alone + 2 * path.stat().st_size
+    wrong = dataclasses.replace(plain, options={"lora": [{"path": model.source}]})
+    with pytest.raises(BadModelFile, match="is no adapter"):
+        asyncio.run(estimator.read(wrong))
 
 
 def test_any_engine_is_described_whose_files_are_known(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf.constants import GGML_QUANT_SIZES, LlamaFileType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from modelpool.catalog.errors import BadModelFile
@@ -17,6 +18,7 @@ from modelpool.catalog.footprint import footprint_of
 from modelpool.catalog.formats.gguf import FILE_TYPES, read_gguf
 from modelpool.catalog.formats.gguf_header import TENSOR_TYPES
 from modelpool.catalog.model_info import ModelInfo
+from support.examples import examples
 
 SHAPE: dict[str, Any] = {
     "general.architecture": "llama",
@@ -246,7 +248,9 @@ MUTATIONS = st.lists(st.tuples(st.integers(0, HEADER_BYTES), st.binary(min_size=
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(MUTATIONS, st.none() | st.integers(0, len(WHOLE)))
 def test_any_damage_is_a_bad_file_or_still_a_model(
@@ -263,7 +267,7 @@ def test_any_damage_is_a_bad_file_or_still_a_model(
         assert footprint_of(info, {}).host >= info.file_bytes
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(0, len(WHOLE) - 1))
 def test_every_truncation_is_found(folder: Path, length: int) -> None:
     with pytest.raises(BadModelFile):
@@ -271,10 +275,9 @@ def test_every_truncation_is_found(folder: Path, length: int) -> None:
 
 
 def test_the_tables_agree_with_the_reference() -> None:
-    constants = pytest.importorskip("gguf.constants")
-    for kind, sizes in constants.GGML_QUANT_SIZES.items():
+    for kind, sizes in GGML_QUANT_SIZES.items():
         if kind.name != "Q8_1":  # never in files
             assert TENSOR_TYPES[int(kind)] == (kind.name, *sizes)
-    for file_type in constants.LlamaFileType:
+    for file_type in LlamaFileType:
         name = file_type.name.removeprefix("MOSTLY_").removeprefix("ALL_").removesuffix("_MOE")
         assert FILE_TYPES.get(int(file_type), "GUESSED") == name

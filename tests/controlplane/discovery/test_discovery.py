@@ -15,6 +15,7 @@ import pytest
 from modelpool.app import Running, running
 from modelpool.catalog.formats.registry import formats
 from modelpool.config import PoolConfig
+from modelpool.discovery.tree import IS_OF_THE_SYSTEM
 from support.in_process import client_of
 from support.model_tree import MAKERS, gguf, put, split_gguf
 
@@ -126,6 +127,11 @@ def test_companions_go_with_their_models(tmp_path: Path) -> None:
         found = await models(http)
         for model_id in ("o/see-GGUF:Q4_0", "o/see-GGUF:Q8_0"):
             assert found[model_id]["companions"] == {"projector": [str(eyes)]}
+            assert found[model_id]["options"]["mmproj"] == str(eyes)
+            reading = pool.services.estimator.reading(pool.services.catalog.get(model_id))
+            assert reading is not None
+            assert reading.info is not None
+            assert reading.info.projector is not None
         assert found["mixed/a-q4_0"]["companions"] == {}
         assert found["mixed/b-q4_0"]["companions"] == {"projector": [str(ears)]}
         kinds = {f["companion"] for f in await findings(http, kind="companion")}
@@ -226,6 +232,30 @@ def test_models_move_change_vanish_and_come_back(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_an_exported_model_is_found_again_wherever_its_content_is(tmp_path: Path) -> None:
+    put(tmp_path / "one" / "models" / "a.gguf", gguf("a"))
+    put(tmp_path / "two" / "models" / "deep" / "other.gguf", gguf("a"))
+    exported: dict[str, Any] = {}
+
+    async def first(http: httpx.AsyncClient, pool: Running) -> None:
+        await discover(http)
+        (entry,) = (await http.get("/registry")).json()["models"]
+        assert entry["origin"] == "discovered"
+        exported["models"] = [entry | {"tags": ["mine"]}]
+        assert (await http.get("/config/file")).json()["models"] == []
+
+    async def second(http: httpx.AsyncClient, pool: Running) -> None:
+        answer = await http.post("/registry", json=exported)
+        assert answer.json()["added"] == ["a"], answer.text
+        await discover(http)
+        (model,) = (await models(http)).values()
+        assert (model["model_id"], model["tags"], model["origin"]) == ("a", ["mine"], "discovered")
+        assert model["source"] == str(tmp_path / "two" / "models" / "deep" / "other.gguf")
+
+    play(tmp_path / "one", first)
+    play(tmp_path / "two", second)
+
+
 def test_a_root_that_is_gone_deletes_nothing(tmp_path: Path) -> None:
     root = tmp_path / "models"
     put(root / "a.gguf", gguf("a"))
@@ -319,5 +349,79 @@ def test_what_cannot_be_asked(tmp_path: Path, body: dict[str, Any], param: str) 
         answer = await http.post("/discover", json=body)
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["param"].startswith(param)
+
+    play(tmp_path, scene)
+
+
+def _without_times(root: dict[str, Any]) -> dict[str, Any]:
+    times = ("path", "seconds", "tried_at")
+    return {key: value for key, value in root.items() if key not in times}
+
+
+@pytest.mark.parametrize("by", ["paths", "config"])
+def test_of_folders_that_a_client_names_only_models_are_told(tmp_path: Path, by: str) -> None:
+    private = tmp_path / "private"
+    good = put(private / "good" / "good-q4_0.gguf", gguf("good"))
+    put(private / "diary.gguf", b"dear diary")
+    secrets = tmp_path / "secrets"
+    put(secrets / "letters.gguf", b"dear")
+    named = [str(private), str(secrets), str(tmp_path / "nowhere"), str(secrets / "letters.gguf")]
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        if by == "config":
+            answer = await http.patch("/config", json={"discovery_paths": named})
+            assert answer.status_code == 200, answer.text
+            result = await discover(http)
+        else:
+            result = await discover(http, paths=named)
+        assert (result["models"], result["broken"]) == (1, 0)
+        about = (await http.get("/discover")).json()
+        assert [f["path"] for f in about["findings"]] == [str(good)]
+        roots = {root["path"]: root for root in about["roots"]}
+        assert (roots[str(private)]["state"], roots[str(private)]["files"]) == ("ready", 0)
+        others = [_without_times(roots[path]) for path in named[1:]]
+        assert others[0] == others[1] == others[2], "it tells which files there are"
+        assert "discovery_paths" in others[0]["reason"]
+        jobs = (await http.get("/jobs")).text + (await http.get("/events/history")).text
+        assert "diary.gguf" not in jobs
+        put(good, gguf("good")[:-40])  # what was told of is, when it breaks
+        await discover(http)
+        assert [f["kind"] for f in await findings(http)] == ["broken"]
+        assert "good:Q4_0" in await models(http)
+
+    play(tmp_path, scene, discovery_paths=[])
+
+
+def test_what_is_no_model_is_told_no_more_once_its_folder_is_none_of_the_config(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / "models" / "torn.gguf", b"GGUF")
+    asked = {"paths": [str(tmp_path / "models")]}
+
+    async def before(http: httpx.AsyncClient, pool: Running) -> None:
+        await discover(http, **asked)
+        assert [f["kind"] for f in await findings(http)] == ["broken"]
+
+    async def after(http: httpx.AsyncClient, pool: Running) -> None:
+        await discover(http)
+        assert await findings(http) == []
+
+    play(tmp_path, before, discovery_paths=[], option_file_paths=[str(tmp_path)])
+    play(tmp_path, after, discovery_paths=[])
+
+
+def test_what_the_system_makes_up_is_not_looked_through(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    put(root / "a-q4_0.gguf", gguf("a"))
+    links = {"all": "/proc/self/root/proc", "devices": "/dev", "self": "/proc/self"}
+    there = {root / name: target for name, target in links.items() if Path(target).exists()}
+    for link, target in there.items():
+        link.symlink_to(target)
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        assert (await discover(http))["models"] == 1
+        broken = {f["path"]: f["reason"] for f in await findings(http, kind="broken")}
+        assert broken == dict.fromkeys(map(str, there), IS_OF_THE_SYSTEM)
+        assert (await discover(http, paths=["/dev"]))["models"] == 0
 
     play(tmp_path, scene)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.catalog.model import Model, id_problem
-from modelpool.discovery.findings import Finding
+from modelpool.catalog.model_info import ModelInfo
+from modelpool.discovery.findings import Finding, info_as_text
 from modelpool.discovery.merge import Merged, Wishes, merged
 
 ENGINES = {"gguf": "llama.cpp"}
@@ -117,3 +119,47 @@ def test_whatever_is_found(
         again = merge(findings, list(catalog.values()))
         assert (again.put, again.drop) == ((), ()), "a second look changes nothing"
         models = list(catalog.values())
+
+
+def ollamas(**values: object) -> Finding:
+    texts = {"template": "<|im_start|>{{ .Prompt }}<|im_end|>", "params": {"num_ctx": 512}}
+    others = {"template": "[INST]{{ .Prompt }}[/INST]", "params": {"num_ctx": 64}}
+    info = info_as_text(ModelInfo("gguf", 0, 0, 0))
+    said = {"facts": {"ollama": {"m:a": texts, "m:b": others}}, "info_text": info}
+    return finding("/m/blob", name="m", tag="a", other_names=("m:b",), **said | values)
+
+
+@pytest.mark.parametrize(
+    ("found", "options"),
+    [
+        (ollamas(), {"context_length": 512, "chat_template": "chatml"}),
+        (
+            ollamas(companions={"adapter": ("/m/x", "/m/y"), "projector": ("/m/p",)}),
+            {
+                "context_length": 512,
+                "chat_template": "chatml",
+                "lora": [{"path": "/m/x"}, {"path": "/m/y"}],
+                "mmproj": "/m/p",
+            },
+        ),
+        (ollamas(facts={"ollama": {"m:a": {"params": {"num_ctx": "x", "stop": []}}}}), {}),
+        (ollamas(facts={"ollama": {"m:a": {"params": "no JSON", "template": 1}}}), {}),
+        (ollamas(facts={"ollama": []}), {}),
+        (finding("/m/a.gguf", companions={"adapter": ("/m/x",)}), {}),
+    ],
+)
+def test_what_a_layout_keeps_beside_a_model_is_how_it_is_run(
+    found: Finding, options: Mapping[str, object]
+) -> None:
+    (put,) = merge([found]).put
+    assert put.model.options == options
+    mine = replace(put.model, options={})
+    assert merge([found], [mine]).put == (), "a user may have taken them away"
+    (other,) = merged([found], [], Wishes(), {"gguf": "transformers"}).put
+    assert other.model.options == {}
+
+
+def test_a_projector_that_lies_with_a_model_is_its_own() -> None:
+    eyes = finding("/m/mmproj.gguf", kind="companion", family="/m", companion="projector")
+    (put,) = merge([finding("/m/a-q4_0.gguf", family="/m"), eyes]).put
+    assert put.model.options == {"mmproj": "/m/mmproj.gguf"}

@@ -165,7 +165,7 @@ def test_lm_studio_and_providers_folders(tmp_path: Path) -> None:
 def test_a_split_model_is_one(tmp_path: Path) -> None:
     parts = split_gguf(tmp_path / "o" / "big", "big", 3)
     (model,) = found(tmp_path)
-    assert (model.path, model.info["parts"]) == (str(parts[0]), 3)
+    assert (model.path, model.info and model.info.parts) == (str(parts[0]), 3)
     parts[2].unlink()
     (broken,) = found(tmp_path)
     assert (broken.kind, broken.problem) == ("broken", "misses part 3 of 3")
@@ -181,6 +181,8 @@ def test_a_split_model_is_one(tmp_path: Path) -> None:
         ("llama_cpp", {"LLAMA_CACHE": "/l", "XDG_CACHE_HOME": "/x"}, ["/l"]),
         ("llama_cpp", {"XDG_CACHE_HOME": "/x"}, ["/x/llama.cpp"]),
         ("ollama", {"OLLAMA_MODELS": "/o"}, ["/o"]),
+        ("ollama", {"OLLAMA_MODELS": "~no-such-user/o"}, ["~no-such-user/o"]),
+        ("huggingface", {"HF_HOME": "~no-such-user"}, ["~no-such-user/hub"]),
         (
             "ollama",
             {},
@@ -193,3 +195,16 @@ def test_a_split_model_is_one(tmp_path: Path) -> None:
 )
 def test_where_they_are(source: str, environ: Mapping[str, str], expected: list[str]) -> None:
     assert [str(p) for p in sources()[source].default_paths(environ, HOME)] == expected
+
+
+def test_weights_with_other_adapters_are_another_model_of_ollama(tmp_path: Path) -> None:
+    layers = {"model": gguf("l"), "adapter": b"x"}
+    path = ollama(tmp_path, f"{LLAMA}/mine", layers)
+    ollama(tmp_path, f"{LLAMA}/plain", {"model": gguf("l")})
+    ollama(tmp_path, f"{LLAMA}/same", {"model": gguf("l")})
+    findings = found(tmp_path)
+    (model,) = [f for f in findings if f.kind == "model"]
+    assert (model.tag, model.other_names, model.companions) == ("plain", ("llama3.2:same",), {})
+    (other,) = [f for f in findings if f.kind == "broken"]
+    assert other.path == str(path)
+    assert other.problem.startswith("is llama3.2:mine, which has the weights of llama3.2:plain")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.helpers import free_block, give_back
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
 from modelpool.controllers import loop
@@ -145,5 +146,7 @@ def test_a_model_that_runs_goes_on_without_its_file(
         await controller.close()
         await pool.stop()
 
-    play(tmp_path, scene, port_range={"start": 18301, "end": 18320})
+    first = free_block(2)
+    play(tmp_path, scene, port_range={"start": first, "end": first + 1})
+    give_back(first)
     assert len(watchers) <= 1

@@ -26,6 +26,7 @@ class Waiting:
     name = "waiting"
     lane = Lane("waiting", 4)
     is_resumable = True
+    retries = 0
     model_events = False
 
     async def parse(self, data: Mapping[str, Any]) -> JobRequest:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from modelpool.jobs.process import run_process
+from modelpool.jobs.process import ProcessKilled, run_process
 from modelpool_client.errors import InternalError, InvalidRequest
 
 PROGRAM = """
@@ -27,6 +27,10 @@ def work(request, tell):
     if what == "die":
         print("last words", file=sys.stderr, flush=True)
         os._exit(7)
+    if what == "killed":
+        os.kill(os.getpid(), 9)
+    if what == "bug":
+        raise KeyError("hf_s3cret")
     if what == "garbage":
         print("no JSON", flush=True)
     while what == "hang":
@@ -53,6 +57,21 @@ def test_it_says_how_far_it_is_and_what_came_of_it() -> None:
     result, told = run("well")
     assert (result["did"], len(result["long"])) == ("well", 300_000)
     assert len(told) == 1
+
+
+def test_one_that_is_killed_is_told_from_one_that_fails() -> None:
+    with pytest.raises(ProcessKilled, match=r"ended by SIGKILL.*memory") as caught:
+        run("killed")
+    assert caught.value.code == "process_killed"
+    with pytest.raises(InternalError, match="ended with 7") as other:
+        run("die")
+    assert not isinstance(other.value, ProcessKilled)
+
+
+def test_a_bug_is_told_without_what_it_says_for_that_may_be_a_secret() -> None:
+    with pytest.raises(InternalError, match=r"a bug in the pool: KeyError where") as caught:
+        run("bug")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_its_error_is_the_jobs() -> None:
@@ -84,7 +103,7 @@ def test_a_cancelled_one_is_ended() -> None:
 def test_it_ends_with_its_manager(tmp_path: Path) -> None:
     code = (
         "import asyncio, os\n"
-        "from modelpool.jobs.process import run_process\n"
+        "from modelpool.jobs.process import ProcessKilled, run_process\n"
         "def told(message):\n"
         "    print(message['pid'], flush=True)\n"
         "    os._exit(9)\n"
@@ -100,4 +119,4 @@ def test_it_ends_with_its_manager(tmp_path: Path) -> None:
 
     pid = asyncio.run(main())
     with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait(20)
+        psutil.Process(pid).wait(60)

@@ -11,6 +11,7 @@ from modelpool.catalog.errors import StoreError
 from modelpool.jobs import runner
 from modelpool.jobs.base import Context, JobRequest
 from modelpool.jobs.job import JobState, Lane
+from modelpool.jobs.process import ProcessKilled
 from modelpool.jobs.runner import Jobs
 from modelpool_client.errors import Conflict, InvalidRequest, LoadFailed, NotFound, QueueFull
 
@@ -44,6 +45,7 @@ class Counting:
     name = "count"
     lane = Lane("counting", 2)
     is_resumable = True
+    retries = 0
     model_events = True
 
     def __init__(self) -> None:
@@ -74,6 +76,7 @@ class Failing:
     name = "fail"
     lane = Lane("failing")
     is_resumable = False
+    retries = 0
     model_events = False
 
     def __init__(self, error: BaseException) -> None:
@@ -85,6 +88,38 @@ class Failing:
     async def run(self, context: Context) -> Mapping[str, Any]:
         context.log("it will fail")
         raise self.error
+
+
+class Killed:
+    """Its process is killed at each of ``dones``, then it succeeds."""
+
+    name = "killed"
+    lane = Lane("killed")
+    is_resumable = True
+    model_events = False
+
+    def __init__(self, *dones: float, retries: int = 2) -> None:
+        self.dones = list(dones)
+        self.retries = retries
+
+    async def parse(self, data: Mapping[str, Any]) -> JobRequest:
+        return JobRequest("x")
+
+    async def run(self, context: Context) -> Mapping[str, Any]:
+        if not self.dones:
+            return {"did": True}
+        context.progress(self.dones.pop(0), 10)
+        raise ProcessKilled("it was ended by SIGKILL")
+
+
+def test_a_run_that_something_else_cancels_has_failed() -> None:
+    async def main() -> None:
+        async with Scene(MemoryStore(), Failing(asyncio.CancelledError())) as scene:
+            job, _ = await scene.jobs.create("fail", {})
+            job = await scene.jobs.wait(job.job_id, 5)
+            assert (job.state, job.code) == (JobState.FAILED, "internal_error")
+
+    asyncio.run(main())
 
 
 class Scene:
@@ -242,6 +277,61 @@ def test_a_bug_is_a_failure_and_the_next_job_runs(caplog: pytest.LogCaptureFixtu
 
     play(scene, Failing(RuntimeError("boom")))
     assert "boom" in caplog.text
+
+
+async def outcome(s: Scene) -> Any:
+    job, _ = await s.jobs.create("killed", {})
+    return await s.jobs.wait(job.job_id, 10)
+
+
+@pytest.mark.parametrize(
+    ("dones", "retries", "state", "attempts"),
+    [
+        ((0, 0), 2, State.SUCCEEDED, 3),
+        ((0, 0, 0), 2, State.FAILED, 3),
+        ((0, 0, 1, 1, 2, 3), 2, State.SUCCEEDED, 7),  # who gets further is not given up
+        ((5, 1, 2), 2, State.FAILED, 3),  # that is no further than before
+        ((0,), 0, State.FAILED, 1),
+    ],
+)
+def test_one_whose_process_is_killed_is_begun_again(
+    dones: tuple[float, ...],
+    retries: int,
+    state: State,
+    attempts: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "retry_delay", lambda _: 0.0)
+
+    async def scene(s: Scene) -> None:
+        job = await outcome(s)
+        assert (job.state, job.attempts) == (state, attempts)
+        said = [line.text for line in job.log if "begun again in 0 s" in line.text]
+        told = [data["reason"] for name, data in s.events if name == "job-retried"]
+        assert len(said) == len(told) == attempts - 1
+        assert all("SIGKILL" in text for text in (*said, *told))
+
+    play(scene, Killed(*dones, retries=retries))
+
+
+def test_one_that_waits_to_be_begun_again_can_be_paused() -> None:
+    async def scene(s: Scene) -> None:
+        job, _ = await s.jobs.create("killed", {})
+        while not any(name == "job-retried" for name, _ in s.events):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert (await s.jobs.pause(job.job_id)).state is State.PAUSED
+
+    play(scene, Killed(0))
+
+
+def test_a_kind_of_another_package_may_know_nothing_of_that() -> None:
+    killed = Killed(0)
+    del killed.retries
+
+    async def scene(s: Scene) -> None:
+        assert (await outcome(s)).state is State.FAILED
+
+    play(scene, killed)
 
 
 def test_what_runs_when_the_manager_ends_goes_on_with_the_next() -> None:

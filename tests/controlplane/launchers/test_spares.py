@@ -16,7 +16,7 @@ from modelpool.launchers import log_heading, spares
 from modelpool.launchers.local import LocalLauncher, LocalProcess, find_by_worker_id
 from modelpool_client.wire import Assignment, LogLimits
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class Workshop:

@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
-from modelpool.mcp_server.server import entry, failed
 from modelpool.mcp_server.tools import TOOLS
 from modelpool_client._async_transport import AsyncTransport
 from modelpool_client.errors import BadGateway, CannotFit, InvalidRequest, QueueFull
+from support.lazy import Lazy
+
+server = Lazy("modelpool.mcp_server.server")
 
 # What each needs at least.
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -26,12 +28,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "pool_status": {},
     "load_model": {"model": "m"},
     "unload_model": {"model": "m"},
+    "pull_model": {"source": "hf:o/r"},
+    "job_status": {"job": "pull-1"},
     "chat": {"model": "m", "prompt": "x"},
     "embed": {"model": "m", "texts": ["x"]},
     "rerank": {"model": "m", "query": "x", "documents": ["y"]},
     "transcribe": {"model": "m", "audio": base64.b64encode(b"RIFF").decode()},
 }
-READ_ONLY = {"list_models", "search_models", "model_status", "pool_status"}
+READ_ONLY = {"list_models", "search_models", "model_status", "pool_status", "job_status"}
 
 
 def ask(name: str, answer: Any, status: int = 200, **more: Any) -> tuple[Any, httpx.Request]:
@@ -70,7 +74,7 @@ def test_there_is_a_test_for_each() -> None:
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_a_tool_says_all_that_a_client_can_be_told(name: str) -> None:
-    shown = entry(TOOLS[name]).model_dump(mode="json", by_alias=True)
+    shown = server.entry(TOOLS[name]).model_dump(mode="json", by_alias=True)
     assert shown["name"] == name
     assert shown["title"]
     assert shown["description"].endswith(".")
@@ -148,6 +152,33 @@ def test_chat() -> None:
     assert (result.model, result.reasoning, result.usage.total_tokens) == ("m2", "hm", 3)
 
 
+JOB = {
+    "job_id": "pull-1",
+    "kind": "pull",
+    "subject": "hf:o/r",
+    "state": "running",
+    "progress": {"done": 1, "total": 4, "unit": "bytes", "text": "m.gguf"},
+    "log": [{"at": "", "text": f"line {n}"} for n in range(30)],
+}
+
+
+def test_a_pull_is_begun_and_its_job_told() -> None:
+    result, request = ask("pull_model", JOB, model="mine")
+    assert (request.method, request.url.path) == ("POST", "/models/pull")
+    assert json.loads(request.content) == {"source": "hf:o/r", "model_id": "mine"}
+    assert (result.job, result.state, result.done, result.total) == ("pull-1", "running", 1, 4)
+    assert (len(result.log), result.log[-1]) == (20, "line 29")
+    assert result.model is None
+
+
+def test_a_job_that_is_over_says_what_it_made() -> None:
+    made = {"model_id": "o/r:Q4_0", "reasons": ["it fits"]}
+    over = {**JOB, "state": "succeeded", "result": made}
+    result, request = ask("job_status", over, wait_seconds=5)
+    assert (request.url.path, request.url.params["wait"]) == ("/jobs/pull-1", "5")
+    assert (result.model, result.reasons) == ("o/r:Q4_0", ["it fits"])
+
+
 def test_vectors_stand_in_the_order_of_their_texts() -> None:
     items = [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1, 2]}]
     result, _ = ask("embed", {"data": items, "usage": {"prompt_tokens": 2}}, texts=["a", "b"])
@@ -204,13 +235,13 @@ def test_an_answer_that_makes_no_sense_is_an_error(name: str, answer: Any) -> No
 
 def test_errors_as_results() -> None:
     error = QueueFull("too many wait", param="model", retry_after=3)
-    found = failed(error).model_dump(mode="json", by_alias=True)
+    found = server.failed(error).model_dump(mode="json", by_alias=True)
     assert found["isError"] is True
     assert found["structuredContent"]["error"] == {**error.body()["error"], "retry_after": 3}
     text = "too many wait (queue_full, from the pool; try again in 3 s)"
     assert found["content"][0]["text"] == text
     needs = CannotFit("it needs 9 MB of 5", details={"needed_mb": 9})
-    structured = failed(needs).structured_content
+    structured = server.failed(needs).structured_content
     assert structured is not None
     assert structured["error"]["details"] == {"needed_mb": 9}
 

@@ -19,11 +19,19 @@ from modelpool.catalog.profiles import (
     with_profile,
 )
 from modelpool.catalog.tuned import Layers, Tuned, TunedOptions, why_doubtful
+from modelpool.jobs.kinds.profile import level_of, levels_of
 from modelpool.measure.candidates import Dimension, dimensions, merged, unknown
-from modelpool.measure.requests import Workload, form_of
-from modelpool.measure.samples import Batch, Sample, read_stream
+from modelpool.measure.requests import Workload, check_is_here, form_of
+from modelpool.measure.samples import Batch, Sample, read_results, read_stream
 from modelpool.measure.statistics import Spread
 from modelpool_client.errors import EngineFailed, NotSupported
+
+
+def test_models_at_providers_are_not_measured() -> None:
+    check_is_here(Model("m", "llama.cpp", "/m.gguf"))
+    for fields in ({"served_by": "openai"}, {"model_type": "provider"}):
+        with pytest.raises(NotSupported, match="provider"):
+            check_is_here(Model("openai:gpt", "openai", "gpt", **fields))
 
 
 def event(**data: Any) -> bytes:
@@ -68,6 +76,77 @@ def test_what_the_engine_says_of_its_prompt_counts() -> None:
 def test_what_is_no_answer_is_no_sample(stream: list[tuple[float, bytes]]) -> None:
     with pytest.raises(EngineFailed):
         read_stream(stream, 0.0)
+
+
+@pytest.mark.parametrize("rate", [0, -1, None, "fast", float("nan"), float("inf"), True, [1]])
+def test_what_is_no_rate_is_counted_anew(rate: Any) -> None:
+    stream = [
+        *STREAM[:3],
+        (13.0, event(choices=[], usage=USAGE, timings={"prompt_per_second": rate})),
+    ]
+    assert read_stream(stream, 10.0).prompt_per_second == 20.0
+
+
+@pytest.mark.parametrize(
+    "usage", [[1], "many", {"completion_tokens": "5"}, {"completion_tokens": -5}]
+)
+def test_what_is_no_count_is_no_sample(usage: Any) -> None:
+    with pytest.raises(EngineFailed, match="count of its tokens"):
+        read_stream([*STREAM[:3], (13.0, event(choices=[], usage=usage))], 10.0)
+
+
+def results(key: str, count: int, **more: Any) -> list[tuple[float, bytes]]:
+    data = json.dumps({key: [{}] * count, **more}).encode()
+    return [(11.0, data[:5]), (12.0, data[5:])]
+
+
+@pytest.mark.parametrize(("form", "key"), [("embeddings", "data"), ("rerank", "results")])
+def test_results_say_how_fast_they_were(form: str, key: str) -> None:
+    found = read_results(results(key, 3, usage={"prompt_tokens": 60}), 10.0, form, 3)
+    assert (found.seconds, found.prompt_tokens) == (2.0, 60)
+    assert read_results(results(key, 3), 10.0, form, 3).prompt_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([], "no JSON"),
+        ([(1.0, b"{")], "no JSON"),
+        ([(1.0, b"[]")], "no results for 3"),
+        (results("data", 2), "2 results for 3"),
+        (results("other", 3), "no results for 3"),
+        ([(1.0, b'{"data": {"a": 1}}')], "no results for 3"),
+    ],
+)
+def test_what_has_not_one_result_for_each_text_is_no_sample(
+    pieces: list[tuple[float, bytes]], said: str
+) -> None:
+    with pytest.raises(EngineFailed, match=said):
+        read_results(pieces, 0.0, "embeddings", 3)
+
+
+def test_either_the_requests_or_the_texts_are_more() -> None:
+    assert list(levels_of([1, 4, 8], [])) == [(1, 0), (4, 0), (8, 0)]
+    assert list(levels_of([1, 4], [1, 8])) == [(1, 1), (4, 1), (1, 8)]
+    assert list(levels_of([2], [3])) == [(2, 3)]
+
+
+def test_figures_of_texts() -> None:
+    batch = Batch([Sample(0.5, 0.5, 80, 0, 0.0, 0.0)] * 2, 2.0)
+    level = level_of((2, 8), [batch])
+    assert (level.streams, level.texts, level.first_token_ms) == (2, 8, None)
+    assert level.texts_per_second == Spread(8.0, 8.0, 8.0, 1)
+    assert level.tokens_per_second == Spread(80.0, 80.0, 80.0, 1)
+    assert level.latency_ms == Spread(500.0, 500.0, 500.0, 2)
+
+
+@pytest.mark.parametrize("form", ["embeddings", "rerank"])
+def test_texts_are_as_many_and_as_long_as_asked_for(form: Any) -> None:
+    workload = dataclasses.replace(Workload.of(form).fitted(48, 4096), texts=8)
+    body = json.loads(workload.body(3))
+    texts = body["input"] if form == "embeddings" else body["documents"]
+    assert [len(text.split()) for text in texts] == [65] * 8
+    assert len({text.split()[0] for text in texts}) == 8
 
 
 def test_a_batch_counts_all_its_tokens() -> None:
@@ -197,6 +276,19 @@ def test_profiles_are_compared(now: float, wide: float, change: float, is_noise:
     assert row["figure"] == "output_per_second"
     assert row["change"] == pytest.approx(change)
     assert row["is_noise"] is is_noise
+
+
+def test_levels_of_other_texts_are_not_compared() -> None:
+    spread = Spread(5.0, 5.0, 5.0, 1)
+
+    def of(*texts: int) -> Profile:
+        levels = tuple(Level(1, texts_per_second=spread, texts=n) for n in texts)
+        return Profile(1.0, "embeddings", levels, HELD)
+
+    assert [row["texts"] for row in compared(of(1, 8), of(8, 32))] == [8]
+    former = of(1).as_dict()
+    del former["levels"][0]["texts"]  # of an earlier version
+    assert Profile.from_dict(former).level(1) is not None
 
 
 def test_figures_have_the_names_that_others_know() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from modelpool.catalog.model import Model, is_trial, trial_id
-from modelpool.measure.quiet import disturbance
+from modelpool.measure.quiet import Served, disturbance, unseen_requests
 from modelpool.pool.replica import Replica
 from modelpool.pool.states import State
 from modelpool.pool.status import ReplicaStatus, status_of
@@ -45,6 +45,36 @@ def test_what_would_spoil_a_measurement(
     statuses: list[ReplicaStatus], own: dict[str, int], said: str
 ) -> None:
     assert disturbance(statuses, own, "m") == said
+
+
+HAD = {"w1": Served("m", 10), "w2": Served("b", 3), "w3": Served("c", None)}
+
+
+@pytest.mark.parametrize(
+    ("after", "made", "said"),
+    [
+        ({}, {}, ""),
+        ({}, {"m": 4}, ""),
+        ({"w1": 14}, {"m": 4}, ""),
+        ({"w1": 15}, {"m": 4}, "a client asked for m"),
+        ({"w1": 15, "w2": 4}, {"m": 4}, "a client asked for m"),
+        ({"w2": 4}, {"m": 4}, "b answered meanwhile"),
+        ({"w2": 4, "w4": 1}, {}, "b and d answered meanwhile"),
+        # What was started in between had nothing before; of c nobody knows.
+        ({"w4": 2}, {"d": 2}, ""),
+        ({"w4": 3}, {"d": 2}, "d answered meanwhile"),
+        ({"w3": 9}, {}, ""),
+        ({"w2": None}, {}, ""),
+        # A worker that ended took what it had with it.
+        ({"w1": None, "w5": 4}, {"m": 6}, ""),
+    ],
+)
+def test_requests_too_short_to_be_seen_are_counted(
+    after: dict[str, int | None], made: dict[str, int], said: str
+) -> None:
+    names = {"w1": "m", "w2": "b", "w3": "c", "w4": "d", "w5": "m"}
+    now = {**HAD, **{w: Served(names[w], n) for w, n in after.items()}}
+    assert unseen_requests(HAD, now, made, "m") == said
 
 
 def test_names_of_trials_are_nobody_elses() -> None:

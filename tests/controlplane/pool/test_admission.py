@@ -20,6 +20,7 @@ from modelpool.pool.admission import (
     Wait,
     plan,
 )
+from support.examples import examples
 
 NEED = Requirements("new", 100 * MB)
 ROOMY = Budget(max_models=5, limit_bytes=1000 * MB, host_available=10_000 * MB)
@@ -298,7 +299,7 @@ def without(residents: list[Resident], gone: list[Resident]) -> list[Resident]:
     return [r for r in residents if r not in gone]
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(pools())
 def test_any_plan_is_sound(pool: tuple[Requirements, list[Resident], Budget]) -> None:
     need, residents, budget = pool

@@ -31,7 +31,7 @@ def is_sound(replica: Replica) -> None:
 def moves(commands: list[Command]) -> list[tuple[State, State]]:
     """The changes of state that are told."""
     events = [c for c in commands if isinstance(c, Publish) and not c.name]
-    return [(e.previous, e.status.state) for e in events]
+    return [(e.previous, e.status.core_state) for e in events]
 
 
 def pair(each: tuple[Situation, Kind]) -> str:

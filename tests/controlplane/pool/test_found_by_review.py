@@ -226,6 +226,27 @@ def test_the_least_number_of_copies_stays_while_one_is_used_and_then_goes() -> N
     play(scene, model("m", min_replicas=2, max_replicas=2), beat_seconds=10.0)
 
 
+def test_a_load_that_nobody_waits_for_any_more_is_cut_where_it_was_for_one_use_only() -> None:
+    async def scene(world: SimWorld) -> None:
+        world.scripts["m"] = Script(load_seconds=30.0)
+        one = asyncio.ensure_future(world.pool.load("m", "to be profiled", 60))
+        other = asyncio.ensure_future(world.pool.load("m", "test", 60))
+        await asyncio.sleep(1)
+        one.cancel()
+        await asyncio.sleep(0)
+        world.pool.unload_if_unused("m", now(), "profiled")
+        assert world.replica("m").state is State.WARMING, "another waits for it"
+        other.cancel()
+        await asyncio.sleep(0)
+        world.pool.unload_if_unused("m", now() - 5, "profiled")
+        assert world.replica("m").state is State.WARMING, "it began after that"
+        world.pool.unload_if_unused("m", now(), "profiled")
+        await asyncio.sleep(5)
+        assert world.replica("m").state is State.COLD
+
+    play(scene, model("m"))
+
+
 def test_who_waits_for_a_copy_is_served_by_one_that_stays() -> None:
     async def scene(world: SimWorld) -> None:
         await world.pool.load("m", "test", 60)

@@ -106,7 +106,7 @@ def test_one_that_was_there_before_its_device_had_a_budget_counts() -> None:
     async def scene(world: SimWorld) -> None:
         (await world.pool.acquire("a")).release()
         worker = world.processes[-1]
-        worker.devices = {GPU: 8000 * MB, "cuda:1": 5 * MB}
+        worker.on_devices = {GPU: 8000 * MB, "cuda:1": 5 * MB}
         worker.report()
         assert world.pool.residents()["a"].devices == {}
         limited = {"device_memory_mb": {GPU: 10_000}}

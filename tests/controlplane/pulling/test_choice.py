@@ -21,14 +21,15 @@ from modelpool_client.errors import CannotFit, InvalidRequest, NotSupported
         ("ollama:qwen2.5-coder:7b", "ollama:qwen2.5-coder:7b", "qwen2.5-coder:7b"),
         ("ollama:me/mine:v1", "ollama:me/mine:v1", "me/mine:v1"),
         ("ollama:h.example:5000/n/m:t", "ollama:h.example:5000/n/m:t", "n/m:t"),
-        ("https://h/a/b.gguf?x=1", "https://h/a/b.gguf?x=1", "b"),
+        ("https://h/a/b.gguf?x=1", "https://h/a/b.gguf?~1f206b11", "b"),
+        ("https://h/a/b.gguf#part", "https://h/a/b.gguf", "b"),
         ("/models/m.gguf", "/models/m.gguf", "m"),
     ],
 )
 def test_references(text: str, canonical: str, model_id: str) -> None:
     reference = parse_reference(text)
     assert (str(reference), reference.model_id) == (canonical, model_id)
-    assert parse_reference(str(reference)) == reference
+    assert str(parse_reference(str(reference))) == canonical
 
 
 @pytest.mark.parametrize(

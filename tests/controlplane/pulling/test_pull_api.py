@@ -13,8 +13,12 @@ import httpx
 import pytest
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
+from support.adapter import write_adapter
 from support.hub import Fault, Hub, running_hub, sha256
 from support.in_process import client_of
+from support.servers import free_port
+
+pytestmark = pytest.mark.long
 
 DEMO = Path(__file__).parents[3] / "configs" / "models" / "pool-demo.gguf"
 GGUF = DEMO.read_bytes()
@@ -64,10 +68,13 @@ class Room:
             config = PoolConfig(
                 state_dir=self.folder / "state",
                 models_dir=self.models,
-                hub_url=self.hub.url,
-                ollama_registry_url=self.hub.url,
                 enable_spare_worker=False,
-                **keys,
+                **{
+                    "hub_url": self.hub.url,
+                    "ollama_registry_url": self.hub.url,
+                    "pull_private_addresses": True,
+                    **keys,
+                },
             )
             async with running(config) as pool, client_of(pool.entry) as http:
                 http.timeout = httpx.Timeout(90)
@@ -132,6 +139,22 @@ def test_ollamas_registry(room: Room) -> None:
         assert any("stop" in reason for reason in job["result"]["reasons"])
         other = await pulled(http, f"ollama:{room.hub.host}/library/tiny:latest")
         assert other["result"]["model_id"] == "tiny"
+
+    room.play(scene)
+
+
+def test_an_adapter_of_ollamas_registry_is_applied(room: Room) -> None:
+    made = write_adapter(room.folder / "a.gguf", "llama", "blk.0.attn_q.weight", (192, 192))
+    adapter = made.read_bytes()
+    room.hub.publish("library/tiny", "tuned", [("model", GGUF), ("adapter", adapter)])
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        job = await pulled(http, "ollama:tiny:tuned")
+        assert job["state"] == "succeeded", job
+        path = room.models / "ollama/library/tiny/tuned/adapter.gguf"
+        assert pool.services.catalog.get("tiny:tuned").options["lora"] == [{"path": str(path)}]
+        assert (await http.post("/disk/prune")).json()["files"] == []
+        assert path.exists()
 
     room.play(scene)
 
@@ -328,8 +351,8 @@ def test_ollamas_clients_pull(room: Room) -> None:
         assert pool.services.catalog.get("tiny").metadata["pulled"]["reference"] == (
             "ollama:tiny:latest"
         )
-        (listed,) = (await http.get("/api/tags")).json()["models"]
-        assert listed["name"] == "tiny:latest"
+        listed = (await http.get("/api/tags")).json()["models"]
+        assert "tiny:latest" in [each["name"] for each in listed]
         assert [line["status"] for line in await lines(http, "tiny")] == [
             "pulling manifest",
             "success",
@@ -355,3 +378,110 @@ def test_ollamas_clients_see_how_far_it_is(room: Room) -> None:
         assert done == sorted(done)
 
     room.play(scene, pull_max_mb_per_second=1)
+
+
+def test_what_the_hubs_own_cache_has_is_used(room: Room) -> None:
+    digest = sha256(GGUF)
+    blob = room.folder / "hf" / "hub" / "models--owner--tiny" / "blobs" / digest
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(GGUF)
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        job = await pulled(http, "hf:owner/tiny:Q4_K_M")
+        assert job["state"] == "succeeded", job
+        assert f"tiny-Q4_K_M.gguf was already here: {blob}" in job["result"]["reasons"]
+        path = room.models / "owner/tiny/tiny-Q4_K_M.gguf"
+        assert path.samefile(blob)
+        assert room.hub.sent == 0
+        gone = await http.delete("/models/owner/tiny:Q4_K_M", params={"files": "true"})
+        assert gone.json()["removal"] == {"files": [str(path)], "freed_bytes": 0, "kept": []}
+        assert blob.read_bytes() == GGUF
+
+    room.play(scene)
+
+
+def test_a_model_of_ollamas_store_is_that_model(room: Room) -> None:
+    digest, store = sha256(GGUF), room.folder / "ollama"
+    blob = store / "blobs" / f"sha256-{digest}"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(GGUF)
+    manifest = store / "manifests/registry.ollama.ai/library/tiny/latest"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(room.hub.manifests["library/tiny:latest"])
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        await http.post("/discover", json={"paths": [str(store)]}, params=WAIT)
+        (found,) = list(pool.services.catalog)
+        assert found.source == str(blob)
+        job = await pulled(http, "ollama:tiny", model_id=found.model_id)
+        assert job["state"] == "succeeded", job
+        assert any("already here" in reason for reason in job["result"]["reasons"])
+        assert pool.services.catalog.get(found.model_id).source == str(blob)
+        assert len(list(pool.services.catalog)) == 1
+        assert room.hub.sent == 0
+
+    room.play(scene, discovery_calm_seconds=0)
+
+
+def test_without_a_network_what_is_here_already_is_used(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = sha256(GGUF)
+    hub, store = room.folder / "hf" / "hub" / "models--owner--tiny", room.folder / "ollama"
+    snapshot = hub / "snapshots" / "c0ffee"
+    for folder in (hub / "blobs", hub / "refs", snapshot, store / "blobs"):
+        folder.mkdir(parents=True)
+    (hub / "refs" / "main").write_text("c0ffee")
+    (hub / "blobs" / digest).write_bytes(GGUF)
+    (snapshot / "tiny-Q4_K_M.gguf").symlink_to(hub / "blobs" / digest)
+    manifest = store / "manifests/registry.ollama.ai/library/tiny/latest"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(room.hub.manifests["library/tiny:latest"])
+    for layer in json.loads(manifest.read_bytes())["layers"]:
+        data = room.hub.blobs[layer["digest"]]
+        (store / "blobs" / layer["digest"].replace(":", "-")).write_bytes(data)
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    nobody = f"http://127.0.0.1:{free_port()}"
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        for source in ("hf:owner/tiny:Q4_K_M", "ollama:tiny"):
+            job = await pulled(http, source)
+            assert job["state"] == "succeeded", job
+            assert any("what is on this machine already" in r for r in job["result"]["reasons"])
+        assert pool.services.catalog.get("owner/tiny:Q4_K_M").source.startswith(str(room.models))
+
+    room.play(scene, hub_url=nobody, ollama_registry_url=nobody)
+    assert room.hub.sent == 0
+
+
+def test_addresses_of_this_machine_are_asked_if_the_config_says_so(room: Room) -> None:
+    room.hub.files["m.gguf"] = GGUF
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        job = await pulled(http, f"{room.hub.url}/files/m.gguf")
+        assert (job["state"], job["code"]) == ("failed", "private_address")
+        assert room.hub.seen == []
+        assert (await pulled(http, "hf:owner/tiny"))["state"] == "succeeded"
+        changed = await http.patch("/config", json={"pull_private_addresses": True})
+        assert changed.status_code == 400
+
+    room.play(scene, pull_private_addresses=False)
+
+
+def test_a_key_in_a_url_is_used_and_shown_nowhere(room: Room) -> None:
+    room.hub.files["m.gguf"] = GGUF
+    source = f"{room.hub.url}/files/m.gguf?sig=s3cret"
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        begun = await http.post("/models/pull", json={"source": source})
+        await http.post(f"/jobs/{begun.json()['job_id']}/pause")
+        await http.post(f"/jobs/{begun.json()['job_id']}/resume")
+        job = await pulled(http, source)
+        assert job["state"] == "succeeded", job
+        shown = [job, (await http.get("/jobs")).json(), (await http.get("/disk")).json()]
+        shown += [(await http.get("/models")).json(), (await http.get("/history")).json()]
+        assert "s3cret" not in json.dumps(shown)
+
+    room.play(scene)
+    kept = [path for path in room.folder.rglob("*") if path.is_file()]
+    assert not any(b"s3cret" in path.read_bytes() for path in kept if "db" not in path.name)

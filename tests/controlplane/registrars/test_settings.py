@@ -70,6 +70,7 @@ def test_it_is_written_as_it_is_read(tmp_path: Path) -> None:
         ({"kind": "http", "ttl_seconds": "9"}, "ttl_seconds should be a whole number"),
         ({"kind": "http", "prefix": "x"}, "prefix means nothing to a registrar of kind http"),
         ({"kind": "etcd", "prefix": ""}, "prefix String should have at least 1 character"),
+        ({"kind": "etcd", "token_file": "~no-such-user/t"}, "token_file begins with the home of"),
         ({"kind": "etcd", "token_file": "token"}, "token_file should be a path that begins with"),
     ],
 )

@@ -15,6 +15,7 @@ from modelpool.catalog.errors import BadModelFile
 from modelpool.catalog.formats.base import Entry, Listing
 from modelpool.catalog.formats.registry import companion_of, formats, read
 from modelpool.catalog.model_info import ModelInfo
+from support.examples import examples
 from support.model_files import (
     QWEN,
     blobs,
@@ -99,7 +100,7 @@ NOISE = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), NOISE), max_size=4), st.none() | st.floats(0, 1))
 def test_noise_and_truncation(
     made: tuple[Path, Path, bytes], changes: list[tuple[float, bytes]], end: float | None
@@ -114,7 +115,7 @@ def test_noise_and_truncation(
     outcome(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes(made: tuple[Path, Path, bytes], data: bytes) -> None:
     path, file, _ = made
@@ -143,7 +144,7 @@ KEYS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6))
 def test_values_of_any_type(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
@@ -208,7 +209,7 @@ NAMES = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.dictionaries(NAMES, st.tuples(st.booleans(), st.integers(0, 2**60)), max_size=8))
 def test_any_folder_can_be_listed(entries: dict[str, tuple[bool, int]]) -> None:
     """What a candidate has is there, and no two models have the same path."""

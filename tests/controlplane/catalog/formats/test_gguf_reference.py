@@ -86,26 +86,28 @@ def check_against_reference(path: Path, info: ModelInfo) -> None:
     reader = Reader(path)
     arch = stated(reader, Keys.General.ARCHITECTURE, "")
     assert info.architecture == arch
+    # A projector's sizes are those of its encoder, which has keys of its own.
+    part = "clip.vision" if arch == "clip" else arch
     tokens = reader.get_field(Keys.Tokenizer.LIST)
     vocabulary = stated(reader, Keys.LLM.VOCAB_SIZE, arch)
     expected = {
         "name": stated(reader, Keys.General.NAME, arch),
         "license": stated(reader, Keys.General.LICENSE, arch),
         "context_length": stated(reader, Keys.LLM.CONTEXT_LENGTH, arch),
-        "block_count": stated(reader, Keys.LLM.BLOCK_COUNT, arch),
-        "embedding_length": stated(reader, Keys.LLM.EMBEDDING_LENGTH, arch),
-        "head_count": stated(reader, Keys.Attention.HEAD_COUNT, arch),
+        "block_count": stated(reader, Keys.LLM.BLOCK_COUNT, part),
+        "embedding_length": stated(reader, Keys.LLM.EMBEDDING_LENGTH, part),
+        "head_count": stated(reader, Keys.Attention.HEAD_COUNT, part),
         "expert_count": stated(reader, Keys.LLM.EXPERT_COUNT, arch),
         "expert_used_count": stated(reader, Keys.LLM.EXPERT_USED_COUNT, arch),
-        "window": stated(reader, Keys.Attention.SLIDING_WINDOW, arch),
+        "window": stated(reader, Keys.Attention.SLIDING_WINDOW, part),
         "pooling": stated(reader, Keys.LLM.POOLING_TYPE, arch),
         "tokenizer": stated(reader, Keys.Tokenizer.MODEL, arch),
         "vocabulary_size": vocabulary or (len(tokens.data) if tokens else None),
     }
     assert {name: getattr(info, name) for name in expected} == expected
-    widest = stated(reader, Keys.LLM.FEED_FORWARD_LENGTH, arch)
+    widest = stated(reader, Keys.LLM.FEED_FORWARD_LENGTH, part)
     assert info.feed_forward_length == (max(widest) if isinstance(widest, tuple) else widest)
-    heads = stated(reader, Keys.Attention.HEAD_COUNT_KV, arch)
+    heads = stated(reader, Keys.Attention.HEAD_COUNT_KV, part)
     assert info.head_count_kv == (expected["head_count"] if heads is None else heads)
     for name, key in {
         "bos": Keys.Tokenizer.BOS_ID,
@@ -133,7 +135,8 @@ def test_every_architecture(tmp_path: Path, number: int) -> None:
     info = read(tmp_path / "m.gguf")
     check_against_reference(tmp_path / "m.gguf", info)
     assert info.template_hints == ("tools", "thinking")
-    assert (info.quantization, info.key_length, info.value_length) == ("F32", 24, 16)
+    lengths = (None, None) if architecture == "clip" else (24, 16)
+    assert (info.quantization, info.key_length, info.value_length) == ("F32", *lengths)
     assert companion_of(info) == ("projector" if architecture == "clip" else None)
 
 

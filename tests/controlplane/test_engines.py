@@ -1,0 +1,98 @@
+"""What engines say of models is asked of a process, and of that no more often than need be."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelpool import engines as module
+from modelpool.catalog.model import Model
+from modelpool.engines import Engines
+from modelpool_client.surfaces.parameters import ANY
+
+MODEL = Model("m", "fake", "none", options={"tokens": "many"})
+# Counts how often it was started, then answers as the worker program does.
+COUNTING = """
+import runpy, sys
+open(sys.argv.pop(1), "a").write("x")
+runpy.run_module("modelpool_worker", run_name="__main__", alter_sys=False)
+"""
+
+
+@pytest.fixture
+def starts(tmp_path: Path) -> Path:
+    path = tmp_path / "starts"
+    path.touch()
+    return path
+
+
+def counting(starts: Path) -> Engines:
+    return Engines((sys.executable, "-c", COUNTING, str(starts)))
+
+
+def count(starts: Path) -> int:
+    return len(starts.read_text())
+
+
+async def ask(engines: Engines, starts: Path, model: Model, files: str) -> tuple[int, list[str]]:
+    """How many processes that took, and which options are wrong."""
+    await engines.all()
+    before = count(starts)
+    found = [problem.param for problem in await engines.problems(model, files)]
+    return count(starts) - before, found
+
+
+def test_the_same_question_is_asked_once(starts: Path) -> None:
+    wrong, right = ["options.tokens"], dataclasses.replace(MODEL, options={"tokens": 3})
+    questions: list[tuple[Model, str, tuple[int, list[str]]]] = [
+        (MODEL, "f", (1, wrong)),
+        (MODEL, "f", (0, wrong)),
+        (right, "f", (1, [])),
+        (right, "f", (0, [])),
+        (dataclasses.replace(MODEL, source="other"), "f", (1, wrong)),
+        (MODEL, "other files", (1, wrong)),
+        (dataclasses.replace(MODEL, model_id="n"), "f", (0, wrong)),
+    ]
+
+    async def all_of_them() -> list[Any]:
+        engines = counting(starts)
+        return [await ask(engines, starts, model, files) for model, files, _ in questions]
+
+    assert asyncio.run(all_of_them()) == [expected for _, _, expected in questions]
+
+
+def test_what_could_not_be_asked_is_asked_again(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    engines = Engines((sys.executable, str(program)))
+    assert asyncio.run(engines.problems(MODEL, "f")) == ()
+    program.write_text("import runpy\nrunpy.run_module('modelpool_worker', run_name='__main__')\n")
+    (problem,) = asyncio.run(engines.problems(MODEL, "f"))
+    assert problem.param == "options.tokens"
+
+
+def test_not_all_that_was_ever_said_is_kept(starts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 1)
+
+    async def counts() -> list[int]:
+        engines = counting(starts)
+        return [(await ask(engines, starts, MODEL, files))[0] for files in ("a", "b", "a", "a")]
+
+    assert asyncio.run(counts()) == [1, 1, 1, 0]
+
+
+def test_what_an_engine_honours_is_not_believed_unknown_for_ever(starts: Path) -> None:
+    """Once no answer came, as on a busy machine; else nothing would be refused any more."""
+    code = "import os, sys\nos.path.getsize(sys.argv[1]) or (open(sys.argv[1], 'w').write('x'), "
+    code += f"sys.exit('no'))\n{COUNTING}"
+
+    async def play() -> None:
+        engines = Engines((sys.executable, "-c", code, str(starts)))
+        assert await engines.support("fake") is ANY
+        await engines.refresh()
+        assert await engines.support("fake") is not ANY
+
+    asyncio.run(play())
