@@ -97,7 +97,7 @@ def test_load_to_answer_to_unload_by_clicks(own_pool: WithModels, browser: Brows
         page.get_by_label("Your message").fill("hello there")
         page.get_by_role("button", name="Send").click()
         expect(page.locator(".said.assistant")).to_contain_text("tokens in")
-        assert pool.model("slow")["requests_total"] == 1
+        until(lambda: pool.model("slow")["requests_total"] == 1, "the request to be counted")
 
         page.get_by_role("link", name="Pool").click()
         page.get_by_role("button", name="Unload slow").click()
