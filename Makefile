@@ -8,7 +8,7 @@ CONFIG ?= configs/pool.yaml
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up down screenshots test test-slow test-native test-llama-cpp-python test-core lint format bench bench-compare bench-page router-eval native chaos simulate simulate-core soak rounds docs demo-model lock clean
+.PHONY: help up down screenshots test test-slow test-examples test-native test-llama-cpp-python test-core lint format bench bench-compare bench-page router-eval native chaos simulate simulate-core soak rounds docs demo-model lock clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,7 +55,9 @@ test: $(VENV)/.dev ## run the tests
 test-slow: export PYTHONDONTWRITEBYTECODE :=
 test-slow: $(VENV)/.engines $(VENV)/.docs ## the tests that take long: real engines and loads
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
-	@echo "the property tests again, with all of their examples"
+
+test-examples: export PYTHONDONTWRITEBYTECODE :=
+test-examples: $(VENV)/.dev ## the property tests again, with all of their examples
 	@TEST_EXAMPLES=all $(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
 	  --ignore tests/engines --ignore tests/e2e -m 'hypothesis and not slow and not native'
 

@@ -1,5 +1,5 @@
 """How many examples property tests draw: a part in ``make test``, which everybody waits for, all of
-them in ``make test-slow``."""
+them in ``make test-examples``."""
 
 from __future__ import annotations
 
