@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -204,6 +205,18 @@ def until_busy(pool: PoolProcess, model: str, requests: int = 1) -> None:
         return bool(health.get("in_flight", 0) >= requests)
 
     until(look, f"{model} to be busy")
+
+
+@contextlib.contextmanager
+def standing_still(pool: PoolProcess, model: str) -> Iterator[None]:
+    """The model's engine is stopped: what it is asked meanwhile ends afterwards, however long the
+    test takes over it."""
+    pid = int(pool.model(model)["engine_pid"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def assert_error(answer: httpx.Response, status: int, code: str, param: str | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from modelpool_client.errors import EngineFailed
@@ -17,9 +17,14 @@ _PIECE = 1 << 16
 _LOOK_SECONDS = 0.05
 
 
-def output_of(command: Sequence[str], given: bytes, cancel: Cancel) -> Iterator[bytes]:
+def output_of(
+    command: Sequence[str],
+    given: bytes,
+    cancel: Cancel,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[bytes]:
     """What it writes to standard output, in pieces as they come, with ``given`` as its standard
-    input. It is killed when nobody wants more.
+    input. It is killed when nobody wants more. ``environment``: all of its own; None: as ours.
 
     Raises:
         Cancelled: ``cancel`` was set.
@@ -31,7 +36,12 @@ def output_of(command: Sequence[str], given: bytes, cancel: Cancel) -> Iterator[
         source.seek(0)
         try:
             process = subprocess.Popen(
-                command, stdin=source, stdout=subprocess.PIPE, stderr=words, bufsize=0
+                command,
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                bufsize=0,
+                env=environment,
             )
         except OSError as e:
             raise EngineFailed(f"{command[0]} cannot be run: {e}", source="engine") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -197,7 +198,8 @@ class Speaker:
         how = ("-v", voice, "-s", str(self._words_per_minute(request.speed)), *self._how)
         command = (PROGRAM, *how, "-b", "1", "--stdin", "--stdout")
         head, is_head = b"", True
-        for piece in output_of(command, readable(request.text).encode(), request.cancel):
+        text = readable(request.text).encode()
+        for piece in output_of(command, text, request.cancel, _environment()):
             if is_head:
                 head += piece
                 if len(head) < HEAD_BYTES:
@@ -244,7 +246,14 @@ def _ask(*arguments: str) -> str:
             capture_output=True,
             timeout=ASK_SECONDS,
             check=True,
+            env=_environment(),
         )
     except (OSError, subprocess.SubprocessError) as e:
         raise EngineFailed(f"{PROGRAM} says nothing of itself: {e}", source="engine") from None
     return done.stdout.decode(errors="replace")
+
+
+def _environment() -> dict[str, str]:
+    """Whatever it is asked for, the program looks for a PulseAudio server first, of which a folder
+    stays behind where temporary files are; it is told of one that is not there."""
+    return {**os.environ, "PULSE_SERVER": "unix:/dev/null"}
