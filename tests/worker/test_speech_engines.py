@@ -220,6 +220,18 @@ def test_keyphrases_new_words_and_long_recordings_of_pocketsphinx() -> None:
         list(listener.transcribe(TranscriptionRequest(long, "a.wav", cancelled)))
 
 
+def test_espeak_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of PulseAudio's library, which it loads where that is installed."""
+    real_espeak()
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert espeak.Espeak().probe().usable
+    speaker = espeak.Speaker(espeak.Voices.found(), {})
+    assert b"".join(speaker.speak(SpeechRequest("hi", Cancel())))
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- programs, formats -----------------------------------------------------------------------------
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from modelpool_client.errors import EngineFailed
@@ -17,9 +18,14 @@ _PIECE = 1 << 16
 _LOOK_SECONDS = 0.05
 
 
-def output_of(command: Sequence[str], given: bytes, cancel: Cancel) -> Iterator[bytes]:
+def output_of(
+    command: Sequence[str],
+    given: bytes,
+    cancel: Cancel,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[bytes]:
     """What it writes to standard output, in pieces as they come, with ``given`` as its standard
-    input. It is killed when nobody wants more.
+    input and ``environment`` beside our own. It is killed when nobody wants more.
 
     Raises:
         Cancelled: ``cancel`` was set.
@@ -31,7 +37,12 @@ def output_of(command: Sequence[str], given: bytes, cancel: Cancel) -> Iterator[
         source.seek(0)
         try:
             process = subprocess.Popen(
-                command, stdin=source, stdout=subprocess.PIPE, stderr=words, bufsize=0
+                command,
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                bufsize=0,
+                env={**os.environ, **(environment or {})},
             )
         except OSError as e:
             raise EngineFailed(f"{command[0]} cannot be run: {e}", source="engine") from None

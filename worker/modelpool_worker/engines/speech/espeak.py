@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,9 @@ DEFAULT_RATE, LOWEST_RATE, HIGHEST_RATE = 175, 80, 900
 # A head of RIFF, fmt and data; the program cannot know how long what it writes will be.
 HEAD_BYTES = 44
 ASK_SECONDS = 20.0
+# Or its library for sound, which is not asked for any, leaves folders of PulseAudio's behind: in
+# the user's own ``.config`` and where temporary files are.
+ENVIRONMENT: Mapping[str, str] = {"PULSE_SERVER": "none"}
 _OPENING = re.compile(r"\[(?=\[)")
 # The child and the program; measured 29 MB and 6 MB.
 MEMORY_BYTES = 40_000_000
@@ -197,7 +201,8 @@ class Speaker:
         how = ("-v", voice, "-s", str(self._words_per_minute(request.speed)), *self._how)
         command = (PROGRAM, *how, "-b", "1", "--stdin", "--stdout")
         head, is_head = b"", True
-        for piece in output_of(command, readable(request.text).encode(), request.cancel):
+        text = readable(request.text).encode()
+        for piece in output_of(command, text, request.cancel, ENVIRONMENT):
             if is_head:
                 head += piece
                 if len(head) < HEAD_BYTES:
@@ -242,6 +247,7 @@ def _ask(*arguments: str) -> str:
             [PROGRAM, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            env={**os.environ, **ENVIRONMENT},
             timeout=ASK_SECONDS,
             check=True,
         )
