@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import subprocess
 import tempfile
@@ -24,7 +25,7 @@ def output_of(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[bytes]:
     """What it writes to standard output, in pieces as they come, with ``given`` as its standard
-    input. It is killed when nobody wants more. ``environment``: all of its own; None: as ours.
+    input and ``environment`` beside our own. It is killed when nobody wants more.
 
     Raises:
         Cancelled: ``cancel`` was set.
@@ -41,7 +42,7 @@ def output_of(
                 stdout=subprocess.PIPE,
                 stderr=words,
                 bufsize=0,
-                env=environment,
+                env={**os.environ, **(environment or {})},
             )
         except OSError as e:
             raise EngineFailed(f"{command[0]} cannot be run: {e}", source="engine") from None

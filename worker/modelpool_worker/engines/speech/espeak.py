@@ -28,6 +28,9 @@ DEFAULT_RATE, LOWEST_RATE, HIGHEST_RATE = 175, 80, 900
 # A head of RIFF, fmt and data; the program cannot know how long what it writes will be.
 HEAD_BYTES = 44
 ASK_SECONDS = 20.0
+# Or its library for sound, which is not asked for any, leaves folders of PulseAudio's behind: in
+# the user's own ``.config`` and where temporary files are.
+ENVIRONMENT: Mapping[str, str] = {"PULSE_SERVER": "none"}
 _OPENING = re.compile(r"\[(?=\[)")
 # The child and the program; measured 29 MB and 6 MB.
 MEMORY_BYTES = 40_000_000
@@ -199,7 +202,7 @@ class Speaker:
         command = (PROGRAM, *how, "-b", "1", "--stdin", "--stdout")
         head, is_head = b"", True
         text = readable(request.text).encode()
-        for piece in output_of(command, text, request.cancel, _environment()):
+        for piece in output_of(command, text, request.cancel, ENVIRONMENT):
             if is_head:
                 head += piece
                 if len(head) < HEAD_BYTES:
@@ -244,16 +247,10 @@ def _ask(*arguments: str) -> str:
             [PROGRAM, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            env={**os.environ, **ENVIRONMENT},
             timeout=ASK_SECONDS,
             check=True,
-            env=_environment(),
         )
     except (OSError, subprocess.SubprocessError) as e:
         raise EngineFailed(f"{PROGRAM} says nothing of itself: {e}", source="engine") from None
     return done.stdout.decode(errors="replace")
-
-
-def _environment() -> dict[str, str]:
-    """Whatever it is asked for, the program looks for a PulseAudio server first, of which a folder
-    stays behind where temporary files are; it is told of one that is not there."""
-    return {**os.environ, "PULSE_SERVER": "unix:/dev/null"}
