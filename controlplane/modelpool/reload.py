@@ -45,7 +45,7 @@ async def reload_config(services: Services, why: str) -> ConfigReload:
     except ModelPoolError as e:
         services.events.publish("config-reload-failed", reason=f"{why}: {e.message}")
         raise
-    await services.remove_unwanted_prompts()
+    await services.end_unwanted()
     await services.adopt_virtual_models(services.configured, f"{why}: the config file has changed")
     await _begin_warm_ups(services, answer["models"]["added"])
     for model in services.configured.models:

@@ -528,7 +528,7 @@ class Services:
             changed = changes_between(old, new, LIVE_KEYS)
             self.prepared(new)()
         if changed:
-            await self.remove_unwanted_prompts()
+            await self.end_unwanted()
             self.events.publish("config-changed", changed=changed, reason="PATCH /config")
         return changed
 
@@ -549,6 +549,20 @@ class Services:
             self.guard.allow(config.allowlist)
 
         return then
+
+    async def end_unwanted(self) -> None:
+        """End what the config, which is another than before, does not want any more."""
+        config = self.pool.config
+        allowed = 0.0 if config.request_log == "off" else 60 * config.capture_max_minutes
+        if self.captures.seconds_left() > allowed:
+            why = f"capture_max_minutes is {config.capture_max_minutes:g} now"
+            await self.end_capture(why if config.request_log != "off" else "request_log is off now")
+        await self.remove_unwanted_prompts()
+
+    async def end_capture(self, reason: str) -> None:
+        """Capture nothing any more, and forget what was captured."""
+        await self.captures.stop(reason)
+        self.requests.forget_contents()
 
     async def remove_unwanted_prompts(self) -> None:
         """Remove prompt caches of models that are no more; all, where none are to be kept."""

@@ -79,8 +79,15 @@ def test_parameters() -> None:
     assert talk.params == {"temperature": 0.25, "stop": ["a"], "user": "me myself"}
     talk.set("temperature -")
     assert "temperature" not in talk.params
-    with pytest.raises(InvalidRequest, match="needs a value"):
-        talk.set("seed")
+    talk.set("top_p=0.5")
+    talk.set("seed = 7")
+    talk.set("suffix a=b c")
+    assert (talk.params.pop("top_p"), talk.params.pop("seed")) == (0.5, 7)
+    assert talk.params.pop("suffix") == "a=b c"
+    talk.set("min_p=-")
+    for said in ("seed", "seed=", "=1"):
+        with pytest.raises(InvalidRequest, match="sets nothing"):
+            talk.set(said)
     for said in ("model x", "messages []", "stream false", "told 1"):
         with pytest.raises(InvalidRequest, match="is not set so"):
             talk.set(said)

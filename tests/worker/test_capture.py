@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from modelpool_client.http1.message import Request
 from modelpool_client.wire import OWNER_HEADER, CaptureOrder
 from modelpool_worker.capture import WAITING_BYTES, Capture, Recording
-from modelpool_worker.redact import REDACTED, redacted, redacted_headers
+from modelpool_worker.redact import REDACTED, redacted, redacted_headers, redacted_stream
 
 KEY = "sk-proj-abcdefghijklmnop1234"
 JSON_TYPE = (b"content-type", b"application/json")
@@ -66,6 +66,59 @@ def test_no_value_of_a_secret_key_is_left(value: str, name: str) -> None:
     for whole in (json.dumps({name: value, "b": 2}), json.dumps({"a": json.dumps({name: value})})):
         shown = json.loads(redacted(whole))
         assert shown in ({name: REDACTED, "b": 2}, {"a": json.dumps({name: REDACTED})})
+
+
+def stream(*pieces: str, index: int = 0) -> str:
+    """As Server-sent events in the form of OpenAI's chat completions."""
+    choices = [{"index": index, "delta": {"content": piece}} for piece in pieces]
+    told = [json.dumps({"id": "chatcmpl-1", "choices": [choice]}) for choice in choices]
+    return "".join(f"data: {each}\n\n" for each in told)
+
+
+def told(shown: str) -> list[str]:
+    """The pieces of such a stream."""
+    lines = [
+        line.removeprefix("data: ") for line in shown.split("\n") if line.startswith("data: {")
+    ]
+    return [json.loads(line)["choices"][0]["delta"]["content"] for line in lines]
+
+
+@given(st.lists(st.integers(0, len(f"it is {KEY}, isn't it")), max_size=6))
+def test_a_key_in_several_pieces_is_taken_out_of_all(cuts: list[int]) -> None:
+    text, edges = f"it is {KEY}, isn't it", sorted({0, *cuts})
+    pieces = [text[low:high] for low, high in zip(edges, [*edges[1:], len(text)], strict=True)]
+    shown = redacted_stream(f": a comment\n\n{stream(*pieces)}data: [DONE]\n\n")
+    assert "".join(told(shown)) == f"it is {REDACTED}, isn't it"
+    assert len(told(shown)) == len(pieces)
+    assert shown.startswith(": a comment\n\n")
+    assert shown.endswith("data: [DONE]\n\n")
+
+
+@given(st.lists(st.text()), st.text())
+def test_a_stream_without_keys_is_as_it_was(pieces: list[str], other: str) -> None:
+    for said in (stream(*pieces), other, f"data: {other}"):
+        if redacted(said) == said and REDACTED not in redacted("".join(pieces)):
+            assert redacted_stream(said) == said
+
+
+def test_pieces_of_one_choice_call_or_line_belong_together() -> None:
+    other = stream("abcdefgh", "ijklmnopqrst", index=1)
+    first, second = stream("sk-"), stream("abcdefghijklmnopqrst")
+    assert told(redacted_stream(first + other + second)) == [
+        REDACTED,
+        "abcdefgh",
+        "ijklmnopqrst",
+        "",
+    ]
+    ollama = [
+        {"model": "m", "message": {"content": piece}} for piece in ("hf_abcdefgh", "12345678")
+    ]
+    shown = redacted_stream("\n".join(map(json.dumps, ollama)))
+    assert [json.loads(line)["message"]["content"] for line in shown.split("\n")] == [REDACTED, ""]
+    call = [{"arguments": '{"api_key": "ab'}, {"arguments": 'cd", "n": 1}'}]
+    shown = redacted_stream("\n".join(map(json.dumps, call)))
+    said = "".join(json.loads(line)["arguments"] for line in shown.split("\n"))
+    assert json.loads(said) == {"api_key": REDACTED, "n": 1}
 
 
 def test_headers_that_carry_keys_are_empty() -> None:

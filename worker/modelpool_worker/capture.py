@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from modelpool_client.http1.message import Headers, Request
 from modelpool_client.wire import Captured, CaptureOrder, Message
 
-from .redact import redacted, redacted_headers
+from .redact import redacted, redacted_headers, redacted_stream
 
 # Of all that waits to be told, in the report of a beat.
 WAITING_BYTES = 512 * 1024
@@ -27,6 +27,7 @@ _OWN_HEADERS = re.compile(
     rb"x-modelpool-(?:resolved|virtual-model|owner)|host|connection|content-length|transfer-encoding"
 )
 _TEXTS = re.compile(r"json|text/|xml|x-www-form-urlencoded|event-stream")
+_STREAMS = ("event-stream", "ndjson")
 # A picture or a sound within a text.
 _LONG_DATA = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
 
@@ -144,7 +145,8 @@ def _message(
     if kind and not _TEXTS.search(kind.lower()):
         return Message(shown, f"[{size:,} bytes of {kind}]", size, is_whole=False)
     text = body.decode("utf-8", "replace")
-    plain = redacted(text)
+    is_stream = any(name in kind for name in _STREAMS)
+    plain = redacted_stream(text) if is_stream else redacted(text)
     short = _LONG_DATA.sub(lambda found: f"[{len(found[0]):,} characters of data]", plain)
     cut = short.encode()[:max_bytes].decode("utf-8", "ignore")
     return Message(shown, cut, size, len(body) == size and cut == text)

@@ -7,8 +7,11 @@ what the keys of well-known services look like.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 REDACTED = "[redacted]"
 # Headers that carry a key, or say who somebody is; not those that only name what is asked.
@@ -48,11 +51,97 @@ _KEYS = re.compile(
 )
 
 
+# What stands before the secret itself is their first group.
+_NAMED = (_VALUE, _INNER_VALUE, _PARAMETER, _PASSWORD)
+_DATA = "data:"  # of an event; what Ollama streams are lines of nothing but JSON
+
+
 def redacted(text: str) -> str:
     """The text with ``[redacted]`` in the place of whatever looks like a key or password."""
-    for values in (_VALUE, _INNER_VALUE, _PARAMETER, _PASSWORD):
+    for values in _NAMED:
         text = values.sub(rf"\g<1>{REDACTED}", text)
     return _KEYS.sub(REDACTED, text)
+
+
+def redacted_stream(text: str) -> str:
+    """The same of an answer in pieces, one a line, over which a key may be spread."""
+    lines = text.split("\n")
+    documents: dict[int, Any] = {}
+    pieces: dict[tuple[str, ...], list[_Piece]] = {}
+    for number, line in enumerate(lines):
+        try:
+            documents[number] = document = json.loads(line.removeprefix(_DATA))
+            for path, holder, place in _texts(document):
+                pieces.setdefault(path, []).append(_Piece(number, holder, place))
+        except (ValueError, RecursionError):  # a comment, or cut off
+            continue
+    changed = set[int]()
+    for those in pieces.values():
+        changed.update(_without_spread(those))
+    for number in changed:
+        start = _DATA + " " if lines[number].startswith(_DATA) else ""
+        lines[number] = start + json.dumps(documents[number], separators=(",", ":"))
+    return redacted("\n".join(lines))
+
+
+@dataclass
+class _Piece:
+    """A text in a line of a stream: what holds it, and where."""
+
+    line: int
+    holder: Any
+    place: Any
+
+    @property
+    def text(self) -> str:
+        return str(self.holder[self.place])
+
+
+def _texts(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Each text of a document: where it is, what holds it, and its place in that. What is numbered,
+    as choices and calls of tools are, is where its number says."""
+    if isinstance(node, dict):
+        places: Iterable[tuple[Any, Any]] = node.items()
+    else:
+        places = enumerate(node) if isinstance(node, list) else ()
+    for place, child in places:
+        if isinstance(child, str):
+            yield (*path, str(place)), node, place
+        else:
+            number = child.get("index", place) if isinstance(child, dict) else place
+            yield from _texts(child, (*path, str(number)))
+
+
+def _without_spread(pieces: list[_Piece]) -> Iterator[int]:
+    """Take out what is secret in those texts, one after the other; in which lines that was."""
+    if len({piece.text for piece in pieces}) < 2:  # a name or a time, which all lines hold
+        return
+    spans = _secrets("".join(piece.text for piece in pieces))
+    start = 0
+    for piece in pieces:
+        text, kept, at = piece.text, "", 0
+        end = start + len(text)
+        for low, high in spans:
+            if low < end and high > start:
+                kept += text[at : max(low - start, 0)] + (REDACTED if low >= start else "")
+                at = min(high, end) - start
+        if at:
+            piece.holder[piece.place] = kept + text[at:]
+            yield piece.line
+        start = end
+
+
+def _secrets(text: str) -> list[tuple[int, int]]:
+    """From where to where something is secret, in order, apart from one another."""
+    found = [(m.end(1), m.end()) for values in _NAMED for m in values.finditer(text)]
+    found += [m.span() for m in _KEYS.finditer(text)]
+    apart: list[tuple[int, int]] = []
+    for low, high in sorted(span for span in found if span[0] < span[1]):
+        if apart and low <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(high, apart[-1][1]))
+        else:
+            apart.append((low, high))
+    return apart
 
 
 def redacted_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,7 @@ from modelpool_client.cli.conversation import (
     help_text,
     state_folder,
 )
-from modelpool_client.cli.models import Model
+from modelpool_client.cli.models import Model, show_load
 from modelpool_client.cli.render import clean
 from modelpool_client.cli.session import Session, refuse, session
 from modelpool_client.errors import ModelPoolError
@@ -67,6 +67,7 @@ def chat(
             Talk(s, pool, talk).run()
             return
         talk.say(_typed(lambda: sys.stdin.read() if prompt is None else prompt))
+        show_load(s, pool, model)
         if s.is_json:
             s.show(pool.fetch(calls.chat(model, talk.asked, False, params)), str)
         else:
@@ -91,7 +92,8 @@ class Talk:
         self._prices: dict[str, Mapping[str, Any]] = {}
 
     def run(self) -> None:
-        """Until its end."""
+        """Until its end; the model is there when it begins."""
+        show_load(self._session, self._pool, self._conversation.model)
         with _line_editing():
             while (text := _message()) is not None:
                 try:
@@ -128,6 +130,7 @@ class Talk:
         figures: dict[str, Any] = {}
         began, first = time.monotonic(), None
         try:
+            show_load(self._session, self._pool, talk.model)
             params = {**WITH_USAGE, **talk.params}
             for piece in self._pool.chat_stream(talk.model, talk.asked, figures.update, **params):
                 first = time.monotonic() - began if first is None else first

@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "/help": "what can be done here",
     "/model NAME": "go on with another model",
     "/system [TEXT]": "how the model should behave; nothing without a text",
-    "/set [KEY VALUE]": "a parameter, as temperature 0.2 (- unsets it); alone: which are set",
+    "/set [KEY=VALUE]": "a parameter, as temperature=0.2 (- unsets it); alone: which are set",
     "/image FILE": "a picture that goes with what is said next",
     "/file FILE": "a text file that goes with what is said next",
     "/retry": "have the last answer written anew",
@@ -39,6 +39,7 @@ _OURS = {
     "stream": "answers come piece by piece",
     "told": "it is no parameter",
 }
+_BETWEEN = re.compile(r"\s*=\s*|\s+")  # a key and its value
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -98,10 +99,9 @@ class Conversation:
         """
         if not said:
             return ", ".join(f"{k} {json.dumps(v)}" for k, v in self.params.items()) or "nothing"
-        key, _, value = said.partition(" ")
-        value = value.strip()
-        if not value:
-            raise refuse(f"/set {key} needs a value; - unsets it")
+        key, value = [*_BETWEEN.split(said.strip(), 1), ""][:2]
+        if not key or not value:
+            raise refuse(f"/set {said} sets nothing: say /set KEY=VALUE; - as a value unsets it")
         if key in _OURS:
             raise refuse(f"{key} is not set so: {_OURS[key]}")
         if value == "-":

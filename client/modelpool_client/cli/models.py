@@ -14,6 +14,7 @@ from rich.text import Text
 
 from modelpool_client import _calls as calls
 from modelpool_client import errors
+from modelpool_client._sync import PoolClient
 from modelpool_client.cli import render
 from modelpool_client.cli.files import assignments, read_json
 from modelpool_client.cli.session import Session, exit_code, refuse, session
@@ -127,6 +128,20 @@ def _load_set(s: Session, models: list[str], seconds: float) -> None:
     if loaded.failed:
         code = exit_code(errors.from_response(503, {"error": loaded.failed[0].error}))
         raise typer.Exit(code)
+
+
+def show_load(s: Session, pool: PoolClient, model: str) -> None:
+    """Load the model before it is asked, so that somebody at a terminal sees how far it is: without
+    one, and for a name that stands for no one model, the request itself waits for the load."""
+    if s.is_json or not s.console(stderr=True).is_terminal:
+        return
+    try:
+        state = pool.fetch(calls.model(model))["state"]
+    except errors.ModelNotFound:
+        return
+    if state in ("COLD", "WARMING"):
+        with _progress_bars(s) as on_progress:
+            pool.load(model, calls.DEFAULT_WAIT, on_progress)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.text import Text
 from modelpool_client import _calls as calls
 from modelpool_client._sync import PoolClient
 from modelpool_client.cli import render
+from modelpool_client.cli.keys import pressed_keys
 from modelpool_client.cli.session import Session, session
 from modelpool_client.errors import PoolUnreachable
 from modelpool_client.types import ModelView, PoolHealth
@@ -75,7 +76,8 @@ def top(
         int | None, typer.Option("-n", min=1, help="Stop after so many looks.")
     ] = None,
 ) -> None:
-    """Show the pool live: memory, models, requests and tokens a second. Ctrl-C ends it."""
+    """Show the pool live: memory, models, requests and tokens a second. q or Ctrl-C ends it, any
+    other key looks at once."""
     s = session(ctx)
     with s.client() as pool:
         first = _read(pool)
@@ -121,12 +123,12 @@ def _print(s: Session, pool: PoolClient, now: Reading, seconds: float, count: in
 
 def _show(s: Session, pool: PoolClient, now: Reading, seconds: float, count: int | None) -> None:
     before, looks = None, 0
-    with Live(screen(before, now), console=s.console(), screen=count is None) as live:
+    live = Live(screen(before, now), console=s.console(), screen=count is None)
+    with pressed_keys() as key_within, live:
         while True:
             looks += 1
-            if looks == count:
+            if looks == count or key_within(seconds) in ("q", "Q"):
                 return
-            time.sleep(seconds)
             try:
                 before, now = now, _read(pool)
                 live.update(screen(before, now), refresh=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 from modelpool_client.errors import InvalidRequest
 
+from .rules import SEVERITIES
+
 ALERT_NAME, SEVERITY, MODEL, CURRENCY = "alertname", "severity", "model", "currency"
 MATCHED = (ALERT_NAME, MODEL, SEVERITY, CURRENCY)
 # Whoever means longer had better change the rule.
@@ -70,6 +72,10 @@ def new_silence(
             raise InvalidRequest(text, param="matchers")
         if not pattern or len(pattern) > LONGEST_TEXT:
             raise InvalidRequest(f"matchers.{name} should be a pattern", param="matchers")
+        if name == SEVERITY and not any(fnmatchcase(known, pattern) for known in SEVERITIES):
+            known = ", ".join(SEVERITIES)
+            text = f"matchers.severity {pattern[:60]!r} fits no severity; there are {known}"
+            raise InvalidRequest(text, param="matchers")
     if len(comment) > LONGEST_TEXT:
         raise InvalidRequest(f"comment is longer than {LONGEST_TEXT}", param="comment")
     if ends_at <= now:

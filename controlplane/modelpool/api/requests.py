@@ -115,8 +115,7 @@ def routes(services: Services) -> APIRouter:
     @router.delete("/requests/capture")
     async def stop_capture() -> CaptureView:
         """Capture nothing any more, and forget what was captured."""
-        await services.captures.stop("DELETE /requests/capture")
-        log.forget_contents()
+        await services.end_capture("DELETE /requests/capture")
         return capture_view(services)
 
     @router.get("/requests/{number}", responses=refuses(NotFound))

@@ -3,7 +3,7 @@ export const COMMANDS = {
   "/help": "what can be typed here",
   "/model NAME": "go on with another model",
   "/system TEXT": "how the model should behave",
-  "/set KEY VALUE": "a parameter, as temperature 0.2; - unsets it",
+  "/set KEY=VALUE": "a parameter, as temperature=0.2; - unsets it",
   "/retry": "have the last answer written anew",
   "/clear": "begin a new conversation",
 };
@@ -21,7 +21,6 @@ export function obey(text, talk) {
   if (!text.startsWith("/") || text.startsWith("//")) return null;
   const [, name, rest] = /^(\S+)\s*([^]*)$/.exec(text);
   const said = rest.trim();
-  const [key, ...value] = said.split(/\s+/);
   switch (name) {
     case "/help":
       return Object.entries(COMMANDS).map(([command, about]) => `${command}: ${about}`).join("\n");
@@ -32,10 +31,12 @@ export function obey(text, talk) {
     case "/system":
       talk.setSystem(said);
       return said ? "That is how it should behave." : "It behaves as it does by itself.";
-    case "/set":
-      if (!value.length) return "/set needs a key and a value.";
-      talk.setParameter(key, value.join(" ") === "-" ? undefined : read(value.join(" ")));
-      return `${key} is ${value.join(" ") === "-" ? "the model's own" : value.join(" ")}.`;
+    case "/set": {
+      const [, key, value] = /^([^\s=]+)(?:\s*=\s*|\s+)([^]+)$/.exec(said) ?? [];
+      if (!key) return "/set needs KEY=VALUE.";
+      talk.setParameter(key, value === "-" ? undefined : read(value));
+      return `${key} is ${value === "-" ? "the model's own" : value}.`;
+    }
     case "/retry":
       return talk.retry() ? "" : "There is no answer yet.";
     case "/clear":

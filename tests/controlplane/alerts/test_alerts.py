@@ -211,6 +211,7 @@ def test_silences_end_by_themselves_and_before_their_time() -> None:
         ({"modl": "m"}, 1100.0, "", "matchers.modl is no label"),
         ({"model": ""}, 1100.0, "", "matchers.model should be a pattern"),
         ({"model": "m" * 1001}, 1100.0, "", "matchers.model should be a pattern"),
+        ({"severity": "bad"}, 1100.0, "", "'bad' fits no severity; there are info, warning, crit"),
         ({"model": "m"}, 1000.0, "", "should end later than now"),
         ({"model": "m"}, 1001.0 + LONGEST_SECONDS, "", "should end within a year"),
         ({"model": "m"}, 1100.0, "c" * 1001, "comment is longer"),
