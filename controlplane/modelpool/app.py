@@ -299,7 +299,7 @@ async def _build(
     estimator = Estimator(
         settings,
         capabilities,
-        tuned=measurements.tuned.applied,
+        tuned=measurements.tuned,
         found=discovery.reading,
         uuids=devices.uuids,
     )

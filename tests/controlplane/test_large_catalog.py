@@ -244,10 +244,10 @@ def test_a_list_that_the_client_has_is_not_sent(asked: str, status: int) -> None
 
 
 def test_the_best_is_found_without_a_look_at_each(tmp_path: Path) -> None:
-    """Of those that are alike in weight each may be better: these differ."""
     sizes = (2 * TOLD, 20 * TOLD)
     found: dict[int, dict[str, int]] = {}
-    wanted = ({}, {"tags": ["t3"]}, {"tags": ["none"]}, {"max_latency_ms": 10.0})
+    tight, wide = {"max_memory_gb": 0.1}, {"max_memory_gb": 100.0}
+    wanted = ({}, {"tags": ["t3"]}, {"tags": ["none"]}, {"max_latency_ms": 10.0}, tight, wide)
 
     async def scene(pool: Running) -> None:
         app = httpx.ASGITransport(management_api(pool.services))
@@ -269,5 +269,25 @@ def test_the_best_is_found_without_a_look_at_each(tmp_path: Path) -> None:
     few, many = (found[size] for size in sizes)
     # Those with a tag are put in order, a call each.
     assert many["{'tags': ['t3']}"] <= few["{'tags': ['t3']}"] + sizes[1]
-    for body in ("{}", "{'tags': ['none']}", "{'max_latency_ms': 10.0}"):
+    for body in ("{}", "{'tags': ['none']}", "{'max_latency_ms': 10.0}", str(wide)):
         assert many[body] <= MORE * few[body], body
+    each = (many[str(tight)] - few[str(tight)]) / (sizes[1] - sizes[0])
+    assert each <= 80, f"{each:.0f} calls for each model that is too large"
+
+
+def test_the_best_of_models_that_are_alike_is_found_without_a_look_at_each(tmp_path: Path) -> None:
+    found = []
+
+    async def scene(pool: Running) -> None:
+        app = httpx.ASGITransport(management_api(pool.services))
+        async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1") as http:
+
+            async def ask() -> None:
+                answer = await http.post("/models/find_best", json={"max_memory_gb": 4.0})
+                assert answer.json()["best"]["model_id"] == "model-0"
+
+            found.append(await least(ask))
+
+    for size in (2 * TOLD, 4 * TOLD):
+        in_pool(tmp_path, size, scene)
+    assert found[1] <= MORE * found[0]

@@ -19,7 +19,7 @@ from math import inf
 from types import SimpleNamespace
 from typing import Any
 
-from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
+from modelpool.catalog.memory_estimate import Claim, Claims, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.pool import messages as m
@@ -329,9 +329,10 @@ class CoreWorld:
     def host_memory(self, model: Model) -> MemoryEstimate:
         return MemoryEstimate.of(int((model.memory_mb or 100) * MB))
 
-    def device_memory(self, model: Model) -> Mapping[str, Claim]:
+    def claims(self, model: Model) -> Claims:
         need = DEVICE_NEEDS.get(model.model_id, 0)
-        return {"gpu:0": Claim.of(need)} if need else {}
+        devices = {"gpu:0": Claim.of(need)} if need else {}
+        return Claims(self.host_memory(model).claim, devices)
 
     def weights(self, model: Model) -> int | None:
         return ASLEEP_BYTES

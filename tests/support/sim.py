@@ -15,7 +15,7 @@ from math import inf
 from typing import Any
 
 from modelpool.catalog.database import WorkerRow
-from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
+from modelpool.catalog.memory_estimate import Claim, Claims, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.launchers import LaunchError
@@ -455,9 +455,10 @@ class SimWorld:
     def effective(self, model: Model) -> Model:
         return model
 
-    def device_memory(self, model: Model) -> Mapping[str, Claim]:
+    def claims(self, model: Model) -> Claims:
         needs = self.device_needs.get(model.model_id, {})
-        return {device: Claim.of(size) for device, size in needs.items()}
+        devices = {device: Claim.of(size) for device, size in needs.items()}
+        return Claims(self.host_memory(model).claim, devices)
 
     def weights(self, model: Model) -> int | None:
         return None

@@ -17,7 +17,7 @@ from modelpool.catalog.model import Model
 from modelpool.services import Services
 
 # Models that are looked at in a time: the pool answers between two such steps.
-STEP = 200
+STEP = 50
 # Of so many, the largest, an answer says why they will not do.
 TOLD = 300
 
@@ -48,13 +48,14 @@ def routes(services: Services) -> APIRouter:
         others do not."""
         wanted, warnings = read_wanted(body.model_dump())
         catalog, has = services.catalog, services.pool.has
+        known = services.usage.measured() | services.pool.serving_models
         best = BestFinder(
             wanted,
-            lambda model, memory: _facts(model, memory, services),
-            services.usage.measured() if wanted.max_latency_ms is not None else (),
+            lambda model, memory: _facts(model, memory, model.model_id in known, services),
+            known,
         )
         tagged = catalog.tagged(wanted.tags) if wanted.tags else catalog.heaviest
-        models = iter(best.in_order(tagged))
+        models = best.in_order(tagged)
         while some := list(itertools.islice(models, STEP)):
             if best.look(m for m in some if has(m.model_id)):
                 break
@@ -71,11 +72,14 @@ def routes(services: Services) -> APIRouter:
     return router
 
 
-def _facts(model: Model, needs_memory: bool, services: Services) -> Facts:
-    seconds, count = services.usage.latency(model.model_id)
+def _facts(model: Model, needs_memory: bool, is_known: bool, services: Services) -> Facts:
     pool = services.pool
+    size = pool.requirements(model.model_id).bytes if needs_memory else None
+    if not is_known:
+        return Facts(size)
+    seconds, count = services.usage.latency(model.model_id)
     return Facts(
-        pool.requirements(model.model_id).bytes if needs_memory else None,
+        size,
         pool.state(model.model_id).is_serving,
         seconds * 1000 if count else None,
         f"average of {count} requests" if count else "",

@@ -25,7 +25,15 @@ from .footprint import Footprint, Machine, estimate_footprint
 from .formats.base import Entry, Format, Listing
 from .formats.gguf import read_gguf
 from .formats.registry import formats
-from .memory_estimate import Claim, Key, MemoryEstimate, Peak, device_claims, estimate_host, key_of
+from .memory_estimate import (
+    Claims,
+    Key,
+    MemoryEstimate,
+    Peak,
+    device_claims,
+    estimate_host,
+    key_of,
+)
 from .model import Model
 from .model_info import ModelInfo
 from .packed import packed
@@ -102,8 +110,21 @@ MOST_ANSWERS = 1000
 READ_AT_ONCE = 100
 
 
-def _untuned(model: Model, _: str) -> Model:
-    return model
+class Tuning(Protocol):
+    """What was found by trying; ``edition`` is another number after every change."""
+
+    edition: int
+
+    def applied(self, model: Model, fingerprint: str) -> Model:
+        """The model with the options that were found for files of that fingerprint."""
+        ...
+
+
+class _Untuned:
+    edition = 0
+
+    def applied(self, model: Model, fingerprint: str) -> Model:
+        return model
 
 
 def _not_found(_: Model) -> Reading | None:
@@ -115,9 +136,9 @@ class Estimator:
 
     ``limits`` says how many bytes the pool may use of the host and of each device, ``capabilities``
     what is known of what models can do, ``processor`` what the engines run on, see ``Machine``;
-    ``tuned`` gives a model with files of that fingerprint the options that were found by trying;
-    ``found`` knows what files said of models that nobody has read here since the start;
-    ``uuids`` are those of the machine's devices by their ids.
+    ``tuned`` gives models the options that were found by trying; ``found`` knows what files said of
+    models that nobody has read here since the start; ``uuids`` are those of the machine's devices
+    by their ids.
     """
 
     def __init__(
@@ -125,14 +146,14 @@ class Estimator:
         limits: MemoryLimits | None = None,
         capabilities: CapabilityBook | None = None,
         processor: str | None = None,
-        tuned: Callable[[Model, str], Model] = _untuned,
+        tuned: Tuning | None = None,
         found: Callable[[Model], Reading | None] = _not_found,
         uuids: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._limits = limits
         self._capabilities = capabilities or CapabilityBook()
         self._processor = this_processor() if processor is None else processor
-        self._tuned = tuned
+        self._tuned = tuned or _Untuned()
         self._uuids = uuids
         self._look_up = found
         # By id, then source: several models may share a file.
@@ -141,6 +162,9 @@ class Estimator:
         self._told: dict[Key, int] = {}
         self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
         self._answers: Recent[str, _Answer] = Recent(MOST_ANSWERS)
+        # Of every model that somebody asked about: all are asked about by who looks for the best.
+        self._claims: dict[str, tuple[Model, Claims]] = {}
+        self._claimed_with: tuple[Any, ...] = ()
 
     def room(self, model: Model) -> Room | None:
         """What the pool may use for the model, on the devices that it may use; None where nobody
@@ -172,7 +196,7 @@ class Estimator:
         known, reading = self._answers.get(model.model_id), self.reading(model)
         room = self.room(model)
         told = self._told.get(self._key(model)) if self._told else None
-        tuned = self._tuned(model, reading.files.digest if reading is not None else "")
+        tuned = self._tuned.applied(model, reading.files.digest if reading is not None else "")
         if (
             known is None
             or known.model is not model
@@ -211,11 +235,28 @@ class Estimator:
         """Every figure of the model's host memory, and which one counts."""
         return estimate_host(model, self.footprint(model), self.peaks(model))
 
-    def device_memory(self, model: Model) -> Mapping[str, Claim]:
-        """What to reserve of each device that has a budget."""
+    def claims(self, model: Model) -> Claims:
+        """What to reserve for the model; worked out once, and again when any of what it depends on
+        has changed."""
+        limits = self._limits
+        now: tuple[Any, ...] = (self._tuned.edition,)
+        if limits is not None:
+            now = (*now, limits.memory_limit_bytes, limits.device_budgets)
+        if now != self._claimed_with:
+            self._claims.clear()
+            self._claimed_with = now
+        known = self._claims.get(model.model_id)
+        if known is None or known[0] is not model:
+            known = (model, self._claims_now(model))
+            if model.devices is None:  # what its names of devices stand for may change
+                self._claims[model.model_id] = known
+        return known[1]
+
+    def _claims_now(self, model: Model) -> Claims:
         budgets = self._budgets(model)
         claims = device_claims(self.footprint(model), self.peaks(model))
-        return {device: claim for device, claim in claims.items() if device in budgets}
+        on_devices = {device: claim for device, claim in claims.items() if device in budgets}
+        return Claims(self.host_memory(model).claim, on_devices)
 
     def weights(self, model: Model) -> int | None:
         """Bytes of its weights, wherever they lie; None where its files do not tell."""
@@ -232,10 +273,12 @@ class Estimator:
             known = self._peaks[peak.key]
             before = known.get(peak.device)
             known[peak.device] = peak if before is None else before | peak
+            self._claims.pop(peak.model_id, None)
 
     def tell(self, model: Model, size: int) -> None:
         """Take in what the engine itself expects for the model, in bytes."""
         self._told[self._key(model)] = size
+        self._claims.pop(model.model_id, None)
 
     async def describe(self, model: Model) -> Model:
         """The model with what its file says in the fields that nobody declared; from now on
@@ -283,11 +326,13 @@ class Estimator:
         """Let estimates come from it."""
         model = reading.model
         self._readings.setdefault(model.model_id, {})[model.source] = reading
+        self._claims.pop(model.model_id, None)
 
     def look_up_again(self, model: Model) -> None:
         """It was found to have other files than those that were read."""
         self._readings.pop(model.model_id, None)
         self._found.drop((model.model_id, model.source))
+        self._claims.pop(model.model_id, None)
 
     def reading(self, model: Model) -> Reading | None:
         """What was read last; None where nothing could be."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Mapping
+import heapq
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from modelpool_client.capabilities import word_of
@@ -96,37 +94,36 @@ class BestFinder:
         facts_of: is asked only about models whose entry meets the conditions, and whether it must
             say how much memory they take: to work that out takes longer than all else, and most are
             neither measured by it nor told of.
-        measured: ids of those whose latency is known.
+        known: ids of those that are loaded or whose latency is known: of any other ``facts_of``
+            says neither.
     """
 
     def __init__(
         self,
         wanted: Wanted,
         facts_of: Callable[[Model, bool], Facts],
-        measured: Collection[str] = frozenset(),
+        known: Collection[str] = frozenset(),
     ) -> None:
         self._wanted = wanted
         self._facts_of = facts_of
-        self._measured = measured if wanted.max_latency_ms is not None else frozenset()
-        self._found: list[tuple[tuple[Any, ...], Model]] = []
+        self._known = known
+        self._found: list[Model] = []
 
-    def in_order(self, heaviest_first: Iterable[Model]) -> Iterable[Model]:
-        """As ``look`` wants them."""
-        if not self._measured:
-            return heaviest_first
-        models = tuple(heaviest_first)
-        known = [m for m in models if m.model_id in self._measured]
-        return itertools.chain(known, (m for m in models if m.model_id not in self._measured))
+    def in_order(self, heaviest_first: Sequence[Model]) -> Iterator[Model]:
+        """The best first, as far as nothing speaks against them. ``heaviest_first``: among equals
+        by their ids."""
+        known = [m for m in heaviest_first if m.model_id in self._known]
+        known.sort(key=self._rank)
+        others = (m for m in heaviest_first if m.model_id not in self._known)
+        return heapq.merge(known, others, key=self._rank) if known else iter(heaviest_first)
 
     def look(self, models: Iterable[Model]) -> bool:
-        """Look at more of them, ``in_order``; whether none that follows can be among the best."""
+        """Look at more of them, ``in_order``; whether enough were found."""
         for model in models:
-            if len(self._found) > RUNNERS_UP and self._weighed(model) > self._found[-1][0][:2]:
+            if not self._judged(model)[1]:
+                self._found.append(model)
+            if len(self._found) > RUNNERS_UP:
                 return True
-            facts, problems = self._judged(model)
-            if not problems:
-                insort(self._found, (self._rank(model, facts), model), key=itemgetter(0))
-                del self._found[1 + RUNNERS_UP :]
         return False
 
     def findings(self, told: Iterable[Model] = ()) -> Findings:
@@ -136,8 +133,8 @@ class BestFinder:
             told: of which it is said what speaks against them, where anything does.
         """
         against = {m.model_id: problems for m in told if (problems := self._judged(m)[1])}
-        least = [(model, self._facts_of(model, True)) for _, model in self._found]
-        best = [Candidate(m, facts, tuple(_for(m, facts, self._wanted))) for m, facts in least]
+        found = [(model, self._facts_of(model, True)) for model in self._found]
+        best = [Candidate(m, facts, tuple(_for(m, facts, self._wanted))) for m, facts in found]
         return Findings(best[0] if best else None, tuple(best[1:]), against)
 
     def _judged(self, model: Model) -> tuple[Facts, tuple[str, ...]]:
@@ -147,14 +144,13 @@ class BestFinder:
         facts = self._facts_of(model, self._wanted.max_memory_bytes is not None)
         return facts, tuple(_against_facts(facts, self._wanted))
 
-    def _weighed(self, model: Model) -> tuple[bool, float]:
-        is_unsure = self._wanted.max_latency_ms is not None and model.model_id not in self._measured
-        return is_unsure, -weight_of(model)
-
-    def _rank(self, model: Model, facts: Facts) -> tuple[Any, ...]:
+    def _rank(self, model: Model) -> tuple[Any, ...]:
         """The best has the least."""
+        is_known = model.model_id in self._known
+        facts = self._facts_of(model, False) if is_known else Facts()
+        is_unsure = self._wanted.max_latency_ms is not None and facts.latency_ms is None
         latency = float("inf") if facts.latency_ms is None else facts.latency_ms
-        return (*self._weighed(model), not facts.is_loaded, latency, model.model_id)
+        return (is_unsure, -weight_of(model), not facts.is_loaded, latency, model.model_id)
 
 
 def read_wanted(

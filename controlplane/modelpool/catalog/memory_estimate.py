@@ -64,7 +64,7 @@ class Peak:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Bytes to reserve of the host or of a device; ``least`` of them without the margin."""
 
@@ -80,6 +80,13 @@ class Claim:
     def within(self, room: int) -> int:
         """What ran in that room fits into it again, if only without the margin."""
         return max(self.least, min(self.bytes, room))
+
+
+class Claims(NamedTuple):
+    """What a start of a model reserves: of the host, and of each device that has a budget."""
+
+    host: Claim
+    devices: Mapping[str, Claim]
 
 
 @dataclass(frozen=True)

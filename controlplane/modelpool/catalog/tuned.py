@@ -144,18 +144,22 @@ class Layers:
 
 @dataclass
 class TunedOptions:
-    """What was tuned of each model, in memory for everybody who plans or starts one."""
+    """What was tuned of each model, in memory for everybody who plans or starts one; ``edition`` is
+    another number after every change."""
 
+    edition: int = 0
     _by_model: dict[str, Tuned] = field(default_factory=dict)
 
     def get(self, model_id: str) -> Tuned | None:
         return self._by_model.get(model_id)
 
     def put(self, model_id: str, tuned: Tuned) -> None:
+        self.edition += 1
         self._by_model[model_id] = tuned
 
     def drop(self, model_id: str) -> Tuned | None:
         """What was there, if there was any."""
+        self.edition += 1
         return self._by_model.pop(model_id, None)
 
     def applied(self, model: Model, fingerprint: str) -> Model:

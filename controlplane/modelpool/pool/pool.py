@@ -572,6 +572,12 @@ class Pool:
         """Ids of those that are loaded, loading, waited for or have failed."""
         return {s.replica.model.model_id for s in self._awake.values()}
 
+    @property
+    def serving_models(self) -> set[str]:
+        """Ids of those that serve now, what providers have among them."""
+        serving = {model_id for model_id in self.awake_models if self.state(model_id).is_serving}
+        return serving | {m.model_id for m in self._served.values() if m.served_by in serving}
+
     def served_models(self, model_id: str) -> list[Model]:
         """Those that a provider's worker serves; none of any other."""
         return [m for m in self._served.values() if m.served_by == model_id]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from modelpool.catalog.memory_estimate import Claim, MemoryEstimate
+from modelpool.catalog.memory_estimate import Claims, MemoryEstimate
 from modelpool.catalog.model import Model
 from modelpool.pool import usage
 from modelpool.pool.admission import (
@@ -46,8 +46,8 @@ class MemoryEstimates(Protocol):
         """On the host."""
         ...
 
-    def device_memory(self, model: Model) -> Mapping[str, Claim]:
-        """On each device that has a budget."""
+    def claims(self, model: Model) -> Claims:
+        """What a start reserves."""
         ...
 
     def effective(self, model: Model) -> Model:
@@ -124,7 +124,7 @@ class Resources:
     def requirements(self, replica: Replica, *, is_least: bool = False) -> Requirements:
         """What a start of it would take; ``is_least``: without any margin."""
         model = replica.model
-        host, devices = self.memory_estimate(model).claim, self._estimates.device_memory(model)
+        host, devices = self._estimates.claims(model)
         others = [r for r in self.holders if r is not replica]
         stay = [self.resident(r) for r in others if r.model.pinned and not r.is_leaving]
         if is_least:

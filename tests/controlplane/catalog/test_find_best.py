@@ -20,11 +20,11 @@ FACTS = {
 }
 
 
-MEASURED = {name for name, facts in FACTS.items() if facts.latency_ms is not None}
+KNOWN = {name for name, facts in FACTS.items() if facts.is_loaded or facts.latency_ms is not None}
 
 
 def found(wanted: Wanted) -> Findings:
-    finder = BestFinder(wanted, lambda model, _: FACTS[model.model_id], MEASURED)
+    finder = BestFinder(wanted, lambda model, _: FACTS[model.model_id], KNOWN)
     finder.look(finder.in_order((BIG, SMALL, VECTORS)))
     return finder.findings((BIG, SMALL, VECTORS))
 
@@ -82,19 +82,17 @@ def test_whoever_looks_no_longer_than_needed_finds_what_a_look_at_all_finds(seed
         )
         for m in models
     }
-    measured = {name for name, known in facts.items() if known.latency_ms is not None}
+    told = {n for n, known in facts.items() if known.is_loaded or known.latency_ms is not None}
     wanted = Wanted(
         max_memory_bytes=dice.choice((None, 4 * MB)), max_latency_ms=dice.choice((None, 20.0))
     )
     models.sort(key=weight_of, reverse=True)
-    asked = []
 
     def facts_of(model: Model, _: bool) -> Facts:
-        asked.append(model)
         return facts[model.model_id]
 
     def best_of(looks: int) -> list[str]:
-        finder = BestFinder(wanted, facts_of, measured)
+        finder = BestFinder(wanted, facts_of, told)
         ordered = list(finder.in_order(models))
         for i in range(0, len(ordered), looks):
             if finder.look(ordered[i : i + looks]):
@@ -116,5 +114,21 @@ def test_whoever_looks_no_longer_than_needed_finds_what_a_look_at_all_finds(seed
 
     everything = [m.model_id for m in sorted(filter(is_possible, models), key=rank)][:4]
     assert best_of(7) == best_of(1000) == everything
-    if wanted == Wanted():
-        assert len(asked) < 2 * len(models)
+
+
+def test_of_models_that_are_alike_it_is_looked_at_few() -> None:
+    """As those whose size nobody knows."""
+    models = [Model(f"m{i:04}", "e", "x") for i in range(1000)]
+    asked = []
+
+    def facts_of(model: Model, needs_memory: bool) -> Facts:
+        asked.append(model)
+        return Facts(MB if needs_memory else None, model.model_id == "m0500")
+
+    finder = BestFinder(Wanted(max_memory_bytes=2 * MB), facts_of, {"m0500"})
+    assert finder.look(finder.in_order(models))
+    findings = finder.findings()
+    assert findings.best is not None
+    ids = [c.model.model_id for c in (findings.best, *findings.runners_up)]
+    assert ids == ["m0500", "m0000", "m0001", "m0002"]
+    assert len(asked) < 20

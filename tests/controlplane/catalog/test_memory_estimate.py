@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool.catalog.estimator import Estimator
+from modelpool.catalog.estimator import Estimator, Reading
+from modelpool.catalog.fingerprint import Fingerprint
 from modelpool.catalog.footprint import Footprint
 from modelpool.catalog.memory_estimate import (
     HOST,
@@ -24,6 +26,7 @@ from modelpool.catalog.memory_estimate import (
 )
 from modelpool.catalog.model import Model
 from modelpool.catalog.store import Store
+from modelpool.catalog.tuned import Tuned, TunedOptions
 
 MODEL = Model("m", "other", "/m.bin", options={"a": 1, "b": 2})
 MB = 1_000_000
@@ -112,7 +115,44 @@ def test_a_device_that_was_measured_counts_without_an_estimate() -> None:
     key = key_of(MODEL, "")
     for device in ("cuda:0", "cuda:1"):
         estimator.learn([dataclasses.replace(peak(20, device=device), **key._asdict())])
-    assert estimator.device_memory(MODEL).keys() == {"cuda:0"}, "the other has no budget"
+    assert estimator.claims(MODEL).devices.keys() == {"cuda:0"}, "the other has no budget"
+
+
+LIMITS = [
+    SimpleNamespace(device_budgets=budgets, memory_limit_bytes=size)
+    for budgets in ({}, {"cuda:0": 10**9})
+    for size in (10**8, 10**12)
+]
+SIZED = dataclasses.replace(MODEL, size_bytes=5 * MB)
+TUNED = Tuned({"c": 1}, "g", 1.1, 1.0, 1.2, "other", "1", "/m.bin", "print", {}, 1.0)
+FOUND = Reading(SIZED, Fingerprint("print", 0.0))
+CHANGES: dict[str, Callable[[Estimator, TunedOptions, SimpleNamespace], object]] = {
+    "learned": lambda e, *_: e.learn([peak(300)]),
+    "another is learned": lambda e, *_: e.learn([peak(300, model_id="other")]),
+    "on a device": lambda e, *_: e.learn([peak(20, device="cuda:0")]),
+    "told": lambda e, *_: e.tell(MODEL, 7 * MB),
+    "read": lambda e, *_: e.take(FOUND),
+    "forgotten": lambda e, *_: e.forget(MODEL),
+    "looked up again": lambda e, *_: e.look_up_again(MODEL),
+    "tuned": lambda _, tuned, __: tuned.put("m", TUNED),
+    "tuned no more": lambda _, tuned, __: tuned.drop("m"),
+    **{
+        f"limits {i}": lambda *a, n=n: a[2].__dict__.update(n.__dict__)
+        for i, n in enumerate(LIMITS)
+    },
+}
+
+
+@given(st.lists(st.sampled_from(sorted(CHANGES)), max_size=12))
+def test_what_is_claimed_is_as_if_it_were_worked_out_anew(changes: list[str]) -> None:
+    limits, tuned = SimpleNamespace(**LIMITS[0].__dict__), TunedOptions()
+    kept, fresh = (Estimator(limits, processor="", tuned=tuned) for _ in range(2))
+    for change in changes:
+        for estimator in (kept, fresh):
+            CHANGES[change](estimator, tuned, limits)
+        for model in (MODEL, SIZED):
+            expected = dataclasses.replace(model)  # nothing was claimed for that object yet
+            assert kept.claims(model) == kept.claims(model) == fresh.claims(expected)
 
 
 def test_the_margin_is_given_up_before_what_was_seen() -> None:
