@@ -117,7 +117,7 @@ def _look(pool: PoolProcess, prometheus: Prometheus) -> None:
         return not missing
 
     try:
-        until(found, "data for every query", 90)
+        until(found, "data for every query", 200)
     finally:
         assert not missing  # and not only that there are some
     rules = httpx.get(f"{prometheus.url}/api/v1/rules", trust_env=False).json()["data"]["groups"]

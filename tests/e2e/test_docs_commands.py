@@ -26,7 +26,7 @@ BLOCK_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
+def pool_of_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     options = {"temperature": 0, "parallel": 4, "threads": 1}
     demo = {"model_id": "pool-demo", "engine": "llama.cpp", "source": str(DEMO), "warmup": True}
     folder = tmp_path_factory.mktemp("docs")
@@ -34,6 +34,16 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     with PoolProcess(folder, models, option_file_paths=[str(folder)]) as pool:
         pool.wait_for("pool-demo", "HOT")
         yield pool
+
+
+@pytest.fixture
+def pool(pool_of_pages: PoolProcess) -> Iterator[PoolProcess]:
+    """Of what a page has added nothing is left: no other can rely on it, or stumble over it."""
+    yield pool_of_pages
+    for each in pool_of_pages.http.get("/virtual-models").json()["virtual_models"]:
+        if each["origin"] == "api":
+            pool_of_pages.http.delete(f"/virtual-models/{each['name']}").raise_for_status()
+    pool_of_pages.delete_models(but="pool-demo")
 
 
 @pytest.fixture

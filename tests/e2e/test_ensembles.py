@@ -158,7 +158,7 @@ def test_members_that_hang_and_die_are_told(make_pool: MakePool) -> None:
         },
         crash_budget=0,
     )
-    for model in ("one", "two", "hangs"):
+    for model in ("one", "two", "hangs", "dies"):
         pool.load(model)
     answer = pool.chat("joint")
     assert content(answer) == "same", answer.text

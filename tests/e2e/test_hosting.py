@@ -65,6 +65,7 @@ class Model:
             return False
 
     def encode(self, text):
+        self.tell("heard", text)
         return list(text.encode())
 
     def chat_prompt(self, messages, tools, settings):
@@ -190,7 +191,8 @@ def test_embeddings_of_many_requests_are_batches(told: Told) -> None:
             bodies = [{"model": "vectors", "input": "x" * i} for i in range(1, 101)]
             asking = [client.post("/v1/embeddings", json=body) for body in bodies]
             waiting = asyncio.gather(*asking)
-            await asyncio.to_thread(until_busy, told.pool, "vectors", 100)
+            # The front has them a little earlier.
+            await asyncio.to_thread(until, lambda: len(told.lines("heard")) == 100, "all of them")
             told.hold(None)
             return [answer.json() for answer in await waiting]
 
@@ -218,7 +220,7 @@ def test_who_is_urgent_goes_first_in_the_engine(told: Told) -> None:
             [("first", "low"), ("low", "low"), ("normal", "normal"), ("high", "high")], 1
         ):
             asked.append(threads.submit(ask, text, priority))
-            until_busy(told.pool, "vectors", count)
+            until(lambda count=count: len(told.lines("heard")) == count, "it to reach the engine")  # type: ignore[misc]
             until(lambda: told.lines("computed"), "the first batch")
         told.hold(None)
         assert [one.result() for one in asked] == [200] * 4

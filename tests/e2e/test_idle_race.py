@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import Counter
 
 import aiohttp
@@ -19,7 +18,8 @@ from e2e.rawhttp import Connection, Outcome
 from e2e.support import PoolProcess
 
 RACES = 1000
-SECONDS = 90.0
+# Of them so many are to be won: on a busy machine many come too late.
+WON = RACES // 4
 MODELS = 6
 RIVALS = 3
 LEASE, GRACE = 0.12, 0.04
@@ -32,7 +32,7 @@ CLEAN = {"whole", "draining", "refused", "reset", "closed"}
 
 
 class Race:
-    """Counts what became of the requests; over after so many, or when the time is up."""
+    """Counts what became of the requests; over after so many, some won and some lost."""
 
     def __init__(self, pool: PoolProcess, seed: int) -> None:
         self.pool = pool
@@ -40,14 +40,14 @@ class Race:
         self.bad: list[Outcome] = []
         self.loads = 0
         self._choose = random.Random(seed)
-        self._end = time.monotonic() + SECONDS
 
     @property
     def is_over(self) -> bool:
-        return self.counts.total() >= RACES or time.monotonic() > self._end
+        is_told = self.counts.total() > self.counts["whole"] >= WON
+        return bool(self.bad) or (self.counts.total() >= RACES and is_told)
 
     async def run(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=90)
         async with aiohttp.ClientSession(self.pool.url, timeout=timeout) as session:
             await asyncio.gather(*(self._model(session, f"m{n}") for n in range(MODELS)))
 
@@ -99,6 +99,7 @@ def verdict(outcome: Outcome) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1])
 def test_no_request_to_a_worker_is_cut_by_an_idle_unload(make_pool: MakePool, seed: int) -> None:
     models = [fake(f"m{n}", options=SCRIPT) for n in range(MODELS)]
@@ -114,6 +115,3 @@ def test_no_request_to_a_worker_is_cut_by_an_idle_unload(make_pool: MakePool, se
     asyncio.run(race.run())
     print(f"\n{dict(race.counts)} in {race.loads} loads")
     assert not race.bad, (race.counts, race.bad[:5])
-    assert race.counts.total() >= RACES
-    assert race.counts["whole"] > RACES / 4
-    assert race.counts.total() > race.counts["whole"]  # some of them did lose

@@ -263,9 +263,11 @@ def test_a_tuning_that_was_cut_goes_on_from_what_it_had(pool: PoolProcess, how: 
     (goes_on,) = [text for text in lines if text.startswith("goes on after")]
     assert int(goes_on.split()[3]) >= 3, "what was measured counts"
     assert done["result"]["options"] == {"turbo": True}
-    # Five won pairs end the race and eight make sure of it, whoever measured them.
-    assert done["result"]["pairs"] == 13
-    assert len(told(done)) == 13
+    # Five won pairs end the race, two more for one that was lost to whatever else the machine did,
+    # and eight make sure of it, whoever measured them.
+    ratios = told(done)
+    lost = sum(ratio <= 1 for ratio in ratios[:-8])
+    assert done["result"]["pairs"] == len(ratios) == 13 + 2 * lost
     # A trial's memory is known of the model with those options, though it was never loaded itself.
     until(lambda: pool.model("swift")["memory"]["measured_peak_mb"], "the peak to be learned", 30)
     until(lambda: pool.fronts() == [], "the end of the trials")

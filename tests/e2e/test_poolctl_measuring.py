@@ -13,7 +13,7 @@ import psutil
 import pytest
 from make_bench_gguf import write_random_gguf
 
-from e2e.helpers import clean_environment, fake, until
+from e2e.helpers import WAIT_SECONDS, clean_environment, fake, until
 from e2e.support import PoolProcess
 from e2e.test_poolctl import COMMAND, document, out, poolctl
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_measured_is_said(pool: PoolProcess) -> None:
 
 
 def test_a_job_that_fails_is_no_success(pool: PoolProcess) -> None:
-    body = {"model": "slow", "messages": [{"role": "user", "content": "a b c " * 100}]}
+    body = {"model": "slow", "messages": [{"role": "user", "content": "a b c " * 1000}]}
     with pool.http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as busy:
         pieces = busy.iter_bytes()  # whoever drops it leaves
         next(pieces)
@@ -160,7 +160,7 @@ def test_who_interrupts_leaves_the_job_alone(pool: PoolProcess, verb: str) -> No
         until(lambda: _is_at_work(pool, job_id), "the first requests")
         until(lambda: _is_waiting(pool, process), "it to wait for the job")
         process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=20)
+        printed, said = process.communicate(timeout=WAIT_SECONDS)
     finally:
         process.kill()
     assert (process.returncode, printed) == (INTERRUPTED, "")

@@ -180,9 +180,8 @@ WAYS = [pytest.param("refuse", marks=SLOW), "die", pytest.param("ignore", marks=
 @pytest.mark.parametrize("how", WAYS)
 def test_one_that_fails_to_sleep_is_unloaded(start: Start, tmp_path: Path, how: str) -> None:
     pool = start(entry(tmp_path), **SOON)
-    pool.ask("m", "first")
-    pid = pool.model("m")["worker_pid"]
     is_to(tmp_path, "sleep", how)
+    pid = pool.load("m")["worker_pid"]
     until(lambda: not alive(pid), "its end")
     until(lambda: "model-not-asleep" in names(pool), "the news of it")
     assert pool.ask("m", "second") == "second"
@@ -227,7 +226,6 @@ def test_a_new_manager_knows_that_it_sleeps(start: Start, tmp_path: Path) -> Non
 @SLOW
 def test_off(start: Start, tmp_path: Path) -> None:
     pool = start(entry(tmp_path), **SOON, sleep_minutes=0)
-    pool.ask("m", "first")
-    pid = pool.model("m")["worker_pid"]
+    pid = pool.load("m")["worker_pid"]
     until(lambda: not alive(pid), "its end")
     assert "/sleep?level=1" not in told(tmp_path)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,14 @@ def test_five_models_of_2_8_times_the_budget(tmp_path: Path) -> None:
     }
     with PoolProcess(tmp_path, models, **keys) as pool, watching(pool) as peak:
         until_time = time.monotonic() + 20
-        waits: list[float] = []
+        waits: list[tuple[float, float]] = []
         failed: list[str] = []
 
         def client(name: str) -> None:
             while time.monotonic() < until_time:
-                began = time.monotonic()
+                began = time.time()
                 answer = pool.chat(name)
-                waits.append(time.monotonic() - began)
+                waits.append((began, time.time()))
                 if answer.status_code != 200:
                     failed.append(answer.text)
                 time.sleep(0.05)
@@ -105,23 +106,29 @@ def test_five_models_of_2_8_times_the_budget(tmp_path: Path) -> None:
             for name in (*SIZES_MB, *SIZES_MB):
                 threads.submit(client, name)
         assert not failed, failed[:3]
-        events = [e["event"] for e in pool.events() if e.get("model_id")]
-        loads, evictions = events.count("model-loaded"), events.count("model-evicted")
+        events = [e for e in pool.events() if e.get("model_id")]
+        loaded = [stamp(e) for e in events if e["event"] == "model-loaded"]
+        loads, evictions = len(loaded), sum(e["event"] == "model-evicted" for e in events)
+        passed = [sum(begin < at < end for at in loaded) for begin, end in waits]
         served = {n: pool.model(n)["waiting"] for n in SIZES_MB}
         print(
             f"{len(waits)} requests, {loads} loads, {evictions} evictions,"
-            f" longest wait {max(waits):.1f} s, peak {peak[0] / 1e6:.0f} of {BUDGET_MB} MB"
+            f" {max(passed)} of them while one waited, peak {peak[0] / 1e6:.0f} of {BUDGET_MB} MB"
         )
         assert set(served.values()) == {0}
         assert loads >= len(SIZES_MB)
         assert evictions >= loads - 3, "they made room for each other"
-        assert max(waits) < 10 * len(SIZES_MB), "everybody has his turn"
+        assert max(passed) <= 4 * len(SIZES_MB), "everybody has his turn"
         assert 0.6 * BUDGET_MB * 1e6 < peak[0] <= BUDGET_MB * 1e6
         refused = pool.http.post("/models/register", json=fake("huge", memory_mb=BUDGET_MB + 1))
         assert refused.status_code == 201
         answer = pool.chat("huge")
         assert answer.status_code == 507
         assert f"needs {BUDGET_MB + 1} MB" in answer.text
+
+
+def stamp(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["at"]).timestamp()
 
 
 class watching:

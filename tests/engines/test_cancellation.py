@@ -243,7 +243,8 @@ def test_who_leaves_costs_one_step(engine: Served, window: str) -> None:
 
 
 def test_it_answers_as_before(engine: Served) -> None:
-    """Sixteen at once, after all that: each as it is answered alone, in fewer steps."""
+    """Sixteen at once, after all that: each as it is answered alone, in fewer steps. None is begun
+    before all are there."""
     questions = json.loads(Path(converted.QUESTIONS).read_text())[::26][:16]
     expected = [question["answer"] for question in questions]
 
@@ -263,8 +264,14 @@ def test_it_answers_as_before(engine: Served) -> None:
         threading.Thread(target=ask, args=(question, together, i))
         for i, question in enumerate(questions)
     ]
-    for thread in threads:
-        thread.start()
+    asked = len(engine.cancels)
+    engine.gate.close()
+    try:
+        for thread in threads:
+            thread.start()
+        until(lambda: len(engine.cancels) == asked + len(questions), "all of them to be asked")
+    finally:
+        engine.gate.open()
     for thread in threads:
         thread.join()
     assert [alone[i] for i in range(len(questions))] == expected

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
+import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -132,45 +132,57 @@ def test_what_else_a_request_may_ask(pool: PoolProcess, model: str) -> None:
 @pytest.mark.parametrize("window", ["before the first token", "in a stream", "without a stream"])
 @pytest.mark.parametrize("model", AGAIN)
 def test_a_client_that_leaves_frees_its_place(pool: PoolProcess, model: str, window: str) -> None:
-    """Two places: of two long answers one is dropped, so that a third is begun, and has ended
-    before the first one has, which it could not were the second still written."""
-    endless = {"logit_bias": {END: -100}, "max_tokens": 950, "temperature": 0.5, "seed": 1}
-    question = QUESTIONS[0]
-    with direct(pool, model) as worker:
-        lasting = body(model, question["messages"], stream=True, **endless)
-        has_ended = threading.Event()
+    """Two places: of two long answers the longer one is dropped, so that a third is begun, and has
+    ended before the first one has, which it could not were the second still written. Nothing is
+    written between the dropping and the asking: the engine is held meanwhile."""
+    endless = {"logit_bias": {END: -100}, "temperature": 0.5, "seed": 1}
+    lasting = body(model, QUESTIONS[0]["messages"], stream=True, **{**endless, "max_tokens": 600})
+    words = [{"role": "user", "content": " ".join(["ping"] * 60)}]
+    longer = body(model, words, stream=window == "in a stream", **{**endless, "max_tokens": 800})
+    with direct(pool, model) as worker, ThreadPoolExecutor(2) as threads:
+        (front,) = pool.fronts(model)
+        (engine,) = front.children()
         with worker.stream("POST", "/v1/chat/completions", json=lasting) as kept:
             lines = kept.iter_lines()
             next(lines)
+            with socket.create_connection(("127.0.0.1", worker.base_url.port)) as leaving:
+                if window == "before the first token":
+                    engine.suspend()
+                    _send(leaving, longer)
+                    until(lambda: _in_flight(worker) == 2, "the second to be there")
+                else:
+                    _send(leaving, longer)
+                    until(lambda: _busy(worker) == 2, "the second to be worked at")
+                    if window == "in a stream":
+                        until(lambda: b"content" in leaving.recv(1 << 16), "a token")
+                    engine.suspend()
+            try:
+                until(lambda: _in_flight(worker) == 1, "the second to have left")
+                third = threads.submit(ask, worker, QUESTIONS[0], model)
+                until(lambda: _in_flight(worker) == 2, "the third to be there")
+            finally:
+                engine.resume()
+            first = threads.submit(lambda: list(lines))
+            done, _ = wait((first, third), return_when=FIRST_COMPLETED)
+            assert done == {third}
+            assert third.result() == QUESTIONS[0]["answer"]
+            assert "[DONE]" in first.result()[-2]
 
-            def read() -> None:
-                for _ in lines:
-                    pass
-                has_ended.set()
 
-            reader = threading.Thread(target=read)
-            reader.start()
-            _leave(worker, lasting, window)
-            answer = ask(worker, question, model)
-            assert not has_ended.is_set()
-            reader.join()
-        assert answer == question["answer"]
+def _send(client: socket.socket, asked: dict[str, Any]) -> None:
+    data = json.dumps(asked).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(data)}"
+    client.sendall(f"{head}\r\n\r\n".encode() + data)
 
 
-def _leave(worker: httpx.Client, asked: dict[str, Any], window: str) -> None:
-    if window == "in a stream":
-        with worker.stream("POST", "/v1/chat/completions", json=asked) as answer:
-            lines = answer.iter_lines()
-            for _ in range(6):
-                next(lines)
-        return
-    if window == "before the first token":  # while its prompt is read
-        words = " ".join(["ping"] * 60)
-        asked = {**asked, "messages": [{"role": "user", "content": words}], "max_tokens": 600}
-    limit = 0.001 if window == "before the first token" else 0.3
-    timeout = httpx.Timeout(60, read=limit)
-    with pytest.raises(httpx.ReadTimeout):
-        worker.post("/v1/chat/completions", json={**asked, "stream": False}, timeout=timeout)
+def _in_flight(worker: httpx.Client) -> int:
+    return int(worker.get("/health").json()["in_flight"])
+
+
+def _busy(worker: httpx.Client) -> int:
+    """What the engine works on, whether or not anybody waits for it."""
+    mark = "modelpool_engine_busy{"
+    return sum(int(x.split()[-1]) for x in worker.get("/metrics").text.splitlines() if mark in x)
 
 
 @pytest.mark.parametrize("model", ["genai-int4", "mlx-4"])
