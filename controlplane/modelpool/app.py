@@ -90,7 +90,7 @@ from modelpool.gateway.classify import Classifiers
 from modelpool.gateway.ollama import OllamaApi
 from modelpool.gateway.open_inference import OpenInferenceApi
 from modelpool.gateway.relay import Gateway
-from modelpool.gateway.shortcut import Shortcut
+from modelpool.gateway.shortcut import Note, Shortcut
 from modelpool.gateway.virtual import VirtualAnswers
 from modelpool.jobs import registry
 from modelpool.jobs.runner import Jobs
@@ -267,7 +267,8 @@ async def running(
         entry = _entry(services, gateway, mcp, tracer)
         access_log = _access_log(services, config, stack)
         # What goes by it is seen by nobody who could tell of it.
-        shortcut = None if access_log else _shortcut(services, gateway, meter, entry)
+        note = None if access_log is None else access_log.noted
+        shortcut = _shortcut(services, gateway, meter, entry, note)
         yield Running(entry, shortcut, access_log, services, recovery)
 
 
@@ -590,7 +591,9 @@ def _gateway(services: Services, meter: Meter, tracer: Tracer | None) -> Gateway
     )
 
 
-def _shortcut(services: Services, gateway: Gateway, meter: Meter, entry: Entry) -> Shortcut:
+def _shortcut(
+    services: Services, gateway: Gateway, meter: Meter, entry: Entry, note: Note | None
+) -> Shortcut:
     return Shortcut(
         entry.admits,
         lambda: services.guard.allowlist,
@@ -599,6 +602,7 @@ def _shortcut(services: Services, gateway: Gateway, meter: Meter, entry: Entry) 
         services.pool,
         services.upstream,
         meter,
+        note,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from modelpool.config import PoolConfig
 from modelpool.entry import Entry
 from modelpool.gateway.relay import Gateway
 from modelpool.gateway.shortcut import Shortcut
+from modelpool.observe.access_line import Access
+from modelpool.observe.access_log import access_of
 from modelpool.observe.spans import Span
 from modelpool.observe.tracer import Tracer
 from modelpool.pool.waiters import Grant, Use
@@ -36,6 +38,7 @@ from support.two_ways import (
     ASKING,
     CHAT,
     EVENTS,
+    OUR_ID,
     SCRIPTS,
     SECONDS,
     WHOLE,
@@ -70,6 +73,7 @@ class Seen:
     began_hot: list[bool] = field(default_factory=list)
     uses: list[tuple[bool, bool, bool]] = field(default_factory=list)
     affinities: list[str] = field(default_factory=list)
+    accesses: list[Any] = field(default_factory=list)
     has_ended: bool = False
 
 
@@ -153,6 +157,7 @@ class World:
         sampler: Sampler | None = None,
     ) -> None:
         self.spans: list[Span] = []
+        self.accesses: list[Any] = []  # in the access log, and how many workers tell of each
         self._tracer = None if sampler is None else Tracer(sampler, self.spans.append)
         self._worker = ScriptedServer([Script(WHOLE), *scripts])
         self.is_short = is_short
@@ -170,7 +175,14 @@ class World:
         self.guard = guard = Guard("127.0.0.1")
         entry = Entry(_no_api, gateway, guard, self.pool.config.max_body_bytes)
         shortcut = Shortcut(
-            entry.admits, lambda: guard.allowlist, gateway, catalog, pool, self._workers, self.meter
+            entry.admits,
+            lambda: guard.allowlist,
+            gateway,
+            catalog,
+            pool,
+            self._workers,
+            self.meter,
+            self._note,
         )
 
         def short(client: Connection, data: bytes) -> bool | None:
@@ -187,6 +199,7 @@ class World:
             timeouts=Timeouts(stream_ping=self._ping_seconds),
             keep_alive_seconds=75,
             shortcut=short if self.is_short else None,
+            on_ended=lambda exchange: self._note(access_of(exchange, 1000.0), exchange.rows_due),
         )
         await self._server.start()
         self.connections: Any = self._server.connections
@@ -195,7 +208,8 @@ class World:
         self._sock = sock
         await ask(self.port, Asking().parts())  # now there is a kept connection
         self.shortened = 0
-        for seen in (self._worker.asked, self.meter.statuses, self.meter.began_hot):
+        lists: tuple[list[Any], ...] = (self._worker.asked, self.meter.statuses)
+        for seen in (*lists, self.meter.began_hot, self.accesses):
             seen.clear()
         self.pool.uses.clear()
         self.pool.affinities.clear()
@@ -208,6 +222,15 @@ class World:
         self._sock.close()
         self._workers.close()
         await self._worker.__aexit__()
+
+    def _note(self, access: Access, due: int) -> None:
+        assert access.seconds >= 0
+        first = access.first_token_seconds
+        assert first is None or 0 <= first <= access.seconds
+        assert access.at > 0
+        own = OUR_ID.fullmatch(access.request_id.encode())
+        shown = asdict(access) | {"at": 0, "seconds": 0, "first_token_seconds": first is not None}
+        self.accesses.append((shown | {"request_id": "ours"} if own else shown, due))
 
     async def settled(self) -> None:
         """Everything that was begun has ended."""
@@ -224,6 +247,7 @@ class World:
             self.meter.began_hot,
             [_shown(use) for use in self.pool.uses],
             self.pool.affinities,
+            self.accesses,
             has_ended,
         )
 
@@ -344,6 +368,10 @@ def test_a_client_that_leaves(
             await world.settled()
             assert world.meter.statuses == [status]
             assert [use.is_used for use in world.pool.uses] == [is_used]
+            (((access, _),)) = world.accesses
+            assert (access["status"], access["code"]) == (499, "client_left")
+            assert access["sent_bytes"] == sum(map(len, EVENTS[:2] if data else []))
+            assert access["first_token_seconds"] == bool(data)
 
     asyncio.run(scene())
 

@@ -88,8 +88,8 @@ def test_load_to_answer_to_unload_by_clicks(own_pool: WithModels, browser: Brows
         page.get_by_role("button", name="Load slow").click()
         progress = page.get_by_role("progressbar", name="load of slow")
         expect(progress).to_be_visible()
-        seen = float(progress.get_attribute("value") or 0)
-        until(lambda: progress.count() == 0 or _value(progress) > seen, "progress to be shown")
+        seen = _value(progress)
+        until(lambda: _value(progress) > seen, "progress to be shown")
         expect(row(page, "slow").get_by_text("hot", exact=True)).to_be_visible()
 
         page.get_by_role("link", name="Try it").click()
@@ -108,7 +108,9 @@ def test_load_to_answer_to_unload_by_clicks(own_pool: WithModels, browser: Brows
 
 
 def _value(progress: Any) -> float:
-    return float(progress.get_attribute("value", timeout=1000) or 0) if progress.count() else 1.0
+    """How far it is; 1 when it is shown no more. It is looked at once, for it goes meanwhile."""
+    shown = progress.evaluate_all("bars => bars.map((bar) => bar.value)")
+    return float(shown[0]) if shown else 1.0
 
 
 @pytest.mark.slow
@@ -252,6 +254,46 @@ def test_a_device_shows_what_is_held_of_it(own_pool: WithModels, browser: Browse
     context.close()
 
 
+def test_what_a_load_would_evict_is_seen_before(own_pool: WithModels, browser: Browser) -> None:
+    pool = own_pool(fake("m", memory_mb=60), fake("n", memory_mb=80))
+    pool.load("m")
+    before = pool.http.get("/config").json()["max_concurrent_models"]
+    pool.http.patch("/config", json={"max_concurrent_models": 1})
+    try:
+        until(lambda: pool.http.get("/models/n/plan").json()["evict"], "somebody who may leave")
+        with opened(browser, pool) as page:
+            memory = page.get_by_role("region", name="Memory")
+            told, bar = memory.get_by_role("status"), memory.get_by_role("group").first
+            button = page.get_by_role("button", name="Load n")
+            place = button.bounding_box()
+            button.hover()
+            expect(told).to_contain_text(re.compile("^n would take 80 MB, and m .60 MB, idle for"))
+            expect(bar.locator("a.leaving")).to_have_count(1)
+            expect(bar.locator("a.coming")).to_have_count(1)
+            assert button.bounding_box() == place, "it stays under the pointer"
+            picture(page, "pool-outlook")
+            page.mouse.move(0, 0)
+            expect(told).to_be_empty()
+            expect(bar.locator("a.leaving")).to_have_count(0)
+
+            page.get_by_label("Filter models").focus()
+            _tab_to(page, "Load n")
+            expect(told).to_contain_text("m (60 MB")
+            page.keyboard.press("Enter")
+            asked = page.get_by_role("dialog", name="Load n?")
+            expect(asked).to_contain_text("m (60 MB, idle for")
+            page.keyboard.press("Escape")
+            expect(asked).to_have_count(0)
+            assert pool.state_of("m") == "HOT"
+            page.keyboard.press("Enter")
+            asked.get_by_role("button", name="Load").click()
+            expect(row(page, "n").get_by_text("hot", exact=True)).to_be_visible()
+            expect(told).to_be_empty()
+            assert pool.state_of("m") == "COLD"
+    finally:
+        pool.http.patch("/config", json={"max_concurrent_models": before})
+
+
 @pytest.mark.slow
 def test_a_thousand_models(make_pool: MakePool, browser: Browser) -> None:
     pool = make_pool(*(fake(f"model-{number:04}") for number in range(1000)))
@@ -292,18 +334,42 @@ def test_values_of_settings_can_be_read_on_a_phone(own_pool: WithModels, browser
         assert min(page.locator("td.value").evaluate_all(widths)) >= 90
 
 
+def test_requests_fit_a_phone(own_pool: WithModels, browser: Browser) -> None:
+    name = "TheBloke/deepseek-coder-6.7B-instruct-GGUF:Q4_K_M"
+    pool = own_pool(fake(name))
+    pool.load(name)
+    assert pool.http.post("/requests/capture", json={"minutes": 5}).status_code == 200
+    pool.chat(name, "one two " * 600)
+    pool.chat("no-such-model-by-any-name", "hello")
+    phone = {"viewport": {"width": 375, "height": 800}}
+    with opened(browser, pool, "requests", **phone) as page:
+        expect(page.get_by_text("model_not_found").first).to_be_visible()
+        page.get_by_role("button", name=re.compile("What was said")).first.click()
+        expect(page.locator("pre").first).to_be_visible()
+        picture(page, "requests-phone")
+        inner = "all => Math.max(...all.map((one) => one.scrollWidth - one.clientWidth))"
+        assert page.locator(".scroll").evaluate_all(inner) <= 0
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert pool.http.delete("/requests/capture").status_code == 200
+
+
 def test_the_keyboard_is_enough(own_pool: WithModels, browser: Browser) -> None:
     pool = own_pool(fake("m"))
     with opened(browser, pool) as page:
         expect(page.get_by_role("button", name="Load m")).to_be_visible()
         page.keyboard.press("Tab")
         expect(page.get_by_text("To the content")).to_be_focused()
-        for _ in range(40):
-            if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Load m":
-                break
-            page.keyboard.press("Tab")
+        _tab_to(page, "Load m")
         page.keyboard.press("Enter")
         expect(row(page, "m").get_by_text("hot", exact=True)).to_be_visible()
+
+
+def _tab_to(page: Page, label: str) -> None:
+    for _ in range(40):
+        if page.evaluate("document.activeElement.getAttribute('aria-label')") == label:
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{label} is not reached by Tab")
 
 
 def test_the_first_view_is_small_and_asks_nobody_else(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Protocol, TypeAlias, cast
 
 import httptools
@@ -146,6 +147,11 @@ class Connection(asyncio.Protocol):
         """No request is under way, as far as is known."""
         is_between = self.exchange is None and self._incoming is None and not self._is_in_head
         return is_between and not self._held
+
+    @cached_property
+    def peer(self) -> str:
+        """The address of its client, if somebody has asked for it before that had left."""
+        return peer_of(self._transport)
 
     @property
     def _takes_shortcuts(self) -> bool:
@@ -437,9 +443,14 @@ def tell_end(server: Server, exchange: Exchange, transport: asyncio.Transport) -
     """Whoever wants to hear of answers is told of that of an exchange once its task is done."""
     on_ended = server.on_ended
     if on_ended is not None and exchange.task is not None:
-        peer = transport.get_extra_info("peername")  # it is not known any more at the end
-        exchange.peer = peer[0] if isinstance(peer, tuple) else ""
+        exchange.peer = peer_of(transport)  # it is not known any more at the end
         exchange.task.add_done_callback(lambda _: on_ended(exchange))
+
+
+def peer_of(transport: asyncio.Transport) -> str:
+    """The address of whoever is at the other end; empty where that has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def _size(url: bytes, headers: Headers) -> int:

@@ -227,14 +227,20 @@ class Exchange:
         self.status, self.has_ended = SWITCHED, True
 
     def take_over(
-        self, headers: Headers | None, *, is_between_parts: bool, last_write: float
+        self,
+        headers: Headers | None,
+        *,
+        is_between_parts: bool,
+        last_write: float,
+        sent_bytes: int,
     ) -> None:
         """Go on with what was answered without it: nothing yet, or the begin of an answer in chunks
-        that has those ``headers``, written last at ``last_write``."""
+        that has those ``headers`` and ``sent_bytes`` of a body, written last at ``last_write``."""
         self._last_write = last_write
+        self.sent_bytes = sent_bytes
         if headers is not None:
             self.status, self._is_chunked = 200, True
-            self._is_stream = _is_stream(headers, self.dialect)
+            self._is_stream = is_stream(headers, self.dialect)
             self._is_between_parts = is_between_parts
 
     # -- the request -----------------------------------------------------------------------------
@@ -393,7 +399,7 @@ class Exchange:
             self.tap.begun(status, [*headers, *self.headers])
         self._last_write = self._channel.now()
         if length is None:
-            self._is_stream = _is_stream(headers, self.dialect)
+            self._is_stream = is_stream(headers, self.dialect)
         told = [*headers, *self.headers]
         if status >= 400 and not self.code:
             self.code = dict(told).get(CODE, b"").decode("latin-1")
@@ -543,7 +549,7 @@ class Exchange:
         await self._waiter
 
 
-def _is_stream(headers: Headers, dialect: Dialect) -> bool:
+def is_stream(headers: Headers, dialect: Dialect) -> bool:
     """A stream of the dialect's parts, as far as the type without its parameters tells."""
     kinds = [dict(pairs).get(b"content-type", b"") for pairs in (headers, dialect.stream_headers)]
     mine, its = (kind.split(b";")[0].strip() for kind in kinds)

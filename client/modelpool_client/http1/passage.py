@@ -40,9 +40,11 @@ class Errand(Protocol):
         like that."""
         ...
 
-    def ended(self, status: int, answered_at: float | None) -> None:
+    def ended(
+        self, status: int, answered_at: float | None, sent_bytes: int, *, has_left: bool
+    ) -> None:
         """It was answered, or its client has left, ``status`` being 0 if that was before an answer
-        had begun. ``answered_at``: see ``UpstreamConnection``."""
+        had begun. ``answered_at``: see ``UpstreamConnection``. ``sent_bytes``: of a stream."""
         ...
 
     def hand_over(self, client: Connection, reply: UpstreamConnection) -> Exchange:
@@ -56,7 +58,7 @@ class Passage:
 
     __slots__ = (
         *("_client", "_reply", "_errand", "_has_begun", "_is_between_parts", "_last_write"),
-        *("_is_over", "source"),
+        *("_is_over", "_sent_bytes", "source"),
     )
 
     is_kept_alive = is_received = True
@@ -68,6 +70,7 @@ class Passage:
         self._reply = reply
         self._errand = errand
         self._has_begun = self._is_over = False
+        self._sent_bytes = 0
         self._is_between_parts = True
         self._last_write = client.since
 
@@ -107,6 +110,7 @@ class Passage:
     def write(self, data: bytes) -> None:
         """Pieces of a stream."""
         self._is_between_parts = data.endswith(OPENAI.part_end)
+        self._sent_bytes += len(data)
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         if self._reply.is_complete:
             self._finish(chunk + _LAST_CHUNK)
@@ -128,7 +132,8 @@ class Passage:
         self._is_over = True
         answered_at = self._reply.answered_at
         self._reply.leave()
-        self._errand.ended(200 if self._has_begun else 0, answered_at)
+        status = 200 if self._has_begun else 0
+        self._errand.ended(status, answered_at, self._sent_bytes, has_left=True)
 
     def on_full(self, is_full: bool) -> None:
         """The client takes nothing now, or again."""
@@ -162,6 +167,7 @@ class Passage:
         data = self._reply.flow_to(self)
         if data:
             self._is_between_parts = data.endswith(OPENAI.part_end)
+            self._sent_bytes = len(data)
             head += b"%x\r\n%b\r\n" % (len(data), data)
         if self._reply.is_complete:
             self._finish(head + _LAST_CHUNK)
@@ -174,7 +180,7 @@ class Passage:
         # First: a client that is full by then pauses the connection that is read for it.
         client.send(last)
         reply.release()
-        self._errand.ended(200, answered_at)
+        self._errand.ended(200, answered_at, self._sent_bytes, has_left=False)
         client.answered(self)
 
     def _hand_over(self) -> Exchange:
@@ -185,5 +191,6 @@ class Passage:
             reply.headers if self._has_begun else None,
             is_between_parts=self._is_between_parts,
             last_write=self._last_write,
+            sent_bytes=self._sent_bytes,
         )
         return exchange

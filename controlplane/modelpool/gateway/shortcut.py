@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.http1.connection import Connection
-from modelpool_client.http1.exchange import Exchange
+from modelpool_client.http1.exchange import Exchange, is_stream
 from modelpool_client.http1.known_heads import (
     REMEMBERED,
     KnownHeads,
@@ -27,10 +27,11 @@ from modelpool_client.http1.known_heads import (
 from modelpool_client.http1.message import Headers, Request, host_header, request_head, status_line
 from modelpool_client.http1.passage import MOST_BYTES, Passage
 from modelpool_client.http1.relay import passed_on
-from modelpool_client.http1.request_ids import REQUEST_ID
+from modelpool_client.http1.request_ids import REQUEST_ID, new_id
 from modelpool_client.http1.upstream import Upstream
 from modelpool_client.http1.upstream_connection import UpstreamConnection
 from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.dialect import OPENAI
 from modelpool_client.surfaces.routes import BASIC, SPELLINGS, SURFACES, Surface, check_capabilities
 from modelpool_client.tracing.context import TRACEPARENT, is_sampled, read_parent
 
@@ -50,6 +51,7 @@ from modelpool.gateway.relay import (
     model_header,
     priority_of,
 )
+from modelpool.observe.access_line import Access
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import UNUSED, Grant, Use
 
@@ -63,6 +65,8 @@ WORKERS = 4
 
 # The path that a request of no web page asks for, if it may; None: the entry has more to say.
 Admits = Callable[[Request], str | None]
+# Hears of each request that is over, and of how many workers will tell of it.
+Note = Callable[[Access, int], None]
 
 
 class _Head:
@@ -100,14 +104,17 @@ class Shortcut:
         pool: Pool,
         upstream: Upstream,
         meter: Meter,
+        note: Note | None = None,
     ) -> None:
-        """``edition`` is another object whenever ``admits`` may say something else."""
+        """``edition`` is another object whenever ``admits`` may say something else. ``note``: for
+        the access log, where there is one."""
         self._admits = admits
         self.gateway = gateway
         self._catalog = catalog
         self._pool = pool
         self._upstream = upstream
         self.meter = meter
+        self.note = note
         self._heads = KnownHeads(self._read, edition)
         self._watched = gateway.breakers.watched
         self._sampler = None if gateway.tracer is None else gateway.tracer.sampler
@@ -151,8 +158,10 @@ class Shortcut:
             grant.release(UNUSED)
             return False
         self.meter.began(model.model_id, was_hot=grant.was_hot)
-        request_id = parts.request_id
-        errand = _Errand(self, head, model, said, body, affinity, grant, request_id)
+        request_id, peer = parts.request_id, ""
+        if self.note is not None:  # by which its worker is to know it, too
+            request_id, peer = request_id or new_id(), client.peer
+        errand = _Errand(self, head, model, said, body, affinity, grant, request_id, peer)
         request = head.sent(grant.model_id, endpoint)
         own = ID_LINE + request_id if request_id else b""
         message = b"%b%d%b\r\n\r\n%b" % (request, length, own, body)
@@ -231,7 +240,7 @@ class _Errand:
 
     __slots__ = (
         *("_way", "_head", "_model", "_said", "_body", "_affinity", "_grant"),
-        *("_at", "_request_id"),
+        *("_at", "_body_bytes", "_is_stream", "_peer", "_request_id"),
     )
 
     def __init__(
@@ -244,8 +253,12 @@ class _Errand:
         affinity: str,
         grant: Grant,
         request_id: bytes,
+        peer: str,
     ) -> None:
         self._way = way
+        self._peer = peer
+        self._is_stream = False
+        self._body_bytes: int | None = None  # of a whole answer
         self._request_id = request_id
         self._head = head
         self._model = model
@@ -260,22 +273,48 @@ class _Errand:
         told = _answer_head(head, self._model.model_id)
         if told is None:
             return None
+        self._body_bytes = len(body)
         # The worker has made one where the client had none.
         own = ID_LINE + request_id if request_id else b""
         return b"%b%d%b\r\n\r\n%b" % (told, len(body), own, body)
 
     def stream_head(self, headers: Headers) -> bytes:
         """See ``Errand``."""
+        if self._way.note is not None:
+            self._is_stream = is_stream(headers, OPENAI)
         known = tuple(pair for pair in headers if pair[0] != REQUEST_ID)
         own = b"".join(b"%b: %b\r\n" % pair for pair in headers if pair[0] == REQUEST_ID)
         return b"%b%b\r\n" % (_stream_head(known, self._model.model_id), own)
 
-    def ended(self, status: int, answered_at: float | None) -> None:
+    def ended(
+        self, status: int, answered_at: float | None, sent_bytes: int, *, has_left: bool
+    ) -> None:
         """See ``Errand``."""
         first = None if answered_at is None else answered_at - self._at
         self._grant.release(Use(status > 0, first))
         seconds = time.perf_counter() - self._at
         self._way.meter.ended(self._model.model_id, status or CLIENT_LEFT, seconds)
+        if self._way.note is not None:
+            self._way.note(self._access(status, seconds, first, sent_bytes, has_left), 1)
+
+    def _access(
+        self, status: int, seconds: float, first: float | None, sent_bytes: int, has_left: bool
+    ) -> Access:
+        request = self._head.request
+        return Access(
+            time.time() - seconds,
+            self._request_id.decode("latin-1"),
+            self._peer,
+            path=request.raw_path.decode("latin-1"),
+            model=self._model.model_id,
+            status=CLIENT_LEFT if has_left else status,
+            code="client_left" if has_left else "",
+            sent_bytes=sent_bytes if self._body_bytes is None else self._body_bytes,
+            seconds=seconds,
+            first_token_seconds=first if self._is_stream else None,
+            referer=request.fields.get(b"referer", b"").decode("latin-1"),
+            user_agent=request.fields.get(b"user-agent", b"").decode("latin-1"),
+        )
 
     def hand_over(self, client: Connection, reply: UpstreamConnection) -> Exchange:
         """See ``Errand``."""
@@ -298,7 +337,11 @@ class _Errand:
             wish = Wish(priority_of(request, self._said) or model.priority, self._affinity)
             await self._way.gateway.go_on(exchange, asked, wish, begun)
 
-        return client.hand_over_passage(request, self._body, go_on)
+        exchange = client.hand_over_passage(request, self._body, go_on)
+        exchange.began_at -= time.perf_counter() - self._at
+        if reply.answered_at is not None:
+            exchange.first_at = exchange.began_at + reply.answered_at - self._at
+        return exchange
 
 
 def _sent(request: Request, surface: Surface, model_id: str, endpoint: tuple[str, int]) -> bytes:

@@ -75,16 +75,19 @@ class AccessLog:
         """A request to the manager's port is over; what workers tell it by themselves is none."""
         if exchange.request.path.startswith("/internal/"):
             return
-        access = _access(exchange, self._wall())
+        self.noted(access_of(exchange, self._wall()), exchange.rows_due)
+
+    def noted(self, access: Access, due: int) -> None:
+        """A request is over, of which so many workers tell, or have told."""
         before = self._open.get(access.request_id)
         if before is not None and before.access is not None:  # a client's id, used again
             self._close(access.request_id, before)
             before = None
-        if not self._is_json or (exchange.rows_due <= 0 and before is None):
+        if not self._is_json or (due <= 0 and before is None):
             self._add(access, [])
             return
         found = self._of(access.request_id)
-        found.access, found.due = access, exchange.rows_due
+        found.access, found.due = access, due
         found.until = self._clock() + self._patience
         self._settle(access.request_id, found)
 
@@ -201,7 +204,8 @@ def _write(fd: int, data: memoryview) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _access(exchange: Exchange, now: float) -> Access:
+def access_of(exchange: Exchange, now: float) -> Access:
+    """What its client's side has seen of a request that is over at ``now``, seconds since 1970."""
     request, fields = exchange.request, exchange.request.fields
     seconds = max(0.0, exchange.channel.now() - exchange.began_at)
     first_at = exchange.first_at if exchange.is_stream else None

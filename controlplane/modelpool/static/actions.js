@@ -1,7 +1,8 @@
 // What can be done to a model, from wherever it is shown.
 import { get, post } from "./api.js";
-import { memory, modelPath } from "./lib.js";
+import { html, memory, modelPath } from "./lib.js";
 import { refresh } from "./live.js";
+import { foresee, freed, victim } from "./parts/outlook.js";
 import { attempt, confirmed, notify } from "./notices.js";
 
 const run = (work) => attempt(work).finally(refresh);
@@ -11,10 +12,11 @@ export const load = (id) =>
   run(async () => {
     const plan = await get(`${modelPath(id)}/plan`);
     if (plan.evict.length) {
-      const names = plan.evict.map((e) => e.model_id ?? e).join(", ");
-      const text = `${id} needs ${memory(plan.needs.memory_mb)}. To make room, ${names} would be unloaded.`;
+      const text = html`${id} needs ${memory(plan.needs.memory_mb)}. To make room, these would be unloaded, and
+        ${memory(freed(plan.evict))} come free: ${plan.evict.map((e) => html`<span class="row">${victim(e)}</span>`)}`;
       if (!(await confirmed(`Load ${id}?`, text, "Load"))) return;
     }
+    foresee(null);
     const { message } = await post(`${modelPath(id)}/load`);
     notify(message);
   });

@@ -77,7 +77,9 @@ class Errand:
     def stream_head(self, headers: Any) -> bytes:
         return b"HEAD"
 
-    def ended(self, status: int, answered_at: float | None) -> None:
+    def ended(
+        self, status: int, answered_at: float | None, sent_bytes: int, *, has_left: bool
+    ) -> None:
         self.statuses.append(status)
 
     def hand_over(self, client: Any, reply: Any) -> Any:

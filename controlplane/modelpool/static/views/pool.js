@@ -5,6 +5,7 @@ import { useLive } from "../live.js";
 import { extend, load, unload } from "../actions.js";
 import { Activity } from "../parts/activity.js";
 import { Memory } from "../parts/memory.js";
+import { foreseeing } from "../parts/outlook.js";
 import { Lease, Spark, State } from "../parts/state.js";
 import { EventList } from "../parts/events.js";
 
@@ -125,10 +126,10 @@ function Action({ model }) {
   if (model.served_by) return null;
   if (model.state === "COLD") {
     const cannot = Boolean(model.engine_problem);
-    return html`<button aria-label=${named("Load")} disabled=${cannot} onClick=${() => load(id)}>Load</button>`;
+    return html`<button aria-label=${named("Load")} disabled=${cannot} onClick=${() => load(id)} ...${foreseeing(id)}>Load</button>`;
   }
   if (model.state === "FAILED") {
-    return html`<a href=${modelLink(id, "log")}>Why?</a> <button aria-label=${named("Load")} onClick=${() => load(id)}>Try again</button>`;
+    return html`<a href=${modelLink(id, "log")}>Why?</a> <button aria-label=${named("Load")} onClick=${() => load(id)} ...${foreseeing(id)}>Try again</button>`;
   }
   if (model.state === "WARMING") {
     return html`<button aria-label=${named("Cancel the load of")} onClick=${() => unload(id)}>Cancel</button>`;

@@ -56,7 +56,7 @@ function Past({ answer }) {
   if (!answer.requests.length) return html`<p class="dim">No such request.</p>`;
   const hasSaid = answer.capture.on || answer.capture.captured > 0;
   const longest = Math.max(...answer.requests.map((r) => r.seconds));
-  return html`<div class="scroll"><table>
+  return html`<div class="scroll"><table class="requests">
     <thead><tr>
       <th scope="col">Model</th><th scope="col">Status</th><th scope="col" class="phased">Time</th>
       <th scope="col" class="n">Tokens</th><th scope="col" class="wide">Surface</th><th scope="col" class="wide">At</th>
