@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from modelpool_client.errors import ModelPoolError
 
 if TYPE_CHECKING:
     from modelpool.config import PoolConfig
+    from modelpool.describing import Describer
 
 app = typer.Typer(help="A machine as a pool of models.", no_args_is_help=True, add_completion=False)
 
@@ -33,7 +35,10 @@ def serve(config: Config = None) -> None:
     from modelpool.init_process import fork_if_init
 
     fork_if_init()
-    settings = _checked(config, "modelpool.server")
+    from modelpool.describing import KEEP_SECONDS, WORKER, Describer
+
+    describer = Describer(WORKER, KEEP_SECONDS)
+    settings = _checked(config, "modelpool.server", describer)
     from modelpool_client.http1.logs import set_up
     from modelpool_client.log_file import LogOutput
 
@@ -45,7 +50,7 @@ def serve(config: Config = None) -> None:
         settings.log_format,
         "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
-    run(settings)
+    run(settings, describer=describer)
 
 
 @app.command()
@@ -119,14 +124,15 @@ def restart(config: Config = None) -> None:
         raise typer.Exit(1)
 
 
-def _checked(file: Path | None, needed: str) -> PoolConfig:
+def _checked(file: Path | None, needed: str, describer: Describer | None = None) -> PoolConfig:
     """The configuration, held against the engines while ``needed`` is imported."""
     with _nothing_collected():
         from modelpool.config import load_config
         from modelpool.engines import check_models
 
         with ThreadPoolExecutor(1) as beside:
-            loading = beside.submit(load_config, file, check=check_models)
+            check = partial(check_models, describer=describer)
+            loading = beside.submit(load_config, file, check=check)
             importlib.import_module(needed)
             return loading.result()
 

@@ -78,6 +78,7 @@ from modelpool.controllers.measuring import MeasuringController
 from modelpool.controllers.preloads import PreloadController
 from modelpool.controllers.pressure import PressureController
 from modelpool.controllers.schedules import ScheduleController
+from modelpool.describing import Describer
 from modelpool.discovery.discovery import Discovery
 from modelpool.discovery.watching import DiscoveryController, run_watcher
 from modelpool.engines import Engines
@@ -182,12 +183,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    config: PoolConfig, launcher: Launcher | None = None, memory: HostMemory | None = None
+    config: PoolConfig,
+    launcher: Launcher | None = None,
+    memory: HostMemory | None = None,
+    describer: Describer | None = None,
 ) -> AsyncIterator[Running]:
     """A pool from an opened store to recovered workers and begun warm-ups.
 
-    ``memory`` takes the place of the host's own; so does, for tests with real processes, a folder
-    in the environment variable MODELPOOL_TEST_HOST_ROOT.
+    ``describer`` is ended here. ``memory`` takes the place of the host's own; so does, for tests
+    with real processes, a folder in the environment variable MODELPOOL_TEST_HOST_ROOT.
 
     On exit workers that still run are left alone: whoever wants them ended calls ``stop`` first.
 
@@ -196,6 +200,8 @@ async def running(
         BadRegistrar: a registrar of the configuration cannot be made.
     """
     async with AsyncExitStack() as stack:
+        if describer is not None:
+            stack.callback(describer.end)
         store = await Store.open(config.database)
         stack.push_async_callback(store.close)
         upstream = Upstream()
@@ -211,6 +217,7 @@ async def running(
             registry_client,
             launcher,
             memory or _host_memory(),
+            describer,
         )
         stack.push_async_callback(services.devices.close)
         stack.push_async_callback(services.pool.close)
@@ -284,12 +291,13 @@ async def _build(
     registry_client: RegistryClient,
     launcher: Launcher,
     memory: HostMemory,
+    describer: Describer | None,
 ) -> tuple[Services, Recoverer, Warnings]:
     settings = Settings(config)
     environments, devices = Environments(settings), Devices()
     with_servers = partial(with_ollama_servers, servers=config.ollama_servers)
     engines = Engines(
-        environments=environments, settings=config.engine_settings, started_with=with_servers
+        describer, environments, settings=config.engine_settings, started_with=with_servers
     )
     capabilities = CapabilityBook(engines.facts, store)
     await capabilities.open()

@@ -7,9 +7,6 @@ import asyncio
 import functools
 import hashlib
 import json
-import logging
-import subprocess
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,16 +22,12 @@ from modelpool.catalog.capability_book import EngineFacts
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse_rules import EngineVerdict, Problem, refuse
 from modelpool.catalog.variables import FilledText, hidden, plain
+from modelpool.describing import WORKER, Describer
 from modelpool.environments.environment import OWN, Environments
 
-log = logging.getLogger(__name__)
-
-# An engine that hangs is given up by the worker itself, after less.
-DESCRIBE_SECONDS = 60.0
 # Models, with as many options as anybody looks at.
 REMEMBERED = 1000
 NO_SETTINGS: Mapping[str, Any] = {}
-COMMAND = (sys.executable, "-m", "modelpool_worker")
 NOT_CHECKED = "its engine and options were not checked: the worker program said nothing of them"
 # Somebody may have installed it meanwhile.
 ASK_AGAIN_SECONDS = 5.0
@@ -45,7 +38,7 @@ def check_models(
     settings: Mapping[str, Any] = NO_SETTINGS,
     *,
     inspect: bool = False,
-    command: Sequence[str] = COMMAND,
+    describer: Describer | None = None,
 ) -> list[EngineVerdict]:
     """What the engines say of the models, all asked of one process. Takes about 0.1 s.
 
@@ -54,18 +47,20 @@ def check_models(
     Args:
         settings: what the configuration says to engines, ``PoolConfig.engine_settings``.
         inspect: look at the sources, too, and ask how much memory they need.
+        describer: whom to ask; else a process for this question.
     """
     here = [model for model in models if not model.environment]
-    told = iter(_checked(here, settings, inspect, command) if here else [])
+    describer = describer or Describer(WORKER)
+    told = iter(_checked(here, settings, inspect, describer) if here else [])
     return [_unasked(m) if m.environment else next(told) for m in models]
 
 
 def _checked(
-    models: Sequence[Model], settings: Mapping[str, Any], inspect: bool, command: Sequence[str]
+    models: Sequence[Model], settings: Mapping[str, Any], inspect: bool, describer: Describer
 ) -> list[EngineVerdict]:
     own = [model for model in models if not model.served_by]
     asked = json.dumps({"models": [_question(model, inspect) for model in own]})
-    found = _describe(command, "--check", *_told(settings), data=asked) if own else {}
+    found = describer.ask("--check", *_told(settings), data=asked) if own else {}
     answers = (found or {}).get("models", [None] * len(own))
     verdicts = map(_verdict, own, answers)
     return [_unasked(m, 0) if m.served_by else next(verdicts) for m in models]
@@ -117,7 +112,7 @@ class Engines:
     """Asks each environment once, in the background, and remembers; again where an engine was not
     usable and somebody wants it.
 
-    ``command`` runs a worker in the manager's own environment. Without ``environments`` there are
+    ``describer`` asks in the manager's own environment. Without ``environments`` there are
     no others. ``settings`` are what the configuration says to all engines;
     ``started_with`` gives a model the options of the pool that its workers are told.
 
@@ -129,13 +124,13 @@ class Engines:
 
     def __init__(
         self,
-        command: Sequence[str] = COMMAND,
+        describer: Describer | None = None,
         environments: Environments | None = None,
         settings: Mapping[str, Any] = NO_SETTINGS,
         started_with: Callable[[Model], Model] = lambda model: model,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._command = tuple(command)
+        self._describer = describer or Describer(WORKER)
         self._environments = environments
         self._now = now
         self._settings = settings
@@ -212,12 +207,14 @@ class Engines:
 
     async def refresh(self) -> None:
         """Ask every environment anew."""
+        self._describer.renew()
         self._answers.clear()
         self._supports.clear()
         await self.all()
 
     def forget(self, environment: str) -> None:
         """It is another now, or will be."""
+        self._describer.renew()
         self._answers.pop(environment, None)
         self._supports.clear()
         self.edition += 1
@@ -232,11 +229,11 @@ class Engines:
         found: dict[int, EngineVerdict] = {}
         for environment in sorted(set(where)):
             group = [i for i, name in enumerate(where) if name == environment]
-            command, asked = self._command_in(environment), [models[i] for i in group]
-            if command is None:
+            describer, asked = self._describer_in(environment), [models[i] for i in group]
+            if describer is None:
                 told = [_unasked(model) for model in asked]
             else:
-                told = await asyncio.to_thread(_checked, asked, self._settings, inspect, command)
+                told = await asyncio.to_thread(_checked, asked, self._settings, inspect, describer)
             found |= dict(zip(group, told, strict=True))
         return [found[i] for i in range(len(models))]
 
@@ -356,12 +353,13 @@ class Engines:
         except NotFound as e:
             return e.message
 
-    def _command_in(self, environment: str) -> tuple[str, ...] | None:
+    def _describer_in(self, environment: str) -> Describer | None:
         if not environment:
-            return self._command
+            return self._describer
         if self._environments is None or self._unusable(environment) is not None:
             return None
-        return (str(self._environments.get(environment).python), "-m", "modelpool_worker")
+        python = str(self._environments.get(environment).python)
+        return Describer((python, *WORKER[1:]))
 
     def _asked(self, environment: str) -> _Answer:
         if environment not in self._answers:
@@ -370,10 +368,10 @@ class Engines:
         return self._answers[environment]
 
     async def _ask(self, environment: str) -> dict[str, Any]:
-        command = self._command_in(environment)
-        if command is None:
+        describer = self._describer_in(environment)
+        if describer is None:
             return {}
-        told = await asyncio.to_thread(_describe, command, *_told(self._settings))
+        told = await asyncio.to_thread(describer.ask, *_told(self._settings))
         self.edition += 1
         return told or {}
 
@@ -402,24 +400,3 @@ def _advice(engine: Mapping[str, Any]) -> str:
     if not hint:
         return reason
     return f"{reason}; install it: {hint}, or `poolctl engines install {engine['name']}`"
-
-
-def _describe(command: Sequence[str], *arguments: str, data: str = "") -> dict[str, Any] | None:
-    """What a worker process says of its engines; None when it says nothing sensible."""
-    try:
-        done = subprocess.run(
-            [*command, "describe", *arguments],
-            input=data,
-            capture_output=True,
-            text=True,
-            timeout=DESCRIBE_SECONDS,
-        )
-        found: dict[str, Any] = json.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired) as e:
-        log.error("the worker could not describe its engines: %s", e)
-    except ValueError:
-        last = done.stderr.strip().rpartition("\n")[2]
-        log.error("the worker could not describe its engines: %s", last or "no JSON")
-    else:
-        return found
-    return None

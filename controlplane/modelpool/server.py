@@ -17,6 +17,7 @@ from modelpool_client.http1.server import HttpServer
 
 from modelpool.app import Running, running
 from modelpool.config import PoolConfig
+from modelpool.describing import Describer
 from modelpool.launchers import Launcher
 from modelpool.reload import reload_config
 from modelpool.restart import STOP_ASKED, STOPPING, cut_off, replace_process
@@ -39,11 +40,14 @@ class Heir:
     is_to_stop: bool
 
 
-async def serve(config: PoolConfig, launcher: Launcher | None = None) -> Heir | None:
+async def serve(
+    config: PoolConfig, launcher: Launcher | None = None, describer: Describer | None = None
+) -> Heir | None:
     """Run a pool until TERM or INT, then end its workers gracefully; HUP reads the config file
     again. Asked to restart it leaves them running and returns what the next manager needs.
 
     ``launcher`` takes the place of the local one: benchmarks start stand-ins with it.
+    ``describer`` is asked about engines, and ended in the end.
 
     Raises:
         ModelPoolError: it could not be started; the text says why.
@@ -52,7 +56,7 @@ async def serve(config: PoolConfig, launcher: Launcher | None = None) -> Heir | 
     socks = listening(config)
     heirs: list[Socket] = []
     try:
-        async with running(config, launcher) as pool:
+        async with running(config, launcher, describer=describer) as pool:
             if await _served(pool, socks, asked_to_stop):
                 heirs = [sock.dup() for sock in socks]
     finally:
@@ -165,13 +169,15 @@ def _reload_on_hangup(services: Services) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_signal)
 
 
-def run(config: PoolConfig, launcher: Launcher | None = None) -> None:
+def run(
+    config: PoolConfig, launcher: Launcher | None = None, describer: Describer | None = None
+) -> None:
     """``serve`` on the fastest loop there is, and again after a restart."""
     try:
         import uvloop
     except ImportError:  # not on this platform
-        heir = asyncio.run(serve(config, launcher))
+        heir = asyncio.run(serve(config, launcher, describer))
     else:
-        heir = uvloop.run(serve(config, launcher))
+        heir = uvloop.run(serve(config, launcher, describer))
     if heir is not None:
         replace_process(heir.socks, is_to_stop=heir.is_to_stop)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from modelpool import engines as module
 from modelpool.catalog.model import Model
+from modelpool.describing import Describer
 from modelpool.engines import Engines
 from modelpool_client.surfaces.parameters import ANY
 
@@ -31,7 +32,7 @@ def starts(tmp_path: Path) -> Path:
 
 
 def counting(starts: Path) -> Engines:
-    return Engines((sys.executable, "-c", COUNTING, str(starts)))
+    return Engines(Describer((sys.executable, "-c", COUNTING, str(starts))))
 
 
 def count(starts: Path) -> int:
@@ -67,7 +68,7 @@ def test_the_same_question_is_asked_once(starts: Path) -> None:
 
 def test_what_could_not_be_asked_is_asked_again(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    engines = Engines((sys.executable, str(program)))
+    engines = Engines(Describer((sys.executable, str(program))))
     assert asyncio.run(engines.problems(MODEL, "f")) == ()
     program.write_text("import runpy\nrunpy.run_module('modelpool_worker', run_name='__main__')\n")
     (problem,) = asyncio.run(engines.problems(MODEL, "f"))
@@ -90,7 +91,7 @@ def test_what_an_engine_honours_is_not_believed_unknown_for_ever(starts: Path) -
     code += f"sys.exit('no'))\n{COUNTING}"
 
     async def play() -> None:
-        engines = Engines((sys.executable, "-c", code, str(starts)))
+        engines = Engines(Describer((sys.executable, "-c", code, str(starts))))
         assert await engines.support("fake") is ANY
         await engines.refresh()
         assert await engines.support("fake") is not ANY

@@ -6,6 +6,8 @@ host ENGINE LABEL     an engine child; its job comes on standard input
 describe [--engine E [--source F] [--options JSON]]
                       what can be used in this environment, as JSON
 describe --check      what is wrong with the models on standard input, as JSON
+describe --each       the same, asked again and again: a line of JSON each, with the arguments and
+                      the standard input of one
 devices [PID …]       the devices of this machine, or the bytes that these processes hold of each,
                       as JSON
 clean FILE            end what a worker that was killed has left behind, as its file says

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeAlias
 
 from modelpool_client import __version__
@@ -33,11 +35,33 @@ NO_FORMAT = "none"
 
 def describe(arguments: list[str]) -> int:
     """Print every engine, whether one can load a source with given options, or what is wrong with
-    each of many models.
+    each of many models. With ``--each`` that is asked line by line, ``arguments`` and ``data``.
 
-    Engines that an installed package brings are asked in a process of their own (``--alone``): what
+    Engines that an installed package brings are asked in a process of their own: what
     crashes or hangs there spoils the answer of no other.
     """
+    if arguments == ["--each"]:
+        return _answer_each()
+    with contextlib.redirect_stdout(sys.stderr):  # what plug-ins print is no part of the answer
+        answer = _told(arguments, sys.stdin.read)
+    print(json.dumps(answer))
+    return 0
+
+
+def _answer_each() -> int:
+    """Until nobody asks any more."""
+    # An engine's library may write to the descriptor itself.
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin.buffer:
+            asked = json.loads(line)
+            answer = _told(asked["arguments"], partial(str, asked["data"]))
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.flush()
+    return 0
+
+
+def _told(arguments: list[str], data: Callable[[], str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="modelpool_worker describe")
     parser.add_argument("--engine")
     parser.add_argument("--source", default="")
@@ -47,17 +71,13 @@ def describe(arguments: list[str]) -> int:
     parser.add_argument("--here", action="store_true", help="plug-ins run in this process")
     parser.add_argument("--settings", default="{}", type=json.loads, metavar="JSON")
     given = parser.parse_args(arguments)
-    with contextlib.redirect_stdout(sys.stderr):  # what plug-ins print is no part of the answer
-        if given.check:
-            answer = check(json.load(sys.stdin), given.settings, here=given.here)
-        elif given.about:
-            answer = _summary(given.about, given.settings)
-        elif given.engine:
-            answer = _one(given.engine, given.source, given.options, given.settings)
-        else:
-            answer = {"version": __version__, "engines": _all(given.settings)}
-    print(json.dumps(answer))
-    return 0
+    if given.check:
+        return check(json.loads(data()), given.settings, here=given.here)
+    if given.about:
+        return _summary(given.about, given.settings)
+    if given.engine:
+        return _one(given.engine, given.source, given.options, given.settings)
+    return {"version": __version__, "engines": _all(given.settings)}
 
 
 def _all(settings: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from typing import Any
 from modelpool.catalog.model import Model
 from modelpool.catalog.parse import read_model
 from modelpool.catalog.parse_rules import ParseRules
+from modelpool.describing import WORKER
 from modelpool.discovery.merge import ORIGIN
-from modelpool.engines import COMMAND
 from modelpool.services import Services, put_in_pool
 
 from .entries import PROVIDER_TYPE, model_entry
@@ -64,7 +64,7 @@ async def _ask(provider: Model) -> Listed:
         "options": dict(provider.options),
     }
     process = await asyncio.create_subprocess_exec(
-        *COMMAND,
+        *WORKER,
         "models",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
