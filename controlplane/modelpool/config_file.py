@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,13 @@ def read_file(file: Path) -> dict[str, Any]:
     Raises:
         UnreadableFile: it cannot be read or is none.
     """
+    return read_text(file, lambda text: text)
+
+
+def read_text(file: Path, prepared: Callable[[str], str]) -> dict[str, Any]:
+    """The same of its text as ``prepared`` makes it."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = prepared(file.read_text(encoding="utf-8"))
         data = _from_json(text) if file.suffix == ".json" else yaml.load(text, _Yaml)
     except UnicodeDecodeError as e:
         raise UnreadableFile(f"is not UTF-8 ({e.reason} at byte {e.start})") from None

@@ -14,6 +14,7 @@ import psutil
 from e2e.helpers import free_block, marked
 
 from chaos import models
+from chaos.rules import Missed
 from chaos.steps import SOUND, asleep, outcome, step
 from chaos.watcher import run_of
 from chaos.world import World
@@ -108,7 +109,10 @@ def kill_manager(world: World, _: int, moment: str) -> str:
     expected = settled_workers(world)
     world.restart()
     missed = [(m, g, pid) for m, g, pid in expected if not is_adopted(world, m, g)]
-    world.unadopted += [f"{m} generation {g}, front {pid}" for m, g, pid in missed]
+    gone, back = world.deaths[-1]
+    world.unadopted += [
+        Missed(f"{m} generation {g}, front {pid}", back - gone) for m, g, pid in missed
+    ]
     if asked and client:
         client.join()
         last = next(r for r in reversed(world.replies) if r.request is asked)

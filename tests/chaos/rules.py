@@ -17,6 +17,8 @@ from chaos.replies import Reply, verdict
 
 Complaints = Iterator[str]
 LEGAL = {(str(before.shown), str(after.shown)) for (before, _), after in TRANSITIONS.items()}
+NO_PROGRESS = {"stage": ""}
+NO_ROOM = "waiting for the memory of "
 WITH_WORKER = {str(state) for state in State if state.has_worker}
 
 
@@ -31,6 +33,14 @@ class Move:
     state: str
     reason: str
     known: str | None
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A worker that a new manager did not have, and for how many seconds there had been none."""
+
+    worker: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Sight:
     replies: tuple[Reply, ...] = ()
     deaths: tuple[tuple[float, float], ...] = ()
     harmed: frozenset[int] = frozenset()
-    unadopted: tuple[str, ...] = ()
+    unadopted: tuple[Missed, ...] = ()
     severed: tuple[str, ...] = ()
     shapeless: tuple[str, ...] = ()
     is_alive: bool = True
@@ -63,6 +73,15 @@ class Sight:
     def replicas(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Every copy that has a worker and is awake, with its model."""
         return [(model, r) for model, r in self._copies if r["state"] in WITH_WORKER]
+
+    @property
+    def running(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Those whose process is not asleep: one that is to wake up sleeps until there is room."""
+        return [
+            (model, r)
+            for model, r in self.replicas
+            if r["worker_pid"] and not (r["progress"] or NO_PROGRESS)["stage"].startswith(NO_ROOM)
+        ]
 
     @property
     def sleepers(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -151,7 +170,7 @@ def memory_fits(sight: Sight) -> Complaints:
     """What models with a worker process have reserved, asleep or not, is at most
     `memory_limit_mb`."""
     sizes = {m["model_id"]: m["memory_estimate_mb"] or 0 for m in sight.models}
-    total = sum(sizes[model] for model, r in sight.replicas if r["worker_pid"])
+    total = sum(sizes[model] for model, r in sight.running)
     total += sum(r["memory_reserved_mb"] for _, r in sight.sleepers)
     if total > sight.config["memory_limit_mb"]:
         yield f"{total} MB are reserved of {sight.config['memory_limit_mb']}"
@@ -159,8 +178,8 @@ def memory_fits(sight: Sight) -> Complaints:
 
 @rule
 def count_fits(sight: Sight) -> Complaints:
-    """At most `max_concurrent_models` have a worker process."""
-    running = [model for model, r in sight.replicas if r["worker_pid"]]
+    """At most `max_concurrent_models` have a worker process that does not sleep."""
+    running = [model for model, _ in sight.running]
     if len(running) > sight.config["max_concurrent_models"]:
         yield f"{len(running)} workers at once: {running}"
 
@@ -260,8 +279,12 @@ def streams_outlive_the_manager(sight: Sight) -> Complaints:
 
 @rule
 def workers_are_adopted(sight: Sight) -> Complaints:
-    """A manager that is started again has the same workers, by pid, as the one that was killed."""
-    yield from sight.unadopted
+    """A manager that is started again has the same workers, by pid, as the one that was killed,
+    unless it was away for so long that they may have left (`orphan_seconds`)."""
+    for missed in sight.unadopted:
+        # What is counted begins with the last answer that a worker had, a heartbeat or two before.
+        if missed.seconds < sight.config["orphan_seconds"] - 2 * sight.config["beat_seconds"]:
+            yield f"{missed.worker}, after {missed.seconds:.0f} s without a manager"
 
 
 def _is_fine(found: str) -> bool:

@@ -28,7 +28,11 @@ CUT = b'data: {"error": ' + json.dumps(SHAPE).encode() + b"}\n\n"
 
 
 def copy(pid: int | None = 10, port: int = 8051, state: str = "HOT") -> dict[str, Any]:
-    return {"state": state, "worker_pid": pid, "port": port, "sleeping": None}
+    return {"state": state, "worker_pid": pid, "port": port, "sleeping": None, "progress": None}
+
+
+def waking(stage: str) -> dict[str, Any]:
+    return {**copy(12, 8053, "WARMING"), "progress": {"stage": stage}}
 
 
 def sleeper(pid: int = 10, port: int = 8051, **more: Any) -> dict[str, Any]:
@@ -62,6 +66,8 @@ SOUND = Sight(
         "memory_limit_mb": 250,
         "max_concurrent_models": 2,
         "max_sleeping_models": 1,
+        "orphan_seconds": 120,
+        "beat_seconds": 10,
     },
     fronts={10: "a", 11: "b", 12: "c"},
     moves=(MOVE,),
@@ -98,7 +104,7 @@ BREACHES: list[tuple[Rule, dict[str, Any]]] = [
     (rules.direct_answers_are_too, {"replies": (reply(way="direct", kind="cut"),)}),
     (rules.refusals_have_the_shape, {"shapeless": ("GET /models: 500",)}),
     (rules.streams_outlive_the_manager, {"severed": ("a",)}),
-    (rules.workers_are_adopted, {"unadopted": ("a",)}),
+    (rules.workers_are_adopted, {"unadopted": (rules.Missed("a", 99),)}),
 ]
 
 
@@ -126,6 +132,19 @@ def test_only_the_death_of_the_manager_excuses_a_cut() -> None:
 def test_a_front_that_was_killed_excuses_a_cut_on_its_port() -> None:
     sight = Sight(replies=(reply(way="direct", kind="cut"),), harmed=frozenset({10}))
     assert list(rules.direct_answers_are_too(sight)) == []
+
+
+def test_one_that_waits_for_room_to_wake_up_sleeps_yet() -> None:
+    two = (model("a", copy()), model("b", copy(11, 8052)))
+    for stage, is_sound in (("waiting for the memory of a", True), ("waking up", False)):
+        sight = dataclasses.replace(SOUND, models=(*two, model("c", waking(stage))))
+        for rule in (rules.count_fits, rules.memory_fits):
+            assert (list(rule(sight)) == []) is is_sound
+
+
+def test_a_worker_may_leave_when_its_manager_is_away_for_long() -> None:
+    away = dataclasses.replace(SOUND, unadopted=(rules.Missed("a", 101),))
+    assert list(rules.workers_are_adopted(away)) == []
 
 
 @pytest.mark.parametrize(

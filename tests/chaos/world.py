@@ -23,7 +23,7 @@ from e2e.support import PoolProcess
 
 from chaos import models, replies
 from chaos.replies import Reply, Request
-from chaos.rules import Sight
+from chaos.rules import Missed, Sight
 from chaos.watcher import Watcher
 
 SHIM = Path(__file__).parent / "shim"
@@ -50,7 +50,7 @@ KEYS: dict[str, Any] = {
     "min_residency_seconds": 0.3,
     "port_rest_seconds": 0.5,
     "enable_spare_worker": False,  # every process is to be accounted for
-    "orphan_seconds": 30,
+    "orphan_seconds": 120,  # a busy machine may take a minute to start a manager
     "hang_seconds": 3,
 }
 
@@ -90,7 +90,7 @@ class World:
         self.deaths: list[tuple[float, float]] = []
         self.harmed: set[int] = set()  # fronts that were killed or stopped
         self.doomed: set[int] = set()  # and those whose engine was
-        self.unadopted: list[str] = []
+        self.unadopted: list[Missed] = []
         self.severed: list[str] = []
         self.shapeless: list[str] = []
         self._last = Sight()

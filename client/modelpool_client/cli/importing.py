@@ -96,7 +96,10 @@ def llama_swap(
     ctx: typer.Context,
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="[PATH]", help="Its config file; else config.yaml here."),
+        typer.Argument(
+            metavar="[PATH]",
+            help="Its config file, or the folder of its -config-dir; else config.yaml here.",
+        ),
     ] = None,
     write: Write = None,
     apply: Apply = False,

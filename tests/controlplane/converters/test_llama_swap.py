@@ -350,12 +350,70 @@ def test_what_a_command_answers(cmd: str, more: dict[str, Any], api: list[str]) 
     assert model(of(cmd, **more), "m")["options"]["api"] == api
 
 
+def read(path: Path) -> dict[str, Any]:
+    return dict(LlamaSwap().read(path, {}, path).document)
+
+
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="cannot be read"):
-        LlamaSwap().read(tmp_path, {}, tmp_path)
+        read(tmp_path / "config.yml")
+    with pytest.raises(BadSettings, match=r"holds no file \*\.yaml or \*\.yml"):
+        read(tmp_path)
     (tmp_path / "config.yml").write_text("a: [")
-    with pytest.raises(BadSettings, match=r"config\.yml is not valid"):
-        LlamaSwap().read(tmp_path, {}, tmp_path)
+    for path in (tmp_path, tmp_path / "config.yml"):
+        with pytest.raises(BadSettings, match=r"config\.yml is not valid"):
+            read(path)
+
+
+def test_a_variable_may_stand_in_brackets(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text('apiKeys: [${env.A}, "${env.B}"]\nmodels: {"${env.C}": {cmd: ${env.D} x}}')
+    assert read(file) == {
+        "apiKeys": ["${env.A}", "${env.B}"],
+        "models": {"${env.C}": {"cmd": "${env.D} x"}},
+    }
+
+
+def files(folder: Path, **texts: str) -> Path:
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_the_files_of_a_folder_are_put_together(tmp_path: Path) -> None:
+    first = "models: {a: {cmd: x}}\nmacros: {one: 1}\napiKeys: [k]\nglobalTTL: 9\nhooks:"
+    last = "hooks: {on_startup: {preload: [b]}}\nrouting: {router: {use: group}}"
+    files(tmp_path, c=last, a=first, b="")
+    (tmp_path / "b.yml").write_text("models: {b: {cmd: y}}\nmacros: {two: 2}\napiKeys: [l]")
+    (tmp_path / "notes.txt").write_text("no: [")
+    (tmp_path / "more.yaml").mkdir()
+    assert read(tmp_path) == {
+        "models": {"a": {"cmd": "x"}, "b": {"cmd": "y"}},
+        "macros": {"one": 1, "two": 2},
+        "apiKeys": ["k", "l"],
+        "globalTTL": 9,
+        "hooks": {"on_startup": {"preload": ["b"]}},
+        "routing": {"router": {"use": "group"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("models: {a: {cmd: x}}", "models: {a: {cmd: x}}", r"b\.yaml has models\.a, which another"),
+        ("peers: {p: {}}", "peers: {p: {}}", r"has peers\.p"),
+        ("globalTTL: 1", "globalTTL: 2", "says of globalTTL what another file"),
+        ("startPort: 1", "startPort: [1]", "says of startPort"),
+        (
+            "routing: {router: {settings: {groups: {g: {members: [a]}}}}}",
+            "routing: {router: {settings: {groups: {g: {members: [b]}}}}}",
+            r"has routing\.router\.settings\.groups\.g",
+        ),
+    ],
+)
+def test_files_that_do_not_go_together(tmp_path: Path, one: str, other: str, told: str) -> None:
+    with pytest.raises(BadSettings, match=told):
+        read(files(tmp_path, a=one, b=other))
 
 
 def test_what_comes_out_is_a_configuration(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from modelpool.config_file import UnreadableFile, read_file
+from modelpool.config_file import UnreadableFile
 from modelpool.converters.base import BadSettings, Conversion
 
+from .files import read_document, read_folder
 from .settings import Settings, converted
 
-NAMES = ("config.yaml", "config.yml")
+NAME = "config.yaml"
 
 
 @dataclass
@@ -24,15 +24,15 @@ class LlamaSwap:
 
     name: str = "llama-swap"
     title: str = "llama-swap"
-    reads: str = "its config file; config.yaml of this folder"
+    reads: str = "its config file, or the folder of its -config-dir; config.yaml of this folder"
 
     def read(self, path: Path | None, environ: Mapping[str, str], home: Path) -> Settings:
         """See ``Converter``. Without a path the program itself reads ``config.yaml`` here."""
-        file = path or Path(NAMES[0])
+        file = path or Path(NAME)
         if file.is_dir():
-            file = next((f for name in NAMES if (f := file / name).exists()), file / NAMES[0])
+            return Settings(read_folder(file), file.absolute(), dict(environ))
         try:
-            document: dict[str, Any] = read_file(file)
+            document = read_document(file)
         except UnreadableFile as e:
             hint = "" if path else "; say where it is: poolctl import llama-swap PATH"
             raise BadSettings(f"{file} {e}{hint}") from None
