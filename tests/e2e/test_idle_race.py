@@ -19,7 +19,7 @@ from e2e.rawhttp import Connection, Outcome
 from e2e.support import PoolProcess
 
 RACES = 1000
-SECONDS = 90.0
+SECONDS = 240.0
 MODELS = 6
 RIVALS = 3
 LEASE, GRACE = 0.12, 0.04
