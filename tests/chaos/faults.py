@@ -19,7 +19,7 @@ from chaos.steps import SOUND, asleep, outcome, step
 from chaos.watcher import run_of
 from chaos.world import World
 
-RIVAL_SECONDS = 30.0
+RIVAL_SECONDS = 60.0
 WHO = ("worker_pid", "engine_pid")
 
 

@@ -84,7 +84,7 @@ def no_descriptor_is_left(world: World) -> None:
 @ending
 def no_record_is_left(world: World) -> None:
     """The journal names no worker, and no exit record lies about."""
-    until(lambda: not world.journal(), f"an empty journal, not {world.journal()}", 5)
+    until(lambda: not world.journal(), f"an empty journal, not {world.journal()}")
     left = list((world.pool.state / "exits").iterdir())
     assert not left, left
 
@@ -96,7 +96,7 @@ def events_were_seen(world: World) -> None:
     def missing() -> set[str]:
         return set(SOUND) - {m.model for m in world.watcher.moves if m.state == "COLD"}
 
-    until(lambda: not missing(), f"the end of {missing()} to be told", 5)
+    until(lambda: not missing(), f"the end of {missing()} to be told")
 
 
 @ending

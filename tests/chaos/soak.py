@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 import psutil
-from e2e.helpers import chat, fake, streamed, until
+from e2e.helpers import chat, fake, until
 from e2e.support import PoolProcess
 from modelpool.observe.events import KEPT
 
@@ -39,6 +39,11 @@ FILLERS = 3
 EVENTS_OF_A_GUEST = 8  # registered, loading, loaded, unloading, unloaded, deleted, some progress
 MB = 1e6
 MODELS = ("swift", "steady", "long")
+# A worker's port is not open any more, or its worker ends its work.
+UNLOADED = {
+    "gateway": ("error load_cancelled",),
+    "direct": ("refused", "reset", "error worker_draining"),
+}
 KEYS: dict[str, Any] = {
     "log_level": "warning",
     "max_concurrent_models": 4,
@@ -158,13 +163,14 @@ class Soak:
             self.guest,
         ]
 
-    def run(self, minutes: float, tell: Callable[[Sample], None]) -> list[Sample]:
-        """Let them act for so long; a sample every few seconds."""
+    def run(self, minutes: float, tell: Callable[[Sample], None], rounds: int = 0) -> list[Sample]:
+        """Let them act for so long, and until they have made so many rounds; a sample every few
+        seconds."""
         self.pool.http.close()  # its connection is none of theirs
         with ThreadPoolExecutor(len(self.actors)) as threads:
             futures = [threads.submit(self._act, actor) for actor in self.actors]
             try:
-                return list(self._sampled(minutes, tell, futures))
+                return list(self._sampled(minutes, tell, futures, rounds))
             finally:
                 self._is_over.set()
 
@@ -183,10 +189,14 @@ class Soak:
             self._is_over.wait(PAUSE_SECONDS)
 
     def _sampled(
-        self, minutes: float, tell: Callable[[Sample], None], futures: list[Future[None]]
+        self,
+        minutes: float,
+        tell: Callable[[Sample], None],
+        futures: list[Future[None]],
+        rounds: int,
     ) -> Iterator[Sample]:
         began = time.monotonic()
-        while (now := (time.monotonic() - began) / 60) < minutes:
+        while (now := (time.monotonic() - began) / 60) < minutes or self.gate.rounds < rounds:
             self._is_over.wait(SAMPLE_SECONDS)
             for future in futures:
                 if future.done():
@@ -203,7 +213,7 @@ class Soak:
             for model in loaded:
                 http.post(f"/models/{model['model_id']}/unload", json={"force": True})
         self.pool.assert_none_but_the_manager()
-        until(self._is_left_alone, "the end of every connection", 10)
+        until(self._is_left_alone, "the end of every connection")
         return Sample(minutes, self._own_mb(), self._manager.num_fds(), self.gate.rounds)
 
     def _own_mb(self) -> float:
@@ -226,19 +236,19 @@ class Soak:
     # -- actors ----------------------------------------------------------------------------------
 
     def ask(self) -> None:
-        self._send("swift", "gateway", is_stream=False)
+        self._send("swift", "gateway", self.pool.port, is_stream=False)
 
     def stream(self) -> None:
-        self._send("steady", "gateway", is_stream=True)
+        self._send("steady", "gateway", self.pool.port, is_stream=True)
 
     def leave(self) -> None:
-        self._send("long", "gateway", is_stream=True, leaves=True)
+        self._send("long", "gateway", self.pool.port, is_stream=True, leaves=True)
 
     def direct(self) -> None:
         with self.client() as http:
             found = http.get("/models/steady/endpoint?wait=30")
         if found.status_code == 200:
-            streamed(found.json()["endpoint"], chat("steady"))
+            self._send("steady", "direct", found.json()["port"], is_stream=True)
 
     def listen(self) -> None:
         with self.client() as http, http.stream("GET", "/events") as events:
@@ -261,12 +271,12 @@ class Soak:
             http.post("/v1/chat/completions", json=chat(model))
             assert http.delete(f"/models/{model}").status_code == 200
 
-    def _send(self, model: str, way: str, **more: Any) -> None:
-        request = replies.Request(way, self.pool.port, model, "a few words to repeat", **more)
+    def _send(self, model: str, way: str, port: int, **more: Any) -> None:
+        request = replies.Request(way, port, model, "a few words to repeat", **more)
         reply = replies.send(request, 60)
         found = replies.verdict(reply)
         # What was unloaded in this moment says so; nothing else is to go wrong here.
-        assert found in ("answer", "left", "error load_cancelled"), reply
+        assert found in ("answer", "left", *UNLOADED[way]), reply
 
 
 def main() -> int:

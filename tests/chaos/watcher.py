@@ -37,7 +37,7 @@ class Watcher:
         self._thread.join(SILENCE_SECONDS + 5)
 
     def _run(self) -> None:
-        timeout = httpx.Timeout(5, read=SILENCE_SECONDS)
+        timeout = httpx.Timeout(SILENCE_SECONDS)
         with httpx.Client(
             base_url=self._url, timeout=timeout, trust_env=False, verify=False
         ) as client:

@@ -42,7 +42,7 @@ def test_of_two_ups_at_once_only_one_starts_a_manager(
     config = PoolConfig(state_dir=tmp_path, port=free_port())
     with ThreadPoolExecutor() as two:
         for up in [two.submit(daemon.start, config, None) for _ in range(2)]:
-            up.result(timeout=20)
+            up.result(timeout=60)
     assert len(started) == 1
     assert PidFile(tmp_path / "pool.pid").process() == manager
 

@@ -454,9 +454,13 @@ def test_who_had_a_worker_waits_as_one_who_had() -> None:
     [(says(), 502, "worker_failed"), (says(DRAINING), 503, "worker_draining")],
     ids=["hangs up", "is draining"],
 )
-def test_in_the_end_it_is_said(answer: Any, status: int, code: str) -> None:
+def test_in_the_end_it_is_said(
+    answer: Any, status: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelpool.gateway.retry_budget.PAUSE_SECONDS", 0.001)
+
     async def scene() -> None:
-        async with Scene(answer, load_wait_seconds=0.3) as s:
+        async with Scene(answer, load_wait_seconds=30 if status == 502 else 1) as s:
             client = await s.ask()
             assert (client.status, client.error["code"]) == (status, code)
             assert client.answer_headers["x-modelpool-code"] == code
@@ -501,7 +505,9 @@ def test_the_error_says_why_the_worker_was_ended() -> None:
     asyncio.run(scene())
 
 
-def test_however_often_it_is_sent_it_waits_once() -> None:
+def test_however_often_it_is_sent_it_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelpool.gateway.retry_budget.PAUSE_SECONDS", 0.001)
+
     async def scene() -> None:
         async with Scene(says(DRAINING), load_wait_seconds=1.0) as s:
             s.pool.is_hot = False
@@ -717,12 +723,21 @@ def test_a_waiting_stream_is_silent_for_five_seconds() -> None:
 
 def test_a_silent_worker_is_said_to_be_at_work() -> None:
     async def scene() -> None:
+        enough = asyncio.Event()
+
         async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await asyncio.sleep(0.1)
+            await enough.wait()
             writer.write(stream_head() + chunk(b"data: 1\n\n") + chunk(b""))
 
         async with Scene(slow, stream_ping_seconds=0.01) as s:
-            client = await s.ask(ASK_STREAM)
+            client = Client(ASK_STREAM)
+
+            def on_send(message: Any) -> None:
+                if len(client.sent) == 3:  # the head, and two comments
+                    enough.set()
+
+            client.on_send = on_send
+            await s.answer(client)
             comment = b": m is at work on it\n\n"
             assert client.text.startswith(comment * 2)
             assert client.text.replace(comment, b"") == b"data: 1\n\n"

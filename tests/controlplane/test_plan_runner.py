@@ -41,6 +41,7 @@ from modelpool_client.surfaces.routes import (
     Surface,
 )
 from support.upstream import Client
+from support.virtual_time import run_virtual
 
 Script = Callable[[Any], Awaitable[None]]
 STREAM = list(sse.HEADERS)
@@ -427,7 +428,7 @@ def test_who_has_not_answered_in_time_is_ended_and_told() -> None:
             seen.extend(outcomes)
             return outcomes[1]
 
-        step = Collect((Ask("b"), Ask("a")), then, "in time", seconds=0.05)
+        step = Collect((Ask("b"), Ask("a")), then, "in time", seconds=5)
         client = await s.answered(step)
         assert text_of(client) == "A"
         assert s.cancelled == ["b"]
@@ -437,7 +438,7 @@ def test_who_has_not_answered_in_time_is_ended_and_told() -> None:
         ]
         assert client.answer_headers["x-modelpool-fallback"] == "b (member_timeout)"
 
-    asyncio.run(scene())
+    run_virtual(scene())
 
 
 def test_who_is_not_needed_any_more_is_told_too() -> None:

@@ -196,7 +196,8 @@ def test_what_is_sent_is_what_was_seen() -> None:
     assert exporter.lost == 0
 
 
-def test_what_is_left_goes_at_the_end() -> None:
+def test_what_is_left_goes_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "LAST_SECONDS", SECONDS)
     with collecting() as collector:
         exporter = OtlpExporter(collector.url, "pool", "1", {})
         for each in spans(ENDED):

@@ -182,7 +182,7 @@ def in_background(work: Callable[[], Any]) -> Future[Any]:
     return future
 
 
-def result(task: Future[Any], seconds: float = 40) -> Any:
+def result(task: Future[Any], seconds: float = WAIT_SECONDS) -> Any:
     """What came of it."""
     return task.result(seconds)
 

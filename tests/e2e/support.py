@@ -151,7 +151,7 @@ class PoolProcess:
         """The manager is gone without a word; its workers go on."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(WAIT_SECONDS)
 
     def stop(self, seconds: float = WAIT_SECONDS) -> int:
         """TERM; the exit code."""
@@ -275,6 +275,13 @@ class PoolProcess:
             return [" ".join(p.cmdline()) for p in marked(self.mark) if p.pid != self.pid]
 
         until(lambda: not others(), f"the end of {others()}")
+
+    def stored(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of the database, in which some things are written a moment after they are told: what
+        a manager finds that comes after one that was killed."""
+        path = f"file:{self.state / 'pool.db'}?mode=ro"
+        with contextlib.closing(sqlite3.connect(path, uri=True)) as database:
+            return database.execute(query).fetchall()
 
     def forget_models(self) -> None:
         """What was registered at run time is gone from the database; the manager must be down."""

@@ -138,6 +138,8 @@ def test_an_outage_is_found_told_silenced_and_remembered(
     assert pool.http.get("/metrics").text.count('modelpool_alerts{alertname="') == 2
 
     events = of_alerts(pool)
+    kept = "SELECT 1 FROM documents WHERE kind = 'alert'"
+    until(lambda: len(pool.stored(kept)) == 2, "what fires to be written")
     pool.kill()
     pool.start()
     found = pool.http.get("/alerts").json()

@@ -13,6 +13,8 @@ from e2e.helpers import assert_error, chat, content, fake, streamed
 from e2e.support import PoolProcess
 
 HEADERS = "x-modelpool-"
+# However long it took them to answer.
+QUALITY_ALONE = {"strategy": "quality", "weights": {"quality": 1}}
 HARD = "Prove that the square root of 3 is irrational, then implement a checker for it in Rust."
 
 
@@ -183,7 +185,7 @@ def test_rules_ask_a_model_what_a_request_is_about(make_pool: MakePool) -> None:
 
 
 def test_outcomes_that_callers_report_count_where_they_are_wanted(make_pool: MakePool) -> None:
-    pool = make_pool(sized("a", 0.8), sized("b", 0.78), routing={"strategy": "quality"})
+    pool = make_pool(sized("a", 0.8), sized("b", 0.78), routing=QUALITY_ALONE)
     for model in "ab":
         pool.load(model)
     answer = pool.chat("auto", "What is the capital of France?")

@@ -53,7 +53,7 @@ BAD_IDS = {
 
 def raw(pool: PoolProcess, method: str, target: str, body: Any = None) -> httpx.Response:
     """The target as it stands: other clients would tidy it up."""
-    connection = http.client.HTTPConnection("127.0.0.1", pool.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", pool.port, timeout=60)
     try:
         connection.putrequest(method, target)
         data = json.dumps(body).encode() if body is not None else b""

@@ -22,7 +22,7 @@ def server(request: pytest.FixtureRequest, pool: PoolProcess) -> Any:
     """A client of the gateway, then one of the worker."""
     view = pool.load("plain")
     url = pool.url if request.param == "gateway" else view["endpoint"]
-    with httpx.Client(base_url=url, timeout=30, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False) as client:
         yield client
 
 
@@ -80,7 +80,7 @@ def test_what_can_only_be_refused_loads_nothing_and_is_told_alike(make_pool: Any
     stays."""
     pool = make_pool(fake("cold"), fake("other"), max_concurrent_models=1)
     pool.load("other")
-    with httpx.Client(base_url=pool.url, timeout=30, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=pool.url, timeout=60, trust_env=False, verify=False) as client:
 
         def answers() -> list[tuple[int, bytes, dict[str, str]]]:
             found = [client.post(path, json=body) for path, body in REFUSED]

@@ -4,14 +4,16 @@ computed."""
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from typing import Any
 
 import httpx
 import pytest
 
 from e2e.conftest import WithModels
-from e2e.helpers import chat, fake
+from e2e.helpers import chat, fake, in_background, result, until
 from e2e.support import PoolProcess
 
 CLIENTS = 100
@@ -34,16 +36,23 @@ async def ask_all(pool: PoolProcess, body: dict[str, Any]) -> list[httpx.Respons
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_one_computation_and_an_answer_for_everybody(with_models: WithModels, stream: bool) -> None:
-    pool = with_models(SLOW)  # cold: they wait for the load together
-    answers = asyncio.run(ask_all(pool, chat("m", temperature=0, stream=stream)))
+    # Cold: they wait for the load together, which stands still until all of them do.
+    pool = with_models(fake("m", options={"load_seconds": 2, **SLOW["options"]}))
+    body = chat("m", temperature=0, stream=stream)
+    asking = in_background(lambda: asyncio.run(ask_all(pool, body)))
+    engine = until(lambda: pool.model("m")["engine_pid"], "its engine")
+    os.kill(engine, signal.SIGSTOP)
+    joined_all = f'modelpool_coalesced_requests_total{{model="m"}} {CLIENTS - 1}.0'
+    until(lambda: joined_all in pool.http.get("/metrics").text, "all to have joined")
+    os.kill(engine, signal.SIGCONT)
+    answers = result(asking)
     assert {a.status_code for a in answers} == {200}
     texts = {_without_comments(a.text) for a in answers}
     assert len(texts) == 1
     assert computed(pool) == 1
     joined = [a for a in answers if a.headers.get("x-modelpool-coalesced") == "joined"]
     assert len(joined) == CLIENTS - 1
-    metrics = pool.http.get("/metrics").text
-    assert f'modelpool_coalesced_requests_total{{model="m"}} {CLIENTS - 1}.0' in metrics
+    assert joined_all in pool.http.get("/metrics").text
 
 
 def test_what_is_not_deterministic_or_not_to_be_shared_is_computed_for_each(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import Any
 
@@ -75,33 +76,25 @@ def test_a_hundred_first_requests_start_one_worker(pool: PoolProcess, add: Add) 
 
 
 def test_a_client_that_leaves_does_not_stop_the_load(pool: PoolProcess, add: Add) -> None:
-    m = add(load_seconds=1.5)
-
-    async def leave() -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", pool.port)
-        writer.write(message(pool.port, chat(m)))
-        await writer.drain()
-        await asyncio.sleep(0.5)
-        writer.close()
-
-    stays = in_background(lambda: pool.ask(m))
-    asyncio.run(leave())
+    m = add(load_seconds=3)
+    with socket.create_connection(("127.0.0.1", pool.port)) as client:
+        client.sendall(message(pool.port, chat(m)))
+        until(lambda: pool.model(m)["waiting"], "the request to wait")
+        stays = in_background(lambda: pool.ask(m))
+        until(lambda: pool.model(m)["waiting"] == 2, "both to wait")
     assert result(stays) == "hello there"
     assert pool.model(m)["generation"] == 1
 
 
 def test_the_only_client_leaves_and_the_load_goes_on(pool: PoolProcess, add: Add) -> None:
-    m = add(load_seconds=1)
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(
-            f"{pool.url}/v1/chat/completions",
-            json=chat(m),
-            timeout=0.4,
-            trust_env=False,
-            verify=False,
-        )
+    m = add(load_seconds=2)
+    with socket.create_connection(("127.0.0.1", pool.port)) as client:
+        client.sendall(message(pool.port, chat(m)))
+        until(lambda: pool.model(m)["waiting"], "the request to wait")
+    until(lambda: not pool.model(m)["waiting"], "nobody to wait")
     view = pool.wait_for(m, "HOT")
-    assert (view["generation"], view["waiting"], view["in_flight"]) == (1, 0, 0)
+    assert (view["generation"], view["waiting"]) == (1, 0)
+    until(lambda: pool.model(m)["in_flight"] == 0, "nothing to be in flight")
 
 
 def test_a_stream_that_waits_gets_comments(pool: PoolProcess, add: Add) -> None:
@@ -135,7 +128,7 @@ def test_an_unload_while_it_warms_tells_those_who_wait(pool: PoolProcess, add: A
 
 
 def test_a_waiting_request_has_a_deadline(limited: MakePool) -> None:
-    pool = limited(fake("m", options={"load_seconds": 5}), load_wait_seconds=0.5)
+    pool = limited(fake("m", options={"load_seconds": 60}), load_wait_seconds=0.5)
     message = assert_error(pool.chat("m"), 504, "load_timeout")
     assert "WARMING" in message
     assert pool.state_of("m") == "WARMING"

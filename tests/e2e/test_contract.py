@@ -105,7 +105,7 @@ def try_out(operation: Any, url: str, mode: GenerationMode, most: int, name: Nam
             name(case)
         if case.query and "follow" in case.query:
             case.query["follow"] = "false"
-        check_answer(case, case.call(base_url=url, timeout=30, session=session))
+        check_answer(case, case.call(base_url=url, timeout=60, session=session))
 
     try:
         send()

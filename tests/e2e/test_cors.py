@@ -137,10 +137,11 @@ def test_who_does_not_come_from_a_page_gets_nothing_more(port: int) -> None:
 
 
 def test_a_preflight_starts_nothing_and_is_no_use(pool: PoolProcess) -> None:
-    before = pool.model("org/slashed:7b")
+    pool.http.post("/models/org/slashed:7b/unload", json={"force": True})
+    pool.wait_for("org/slashed:7b", "COLD")
     for path in (CHAT, "/models/org/slashed:7b/load", "/models/org/slashed:7b/endpoint?wait=1"):
         assert preflight(pool.port, path).status == 200
-    assert pool.model("org/slashed:7b")["state"] == before["state"]
+    assert pool.state_of("org/slashed:7b") == "COLD"
     view = pool.load("plain")
     served = pool.http.get(f"{view['endpoint']}/health").json()["requests_served"]
     assert preflight(view["port"]).status == 200

@@ -120,7 +120,9 @@ def _look(pool: PoolProcess, prometheus: Prometheus) -> None:
         until(found, "data for every query", 200)
     finally:
         assert not missing  # and not only that there are some
-    rules = httpx.get(f"{prometheus.url}/api/v1/rules", trust_env=False).json()["data"]["groups"]
+    rules = httpx.get(f"{prometheus.url}/api/v1/rules", trust_env=False, timeout=60).json()["data"][
+        "groups"
+    ]
     seen = [rule for group in rules for rule in group["rules"]]
     assert seen
     assert [(rule["name"], rule["lastError"]) for rule in seen if rule["health"] != "ok"] == []
@@ -128,7 +130,7 @@ def _look(pool: PoolProcess, prometheus: Prometheus) -> None:
 
 def ask(prometheus: Prometheus, expression: str) -> list[dict[str, Any]]:
     answer = httpx.get(
-        f"{prometheus.url}/api/v1/query", params={"query": expression}, trust_env=False
+        f"{prometheus.url}/api/v1/query", params={"query": expression}, trust_env=False, timeout=60
     )
     assert answer.status_code == 200, (expression, answer.text)
     samples: list[dict[str, Any]] = answer.json()["data"]["result"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import socket
 import struct
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.routes import SURFACES
 from modelpool_client.surfaces.schema import check
 
-from e2e.helpers import until
+from e2e.helpers import free_block, give_back, until
 from e2e.support import PoolProcess
 
 pytestmark = pytest.mark.e2e
@@ -92,17 +91,17 @@ def floats(coded: str) -> list[float]:
 def test_the_same_numbers_as_the_bare_engine(
     pool: PoolProcess, client: openai.OpenAI, files: dict[str, Path]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_block(1)
     command = [sys.executable, "-c", BARE, str(files["embed"]), str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as bare:
         assert bare.stdout is not None
         assert bare.stdout.readline() == b"ready\n"
         url = f"http://127.0.0.1:{port}/v1/embeddings"
-        answer = httpx.post(url, json={"input": TEXTS}, timeout=30, trust_env=False).json()
+        answer = httpx.post(url, json={"input": TEXTS}, timeout=60, trust_env=False).json()
         assert bare.stdin is not None
         bare.stdin.close()
         bare.wait(30)
+    give_back(port)
     expected = [item["embedding"] for item in answer["data"]]
     found = [item.embedding for item in client.embeddings.create(model="embed", input=TEXTS).data]
     assert len(found) == len(TEXTS)
@@ -151,7 +150,7 @@ def test_null_stands_for_not_given(pool: PoolProcess) -> None:
 def test_on_the_worker_port_and_by_the_last_token(pool: PoolProcess) -> None:
     endpoint = pool.http.get("/models/last/endpoint?wait=30").json()["endpoint"]
     answer = httpx.post(
-        f"{endpoint.rsplit('/v1', 1)[0]}/v1/embeddings", json={"input": TEXTS}, timeout=30
+        f"{endpoint.rsplit('/v1', 1)[0]}/v1/embeddings", json={"input": TEXTS}, timeout=60
     )
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["data"]) == 3
@@ -246,7 +245,7 @@ def test_a_worker_refuses_what_its_model_is_not_for(pool: PoolProcess) -> None:
     endpoint = pool.http.get("/models/embed/endpoint?wait=30").json()["endpoint"]
     url = f"{endpoint.rsplit('/v1', 1)[0]}/v1/chat/completions"
     body = {"messages": [{"role": "user", "content": "a"}]}
-    answer = httpx.post(url, json=body, timeout=30)
+    answer = httpx.post(url, json=body, timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "missing_capability")
     assert "/v1/embeddings" in answer.json()["error"]["message"]
 
@@ -345,11 +344,17 @@ def test_one_that_comes_later_is_as_good(pool: PoolProcess, files: dict[str, Pat
     assert pool.http.delete("/models/e").status_code == 200
 
 
+def ended(pool: PoolProcess, job_id: str) -> dict[str, Any]:
+    """The job, once it is over."""
+    job: dict[str, Any] = pool.http.get(f"/jobs/{job_id}", params={"wait": 30}).json()
+    return job if job["ended_at"] else {}
+
+
 @pytest.mark.parametrize(("model", "form"), [("embed", "embeddings"), ("rank", "rerank")])
 def test_a_profile_says_how_fast_texts_are_read(pool: PoolProcess, model: str, form: str) -> None:
     asked = {"testCount": 1, "streams": [1, 2], "texts": [1, 8], "wait_seconds": 60}
-    answer = pool.http.post(f"/models/{model}/profile", params={"wait": 50}, json=asked)
-    done = answer.json()
+    begun = pool.http.post(f"/models/{model}/profile", json=asked).json()
+    done = until(lambda: ended(pool, begun["job_id"]), "the end of the profile", 200)
     assert done["state"] == "succeeded", (done["reason"], done["log"])
     profile = done["result"]["profile"]
     assert profile["form"] == form
@@ -373,7 +378,8 @@ def test_tei_and_cohere_and_vllm(pool: PoolProcess, client: openai.OpenAI) -> No
     # Clients of TEI name no model.
     tei = pool.http.post("/embed?model=embed", json={"inputs": TEXTS})
     assert np.allclose(tei.json(), plain, atol=1e-6)
-    with httpx.Client(base_url=f"http://127.0.0.1:{pool.model('embed')['port']}") as worker:
+    url = f"http://127.0.0.1:{pool.model('embed')['port']}"
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as worker:
         assert np.allclose(worker.post("/embed", json={"inputs": TEXTS}).json(), plain, atol=1e-6)
     cohere = post(pool, "/v2/embed", model="embed", texts=TEXTS, input_type="search_query")
     assert np.allclose(cohere.json()["embeddings"]["float"], plain, atol=1e-6)

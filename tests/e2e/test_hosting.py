@@ -15,7 +15,7 @@ import pytest
 from support.plugins import stranger
 
 from e2e.conftest import MakePool
-from e2e.helpers import chat, content, until, until_busy
+from e2e.helpers import WAIT_SECONDS, chat, content, until, until_busy
 from e2e.support import PoolProcess
 
 # Its source is a folder, in which it tells what it does, and waits for what it is told.
@@ -161,10 +161,10 @@ def _leave(told: Told, base: str, hold: int, stream: bool) -> None:
     leave = threading.Event()
 
     async def ask() -> None:
-        async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=base, timeout=60, trust_env=False) as client:
             body = chat("m", "x" * 500, stream=stream)
             asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
-            await asyncio.to_thread(leave.wait, 30)
+            await asyncio.to_thread(leave.wait, WAIT_SECONDS)
             asking.cancel()
 
     thread = threading.Thread(target=lambda: asyncio.run(ask()))

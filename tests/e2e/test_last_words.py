@@ -14,7 +14,7 @@ from e2e.helpers import assert_error, fake, in_background, result, until
 from e2e.support import PoolProcess
 
 CODES = ("oom", "bad_file", "unsupported_arch", "missing_dependency")
-STEPS = {"load_seconds": 6, "load_steps": 6}
+STEPS = {"load_seconds": 60, "load_steps": 60}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
         *(fake(c, options={"fail_load": c, "message": f"words of {c}"}) for c in CODES),
         fake("exits", options={"die_while_loading": 42}),
         fake("killed", options={"die_while_loading": "SIGKILL"}),
-        fake("segfault", options={"die_while_loading": "SIGSEGV", **STEPS, "load_seconds": 0.5}),
+        fake(
+            "segfault",
+            options={"die_while_loading": "SIGSEGV", "load_seconds": 0.5, "load_steps": 6},
+        ),
         fake("liar", options={"lie_ready": True}),
         fake("slow", options=STEPS),
         *(

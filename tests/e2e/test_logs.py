@@ -9,7 +9,7 @@ import pytest
 from modelpool_client import PoolClient
 
 from e2e.conftest import MakePool
-from e2e.helpers import fake, in_background, result, until
+from e2e.helpers import WAIT_SECONDS, fake, in_background, result, until
 from e2e.support import PoolProcess
 
 TOKENS = 2000
@@ -33,7 +33,7 @@ def test_the_log_of_a_running_worker_rotates_and_is_followed_as_one(make_pool: M
         return got
 
     following = in_background(followed)
-    assert has_begun.wait(30)
+    assert has_begun.wait(WAIT_SECONDS)
     assert pool.chat("m").status_code == 200
     assert result(following) == said, "nothing is left out or told twice"
     files = list((pool.state / "logs").glob("m-*.log*"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from e2e.helpers import free_block
 
 START_SECONDS = 60.0
 
@@ -28,9 +28,8 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """None that the kernel gives away in the meantime, and nobody else's of the tests."""
+    return free_block(1)
 
 
 class Server:
@@ -61,17 +60,15 @@ class Server:
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
-            return (
-                httpx.get(f"{self.url}{self._health}", trust_env=False, verify=False).status_code
-                == 200
-            )
+            url = f"{self.url}{self._health}"
+            return httpx.get(url, trust_env=False, timeout=START_SECONDS).status_code == 200
         return False
 
     def kill(self) -> None:
         """SIGKILL; what it had written is still there."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
 

@@ -79,7 +79,7 @@ def test_a_job_is_begun_seen_and_ended(tmp_path: Path) -> None:
         assert (await http.get("/jobs", params={"state": "running"})).json() == {"jobs": []}
         await http.post(f"/jobs/{job_id}/resume")
         GATES["a"].set()
-        done = (await http.get(f"/jobs/{job_id}", params={"wait": 10})).json()
+        done = (await http.get(f"/jobs/{job_id}", params={"wait": 60})).json()
         assert (done["state"], done["result"]) == ("succeeded", {"passed": "a"})
         assert (await http.delete(f"/jobs/{job_id}")).json() == {"deleted": job_id}
         assert (await http.get(f"/jobs/{job_id}")).status_code == 404
@@ -125,7 +125,7 @@ def test_a_job_goes_on_with_the_next_manager(tmp_path: Path) -> None:
         while not GATES:  # noqa: ASYNC110
             await asyncio.sleep(0)
         GATES["b"].set()
-        done = (await http.get(f"/jobs/{found[0]}", params={"wait": 10})).json()
+        done = (await http.get(f"/jobs/{found[0]}", params={"wait": 60})).json()
         assert (done["state"], done["attempts"]) == ("succeeded", 2)
 
     play(tmp_path, begin)

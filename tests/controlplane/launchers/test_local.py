@@ -39,7 +39,9 @@ DEAF = (
 )
 WITH_CHILD = """
 import subprocess, sys, signal
-child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+command = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
+child = subprocess.Popen(command, stdout=subprocess.PIPE)
+child.stdout.readline()  # it has become itself
 print("up", child.pid, flush=True)
 signal.pause()
 """
@@ -298,7 +300,7 @@ def test_term_can_be_ignored_and_kill_cannot(play: Play) -> None:
         assert not await process.group_gone(0)
         process.kill()
         assert await process.wait() == -signal.SIGKILL
-        assert await process.group_gone(5)
+        assert await process.group_gone(30)
 
     play(scene)
 
@@ -313,7 +315,7 @@ def test_term_is_for_the_front_alone(play: Play) -> None:
         assert has_members(process.pid)
         assert not await process.group_gone(0)
         process.kill()  # the rest of the group, though its leader is dead
-        assert await process.group_gone(5)
+        assert await process.group_gone(30)
         assert await gone(child)
 
     play(scene)
@@ -324,7 +326,7 @@ def test_kill_ends_the_whole_group(play: Play) -> None:
         process = await shop.start(WITH_CHILD)
         child = int((await shop.line())[1])
         process.kill()
-        assert await process.group_gone(5)
+        assert await process.group_gone(30)
         assert await gone(child)
         assert await process.wait() == -signal.SIGKILL
 
