@@ -50,7 +50,9 @@ def told(folder: Path, model_id: str = "m") -> list[str]:
 
 
 def is_to(folder: Path, what: str, how: str, model_id: str = "m") -> None:
-    (folder / f"notes-{model_id}" / "fault.json").write_text(json.dumps({what: how}))
+    notes = folder / f"notes-{model_id}"
+    notes.mkdir(exist_ok=True)
+    (notes / "fault.json").write_text(json.dumps({what: how}))
 
 
 def asleep(pool: PoolProcess, model_id: str = "m") -> dict[str, Any]:
@@ -180,9 +182,9 @@ WAYS = [pytest.param("refuse", marks=SLOW), "die", pytest.param("ignore", marks=
 @pytest.mark.parametrize("how", WAYS)
 def test_one_that_fails_to_sleep_is_unloaded(start: Start, tmp_path: Path, how: str) -> None:
     pool = start(entry(tmp_path), **SOON)
-    pool.ask("m", "first")
-    pid = pool.model("m")["worker_pid"]
     is_to(tmp_path, "sleep", how)
+    pid = pool.load("m")["worker_pid"]
+    pool.ask("m", "first")
     until(lambda: not alive(pid), "its end")
     until(lambda: "model-not-asleep" in names(pool), "the news of it")
     assert pool.ask("m", "second") == "second"

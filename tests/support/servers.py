@@ -60,18 +60,17 @@ class Server:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
+        url, patience = f"{self.url}{self._health}", START_SECONDS
         with contextlib.suppress(httpx.TransportError):
-            return (
-                httpx.get(f"{self.url}{self._health}", trust_env=False, verify=False).status_code
-                == 200
-            )
+            answer = httpx.get(url, trust_env=False, verify=False, timeout=patience)
+            return answer.status_code == 200
         return False
 
     def kill(self) -> None:
         """SIGKILL; what it had written is still there."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(START_SECONDS)
             self._process = None
 
 
