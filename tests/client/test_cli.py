@@ -527,21 +527,21 @@ def test_help_tells_the_exit_codes(fake: FakePool) -> None:
 
 
 def test_interrupted(fake: FakePool) -> None:
-    fake.load_seconds = 30
+    fake.load_seconds = 120
     # What a shell starts in its background, this test perhaps, takes no notice of Ctrl-C.
     heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
     args = command(fake, "load", MODEL)
     args = [sys.executable, "-c", f"{heed} os.execv(sys.argv[1], sys.argv[1:])", *args]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             # A signal that comes just before Python's blocking call waits for the end of that.
             asleep = psutil.Process(process.pid)
             while not (fake.requests and asleep.status() == psutil.STATUS_SLEEPING):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=10)
+            _, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (process.returncode, b"Traceback" in stderr) == (130, False)
@@ -549,13 +549,13 @@ def test_interrupted(fake: FakePool) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
 def test_a_terminal_sees_a_progress_bar(fake: FakePool) -> None:
-    fake.load_seconds = 0.8
+    fake.load_seconds = 3
     ours, theirs = os.openpty()
     env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": "1"}
     process = subprocess.Popen(
         command(fake, "load", MODEL), stdout=subprocess.PIPE, stderr=theirs, env=env
     )
-    stdout, _ = process.communicate(timeout=20)
+    stdout, _ = process.communicate(timeout=60)
     drawn = os.read(ours, 100_000).decode()
     os.close(ours)
     os.close(theirs)

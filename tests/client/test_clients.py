@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import pytest
@@ -120,7 +119,7 @@ def test_as_many_calls_at_once_as_one_likes() -> None:
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with server, AsyncPoolClient(url, timeout=5) as pool:
+        async with server, AsyncPoolClient(url, timeout=60) as pool:
             assert await asyncio.gather(*(pool.config() for _ in range(count))) == [{}] * count
 
     asyncio.run(use())
@@ -149,16 +148,16 @@ def test_events_end_when_nobody_comes_back(fake: FakePool, pool: PoolClient) -> 
 
 
 def test_progress(fake: FakePool, pool: PoolClient) -> None:
-    fake.load_seconds, seen = 0.6, list[ModelView]()
+    fake.load_seconds, seen = 2, list[ModelView]()
     assert pool.load(MODEL, on_progress=seen.append).state == "HOT"
-    assert seen[0].progress is not None
-    assert (seen[0].progress.stage, seen[0].progress.fraction) == ("weights", 0.4)
+    shown = {(view.progress.stage, view.progress.fraction) for view in seen if view.progress}
+    assert shown == {("weights", 0.4)}
     assert seen[-1].state == "HOT"
 
 
 def test_progress_of_a_set(fake: FakePool, pool: PoolClient) -> None:
     pool.register("m", engine="fake", source="broken")
-    fake.load_seconds, seen = 0.4, list[ModelView]()
+    fake.load_seconds, seen = 2, list[ModelView]()
     loaded = pool.load_set([MODEL, "m"], on_progress=seen.append)
     assert [each.outcome for each in loaded.models] == ["loaded", "failed"]
     assert [each.model_id for each in loaded.failed] == ["m"]
@@ -214,12 +213,11 @@ def test_nobody_answers() -> None:
 
 
 def test_a_silent_pool(fake: FakePool) -> None:
-    fake.load_seconds = 0.5
+    fake.load_seconds = 30
     with PoolClient(fake.url, timeout=0.1) as pool:
-        began = time.monotonic()
         with pytest.raises(errors.PoolUnreachable, match="in time"):
             pool.load(MODEL, wait=0.01)
-    assert time.monotonic() - began < 0.45
+        assert pool.model(MODEL).state == "WARMING", "its answer was not waited for"
 
 
 def test_openai(fake: FakePool, pool: PoolClient) -> None:
@@ -254,7 +252,7 @@ async def first(events: AsyncIterator[Any], count: int) -> list[Any]:
 def test_the_async_twin(fake: FakePool) -> None:
     fake.happen("model-loading", state="WARMING")
     fake.happen("model-loaded", state="HOT")
-    fake.drop_next, fake.load_seconds, seen = 1, 0.4, list[ModelView]()
+    fake.drop_next, fake.load_seconds, seen = 1, 1.5, list[ModelView]()
 
     async def use() -> None:
         async with AsyncPoolClient(fake.url, retry=QUICK) as pool:
@@ -279,7 +277,8 @@ def test_the_async_twin(fake: FakePool) -> None:
                 _ = [p async for p in pool.chat_stream(MODEL, "ho")]
 
     asyncio.run(use())
-    assert [v.state for v in seen] == ["WARMING", "HOT"]
+    states = [state for state, _ in groupby(view.state for view in seen)]
+    assert states[-2:] == ["WARMING", "HOT"]
 
 
 def test_the_async_twin_without_a_pool() -> None:
@@ -299,12 +298,13 @@ def test_the_async_twin_without_a_pool() -> None:
 
 
 def test_a_cancelled_load_leaves_nothing_behind(fake: FakePool) -> None:
-    fake.load_seconds = 0.5
+    fake.load_seconds = 30
 
     async def use() -> None:
         async with AsyncPoolClient(fake.url) as pool:
-            load = asyncio.create_task(pool.load(MODEL, on_progress=lambda _: None))
-            await asyncio.sleep(0.1)
+            begun = asyncio.Event()
+            load = asyncio.create_task(pool.load(MODEL, on_progress=lambda _: begun.set()))
+            await begun.wait()
             load.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await load

@@ -119,7 +119,7 @@ def test_a_disk_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.M
     goes_on = threading.Event()
     store = ResponseStore(tmp_path, 1000)
     for name in ("get", "put", "delete"):
-        monkeypatch.setattr(store, name, lambda *_: goes_on.wait(10))
+        monkeypatch.setattr(store, name, lambda *_: goes_on.wait(60))
 
     async def ask() -> None:
         assert not await store.keep("resp_a", {})

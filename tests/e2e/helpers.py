@@ -107,6 +107,13 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def command_line(process: psutil.Process) -> str:
+    """What it was started with; empty if it has ended meanwhile."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODELPOOL_", "MODEL_"))}
     return {**kept, "NO_COLOR": "1", **more}
@@ -195,6 +202,38 @@ def streaming(url: str, body: Mapping[str, Any]) -> Future[Any]:
     task.add_done_callback(lambda _: begun.set())
     assert begun.wait(WAIT_SECONDS), "nothing came"
     return task
+
+
+def run_of(pool: PoolProcess) -> str:
+    """Which run of the manager answers."""
+    return str(pool.http.get("/health").json()["run"])
+
+
+def until_another(pool: PoolProcess, run: str) -> None:
+    """Until another than that one answers."""
+
+    def is_another() -> bool:
+        try:
+            return run_of(pool) != run
+        except httpx.TransportError:  # it came to the old one in its last moment
+            return False
+
+    until(is_another, "the next manager")
+
+
+@contextlib.contextmanager
+def lease_goes_on(pool: PoolProcess, model: str, minutes: float) -> Iterator[None]:
+    """Of an idle model: it has so much less at the end of the block as that took, and is not begun
+    anew there."""
+    rounded = 0.1  # s; it is told in thousandths of a minute
+    before = time.monotonic()
+    assert pool.ask(model)
+    idle = time.monotonic()
+    yield
+    least = time.monotonic() - idle
+    left = 60 * float(pool.model(model)["ttl_remaining_minutes"])
+    most = time.monotonic() - before
+    assert least - rounded <= 60 * minutes - left <= most + rounded, (least, left, most)
 
 
 def until_busy(pool: PoolProcess, model: str, requests: int = 1) -> None:

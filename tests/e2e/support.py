@@ -17,6 +17,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from e2e.helpers import (
     WAIT_SECONDS,
     chat,
     clean_environment,
+    command_line,
     content,
     free_block,
     give_back,
@@ -100,7 +102,10 @@ class PoolProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        return clean_environment(**{MARK: self.mark, "TMPDIR": str(self.tmp)})
+        more = {MARK: self.mark, "TMPDIR": str(self.tmp)}
+        # Whoever plays sounds makes a folder there, unless somebody of this machine has made one.
+        more["PULSE_RUNTIME_PATH"] = str(self.folder / "pulse")
+        return clean_environment(**more)
 
     @property
     def pid(self) -> int:
@@ -251,10 +256,12 @@ class PoolProcess:
 
     def assert_nothing_left(self) -> None:
         def left() -> list[str]:
-            return [f"{p.pid} {p.status()} {' '.join(p.cmdline())}" for p in marked(self.mark)]
+            return [f"{p.pid} {command_line(p)}" for p in marked(self.mark)]
 
         until(lambda: not left(), f"the end of {left()}")
-        assert not (taken := [p for p in (self.port, *self.ports) if not is_free(p)]), taken
+        # A process that ends has no environment any more before it lets go of its sockets.
+        for port in (self.port, *self.ports):
+            until(partial(is_free, port), f"port {port} to be free")
         assert not (files := [p for p in self.tmp.iterdir() if not _is_try(p)]), files
 
     def fronts(self, model: str = "") -> list[psutil.Process]:
@@ -272,7 +279,7 @@ class PoolProcess:
 
     def assert_none_but_the_manager(self) -> None:
         def others() -> list[str]:
-            return [" ".join(p.cmdline()) for p in marked(self.mark) if p.pid != self.pid]
+            return [command_line(p) for p in marked(self.mark) if p.pid != self.pid]
 
         until(lambda: not others(), f"the end of {others()}")
 

@@ -15,6 +15,7 @@ from e2e.helpers import (
     chat,
     fake,
     in_background,
+    lease_goes_on,
     result,
     streaming,
     until,
@@ -45,14 +46,12 @@ def test_killed_while_all_is_cold(own_pool: WithModels) -> None:
 def test_hot_workers_are_adopted_with_their_leases(own_pool: WithModels) -> None:
     pool = own_pool(fake("m", ttl_minutes=10), fake("idle"))
     before, idle = pool.load("m"), pool.load("idle")
-    pool.ask("m")
-    time.sleep(1.2)
-    kill_and_start(pool)
+    with lease_goes_on(pool, "m", 10):
+        kill_and_start(pool)
     after = pool.model("m")
     assert after["state"] == "HOT"
     assert identity(after) == identity(before)
     assert identity(pool.model("idle")) == identity(idle)
-    assert 9.5 < after["ttl_remaining_minutes"] < 10 - 1 / 60  # it goes on, not anew
     assert ("model-adopted", "adopted from a former manager") in pool.story("m")
     assert pool.ask("m") == "hello there"
     assert pool.model("m")["worker_pid"] == before["worker_pid"]

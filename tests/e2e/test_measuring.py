@@ -159,7 +159,7 @@ def two_busy(pool: PoolProcess) -> Iterator[PoolProcess]:
     yield pool
     over.set()
     for thread in asking:
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.mark.parametrize("verb", ["profile", "tune"])
@@ -269,7 +269,7 @@ def test_a_tuning_that_was_cut_goes_on_from_what_it_had(pool: PoolProcess, how: 
     lost = sum(ratio <= 1 for ratio in ratios[:-8])
     assert done["result"]["pairs"] == len(ratios) == 13 + 2 * lost
     # A trial's memory is known of the model with those options, though it was never loaded itself.
-    until(lambda: pool.model("swift")["memory"]["measured_peak_mb"], "the peak to be learned", 30)
+    until(lambda: pool.model("swift")["memory"]["measured_peak_mb"], "the peak to be learned")
     until(lambda: pool.fronts() == [], "the end of the trials")
 
 

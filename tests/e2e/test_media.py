@@ -38,7 +38,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
 def client(pool: PoolProcess, request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
     way, url = getattr(request, "param", "gateway"), f"{pool.url}/v1"
     if way == "worker":
-        found = pool.http.get("/models/studio/endpoint?wait=30").json()["endpoint"]
+        found = pool.http.get("/models/studio/endpoint?wait=60").json()["endpoint"]
         url = f"{found}/v1"
     elif way == "cold":
         pool.http.post("/models/studio/unload", json={"force": True})
@@ -146,7 +146,7 @@ def test_a_stream_that_no_engine_gives_is_begun_by_nobody(
         view = pool.load("pondering")
         url = view["endpoint"] if way == "worker" else url
     body = {"model": "pondering", "input": "hello there", "stream": True}
-    with httpx.Client(base_url=url, trust_env=False, timeout=30, verify=False) as http:
+    with httpx.Client(base_url=url, trust_env=False, timeout=60, verify=False) as http:
         answer = http.post(path, json=body)
         assert answer.headers["content-type"] in ("audio/wav", "application/json")
         assert answer.headers["x-modelpool-ignored"] == "stream"

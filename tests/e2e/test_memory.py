@@ -112,13 +112,13 @@ def test_what_the_host_has_decides(tmp_path: Path) -> None:
     pool = PoolOfAHost(tmp_path, [fake("a") | {"memory_mb": 300}])
     pool.has_available(100)
     with pool:
-        answer = pool.http.post("/models/a/load?wait=20", json={})
+        answer = pool.http.post("/models/a/load?wait=60", json={})
         assert answer.status_code >= 400
         assert "the host has 100 MB available" in answer.json()["error"]["message"]
         pool.has_available(1000)
 
         def loads() -> bool:
-            return pool.http.post("/models/a/load?wait=20", json={}).status_code == 200
+            return pool.http.post("/models/a/load?wait=60", json={}).status_code == 200
 
         until(loads, "the host's memory to be read again")
 

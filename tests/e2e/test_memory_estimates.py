@@ -60,7 +60,7 @@ def test_estimate_and_peak(weights: Path, make_pool: Callable[..., PoolProcess])
         pool.load(name)
         pool.ask(name, PROMPT, max_tokens=4)
         peak = _peak(pool, name)
-        answer = pool.http.post(f"/models/{name}/unload?wait=30", json={"force": True})
+        answer = pool.http.post(f"/models/{name}/unload?wait=60", json={"force": True})
         assert answer.status_code == 200, answer.text
         errors[case] = estimate / peak - 1
         context, cache, mmap = case
@@ -111,7 +111,7 @@ def test_each_option_adds_what_is_estimated(
         pool.load(name)
         pool.ask(name, LONG_PROMPT, max_tokens=4)
         found[name] = (estimate, _peak(pool, name))
-        assert pool.http.post(f"/models/{name}/unload?wait=30", json={"force": True}).is_success
+        assert pool.http.post(f"/models/{name}/unload?wait=60", json={"force": True}).is_success
     estimated, measured = found["plain"]
     print()
     wrong = []
@@ -158,7 +158,7 @@ def test_what_is_loaded_beside_a_model(
         if "mmproj" in more:
             _show(pool, name)
         peak = _peak(pool, name)
-        assert pool.http.post(f"/models/{name}/unload?wait=30", json={"force": True}).is_success
+        assert pool.http.post(f"/models/{name}/unload?wait=60", json={"force": True}).is_success
         errors[name] = estimate / peak - 1
         print(f"{name:10} estimated {estimate:6.1f}  peak {peak:6.1f} MB  {errors[name]:+.1%}")
     assert {name: e for name, e in errors.items() if not -SHORT <= e <= OVER} == {}

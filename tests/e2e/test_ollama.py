@@ -64,7 +64,7 @@ def client(pool: PoolProcess, request: pytest.FixtureRequest) -> Iterator[ollama
     if way == "own port":
         url = f"http://127.0.0.1:{pool.http.get('/config').json()['ollama_port']}"
     elif way == "worker":
-        found = pool.http.get(f"/models/{model}/endpoint?wait=30").json()["endpoint"]
+        found = pool.http.get(f"/models/{model}/endpoint?wait=60").json()["endpoint"]
         url = found.rsplit("/v1", 1)[0]
     elif way == "cold":
         unload(pool, model)
@@ -160,10 +160,10 @@ def test_a_worker_tells_of_its_one_model(
 
 
 def test_a_worker_says_that_it_speaks_ollama(pool: PoolProcess) -> None:
-    endpoint = pool.http.get("/models/echo/endpoint?wait=30").json()["endpoint"]
+    endpoint = pool.http.get("/models/echo/endpoint?wait=60").json()["endpoint"]
     url = endpoint.rsplit("/v1", 1)[0]
     assert httpx.get(f"{url}/", trust_env=False, timeout=60).text == "Ollama is running"
-    assert httpx.head(f"{url}/", trust_env=False).status_code == 200
+    assert httpx.head(f"{url}/", trust_env=False, timeout=60).status_code == 200
     version = httpx.get(f"{url}/api/version", trust_env=False, timeout=60).json()
     assert version == pool.http.get("/api/version").json()
     refused = httpx.get(f"{url}/api/show", trust_env=False, timeout=60)
@@ -250,7 +250,7 @@ def test_delete(client: ollama.Client, pool: PoolProcess) -> None:
 
 def test_probes(pool: PoolProcess) -> None:
     assert pool.http.get("/api/version").json()["version"].count(".") == 2
-    assert httpx.head(f"{pool.url}/", trust_env=False).status_code == 200
+    assert httpx.head(f"{pool.url}/", trust_env=False, timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("client", [("echo", "own port")], indirect=True)

@@ -96,7 +96,7 @@ def test_what_is_gone_there_goes(server: FakeOllama, pool: PoolProcess) -> None:
     server.models["new:1b"] = FakeModel()
     until(lambda: ids(pool) == {"llama3.2:3b", "new:1b"}, "what is there now")
     server.stop()
-    done = pool.http.post("/jobs", json={"kind": "ollama"}, params={"wait": "30"}).json()
+    done = pool.http.post("/jobs", json={"kind": "ollama"}, params={"wait": "60"}).json()
     assert done["state"] == "succeeded", done
     assert "does not answer" in done["result"]["servers"][server.url]
     assert ids(pool) == {"llama3.2:3b", "new:1b"}, "a server that is down has lost nothing"
@@ -124,7 +124,7 @@ def test_a_server_pulls(server: FakeOllama, pool: PoolProcess) -> None:
         ("ollama-server:cut", "ended the pull of cut:latest early"),
     ):
         body = {"source": source}
-        failed = pool.http.post("/models/pull", json=body, params={"wait": "30"}).json()
+        failed = pool.http.post("/models/pull", json=body, params={"wait": "60"}).json()
         assert failed["state"] == "failed"
         assert text in failed["reason"]
 

@@ -205,7 +205,7 @@ def way(pool: PoolProcess, request: pytest.FixtureRequest) -> Iterator[tuple[str
     model, how = request.param
     address = f"127.0.0.1:{pool.port}"
     if how == "worker":
-        found = pool.http.get(f"/models/{quote(model, safe='')}/endpoint?wait=30").json()
+        found = pool.http.get(f"/models/{quote(model, safe='')}/endpoint?wait=60").json()
         address = found["endpoint"].removeprefix("http://")
     elif how == "cold":
         pool.http.post(f"/models/{quote(model, safe='')}/unload", json={"force": True})

@@ -48,7 +48,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
 def url(pool: PoolProcess, request: pytest.FixtureRequest) -> str:
     model, way = getattr(request, "param", ("echo", "gateway"))
     if way == "worker":
-        found = pool.http.get(f"/models/{model}/endpoint?wait=30").json()["endpoint"]
+        found = pool.http.get(f"/models/{model}/endpoint?wait=60").json()["endpoint"]
         return f"{found}/v1"
     if way == "cold":
         pool.http.post(f"/models/{model}/unload", json={"force": True})

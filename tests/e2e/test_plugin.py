@@ -11,7 +11,7 @@ import pytest
 from support.plugins import files_of_page, install, stranger
 
 from e2e.conftest import MakePool
-from e2e.helpers import Stream, chat, content, fake, marked, until
+from e2e.helpers import Stream, chat, command_line, content, fake, marked, until
 from e2e.support import PoolProcess
 
 pytestmark = pytest.mark.long
@@ -90,7 +90,7 @@ def test_the_plugin_of_the_page_is_found_loaded_served_and_unloaded(
     assert refused.json()["error"]["code"] == "context_length_exceeded"
     assert pool.http.post("/models/poet/unload").status_code == 200
     until(lambda: pool.model("poet")["state"] == "COLD", "the unload")
-    assert not [p for p in marked(pool.mark) if "poet" in p.cmdline()]
+    assert not [p for p in marked(pool.mark) if "poet" in command_line(p)]
 
 
 def test_bad_plugins_hurt_nobody_else(site: Path, make_pool: MakePool) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from e2e.conftest import Add
-from e2e.helpers import clean_environment, fake, free_block
+from e2e.helpers import WAIT_SECONDS, clean_environment, fake, free_block
 from e2e.support import PoolProcess
 
 COMMAND = [sys.executable, "-c", "from modelpool_client.cli import main; main()"]
@@ -89,11 +89,11 @@ def test_events_as_they_happen(pool: PoolProcess, add: Add) -> None:
     environment = clean_environment(MODELPOOL_URL=pool.url)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as listening:
         try:
-            end = time.monotonic() + 20
+            end = time.monotonic() + WAIT_SECONDS
             while listening.poll() is None and time.monotonic() < end:
                 pool.load(m)
                 pool.http.post(f"/models/{m}/unload", json={})
-            assert listening.wait(10) == 0
+            assert listening.wait(WAIT_SECONDS) == 0
         finally:
             listening.kill()
         assert listening.stdout is not None

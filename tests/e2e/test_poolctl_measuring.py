@@ -13,7 +13,7 @@ import psutil
 import pytest
 from make_bench_gguf import write_random_gguf
 
-from e2e.helpers import WAIT_SECONDS, clean_environment, fake, until
+from e2e.helpers import WAIT_SECONDS, clean_environment, command_line, fake, until
 from e2e.support import PoolProcess
 from e2e.test_poolctl import COMMAND, document, out, poolctl
 
@@ -168,12 +168,12 @@ def test_who_interrupts_leaves_the_job_alone(pool: PoolProcess, verb: str) -> No
     assert "Traceback" not in said
     assert document(pool, "jobs", "show", job_id)["state"] == "running"
     assert "cancelled" in out(pool, "jobs", "cancel", job_id)
-    until(lambda: not any("slower" in " ".join(p.cmdline()) for p in pool.fronts()), "their end")
+    until(lambda: not any("slower" in command_line(p) for p in pool.fronts()), "their end")
 
 
 def _is_at_work(pool: PoolProcess, job_id: str) -> bool:
     text = pool.http.get(f"/jobs/{job_id}").json()["progress"]["text"]
-    fronts = [p for p in pool.fronts() if "slower" in " ".join(p.cmdline())]
+    fronts = [p for p in pool.fronts() if "slower" in command_line(p)]
     return bool(fronts) and text.startswith(("run ", "tries "))
 
 

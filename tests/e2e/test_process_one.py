@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from e2e.helpers import fake, until
+from e2e.helpers import fake, run_of, until, until_another
 from e2e.support import PoolProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="PID namespaces are Linux's")
@@ -64,8 +65,12 @@ class ProcessOne(PoolProcess):
             self.first.terminate()
 
     def zombies(self) -> list[str]:
-        below = psutil.Process(self.pid).children(recursive=True)
-        return [f"{p.pid} {p.name()}" for p in below if p.status() == psutil.STATUS_ZOMBIE]
+        found = []
+        for process in psutil.Process(self.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # reaped meanwhile
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} {process.name()}")
+        return found
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -107,9 +112,9 @@ def test_a_dead_workers_exit_status_is_known(pool: ProcessOne) -> None:
 
 def test_after_a_restart_too(pool: ProcessOne) -> None:
     view = pool.load("m")
-    run = pool.http.get("/health").json()["run"]
+    run = run_of(pool)
     assert pool.http.post("/restart", json={}).status_code == 202
-    until(lambda: pool.answers() and pool.http.get("/health").json()["run"] != run, "the next one")
+    until_another(pool, run)
     assert pool.model("m")["worker_pid"] == view["worker_pid"]
     before = ends_by_kill(pool)
     kill_worker(pool)

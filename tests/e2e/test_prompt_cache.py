@@ -124,6 +124,8 @@ def test_what_runs_while_it_is_off_for_a_moment(shared: MakePool) -> None:
         changes = {"prompt_cache_disk_mb": megabytes}
         assert pool.http.patch("/config", json=changes).status_code == 200
     cached(pool, "a")
+    # With the answer to what it tells of that the worker hears that it is on again.
+    until(lambda: pool.model("a")["requests_total"] == 2, "the worker to tell of its requests")
     unload(pool, "a")
     assert len(files(pool)) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from support.hub import Hub, running_hub
 from typer.testing import CliRunner
 
 from e2e.conftest import MakePool
-from e2e.helpers import until
+from e2e.helpers import command_line, until
 from e2e.support import PoolProcess
 
 GGUF = (Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf").read_bytes()
 PROGRAM = "modelpool.pulling.program"
+# The whole file would take a quarter of a minute.
+SLOWLY, PART = 0.12, 200_000
 
 
 @pytest.fixture
@@ -36,17 +39,18 @@ def job_of(pool: PoolProcess) -> dict[str, Any]:
 
 def program_of(pool: PoolProcess) -> psutil.Process:
     children = psutil.Process(pool.pid).children(recursive=True)
-    (program,) = [child for child in children if PROGRAM in child.cmdline()]
+    (program,) = [child for child in children if PROGRAM in command_line(child)]
     return program
 
 
 def test_killed_in_the_middle_it_goes_on(hub: Hub, make_pool: MakePool, tmp_path: Path) -> None:
     models = tmp_path / "models"
     part = models / "owner" / "tiny" / ".tiny-Q4_0.gguf.part"
-    pool = make_pool(hub_url=hub.url, models_dir=str(models), pull_max_mb_per_second=0.5)
+    slow = {"pull_max_mb_per_second": SLOWLY}
+    pool = make_pool(hub_url=hub.url, models_dir=str(models), **slow)
     begun = pool.http.post("/models/pull", json={"source": "hf:owner/tiny"})
     assert begun.status_code == 202, begun.text
-    until(lambda: part.exists() and part.stat().st_size > 300_000, "some of the file")
+    until(lambda: part.exists() and part.stat().st_size > PART, "some of the file")
     program = program_of(pool)
     # In that order: a manager that sees its program die begins it again.
     pool.kill()
@@ -54,8 +58,10 @@ def test_killed_in_the_middle_it_goes_on(hub: Hub, make_pool: MakePool, tmp_path
         program.kill()
     until(lambda: not program.is_running(), "the end of the pull's process")
     kept = part.stat().st_size
-    assert 300_000 < kept < len(GGUF)
+    assert PART < kept < len(GGUF)
     assert not (models / "owner" / "tiny" / "tiny-Q4_0.gguf").exists()
+    settings = json.loads(pool.config.read_text())
+    pool.config.write_text(json.dumps(settings | {"pull_max_mb_per_second": 0}))
     pool.start()
     until(lambda: job_of(pool)["state"] == "succeeded", "the pull's end")
     assert (models / "owner" / "tiny" / "tiny-Q4_0.gguf").read_bytes() == GGUF
@@ -68,11 +74,13 @@ def test_its_process_killed_alone_is_begun_again_by_itself(
 ) -> None:
     models = tmp_path / "models"
     part = models / "owner" / "tiny" / ".tiny-Q4_0.gguf.part"
-    pool = make_pool(hub_url=hub.url, models_dir=str(models), pull_max_mb_per_second=0.7)
+    slow = {"pull_max_mb_per_second": SLOWLY}
+    pool = make_pool(hub_url=hub.url, models_dir=str(models), **slow)
     begun = pool.http.post("/models/pull", json={"source": "hf:owner/tiny"})
     assert begun.status_code == 202, begun.text
-    until(lambda: part.exists() and part.stat().st_size > 300_000, "some of the file")
+    until(lambda: part.exists() and part.stat().st_size > PART, "some of the file")
     program_of(pool).kill()
+    pool.http.patch("/config", json={"pull_max_mb_per_second": 0}).raise_for_status()
     until(lambda: job_of(pool)["state"] == "succeeded", "the pull's end")
     assert (models / "owner" / "tiny" / "tiny-Q4_0.gguf").read_bytes() == GGUF
     job = pool.http.get(f"/jobs/{job_of(pool)['job_id']}").json()

@@ -314,7 +314,7 @@ def test_a_body_without_end_is_refused_and_not_kept(server: Server) -> None:
 def test_a_stream_that_is_silent_for_long_gets_comments(make_pool: Any, way: str) -> None:
     """As when a long prompt is read. Comments stand between events, and nothing else changes."""
     script = {"first_token_seconds": 1.0, "tokens": 3, "tokens_per_second": 2.5}
-    pool = make_pool(fake("slow", options=script), stream_ping_seconds=0.2)
+    pool = make_pool(fake("slow", options=script), stream_ping_seconds=0.05)
     server = server_of(pool, pool.load("slow"), way)
     with connected(server.port) as sock:
         sock.sendall(server.post(json.dumps(chat("slow", stream=True)).encode()))

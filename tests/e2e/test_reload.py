@@ -156,4 +156,4 @@ def test_a_warm_up_model_that_is_new_begins(make_pool: MakePool) -> None:
     rewrite(pool, [fake("warm", warmup=True), fake("never", warmup=True, memory_mb=10**9)])
     assert reload(pool)["models"]["added"] == ["warm", "never"]
     pool.wait_for("warm", "HOT")
-    assert "refused" in pool.model("never")["reason"]
+    until(lambda: "refused" in pool.model("never")["reason"], "the word of the other")

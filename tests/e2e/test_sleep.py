@@ -50,7 +50,9 @@ def told(folder: Path, model_id: str = "m") -> list[str]:
 
 
 def is_to(folder: Path, what: str, how: str, model_id: str = "m") -> None:
-    (folder / f"notes-{model_id}" / "fault.json").write_text(json.dumps({what: how}))
+    notes = folder / f"notes-{model_id}"
+    notes.mkdir(exist_ok=True)
+    (notes / "fault.json").write_text(json.dumps({what: how}))
 
 
 def asleep(pool: PoolProcess, model_id: str = "m") -> dict[str, Any]:

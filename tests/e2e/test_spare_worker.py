@@ -19,9 +19,9 @@ def waiting(pool: PoolProcess) -> list[psutil.Process]:
     for process in marked(pool.mark):
         with contextlib.suppress(psutil.Error):
             if "spare" in process.cmdline() and process.pid not in taken:
-                found.append(process)
-    fronts = {p.pid for p in found}
-    return [p for p in found if p.ppid() not in fronts | taken]
+                found.append((process, process.ppid()))
+    fronts = {process.pid for process, _ in found}
+    return [process for process, parent in found if parent not in fronts | taken]
 
 
 def spare(pool: PoolProcess) -> psutil.Process:

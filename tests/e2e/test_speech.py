@@ -44,7 +44,7 @@ def client_of(url: str) -> openai.OpenAI:
 
 
 def endpoint(pool: PoolProcess, model: str) -> str:
-    return str(pool.http.get(f"/models/{model}/endpoint?wait=30").json()["endpoint"])
+    return str(pool.http.get(f"/models/{model}/endpoint?wait=60").json()["endpoint"])
 
 
 def say(client: openai.OpenAI, text: str, **more: Any) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from e2e.conftest import MakePool
 from e2e.helpers import (
+    WAIT_SECONDS,
     assert_error,
     chat,
     fake,
@@ -20,6 +20,7 @@ from e2e.helpers import (
     in_background,
     result,
     streaming,
+    until,
 )
 from e2e.support import PoolProcess
 
@@ -78,7 +79,7 @@ def test_term_lets_streams_end_and_leaves_nothing(make_pool: MakePool) -> None:
         assert stream.is_done, stream.error
         assert not stream.error
     assert pool.process is not None
-    assert pool.process.wait(20) == 0
+    assert pool.process.wait(WAIT_SECONDS) == 0
     pool.assert_nothing_left()
 
 
@@ -92,17 +93,17 @@ def test_term_cuts_readably_what_does_not_end_in_time(make_pool: MakePool) -> No
     assert not stream.is_done
     assert stream.error["message"]
     assert pool.process is not None
-    assert pool.process.wait(20) == 0
+    assert pool.process.wait(WAIT_SECONDS) == 0
 
 
 def test_while_stopping_new_work_is_refused(make_pool: MakePool) -> None:
-    pool = make_pool(fake("m", options={"tokens": 40, "tokens_per_second": 20}))
+    slow = {"tokens": 100, "tokens_per_second": 20}
+    pool = make_pool(fake("m", options=slow), graceful_shutdown_seconds=60)
     pool.load("m")
     task = streaming(pool.url, chat("m"))
     pool.term()
-    time.sleep(0.3)
+    until(lambda: pool.http.get("/readyz").status_code == 503, "the manager to heed it")
     assert_error(pool.chat("m"), 503, "pool_stopping")
-    assert pool.http.get("/readyz").status_code == 503
     assert result(task).is_done
 
 

@@ -85,13 +85,16 @@ def ask(url: str, model: str, traceparent: str = "", **more: Any) -> httpx.Respo
     return httpx.post(f"{url}/v1/chat/completions", json=said, headers=headers, timeout=60)
 
 
-def spans_of(collector: Collector, name: str, count: int = 1) -> list[Seen]:
-    """What there is of one trace, once so many of that name have come."""
-    until(lambda: len(collector.named(name)) >= count, f"{count} spans {name!r}")
-    (trace,) = {span.trace for span in collector.named(name)}
-    found = [span for span in collector.spans if span.trace == trace]
-    assert len(collector.named(name)) == count, found
-    return found
+def traced(collector: Collector, name: str, tree: dict[str, Any]) -> list[Seen]:
+    """What there is of the one trace with a span of that name, once it is that tree: gateway and
+    worker send what they have of it each by itself."""
+
+    def traces() -> set[str]:
+        return {span.trace for span in collector.named(name)}
+
+    until(lambda: [collector.tree(trace) for trace in traces()] == [tree], f"{tree}")
+    (trace,) = traces()
+    return [span for span in collector.spans if span.trace == trace]
 
 
 def one(spans: list[Seen], name: str, service: str = "") -> Seen:
@@ -104,10 +107,14 @@ def test_a_cold_stream_is_one_tree_below_its_client(
 ) -> None:
     answer = ask(pool.url, "cold", SAMPLED, text="one two", stream=True)
     assert answer.status_code == 200
-    spans = spans_of(collector, "chat cold")
-    until(lambda: collector.named("wait"), "the gateway's own spans")
+    wanted = {"wait", "load cold", "start worker", "weights", "attempt", "chat cold"}
+
+    def is_whole() -> bool:
+        named = {span.name for span in collector.spans}
+        return wanted <= named and any(span.parent == CLIENT for span in collector.spans)
+
+    until(is_whole, "the spans of gateway, worker and load")
     spans = [span for span in collector.spans if span.trace == TRACE]
-    assert {span.trace for span in spans} == {TRACE}
     tree = collector.tree(TRACE)
     assert list(tree) == [POST]
     phases = tree[POST]["wait"]["load cold"]
@@ -141,8 +148,7 @@ def test_a_cold_stream_is_one_tree_below_its_client(
 
 def test_what_is_hot_waits_for_nothing(pool: PoolProcess, collector: Collector) -> None:
     assert ask(pool.url, "m").status_code == 200
-    spans = spans_of(collector, "chat m")
-    assert collector.tree(spans[0].trace) == {POST: ATTEMPT}
+    spans = traced(collector, "chat m", {POST: ATTEMPT})
     assert one(spans, "chat m").events == ()
     assert one(spans, "chat m")["gen_ai.usage.output_tokens"] == 2
 
@@ -150,16 +156,16 @@ def test_what_is_hot_waits_for_nothing(pool: PoolProcess, collector: Collector) 
 def test_a_client_may_say_that_it_is_not_traced(pool: PoolProcess, collector: Collector) -> None:
     for traceparent in (UNSAMPLED, SAMPLED):
         assert ask(pool.url, "m", traceparent).status_code == 200
-    (root,) = [s for s in spans_of(collector, "chat m") if s.parent == CLIENT]
+    spans = traced(collector, "chat m", {POST: ATTEMPT})
+    (root,) = [s for s in spans if s.parent == CLIENT]
     assert root.trace == TRACE
 
 
 @pytest.mark.parametrize("said", ["00-xyz-1-01", f"ff-{TRACE}-{CLIENT}-01", f"00-{TRACE}-{CLIENT}"])
 def test_what_is_no_traceparent_is_none(pool: PoolProcess, collector: Collector, said: str) -> None:
     assert ask(pool.url, "m", said).status_code == 200
-    spans = spans_of(collector, "chat m")
+    spans = traced(collector, "chat m", {POST: ATTEMPT})
     assert spans[0].trace != TRACE
-    assert collector.tree(spans[0].trace) == {POST: ATTEMPT}
 
 
 def test_each_try_of_a_retried_one_is_a_span(pool: PoolProcess, collector: Collector) -> None:
@@ -168,17 +174,17 @@ def test_each_try_of_a_retried_one_is_a_span(pool: PoolProcess, collector: Colle
     assert retried
     wanted = retried[0].headers["x-request-id"]
 
+    below = {POST: {"chat flaky": {}}}
+
     def tries() -> list[Seen]:
         roots = [s for s in collector.spans if s["modelpool.request.id"] == wanted]
         trace = next((s.trace for s in roots), "")
-        engines = [s for s in collector.named("chat flaky") if s.trace == trace]
-        return [s for s in collector.spans if s.trace == trace] if len(engines) == 2 else []
+        tree = collector.tree(trace)
+        tree.get(POST, {}).pop("wait", None)
+        is_whole = tree == {POST: {"attempt": below, "attempt 2": below}}
+        return [s for s in collector.spans if s.trace == trace] if is_whole else []
 
     spans = until(tries, "both tries")
-    tree = collector.tree(spans[0].trace)
-    tree[POST].pop("wait", None)
-    below = {POST: {"chat flaky": {}}}
-    assert tree == {POST: {"attempt": below, "attempt 2": below}}
     first, second = [s for s in spans if s.name == "attempt"]
     assert (first.is_error, second.is_error) == (True, False)
     assert first["http.response.status_code"] >= 500
@@ -189,36 +195,42 @@ def test_a_plan_s_questions_are_asked_below_its_request(
     pool: PoolProcess, collector: Collector
 ) -> None:
     assert ask(pool.url, "both").status_code == 200
-    spans_of(collector, "chat n")
-    spans = spans_of(collector, "chat m")
     each = {f"ask {name}": {"attempt": {POST: {f"chat {name}": {}}}} for name in ("m", "n")}
-    assert collector.tree(spans[0].trace) == {POST: each}
+    spans = traced(collector, "chat m", {POST: each})
     root = next(span for span in spans if not span.parent)
     assert root["modelpool.virtual_model"].startswith("both@")
 
     collector.spans.clear()
     assert ask(pool.url, "stairs").status_code == 200
-    spans_of(collector, "chat n")
-    spans = spans_of(collector, "chat m")
-    assert collector.tree(spans[0].trace) == {POST: each}
+    spans = traced(collector, "chat m", {POST: each})
     first, second = one(spans, "ask m"), one(spans, "ask n")
     assert first.end <= second.begin
 
 
+def root_of(collector: Collector, answer: httpx.Response) -> Seen:
+    """Its request's first span, which is the last to be sent."""
+    request_id = answer.headers["x-request-id"]
+
+    def found() -> list[Seen]:
+        return [s for s in collector.named(POST) if s["modelpool.request.id"] == request_id]
+
+    (root,) = until(found, "the request")
+    return root
+
+
 def test_what_fails_says_why(pool: PoolProcess, collector: Collector) -> None:
-    assert ask(pool.url, "broken").status_code >= 500
-    until(lambda: collector.named(POST), "the request")
-    trace = collector.named(POST)[0].trace
-    assert list(collector.tree(trace)[POST]) == ["wait"]
+    answer = ask(pool.url, "broken")
+    assert answer.status_code >= 500
+    root = root_of(collector, answer)
+    until(lambda: collector.named("load broken"), "its load")
+    assert list(collector.tree(root.trace)[POST]) == ["wait"]
     assert "torn file" in one(collector.spans, "load broken").message
-    (root,) = collector.named(POST)
     assert root.is_error
     assert root["error.type"] == "bad_file"
 
-    collector.spans.clear()
-    assert ask(pool.url, "nobody").status_code == 404
-    until(lambda: collector.named(POST), "the request")
-    (root,) = collector.named(POST)
+    answer = ask(pool.url, "nobody")
+    assert answer.status_code == 404
+    root = root_of(collector, answer)
     assert not root.is_error, "that is its client's making"
     assert (root["http.response.status_code"], root["error.type"]) == (404, "model_not_found")
 
@@ -226,13 +238,12 @@ def test_what_fails_says_why(pool: PoolProcess, collector: Collector) -> None:
 def test_what_comes_straight_to_a_worker(pool: PoolProcess, collector: Collector) -> None:
     worker = pool.http.get("/models/m").json()["endpoint"]
     assert ask(worker, "m", SAMPLED).status_code == 200
-    spans = spans_of(collector, "chat m")
-    assert collector.tree(TRACE) == {POST: {"chat m": {}}}
-    assert one(spans, POST).parent == CLIENT
+    direct = {POST: {"chat m": {}}}
+    spans = traced(collector, "chat m", direct)
+    assert (spans[0].trace, one(spans, POST).parent) == (TRACE, CLIENT)
     collector.spans.clear()
     assert ask(worker, "m").status_code == 200
-    spans = spans_of(collector, "chat m")
-    assert collector.tree(spans[0].trace) == {POST: {"chat m": {}}}
+    spans = traced(collector, "chat m", direct)
     assert one(spans, POST)["modelpool.direct"] is True
 
 
@@ -240,7 +251,8 @@ def test_servers_elsewhere_are_not_told(
     pool: PoolProcess, collector: Collector, elsewhere: FakeProvider
 ) -> None:
     assert ask(pool.url, "away:gpt-4o", SAMPLED).status_code == 200
-    (engine,) = [s for s in spans_of(collector, "chat away:gpt-4o") if s.name.startswith("chat")]
+    name = "chat away:gpt-4o"
+    (engine,) = until(lambda: collector.named(name), "what was asked there")
     assert engine["gen_ai.provider.name"] == "openai"
     said = json.dumps([{k.lower(): v for k, v in a.headers.items()} for a in elsewhere.asked])
     assert TRACE not in said
@@ -262,7 +274,7 @@ def test_servers_elsewhere_are_told_if_that_is_asked_for(
     elsewhere.asked.clear()
     assert ask(pool.url, "away:gpt-4o").status_code == 200
     assert ask(pool.url, "away:gpt-4o", SAMPLED).status_code == 200
-    engine = one(spans_of(collector, "chat away:gpt-4o"), "chat away:gpt-4o")
+    (engine,) = until(lambda: collector.named("chat away:gpt-4o"), "what was asked there")
     asked = [{k.lower(): v for k, v in a.headers.items()} for a in elsewhere.asked]
     told = [a["traceparent"] for a in asked if "traceparent" in a]
     assert told == [f"00-{TRACE}-{engine.id}-01"]

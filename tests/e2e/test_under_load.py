@@ -20,7 +20,7 @@ from e2e.conftest import MakePool
 from e2e.helpers import chat, fake, streamed, until
 from e2e.support import PoolProcess
 
-TOKENS = 60
+TOKENS = 150
 STREAM = {"tokens": TOKENS, "tokens_per_second": 15}
 EACH = 50
 

@@ -76,7 +76,7 @@ def test_killed_while_busy_a_plain_request_gets_an_answer(
     pool: PoolProcess, add: Add, who: str
 ) -> None:
     """Nothing was sent to the client yet: the front's death is made good by another try."""
-    m = add(tokens=10, tokens_per_second=10)
+    m = add(tokens=10, tokens_per_second=3)
     view = pool.load(m)
     task = in_background(lambda: pool.chat(m))
     until_busy(pool, m)

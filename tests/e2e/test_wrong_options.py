@@ -91,6 +91,7 @@ def test_of_one_registered_with_an_older_engine_it_is_told_at_the_start(
 def test_a_file_that_may_still_come_is_a_warning(make_pool: MakePool, tmp_path: Path) -> None:
     entry = {"model_id": "late", "source": str(tmp_path / "late.gguf")}
     pool = make_pool(entry, warmup_models=["ltae"])
+    until(lambda: "model-warning" in dict(pool.story("late")), "the warning")
     assert "late.gguf" in dict(pool.story("late"))["model-warning"]
     told = [e["reason"] for e in pool.events() if e["event"] == "config-warning"]
     assert "warmup_models names ltae, which is not in the catalog; did you mean late?" in told

@@ -14,7 +14,7 @@ def connected(port: int) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
     sock.connect(("127.0.0.1", port))
-    sock.settimeout(20)
+    sock.settimeout(60)
     return sock
 
 

@@ -59,16 +59,17 @@ class Server:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
+        url, patience = f"{self.url}{self._health}", START_SECONDS
         with contextlib.suppress(httpx.TransportError):
-            url = f"{self.url}{self._health}"
-            return httpx.get(url, trust_env=False, timeout=START_SECONDS).status_code == 200
+            answer = httpx.get(url, trust_env=False, verify=False, timeout=patience)
+            return answer.status_code == 200
         return False
 
     def kill(self) -> None:
         """SIGKILL; what it had written is still there."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(60)
+            self._process.wait(START_SECONDS)
             self._process = None
 
 

@@ -5,8 +5,11 @@ Each answers with the last text that it was given, turned into capitals; a gate 
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +24,18 @@ def noticed(client: httpx.Client) -> None:
     """Until the server knows of those who have left: what it is asked now it reads after that."""
     for _ in range(2):
         assert client.get("/health").json() == {"status": "ok"}
+
+
+@contextmanager
+def leaving(client: httpx.Client, path: str, body: Mapping[str, Any]) -> Iterator[None]:
+    """A request at the server of ``client`` whose client is gone at the end of the block."""
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
+    transport: Any = client._transport
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(transport._pool._uds)
+        sock.sendall(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+        yield
 
 
 class Gate:

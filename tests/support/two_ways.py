@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.upstream import chunk, response, stream_head
 
 CHAT = "/v1/chat/completions"
-SECONDS = 10.0
+SECONDS = 60.0
 WHOLE = response(b'{"choices": []}')
 DRAINING = response(b'{"error":{"message":"x"}}', "503 No", x_modelpool_code="worker_draining")
 EVENTS = [b"data: {}\n\n", b": comment\n\n", b'data: {"usage"', b": 1}\n\n", b"data: [DONE]\n\n"]

@@ -150,6 +150,12 @@ class RunningWorker:
             self._client = httpx.Client(base_url=url, timeout=DEADLINE_SECONDS, verify=False)
         return self._client
 
+    def last_phase(self, phase: str) -> dict[str, Any]:
+        """What it said with that phase; for one that has ended, whose last words may be read
+        later."""
+        poll(lambda: self.facts["phase"] == phase, f"phase {phase}; log: {self.log}")
+        return self.facts
+
     def wait_phase(self, phase: str) -> RunningWorker:
         def there() -> bool:
             assert self.process.poll() is None or self.facts["phase"] == phase, self.log

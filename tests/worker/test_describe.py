@@ -163,6 +163,7 @@ def test_models_of_plugins_are_checked_apart(
     stranger("dies", "import os; os._exit(5)", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(isolated, "PLUGIN_SECONDS", 60.0)
     models = [
         {"engine": name, "source": "none", "options": options}
         for name, options in (("dies", {"a": 1}), ("fake", {"tokens": -1}), ("nobody", {}))

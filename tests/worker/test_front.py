@@ -151,7 +151,7 @@ def test_the_secret_is_wanted_however_the_path_is_written(echo: Any) -> None:
 
 def status_of(worker: Any, path: str) -> int:
     """Of a GET with the path as it stands; other clients take two slashes for a host."""
-    connection = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=60)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
@@ -243,7 +243,7 @@ def test_posts_carry_the_secret_and_go_to_the_right_place(echo: Any, manager: An
 
 
 def test_progress_is_reported_and_requests_wait_outside(worker: Any, until: Any) -> None:
-    one = worker({"load_seconds": 2.5, "load_steps": 25}).start()
+    one = worker({"load_seconds": 6, "load_steps": 60}).start()
     until(lambda: one.facts["progress"])
     health = one.http.get("/health")
     assert (health.status_code, health.json()["status"]) == (503, "loading")

@@ -104,6 +104,7 @@ def test_models_of_others_are_checked_all_the_same(environment: dict[str, str]) 
     assert [p["param"] for p in nobody["problems"]] == ["engine"]
 
 
-def test_what_one_says_is_passed_on() -> None:
+def test_what_one_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "PLUGIN_SECONDS", 60.0)
     found = isolated.ask("--about", "fake")
     assert (found["name"], found["for_tests"]) == ("fake", True)

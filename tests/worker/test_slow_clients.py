@@ -10,9 +10,9 @@ from support.bare_client import CHAT, answer_to, connected, request, until_close
 
 pytestmark = pytest.mark.e2e
 SOON = {
-    "client_header_timeout_seconds": 0.3,
-    "client_body_timeout_seconds": 0.3,
-    "send_timeout_seconds": 0.3,
+    "client_header_timeout_seconds": 1.0,
+    "client_body_timeout_seconds": 1.0,
+    "send_timeout_seconds": 1.0,
 }
 # More than the buffers of both kernels take, if nobody reads it.
 ENDLESS = {"tokens": 10**7, "tokens_per_second": 10**6}
@@ -64,7 +64,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(worker: Any, head: bytes) -
         sock.sendall(head)
         answer = until_closed(sock)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"the head of the request did not come within 0.3 s" in answer
+    assert b"the head of the request did not come within 1 s" in answer
 
 
 def test_the_head_of_a_second_request_is_not_waited_for_either(worker: Any) -> None:
@@ -110,7 +110,7 @@ def test_a_client_that_stops_reading_loses_its_place(worker: Any, until: Any) ->
     body = b'{"messages": [{"role": "user", "content": "x"}], "stream": true}'
     with connected(one.port) as sock:
         sock.sendall(request(one.port, body))
-        until(lambda: one.live_facts()["in_flight"] == 1)
+        assert sock.recv(1), "the stream has begun"
         until(lambda: one.live_facts()["in_flight"] == 0, "nobody reads, and it is still there")
     assert one.internal("POST", "drain", json={"if_idle_for": 0}).json()["drained"] is True
     assert one.wait_exit() == 0

@@ -29,7 +29,7 @@ def test_drain_if_idle(worker: Any) -> None:
     assert gone["drained"] is True
     assert gone["facts"]["phase"] == "draining"
     assert one.wait_exit() == 0
-    assert one.facts["phase"] == "draining"
+    assert one.last_phase("draining")
 
 
 def test_a_busy_worker_is_not_drained_if_idle(worker: Any, until: Any) -> None:
@@ -54,7 +54,7 @@ def test_no_request_slips_between_idle_and_drained(worker: Any) -> None:
 
     def client() -> list[str]:
         seen: list[str] = []
-        with httpx.Client(timeout=20, verify=False) as http:
+        with httpx.Client(timeout=60, verify=False) as http:
             while not seen or seen[-1] == "200":
                 try:
                     answer = http.post(url, json=ask)
@@ -80,7 +80,7 @@ def test_a_bad_drain_request(echo: Any) -> None:
 
 
 def test_sigterm_lets_current_work_end_and_refuses_new(worker: Any, until: Any) -> None:
-    one = worker({"tokens": 30, "tokens_per_second": 60}).ready()
+    one = worker({"tokens": 200, "tokens_per_second": 50}).ready()
     body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
     with one.http.stream("POST", CHAT, json=body) as answer:
         lines = answer.iter_lines()
@@ -99,7 +99,7 @@ def test_sigterm_lets_current_work_end_and_refuses_new(worker: Any, until: Any) 
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_outlasts_the_drain_is_cut_readably(worker: Any, until: Any, stream: bool) -> None:
     one = worker({"hang_after_tokens": 1}, drain_seconds=0.3).ready()
-    with httpx.Client(timeout=20, verify=False) as client:
+    with httpx.Client(timeout=60, verify=False) as client:
         body = {"messages": [{"role": "user", "content": "a b"}], "stream": stream}
         url = f"http://127.0.0.1:{one.port}{CHAT}"
         request = client.build_request("POST", url, json=body)
@@ -161,9 +161,10 @@ def test_no_connection_is_reset_at_the_end(worker: Any) -> None:
     request = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 16\r\n\r\n"
     one.process.terminate()
     for connection in waiting:
+        connection.sendall(request + b'{"prompt": "hi"}')
+    for connection in waiting:
         with connection:
-            connection.sendall(request + b'{"prompt": "hi"}')
-            connection.settimeout(10)
+            connection.settimeout(60)
             answer = connection.recv(4096)
             assert answer == b"" or answer.startswith((b"HTTP/1.1 503", b"HTTP/1.1 200"))
     assert one.wait_exit() == 0

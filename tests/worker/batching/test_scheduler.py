@@ -140,7 +140,7 @@ def test_the_runner_computes_beside_the_loop() -> None:
         with ThreadPoolExecutor(1) as thread:
             batcher = Batcher(compute, Greedy(Limits(4)), 4, thread)
             first = asyncio.create_task(batcher.submit([1]))
-            await asyncio.to_thread(compute.begun.wait, 10)
+            assert await asyncio.to_thread(compute.begun.wait, 60)
             others = [asyncio.create_task(batcher.submit([n, n + 10])) for n in (2, 3, 4)]
             left = asyncio.create_task(batcher.submit([99], "high"))
             await asyncio.sleep(0)

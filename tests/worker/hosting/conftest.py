@@ -25,7 +25,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             path = os.path.relpath(tmp_path / "engine.sock")  # no longer than one may be
             stack.enter_context(served(hosted, path, **options))
             transport = httpx.HTTPTransport(uds=path)
-            client = httpx.Client(base_url="http://engine", transport=transport, timeout=20)
+            client = httpx.Client(base_url="http://engine", transport=transport, timeout=60)
             return stack.enter_context(client)
 
         yield begin

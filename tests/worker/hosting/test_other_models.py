@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 from e2e.helpers import until
 from modelpool_client.errors import InvalidRequest
@@ -27,7 +26,7 @@ from modelpool_worker.hosting.contract import (
     TranscriptionRequest,
     Word,
 )
-from support.toy_models import Gate, noticed
+from support.toy_models import Gate, leaving, noticed
 
 
 class Vectors:
@@ -121,12 +120,12 @@ def test_who_is_urgent_is_in_the_next_batch(serve: Any) -> None:
             noticed(client)
         model.gate.allow(float("inf"))
         for one in waiting:
-            one.result(20)
+            one.result(60)
     assert model.computed == ["first", "body", "header", "none", "low"]
 
 
 def test_who_comes_while_a_batch_is_computed_is_in_the_next(serve: Any) -> None:
-    model = Vectors()
+    model = Noted()
     model.gate.allow(0)
     client = serve(Hosted(embeddings=model), max_batch_size=8)
 
@@ -135,9 +134,9 @@ def test_who_comes_while_a_batch_is_computed_is_in_the_next(serve: Any) -> None:
 
     with ThreadPoolExecutor(16) as threads:
         answers = [threads.submit(ask, "x" * i) for i in range(1, 17)]
-        until(lambda: model.sizes, "the first batch")
-        with pytest.raises(httpx.ReadTimeout):
-            client.post("/v1/embeddings", json={"input": "nobody waits"}, timeout=0.5)
+        until(lambda: model.sizes and len(model.seen) == 16, "all of them and the first batch")
+        with leaving(client, "/v1/embeddings", {"input": "nobody waits"}):
+            until(lambda: "nobody waits" in model.seen, "the one of which nobody hears")
         noticed(client)
         model.gate.allow(float("inf"))
         for i, answer in enumerate(answers, 1):
