@@ -30,6 +30,7 @@ def test_what_is_wrong_with_rounds(rounds: list[Round], words: list[str]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # some are converted first
 @pytest.mark.parametrize("name", QUICK)
 def test_all_of_an_engines_memory_is_back(name: str) -> None:
     assert name in TRIALS

@@ -160,7 +160,7 @@ def test_the_manager(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @MODES
 def test_the_manager_at_length(tmp_path: Path, mode: GenerationMode) -> None:
     least = 9_000 if mode is GenerationMode.POSITIVE else 8_600
@@ -168,14 +168,14 @@ def test_the_manager_at_length(tmp_path: Path, mode: GenerationMode) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @MODES
 def test_the_worker_at_length(tmp_path: Path, mode: GenerationMode) -> None:
     assert try_worker(tmp_path, fake(MODEL), mode, MANY) >= 1_200
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @MODES
 def test_the_worker_of_a_real_engine_at_length(tmp_path: Path, mode: GenerationMode) -> None:
     try_worker(tmp_path, llama(tmp_path), mode, MANY // 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DEMO_FOLDER = ROOT / "configs" / "models" / "pool-demo"
 QUESTIONS = ROOT / "configs" / "models" / "pool-demo.questions.json"
-SECONDS = 300
+SECONDS = 600
 
 
 def run(folder: Path, *command: str) -> None:

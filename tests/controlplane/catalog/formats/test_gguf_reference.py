@@ -181,11 +181,12 @@ def test_what_goes_with_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # of 77 MB, from wherever pip looks
 def test_vocabularies_of_llama_cpp(tmp_path: Path) -> None:
     """Those that its source carries, which comes with the Python package's."""
     fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    options = ["--no-binary", "llama-cpp-python", "--no-deps", "llama-cpp-python"]
-    subprocess.run([*fetch, *options], cwd=tmp_path, check=True, timeout=240)
+    options = ["--no-binary", "llama-cpp-python", "--no-deps", "llama-cpp-python==0.3.36"]
+    subprocess.run([*fetch, *options], cwd=tmp_path, check=True)
     (archive,) = tmp_path.glob("*.tar.gz")
     found = []
     with tarfile.open(archive) as source:
