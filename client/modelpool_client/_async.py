@@ -271,6 +271,26 @@ class AsyncPoolClient:
         """The same for several; one that cannot be answered has an ``error``."""
         return await self._transport.do(calls.routes(requests))
 
+    async def report_outcome(
+        self, decision_id: str, *, score: float | None = None, success: bool | None = None
+    ) -> reports.Taught:
+        """Say how good an answer was that ``auto`` chose a model for, once: ``score`` from 0 to 1,
+        or ``success``. The answer's header ``x-modelpool-decision-id`` names the decision.
+
+        Raises:
+            NotFound: of that decision nothing is known any more.
+            Conflict: it was told before, or outcomes do not count in this pool.
+        """
+        return await self._transport.do(calls.report_outcome(decision_id, score, success))
+
+    async def outcomes(self) -> reports.OutcomeReport:
+        """What outcomes have taught of models at kinds of work."""
+        return await self._transport.do(calls.outcomes())
+
+    async def forget_outcomes(self, model: str | None = None) -> int:
+        """Forget what they have taught, of a model or of all; how much that was."""
+        return await self._transport.do(calls.forget_outcomes(model))
+
     async def breakers(self) -> list[reports.Breaker]:
         """Those of workers and servers elsewhere that something failed at lately."""
         return await self._transport.do(calls.breakers())

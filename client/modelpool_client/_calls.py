@@ -27,6 +27,7 @@ from modelpool_client.reports import (
     LoadOutcome,
     LoadPlan,
     ModelOptions,
+    OutcomeReport,
     Profiles,
     RequestDetails,
     RequestPage,
@@ -35,6 +36,7 @@ from modelpool_client.reports import (
     SetLoaded,
     SetPlan,
     SilenceView,
+    Taught,
     UsageReport,
     Version,
     VirtualModel,
@@ -408,6 +410,25 @@ def route(request: Mapping[str, Any]) -> Call[Route]:
 def routes(requests: Sequence[Mapping[str, Any]]) -> Call[list[Route]]:
     body = {"requests": [dict(each) for each in requests]}
     return Call("POST", "/route", lambda d: [view(Route, r) for r in _list(d, "routes")], json=body)
+
+
+def report_outcome(
+    decision_id: str, score: float | None = None, success: bool | None = None
+) -> Call[Taught]:
+    said = {"score": score, "success": success}
+    body = {key: value for key, value in said.items() if value is not None}
+    path = f"/route/{quote(decision_id, safe='')}/outcome"
+    # It counts once: a second time it would be refused.
+    return Call("POST", path, lambda d: view(Taught, d), json=body, repeatable=False)
+
+
+def outcomes() -> Call[OutcomeReport]:
+    return Call("GET", "/route/outcomes", lambda d: view(OutcomeReport, d))
+
+
+def forget_outcomes(model: str | None = None) -> Call[int]:
+    params = {} if model is None else {"model": model}
+    return Call("DELETE", "/route/outcomes", lambda d: int(_object(d)["forgotten"]), params=params)
 
 
 def presets() -> Call[dict[str, Any]]:

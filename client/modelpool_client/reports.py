@@ -244,6 +244,36 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Taught:
+    """What outcomes have taught of a model at a kind of work.
+
+    Attributes:
+        offset: of its skill, by so many ``outcomes``.
+        message: after a report.
+    """
+
+    model: str
+    task_type: str = ""
+    offset: float = 0.0
+    outcomes: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class OutcomeReport:
+    """What outcomes have taught.
+
+    Attributes:
+        is_on: they count (``learn_from_outcomes``).
+        half_life_days: half of it is forgotten after so many; 0: nothing is.
+    """
+
+    is_on: bool = False
+    half_life_days: float = 0.0
+    learned: tuple[Taught, ...] = ()
+
+
+@dataclass(frozen=True)
 class LoadPlan:
     """What a load would do right now.
 

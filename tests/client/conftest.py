@@ -58,6 +58,7 @@ class FakePool(ThreadingHTTPServer):
         self.is_worker_lost = True
         self.log: list[str] = []  # what each connection that follows one adds
         self.log_offset = 700
+        self.taught: list[dict[str, Any]] = []
         self.settings = {"default_ttl_minutes": 15, "auto_unload": True}
 
     @property
@@ -154,6 +155,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def GET_config_file(self) -> None:
         self.send({**self.server.settings, "models": list(self.server.models.values())})
+
+    # -- outcomes
+
+    def POST_route_d1_outcome(self) -> None:
+        if self.server.taught:
+            raise errors.Conflict("told before", code="already_reported")
+        taught = {"model": MODEL, "task_type": "math", "offset": -0.02, "outcomes": 1}
+        self.server.taught.append(taught)
+        self.send({**taught, "message": f"{MODEL} at math: -0.0200, by 1 outcomes"})
+
+    def GET_route_outcomes(self) -> None:
+        is_on = bool(self.server.settings.get("learn_from_outcomes"))
+        self.send({"is_on": is_on, "half_life_days": 30.0, "learned": self.server.taught})
+
+    def DELETE_route_outcomes(self) -> None:
+        count = len(self.server.taught)
+        self.server.taught.clear()
+        self.send({"message": f"forgotten: {count}", "forgotten": count})
 
     # -- models
 

@@ -69,6 +69,27 @@ def test_who_waits(fake: FakePool, poolctl: Poolctl) -> None:
     assert "waiting" not in shown
 
 
+def test_outcomes_are_told_once_and_can_be_forgotten(fake: FakePool, poolctl: Poolctl) -> None:
+    assert "do not count here" in poolctl("outcomes", "list").stdout
+    fake.settings["learn_from_outcomes"] = True
+    assert "nothing was learned" in poolctl("outcomes", "list").stdout
+    for wrong in ([], ["--good", "--score", "1"], ["--score", "2"]):
+        assert poolctl("outcomes", "report", "d1", *wrong).exit_code in (1, 2)
+    assert not fake.answered("/route/d1/outcome")
+    assert document(poolctl("outcomes", "report", "d1", "--bad", "--json"))["outcomes"] == 1
+    again = poolctl("outcomes", "report", "d1", "--score", "0.5")
+    assert again.exit_code == 1
+    assert "told before" in again.stderr
+    assert fake.answered("/route/d1/outcome") == [{"success": False}, {"score": 0.5}]
+    assert poolctl("outcomes", "report", "nobody", "--good").exit_code == 1
+    shown = poolctl("outcomes", "list").stdout
+    assert MODEL in shown
+    assert "-0.0200" in shown
+    assert "forgotten: 1" in poolctl("outcomes", "forget", "--model", MODEL).stdout
+    assert fake.requests[-1][1] == "/route/outcomes?model=org%2Ftiny%3A7b"
+    assert document(poolctl("outcomes", "forget", "--json"))["forgotten"] == 0
+
+
 def test_tables_fit_and_are_plain(fake: FakePool, poolctl: Poolctl) -> None:
     long_id = "some-owner/" + "a-rather-long-name-" * 6 + "[red]Q4_0"
     fake.models[long_id] = fake.models[MODEL] | {"model_id": long_id, "reason": "why " * 60}

@@ -55,6 +55,34 @@ def test_a_model_from_register_to_delete(fake: FakePool, pool: PoolClient) -> No
         pool.model("new/one")
 
 
+def test_outcomes_of_decisions(fake: FakePool, pool: PoolClient) -> None:
+    assert pool.report_outcome("d1", success=True).offset == -0.02
+    with pytest.raises(errors.Conflict, match="before"):
+        pool.report_outcome("d1", score=0.25)
+    assert fake.answered("/route/d1/outcome") == [{"success": True}, {"score": 0.25}]
+    with pytest.raises(errors.NotFound):
+        pool.report_outcome("a/b c", score=1)
+    assert fake.requests[-1][1] == "/route/a%2Fb%20c/outcome"
+    found = pool.outcomes()
+    assert (found.is_on, found.half_life_days) == (False, 30)
+    assert [(t.model, t.task_type, t.outcomes) for t in found.learned] == [(MODEL, "math", 1)]
+    assert pool.forget_outcomes() == 1
+    fake.drop_next = 1
+    with pytest.raises(errors.ModelPoolError):  # it may have been counted: not sent again
+        pool.report_outcome("d1", success=True)
+    assert len(fake.answered("/route/d1/outcome")) == 3
+
+
+def test_outcomes_of_decisions_asynchronously(fake: FakePool) -> None:
+    async def use() -> None:
+        async with AsyncPoolClient(fake.url, retry=QUICK) as pool:
+            assert (await pool.report_outcome("d1", score=0)).task_type == "math"
+            assert [t.outcomes for t in (await pool.outcomes()).learned] == [1]
+            assert await pool.forget_outcomes(MODEL) == 1
+
+    asyncio.run(use())
+
+
 def test_the_pool_itself(pool: PoolClient) -> None:
     assert (pool.health().status, pool.health().available_ports) == ("healthy", 49)
     assert [e.usable for e in pool.engines()] == [True, False]

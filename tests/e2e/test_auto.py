@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from modelpool_client import PoolClient
+from modelpool_client.cli import app as poolctl
 from openai import OpenAI
+from typer.testing import CliRunner
 
 from e2e.conftest import MakePool
 from e2e.helpers import assert_error, chat, content, fake, streamed
@@ -199,9 +202,10 @@ def test_outcomes_that_callers_report_count_where_they_are_wanted(make_pool: Mak
         if content(answer) == "b":
             break
         name = answer.headers[HEADERS + "decision-id"]
-        told = pool.http.post(f"/route/{name}/outcome", json={"success": False}).json()
-        assert (told["model"], told["task_type"]) == ("a", "question_answering")
-        assert told["offset"] < 0
+        with PoolClient(pool.url) as client:
+            told = client.report_outcome(name, success=False)
+        assert (told.model, told.task_type) == ("a", "question_answering")
+        assert told.offset < 0
     assert content(answer) == "b"
     again = pool.http.post(f"/route/{name}/outcome", json={"score": 1})
     assert_error(again, 409, "already_reported")
@@ -209,6 +213,8 @@ def test_outcomes_that_callers_report_count_where_they_are_wanted(make_pool: Mak
     assert_error(pool.http.post("/route/x/outcome", json={}), 400, "invalid_request")
     shown = pool.http.get("/route/outcomes").json()
     assert [each["model"] for each in shown["learned"]] == ["a"]
+    listed = CliRunner().invoke(poolctl, ["--url", pool.url, "outcomes", "list"])
+    assert "question_answering" in listed.stdout
     assert pool.http.delete("/route/outcomes", params={"modell": "a"}).status_code == 400
     assert pool.http.delete("/route/outcomes", params={"model": "a"}).json()["forgotten"] == 1
     assert content(pool.chat("auto", "What is the capital of France?")) == "a"

@@ -21,6 +21,7 @@ from modelpool_client.cli import (
     measuring,
     models,
     operations,
+    outcomes,
     pulls,
     routing,
     service,
@@ -112,6 +113,7 @@ for module in (
     doctor,
     engines,
     routing,
+    outcomes,
     breakers,
     alerts,
 ):

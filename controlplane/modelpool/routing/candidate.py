@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 # Where nothing at all is known of a model.
 UNKNOWN_QUALITY = 0.5
@@ -99,8 +100,16 @@ class Candidate:
         return self.latency_ms is not None or self.output_per_second is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class IdleTiming(NamedTuple):
+    """Milliseconds that a request alone takes, and those of the load before it where it is cold."""
+
+    fixed: float
+    per_prompt_token: float
+    per_answer_token: float
+    load: float
+
+
+class Timing(NamedTuple):
     """Milliseconds that a request takes: ``fixed`` ones, and those of each token. ``wait``, which
     ``fixed`` includes, is for the load and for those before it."""
 
@@ -127,35 +136,42 @@ def prior_quality(candidate: Candidate) -> float:
     return min(BEST_QUALITY, max(LEAST_QUALITY, quality))
 
 
-def skill_of(candidate: Candidate, task: str) -> float:
-    """Its quality at a kind of work."""
+def skill_of(candidate: Candidate, task: str, quality: float | None = None) -> float:
+    """Its quality at a kind of work; ``quality`` is the prior one, where that is known already."""
     known = candidate.skills.get(task)
     if known is not None:
         return min(1.0, max(0.0, known))
-    quality = prior_quality(candidate)
+    if quality is None:
+        quality = prior_quality(candidate)
     if candidate.made_for:
         tasks = frozenset().union(*(SPECIAL_TASKS.get(m, frozenset()) for m in candidate.made_for))
         quality += SPECIAL if task in tasks else BESIDE_SPECIAL if tasks else 0.0
     return min(1.0, max(0.0, quality))
 
 
-def timing_of(candidate: Candidate) -> Timing:
-    """As measured or declared, else as presumed."""
+def idle_timing_of(candidate: Candidate) -> IdleTiming:
+    """As measured or declared, else as presumed, whether it serves now or not."""
     c = candidate
+    load = 0.0 if c.is_remote else 1000.0 * _load_seconds(c)
     if c.latency_ms is not None and c.output_per_second is None:
-        service = fixed = c.latency_ms
-        prompt = answer = 0.0
-    else:
-        output = c.output_per_second or _presumed_output(c)
-        reading = c.prompt_per_second or output * PRESUMED_PROMPT_FACTOR
-        presumed = PRESUMED_REMOTE_FIRST_TOKEN_MS if c.is_remote else PRESUMED_FIRST_TOKEN_MS
-        fixed = presumed if c.first_token_ms is None else c.first_token_ms
-        prompt, answer = 1000.0 / reading, 1000.0 / output
-        service = fixed + 200 * answer
-    wait = 0.0 if c.is_hot or c.is_remote else 1000.0 * _load_seconds(c)
+        return IdleTiming(c.latency_ms, 0.0, 0.0, load)
+    output = c.output_per_second or _presumed_output(c)
+    reading = c.prompt_per_second or output * PRESUMED_PROMPT_FACTOR
+    presumed = PRESUMED_REMOTE_FIRST_TOKEN_MS if c.is_remote else PRESUMED_FIRST_TOKEN_MS
+    fixed = presumed if c.first_token_ms is None else c.first_token_ms
+    return IdleTiming(fixed, 1000.0 / reading, 1000.0 / output, load)
+
+
+def timing_of(candidate: Candidate) -> Timing:
+    """As it is now, with those that it serves and that wait for it."""
+    c = candidate
+    fixed, prompt, answer, load = idle_timing_of(c)
+    wait = 0.0 if c.is_hot else load
+    if not (c.in_flight or c.queued):
+        return Timing(fixed + wait, prompt, answer, wait)
     places = max(1, c.places)
     ahead = max(0, c.in_flight + c.queued - places + 1)
-    wait += ahead * service / places
+    wait += ahead * (fixed + 200 * answer) / places
     # Those that are served at a time share what computes.
     slower = 1.0 if c.is_remote else 1.0 + 0.5 * min(c.in_flight, places) / places
     return Timing(fixed + wait, prompt * slower, answer * slower, wait)

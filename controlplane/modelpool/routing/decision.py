@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import functools
 import heapq
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
@@ -23,11 +22,11 @@ from .features import Features
 from .language import UNKNOWN
 from .policy import DEFAULT_POLICY, MAPS_COMPLEXITY, Policy
 from .signals import WITHOUT_LISTS
-from .table import Table, bits_of_column, readiness_of, reliability_of, thrift_of
+from .table import Facts, Group, Table, bits_of_column
 
 RUNNERS_UP = 3
 NOBODY: Mapping[str, str] = {}
-# So many of the most promising models are looked at first; what the rest must reach they say.
+# Of so few models each is looked at; of more, those that might be among the best.
 LOOKED_AT = 12
 # A difficulty is known to hundredths: what decides is read from tables made for each.
 GRAIN = 200
@@ -43,7 +42,7 @@ class Conversation:
     prefix_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scored:
     """A model that meets all conditions.
 
@@ -51,7 +50,7 @@ class Scored:
         chance: that it answers well, 0 to 1.
         latency_ms: of the whole request, as estimated; ``is_timed``: by measurements.
         cost: dollars.
-        scores: what was weighed, each 0 to 1, and ``total``.
+        total: by which models are ordered.
     """
 
     model_id: str
@@ -59,12 +58,23 @@ class Scored:
     latency_ms: float
     is_timed: bool
     cost: float
-    scores: Mapping[str, float]
+    total: float
+    facts: Facts = field(repr=False)
+    policy: Policy = field(repr=False)
 
-    @property
-    def total(self) -> float:
-        """By which models are ordered."""
-        return self.scores["total"]
+    @functools.cached_property
+    def scores(self) -> Mapping[str, float]:
+        """What was weighed, each 0 to 1, and ``total``."""
+        facts, policy = self.facts, self.policy
+        return {
+            "performance": 1 / (1 + self.latency_ms / policy.latency_reference_ms),
+            "capability": self.chance,
+            "cost": 1 / (1 + self.cost / policy.cost_reference),
+            "reliability": facts.reliability,
+            "readiness": facts.readiness,
+            "thrift": 1 / (1 + facts.size / policy.thrift_reference),
+            "total": self.total,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class Decision:
             those that were nearest do not meet.
         confidence: the probability, 0 to 1, that the model answers well; 0 where there is none.
         eligible: how many models met all conditions.
-        reasons: sentences for people.
+        said: why it is the best, where that is none of what was weighed.
     """
 
     features: Features
@@ -93,10 +103,16 @@ class Decision:
     runners_up: tuple[Scored, ...]
     confidence: float
     eligible: int
-    reasons: tuple[str, ...]
     failed: str
-    exclusions: tuple[Exclusion, ...] = ()
-    table: Table | None = field(default=None, repr=False, compare=False)
+    exclusions: tuple[Exclusion, ...]
+    table: Table = field(repr=False, compare=False)
+    conversation: Conversation | None = None
+    said: str = ""
+
+    @functools.cached_property
+    def reasons(self) -> tuple[str, ...]:
+        """Sentences for people; written when they are asked for."""
+        return tuple(_reasons(self) if self.best is not None else _why_none(self))
 
     @property
     def model_id(self) -> str | None:
@@ -107,10 +123,9 @@ class Decision:
     def excluded(self) -> Mapping[str, tuple[str, ...]]:
         """By id, everything that speaks against it; worked out when it is asked for."""
         found: dict[str, list[str]] = {}
-        if self.table is not None:
-            for exclusion in self.exclusions:
-                for row in _rows(exclusion.rows):
-                    found.setdefault(self.table.ids[row], []).append(exclusion.why(row))
+        for exclusion in self.exclusions:
+            for row in _rows(exclusion.rows):
+                found.setdefault(self.table.ids[row], []).append(exclusion.why(row))
         return {name: tuple(found[name]) for name in sorted(found)}
 
     def as_dict(self, with_excluded: bool = True) -> dict[str, Any]:
@@ -276,10 +291,7 @@ def _dynamic(f: Features, table: Table, c: Constraints) -> Iterator[Exclusion]:
     prompt, answer = f.prompt_tokens, f.answer_tokens
     if c.max_latency_ms is not None:
         limit = c.max_latency_ms
-        times = zip(table.fixed, table.per_prompt, table.per_answer, strict=True)
-        slow = bits_of_column([t + prompt * p + answer * a > limit for t, p, a in times])
-        if slow & ~table.timed:
-            slow &= table.timed | bits_of_column([wait > limit for wait in table.waits])
+        slow = table.slower_than(limit, prompt, answer)
         yield Exclusion(
             "max_latency_ms",
             slow,
@@ -287,13 +299,7 @@ def _dynamic(f: Features, table: Table, c: Constraints) -> Iterator[Exclusion]:
         )
     if c.max_cost is not None:
         most, first = c.max_cost, table.priced_from
-        prices = zip(
-            table.input_prices[first:],
-            table.output_prices[first:],
-            table.request_prices[first:],
-            strict=True,
-        )
-        dear = bits_of_column([prompt * i + answer * o + r > most for i, o, r in prices])
+        dear = bits_of_column([r + prompt * i + answer * o > most for r, i, o in table.prices])
         yield Exclusion(
             "max_cost",
             dear << first,
@@ -303,14 +309,15 @@ def _dynamic(f: Features, table: Table, c: Constraints) -> Iterator[Exclusion]:
 
 def latency_of(f: Features, table: Table, row: int) -> float:
     """Milliseconds of a request, as estimated."""
-    per_prompt, per_answer = table.per_prompt[row], table.per_answer[row]
-    return table.fixed[row] + f.prompt_tokens * per_prompt + f.answer_tokens * per_answer
+    facts = table.facts[row]
+    return facts.fixed + f.prompt_tokens * facts.per_prompt + f.answer_tokens * facts.per_answer
 
 
 def cost_of(f: Features, table: Table, row: int) -> float:
     """Dollars of a request, as estimated."""
-    tokens = f.prompt_tokens * table.input_prices[row] + f.answer_tokens * table.output_prices[row]
-    return tokens + table.request_prices[row]
+    facts = table.facts[row]
+    tokens = f.prompt_tokens * facts.input_price + f.answer_tokens * facts.output_price
+    return facts.request_price + tokens
 
 
 @functools.lru_cache(maxsize=4096)
@@ -346,60 +353,41 @@ def _choose(
         if left >> row & 1:
             bonuses[row] = bonuses.get(row, 0.0) + bonus
             said.setdefault(row, text)
-    total_of = _totals(features, table, policy, chance)
 
-    def order(row: int) -> tuple[float, float, float, str]:
+    def order(pair: tuple[float, int]) -> tuple[float, float, float, str]:
+        total, row = pair
         cost, latency = cost_of(features, table, row), latency_of(features, table, row)
-        return (-totals[row], cost, latency, table.ids[row])
+        return (-total, cost, latency, table.ids[row])
 
-    totals = {
-        row: total_of(row) + bonuses.get(row, 0.0)
-        for row in _promising(features, table, policy, chance, left, bonuses, total_of)
-    }
-    least = heapq.nlargest(1 + RUNNERS_UP, totals.values())[-1]
-    rows = sorted((row for row, total in totals.items() if total >= least), key=order)
+    totals, least = _promising(features, table, policy, chance, left, bonuses)
+    ordered = sorted((pair for pair in totals if pair[0] >= least), key=order)
+    skills = table.skills(features.task.value)
     found = tuple(
-        _scored(row, totals[row], features, table, policy, chance) for row in rows[: 1 + RUNNERS_UP]
+        Scored(
+            table.ids[row],
+            chance[skills[row]],
+            latency_of(features, table, row),
+            table.candidates[row].is_timed,
+            cost_of(features, table, row),
+            total,
+            table.facts[row],
+            policy,
+        )
+        for total, row in ordered[: 1 + RUNNERS_UP]
     )
     best = found[0]
-    confidence = best.chance if calibration is None else calibration.of(best.chance)
-    text = said.get(rows[0], "")
     return Decision(
         features=features,
         best=best,
         runners_up=found[1:],
-        confidence=confidence,
+        confidence=best.chance if calibration is None else calibration.of(best.chance),
         eligible=left.bit_count(),
-        reasons=tuple(_reasons(features, table, policy, found, text, conversation, confidence)),
         failed="",
         exclusions=tuple(exclusions),
         table=table,
+        conversation=conversation,
+        said=said.get(ordered[0][1], ""),
     )
-
-
-def _totals(
-    f: Features, table: Table, policy: Policy, chance: tuple[float, ...]
-) -> Callable[[int], float]:
-    """Gives the sum of weighed measures of a row, without what it gets beside them."""
-    weights = policy.weights[policy.strategy]
-    first = table.priced_from
-    skills = table.skills(f.task.value)
-    standing = table.standing(weights, policy)
-    fixed, per_prompt, per_answer = table.times(policy.latency_reference_ms)
-    request_prices, input_prices, output_prices = table.prices(policy.cost_reference)
-    wq, wl, wc = weights.quality, weights.latency, weights.cost
-    prompt, answer = f.prompt_tokens, f.answer_tokens
-
-    def total_of(row: int) -> float:
-        time = fixed[row] + prompt * per_prompt[row] + answer * per_answer[row]
-        total = wq * chance[skills[row]] + standing[row] + wl / (1 + time)
-        if row >= first:
-            at = row - first
-            cost = request_prices[at] + prompt * input_prices[at] + answer * output_prices[at]
-            total += wc / (1 + cost)
-        return total
-
-    return total_of
 
 
 def _promising(
@@ -409,31 +397,101 @@ def _promising(
     chance: tuple[float, ...],
     left: int,
     bonuses: Mapping[int, float],
-    total_of: Callable[[int], float],
-) -> Sequence[int]:
-    """The rows that may be among the best: of all that are left those whose total could be as much
-    as that of the best few of which it is known. This is where a decision's time goes: one look at
-    every row, of which most are not worth a second."""
+) -> tuple[list[tuple[float, int]], float]:
+    """The rows that may be among the best, with their totals, and the least total of the best few:
+    rows whose ceiling is as high as those that were found so far, group by group. Most rows are
+    never looked at."""
+    skills = table.skills(f.task.value)
     worth = _worth(chance, policy.weights[policy.strategy].quality)
-    pairs: Iterable[tuple[int, float]] = zip(
-        table.skills(f.task.value), table.ceilings(policy, f.answer_tokens), strict=True
-    )
-    rows: Sequence[int] = range(len(table.ids))
-    if left != table.every:
-        mask = _mask(left)
-        rows, pairs = list(compress(rows, mask)), compress(pairs, mask)
-    most = [worth[k] + ceiling for k, ceiling in pairs]
-    if len(most) <= LOOKED_AT:
-        return rows
-    place, known = -1, []
-    for value in heapq.nlargest(LOOKED_AT, most):
-        # Equal ones stand side by side: the next of them is further on.
-        place = most.index(value, place + 1 if place >= 0 and most[place] == value else 0)
-        known.append(total_of(rows[place]))
+    total_of = _totals(f, policy, worth)
+    facts = table.facts
+    each = table.loose
+    for row in bonuses:
+        each |= 1 << row
+    each &= left
+    serving = table.hot & ~table.remote
+    in_groups: list[tuple[int, bool]] = []
+    for rows, is_hot in ((left & serving & ~each, True), (left & ~serving & ~each, False)):
+        if rows.bit_count() <= LOOKED_AT:
+            each |= rows
+        else:
+            in_groups.append((rows, is_hot))
+    totals = [
+        (total_of(skills[row], facts[row]) + bonuses.get(row, 0.0), row) for row in _rows(each)
+    ]
+    few = 1 + RUNNERS_UP
+    best = sorted([float("-inf")] * few + [total for total, _ in totals])[-few:]
+    for rows, is_hot in in_groups:
+        groups = table.groups(f.task.value, policy, f.answer_tokens, is_hot=is_hot)
+        _search(groups, _mask(rows, len(table.ids)), facts, worth, total_of, totals, best)
+    return totals, best[0]
+
+
+def _search(
+    groups: Sequence[Group],
+    mask: bytes,
+    facts: Sequence[Facts],
+    worth: tuple[float, ...],
+    total_of: Callable[[int, Facts], float],
+    totals: list[tuple[float, int]],
+    best: list[float],
+) -> None:
+    """Add to ``totals`` those of the rows in ``mask`` that may be among the best, and keep up
+    ``best``, a heap of the best few totals."""
     # What is added in another order may differ in its last digits.
-    least = heapq.nlargest(1 + RUNNERS_UP, known)[-1] - 1e-9
-    found = [row for row, value in zip(rows, most, strict=True) if value >= least]
-    return found + [row for row in bonuses if most[bisect_left(rows, row)] < least]
+    least = best[0] - 1e-9
+    tops = [(worth[step] + ceilings[0], at) for at, (step, ceilings, _) in enumerate(groups)]
+    for top, at in sorted(tops, reverse=True):
+        if top < least:
+            return
+        step, ceilings, members = groups[at]
+        own = worth[step]
+        same: Facts | None = None
+        total, alike = 0.0, 0
+        for ceiling, row in zip(ceilings, members, strict=False):
+            if own + ceiling < least:
+                break
+            if not mask[row]:
+                continue
+            if facts[row] is same:
+                # Of those that differ in their names alone the first few are enough.
+                alike += 1
+                if alike > RUNNERS_UP:
+                    continue
+            else:
+                same, alike = facts[row], 0
+                total = total_of(step, same)
+            totals.append((total, row))
+            if total > best[0]:
+                heapq.heapreplace(best, total)
+                least = best[0] - 1e-9
+
+
+def _totals(f: Features, policy: Policy, worth: tuple[float, ...]) -> Callable[[int, Facts], float]:
+    """Gives the sum of weighed measures by a step of skill and facts, without what a model gets
+    beside them."""
+    w = policy.weights[policy.strategy]
+    w_latency, w_cost, w_reliability = w.latency, w.cost, w.reliability
+    w_readiness, w_thrift = w.readiness, w.thrift
+    time, price, thrift = (
+        policy.latency_reference_ms,
+        policy.cost_reference,
+        policy.thrift_reference,
+    )
+    prompt, answer = f.prompt_tokens, f.answer_tokens
+
+    def total_of(step: int, facts: Facts) -> float:
+        fixed, per_prompt, per_answer, reliability, readiness, size, request, i, o = facts
+        return (
+            worth[step]
+            + w_reliability * reliability
+            + w_readiness * readiness
+            + w_thrift / (1 + size / thrift)
+            + w_latency / (1 + (fixed + prompt * per_prompt + answer * per_answer) / time)
+            + w_cost / (1 + (request + prompt * i + answer * o) / price)
+        )
+
+    return total_of
 
 
 def _bonuses(
@@ -452,55 +510,26 @@ def _bonuses(
         yield row, bonus, f"The conversation is with it, which has read {prefix:,} tokens of it."
 
 
-def _scored(
-    row: int,
-    total: float,
-    f: Features,
-    table: Table,
-    policy: Policy,
-    chance: tuple[float, ...],
-) -> Scored:
-    candidate = table.candidates[row]
-    latency, cost = latency_of(f, table, row), cost_of(f, table, row)
-    quality = chance[table.skills(f.task.value)[row]]
-    scores = {
-        "performance": 1 / (1 + latency / policy.latency_reference_ms),
-        "capability": quality,
-        "cost": 1 / (1 + cost / policy.cost_reference),
-        "reliability": reliability_of(candidate),
-        "readiness": readiness_of(candidate),
-        "thrift": thrift_of(candidate, policy.thrift_reference),
-        "total": total,
-    }
-    return Scored(candidate.model_id, quality, latency, candidate.is_timed, cost, scores)
-
-
-def _reasons(
-    f: Features,
-    table: Table,
-    policy: Policy,
-    found: tuple[Scored, ...],
-    said: str,
-    conversation: Conversation | None,
-    confidence: float,
-) -> Iterator[str]:
-    best = found[0]
+def _reasons(found: Decision) -> Iterator[str]:
+    f, best, table = found.features, found.best, found.table
+    assert best is not None
     why = f": {', '.join(f.reasons)}" if f.reasons else ""
     yield f"The task is {f.task.value.replace('_', ' ')} ({f.complexity.value}{why})."
-    if said:
-        yield said
+    if found.said:
+        yield found.said
     candidate = table.candidates[table.rows[best.model_id]]
     offset = table.offsets.get((best.model_id, f.task.value), 0.0)
     if round(offset, 3):
         yield f"Reported outcomes have moved its skill at such work by {offset:+.3f}."
     yield (
-        f"{best.model_id} answers such requests well with a probability of {confidence:.0%}, "
+        f"{best.model_id} answers such requests well with a probability of {found.confidence:.0%}, "
         f"{_timing(best, candidate)}, at a cost of ${best.cost:.4f}."
     )
-    if len(found) > 1 and not said:
-        yield _compared(best, found[1], policy)
-    if conversation is not None and conversation.model_id != best.model_id:
-        yield f"It is worth leaving {conversation.model_id}, with which the conversation was."
+    if found.runners_up and not found.said:
+        yield _compared(best, found.runners_up[0])
+    talk = found.conversation
+    if talk is not None and talk.model_id != best.model_id:
+        yield f"It is worth leaving {talk.model_id}, with which the conversation was."
 
 
 def _timing(best: Scored, candidate: Candidate) -> str:
@@ -524,7 +553,8 @@ _MEASURES = {
 _WEIGHT_OF = {"capability": "quality", "performance": "latency"}
 
 
-def _compared(best: Scored, other: Scored, policy: Policy) -> str:
+def _compared(best: Scored, other: Scored) -> str:
+    policy = best.policy
     weights = policy.weights[policy.strategy]
     gains = {
         name: getattr(weights, _WEIGHT_OF.get(name, name))
@@ -541,40 +571,54 @@ def _compared(best: Scored, other: Scored, policy: Policy) -> str:
 
 
 def _none(features: Features, table: Table, exclusions: list[Exclusion]) -> Decision:
-    """Which condition failed: that which leaves most models if it alone is dropped."""
-    found = exclusions
-    failed, text = "", "There is no model."
-    if found:
-        by_name: dict[str, int] = {}
-        for e in found:
-            by_name[e.constraint] = by_name.get(e.constraint, 0) | e.rows
+    failed = ""
+    if exclusions:
+        by_name = _by_name(exclusions)
 
-        def without(name: str) -> int:
-            others = 0
-            for other, rows in by_name.items():
-                others |= rows if other != name else 0
-            return (table.every & ~others).bit_count()
+        def near(name: str) -> tuple[int, int]:
+            return _without(name, by_name, table), by_name[name].bit_count()
 
-        failed = max(by_name, key=lambda n: (without(n), by_name[n].bit_count()))
-        count = without(failed)
-        text = f"No model meets all conditions; {failed} is what fails"
-        text += f": without it there would be {count}." if count else "."
+        failed = max(by_name, key=near)
     return Decision(
         features=features,
         best=None,
         runners_up=(),
         confidence=0.0,
         eligible=0,
-        reasons=(text,),
         failed=failed,
-        exclusions=tuple(found),
+        exclusions=tuple(exclusions),
         table=table,
     )
 
 
-def _mask(bits: int) -> bytes:
-    """A byte a row, 1 where it is set; as long as the highest needs."""
-    return bin(bits)[:1:-1].encode().translate(_TO_MASK)
+def _by_name(exclusions: Sequence[Exclusion]) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for each in exclusions:
+        found[each.constraint] = found.get(each.constraint, 0) | each.rows
+    return found
+
+
+def _without(name: str, by_name: Mapping[str, int], table: Table) -> int:
+    """How many models there would be if that condition alone were dropped."""
+    others = 0
+    for other, rows in by_name.items():
+        others |= rows if other != name else 0
+    return (table.every & ~others).bit_count()
+
+
+def _why_none(found: Decision) -> Iterator[str]:
+    """Which condition failed: that which leaves most models if it alone is dropped."""
+    if not found.failed:
+        yield "There is no model."
+        return
+    count = _without(found.failed, _by_name(found.exclusions), found.table)
+    text = f"No model meets all conditions; {found.failed} is what fails"
+    yield text + (f": without it there would be {count}." if count else ".")
+
+
+def _mask(bits: int, length: int = 0) -> bytes:
+    """A byte a row, 1 where it is set; as long as the highest needs, or as is said."""
+    return bin(bits)[:1:-1].encode().translate(_TO_MASK).ljust(length, b"\0")
 
 
 def _rows(bits: int) -> Iterator[int]:

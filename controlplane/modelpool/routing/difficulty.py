@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from .asked import Asked
-from .signals import Signals
+from .signals import Reading, Signals, formal_of
 from .tasks import Task
 from .weights import OF_TASK, START, WEIGHTS
 
@@ -75,9 +75,12 @@ def complexity_of(difficulty: float) -> Complexity:
     return next((word for bound, word in BOUNDS if difficulty < bound), Complexity.EXPERT)
 
 
-def measures(signals: Signals, task: Task, asked: Asked) -> dict[str, float]:
+def measures(reading: Reading, task: Task, asked: Asked) -> dict[str, float]:
     """Each 0 to 1, by the names of ``SAID``."""
-    s = signals
+    s = reading.signals
+    problem = 0.0
+    if task in SOLVES:
+        problem = _part(s.material / 10 + formal_of(reading.parts.material), 20)
     # What is asked to be done weighs by what it is to be done with.
     substance = min(1.0, (s.content + s.notation + 0.1 * s.material) / 5)
     told = 1.0 if s.words >= 12 or s.operators else 0.4
@@ -102,7 +105,7 @@ def measures(signals: Signals, task: Task, asked: Asked) -> dict[str, float]:
         "material": _part(s.material, 400),
         "special": s.material_rarity,
         "rows": _part(s.rows, 10),
-        "problem": _part(s.material / 10 + s.material_formal, 20) if task in SOLVES else 0.0,
+        "problem": problem,
     }
 
 
@@ -123,6 +126,6 @@ def difficulty_of(signals: Signals, task: Task, measured: Mapping[str, float]) -
 
 def reasons_of(measured: Mapping[str, float], most: int = 3) -> tuple[str, ...]:
     """What makes it as hard as it is, in words, the weightiest first."""
-    notable = ((n, v) for n, v in measured.items() if v >= EVERYBODY_HAS.get(n, 0.0))
-    weighed = sorted(((WEIGHTS[n] * v, n) for n, v in notable), reverse=True)
-    return tuple(SAID[name] for weight, name in weighed[:most] if weight >= 0.25)
+    weighed = [(WEIGHTS[n] * v, n) for n, v in measured.items() if v >= EVERYBODY_HAS.get(n, 0.0)]
+    notable = sorted((pair for pair in weighed if pair[0] >= 0.25), reverse=True)
+    return tuple(SAID[name] for _, name in notable[:most])

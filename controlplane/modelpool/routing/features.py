@@ -6,6 +6,7 @@ any model.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ FOLLOW_UP = 0.85
 _NOTHING_NEW = frozenset({Task.CONVERSATION, Task.QUESTION_ANSWERING})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Features:
     """What a request needs.
 
@@ -50,8 +51,7 @@ class Features:
         language: ISO 639-1, or empty where it is not known.
         needs: capabilities without which a model cannot answer it.
         prompt_tokens, answer_tokens: estimates; the answer's is a limit where one was said.
-        reasons: why it is as hard as it is, in words.
-        measures: what they come from, each 0 to 1.
+        measures: what difficulty and reasons come from, each 0 to 1.
     """
 
     task: Task
@@ -61,8 +61,12 @@ class Features:
     needs: frozenset[str]
     prompt_tokens: int
     answer_tokens: int
-    reasons: tuple[str, ...]
     measures: Mapping[str, float]
+
+    @functools.cached_property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is as hard as it is, in words."""
+        return reasons_of(self.measures)
 
     @property
     def context_tokens(self) -> int:
@@ -88,7 +92,6 @@ def features_of(request: Asked | Mapping[str, Any], surface: str = "chat") -> Fe
         needs=_needs(asked),
         prompt_tokens=asked.tokens,
         answer_tokens=_answer_tokens(asked, task, difficulty, signals),
-        reasons=reasons_of(measured),
         measures=measured,
     )
 
@@ -96,7 +99,7 @@ def features_of(request: Asked | Mapping[str, Any], surface: str = "chat") -> Fe
 def _judge(asked: Asked) -> tuple[Task, float, Mapping[str, float], Signals]:
     reading = read_prompt(asked)
     task = task_of(asked, reading)
-    measured = measures(reading.signals, task, asked)
+    measured = measures(reading, task, asked)
     return task, difficulty_of(reading.signals, task, measured), measured, reading.signals
 
 

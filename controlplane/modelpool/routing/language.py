@@ -49,13 +49,14 @@ def language_of(text: str, words: Sequence[str]) -> str:
         script = _script_of(text[:600])
         if script:
             return script
-    votes: dict[str, float] = {}
-    for word in words[:ENOUGH]:
-        names = _LANGUAGES_OF.get(word)
+    met: dict[tuple[str, ...], int] = {}
+    for names in map(_LANGUAGES_OF.get, words[:ENOUGH]):
         if names is not None:
-            share = 1 / len(names)
-            for name in names:
-                votes[name] = votes.get(name, 0.0) + share
+            met[names] = met.get(names, 0) + 1
+    votes: dict[str, float] = {}
+    for names, times in met.items():
+        for name in names:
+            votes[name] = votes.get(name, 0.0) + times / len(names)
     if not votes:
         return UNKNOWN
     best = max(votes, key=lambda name: (votes[name], name == "en", name))

@@ -28,9 +28,11 @@ _FENCE = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _OPTION = re.compile(r"^[ \t]*[(\[]?([A-Ja-j])[.):\]][ \t]+(\S.*)$", re.MULTILINE)
 _LABEL = re.compile(r"^[ \t#*]*([^\W\d_][^\n:：]{0,24})[:：](?!//)", re.MULTILINE)
 _QUOTE = re.compile(rf"[\"“„«「]([^\"“”„«»「」]{{{LONG_QUOTE},}})[\"”“»」]")
+_QUOTE_MARKS = '"“„«「'
 _QUOTED_LINES = re.compile(r"^>.*$", re.MULTILINE)
 _PARAGRAPHS = re.compile(r"\n\s*\n|\n(?=[-=*#]{3,})|(?<=:)\n")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|(?<=[。！？])")
+_WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ASKS = re.compile(r"[?？؟](?:\s|$|[\"”»)])")
 # An instruction, then its material in the same paragraph: "Translate into German: …".
 _LEAD = re.compile(r"\A([^\n:：?？]{4,160})[:：]\s*(\S.{30,})\Z", re.DOTALL)
@@ -155,7 +157,7 @@ def _split(text: str) -> tuple[str, str]:
         return " "
 
     text = _QUOTED_LINES.sub(put_aside, text) if "\n>" in text or text[:1] == ">" else text
-    if len(text) > 2 * LONG_QUOTE:
+    if len(text) > 2 * LONG_QUOTE and any(mark in text for mark in _QUOTE_MARKS):
         text = _QUOTE.sub(put_aside, text)
     if _words(text) <= SHORT:
         lead = _LEAD.match(text)
@@ -224,4 +226,4 @@ def _words(text: str) -> int:
 
 
 def _wide(text: str) -> int:
-    return len(re.findall("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", text))
+    return len(_WIDE.findall(text))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .asked import Asked
@@ -46,10 +46,13 @@ _OPERATOR = re.compile(
     # Of words that are joined, or given for choice, these are no operators.
     r"|(?<!\w)(?:[^\W\d_]|\d+(?:\.\d+)?)[ \t]?[-/][ \t]?(?:[^\W\d_]|\d+(?:\.\d+)?)(?!\w)"
 )
+# One of them is in each: to look for them first costs less.
+_OPERATOR_SIGN = re.compile(r"[+*^=<>≤≥≠≈±×÷·→⇒/-]")
 _NOTATION = re.compile(
     r"\\[a-zA-Z]{2,}|[∑∏∫√∂∇∞∈∉⊂⊆∪∩∀∃∧∨¬⊢→⇒⇔≡ℝℤℕℂα-ωΑ-Ω²³⁴ⁿ₀-₉]|\$[^$\n]{1,60}\$|\w\^[\w{(]"
     r"|(?<!\w)\w_[\w{(]|(?<!\w)[a-zA-Z]\([a-zA-Z0-9, ]{1,12}\)|\b[A-Z][a-z]?\d(?![\d.])"
 )
+_NOTATION_SIGN = re.compile(r"[\\$^_(\d]|[^\x00-\x7f]")
 _FORMAL = re.compile(r"[\\^_$(=+*/<>|&%÷·\d²³\u0370-\u03ff\u2070-\u22ff-]")
 _VARIABLES = frozenset("bcdefghjklmnpqrstuvwxzABCDEFGHJKLMNPQRSTUVWXYZ")
 # Names as programs and formulas have them: parts joined, capitals within, signs.
@@ -58,6 +61,7 @@ _NAME = re.compile(
     r"|[A-Za-z]+\d+\w*|[A-Z]{2,6}s?|[\w-]+\.[a-z]{2,4}|[a-zA-Z][+#]{1,2})[)\]\"”»«,.;:!?]*"
 )
 _CODE_SIGNS = re.compile(r"[{};]|=>|->|::|==|!=|\)\s*:|\b\w+\(\w*[,)]|</?\w+>|\w\.\w+\(")
+_CODE_SIGN = re.compile(r"[{};>=()]|::")
 _SUM = re.compile(r"\A[\d\s.,+\-*/x×÷()=?]+\Z")
 _SUM_WITHIN = re.compile(r"\d+(?:[.,]\d+)?(?:\s*[-+*/x×÷]\s*\d+(?:[.,]\d+)?)+")
 # Endings and beginnings that words of science and law have in many languages of Europe.
@@ -99,7 +103,7 @@ class Signals:
         is_sum: nothing but a sum of few numbers is asked.
         material, code_lines, rows, options, option_words, examples: what is brought along; material
             in words.
-        material_rarity: as ``rarity``. material_formal: operators, notation and numbers in it.
+        material_rarity: as ``rarity``.
         code_depth: widths of indentation in it.
         code_signs: of the whole.
     """
@@ -127,7 +131,6 @@ class Signals:
     is_sum: bool = False
     material: int = 0
     material_rarity: float = 0.0
-    material_formal: int = 0
     code_lines: int = 0
     code_depth: int = 0
     code_signs: int = 0
@@ -142,11 +145,12 @@ class Reading:
     """A prompt read once: its parts, its words and what they show.
 
     Attributes:
-        words: of the request part, plain, in order.
+        words: of the request part, plain, in order; ``bits``: what each may be, see ``words``.
     """
 
     parts: Parts
-    words: tuple[str, ...]
+    words: Sequence[str]
+    bits: Sequence[int]
     signals: Signals
 
 
@@ -155,23 +159,29 @@ def read_prompt(asked: Asked) -> Reading:
     parts = parts_of(asked.text)
     request = parts.request
     raw = _TOKEN.findall(request)[:MOST_WORDS]
-    words = _TOKEN.findall(plain(request))[:MOST_WORDS]
+    if request.isascii():  # then small letters are divided as capitals are
+        words = " ".join(raw).lower().split(" ") if raw else []
+        digits = {w for w in words if w < "a"}
+    else:
+        words = _TOKEN.findall(plain(request))[:MOST_WORDS]
+        digits = {w for w in words if w[0].isdigit()}
     material_words = _TOKEN.findall(plain(parts.material[:MATERIAL]))
-    letters = [w for w in words if not w[0].isdigit()]
+    letters = [w for w in words if w not in digits] if digits else words
     language = language_of(request or parts.material, letters or material_words)
     grammar = grammar_of(language)
     wide = 0 if request.isascii() else len(_WIDE.findall(request))
-    bits = [bits_of(w, language) for w in letters]
+    all_bits = bits_of(words, language)
+    bits = bits_of(letters, language) if digits else all_bits
     distinct = dict(zip(letters, bits, strict=True))
     union = functools.reduce(int.__or__, bits, 0)
-    digits = {w for w in words if w[0].isdigit()}
+    kinds = list(distinct.values())
     content = [
         w for w, b in distinct.items() if len(w) > 1 and w not in grammar and not b & _NO_CONTENT
     ]
     items = len(_ITEMS.findall(request))
     depths = _depths(union, request, language)
     # A number before each item of a list counts nothing.
-    numbers = max(0, len(digits) - (items if "1" in digits else 0)) + _count(distinct, Kind.NUMBER)
+    numbers = max(0, len(digits) - (items if "1" in digits else 0)) + _count(kinds, Kind.NUMBER)
     options = " ".join(parts.options)
     formal = f"{request} {options[:600]}"
     is_formal = _FORMAL.search(formal) is not None
@@ -182,39 +192,39 @@ def read_prompt(asked: Asked) -> Reading:
         rarity=_rarity(content, language) if not wide else min(1.0, wide / 240),
         names=_names(request),
         numbers=numbers,
-        operators=len(_OPERATOR.findall(request)) if is_formal else 0,
-        notation=len(_NOTATION.findall(formal)) if is_formal else 0,
+        operators=_operators(request) if is_formal else 0,
+        notation=_notation(formal) if is_formal else 0,
         variables=len(_VARIABLES.intersection(raw)),
-        logic=_count(distinct, Kind.LOGIC) + _foreign_logic(request, language),
+        logic=_count(kinds, Kind.LOGIC) + _foreign_logic(request, language),
         limits=_limits(letters, bits),
-        joins=_count(distinct, Kind.JOIN),
-        links=sum(1 for b in bits if b & Kind.LINK),
+        joins=_count(kinds, Kind.JOIN),
+        links=_count(bits, Kind.LINK),
         clauses=_clauses(request),
         sentences=max(1, sum(1 for s in _SENTENCES.split(request) if s and not s.isspace())),
         questions=len(_QUESTIONS.findall(request)),
         items=items,
         depth=max(depths, default=0),
         tasks=len(depths),
-        size_asked=_size_asked(words, language),
+        size_asked=_size_asked(words, language) if digits else 0,
         is_sum=bool(digits) and _is_sum(request, content, digits),
         material=len(parts.material.split()) + _wide_words(parts.material),
         material_rarity=_rarity(
             [w for w in dict.fromkeys(material_words) if len(w) > 1 and w not in grammar], language
         ),
-        material_formal=_formal(parts.material[:MATERIAL]),
         code_lines=parts.code.count("\n") + 1 if parts.code else 0,
         code_depth=len(set(_INDENTS.findall(parts.code[:2000]))),
-        code_signs=len(_CODE_SIGNS.findall(parts.code[:1200] or request)),
+        code_signs=_code_signs(parts.code[:1200] or request),
         rows=parts.rows,
         options=len(parts.options),
         option_words=len(options.split()),
         examples=parts.examples,
     )
-    return Reading(parts, tuple(words), signals)
+    return Reading(parts, words, all_bits, signals)
 
 
-def _count(distinct: Mapping[str, int], kind: int) -> int:
-    return sum(1 for bits in distinct.values() if bits & kind)
+def _count(bits: Iterable[int], kind: int) -> int:
+    """How many have that one bit."""
+    return sum(map(kind.__and__, bits)) // kind
 
 
 def _names(request: str) -> int:
@@ -225,11 +235,25 @@ def _names(request: str) -> int:
     return sum(1 for token in odd if _NAME.fullmatch(token))
 
 
-def _formal(text: str) -> int:
+def formal_of(material: str) -> int:
+    """Operators, notation and numbers in it."""
+    text = material[:MATERIAL]
     if not text or _FORMAL.search(text) is None:
         return 0
     numbers = {token for token in _TOKEN.findall(text) if token[0].isdigit()}
-    return len(_OPERATOR.findall(text)) + len(_NOTATION.findall(text)) + len(numbers)
+    return _operators(text) + _notation(text) + len(numbers)
+
+
+def _operators(text: str) -> int:
+    return len(_OPERATOR.findall(text)) if _OPERATOR_SIGN.search(text) else 0
+
+
+def _notation(text: str) -> int:
+    return len(_NOTATION.findall(text)) if _NOTATION_SIGN.search(text) else 0
+
+
+def _code_signs(text: str) -> int:
+    return len(_CODE_SIGNS.findall(text)) if _CODE_SIGN.search(text) else 0
 
 
 def _clauses(request: str) -> int:
@@ -255,7 +279,7 @@ def _rarity(content: list[str], language: str) -> float:
     if not content:
         return 0.0
     usual = USUAL_LENGTH.get(language, 6.0)
-    each = sorted((_rarity_of(word, usual) for word in content), reverse=True)
+    each = sorted([_rarity_of(word, usual) for word in content], reverse=True)
     half = each[: (len(each) + 1) // 2]
     return sum(half) / (len(half) + 1.0)
 
@@ -286,7 +310,7 @@ def _limits(words: list[str], bits: list[int]) -> int:
 def _size_asked(words: list[str], language: str) -> int:
     """``500 words``, ``3 pages``: in words."""
     for number, unit in itertools.pairwise(words):
-        if number.isdigit() and bits_of(unit, language) & Kind.SIZE:
+        if number.isdigit() and bits_of([unit], language)[0] & Kind.SIZE:
             return min(5000, int(number[:5]) * _words_of(unit))
     return 0
 

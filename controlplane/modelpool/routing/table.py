@@ -1,8 +1,9 @@
-"""PURE: all models that might answer, laid out so that a choice among a thousand takes under a
-millisecond: a column a fact, a set of bits a condition.
+"""PURE: all models that might answer, laid out so that a choice among a thousand takes well under a
+millisecond: a row of facts each, a set of bits a condition.
 
-A table is made when the catalog changes; when a model becomes HOT, busy or dearer, ``changed``
-makes the next one of it with that row replaced. A table never changes.
+A table is made when the catalog changes; when a model becomes HOT, busy or more reliable,
+``changed`` makes the next one of it with that row replaced. A table never changes: what it
+remembers follows from what lasts, and holds for all tables that were made of one another.
 """
 
 from __future__ import annotations
@@ -11,11 +12,19 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-from .candidate import UNKNOWN_RELIABILITY, Candidate, Timing, skill_of, timing_of
+from .candidate import (
+    UNKNOWN_RELIABILITY,
+    Candidate,
+    IdleTiming,
+    idle_timing_of,
+    prior_quality,
+    skill_of,
+    timing_of,
+)
 from .confidence import step_of
-from .policy import Policy, Weights
+from .policy import Policy
 
 MILLION = 1_000_000
 # Worth of a model that serves and has places free, that serves and has none, that fits, and that
@@ -23,10 +32,54 @@ MILLION = 1_000_000
 READY_FREE, READY_BUSY, READY_FITS, READY_EVICTS = 1.0, 0.6, 0.4, 0.1
 UNKNOWN_PARAMETERS = 8.0
 # Answers have so many tokens at least, or none: the rest of a ceiling's time is for a decision.
-ANSWER_STEP = 128
+ANSWER_STEPS = (1024, 512, 256, 128)
+# Of so many models other facts may have become known than ceilings were made of.
+MOST_LOOSE = 48
 _TO_DIGITS = bytes.maketrans(b"\0\1", b"01")
 
 Offsets = Mapping[tuple[str, str], float]
+# Milliseconds: fixed ones, those of a token of the prompt, of the answer.
+Sure: TypeAlias = tuple[float, float, float]
+
+
+class Facts(NamedTuple):
+    """What is weighed of a model beside its skill: equal ones differ in nothing but that and their
+    names.
+
+    Attributes:
+        fixed, per_prompt, per_answer: milliseconds, see ``Timing``.
+        reliability, readiness: 0 to 1. size: billions of parameters that compute.
+        request_price, input_price, output_price: dollars of a request, of a token.
+    """
+
+    fixed: float
+    per_prompt: float
+    per_answer: float
+    reliability: float
+    readiness: float
+    size: float
+    request_price: float
+    input_price: float
+    output_price: float
+
+
+class Basis(NamedTuple):
+    """What ceilings are made of: a model's facts as they would be at best."""
+
+    timing: IdleTiming
+    reliability: float
+
+
+class Group(NamedTuple):
+    """Rows of one step of skill, those with the highest ceilings first.
+
+    Attributes:
+        ceilings: what each can score at most beside its skill.
+    """
+
+    step: int
+    ceilings: Sequence[float]
+    rows: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +109,34 @@ class Table:
     sets of bits the lowest is row 0.
 
     Attributes:
+        facts: of each row, as they are now; ``bases``: as they could be at best.
+        sure: of each row, the milliseconds that it takes for sure, those of a token of the prompt
+            and of the answer: of one that was never timed, what it waits.
+        prices: of rows from ``priced_from`` on, dollars of a request, of a token of either.
         priced_from: the first row with a price.
+        loose: rows that may score more than their ceilings say.
         offsets: what outcomes taught of a model at a kind of work, see ``learning``.
-        fixed, per_prompt, per_answer, waits: milliseconds, see ``Timing``.
-        input_prices, output_prices, request_prices: dollars of a token, of a request.
     """
 
     candidates: tuple[Candidate, ...]
     ids: tuple[str, ...]
     rows: Mapping[str, int]
-    waits: tuple[float, ...]
-    fixed: tuple[float, ...]
-    per_prompt: tuple[float, ...]
-    per_answer: tuple[float, ...]
-    input_prices: tuple[float, ...]
-    output_prices: tuple[float, ...]
-    request_prices: tuple[float, ...]
+    facts: Sequence[Facts]
+    bases: Sequence[Basis]
+    sure: Sequence[Sure]
+    prices: Sequence[tuple[float, float, float]]
     capable: Mapping[str, int]
     engines: Mapping[str, int]
     contexts: Ranked
-    reliabilities: Ranked
-    memories: Ranked
+    remote: int
     available: int
     hot: int
     fitting: int
-    timed: int
     priced_from: int
+    loose: int = 0
     offsets: Offsets = field(default_factory=dict)
     _memo: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+    _columns: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def every(self) -> int:
@@ -100,223 +153,260 @@ class Table:
                 found |= 1 << row
         return found
 
+    @property
+    def reliabilities(self) -> Ranked:
+        """Of those of which it is known."""
+        known: Ranked | None = self._columns.get("reliabilities")
+        if known is None:
+            known = ranked(c.reliability for c in self.candidates)
+            self._columns["reliabilities"] = known
+        return known
+
+    @property
+    def memories(self) -> Ranked:
+        """Bytes that a load takes, negative: those that take most come first."""
+        known: Ranked | None = self._columns.get("memories")
+        if known is None:
+            sizes = (c.memory_bytes for c in self.candidates)
+            known = ranked(None if size is None else -size for size in sizes)
+            self._columns["memories"] = known
+        return known
+
+    def slower_than(self, limit_ms: float, prompt_tokens: int, answer_tokens: int) -> int:
+        """Rows that take longer for sure, as bits."""
+        known: Mapping[Sure, int] | None = self._columns.get("sure")
+        if known is None:
+            found: dict[Sure, int] = {}
+            for row, sure in enumerate(self.sure):
+                found[sure] = found.get(sure, 0) | 1 << row
+            known = self._columns["sure"] = found
+        slow = 0
+        for (fixed, per_prompt, per_answer), rows in known.items():
+            if fixed + prompt_tokens * per_prompt + answer_tokens * per_answer > limit_ms:
+                slow |= rows
+        return slow
+
     def skills(self, task: str) -> Sequence[int]:
         """Of each row, as steps of ``confidence.chances``."""
-        known: Sequence[int] | None = self._memo.get(task)
+        known: Sequence[int] | None = self._memo.get(("skills", task))
         if known is None:
-            offsets = self.offsets
-            known = self._memo[task] = tuple(
-                step_of(skill_of(c, task) + offsets.get((c.model_id, task), 0.0))
-                for c in self.candidates
-            )
+            steps = list(self._presumed(task))
+            for (name, work), offset in self.offsets.items():
+                row = self.rows.get(name) if work == task else None
+                if row is not None:
+                    steps[row] = step_of(skill_of(self.candidates[row], task) + offset)
+            known = self._memo["skills", task] = steps
         return known
 
-    def standing(self, weights: Weights, policy: Policy) -> Sequence[float]:
-        """Of each row, what counts whatever is asked: reliability, readiness, thrift, and that
-        nothing is paid."""
-        key = (weights, policy.thrift_reference)
-        known: Sequence[float] | None = self._memo.get(key)
+    def _presumed(self, task: str) -> Sequence[int]:
+        """Before anything was learned."""
+        known: Sequence[int] | None = self._memo.get(("presumed", task))
         if known is None:
-            known = self._memo[key] = tuple(
-                _standing(c, weights, policy.thrift_reference) for c in self.candidates
-            )
+            known = self._memo["presumed", task] = [
+                step if not (c.made_for or c.skills) else step_of(skill_of(c, task, quality))
+                for c, (quality, step) in zip(self.candidates, self._qualities(), strict=True)
+            ]
         return known
 
-    def ceilings(self, policy: Policy, answer_tokens: int) -> Sequence[float]:
-        """Of each row, what it can score at most beside its quality, by an answer of so many tokens
-        to a prompt of any length."""
-        least = ANSWER_STEP if answer_tokens >= ANSWER_STEP else 0
+    def _qualities(self) -> Sequence[tuple[float, int]]:
+        known: Sequence[tuple[float, int]] | None = self._memo.get("qualities")
+        if known is None:
+            qualities = (prior_quality(c) for c in self.candidates)
+            known = self._memo["qualities"] = [(q, step_of(q)) for q in qualities]
+        return known
+
+    def groups(
+        self, task: str, policy: Policy, answer_tokens: int, *, is_hot: bool
+    ) -> Sequence[Group]:
+        """All rows by their skill, with what they can score at most by an answer of so many tokens
+        to a prompt of any length, by ceilings as they are where models serve already or
+        (``is_hot`` False) do not; those of ``loose`` may score more. A model that is served
+        elsewhere always serves."""
         weights = policy.weights[policy.strategy]
-        latency, cost = policy.latency_reference_ms, policy.cost_reference
-        key = ("ceilings", weights, policy.thrift_reference, latency, cost, least)
-        known: Sequence[float] | None = self._memo.get(key)
+        references = (policy.latency_reference_ms, policy.cost_reference, policy.thrift_reference)
+        least = next((step for step in ANSWER_STEPS if answer_tokens >= step), 0)
+        of_all = ("ceilings", weights, references, least, is_hot)
+        key = (task, *of_all)
+        known: Sequence[Group] | None = self._memo.get(key)
         if known is None:
-            known = self._memo[key] = self._ceilings(policy, weights, least)
+            ranking: Sequence[tuple[float, int]] | None = self._memo.get(of_all)
+            if ranking is None:
+                ceilings = self._ceilings(policy, least, is_hot=is_hot)
+                ranking = sorted((-ceiling, row) for row, ceiling in enumerate(ceilings))
+                self._memo[of_all] = ranking
+            known = self._memo[key] = _grouped(ranking, self.skills(task))
         return known
 
-    def _ceilings(self, policy: Policy, weights: Weights, least: int) -> tuple[float, ...]:
-        wl, wc, first = weights.latency, weights.cost, self.priced_from
-        fixed, _, per_answer = self.times(policy.latency_reference_ms)
-        requests, _, outputs = self.prices(policy.cost_reference)
-        standing = self.standing(weights, policy)
-        columns = zip(standing, fixed, per_answer, strict=True)
-        found = [s + wl / (1 + t + least * a) for s, t, a in columns]
-        paid = zip(found[first:], requests, outputs, strict=True)
-        found[first:] = [v + wc / (1 + r + least * o) for v, r, o in paid]
-        return tuple(found)
-
-    def times(self, reference_ms: float) -> tuple[Sequence[float], ...]:
-        """``fixed``, ``per_prompt`` and ``per_answer`` in parts of a reference."""
-        known: tuple[Sequence[float], ...] | None = self._memo.get(("times", reference_ms))
-        if known is None:
-            columns = (self.fixed, self.per_prompt, self.per_answer)
-            known = tuple(tuple(v / reference_ms for v in column) for column in columns)
-            self._memo["times", reference_ms] = known
-        return known
-
-    def prices(self, reference: float) -> tuple[Sequence[float], ...]:
-        """Of rows with prices: of a request, of a token of the prompt, of the answer, in parts of
-        a reference."""
-        known: tuple[Sequence[float], ...] | None = self._memo.get(("prices", reference))
-        if known is None:
-            columns = (self.request_prices, self.input_prices, self.output_prices)
-            known = tuple(tuple(v / reference for v in c[self.priced_from :]) for c in columns)
-            self._memo["prices", reference] = known
-        return known
+    def _ceilings(self, policy: Policy, least: int, *, is_hot: bool) -> Iterable[float]:
+        w = policy.weights[policy.strategy]
+        time, price, thrift = (
+            policy.latency_reference_ms,
+            policy.cost_reference,
+            policy.thrift_reference,
+        )
+        for c, facts, (idle, reliability) in zip(
+            self.candidates, self.facts, self.bases, strict=True
+        ):
+            serves = is_hot or c.is_remote
+            fixed = idle.fixed + (0.0 if serves else idle.load)
+            yield (
+                w.reliability * reliability
+                + w.readiness * (READY_FREE if serves else READY_FITS)
+                + w.thrift / (1 + facts.size / thrift)
+                + w.latency / (1 + (fixed + least * idle.per_answer_token) / time)
+                + w.cost / (1 + (facts.request_price + least * facts.output_price) / price)
+            )
 
     def changed(self, candidates: Iterable[Candidate], offsets: Offsets | None = None) -> Table:
         """The table with these in place of those of the same ids; new ones are added."""
-        merged = {c.model_id: c for c in self.candidates}
         news = {c.model_id: c for c in candidates}
-        if news.keys() - merged.keys():
-            return table_of(
-                [*(merged | news).values()], self.offsets if offsets is None else offsets
-            )
-        return _replaced(self, news, self.offsets if offsets is None else offsets)
+        table = self if offsets is None else _taught(self, dict(offsets))
+        if not news:
+            return table
+        if all(
+            name in table.rows and _lasting(table.candidates[table.rows[name]]) == _lasting(c)
+            for name, c in news.items()
+        ):
+            found = _replaced(table, news)
+            if found.loose.bit_count() <= MOST_LOOSE:
+                return found
+        merged = dict(zip(table.ids, table.candidates, strict=True)) | news
+        return table_of(merged.values(), table.offsets)
+
+
+def _grouped(ranking: Sequence[tuple[float, int]], steps: Sequence[int]) -> Sequence[Group]:
+    by_step: dict[int, tuple[list[float], list[int]]] = {}
+    for ceiling, row in ranking:
+        step = steps[row]
+        found = by_step.get(step)
+        if found is None:
+            found = by_step[step] = ([], [])
+        found[0].append(-ceiling)
+        found[1].append(row)
+    return tuple(Group(step, *columns) for step, columns in by_step.items())
 
 
 def table_of(candidates: Iterable[Candidate], offsets: Offsets | None = None) -> Table:
     """Of any number of candidates, in any order; of several with one id the last counts."""
     single = {c.model_id: c for c in candidates}
     rows = tuple(sorted(single.values(), key=lambda c: (has_price(c), c.model_id)))
-    timings = tuple(timing_of(c) for c in rows)
     capable: dict[str, int] = {}
     engines: dict[str, int] = {}
     for row, c in enumerate(rows):
         for word in c.capabilities:
             capable[word] = capable.get(word, 0) | 1 << row
         engines[c.engine] = engines.get(c.engine, 0) | 1 << row
+    # Equal ones are one object, so that a look tells them.
+    same: dict[Facts, Facts] = {}
     return Table(
         candidates=rows,
         ids=tuple(c.model_id for c in rows),
         rows={c.model_id: row for row, c in enumerate(rows)},
-        waits=tuple(t.wait for t in timings),
-        fixed=tuple(t.fixed for t in timings),
-        per_prompt=tuple(t.per_prompt_token for t in timings),
-        per_answer=tuple(t.per_answer_token for t in timings),
-        input_prices=tuple(c.input_price / MILLION for c in rows),
-        output_prices=tuple(c.output_price / MILLION for c in rows),
-        request_prices=tuple(c.request_price for c in rows),
+        facts=[same.setdefault(facts, facts) for facts in map(facts_of, rows)],
+        bases=[_basis(c) for c in rows],
+        sure=[_sure(c) for c in rows],
+        prices=[facts_of(c)[-3:] for c in rows if has_price(c)],
         capable=capable,
         engines=engines,
         contexts=ranked(c.context_tokens for c in rows),
-        reliabilities=ranked(c.reliability for c in rows),
-        memories=ranked(None if c.memory_bytes is None else -c.memory_bytes for c in rows),
+        remote=bits_of_column([c.is_remote for c in rows]),
         available=bits_of_column([c.is_available for c in rows]),
         hot=bits_of_column([c.is_hot for c in rows]),
         fitting=bits_of_column([c.is_hot or c.is_remote or c.fits_now for c in rows]),
-        timed=bits_of_column([c.is_timed for c in rows]),
         priced_from=sum(not has_price(c) for c in rows),
         offsets=dict(offsets or {}),
     )
 
 
-def _replaced(table: Table, news: Mapping[str, Candidate], offsets: Offsets) -> Table:
-    """What only a changed row changes is changed in place of a copy; the rest is made anew."""
-    if not news:
-        # Skills, by kinds of work, are all that depends on what was learned.
-        memo = {key: known for key, known in table._memo.items() if not isinstance(key, str)}
-        return replace(table, offsets=dict(offsets), _memo=memo)
-    before = [table.candidates[table.rows[name]] for name in news]
-    same = all(_lasting(old) == _lasting(news[old.model_id]) for old in before)
-    if not same or offsets is not table.offsets:
-        merged = dict(zip(table.ids, table.candidates, strict=True)) | dict(news)
-        return table_of(merged.values(), offsets)
-    candidates, waits = list(table.candidates), list(table.waits)
-    fixed, prompt, answer = list(table.fixed), list(table.per_prompt), list(table.per_answer)
+def _replaced(table: Table, news: Mapping[str, Candidate]) -> Table:
+    """With rows of which only what does not last has changed."""
+    candidates, facts, sure = list(table.candidates), list(table.facts), list(table.sure)
     available, hot, fitting = table.available, table.hot, table.fitting
-    timed = table.timed
+    loose, columns = table.loose, dict(table._columns)
     for name, c in news.items():
         row = table.rows[name]
-        timing = timing_of(c)
-        candidates[row], waits[row] = c, timing.wait
-        fixed[row] = timing.fixed
-        prompt[row], answer[row] = timing.per_prompt_token, timing.per_answer_token
+        before = candidates[row]
+        candidates[row], facts[row] = c, facts_of(c)
+        was, sure[row] = sure[row], _sure(c)
         available = _with_bit(available, row, c.is_available)
         hot = _with_bit(hot, row, c.is_hot)
         fitting = _with_bit(fitting, row, c.is_hot or c.is_remote or c.fits_now)
-        timed = _with_bit(timed, row, c.is_timed)
-    return Table(
+        loose = _with_bit(loose, row, _basis(c) != table.bases[row])
+        if (c.reliability, c.memory_bytes) != (before.reliability, before.memory_bytes):
+            columns.pop("reliabilities", None)
+            columns.pop("memories", None)
+        if "sure" in columns:
+            by_time = columns["sure"] = dict(columns["sure"])
+            by_time[was] &= ~(1 << row)
+            by_time[sure[row]] = by_time.get(sure[row], 0) | 1 << row
+            if not by_time[was]:
+                del by_time[was]
+    return replace(
+        table,
         candidates=tuple(candidates),
-        ids=table.ids,
-        rows=table.rows,
-        waits=tuple(waits),
-        fixed=tuple(fixed),
-        per_prompt=tuple(prompt),
-        per_answer=tuple(answer),
-        input_prices=table.input_prices,
-        output_prices=table.output_prices,
-        request_prices=table.request_prices,
-        capable=table.capable,
-        engines=table.engines,
-        contexts=table.contexts,
-        reliabilities=table.reliabilities,
-        memories=table.memories,
+        facts=facts,
+        sure=sure,
         available=available,
         hot=hot,
         fitting=fitting,
-        timed=timed,
-        priced_from=table.priced_from,
-        offsets=table.offsets,
-        _memo=_kept(table, news),
+        loose=loose,
+        _columns=columns,
     )
 
 
-def _kept(table: Table, news: Mapping[str, Candidate]) -> dict[object, Any]:
-    """What was worked out before, with changed rows replaced. Skills and prices do not change."""
-    memo: dict[object, Any] = {}
-    ceilings: list[tuple[Any, Any]] = []
-    rows = [(table.rows[name], c, timing_of(c)) for name, c in news.items()]
-    for key, known in table._memo.items():
-        match key:
-            case (Weights() as weights, float(reference)):
-                column = list(known)
-                for row, c, _ in rows:
-                    column[row] = _standing(c, weights, reference)
-                memo[key] = tuple(column)
-            case ("times", float(reference)):
-                columns = [list(column) for column in known]
-                for row, _, t in rows:
-                    values = (t.fixed, t.per_prompt_token, t.per_answer_token)
-                    for column, value in zip(columns, values, strict=True):
-                        column[row] = value / reference
-                memo[key] = tuple(tuple(column) for column in columns)
-            case ("ceilings", *_):
-                ceilings.append((key, known))
-            case _:
-                memo[key] = known
-    for key, known in ceilings:
-        memo[key] = _ceilings_changed(key, known, rows, memo, table)
-    return memo
+def _taught(table: Table, offsets: Offsets) -> Table:
+    """With what was learned: of the kinds of work at which a skill has moved by a step or more
+    nothing is remembered."""
+    before = table.offsets
+    moved = {key for key in before.keys() | offsets.keys() if before.get(key) != offsets.get(key)}
+    tasks = set()
+    for name, task in moved:
+        row = table.rows.get(name)
+        if row is None:
+            continue
+        skill = skill_of(table.candidates[row], task)
+        then, now = (skill + each.get((name, task), 0.0) for each in (before, offsets))
+        if step_of(then) != step_of(now):
+            tasks.add(task)
+    if not tasks:
+        return replace(table, offsets=offsets)
+    memo = {
+        key: known
+        for key, known in table._memo.items()
+        if not (
+            isinstance(key, tuple) and (key[0] in tasks or (key[0] == "skills" and key[1] in tasks))
+        )
+    }
+    return replace(table, offsets=offsets, _memo=memo)
 
 
-def _ceilings_changed(
-    key: tuple[Any, ...],
-    known: Sequence[float],
-    rows: Sequence[tuple[int, Candidate, Timing]],
-    memo: Mapping[object, Any],
-    table: Table,
-) -> tuple[float, ...]:
-    _, weights, thrift, latency, cost, least = key
-    column, first = list(known), table.priced_from
-    fixed, _, per_answer = memo["times", latency]
-    requests, _, outputs = memo["prices", cost]
-    for row, _, _ in rows:
-        value = memo[weights, thrift][row]
-        value += weights.latency / (1 + fixed[row] + least * per_answer[row])
-        if row >= first:
-            value += weights.cost / (1 + requests[row - first] + least * outputs[row - first])
-        column[row] = value
-    return tuple(column)
-
-
-def _standing(c: Candidate, weights: Weights, thrift_reference: float) -> float:
-    return (
-        weights.reliability * reliability_of(c)
-        + weights.readiness * readiness_of(c)
-        + weights.thrift * thrift_of(c, thrift_reference)
-        + (0.0 if has_price(c) else weights.cost)
+def facts_of(candidate: Candidate) -> Facts:
+    """As they are now."""
+    c = candidate
+    fixed, prompt, answer, _ = timing_of(c)
+    size = c.active_parameters or c.parameters
+    if size is None:
+        size = UNKNOWN_PARAMETERS * (4 if c.is_remote else 1)
+    return Facts(
+        fixed,
+        prompt,
+        answer,
+        reliability_of(c),
+        readiness_of(c),
+        max(0.0, size),
+        c.request_price,
+        c.input_price / MILLION,
+        c.output_price / MILLION,
     )
+
+
+def _basis(c: Candidate) -> Basis:
+    return Basis(idle_timing_of(c), reliability_of(c))
+
+
+def _sure(c: Candidate) -> Sure:
+    timing = timing_of(c)
+    return timing[:3] if c.is_timed else (timing.wait, 0.0, 0.0)
 
 
 def has_price(candidate: Candidate) -> bool:
@@ -329,8 +419,7 @@ def _lasting(c: Candidate) -> tuple[object, ...]:
     """What does not change from one request to the next."""
     return (
         c.engine, c.is_remote, c.capabilities, c.quality, c.parameters, c.active_parameters, c.bits,
-        tuple(sorted(c.skills.items())), c.made_for, c.context_tokens, c.input_price,
-        c.output_price, c.request_price, c.reliability, c.memory_bytes,
+        c.skills, c.made_for, c.context_tokens, c.input_price, c.output_price, c.request_price,
     )  # fmt: skip
 
 
@@ -356,11 +445,3 @@ def readiness_of(candidate: Candidate) -> float:
         return READY_FITS if c.fits_now else READY_EVICTS
     busy = (c.in_flight + c.queued) / max(1, c.places)
     return READY_FREE - (READY_FREE - READY_BUSY) * min(1.0, busy) - 0.2 * min(1.0, busy / 4)
-
-
-def thrift_of(candidate: Candidate, reference: float) -> float:
-    """0 to 1: how little it computes for a token; a half for so many billions of parameters."""
-    size = candidate.active_parameters or candidate.parameters
-    if size is None:
-        size = UNKNOWN_PARAMETERS * (4 if candidate.is_remote else 1)
-    return 1 / (1 + max(0.0, size) / reference)

@@ -6,13 +6,12 @@ have the same structure, and a kind that makes something must name what it makes
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from enum import StrEnum
 
 from .asked import Asked
 from .signals import WITHOUT_LISTS, Reading, Signals
-from .words import ANY_TASK, FOREIGN_TASKS, INTO, TASK_BITS, Kind, bits_of
+from .words import ANY_TASK, FOREIGN_TASKS, INTO, TASK_BITS, Kind
 
 
 class Task(StrEnum):
@@ -73,7 +72,7 @@ def task_of(asked: Asked, reading: Reading) -> Task:
     if asked.sounds and signals.words <= _FIRST:
         return Task.SPEECH_TRANSCRIPTION
     if signals.code_lines >= 2 or (signals.code_signs >= 4 and not signals.notation):
-        makes = any(bits_of(word, signals.language) & Kind.MAKING for word in reading.words)
+        makes = any(bits & Kind.MAKING for bits in reading.bits)
         return Task.CODE_GENERATION if makes else Task.CODE_ANALYSIS
     if asked.tools:
         return Task.TOOL_USE
@@ -94,7 +93,7 @@ def _is_made_of_code(reading: Reading) -> bool:
     request = reading.parts.request
     if reading.signals.language in WITHOUT_LISTS:
         return any(hint in request for hint in FOREIGN_TASKS["code_generation"])
-    kinds = [bits_of(word, reading.signals.language) for word in words[: _FIRST + 20]]
+    kinds = reading.bits[: _FIRST + 20]
     first = next((i for i, bits in enumerate(kinds[:_FIRST]) if bits & Kind.MAKING), None)
     if first is not None and any(bits & Kind.CODE for bits in kinds[first + 1 :]):
         return True
@@ -112,16 +111,15 @@ def _named(reading: Reading) -> Task | None:
                 return Task(name)
         return None
     weights: dict[Task, float] = {}
-    for index, word in enumerate(dict.fromkeys(reading.words[:60])):
-        bits = bits_of(word, signals.language)
+    distinct = dict(zip(reading.words[:60], reading.bits, strict=False))
+    for index, bits in enumerate(distinct.values()):
         if not bits & ANY_TASK:
             continue
         for task, bit in _TASKS:
             if bits & bit:
                 weights[task] = weights.get(task, 0.0) + (1.0 if index < _FIRST else 0.3)
-    language = signals.language
-    for before, word in itertools.pairwise(reading.words[:40]):
-        if before in INTO and bits_of(word, language) & Kind.LANGUAGE:
+    for before, bits in zip(reading.words[:39], reading.bits[1:40], strict=False):
+        if bits & Kind.LANGUAGE and before in INTO:
             weights[Task.TRANSLATION] = weights.get(Task.TRANSLATION, 0.0) + 1.0
     if Task.MATH in weights:
         shown = signals.operators + signals.notation + signals.variables

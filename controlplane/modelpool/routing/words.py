@@ -10,11 +10,12 @@ to that language.
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+# So many words of a language are remembered with what they may be.
+MOST_MET = 20_000
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
@@ -319,13 +320,27 @@ _WHOLE, _STEMS = _tables()
 _LONGEST_STEM = max(len(stem) for stem in _STEMS)
 
 
-@functools.lru_cache(maxsize=20_000)
-def bits_of(word: str, language: str) -> int:
-    """All that a plain word may be, in a language: bits of ``Kind``, ``DEPTH_BITS``,
+# By language.
+_MET: dict[str, dict[str, int]] = {}
+
+
+def bits_of(words: Iterable[str], language: str) -> list[int]:
+    """All that plain words may be, in a language: bits of ``Kind``, ``DEPTH_BITS``,
     ``TASK_BITS``."""
+    met = _MET.setdefault(language, {})
+    if len(met) >= MOST_MET:
+        met.clear()
+    return [
+        known if (known := met.get(word)) is not None else _bits_of(word, language, met)
+        for word in words
+    ]
+
+
+def _bits_of(word: str, language: str, met: dict[str, int]) -> int:
     bits = _WHOLE.get(word, 0) | _WHOLE.get(f"{language}:{word}", 0)
     for end in range(3, min(len(word), _LONGEST_STEM) + 1):
         found = _STEMS.get(word[:end])
         if found is not None:
             bits |= found
+    met[word] = bits
     return bits

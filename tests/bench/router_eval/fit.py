@@ -73,7 +73,7 @@ def row(item: Item) -> dict[str, float]:
     asked = Asked(text=item.prompt)
     reading = read_prompt(asked)
     task = task_of(asked, reading)
-    found = dict(measures(reading.signals, task, asked))
+    found = dict(measures(reading, task, asked))
     return {**found, "start": 1.0, f"task {task.value}": 1.0}
 
 

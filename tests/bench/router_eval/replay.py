@@ -121,6 +121,7 @@ def replay(decisions: int = 100_000, models: int = 1000, seed: int = 11, times: 
             began, used = time.perf_counter(), time.process_time()
             features = features_of(read(body))
             found = decide(features, table, limits, policy, talk if turn % 3 == 0 else None)
+            is_explained = bool(found.reasons)
             took.append((1e6 * (time.process_time() - used), 1e6 * (time.perf_counter() - began)))
         cpu.append(took[0][0])
         wall.append(took[0][1])
@@ -128,8 +129,8 @@ def replay(decisions: int = 100_000, models: int = 1000, seed: int = 11, times: 
         none += found.model_id is None
         if turn % 50 == 0:  # as many as people would ever ask about
             told = found.eligible + len(found.excluded)
-            unexplained += not found.reasons or told != models
-        elif not found.reasons:
-            unexplained += 1
+            unexplained += not is_explained or told != models
+        else:
+            unexplained += not is_explained
     figures = (tuple(wall), tuple(cpu), tuple(best))
     return Replay(decisions, models, *figures, none, unexplained)

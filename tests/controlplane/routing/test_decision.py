@@ -29,7 +29,7 @@ from modelpool.routing.decision import (
 from modelpool.routing.features import Features, features_of
 from modelpool.routing.learning import MOST, NOTHING, learned, offsets_of
 from modelpool.routing.policy import WEIGHTS, Policy, Strategy, Weights
-from modelpool.routing.table import Table, table_of
+from modelpool.routing.table import MOST_LOOSE, Table, table_of
 
 TREE = features_of({"prompt": "Implement a binary search tree in Rust with unit tests"})
 HELLO = features_of({"prompt": "Hello!"})
@@ -488,27 +488,79 @@ def numbered(pool: list[Candidate]) -> list[Candidate]:
     return [dataclasses.replace(c, model_id=f"m{i}") for i, c in enumerate(pool)]
 
 
-MANY = st.lists(CANDIDATES, min_size=LOOKED_AT + 1, max_size=50).map(numbered)
+MANY = st.lists(CANDIDATES, min_size=2 * LOOKED_AT + 1, max_size=60).map(numbered)
+# What may become of a model while it is used, or measured.
+LIVE = st.fixed_dictionaries(
+    {},
+    optional={
+        "is_hot": st.booleans(),
+        "fits_now": st.booleans(),
+        "in_flight": st.integers(0, 9),
+        "reliability": st.sampled_from([0.3, 0.9, 1.0]),
+        "memory_bytes": st.sampled_from([10**9, 10**10]),
+        "output_per_second": st.sampled_from([1.0, 500.0]),
+        "load_seconds": st.sampled_from([0.1, 60.0]),
+    },
+)
+LEARNED = st.dictionaries(
+    st.tuples(
+        st.sampled_from([f"m{i}" for i in range(12)]), st.sampled_from([TREE.task.value, "math"])
+    ),
+    st.sampled_from([-0.15, 0.0, 0.001, 0.1]),
+    max_size=3,
+)
 
 
-@given(MANY, FEATURES, STRATEGIES, st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_who_is_not_looked_at_twice_would_not_have_been_taken(
+@given(
+    MANY,
+    FEATURES,
+    STRATEGIES,
+    st.booleans(),
+    CONSTRAINTS | st.just(Constraints()),
+    st.lists(st.tuples(st.integers(0, 59), LIVE), max_size=6),
+    st.lists(LEARNED, max_size=2),
+)
+@settings(max_examples=100, deadline=None)
+def test_who_is_not_looked_at_would_not_have_been_taken(
     pool: list[Candidate],
     features: Features,
     strategy: Strategy,
     talks: bool,
-    changes: bool,
-    is_limited: bool,
+    limits: Constraints,
+    changes: list[tuple[int, dict[str, Any]]],
+    lessons: list[dict[tuple[str, str], float]],
 ) -> None:
     table, policy = table_of(pool), Policy(strategy)
-    limits = Constraints(max_latency_ms=60_000.0 if is_limited else None)
     conversation = Conversation(pool[0].model_id, 3000) if talks else None
     decide(features, table, limits, policy, conversation)  # what that has worked out is kept
-    if changes:
-        table = table.changed([dataclasses.replace(pool[-1], is_hot=not pool[-1].is_hot)])
+    for lesson in lessons:
+        table = table.changed([], lesson)
+        decide(features, table, limits, policy, conversation)
+    for index, news in changes:
+        before = table.candidates[index % len(pool)]
+        table = table.changed([dataclasses.replace(before, **news)])
+        decide(features, table, limits, policy, conversation)
     quick = decide(features, table, limits, policy, conversation)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decision, "LOOKED_AT", 1000)  # so that all are
-        thorough = decide(features, table_of(table.candidates), limits, policy, conversation)
+        anew = table_of(table.candidates, table.offsets)
+        thorough = decide(features, anew, limits, policy, conversation)
     assert quick.as_dict() == thorough.as_dict()
+
+
+def test_more_changes_than_are_kept_up_with_make_a_new_table() -> None:
+    pool = [hot(f"m{i:03}", parameters=1.0 + i / 10) for i in range(3 * MOST_LOOSE)]
+    table = table_of(pool)
+    for at, each in enumerate(pool[: 2 * MOST_LOOSE]):
+        news = dataclasses.replace(each, reliability=1.0 if at % 2 else 0.2)
+        table = table.changed([news])
+        assert table.loose.bit_count() <= MOST_LOOSE
+    assert decide(TREE, table).as_dict() == decide(TREE, table_of(table.candidates)).as_dict()
+
+
+def test_of_equals_the_first_by_name_are_told() -> None:
+    pool = [hot(f"m{i:03}", parameters=4.0) for i in range(100)]
+    found = decide(TREE, table_of(pool), Constraints(excluded=frozenset({"m000", "m002"})))
+    told = [found.model_id, *(s.model_id for s in found.runners_up)]
+    assert told == ["m001", "m003", "m004", "m005"]
+    assert found.eligible == 98
