@@ -5,6 +5,7 @@ from __future__ import annotations
 RELAY, MEMORY, CATALOG = "relay", "memory", "catalog"
 TOKENS, COLD, IDLE = "tokens", "cold", "idle"
 CONCURRENCY, SPECULATION = "concurrency", "speculation"
+OBSERVED, VIEW = "observed", "view"
 
 # relay, memory
 CONNECTIONS = 32
@@ -50,6 +51,15 @@ PROCESSOR_BEATS = f"{PROCESSOR}, {WORKERS} workers"
 RESIDENT = "resident memory"
 RESIDENT_BEATS = f"{RESIDENT}, {IDLE_MODELS:,} models, {WORKERS} workers"
 SHARED = "memory, shared pages divided (PSS)"
+
+# observed: each with what the one before it has
+UNOBSERVED = "no request log, no traces"
+FACTS, TRACED, LOGGED = "usage and request log", "and traces", "and access log"
+PER_REQUEST = "manager's processor time of a request"
+
+# view
+WEB_PAGE = "web page"
+FIRST_VIEW, FETCHED = "first view, nothing kept", "fetched for it"
 
 # concurrency
 LINEAR, COLLAPSING, FLAT = "linear up to 16", "collapsing beyond 6", "flat"

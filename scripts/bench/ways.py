@@ -62,7 +62,7 @@ def start(stage: Stage, stack: ExitStack) -> Mapping[str, Way]:
         stage.note(nginx.INSTALL_HINT)
     ways |= _gateway(stage, stack) | _fronts(stage, stack)
     for way in ways.values():
-        _warm_up(way)
+        warm_up(way)
     return ways
 
 
@@ -99,7 +99,12 @@ def _fronts(stage: Stage, stack: ExitStack) -> dict[str, Way]:
     }
 
 
-def _warm_up(way: Way) -> None:
+def warm_up(way: Way) -> None:
+    """Ask it some times before it counts.
+
+    Raises:
+        BenchError: it answers wrongly.
+    """
     for _ in range(WARM_UPS):
         status, answer = call(way.port, "POST", CHAT, json.loads(way.plain.body))
         if status != 200:

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from bench import names
 from bench.figures import Row
 from bench.stage import Stage
-from bench.suites import catalog, cold, concurrency, idle, memory, relay, speculation, tokens
+from bench.suites import (
+    catalog,
+    cold,
+    concurrency,
+    idle,
+    memory,
+    observed,
+    relay,
+    speculation,
+    tokens,
+    view,
+)
 
 
 @dataclass(frozen=True)
@@ -30,4 +41,6 @@ SUITES = {
     names.IDLE: Suite(idle.run, 0.97),
     names.CONCURRENCY: Suite(concurrency.run, 1.0, by_default=False),
     names.SPECULATION: Suite(speculation.run, 1.0, by_default=False),
+    names.OBSERVED: Suite(observed.run, 1.0, by_default=False),
+    names.VIEW: Suite(view.run, 1.0, by_default=False),
 }
