@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi.dependencies.utils import get_typed_return_annotation
 from fastapi.routing import APIRoute
 from fastapi.utils import create_model_field
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match
+from starlette.routing import Match, compile_path
 from starlette.types import Message, Receive, Scope, Send
 
 Endpoint = Callable[..., Awaitable[Any]]
@@ -23,6 +24,9 @@ class ApiRoute(APIRoute):
     The document of the API shows what the endpoint's annotation and ``responses`` say. The type
     checker holds the endpoint to it, and tests the answers; to build models of all shapes would be
     a third of a manager's start, and to send every answer through them most of a long list's time.
+
+    What reads a request, too, is built when the first for this path comes, or somebody looks at
+    the route: a manager has more than a hundred, and most are never asked.
     """
 
     def __init__(
@@ -34,7 +38,26 @@ class ApiRoute(APIRoute):
         status_code: int | None = None,
         **options: Any,
     ) -> None:
-        said = {status: dict(about) for status, about in (responses or {}).items()}
+        self.path = path
+        self.path_regex, self.path_format, self.param_convertors = compile_path(path)
+        self._build = partial(self._built, path, endpoint, responses or {}, status_code, options)
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not there yet."""
+        if name.startswith("__") or (build := self.__dict__.pop("_build", None)) is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        build()
+        return getattr(self, name)
+
+    def _built(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        responses: Mapping[int | str, Mapping[str, Any]],
+        status_code: int | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        said = {status: dict(about) for status, about in responses.items()}
         self._answer = get_typed_return_annotation(endpoint)
         self._answers = {s: about.pop("model") for s, about in said.items() if "model" in about}
         written = _written(endpoint, status_code or 200)
