@@ -19,13 +19,13 @@ import pytest
 from modelpool_client import errors
 from modelpool_client.cli import app
 from modelpool_client.cli.app import globals_first
-from modelpool_client.cli.render import duration
+from modelpool_client.cli.render import duration, table
 from modelpool_client.cli.session import EXIT_CODES, exit_code
 from modelpool_client.cli.settings import sources_table
 from modelpool_client.cli.usage import requests_table
 from modelpool_client.reports import KeySource, RequestPage, RequestView
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from typer.testing import CliRunner, Result
 
 MODEL = "org/tiny:7b"
@@ -545,6 +545,34 @@ def test_what_is_said_must_be_text(fake: FakePool, handling: str) -> None:
 def test_help_tells_the_exit_codes(fake: FakePool) -> None:
     done = subprocess.run(command(fake, "--help"), capture_output=True, text=True, check=True)
     assert " ".join(EXIT_CODES.split()) in " ".join(done.stdout.split())
+
+
+def printed(table: RenderableType, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    return out.getvalue()
+
+
+def test_in_a_narrow_terminal_long_cells_give_way_and_names_stay() -> None:
+    why = "there is no llama-server: neither built here nor on PATH " * 3
+    versions = "onnxruntime 1.32.0, onnxruntime-genai 0.18.0"
+    rows = [("llama.cpp", "no", "gguf, safetensors", versions, why), ("http", "yes", "-", "1", "")]
+    text = printed(table(("ENGINE", "USABLE", "FORMATS", "VERSION", "NOTE"), rows), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "llama.cpp  " in text
+    assert "gguf, safetensors" in text, "figures and short lists stay whole"
+    assert len(text.splitlines()) < 20, "no column is a character wide"
+
+
+def test_what_goes_into_a_file_has_a_line_each(fake: FakePool) -> None:
+    name = "org/" + "long-" * 20
+    fake.models[name] = {**fake.models[MODEL], "model_id": name}
+    # Without the COLUMNS that readline has put into this process, which os.environ does not know.
+    done = subprocess.run(
+        command(fake, "list"), capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    [line] = [each for each in done.stdout.splitlines() if each.startswith(name)]
+    assert "~1,200 MB" in line
 
 
 def test_interrupted(fake: FakePool) -> None:

@@ -34,6 +34,8 @@ _STATE_STYLES = {
     "FAILED": "red",
 }
 _KEPT = "\n\t"
+# Characters of a cell: the most of a figure, and the least of what gives way, where it is as long.
+FIGURE_WIDTH, LEAST_WIDTH = 20, 12
 
 
 def clean(text: str) -> str:
@@ -44,10 +46,13 @@ def clean(text: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Rows of text under their heads."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    rows = list(rows)
     for i, name in enumerate(head):
-        # The first and the last column give way; the figures between them stay whole.
-        gives_way = i in (0, len(head) - 1) or name == "ENGINE"
-        table.add_column(name, no_wrap=not gives_way, overflow="fold")
+        longest = max((len(row[i]) for row in rows), default=0)
+        # The first and the last column give way, and long text; figures between them stay whole.
+        gives_way = i in (0, len(head) - 1) or name == "ENGINE" or longest > FIGURE_WIDTH
+        least = min(max(longest, len(name)), LEAST_WIDTH) if gives_way else None
+        table.add_column(name, no_wrap=not gives_way, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*map(_styled, row))
     return table

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
@@ -37,6 +37,8 @@ _LOAD_ERRORS = (
     errors.PoolBusy,
 )
 
+# Characters of a line in a file.
+FILE_WIDTH = 250
 _NEXT_STEPS: tuple[tuple[type[errors.ModelPoolError], str], ...] = (
     (errors.ModelNotFound, "see `poolctl list` for the models there are"),
     (errors.ModelExists, "delete it first: `poolctl delete MODEL`"),
@@ -63,9 +65,13 @@ class Session:
         return PoolClient(self.url, retry=retry)
 
     def console(self, stderr: bool = False) -> Console:
-        """Where people read: plain unless it is a terminal and colours are wanted."""
+        """Where people read: plain unless it is a terminal and colours are wanted. What goes into a
+        pipe or a file is not broken into lines of a terminal's width."""
         plain = self.no_color or bool(os.environ.get("NO_COLOR"))
-        return Console(stderr=stderr, color_system=None if plain else "auto", highlight=False)
+        colors: Literal["auto"] | None = None if plain else "auto"
+        is_seen = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
+        width = None if is_seen else FILE_WIDTH
+        return Console(stderr=stderr, color_system=colors, highlight=False, width=width)
 
     def show(self, document: Any, human: Callable[[], RenderableType]) -> None:
         """Print one answer: the document for programs, what ``human`` makes of it for people."""
