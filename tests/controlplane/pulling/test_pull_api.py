@@ -77,7 +77,6 @@ class Room:
                 },
             )
             async with running(config) as pool, client_of(pool.entry) as http:
-                http.timeout = httpx.Timeout(90)
                 await scene(http, pool)
 
         asyncio.run(main())
