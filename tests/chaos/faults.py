@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any
 
+import httpx
 import psutil
 from e2e.helpers import free_block, marked
 
@@ -17,7 +19,7 @@ from chaos import models
 from chaos.rules import Missed
 from chaos.steps import SOUND, asleep, outcome, step
 from chaos.watcher import run_of
-from chaos.world import World
+from chaos.world import REQUEST_SECONDS, World
 
 RIVAL_SECONDS = 60.0
 WHO = ("worker_pid", "engine_pid")
@@ -106,12 +108,17 @@ def kill_manager(world: World, _: int, moment: str) -> str:
         world.call("POST", "/models/swift/unload?wait=0", {})
     if moment == "asleep":
         asleep(world)
-    expected = settled_workers(world)
+    settled = settled_workers(world)
+    world.signal(world.pool.pid, SIGSTOP)  # else it could still end a lease
+    expected = [m for m in settled if m["sleeping"] or says_ready(m["port"])]
     world.restart()
-    missed = [(m, g, pid) for m, g, pid in expected if not is_adopted(world, m, g)]
+    missed = [m for m in expected if not is_adopted(world, m["model_id"], m["generation"])]
     gone, back = world.deaths[-1]
     world.unadopted += [
-        Missed(f"{m} generation {g}, front {pid}", back - gone) for m, g, pid in missed
+        Missed(
+            f"{m['model_id']} generation {m['generation']}, front {m['worker_pid']}", back - gone
+        )
+        for m in missed
     ]
     if asked and client:
         client.join()
@@ -121,15 +128,23 @@ def kill_manager(world: World, _: int, moment: str) -> str:
     return f"{len(expected)} workers to adopt, {len(missed)} missed, steady was {view.get('state')}"
 
 
-def settled_workers(world: World) -> list[tuple[str, int, int]]:
-    """Model, generation and front of the workers that a new manager has no reason to end."""
+def settled_workers(world: World) -> list[dict[str, Any]]:
+    """What is seen of the models whose workers a new manager has no reason to end."""
     found = world.call("GET", "/models")[1]["models"]
     if any(m["waiting_for"] not in ("", "the load") for m in found):
         return []  # somebody may be leaving at this very moment, to make room
     hot = [m for m in found if m["state"] == "HOT" and m["model_id"] in SOUND]
     hot += [m for m in found if m["sleeping"]]
-    sound = [m for m in hot if m["worker_pid"] not in world.doomed]
-    return [(m["model_id"], m["generation"], m["worker_pid"]) for m in sound]
+    return [m for m in hot if m["worker_pid"] not in world.doomed]
+
+
+def says_ready(port: int) -> bool:
+    """The worker on that port, which was not told to leave."""
+    with contextlib.suppress(httpx.HTTPError):
+        url = f"http://127.0.0.1:{port}/health"
+        answer = httpx.get(url, timeout=REQUEST_SECONDS, trust_env=False)
+        return bool(answer.json()["status"] == "ready")
+    return False
 
 
 def is_adopted(world: World, model: str, generation: int) -> bool:

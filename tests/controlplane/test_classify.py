@@ -104,7 +104,7 @@ def test_one_that_fails_is_told_and_rests(answer: Answer) -> None:
     assert (found.label, found.how, len(a.asked)) == ("other", "skipped", 1)
     assert "failed just now" in found.problem
     w.now += REST_SECONDS
-    assert w.find(a, entry) == Finding("billing", "asked")
+    assert w.find(a, TOPIC) == Finding("billing", "asked")
 
 
 def test_an_answer_that_is_no_label_is_of_that_text_alone() -> None:

@@ -150,8 +150,8 @@ def test_rules_ask_a_model_what_a_request_is_about(make_pool: MakePool) -> None:
         fake("slow", options={"first_token_seconds": 600}),
         *(sized(name, 0.5) for name in ("sales", "general")),
     )
-    topic = {"model": "judge", "labels": ["billing", "bug"], "if_cold": "skip", "seconds": 30}
-    length = {"model": "judge", "by": "classify", "labels": ["short", "long"], "seconds": 30}
+    topic = {"model": "judge", "labels": ["billing", "bug"], "if_cold": "skip", "seconds": 60}
+    length = {"model": "judge", "by": "classify", "labels": ["short", "long"], "seconds": 60}
     rules = [
         {"when": {"classified": {"topic": "billing"}, "text": "invoice"}, "use": "sales"},
         {"when": {"classified": {"length": "long"}, "text": "essay"}, "use": "sales"},

@@ -15,7 +15,7 @@ import pytest
 from support.servers import needs
 
 from e2e.conftest import MakePool
-from e2e.helpers import chat, fake
+from e2e.helpers import WAIT_SECONDS, chat, fake
 from e2e.support import PoolProcess
 
 BROWSER = "chromium"
@@ -104,10 +104,10 @@ def shown(
         stderr=subprocess.DEVNULL,
     )
     try:
-        return site.told.get(timeout=60)
+        return site.told.get(timeout=2 * WAIT_SECONDS)
     finally:
         browser.terminate()
-        browser.wait(30)
+        browser.wait(WAIT_SECONDS)
 
 
 def post(url: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:

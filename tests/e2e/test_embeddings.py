@@ -100,7 +100,7 @@ def test_the_same_numbers_as_the_bare_engine(
         answer = httpx.post(url, json={"input": TEXTS}, timeout=60, trust_env=False).json()
         assert bare.stdin is not None
         bare.stdin.close()
-        bare.wait(30)
+        bare.wait(60)
     give_back(port)
     expected = [item["embedding"] for item in answer["data"]]
     found = [item.embedding for item in client.embeddings.create(model="embed", input=TEXTS).data]

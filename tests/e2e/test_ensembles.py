@@ -145,7 +145,7 @@ def test_consensus_a_judge_and_who_comes_after_them(
 
 @pytest.mark.slow
 def test_members_that_hang_and_die_are_told(make_pool: MakePool) -> None:
-    joint = {"kind": "ensemble", "members": ["one", "two", "hangs", "dies"], "seconds": 5}
+    joint = {"kind": "ensemble", "members": ["one", "two", "hangs", "dies"], "seconds": 15}
     pool = make_pool(
         fake("one", options={"reply": "same"}),
         fake("two", options={"reply": "same"}),

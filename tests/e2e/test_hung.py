@@ -57,7 +57,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     folder = tmp_path_factory.mktemp("hung")
     # A probe takes longer than a request waits for a load: none is sent a second time.
     keys = {"hang_seconds": 1, "crash_budget": 100, "retry_attempts": 0, "load_wait_seconds": 10}
-    with PoolProcess(folder, MODELS, **keys) as running:
+    with PoolProcess(folder, MODELS, beat_seconds=0.5, **keys) as running:
         yield running
 
 

@@ -26,6 +26,8 @@ async def client_of(handler: Handler) -> AsyncIterator[httpx.AsyncClient]:
         )
         await server.start()
         transport = httpx.AsyncHTTPTransport(uds=path, verify=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8050") as http:
+        base = "http://127.0.0.1:8050"
+        # Longer than any of its requests waits, on a busy machine, too.
+        async with httpx.AsyncClient(transport=transport, base_url=base, timeout=90) as http:
             yield http
         await server.close(0)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from modelpool.registrars.base import Registrar
 from modelpool.registrars.client import RegistryClient
@@ -17,6 +18,7 @@ from support.consul import FakeConsul
 from support.servers import Etcd, Registry
 
 POOL = "8d6f0c1e-pool"
+PATIENCE_SECONDS = 60.0
 
 
 def record(record_id: str, **values: Any) -> Record:
@@ -45,10 +47,14 @@ class Servers:
 
 @asynccontextmanager
 async def registry_client() -> AsyncIterator[RegistryClient]:
-    """As the manager's."""
-    client = RegistryClient()
-    yield client
-    await client.close()
+    """As the manager's, but with the patience that a busy machine takes."""
+    with ExitStack() as patched:
+        for module in ("client", "json_api"):
+            name = f"modelpool.registrars.{module}.TIMEOUT_SECONDS"
+            patched.enter_context(patch(name, PATIENCE_SECONDS))
+        client = RegistryClient()
+        yield client
+        await client.close()
 
 
 @asynccontextmanager

@@ -116,7 +116,7 @@ def test_a_run_that_something_else_cancels_has_failed() -> None:
     async def main() -> None:
         async with Scene(MemoryStore(), Failing(asyncio.CancelledError())) as scene:
             job, _ = await scene.jobs.create("fail", {})
-            job = await scene.jobs.wait(job.job_id, 5)
+            job = await scene.jobs.wait(job.job_id, 60)
             assert (job.state, job.code) == (JobState.FAILED, "internal_error")
 
     asyncio.run(main())
@@ -145,7 +145,7 @@ class Scene:
         return job.job_id
 
     async def end(self, job_id: str) -> State:
-        return (await self.jobs.wait(job_id, 10)).state
+        return (await self.jobs.wait(job_id, 60)).state
 
 
 def play(scene: Callable[[Scene], Awaitable[None]], *kinds: Any) -> None:
@@ -281,7 +281,7 @@ def test_a_bug_is_a_failure_and_the_next_job_runs(caplog: pytest.LogCaptureFixtu
 
 async def outcome(s: Scene) -> Any:
     job, _ = await s.jobs.create("killed", {})
-    return await s.jobs.wait(job.job_id, 10)
+    return await s.jobs.wait(job.job_id, 60)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_the_oldest_that_are_over_are_forgotten(monkeypatch: pytest.MonkeyPatch)
         s.counting.step(10)
         ids = [await s.start(1, str(i)) for i in range(3)]
         for job_id in ids:
-            await s.jobs.wait(job_id, 10)
+            await s.jobs.wait(job_id, 60)
         assert [job.job_id for job in s.jobs.list()] == [ids[2], ids[1]]
         assert set(s.store.kept) == set(ids[1:])
         for i in range(3):

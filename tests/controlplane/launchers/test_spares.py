@@ -72,9 +72,16 @@ class Workshop:
             await asyncio.sleep(0.02)
 
     async def spare(self) -> psutil.Process:
-        """The one that waits, with its engine child."""
-        await self.until(lambda: self.spares and self.spares[0].children(), "a spare")
-        return self.spares[0]
+        """The one that waits, with its engine child, once the launcher knows of it."""
+        known = self.launcher._spares
+        assert known is not None
+
+        def look() -> list[psutil.Process]:
+            pid = known._waiting.process.pid if known._waiting is not None else None
+            return [each for each in self.spares if each.pid == pid and each.children()]
+
+        await self.until(look, "a spare")
+        return look()[0]
 
     async def ready(self, model: str = "m") -> None:
         await self.until(lambda: "is ready" in self.log(model).read_text(), f"{model} to be ready")
