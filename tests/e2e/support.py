@@ -120,7 +120,9 @@ class PoolProcess:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
 
-    def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, timeout: float = 2 * WAIT_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
         """``modelpool`` to its end."""
         command = [sys.executable, "-m", "modelpool", *arguments, "--config", str(self.config)]
         return subprocess.run(

@@ -26,6 +26,7 @@ async def client_of(handler: Handler) -> AsyncIterator[httpx.AsyncClient]:
         )
         await server.start()
         transport = httpx.AsyncHTTPTransport(uds=path, verify=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8050") as http:
+        url = "http://127.0.0.1:8050"
+        async with httpx.AsyncClient(transport=transport, base_url=url, timeout=60) as http:
             yield http
         await server.close(0)
