@@ -114,7 +114,7 @@ def test_killed_at_any_moment_of_a_start(own_pool: WithModels) -> None:
 
 
 def test_killed_while_draining_the_end_goes_on(own_pool: WithModels) -> None:
-    pool = own_pool(fake("m", options=SLOW))
+    pool = own_pool(fake("m", options={**SLOW, "tokens": 120}))
     view = pool.load("m")
     task = streaming(view["endpoint"], chat("m"))
     pool.http.post("/models/m/unload?wait=0", json={})

@@ -372,7 +372,7 @@ def test_what_is_taken_back_ends_at_its_worker(pool: PoolProcess, mode: str) -> 
 
 def until_idle(pool: PoolProcess, model: str) -> None:
     def look() -> bool:
-        return not pool.http.get(f"/models/{model}/health").json()["in_flight"]
+        return pool.http.get(f"/models/{model}/health").json().get("in_flight") == 0
 
     until(look, f"{model} to be idle")
 

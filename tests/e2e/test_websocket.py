@@ -39,7 +39,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
         fake("echo", aliases=["nick"]),
         fake("slow", options={"load_seconds": 1}),
         fake("endless", options=ENDLESS),
-        fake("same", coalesce="identical", options={"first_token_seconds": 1}),
+        fake("same", coalesce="identical", options={"first_token_seconds": 3}),
     ]
     keys = {"stream_ping_seconds": 0.1, "max_body_mb": 1}
     with PoolProcess(tmp_path_factory.mktemp("ws"), entries, **keys) as pool:
