@@ -178,10 +178,17 @@ def memory_fits(sight: Sight) -> Complaints:
 
 @rule
 def count_fits(sight: Sight) -> Complaints:
-    """At most `max_concurrent_models` have a worker process that does not sleep."""
-    running = [model for model, _ in sight.running]
+    """At most `max_concurrent_models` have a worker process, but for what sleeps or ends asleep."""
+    ending = {model for model, r in sight.replicas if _ends_asleep(sight, model, r)}
+    running = [model for model, _ in sight.running if model not in ending]
     if len(running) > sight.config["max_concurrent_models"]:
         yield f"{len(running)} workers at once: {running}"
+
+
+def _ends_asleep(sight: Sight, model: str, replica: Mapping[str, Any]) -> bool:
+    """What is COLD to everybody and has a worker to be ended sleeps."""
+    states = [m.state for m in sight.moves if m.model == model and m.state != "UNLOADING"]
+    return replica["state"] == "UNLOADING" and states[-1:] == ["COLD"]
 
 
 @rule

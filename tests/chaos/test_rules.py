@@ -122,6 +122,16 @@ def test_every_rule_has_a_breach() -> None:
     assert {rule for rule, _ in BREACHES} == {*AT_ONCE, *SETTLING}
 
 
+@pytest.mark.parametrize(("slept", "is_content"), [(True, True), (False, False)])
+def test_what_ends_asleep_takes_no_place(slept: bool, is_content: bool) -> None:
+    models = tuple(model(n, copy(state="UNLOADING" if n == "c" else "HOT")) for n in "abc")
+    before = Move("c", "model-asleep", "UNLOADING", "COLD", "idle", "UNLOADING")
+    ends = Move("c", "model-unloading", "COLD", "UNLOADING", "evicted", "COLD")
+    moves = (MOVE, before, ends) if slept else (MOVE, dataclasses.replace(MOVE, model="c"))
+    sight = dataclasses.replace(SOUND, models=models, moves=moves)
+    assert (list(rules.count_fits(sight)) == []) is is_content
+
+
 def test_only_the_death_of_the_manager_excuses_a_cut() -> None:
     cut = dataclasses.replace(reply(kind="cut"), began=5, ended=7)
     for deaths, is_excused in (((6, 8), True), ((8, 9), False), ((1, 4), False)):

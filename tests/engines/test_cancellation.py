@@ -22,10 +22,16 @@ from modelpool_worker.hosting.contract import Hosted
 from support import converted
 from support.served import served
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+# The first test of an engine waits for its conversion.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("default"),
+]
 CHAT = "/v1/chat/completions"
 END = "2"  # the token that ends an answer
 PART = 8  # prompt tokens of one step
+MOST = 100  # threads of an engine that may wait before a gate
 WINDOWS = ("before the first token", "in a stream", "without a stream")
 
 
@@ -55,8 +61,9 @@ class Gate:
         self._allowed.release()
 
     def open(self) -> None:
+        """For all that wait before it, too."""
         self._is_open = True
-        self._allowed.release()
+        self._allowed.release(MOST)
 
 
 class Gated:

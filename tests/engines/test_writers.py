@@ -17,7 +17,8 @@ from e2e.helpers import Stream, content, until
 from e2e.support import PoolProcess
 from support import converted
 
-pytestmark = pytest.mark.slow
+# The first test waits for all the conversions.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 QUESTIONS = json.loads(converted.QUESTIONS.read_text())[::26]
 END = "2"  # the token that ends an answer
 FORMATS = ("genai-fp32", "genai-int4", "mlx-plain", "mlx-4")

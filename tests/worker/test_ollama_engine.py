@@ -13,7 +13,6 @@ import httpx
 import ollama
 import openai
 import pytest
-from support.bare_client import connected, request
 from support.ollama import FakeModel, FakeOllama, Fault, fake_ollama, until_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
