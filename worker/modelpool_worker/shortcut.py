@@ -193,7 +193,7 @@ class _Errand:
         """See ``Errand``: what is wanted is no stream."""
         return
 
-    def ended(self, status: int, answered_at: float | None) -> None:
+    def ended(self, status: int, answered_at: float | None, tail: bytes) -> None:
         """See ``Errand``."""
         self.call.end(has_left=status == 0)
         self._way.worker.metrics.count(self._head.route, status)

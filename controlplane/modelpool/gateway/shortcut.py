@@ -36,6 +36,7 @@ from modelpool_client.tracing.context import TRACEPARENT, is_sampled, read_paren
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.gateway.breakers import UNWATCHED
 from modelpool.gateway.relay import (
     CLIENT_LEFT,
     Asked,
@@ -49,7 +50,9 @@ from modelpool.gateway.relay import (
     is_shared,
     model_header,
     priority_of,
+    told_headers,
 )
+from modelpool.gateway.stream_watch import last_error
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import UNUSED, Grant, Use
 
@@ -109,7 +112,7 @@ class Shortcut:
         self._upstream = upstream
         self.meter = meter
         self._heads = KnownHeads(self._read, edition)
-        self._watched = gateway.breakers.watched
+        self.watched = gateway.breakers.watched
         self._sampler = None if gateway.tracer is None else gateway.tracer.sampler
         self._routes: dict[tuple[str, str], _Route] = {}
 
@@ -133,7 +136,7 @@ class Shortcut:
                 return False
             if "priority" in said:
                 priority_of(head.request, said)
-            if self._watched and self.gateway.breakers.is_watched(model.model_id):
+            if self.watched and self.gateway.breakers.is_watched(model.model_id):
                 return False  # its breakers want to hear of it
             # Last, for another way would ask again.
             sampler = self._sampler
@@ -270,12 +273,21 @@ class _Errand:
         own = b"".join(b"%b: %b\r\n" % pair for pair in headers if pair[0] == REQUEST_ID)
         return b"%b%b\r\n" % (_stream_head(known, self._model.model_id), own)
 
-    def ended(self, status: int, answered_at: float | None) -> None:
+    def ended(self, status: int, answered_at: float | None, tail: bytes) -> None:
         """See ``Errand``."""
-        first = None if answered_at is None else answered_at - self._at
+        broken = last_error(tail) if tail else None
+        model_id, way = self._model.model_id, self._way
+        if status and (broken is not None or way.watched):
+            said = status if broken is None else broken.status
+            headers = [] if broken is None else told_headers(broken)
+            way.gateway.breakers.answered(model_id, self._grant, UNWATCHED, said, headers)
+        # An error is told quickly: that makes nobody quick.
+        is_timed = answered_at is not None and broken is None
+        first = answered_at - self._at if is_timed and answered_at is not None else None
         self._grant.release(Use(status > 0, first))
         seconds = time.perf_counter() - self._at
-        self._way.meter.ended(self._model.model_id, status or CLIENT_LEFT, seconds)
+        told = broken.status if broken is not None else status or CLIENT_LEFT
+        way.meter.ended(model_id, told, seconds)
 
     def hand_over(self, client: Connection, reply: UpstreamConnection) -> Exchange:
         """See ``Errand``."""
