@@ -9,7 +9,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -379,14 +379,6 @@ async def _build(
     events.listeners.append(classifiers.on_event)
     metrics.add(BreakerCollector(watched))
 
-    def on_errors(worker_id: str, ended: Sequence[tuple[str, EndedRequest]]) -> None:
-        requests = [request for _, request in ended]
-        if not worker_id or not any(request.is_error for request in requests):
-            return
-        status = pool.status_of_worker(worker_id)
-        if status is not None:
-            watched.reported(status.model.model_id, status.key, worker_id, requests)
-
     pressure = PressureController(pool, memory, publisher.pool_event)
     sampler = Sampler(
         pool, lambda: open_breakers(watched), lambda: pressure.complaint, Costs(store)
@@ -396,7 +388,7 @@ async def _build(
         metrics.told(model_id, request)
         sampler.heard(model_id, request)
 
-    request_log.listeners += [on_errors, each(on_ended)]
+    request_log.listeners.append(each(on_ended))
     publisher.listeners.append(partial(_sampled, sampler))
     alerts = Alerts(
         lambda: pool.config.alerts,

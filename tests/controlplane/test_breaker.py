@@ -14,7 +14,6 @@ from modelpool.gateway.breakers import Breakers
 from modelpool.gateway.retry_budget import LEAST_KEPT, RetryBudget, pause_seconds
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import NotFound, RateLimited, Unavailable
-from modelpool_client.wire import EndedRequest
 
 RULES = Rules()
 STEPS = st.lists(
@@ -253,48 +252,6 @@ def test_a_server_that_says_when_is_not_asked_before_and_that_is_no_failure() ->
     world.now = 30.0
     world.ask("p", 200, "upstream", "p:x")
     assert not world.events
-
-
-def broken_off(**more: Any) -> EndedRequest:
-    told = {"is_stream": True, "status": 502, "code": "engine_failed", "first_seconds": 0.1}
-    return EndedRequest(**{"request_id": "r", **told, **more})
-
-
-def test_streams_that_workers_say_broke_off_are_failures() -> None:
-    world = World("m", "m#2")
-    world.breakers.reported("m", "m#2", world.copies.open["m#2"], [broken_off()] * 5)
-    assert world.copies.shut == {"m#2"}
-    assert "a stream broke off: 502 engine_failed" in world.events[0]["reason"]
-    elsewhere = World("p")
-    elsewhere.breakers.reported("p", "p", "p-1", [broken_off(code="upstream_failed")] * 5)
-    assert [v.breaker_id for v in elsewhere.breakers if v.is_shut_out] == ["upstream:p"]
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"is_stream": False},
-        {"is_direct": True},
-        {"status": 200},
-        {"status": 499},
-        {"status": 400},
-        {"code": "oom"},
-        {"request_id": "known"},
-    ],
-)
-def test_reports_that_say_nothing_new_of_a_worker(more: dict[str, Any]) -> None:
-    world = World("m")
-    world.breakers.heard(b"known")
-    world.breakers.reported("m", "m", world.copies.open["m"], [broken_off(**more)])
-    assert not world.breakers.watched
-
-
-def test_a_few_that_broke_off_among_many_open_nothing() -> None:
-    world = World("m")
-    ended = [broken_off(), *[broken_off(status=200, code="")] * 9] * 8
-    world.breakers.reported("m", "m", world.copies.open["m"], ended)
-    assert not world.events
-    assert world.breakers.is_watched("m")
 
 
 @given(

@@ -161,12 +161,14 @@ def streamed(
     body: Mapping[str, Any],
     seconds: float = 60,
     begun: Callable[[], object] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Stream:
     """Send a chat request as a stream to the server at ``url`` and read it to its end."""
     with httpx.stream(
         "POST",
         f"{url}/v1/chat/completions",
         json={**body, "stream": True},
+        headers=headers,
         timeout=seconds,
         trust_env=False,
         verify=False,

@@ -231,16 +231,17 @@ def test_a_server_that_wants_a_pause_has_it_and_is_not_at_fault(
 
 
 def test_streams_that_break_off_count_as_failures(make_pool: MakePool) -> None:
-    """However they were passed on: the first ones by callbacks, which look at nothing."""
+    """However they were passed on, the first by callbacks; also where workers tell of no single
+    request, and where a client gives all of them one id."""
     curt = fake("curt", options={"end_early": True, "tokens": 2})
     safe = {"safe": ["curt", "good"]}
-    pool = make_pool(curt, fake("good"), virtual_models=safe, retry_attempts=0, beat_seconds=1)
+    pool = make_pool(curt, fake("good"), virtual_models=safe, retry_attempts=0, request_log="off")
     pool.load("curt")
-    for _ in range(5):
-        assert not streamed(pool.url, chat("curt", "Hi")).is_done
-    until(lambda: "worker:curt" in breakers(pool), "the breaker has heard")
+    same = {"x-request-id": "always-this"}
+    assert not streamed(pool.url, chat("curt", "Hi"), headers=same).is_done
+    assert breakers(pool)["worker:curt"]["recent_failures"] == 1
     while breakers(pool)["worker:curt"]["state"] == "CLOSED":
-        assert not streamed(pool.url, chat("safe", "Hi")).is_done
+        assert not streamed(pool.url, chat("safe", "Hi"), headers=same).is_done
     reasons = [e["reason"] for e in pool.events() if e["event"] == "breaker-changed"]
     assert "engine_failed" in reasons[0]
 

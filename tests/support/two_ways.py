@@ -18,6 +18,7 @@ from support.upstream import chunk, response, stream_head
 CHAT = "/v1/chat/completions"
 SECONDS = 60.0
 WHOLE = response(b'{"choices": []}')
+ERROR = b'data: {"error": {"message": "no", "type": "server_error", "code": "engine_failed"}}\n\n'
 DRAINING = response(b'{"error":{"message":"x"}}', "503 No", x_modelpool_code="worker_draining")
 EVENTS = [b"data: {}\n\n", b": comment\n\n", b'data: {"usage"', b": 1}\n\n", b"data: [DONE]\n\n"]
 
@@ -279,6 +280,9 @@ ANSWERS = st.sampled_from(
         stream(b'{"a": 1}', head=stream_head("application/json")),
         b"nonsense\r\n\r\n",
         b"",
+        stream(*EVENTS[:2], ERROR),
+        stream(EVENTS[0], ERROR, EVENTS[-1]),
+        stream(b'data: {"error": "is not one"', b"}\n\n", EVENTS[-1]),
         stream(*EVENTS, end=b"0\r\nx-trailer: 1\r\n\r\n"),
         stream(*EVENTS, end=b""),
         stream(b"data: 1\n\n", b"da", end=b""),

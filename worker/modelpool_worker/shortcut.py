@@ -194,7 +194,13 @@ class _Errand:
         return
 
     def ended(
-        self, status: int, answered_at: float | None, sent_bytes: int, *, has_left: bool
+        self,
+        status: int,
+        answered_at: float | None,
+        sent_bytes: int,
+        tail: bytes,
+        *,
+        has_left: bool,
     ) -> None:
         """See ``Errand``."""
         self.call.end(has_left=status == 0)

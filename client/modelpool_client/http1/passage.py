@@ -9,6 +9,7 @@ is not sent again.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from modelpool_client.errors import ModelPoolError, RequestTimeout
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # A longer request is handed over no faster than it is taken, which is a task's work.
 MOST_BYTES = 64 * 1024
+# So many pieces of a stream are its end.
+_TAIL = 8
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -41,10 +44,18 @@ class Errand(Protocol):
         ...
 
     def ended(
-        self, status: int, answered_at: float | None, sent_bytes: int, *, has_left: bool
+        self,
+        status: int,
+        answered_at: float | None,
+        sent_bytes: int,
+        tail: bytes,
+        *,
+        has_left: bool,
     ) -> None:
         """It was answered, or its client has left, ``status`` being 0 if that was before an answer
-        had begun. ``answered_at``: see ``UpstreamConnection``. ``sent_bytes``: of a stream."""
+        had begun. ``answered_at``: see ``UpstreamConnection``. ``sent_bytes``: of a stream.
+        ``tail``: of a stream, its last pieces, after a line's end where these are all; else
+        empty."""
         ...
 
     def hand_over(self, client: Connection, reply: UpstreamConnection) -> Exchange:
@@ -58,7 +69,7 @@ class Passage:
 
     __slots__ = (
         *("_client", "_reply", "_errand", "_has_begun", "_is_between_parts", "_last_write"),
-        *("_is_over", "_sent_bytes", "source"),
+        *("_is_over", "_pieces", "_sent_bytes", "source"),
     )
 
     is_kept_alive = is_received = True
@@ -73,6 +84,7 @@ class Passage:
         self._sent_bytes = 0
         self._is_between_parts = True
         self._last_write = client.since
+        self._pieces: deque[bytes] | None = None
 
     def begin(self, request: bytes) -> None:
         """Send the request, all of it."""
@@ -111,6 +123,8 @@ class Passage:
         """Pieces of a stream."""
         self._is_between_parts = data.endswith(OPENAI.part_end)
         self._sent_bytes += len(data)
+        if self._pieces is not None:
+            self._pieces.append(data)  # not looked at: that would be work for each
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         if self._reply.is_complete:
             self._finish(chunk + _LAST_CHUNK)
@@ -133,7 +147,7 @@ class Passage:
         answered_at = self._reply.answered_at
         self._reply.leave()
         status = 200 if self._has_begun else 0
-        self._errand.ended(status, answered_at, self._sent_bytes, has_left=True)
+        self._errand.ended(status, answered_at, self._sent_bytes, self._tail(), has_left=True)
 
     def on_full(self, is_full: bool) -> None:
         """The client takes nothing now, or again."""
@@ -164,10 +178,12 @@ class Passage:
             return
         self._has_begun = True
         self._last_write = self._client.now()
+        self._pieces = deque(maxlen=_TAIL)
         data = self._reply.flow_to(self)
         if data:
             self._is_between_parts = data.endswith(OPENAI.part_end)
             self._sent_bytes = len(data)
+            self._pieces.append(data)
             head += b"%x\r\n%b\r\n" % (len(data), data)
         if self._reply.is_complete:
             self._finish(head + _LAST_CHUNK)
@@ -180,8 +196,15 @@ class Passage:
         # First: a client that is full by then pauses the connection that is read for it.
         client.send(last)
         reply.release()
-        self._errand.ended(200, answered_at, self._sent_bytes, has_left=False)
+        self._errand.ended(200, answered_at, self._sent_bytes, self._tail(), has_left=False)
         client.answered(self)
+
+    def _tail(self) -> bytes:
+        pieces = self._pieces
+        if not pieces:
+            return b""
+        said = b"".join(pieces)
+        return said if len(pieces) == _TAIL else b"\n" + said
 
     def _hand_over(self) -> Exchange:
         reply = self._reply

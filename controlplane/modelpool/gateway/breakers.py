@@ -5,13 +5,12 @@ into an empty dict."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from modelpool_client.errors import ModelPoolError, NotFound, RateLimited, Unavailable
 from modelpool_client.http1.message import Headers
-from modelpool_client.wire import EndedRequest
 
 from modelpool.gateway import breaker as b
 from modelpool.gateway.breaker import Breaker, Rules, State, Verdict
@@ -23,8 +22,6 @@ RESTART_SECONDS = 600.0
 LONGEST_PAUSE_SECONDS = 300.0
 # Its worker waits so long in its client's place.
 WAITED_FOR_SECONDS = 2.0
-# Of so many requests that failed it is remembered that they were heard of.
-MOST_HEARD = 10_000
 NOBODY: Mapping[str, str] = {}
 WORKER, UPSTREAM = "worker:", "upstream:"
 
@@ -108,7 +105,6 @@ class Breakers:
         self._clock = clock
         self._paused: dict[str, float] = {}
         self._restarted: dict[str, float] = {}
-        self._heard: dict[bytes, None] = {}
 
     def __repr__(self) -> str:
         return f"<Breakers {sum(map(len, self.watched.values()))} watched>"
@@ -203,68 +199,6 @@ class Breakers:
     def failed(self, model_id: str, grant: Grant, passed: Passed, why: str) -> None:
         """Its worker gave no answer, or broke it off."""
         self._ended(model_id, grant, passed, Verdict.BAD, Verdict.NOTHING, why)
-
-    def heard(self, request_id: bytes) -> None:
-        """A request of that id has failed, which was told: its worker reports it, too."""
-        self._heard[request_id] = None
-        if len(self._heard) > MOST_HEARD:
-            del self._heard[next(iter(self._heard))]
-
-    def reported(self, group: str, key: str, worker_id: str, ended: Sequence[EndedRequest]) -> None:
-        """A worker tells of its last requests, among them streams that broke off, which nobody here
-        has looked into: of what is passed on as it comes only that it began well is known.
-
-        Args:
-            group: the model whose replicas serve; ``key``: the worker's own.
-        """
-        rules, now = self._rules(), self._clock()
-        if rules.failures == 0:
-            return
-        was_watched = group in self.watched  # then what was answered was heard of
-        for request in ended:
-            if request.is_direct:
-                continue
-            if request.status < 400 and not was_watched:
-                self._count(group, key, worker_id, Verdict.GOOD, "worker", "", now, rules)
-            elif request.is_stream and request.is_error:
-                self._count_broken(group, key, worker_id, request, now, rules)
-        self._look(group, now)
-        self._shut_out(group)
-
-    def _count_broken(
-        self,
-        group: str,
-        key: str,
-        worker_id: str,
-        ended: EndedRequest,
-        now: float,
-        rules: Rules,
-    ) -> None:
-        if ended.request_id.encode("latin-1", "replace") in self._heard:
-            return
-        source = b"upstream" if ended.code.startswith("upstream_") else b"engine"
-        headers = [(b.SOURCE, source), (b.CODE, ended.code.encode("latin-1", "replace"))]
-        verdict, who = b.verdict_of(ended.status, headers)
-        why = f"a stream broke off: {ended.status} {ended.code}".strip()
-        self._count(group, key, worker_id, verdict, who, why, now, rules)
-
-    def _count(
-        self,
-        group: str,
-        key: str,
-        worker_id: str,
-        verdict: Verdict,
-        who: str,
-        why: str,
-        now: float,
-        rules: Rules,
-    ) -> None:
-        """Of a request that was not seen when it began."""
-        name = UPSTREAM + group if who == "upstream" else WORKER + key
-        kept = self.watched.get(group, {}).get(name)
-        era = kept.breaker.era if kept is not None else 0
-        own = "" if who == "upstream" else worker_id
-        self._note(group, name, verdict, era, own, why, now, rules)
 
     def count_retry(self, model_id: str) -> None:
         """A request for the model is sent again."""

@@ -849,8 +849,6 @@ class Gateway:
             if whole is not None and not asked.is_at_worker:
                 whole.rows_due -= 1
             self._report(grant, model_id, passed, failure, reply, asked.broken)
-            if failure or asked.broken is not None or (reply is not None and reply.status >= 500):
-                self._remember(asked.request, reply)
             grant.release(Use(is_used, seconds, is_overload))
 
     def _attempt(self, grant: Grant, tries: Tries) -> Span:
@@ -883,12 +881,6 @@ class Gateway:
             self.breakers.left(model_id, grant, passed)
         else:
             self.breakers.answered(model_id, grant, passed, reply.status, reply.headers)
-
-    def _remember(self, request: Request, reply: UpstreamConnection | None) -> None:
-        """That its failure was heard of, by the id that its worker knows it by."""
-        heads = [request.fields, dict(reply.headers) if reply is not None else {}]
-        for request_id in {head[REQUEST_ID] for head in heads if REQUEST_ID in head}:
-            self.breakers.heard(request_id)
 
     def _why(self, grant: Grant, error: UpstreamError) -> str:
         diagnosis = self._pool.diagnosis(grant)

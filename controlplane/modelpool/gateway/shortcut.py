@@ -37,6 +37,7 @@ from modelpool_client.tracing.context import TRACEPARENT, is_sampled, read_paren
 
 from modelpool.catalog.catalog import Catalog
 from modelpool.catalog.model import Model
+from modelpool.gateway.breakers import UNWATCHED
 from modelpool.gateway.relay import (
     CLIENT_LEFT,
     Asked,
@@ -50,7 +51,9 @@ from modelpool.gateway.relay import (
     is_shared,
     model_header,
     priority_of,
+    told_headers,
 )
+from modelpool.gateway.stream_watch import last_error
 from modelpool.observe.access_line import Access
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import UNUSED, Grant, Use
@@ -116,7 +119,7 @@ class Shortcut:
         self.meter = meter
         self.note = note
         self._heads = KnownHeads(self._read, edition)
-        self._watched = gateway.breakers.watched
+        self.watched = gateway.breakers.watched
         self._sampler = None if gateway.tracer is None else gateway.tracer.sampler
         self._routes: dict[tuple[str, str], _Route] = {}
 
@@ -140,7 +143,7 @@ class Shortcut:
                 return False
             if "priority" in said:
                 priority_of(head.request, said)
-            if self._watched and self.gateway.breakers.is_watched(model.model_id):
+            if self.watched and self.gateway.breakers.is_watched(model.model_id):
                 return False  # its breakers want to hear of it
             # Last, for another way would ask again.
             sampler = self._sampler
@@ -287,18 +290,36 @@ class _Errand:
         return b"%b%b\r\n" % (_stream_head(known, self._model.model_id), own)
 
     def ended(
-        self, status: int, answered_at: float | None, sent_bytes: int, *, has_left: bool
+        self,
+        status: int,
+        answered_at: float | None,
+        sent_bytes: int,
+        tail: bytes,
+        *,
+        has_left: bool,
     ) -> None:
         """See ``Errand``."""
-        first = None if answered_at is None else answered_at - self._at
+        broken = last_error(tail) if tail else None
+        model_id, way = self._model.model_id, self._way
+        if status and (broken is not None or way.watched):
+            said = status if broken is None else broken.status
+            headers = [] if broken is None else told_headers(broken)
+            way.gateway.breakers.answered(model_id, self._grant, UNWATCHED, said, headers)
+        # An error is told quickly: that makes nobody quick.
+        is_timed = answered_at is not None and broken is None
+        first = answered_at - self._at if is_timed and answered_at is not None else None
         self._grant.release(Use(status > 0, first))
         seconds = time.perf_counter() - self._at
-        self._way.meter.ended(self._model.model_id, status or CLIENT_LEFT, seconds)
-        if self._way.note is not None:
-            self._way.note(self._access(status, seconds, first, sent_bytes, has_left), 1)
+        told = broken.status if broken is not None else status or CLIENT_LEFT
+        way.meter.ended(model_id, told, seconds)
+        if way.note is not None:
+            code = broken.code if broken is not None else ""
+            if has_left:
+                told, code = CLIENT_LEFT, "client_left"
+            way.note(self._access(told, code, seconds, first, sent_bytes), 1)
 
     def _access(
-        self, status: int, seconds: float, first: float | None, sent_bytes: int, has_left: bool
+        self, status: int, code: str, seconds: float, first: float | None, sent_bytes: int
     ) -> Access:
         request = self._head.request
         return Access(
@@ -307,8 +328,8 @@ class _Errand:
             self._peer,
             path=request.raw_path.decode("latin-1"),
             model=self._model.model_id,
-            status=CLIENT_LEFT if has_left else status,
-            code="client_left" if has_left else "",
+            status=status,
+            code=code,
             sent_bytes=sent_bytes if self._body_bytes is None else self._body_bytes,
             seconds=seconds,
             first_token_seconds=first if self._is_stream else None,

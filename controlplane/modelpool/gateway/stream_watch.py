@@ -182,6 +182,15 @@ class StreamWatch:
         self._last = window[-_OVERLAP:]
 
 
+def last_error(tail: bytes) -> ModelPoolError | None:
+    """PURE. The error that a stream ends with, if it does. ``tail``: its last pieces, after a
+    line's end where these are all."""
+    if not any(word in tail for word in _WORDS):
+        return None
+    found = _ERROR.search(tail)
+    return error_in(tail[found.start() :]) if found is not None else None
+
+
 def kind_of(headers: Headers) -> bytes:
     """PURE. What an answer is by its headers: ``EVENTS``, ``LINES``, or nothing to be watched."""
     found = dict(headers).get(b"content-type", b"").split(b";")[0].strip()

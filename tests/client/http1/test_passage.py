@@ -70,6 +70,7 @@ class Errand:
     def __init__(self) -> None:
         self.statuses: list[int] = []
         self.handed_over = 0
+        self.tail = b""
 
     def answer(self, head: bytes, request_id: bytes, body: bytes) -> bytes:
         return body
@@ -78,9 +79,16 @@ class Errand:
         return b"HEAD"
 
     def ended(
-        self, status: int, answered_at: float | None, sent_bytes: int, *, has_left: bool
+        self,
+        status: int,
+        answered_at: float | None,
+        sent_bytes: int,
+        tail: bytes,
+        *,
+        has_left: bool,
     ) -> None:
         self.statuses.append(status)
+        self.tail = tail
 
     def hand_over(self, client: Any, reply: Any) -> Any:
         self.handed_over += 1
@@ -143,5 +151,26 @@ def test_what_is_cut_after_its_client_has_left_is_left_alone() -> None:
         it.passage.stop(PoolStopping("the pool is shutting down"))
         assert it.errand.statuses == [200]
         assert not it.errand.handed_over
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("parts", "tail"),
+    [
+        ([response(b"{}")], b""),
+        ([stream_head(), END], b""),
+        ([stream_head() + chunk(b"a") + END], b"\na"),
+        ([stream_head() + chunk(b"a"), chunk(b"b"), chunk(b"c") + END], b"\nabc"),
+        ([stream_head(), *(chunk(b"%d" % n) for n in range(10)), END], b"23456789"),
+    ],
+)
+def test_the_end_of_a_stream_is_told(parts: list[bytes], tail: bytes) -> None:
+    def scene() -> None:
+        it = Scene()
+        for part in parts:
+            it.reply.data_received(part)
+        assert it.errand.statuses == [200]
+        assert it.errand.tail == tail
 
     play(scene)
