@@ -35,6 +35,7 @@ VIEWS = (
 )
 # Where pictures for the docs are to be put; none are made without.
 PICTURES = os.environ.get("MODELPOOL_TEST_PICTURES")
+DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
 FIRST_VIEW_BYTES = 300_000
 PATIENCE_MS = 30_000
 
@@ -172,6 +173,29 @@ def test_what_cannot_be_done_is_said(own_pool: WithModels, browser: Browser) -> 
         page.get_by_label("From a hub").fill("no such thing")
         page.get_by_role("button", name="Pull").click()
         expect(page.locator(".toast")).to_be_visible()
+
+
+def test_from_a_file_of_ones_own_to_a_chat(
+    own_pool: WithModels, browser: Browser, tmp_path: Path
+) -> None:
+    """As the README says it, and nothing else is known."""
+    file = tmp_path / "my own Model-Q8_0.gguf"
+    file.write_bytes(DEMO.read_bytes())
+    pool = own_pool()
+    with opened(browser, pool) as page:
+        page.get_by_role("link", name="Find & pull").click()
+        page.get_by_label("a file of yours").fill(str(file))
+        page.get_by_role("button", name="Pull").click()
+        page.get_by_role("link", name="Try my own Model-Q8_0").click()
+        expect(page.get_by_label("model", exact=True)).to_have_value("my own Model-Q8_0")
+        page.get_by_label("Your message").fill("Which port does the pool manager listen on?")
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator(".said.assistant")).to_contain_text("8050")
+        page.get_by_role("link", name="Find & pull").click()
+        page.get_by_label("A folder").fill(str(tmp_path))
+        page.get_by_role("button", name="Look", exact=True).click()
+        found = page.get_by_role("region", name="Look on the disk")
+        expect(found.get_by_role("link", name="Try my own Model-Q8_0")).to_be_visible()
 
 
 @pytest.mark.slow
