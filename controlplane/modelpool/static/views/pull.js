@@ -98,6 +98,7 @@ function Jobs({ jobs, error, onChanged }) {
             <td>
               ${job.state}${job.state === "running" && job.progress.fraction !== null ? ` ${Math.round(100 * job.progress.fraction)} %` : ""}
               ${job.state === "running" && html`<progress value=${job.progress.fraction} max="1" aria-label=${`${job.kind} of ${job.subject}`}></progress>`}
+              ${job.state === "succeeded" && job.result?.reasons?.length > 0 && html`<div class="sub">${job.result.reasons.join("; ")}</div>`}
               ${job.reason && html`<div class=${`sub ${job.state === "failed" ? "problem" : ""}`}>${job.reason}</div>`}
             </td>
             <td class="wide">${clock(job.created_at)}</td>
