@@ -563,6 +563,24 @@ def test_settings_say_where_they_come_from(make_pool: MakePool, browser: Browser
 
 
 @pytest.mark.slow
+def test_what_is_wrong_is_said_and_silenced(make_pool: MakePool, browser: Browser) -> None:
+    rule = {"signal": "failed", "above": 0, "for_seconds": 0, "keep_firing_for_seconds": 600}
+    alerts = {"built_in": False, "rules": {"Gone": rule}}
+    pool = make_pool(fake("m", options={"fail_load": "oom"}), alerts=alerts)
+    with opened(browser, pool, "settings") as page:
+        trouble = page.get_by_role("region", name="What is wrong")
+        expect(trouble).to_contain_text("Nothing that the pool knows of")
+        pool.http.post("/models/m/load?wait=20")
+        expect(trouble.get_by_role("link", name="m", exact=True).first).to_be_visible()
+        trouble.get_by_role("button", name="Silence Gone").click()
+        expect(trouble.get_by_role("button", name="Tell of Gone again")).to_be_visible()
+        (silence,) = pool.http.get("/alerts").json()["silences"]
+        assert silence["matchers"] == {"alertname": "Gone", "model": "m"}
+        trouble.get_by_role("button", name="Tell of Gone again").click()
+        expect(trouble.get_by_role("button", name="Silence Gone")).to_be_visible()
+
+
+@pytest.mark.slow
 def test_charts_show_what_happens(make_pool: MakePool, browser: Browser) -> None:
     pool = make_pool(fake("m", options={"tokens_per_second": 50, "tokens": 40}))
     pool.load("m")
