@@ -35,6 +35,7 @@ VIEWS = (
 )
 # Where pictures for the docs are to be put; none are made without.
 PICTURES = os.environ.get("MODELPOOL_TEST_PICTURES")
+DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
 FIRST_VIEW_BYTES = 300_000
 PATIENCE_MS = 60_000
 
@@ -177,6 +178,29 @@ def test_what_cannot_be_done_is_said(own_pool: WithModels, browser: Browser) -> 
         page.get_by_label("From a hub").fill("no such thing")
         page.get_by_role("button", name="Pull").click()
         expect(page.locator(".toast")).to_be_visible()
+
+
+def test_from_a_file_of_ones_own_to_a_chat(
+    own_pool: WithModels, browser: Browser, tmp_path: Path
+) -> None:
+    """As the README says it, and nothing else is known."""
+    file = tmp_path / "my own Model-Q8_0.gguf"
+    file.write_bytes(DEMO.read_bytes())
+    pool = own_pool()
+    with opened(browser, pool) as page:
+        page.get_by_role("link", name="Find & pull").click()
+        page.get_by_label("a file of yours").fill(str(file))
+        page.get_by_role("button", name="Pull").click()
+        page.get_by_role("link", name="Try my own Model-Q8_0").click()
+        expect(page.get_by_label("model", exact=True)).to_have_value("my own Model-Q8_0")
+        page.get_by_label("Your message").fill("Which port does the pool manager listen on?")
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator(".said.assistant")).to_contain_text("8050")
+        page.get_by_role("link", name="Find & pull").click()
+        page.get_by_label("A folder").fill(str(tmp_path))
+        page.get_by_role("button", name="Look", exact=True).click()
+        found = page.get_by_role("region", name="Look on the disk")
+        expect(found.get_by_role("link", name="Try my own Model-Q8_0")).to_be_visible()
 
 
 @pytest.mark.slow
@@ -540,6 +564,24 @@ def test_settings_say_where_they_come_from(make_pool: MakePool, browser: Browser
         expect(page.get_by_role("region", name="Configuration").locator("tbody tr")).to_have_count(
             1
         )
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said_and_silenced(make_pool: MakePool, browser: Browser) -> None:
+    rule = {"signal": "failed", "above": 0, "for_seconds": 0, "keep_firing_for_seconds": 600}
+    alerts = {"built_in": False, "rules": {"Gone": rule}}
+    pool = make_pool(fake("m", options={"fail_load": "oom"}), alerts=alerts)
+    with opened(browser, pool, "settings") as page:
+        trouble = page.get_by_role("region", name="What is wrong")
+        expect(trouble).to_contain_text("Nothing that the pool knows of")
+        pool.http.post("/models/m/load?wait=20")
+        expect(trouble.get_by_role("link", name="m", exact=True).first).to_be_visible()
+        trouble.get_by_role("button", name="Silence Gone").click()
+        expect(trouble.get_by_role("button", name="Tell of Gone again")).to_be_visible()
+        (silence,) = pool.http.get("/alerts").json()["silences"]
+        assert silence["matchers"] == {"alertname": "Gone", "model": "m"}
+        trouble.get_by_role("button", name="Tell of Gone again").click()
+        expect(trouble.get_by_role("button", name="Silence Gone")).to_be_visible()
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
 // What is on this machine's disk, what can be fetched, and the jobs that do it.
-import { html, useAnswer, useState, clock, count, memory, modelLink } from "../lib.js";
+import { html, useAnswer, useState, clock, memory, modelLink } from "../lib.js";
 import { get, post, remove } from "../api.js";
 import { refresh, useLive } from "../live.js";
 import { attempt, notify } from "../notices.js";
@@ -35,27 +35,30 @@ function PullForm({ onBegun }) {
     <header><h2 id="pull">Fetch a model</h2></header>
     <form class="row" onSubmit=${begin}>
       <div class="field grow">
-        <label for="source">From a hub, a registry, an address or a path</label>
+        <label for="source">From a hub, a registry, an address, or a file of yours</label>
         <input id="source" value=${source} placeholder="hf:owner/repo:Q4_K_M" onInput=${(e) => setSource(e.target.value)} />
       </div>
       <button class="main" disabled=${!source.trim()}>Pull</button>
     </form>
-    <p class="sub"><code>hf:owner/repo[:quantisation]</code>, <code>ollama:name[:tag]</code>, <code>https://…</code> or <code>/path/to/model.gguf</code>. It goes on if this page is closed.</p>
+    <p class="sub"><code>hf:owner/repo[:quantisation]</code>, <code>ollama:name[:tag]</code>, <code>https://…</code> or <code>/path/to/model.gguf</code>, which stays where it is. It goes on if this page is closed.</p>
   </section>`;
 }
 
 function DiscoverForm({ onBegun }) {
   const { data, reload } = useAnswer(() => get("discover?limit=200"));
   const [path, setPath] = useState("");
+  const [looked, setLooked] = useState(""); // in which folder, at last
   const begin = (event) => {
     event.preventDefault();
     attempt(async () => {
       await post("discover?wait=30", path.trim() ? { paths: [path.trim()] } : {});
+      setLooked(path.trim());
       refresh();
       onBegun();
       reload();
     });
   };
+  const found = (data?.findings ?? []).filter((f) => f.model_id && `${f.path}/`.startsWith(`${looked.replace(/\/+$/, "")}/`));
   const broken = data?.findings.filter((f) => f.kind === "broken") ?? [];
   return html`<section class="card" aria-labelledby="discover">
     <header><h2 id="discover">Look on the disk</h2><span class="dim">${data ? `${data.counts.model ?? 0} models found` : ""}</span></header>
@@ -66,11 +69,15 @@ function DiscoverForm({ onBegun }) {
       </div>
       <button>Look</button>
     </form>
-    ${data?.roots.map((r) => html`<div class="sub" key=${r.path}>${r.path}: ${r.state}${r.reason && `, ${r.reason}`}, ${count(r.files)} files</div>`)}
+    ${data?.roots.map((r) => html`<div class="sub" key=${r.path}>${r.path}: ${r.state}${r.reason && `, ${r.reason}`}</div>`)}
+    ${looked && found.length === 0 && html`<p class="sub">No model was found in ${looked}. A single file goes into the field beside this one.</p>`}
+    ${looked && found.length > 0 && html`<ul class="plain">${found.slice(0, 20).map((f) => html`<li key=${f.path}><b>${f.model_id}</b> <span class="sub">${memory(f.size_mb)}</span> <${TryIt} id=${f.model_id} /></li>`)}</ul>`}
     ${broken.length > 0 &&
     html`<details><summary class="problem">${broken.length} files cannot be used</summary>${broken.map((f) => html`<div class="sub">${f.path}: ${f.reason}</div>`)}</details>`}
   </section>`;
 }
+
+const TryIt = ({ id }) => html`<a href=${`#/try?model=${encodeURIComponent(id)}`} aria-label=${`Try ${id}`}>Try it</a>`;
 
 const ENDED = ["succeeded", "failed", "cancelled"];
 
@@ -87,15 +94,17 @@ function Jobs({ jobs, error, onChanged }) {
       <tbody>
         ${jobs.map(
           (job) => html`<tr key=${job.job_id}>
-            <td><span class="name">${job.kind} ${job.subject}</span><div class="sub">${job.progress.text}</div></td>
+            <td><span class="name">${job.kind} ${job.subject}</span><div class="sub">${ENDED.includes(job.state) ? "" : job.progress.text}</div></td>
             <td>
               ${job.state}${job.state === "running" && job.progress.fraction !== null ? ` ${Math.round(100 * job.progress.fraction)} %` : ""}
               ${job.state === "running" && html`<progress value=${job.progress.fraction} max="1" aria-label=${`${job.kind} of ${job.subject}`}></progress>`}
+              ${job.state === "succeeded" && job.result?.reasons?.length > 0 && html`<div class="sub">${job.result.reasons.join("; ")}</div>`}
               ${job.reason && html`<div class=${`sub ${job.state === "failed" ? "problem" : ""}`}>${job.reason}</div>`}
             </td>
             <td class="wide">${clock(job.created_at)}</td>
             <td class="n">
               ${job.state === "running" && job.kind === "pull" && html`<button onClick=${() => act(job, "pause")}>Pause</button> `}
+              ${job.state === "succeeded" && job.result?.model_id && html`<${TryIt} id=${job.result.model_id} /> `}
               ${["paused", "failed"].includes(job.state) && html`<button onClick=${() => act(job, "resume")}>Resume</button> `}
               ${ENDED.includes(job.state)
                 ? html`<button onClick=${() => forget(job)}>Forget</button>`

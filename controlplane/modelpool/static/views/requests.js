@@ -59,7 +59,7 @@ function Past({ answer }) {
   return html`<div class="scroll"><table class="requests">
     <thead><tr>
       <th scope="col">Model</th><th scope="col">Status</th><th scope="col" class="phased">Time</th>
-      <th scope="col" class="n">Tokens</th><th scope="col" class="wide">Surface</th><th scope="col" class="wide">At</th>
+      <th scope="col" class="n wide">Tokens</th><th scope="col" class="wide">Surface</th><th scope="col" class="wide">At</th>
       ${hasSaid && html`<th scope="col"><span class="skip">What was said</span></th>`}
     </tr></thead>
     <tbody>${answer.requests.map((r) => html`<${Row} key=${r.number} request=${r} longest=${longest} hasSaid=${hasSaid} />`)}</tbody>
@@ -69,12 +69,13 @@ function Past({ answer }) {
 function Row({ request: r, longest, hasSaid }) {
   const [isOpen, setOpen] = useState(false);
   const hasFailed = r.status >= 400;
+  const tokens = `${r.tokens_estimated ? "~" : ""}${count(r.prompt_tokens)} + ${count(r.completion_tokens)}`;
   const via = [r.model !== r.model_id && r.model_id && `asked as ${r.model}`, r.virtual_model && `by ${r.virtual_model}`].filter(Boolean).join(", ");
   return html`<tr>
     <td>${r.model_id ? html`<a class="name" href=${modelLink(r.model_id)}>${r.model_id}</a>` : html`<span class="name">${r.model || "–"}</span>`}${via && html`<div class="sub">${via}</div>`}</td>
     <td><span class=${hasFailed ? "problem" : ""}>${r.status}</span>${r.code && html`<div class="sub">${r.code}</div>`}</td>
-    <td class="phased"><${Phases} request=${r} longest=${longest} /></td>
-    <td class="n">${r.tokens_estimated && "~"}${count(r.prompt_tokens)} + ${count(r.completion_tokens)}${r.cached_tokens > 0 && html`<div class="sub">${count(r.cached_tokens)} cached</div>`}</td>
+    <td class="phased"><${Phases} request=${r} longest=${longest} /><div class="sub narrow">${tokens} tokens</div></td>
+    <td class="n wide">${tokens}${r.cached_tokens > 0 && html`<div class="sub">${count(r.cached_tokens)} cached</div>`}</td>
     <td class="wide sub">${r.surface}<div>${r.stream ? "stream" : "whole"}, ${r.by === "worker" ? "straight to its port" : "by the gateway"}</div></td>
     <td class="wide sub" title=${r.request_id}>${clock(r.at)}</td>
     ${hasSaid && html`<td class="n">${r.captured && html`<button aria-expanded=${isOpen} aria-label=${`What was said in request ${r.number}`} onClick=${() => setOpen(!isOpen)}>Said</button>`}</td>`}

@@ -2,6 +2,7 @@
 import { html, useAnswer, useState } from "../lib.js";
 import { get, patch, post } from "../api.js";
 import { attempt, notify } from "../notices.js";
+import { Trouble } from "../parts/trouble.js";
 
 const shown = (value) => (value === null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
 const SOURCES = [["", "all keys"], ["said", "what somebody has set"], ["restart", "what waits for a restart"]];
@@ -9,6 +10,7 @@ const SOURCES = [["", "all keys"], ["said", "what somebody has set"], ["restart"
 export function Settings() {
   return html`
     <div class="head"><h1>Settings</h1></div>
+    <${Trouble} />
     <${Engines} />
     <${Devices} />
     <${Config} />
