@@ -114,7 +114,21 @@ class InvalidModelId(InvalidRequest):
 
 
 class ContextLengthExceeded(InvalidRequest):
+    """``details`` has ``prompt_tokens`` and ``context_length``, where both are known.
+
+    Its code is OpenAI's, its type and the numbers beside it are llama.cpp's: clients of either
+    shorten a conversation by what they find there.
+    """
+
+    type = "exceed_context_size_error"
     default_code = "context_length_exceeded"
+
+    def body(self) -> dict[str, Any]:
+        """See ``ModelPoolError``."""
+        told = super().body()
+        names = {"n_prompt_tokens": "prompt_tokens", "n_ctx": "context_length"}
+        told["error"] |= {k: self.details[v] for k, v in names.items() if v in self.details}
+        return told
 
 
 class Forbidden(ModelPoolError):

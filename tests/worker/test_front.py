@@ -198,9 +198,10 @@ def test_health(echo: Any) -> None:
 
 
 def test_models(echo: Any) -> None:
-    models = echo.http.get("/v1/models").json()["data"]
-    assert [m["id"] for m in models] == ["demo", "nick"]
-    assert [(m["root"], m["aliases"]) for m in models] == [("demo", ["nick"])] * 2
+    (model,) = echo.http.get("/v1/models").json()["data"]
+    assert (model["id"], model["aliases"]) == ("demo", ["nick"])
+    named = echo.http.get("/v1/models/nick").json()
+    assert (named["id"], named["root"]) == ("nick", "demo")
 
 
 def test_metrics(echo: Any) -> None:

@@ -49,6 +49,35 @@ def test_an_adapter_is_in_force_as_scaled(worker: Any, files: tuple[str, str]) -
     assert (listed["id"], listed["path"], listed["scale"]) == (0, adapter, 1.0)
 
 
+def test_adapters_are_scaled_anew_for_everybody(worker: Any, files: tuple[str, str]) -> None:
+    model, adapter = files
+    options = {**OPTIONS, "lora": [{"path": adapter, "name": "loud"}]}
+    one = worker(options, engine="llama.cpp", source=model).ready()
+    loud = said(one)
+
+    def scaled(*scales: Any) -> Any:
+        return one.http.post("/lora-adapters", json=list(scales))
+
+    assert scaled({"id": 0, "scale": 0}).json() == {"success": True}
+    assert one.http.get("/lora-adapters").json()[0]["scale"] == 0
+    quiet = said(one)
+    assert quiet != loud
+    assert said(one, lora=[{"id": 0, "scale": 1}]) == loud
+    assert scaled({"id": 0, "scale": 1}).status_code == 200
+    assert said(one) == loud
+    assert "scaled anew" in one.log
+    for wrong, param in (
+        ([{"id": 0}], "[0].scale"),
+        ([{"id": 0, "scale": "1"}], "[0].scale"),
+        ([{"id": 0, "scale": 1}, {"id": 0, "scale": 2}], "id"),
+    ):
+        answer = scaled(*wrong)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert scaled({"id": 7, "scale": 1}).status_code == 400
+    other = one.http.post("/lora-adapters?model=other", json=[])
+    assert other.status_code == 404
+
+
 def test_positions_are_scaled(worker: Any, files: tuple[str, str]) -> None:
     model, _ = files
     scaled = {"rope_scaling": "yarn", "rope_freq_scale": 0.25, "yarn_original_context": 512}

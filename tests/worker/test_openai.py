@@ -356,3 +356,23 @@ def test_what_asks_for_nothing_needs_nothing(nothing: dict[str, Any]) -> None:
 
 def test_best_of_as_many_as_are_wanted_asks_for_nothing() -> None:
     assert normal(TEXT_PATH, text(n=2, best_of=2)) == text(n=2)
+
+
+SCHEMA_BESIDE = {"const": "4"}
+NAMED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA_BESIDE}}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"type": "json_object", "schema": SCHEMA_BESIDE}, NAMED),
+        ({"type": "json_object", "value": SCHEMA_BESIDE}, NAMED),
+        ({"type": "json", "value": SCHEMA_BESIDE}, NAMED),
+        ({"type": "json"}, {"type": "json_object"}),
+        ({"type": "json_object", "schema": {}}, {"type": "json_object", "schema": {}}),
+        ({"type": "json_object", "schema": None}, {"type": "json_object"}),
+    ],
+)
+def test_a_schema_that_stands_beside_the_type_is_followed(said: Any, told: Any) -> None:
+    """As llama.cpp's clients say it, and huggingface_hub."""
+    assert check_request(CHAT_PATH, chat(response_format=said)).body["response_format"] == told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,7 @@ from modelpool_client.http1.request_ids import REQUEST_ID, id_of
 from modelpool_client.http1.upgrade import upgrade
 from modelpool_client.owners import owner_of, told_owner
 from modelpool_client.stored_responses import StoredResponses
-from modelpool_client.surfaces import embeddings, models
+from modelpool_client.surfaces import adapters, embeddings, models
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import FAMILIES, Asked, read
@@ -36,6 +37,7 @@ from modelpool_client.surfaces.routes import (
     CHAT_PATH,
     CHAT_TOKENS_PATH,
     STREAMED,
+    SURFACES,
     WEBSOCKET_PATH,
     Surface,
     check_engine,
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
 LONG_BYTES = 1 << 18
 VIA = VIRTUAL_HEADER.encode()
 ANTHROPIC_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta"})
+log = logging.getLogger(__name__)
 Told = TypeVar("Told")
 Handler = Callable[[Exchange, str], Awaitable[None]]
 
@@ -92,6 +95,10 @@ class App:
             models.PATH: {"GET": self._models},
             WEBSOCKET_PATH: {"GET": self._websocket},
             "/models": {"GET": self._models},
+            adapters.PATH: {
+                "GET": self._surface_handler(SURFACES[adapters.PATH]),
+                "POST": self._scale_adapters,
+            },
             "/health": {"GET": self._health},
             "/v1/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
@@ -331,16 +338,37 @@ class App:
 
     async def _look(self, exchange: Exchange, surface: Surface) -> None:
         """What the engine says of itself; no use of the model."""
+        await self._check_named(exchange)
+        try:
+            answer = await self._worker.engine.look(surface)
+        except BrokenOffError as e:
+            raise await self._worker.explain(str(e)) from None
+        exchange.send(200, [JSON_TYPE], answer)
+
+    async def _check_named(self, exchange: Exchange) -> None:
+        """Whether the model that the query of a client names, if it does, is this worker's."""
         worker, request = self._worker, exchange.request
         if self._resolved not in request.headers:
             query = request.query.decode("ascii", "replace")
             named = parse_qs(query, keep_blank_values=True).get("model", [None])
             await worker.learn_of_model({"model": named[0]})
             worker.check_model({"model": named[0]})
+
+    async def _scale_adapters(self, exchange: Exchange, path: str) -> None:
+        """For all its clients; the gateway has no such route, as it would be for some replicas."""
+        worker = self._worker
+        worker.check_ready()
+        assignment = worker.assignment
+        check_engine(SURFACES[path], assignment.model_id, assignment.engine, worker.serves)
+        CODECS["json"].check(exchange.request.headers, "worker")
+        scales = adapters.scales(await exchange.read_body(MAX_BODY_BYTES))
+        await self._check_named(exchange)
         try:
-            answer = await worker.engine.look(surface)
+            adapters.check_known(scales, await worker.engine.look(SURFACES[path]))
+            answer = await worker.engine.tell(path, json.dumps(scales).encode())
         except BrokenOffError as e:
             raise await worker.explain(str(e)) from None
+        log.info("LoRA adapters are scaled anew, by a client's wish: %s", scales)
         exchange.send(200, [JSON_TYPE], answer)
 
     async def _inference(self, exchange: Exchange, path: str) -> None:

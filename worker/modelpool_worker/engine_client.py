@@ -304,6 +304,15 @@ class EngineClient:
         """
         return (await self._get(self._paths.get(surface.path, surface.path)))[1]
 
+    async def tell(self, path: str, body: bytes) -> bytes:
+        """Have it change something of itself, of which it answers that it did.
+
+        Raises:
+            ModelPoolError: the engine refused.
+            BrokenOffError: it did not finish.
+        """
+        return (await self._converse("POST", path, body))[1]
+
     async def metrics(self) -> tuple[Headers, bytes]:
         """The engine's page of metrics, and what its head says of it beyond HTTP; empty where it
         has none, or answers none in time."""
@@ -372,12 +381,16 @@ class EngineClient:
         return body
 
     async def _get(self, path: str) -> tuple[Headers, bytes]:
+        return await self._converse("GET", path)
+
+    async def _converse(self, method: str, path: str, body: bytes = b"") -> tuple[Headers, bytes]:
+        headers = [*([JSON_TYPE] if body else []), *self._headers]
         try:
-            with await self._link.request("GET", path.encode(), self._headers) as reply:
-                body = await reply.read()
+            with await self._link.request(method, path.encode(), headers, body) as reply:
+                answer = await reply.read()
                 if reply.status != 200:
-                    raise engine_error(reply.status, body)
-                return reply.headers, body
+                    raise engine_error(reply.status, answer)
+                return reply.headers, answer
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
 

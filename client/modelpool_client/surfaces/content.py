@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from modelpool_client.errors import InvalidRequest
+from modelpool_client.surfaces.normalize import schema_beside
 from modelpool_client.surfaces.routes import (
     CHAT_PATH,
     CHAT_TOKENS_PATH,
@@ -135,7 +136,7 @@ def _kind(value: Any) -> Any:
     return value.get("type") if isinstance(value, dict) else None
 
 
-_FORMATS = {"json_object": "json_mode", "json_schema": "json_schema"}
+_FORMATS = {"json_object": "json_mode", "json": "json_mode", "json_schema": "json_schema"}
 
 
 def _format(value: Any, param: str) -> Iterator[Need]:
@@ -145,7 +146,11 @@ def _format(value: Any, param: str) -> Iterator[Need]:
 
 
 def _response_format(data: Json) -> Iterator[Need]:
-    yield from _format(data.get("response_format"), "response_format")
+    wanted = data.get("response_format")
+    if isinstance(wanted, dict) and schema_beside(wanted) is not None:
+        yield "json_schema", "response_format"
+    else:
+        yield from _format(wanted, "response_format")
 
 
 def _text_format(data: Json) -> Iterator[Need]:

@@ -19,6 +19,19 @@ NO_ARGUMENTS = "{}"
 ANY_TOOL = "any"
 
 
+_ANSWER = "answer"  # a schema has a name at OpenAI, and nowhere else
+
+
+def schema_beside(wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema that a ``response_format`` says without OpenAI's word for it: llama.cpp has it
+    beside ``json_object`` as ``schema``, and text-generation-inference, which huggingface_hub takes
+    every server for, as ``value``."""
+    if wanted.get("type") not in ("json_object", "json"):
+        return None
+    told = (wanted[name] for name in ("schema", "value") if isinstance(wanted.get(name), dict))
+    return next((schema for schema in told if schema), None)
+
+
 def normalized(path: str, given: Given) -> Given:
     """The same request; ``given`` itself, and every value of it, where there is nothing to do.
 
@@ -139,6 +152,11 @@ def _call(call: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _response_format(given: Given) -> Given:
     wanted = given.get("response_format") or {}
+    if (schema := schema_beside(wanted)) is not None:
+        named = {"name": _ANSWER, "schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+    if wanted.get("type") == "json":
+        return {"response_format": {"type": "json_object"}}
     if wanted.get("type") != "json_schema":
         return {"response_format": _given(wanted)} if None in wanted.values() else {}
     where = "response_format.json_schema"

@@ -123,7 +123,17 @@ _CHAT: Mapping[str, Schema] = {
         "type": "object",
         "required": ["type"],
         "properties": {
-            "type": {"type": "string", "enum": ["text", "json_object", "json_schema"]},
+            "type": {"type": "string", "enum": ["text", "json_object", "json_schema", "json"]},
+            **{
+                name: {
+                    **nullable(_OBJECT),
+                    "description": f"{whose} place of a schema, where the type is {kind}",
+                }
+                for name, whose, kind in (
+                    ("schema", "llama.cpp's", "json_object"),
+                    ("value", "text-generation-inference's", "json or json_object"),
+                )
+            },
             "json_schema": nullable(
                 {
                     "type": "object",

@@ -40,6 +40,12 @@ def said(*parts: Any) -> list[Any]:
         (CHAT, {"tools": [TOOL], "tool_choice": "none"}, {}),
         (CHAT, {"tools": []}, {}),
         (CHAT, {"response_format": {"type": "json_object"}}, {"json_mode": "response_format"}),
+        (CHAT, {"response_format": {"type": "json"}}, {"json_mode": "response_format"}),
+        (
+            CHAT,
+            {"response_format": {"type": "json_object", "value": {"type": "object"}}},
+            {"json_schema": "response_format"},
+        ),
         (CHAT, {"response_format": {"type": "json_schema"}}, {"json_schema": "response_format"}),
         (CHAT, {"response_format": {"type": "text"}}, {}),
         (CHAT, {"logprobs": True}, {"logprobs": "logprobs"}),

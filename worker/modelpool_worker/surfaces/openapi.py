@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelpool_client import __version__
+from modelpool_client.surfaces import adapters
 from modelpool_client.surfaces.contract import COUNT, TEXT, Contract, constant, holds, listed
 from modelpool_client.surfaces.failures import (
     ABILITY,
@@ -35,6 +36,7 @@ from modelpool_client.wire import IGNORED_HEADER, Phase
 
 _WORK: Errors = (*HEAD, *BODY, *LOOK_UP, *READY, *ABILITY, *ENGINE, *WORKER)
 _LOOK: Errors = (*HEAD, *READY, *LOOK_UP, *ENGINE, *WORKER)
+_TELL: Errors = (*_LOOK, *BODY)
 
 _HEALTH = holds(
     model=TEXT,
@@ -60,7 +62,7 @@ _ABOUT = (
 )
 _OWN: Mapping[str, tuple[Contract, Errors]] = {
     "/v1/models": (
-        Contract(_MODELS, summary="the model and its aliases"),
+        Contract(_MODELS, summary="the model, its aliases in it"),
         (*HEAD, *READY),
     ),
     "/health": (Contract(_HEALTH, summary="how the worker is"), HEAD),
@@ -100,10 +102,13 @@ def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> di
     own |= stored(HEAD, BODY) | {WEBSOCKET_PATH: websocket((*HEAD, *READY))}
     one = described(Contract(_MODEL, summary="the model by name"), "openai", _LOOK)
     own["/v1/models/{model}"] = {"get": {**one, "parameters": in_path("{model}", model)}}
+    paths = {surface.path: _surface(surface, model) for surface in found}
+    if adapters.PATH in paths:
+        paths[adapters.PATH]["post"] = described(adapters.CONTRACT, "openai", _TELL)
     return {
         "openapi": "3.1.0",
         "info": {"title": f"modelpool worker: {model_id}", "version": __version__},
-        "paths": {**{surface.path: _surface(surface, model) for surface in found}, **own},
+        "paths": {**paths, **own},
         "components": components(),
     }
 

@@ -388,7 +388,7 @@ def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Promp
     """Where prompts are kept, as ``params`` are told; None if none are, nor are former ones."""
     if not job.prompt_cache_dir:
         return None
-    if not (job.options.get(PROMPT_CACHE, True) and job.prompt_cache_limits.max_bytes):
+    if not keeps_prompts(job):
         clear(job.prompt_cache_dir)
         return None
     try:
@@ -403,6 +403,13 @@ def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Promp
     return Prompts(server, store, params.n_parallel, per_token)
 
 
+def keeps_prompts(job: EngineJob) -> bool:
+    """Whether saved prompts are wanted and sound; with adapters they are not, for requests scale
+    them, and a saved slot does not say how they stood."""
+    wanted = job.options.get(PROMPT_CACHE, True) and not llama_lora.paths(job.options)
+    return bool(wanted and job.prompt_cache_limits.max_bytes)
+
+
 def what_a_cache_depends_on(library: Any, job: EngineJob, params: Any) -> dict[str, Any]:
     """What ``key_of`` is made of; more than there need be: threads, for one, change nothing.
 
@@ -415,7 +422,7 @@ def what_a_cache_depends_on(library: Any, job: EngineJob, params: Any) -> dict[s
         "build": library.BUILD_INFO,
         "devices": [(d["name"], d["description"]) for d in library.get_device_info()],
         "model": job.model_id,
-        "files": [identity(path) for path in (job.source, *llama_lora.paths(job.options))],
+        "files": [identity(job.source)],
         "options": {k: v for k, v in job.options.items() if k != PROMPT_CACHE},
         "context": (params.n_ctx, params.n_parallel, params.kv_unified),
         "types": (str(params.cache_type_k), str(params.cache_type_v)),

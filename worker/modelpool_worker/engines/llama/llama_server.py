@@ -43,6 +43,7 @@ from .llama_cpp import (
     Prompts,
     bytes_per_token,
     given_template,
+    keeps_prompts,
     limit_spinning,
     surfaces_of,
     template_fault,
@@ -280,7 +281,7 @@ def _prompts(program: Program, job: EngineJob, header: Header, parallel: int) ->
     """Where prompts are kept; None if none are, nor are former ones."""
     if not job.prompt_cache_dir:
         return None
-    if not (job.options.get(PROMPT_CACHE, True) and job.prompt_cache_limits.max_bytes):
+    if not keeps_prompts(job):
         clear(job.prompt_cache_dir)
         return None
     try:

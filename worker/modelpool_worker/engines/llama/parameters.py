@@ -1,7 +1,7 @@
 """PURE. Which parameters of a request make a difference to llama.cpp's server.
 
 As the schema of its completions names them (tools/server/server-schema.cpp), without those that it
-keeps to itself, that only its native routes read, or that no option here can give it (``lora``).
+keeps to itself, or that only its native routes read.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _OWN = (
     "id_slot",
     "ignore_eos",
     "json_schema",
+    "lora",
     "min_keep",
     "min_p",
     "mirostat",
