@@ -138,6 +138,17 @@ def test_a_child_imports_nothing_of_a_front() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
+def test_a_front_imports_nothing_that_it_may_never_need() -> None:
+    """The first token of a cold model waits for it: documents, rare surfaces, whatever checks."""
+    code = "import sys, modelpool_worker.spawn, modelpool_worker.start, modelpool_worker.front\n"
+    code += "seldom = ('argparse', 'email', 'httpx', 'importlib.metadata', 'numpy', 'psutil')\n"
+    code += "print(sorted(m for m in sys.modules if m in seldom or 'contracts' in m"
+    code += " or m.startswith(('modelpool_client.surfaces.o', 'modelpool_worker.engines.'))"
+    code += " and not m.startswith('modelpool_client.surfaces.openai')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_exits_in_words() -> None:
     assert describe_exit(3) == "exit code 3"
     assert describe_exit(-11) == "signal 11 (SIGSEGV)"
