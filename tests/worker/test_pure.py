@@ -133,9 +133,21 @@ def test_a_child_imports_nothing_of_a_front() -> None:
     ours = [w.split(":")[0] for n, w in BUILT_IN.items() if n not in REMOTE and n != "fake"]
     code = "import sys, importlib, modelpool_worker.host\n"
     code += "for name in sys.argv[1:]: importlib.import_module(name)\n"
-    code += "print({'asyncio', 'ssl', 'numpy', 'psutil', 'importlib.metadata'} & {*sys.modules})"
+    code += "seldom = {'asyncio', 'ssl', 'numpy', 'psutil', 'modelpool_client.wire'}\n"
+    code += "print((seldom | {'importlib.metadata'}) & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code, *ours], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_a_front_imports_nothing_that_it_may_never_need() -> None:
+    """The first token of a cold model waits for it: documents, rare surfaces, whatever checks."""
+    code = "import sys, modelpool_worker.spawn, modelpool_worker.start, modelpool_worker.front\n"
+    code += "seldom = ('argparse', 'email', 'httpx', 'importlib.metadata', 'numpy', 'psutil')\n"
+    code += "print(sorted(m for m in sys.modules if m in seldom or 'contracts' in m"
+    code += " or m.startswith(('modelpool_client.surfaces.o', 'modelpool_worker.engines.'))"
+    code += " and not m.startswith('modelpool_client.surfaces.openai')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 def test_exits_in_words() -> None:

@@ -18,6 +18,7 @@ The engine is what to get ready for until that comes; the label is for ``ps`` on
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
 
             host(engine)
         case ["describe", *rest]:
+            gc.disable()  # what is imported stays, and little else is made
             from .describe import describe
 
             return describe(rest)

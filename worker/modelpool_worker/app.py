@@ -65,7 +65,6 @@ from .calls import Call, CallInfo
 from .engine_client import TAIL_BYTES, BrokenOffError
 from .metrics import render
 from .probe import probe
-from .surfaces import openapi
 from .surfaces.reshape import EngineRequest, engine_request
 from .tokens import Tokens, count_tokens
 
@@ -414,6 +413,8 @@ class App:
         exchange.send(200, [kind, *headers], page.encode() + own)
 
     async def _openapi(self, exchange: Exchange, path: str) -> None:
+        from .surfaces import openapi  # a tenth of what a front imports, and seldom asked
+
         worker = self._worker
         model_id = worker.assignment.model_id
         exchange.send_json(200, openapi.describe(model_id, worker.aliases, worker.serves))

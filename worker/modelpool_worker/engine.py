@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from modelpool_client.errors import InvalidRequest, LoadFailed
 from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.surfaces.schema import Schema, check
-from modelpool_client.wire import PromptCacheLimits, decode
+from modelpool_client.wire_base import PromptCacheLimits, decode
 
 from .leaving import Leaving
 from .status import Status as Status

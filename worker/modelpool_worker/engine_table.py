@@ -50,5 +50,6 @@ def plugins(*groups: str) -> dict[str, str]:
     """Name and place of every engine that an installed package brings, of those groups or any."""
     from importlib.metadata import entry_points
 
+    found = entry_points()  # once: each time the files of all packages are read
     wanted = groups or (GROUP, REMOTE_GROUP)
-    return {e.name: e.value for group in wanted for e in entry_points(group=group)}
+    return {e.name: e.value for group in wanted for e in found.select(group=group)}

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from modelpool_client.errors import LoadFailed
-from modelpool_client.wire import PromptCacheLimits, decode
+from modelpool_client.wire_base import PromptCacheLimits, decode
 
 from . import engines
 from .engine import Engine, EngineJob, Status

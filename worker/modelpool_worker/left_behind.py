@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelpool_client.wire import LEFT_BEHIND_NAME
+from modelpool_client.wire_base import LEFT_BEHIND_NAME
 
 
 def note_command(

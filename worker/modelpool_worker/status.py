@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from modelpool_client.wire import encode
+from modelpool_client.wire_base import encode
 
 from .sleep import Sleep
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from modelpool_client.surfaces.schema import Schema
-from modelpool_client.wire import PromptCacheLimits
+from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
 from modelpool_worker.leaving import Leaving

@@ -19,7 +19,7 @@ from modelpool_client import __version__
 from modelpool_client.errors import LOAD_CODES, LoadFailed
 from modelpool_client.surfaces.routes import BASIC, CHAT_PATH, INFER_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
-from modelpool_client.wire import PromptCacheLimits
+from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.engine import GOALS, Engine, EngineJob, Status, Usable
 from modelpool_worker.leaving import Leaving, leaving

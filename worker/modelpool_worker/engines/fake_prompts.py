@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from modelpool_client.wire import PromptCacheLimits
+from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.engine import EngineJob
 from modelpool_worker.prompt_cache.store import (

@@ -27,7 +27,7 @@ from modelpool_client.surfaces.routes import (
     TEXT_PATH,
 )
 from modelpool_client.surfaces.schema import Schema
-from modelpool_client.wire import PromptCacheLimits
+from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.engine import GOALS, Engine, EngineJob, Status, Usable
 from modelpool_worker.engines.cpu import logical_cores, physical_cores

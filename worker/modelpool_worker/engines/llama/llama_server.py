@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
 from modelpool_client.surfaces.schema import Schema
-from modelpool_client.wire import PromptCacheLimits
+from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
 from modelpool_worker.engines.command_server import Server, Start, end_as, environment_of

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-from modelpool_client.wire import PromptCacheLimits
+from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.prompt_cache.store import TOKEN_BYTES, Entry, PromptStore
 from modelpool_worker.prompt_cache.worth import (
