@@ -56,11 +56,13 @@ Make = Callable[..., Any]
 def command(worker: Any, notes: Notes) -> Iterator[Make]:
     """A worker of the strict server with those arguments; ``options`` beside its command."""
 
-    def make(*arguments: str, where: str = "port", **options: Any) -> Any:
+    def make(
+        *arguments: str, where: str = "port", source: str = "some/model", **options: Any
+    ) -> Any:
         command = [sys.executable, str(SERVER), f"--{where}", f"{{{where}}}"]
         command += ["--notes", str(notes.folder), *arguments]
         given = {"command": command, "ready_path": "/ready", **options}
-        return worker(given, engine="command", source="some/model")
+        return worker(given, engine="command", source=source)
 
     yield make
     for name in ("started", "grandchild"):
@@ -166,6 +168,17 @@ def test_placeholders_environment_and_folder(
     assert not {"SOME_API_KEY", "SECOND_API_KEY", "MODELPOOL_STATUS_FD"} & seen.keys()
     assert notes.cwd == str(tmp_path)
     assert text_of(one.chat("hi")) == "hi hi hi "
+
+
+def test_a_source_that_no_program_is_given_may_be_anything(command: Make) -> None:
+    assert text_of(command(source="-").ready().chat("hi")) == "hi hi hi "
+
+
+def test_a_source_that_a_program_would_take_for_an_option_is_refused(command: Make) -> None:
+    one = command("--say", "{source}", source="--help").start()
+    assert one.wait_exit() != 0
+    assert one.record["code"] == "bad_config"
+    assert "source '--help' would be taken for an option" in one.record["message"]
 
 
 def test_a_piece_that_nothing_fills_is_left_out(command: Make, notes: Notes) -> None:
@@ -329,7 +342,7 @@ def test_memory_of_the_server_counts(command: Make, until: Any) -> None:
 
 def test_a_source_is_no_option_of_the_server() -> None:
     """One of a client of the API would have a server read its configuration from any file."""
-    for name in ("vllm", "transformers-serve", "command"):
+    for name in ("vllm", "transformers-serve"):
         with pytest.raises(LoadFailed) as caught:
             engines.get(name).inspect("--config=/tmp/x.yaml")
         assert (caught.value.code, caught.value.param) == ("bad_config", "source")

@@ -55,19 +55,22 @@ def _loaded(
 
 
 # By the name of the format.
-FORMULAS: Mapping[str, Formula] = {
-    "gguf": _llama,
+LOADERS: Mapping[str, Loader] = {
     # The front's 28 MB, and 335 MB of PyTorch 2.13 with transformers 5 before any weights, which
     # are mapped and were in memory once after a text of 512 tokens (measured, CPU).
-    "safetensors": partial(_loaded, loader=Loader(1.0, "bf16", 370 * BYTES_PER_MB)),
+    "safetensors": Loader(1.0, "bf16", 370 * BYTES_PER_MB),
     # 52 MB with onnxruntime 1.32, 40 more with onnxruntime-genai and a tokenizer, and 238 MB more
     # for 192 MB of matrices, which it puts into an order of its own (measured, CPU).
-    "onnx": partial(_loaded, loader=Loader(1.25, "f32", 120 * BYTES_PER_MB)),
+    "onnx": Loader(1.25, "f32", 120 * BYTES_PER_MB),
     # 290 to 365 MB with mlx-lm 0.32 on Linux, which imports transformers and with it PyTorch where
     # that is installed; on Apple silicon, which was not there, weights lie once in memory that GPU
     # and CPU share.
-    "mlx": partial(_loaded, loader=Loader(1.0, "bf16", 370 * BYTES_PER_MB)),
-    "coreml": partial(_loaded, loader=Loader(1.0, "f16", 150 * BYTES_PER_MB)),
+    "mlx": Loader(1.0, "bf16", 370 * BYTES_PER_MB),
+    "coreml": Loader(1.0, "f16", 150 * BYTES_PER_MB),
+}
+FORMULAS: Mapping[str, Formula] = {
+    "gguf": _llama,
+    **{name: partial(_loaded, loader=loader) for name, loader in LOADERS.items()},
 }
 
 

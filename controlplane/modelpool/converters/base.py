@@ -100,13 +100,14 @@ class Found:
     """A model for llama.cpp in another program's folder.
 
     Attributes:
-        options: what its program would use it with, as discovery takes them over.
+        options, request: what its program would use it with, as discovery takes them over.
     """
 
     model_id: str
     source: str
     options: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Converter(Protocol):

@@ -12,7 +12,7 @@ from modelpool.converters.base import Found
 from modelpool.discovery.companions import Belonging, Companions
 from modelpool.discovery.findings import Finding
 from modelpool.discovery.names import Named, proposals
-from modelpool.discovery.options import found_options
+from modelpool.discovery.options import found_options, found_request
 from modelpool.discovery.scan import Scan, ScanRequest
 
 
@@ -47,4 +47,5 @@ def _found(
 ) -> Found:
     model_id = next(proposals(_named(finding), siblings))
     options = found_options(finding, engine, companions)
-    return Found(model_id, finding.path, options, finding.other_names)
+    request = found_request(finding, engine)
+    return Found(model_id, finding.path, options, finding.other_names, request)

@@ -24,7 +24,7 @@ from modelpool.discovery.names import (
     proposals,
     short_name,
 )
-from modelpool.discovery.options import ATTACHED, found_options
+from modelpool.discovery.options import ATTACHED, found_options, found_request
 
 Event = Literal["model-discovered", "model-changed", "model-vanished"]
 ORIGIN = "discovered"
@@ -228,6 +228,7 @@ class _Merging:
                 tags=(finding.provider,) if finding.provider else (),
                 metadata=dict(finding.facts),
                 options=found_options(finding, engine, companions, self._attach),
+                request=found_request(finding, engine),
                 **fields,
             )
             reason = f"found at {finding.path}"

@@ -10,7 +10,7 @@ from modelpool.catalog.entry_schema import GGUF_ENGINES
 from modelpool.discovery.companions import Belonging, fitting_draft
 from modelpool.discovery.findings import Finding
 from modelpool.pulling.go_templates import applied
-from modelpool.pulling.ollama_options import options_of
+from modelpool.pulling.ollama_options import options_of, request_of
 
 OLLAMA = "ollama"
 # Kinds of companions that a model is run with unless the configuration says otherwise.
@@ -55,6 +55,12 @@ def found_options(
         given, _ = applied(template, has_own=info.has_chat_template)
         options |= {"chat_template": given} if given else {}
     return options
+
+
+def found_request(finding: Finding, engine: str) -> dict[str, Any]:
+    """What its layout says of requests, as an entry has it."""
+    said = _of_ollama(finding)
+    return {} if said is None or engine not in GGUF_ENGINES else request_of(said)
 
 
 def _of_ollama(finding: Finding) -> Mapping[str, Any] | None:

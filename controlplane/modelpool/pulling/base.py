@@ -70,6 +70,7 @@ class Listing:
         files: all there are, for ``choice`` to choose from.
         is_chosen: the origin itself says which files make the model: all of them.
         options: load options that come with it, by our names.
+        request: what it says of requests, see ``catalog.request_rules``.
         metadata: what else comes with it: templates, parameters, texts.
         notes: what is to be told of that.
         place: files that are on this machine already and are used where they lie.
@@ -79,6 +80,7 @@ class Listing:
     files: Sequence[RemoteFile] = ()
     is_chosen: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     place: Path | None = None

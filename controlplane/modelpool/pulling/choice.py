@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from modelpool_client.errors import CannotFit, InvalidRequest, NotSupported
 
+from modelpool.catalog.footprint import LOADERS
 from modelpool.catalog.formats.base import Candidate, Entry, Format
 from modelpool.catalog.formats.base import Listing as Folder
 
@@ -90,6 +91,9 @@ class _Offer:
     @property
     def needed(self) -> int:
         """Bytes of memory that it takes at least, see ``OVERHEAD``."""
+        loader = LOADERS.get(self.candidate.format)
+        if loader is not None:
+            return int(self.size * loader.factor) + loader.worker_bytes
         return int(self.size * OVERHEAD) + OVERHEAD_BYTES
 
 
@@ -116,6 +120,8 @@ def choose(
             projectors.append(offer)
         elif _companion(candidate) is None and not candidate.problem and files:
             offers.append(offer)
+    if not offers:
+        raise _no_model(reference, [candidate for candidate, _ in found])
     offer, reasons = _offer(reference, _runnable(reference, offers, machine), machine)
     projector = _projector(offer, projectors)
     files = [*offer.files, *([] if projector is None else projector.files)]
@@ -157,10 +163,17 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def _no_model(reference: Reference, candidates: Iterable[Candidate]) -> InvalidRequest:
+    told = [
+        problem if (path := _relative(c.path)) == "." else f"{path} {problem}"
+        for c in candidates
+        if (problem := c.problem)
+    ]
+    text = "; ".join(told[:SHOWN]) or "has no model of a format that is known here"
+    return InvalidRequest(f"{reference} {text}", param="source", code="no_model")
+
+
 def _runnable(reference: Reference, offers: Sequence[_Offer], machine: Machine) -> Sequence[_Offer]:
-    if not offers:
-        text = f"{reference} has no model of a format that is known here"
-        raise InvalidRequest(text, param="source", code="no_model")
     if machine.engines is None:
         return offers
     runnable = [offer for offer in offers if offer.engine in machine.engines]

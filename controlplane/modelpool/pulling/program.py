@@ -338,6 +338,7 @@ def _answer(
         "source": str(folder / choice.main) if choice.main != "." else str(folder),
         "engine": choice.engine,
         "options": options,
+        "request": dict(listing.request),
         "metadata": metadata,
         "revision": listing.revision,
         "files": [dataclasses.asdict(file) for file in files],

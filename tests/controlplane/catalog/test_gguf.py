@@ -148,7 +148,12 @@ def patched(at: int, layout: str, number: int) -> bytes:
     [
         (b"", "is empty"),
         (b"GG", "is not a GGUF file"),
-        (b"<html>not found</html>", "is not a GGUF file"),
+        (b"<html>not found</html>", "is a web page: whoever fetched it"),
+        (b"<!DOCTYPE html>\n<title>", "is a web page: whoever fetched it"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
+            "is a pointer of Git LFS, not the file itself; in the clone that it is in, `git lfs",
+        ),
         (b"GGUF", "is truncated"),
         (gguf()[:-40], "is truncated or corrupt: it has .* was the download interrupted"),
         (gguf()[:300], "is truncated"),

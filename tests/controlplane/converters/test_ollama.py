@@ -27,7 +27,13 @@ from modelpool.converters.ollama.units import NoVariables, variables_in
 from support.model_tree import gguf
 
 BASE = {"ollama_port": 11434, "discovery_paths": [{"source": "ollama"}]}
-STORED = Found("llama3.2:3b", "/blobs/sha256-1", {"temperature": 0.5}, ("mine:latest",))
+STORED = Found(
+    "llama3.2:3b",
+    "/blobs/sha256-1",
+    {"temperature": 0.5},
+    ("mine:latest",),
+    {"defaults": {"stop": ["${x}"]}},
+)
 
 
 def convert(models: tuple[Found, ...] = (), **variables: str) -> Conversion:
@@ -90,6 +96,7 @@ def test_what_is_said_of_every_model(variables: dict[str, str], options: dict[st
             "source": "/blobs/sha256-1",
             "aliases": ["mine:latest"],
             "options": {**options, "temperature": 0.5},
+            "request": {"defaults": {"stop": ["$${x}"]}},
         }
     ]
     assert any("models that come later" in r.text for r in found.remarks)

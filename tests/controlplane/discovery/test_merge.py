@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelpool.catalog.model import Model, id_problem
 from modelpool.catalog.model_info import ModelInfo
+from modelpool.catalog.request_rules import check_rules
 from modelpool.discovery.findings import Finding, info_as_text
 from modelpool.discovery.merge import Merged, Wishes, merged
 
@@ -157,6 +158,33 @@ def test_what_a_layout_keeps_beside_a_model_is_how_it_is_run(
     assert merge([found], [mine]).put == (), "a user may have taken them away"
     (other,) = merged([found], [], Wishes(), {"gguf": "transformers"}).put
     assert other.model.options == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "request_"),
+    [
+        (
+            {"params": {"stop": ["<|im_end|>"], "repeat_penalty": 1.1}, "system": "Be kind."},
+            {
+                "defaults": {"stop": ["<|im_end|>"], "repeat_penalty": 1.1},
+                "system_prompt": "Be kind.",
+            },
+        ),
+        ({"params": {"num_predict": 64, "seed": 1}}, {"defaults": {"max_tokens": 64}}),
+        ({"params": {"num_predict": -1, "top_k": "x", "stop": [""], "top_p": True}}, {}),
+        ({"params": {"stop": [], "min_p": float("inf"), "unheard_of": 1}, "system": " "}, {}),
+        ({"params": [1], "system": ["x"]}, {}),
+        ({"system": "x" * 70_000}, {}),
+    ],
+)
+def test_what_a_layout_says_of_requests_is_taken_over(
+    said: Mapping[str, object], request_: Mapping[str, object]
+) -> None:
+    (put,) = merge([ollamas(facts={"ollama": {"m:a": said}})]).put
+    assert put.model.request == request_
+    assert check_rules(put.model.request) == request_
+    (other,) = merged([put.finding], [], Wishes(), {"gguf": "transformers"}).put
+    assert other.model.request == {}
 
 
 def test_a_projector_that_lies_with_a_model_is_its_own() -> None:

@@ -125,8 +125,31 @@ def test_all_parts_and_the_projector_come_along() -> None:
 
 
 def test_a_part_that_is_missing_is_no_model() -> None:
-    with pytest.raises(InvalidRequest, match="no model"):
+    with pytest.raises(InvalidRequest, match=r"hf:o/r m-Q4_K_M-0\S+\.gguf misses part 2 of 2"):
         chosen({"m-Q4_K_M-00001-of-00002.gguf": 900})
+
+
+def test_why_there_is_no_model_is_told() -> None:
+    with pytest.raises(InvalidRequest, match=r"hf:o/r has its weights as pickles \(pytorch"):
+        chosen({"config.json": 9, "pytorch_model.bin": 900})
+    with pytest.raises(InvalidRequest, match="has no model of a format that is known here"):
+        chosen({"README.md": 9})
+
+
+def test_what_an_engine_takes_beside_the_weights_counts() -> None:
+    """As it does once the model is registered."""
+    sizes = {"config.json": 0, "model.safetensors": 1000 * BYTES_PER_MB}
+    listing = Listing("c", [RemoteFile(name, "u", size) for name, size in sizes.items()])
+    for memory_mb, told in ((1400, "1,370 MB of 1,400 MB"), (1300, "1,370 MB of 1,300 MB")):
+        try:
+            found = choose(
+                parse_reference("hf:o/r"), listing, formats(), Machine(memory_mb * BYTES_PER_MB)
+            )
+            text = found.reasons[0]
+        except CannotFit as e:
+            text = str(e)
+        assert told in text
+        assert ("not even" in text) == (memory_mb < 1370)
 
 
 def test_what_no_engine_runs() -> None:

@@ -115,7 +115,8 @@ def test_a_repository_of_the_hub(room: Room) -> None:
 
 
 def test_ollamas_registry(room: Room) -> None:
-    params = json.dumps({"num_ctx": 512, "stop": ["</s>"], "temperature": 0.5}).encode()
+    said = {"num_ctx": 512, "stop": ["</s>"], "temperature": 0.5, "top_k": 20, "num_predict": 9}
+    params = json.dumps({**said, "penalize_newline": True}).encode()
     room.hub.publish(
         "library/tiny",
         "small",
@@ -133,9 +134,14 @@ def test_ollamas_registry(room: Room) -> None:
         assert job["result"]["model_id"] == "tiny:small"
         model = pool.services.catalog.get("tiny:small")
         assert model.options == {"context_length": 512, "temperature": 0.5}
+        assert model.request == {
+            "defaults": {"stop": ["</s>"], "top_k": 20, "max_tokens": 9},
+            "system_prompt": "Be kind",
+        }
         assert model.metadata["ollama"]["system"] == "Be kind"
         assert model.metadata["ollama"]["template"] == "{{ .Prompt }}"
-        assert any("stop" in reason for reason in job["result"]["reasons"])
+        note = "kept and not applied: its parameters penalize_newline"
+        assert note in job["result"]["reasons"]
         other = await pulled(http, f"ollama:{room.hub.host}/library/tiny:latest")
         assert other["result"]["model_id"] == "tiny"
 

@@ -241,8 +241,18 @@ class CommandEngine(Engine):
                 raise self._bad(name, f"names {{{unknown[0]}}}; there are {known}")
 
     def inspect(self, source: str) -> None:
-        if source.startswith("-"):
-            text = f"{self.name}: source {source[:200]!r} would be taken for an option"
+        self._check_source(source, {})
+
+    def _check_source(self, source: str, options: Mapping[str, Any]) -> None:
+        """One that no command names may be anything."""
+        commands = (
+            options.get("command", self._preset.command),
+            options.get("stop_command", self._preset.stop_command),
+        )
+        if source.startswith("-") and any("source" in names_in(each) for each in commands):
+            text = (
+                f"{self.name}: source {source[:200]!r} would be taken for an option by the program"
+            )
             raise LoadFailed(text, code="bad_config", param="source", source="engine")
 
     def check(self, options: Mapping[str, Any]) -> None:
@@ -278,7 +288,7 @@ class CommandEngine(Engine):
         return float(options.get("stop_seconds", self._preset.stop_seconds))
 
     def serve(self, job: EngineJob, status: Status) -> None:
-        self.inspect(job.source)
+        self._check_source(job.source, job.options)
         preset, options = self._said(job.options), job.options
         for attempt in range(PORT_TRIES):
             port = options.get("port") or free_port()

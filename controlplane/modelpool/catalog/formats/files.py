@@ -21,6 +21,14 @@ BUFFER_BYTES = 262_144
 # A config.json has some kilobytes, a tokenizer_config.json with thousands of added tokens some
 # megabytes.
 MAX_JSON_BYTES = 16 * 1_048_576
+# What clones and downloads leave where a file should be; none is larger than that.
+MAX_STAND_IN_BYTES = 1_048_576
+STAND_INS = {
+    b"version https://git-lfs.github.com/": "is a pointer of Git LFS, not the file itself; in the"
+    " clone that it is in, `git lfs pull` fetches it",
+    b"<!doctype html": "is a web page: whoever fetched it was given an error, or a login page",
+    b"<html": "is a web page: whoever fetched it was given an error, or a login page",
+}
 # More entries than that are no model's folder.
 MAX_ENTRIES = 4096
 
@@ -39,7 +47,17 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         with path.open("rb", buffering=BUFFER_BYTES) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
+            if size <= MAX_STAND_IN_BYTES:
+                _check_stand_in(file)
             yield file, size
+
+
+def _check_stand_in(file: BinaryIO) -> None:
+    start = file.read(max(map(len, STAND_INS))).lower()
+    file.seek(0)
+    for mark, problem in STAND_INS.items():
+        if start.startswith(mark):
+            raise Wrong(problem)
 
 
 @contextmanager

@@ -290,6 +290,7 @@ def _of_every_model(reading: _Reading) -> None:
             "source": literal(model.source),
             **({"aliases": list(model.aliases)} if model.aliases else {}),
             "options": literal({**options, **model.options}),
+            **({"request": literal(model.request)} if model.request else {}),
         }
         for model in reading.settings.models
     ]

@@ -169,6 +169,7 @@ class Pull:
             "engine": found["engine"],
             "source": found["source"],
             "options": (options := await self._options(found, params)),
+            "request": found["request"],
             "metadata": found["metadata"],
             "aliases": params.get("aliases", []),
             "tags": params.get("tags", []),

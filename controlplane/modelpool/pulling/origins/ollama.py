@@ -18,7 +18,7 @@ from modelpool_client.errors import BadGateway, NotSupported
 
 from modelpool.pulling.base import Listing, OriginSettings, RemoteFile
 from modelpool.pulling.http import Http
-from modelpool.pulling.ollama_options import OPTIONS, options_of
+from modelpool.pulling.ollama_options import is_applied, options_of, request_of
 from modelpool.pulling.reference import Reference
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -83,12 +83,12 @@ def listing_of(
             data = read(digest)
             _check(data, digest)
             texts.setdefault(kind, []).append(data.decode(errors="replace"))
-    options, metadata, notes = _kept(texts)
+    said, metadata, notes = _kept(texts)
     files = list(_files(base, layers))
     if not any(f.path.startswith("model") for f in files):
         raise NotSupported(f"{reference} holds no model file", param="source", code="no_model")
     revision = f"sha256:{hashlib.sha256(body).hexdigest()}"
-    return Listing(revision, files, True, options, metadata, notes)
+    return Listing(revision, files, True, metadata=metadata, notes=notes, **said)
 
 
 def _layers(body: bytes, reference: Reference) -> list[tuple[str, str, int]]:
@@ -133,7 +133,7 @@ def _files(base: str, layers: list[tuple[str, str, int]]) -> Iterator[RemoteFile
 def _kept(
     texts: Mapping[str, list[str]],
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Load options, metadata, and what is to be told of them."""
+    """What follows for the entry, metadata, and what is to be told of them."""
     params: dict[str, Any] = {}
     for text in texts.get("params", ()):
         try:
@@ -141,10 +141,10 @@ def _kept(
         except (RecursionError, ValueError):
             continue
         params |= found if isinstance(found, dict) else {}
-    options = options_of(params)
-    others = sorted(k for k in params if OPTIONS.get(k) not in options)
+    others = sorted(k for k, v in params.items() if not is_applied(k, v))
     notes = [f"kept and not applied: its parameters {', '.join(others)}"] if others else []
     kept: dict[str, Any] = {k: "\n".join(v) for k, v in texts.items() if k != "params"}
     if params:
         kept["params"] = params
-    return options, {"ollama": kept} if kept else {}, notes
+    said = {"options": options_of(params), "request": request_of(kept)}
+    return said, {"ollama": kept} if kept else {}, notes

@@ -141,7 +141,7 @@ def test_folders_of_onnxruntime_genai(tmp_path: Path) -> None:
     ("data", "problem"),
     [
         (b"", "is empty"),
-        (b"<html>", "is corrupt, or of another format"),
+        (b"<xml>", "is corrupt, or of another format"),
         (message((1, 9)), "it holds no graph"),
         (message((7, b"")), "it holds no graph"),
         (message((1, 9), (7, b"")), "does not say its operators' version"),

@@ -184,8 +184,8 @@ def header(text: str, data: int = 0) -> bytes:
     [
         ({"model.safetensors": b""}, "is empty"),
         ({"model.safetensors": b"abc"}, "is truncated"),
-        ({"model.safetensors": b"<html>"}, "is truncated"),
-        ({"model.safetensors": b"<html>not found</html>"}, "its header would have"),
+        ({"model.safetensors": b"<html>"}, "is a web page"),
+        ({"model.safetensors": b"not found; see there"}, "its header would have"),
         ({"model.safetensors": (9999).to_bytes(8, "little") + b"{}"}, "is truncated"),
         ({"model.safetensors": safetensors()[:-1]}, "was the download interrupted"),
         ({"model.safetensors": safetensors() + b"x"}, "1 bytes at its end"),
