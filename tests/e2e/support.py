@@ -219,9 +219,11 @@ class PoolProcess:
         told = [e for e in events[begin:] if e["event"] != "model-progress"]
         return [(e["event"], e["reason"]) for e in told]
 
-    def delete_models(self) -> None:
-        """None is left, whatever they do just now."""
+    def delete_models(self, but: str = "") -> None:
+        """None is left, but for that one, whatever they do just now."""
         for view in self.http.get("/models").json()["models"]:
+            if view["model_id"] == but:
+                continue
             path = f"/models/{view['model_id']}"
             if view["state"] != "COLD":
                 self.http.post(f"{path}/unload", json={"force": True})

@@ -26,7 +26,7 @@ BLOCK_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
+def pool_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     options = {"temperature": 0, "parallel": 4, "threads": 1}
     demo = {"model_id": "pool-demo", "engine": "llama.cpp", "source": str(DEMO), "warmup": True}
     folder = tmp_path_factory.mktemp("docs")
@@ -34,6 +34,13 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
     with PoolProcess(folder, models, option_file_paths=[str(folder)]) as pool:
         pool.wait_for("pool-demo", "HOT")
         yield pool
+
+
+@pytest.fixture
+def pool(pool_of_all: PoolProcess) -> Iterator[PoolProcess]:
+    """As a reader of the page has it, who may have read no other."""
+    yield pool_of_all
+    pool_of_all.delete_models(but="pool-demo")
 
 
 @pytest.fixture
