@@ -50,7 +50,8 @@ KEYS: dict[str, Any] = {
     "min_residency_seconds": 0.3,
     "port_rest_seconds": 0.5,
     "enable_spare_worker": False,  # every process is to be accounted for
-    "orphan_seconds": 120,  # a busy machine may take a minute to start a manager
+    # On a busy machine the next manager may take a minute to come.
+    "orphan_seconds": 300,
     "hang_seconds": 3,
 }
 

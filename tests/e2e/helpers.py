@@ -25,7 +25,7 @@ T = TypeVar("T")
 MARK = "E2E_POOL"
 FIRST_PORT, LAST_PORT = 18_000, 31_000  # below the ports that the kernel gives away
 SHARES = 8
-WAIT_SECONDS = 60.0  # that only what is stuck misses, however busy the machine
+WAIT_SECONDS = 120.0  # that only what is stuck misses, however busy the machine
 
 
 def until(look: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
