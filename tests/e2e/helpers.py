@@ -25,6 +25,7 @@ MARK = "E2E_POOL"
 FIRST_PORT, LAST_PORT = 18_000, 31_000  # below the ports that the kernel gives away
 SHARES = 8
 WAIT_SECONDS = 60.0  # that only what is stuck misses, however busy the machine
+START_SECONDS = 150.0  # the same of a manager, which imports what it needs first
 
 
 def until(look: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
@@ -217,7 +218,7 @@ def until_another(pool: PoolProcess, run: str) -> None:
         except httpx.TransportError:  # it came to the old one in its last moment
             return False
 
-    until(is_another, "the next manager")
+    until(is_another, "the next manager", START_SECONDS)
 
 
 @contextlib.contextmanager
