@@ -26,6 +26,7 @@ import psutil
 
 from e2e.helpers import (
     MARK,
+    START_SECONDS,
     WAIT_SECONDS,
     chat,
     clean_environment,
@@ -132,7 +133,7 @@ class PoolProcess:
     def start(self) -> PoolProcess:
         self.is_told = False
         self.process = self.launch("serve")
-        until(self.answers, "the manager's answer")
+        until(self.answers, "the manager's answer", START_SECONDS)
         return self
 
     def ensure_runs(self) -> None:

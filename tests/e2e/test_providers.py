@@ -55,6 +55,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Providers]:
             "api_key_file": str(file),
             "models": ["gpt-4o", {"name": "text-embedding-3-small", "aliases": ["vectors"]}],
         },
+        "hasty": {
+            "base_url": f"{first.url}/v1",
+            "api_key_file": str(file),
+            "models": ["gpt-4o", "text-embedding-3-small"],
+            "options": {"request_timeout_seconds": 1},
+        },
         "anthropic": {
             "base_url": f"{second.url}/v1",
             "api_key_file": str(file),
@@ -156,28 +162,24 @@ def test_unloading_a_model_unloads_its_provider_if_that_is_idle(
     providers: Providers,
 ) -> None:
     http = providers.http
-    changed = http.patch("/models/openai/options", json={"request_timeout_seconds": 1})
-    assert changed.status_code == 200, changed.text
-    http.post("/models/openai/unload", json={"force": True})
-    http.post("/models/openai:gpt-4o/load?wait=60")
+    http.post("/models/hasty:gpt-4o/load?wait=60")
     providers.openai.faults.append(faults.hang_before_head)
-    body = json.dumps({"model": "openai:gpt-4o", "messages": ASK})
+    body = json.dumps({"model": "hasty:gpt-4o", "messages": ASK})
+    other = "/models/hasty:text-embedding-3-small"
     url = f"{providers.pool.url}/v1/chat/completions"
     asking = subprocess.Popen(
         ["curl", "-s", url, "-H", "content-type: application/json", "-d", body],
         stdout=subprocess.PIPE,
     )
     until(lambda: providers.openai.asked, "the request")
-    busy = http.post("/models/vectors/unload")
+    busy = http.post(f"{other}/unload")
     assert busy.status_code == 409
-    assert "unload openai to end them" in busy.json()["error"]["message"]
+    assert "unload hasty to end them" in busy.json()["error"]["message"]
     said = json.loads(asking.communicate(timeout=60)[0])["error"]
     assert said["code"] == "upstream_timeout"
-    until(lambda: http.post("/models/vectors/unload").status_code == 200, "the unload")
-    assert providers.states()["openai"] == "COLD"
-    assert http.get("/models/openai:gpt-4o").json()["state"] == "COLD"
-    usual = http.patch("/models/openai/options", json={"request_timeout_seconds": None})
-    assert usual.status_code == 200, usual.text
+    until(lambda: http.post(f"{other}/unload").status_code == 200, "the unload")
+    assert providers.states()["hasty"] == "COLD"
+    assert http.get("/models/hasty:gpt-4o").json()["state"] == "COLD"
 
 
 def test_a_worker_that_is_killed_has_nothing_billed_twice(providers: Providers) -> None:

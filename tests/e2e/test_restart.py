@@ -46,7 +46,7 @@ def poolctl(pool: PoolProcess, *arguments: str) -> subprocess.CompletedProcess[s
         env=clean_environment(MODELPOOL_URL=pool.url, COLUMNS="160"),
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=180,
     )
 
 
