@@ -138,6 +138,8 @@ def test_an_outage_is_found_told_silenced_and_remembered(
     assert pool.http.get("/metrics").text.count('modelpool_alerts{alertname="') == 2
 
     events = of_alerts(pool)
+    # What is written before that is on the disk.
+    assert pool.http.post("/save-state").status_code == 200
     pool.kill()
     pool.start()
     found = pool.http.get("/alerts").json()
