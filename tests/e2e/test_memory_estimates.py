@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from support.projector import VisionShape, write_projector
 
@@ -59,13 +60,14 @@ def test_estimate_and_peak(weights: Path, make_pool: Callable[..., PoolProcess])
         estimate = pool.model(name)["memory"]["estimated_mb"]
         pool.load(name)
         pool.ask(name, PROMPT, max_tokens=4)
-        peak = _peak(pool, name)
+        peak, most = _peak(pool, name)
         answer = pool.http.post(f"/models/{name}/unload?wait=60", json={"force": True})
         assert answer.status_code == 200, answer.text
-        errors[case] = estimate / peak - 1
+        errors[case] = _error(estimate, peak, most)
         context, cache, mmap = case
         print(
-            f"{weights.stem:8}{context:8} {cache:6}{mmap!s:6}{estimate:9.1f}{peak:7.1f}    "
+            f"{weights.stem:8}{context:8} {cache:6}{mmap!s:6}{estimate:9.1f}{peak:7.1f}"
+            f" to {most:.1f}  "
             f"{errors[case]:+.1%}"
         )
     assert {case: e for case, e in errors.items() if not -SHORT <= e <= OVER} == {}
@@ -110,7 +112,7 @@ def test_each_option_adds_what_is_estimated(
         estimate = pool.model(name)["memory"]["estimated_mb"]
         pool.load(name)
         pool.ask(name, LONG_PROMPT, max_tokens=4)
-        found[name] = (estimate, _peak(pool, name))
+        found[name] = (estimate, _peak(pool, name)[1])
         assert pool.http.post(f"/models/{name}/unload?wait=60", json={"force": True}).is_success
     estimated, measured = found["plain"]
     print()
@@ -157,10 +159,11 @@ def test_what_is_loaded_beside_a_model(
         pool.ask(name, LONG_PROMPT, max_tokens=4)
         if "mmproj" in more:
             _show(pool, name)
-        peak = _peak(pool, name)
+        peak, most = _peak(pool, name)
         assert pool.http.post(f"/models/{name}/unload?wait=60", json={"force": True}).is_success
-        errors[name] = estimate / peak - 1
-        print(f"{name:10} estimated {estimate:6.1f}  peak {peak:6.1f} MB  {errors[name]:+.1%}")
+        errors[name] = _error(estimate, peak, most)
+        told = f"{name:10} estimated {estimate:6.1f}  peak {peak:6.1f} to {most:.1f} MB"
+        print(f"{told}  {errors[name]:+.1%}")
     assert {name: e for name, e in errors.items() if not -SHORT <= e <= OVER} == {}
 
 
@@ -199,12 +202,35 @@ def _model(weights: Path, context: int, cache: str, mmap: bool) -> dict[str, Any
     return {"model_id": name, "source": str(weights), "options": options}
 
 
-def _peak(pool: PoolProcess, name: str) -> float:
-    """MB, once it no longer grows: it is measured with every beat."""
+def _error(estimate: float, least: float, most: float) -> float:
+    """Of an estimate, as a share: short of the one, over the other, or none."""
+    return min(0.0, estimate / least - 1) or max(0.0, estimate / most - 1)
+
+
+def _peak(pool: PoolProcess, name: str) -> tuple[float, float]:
+    """MB, once it no longer grows: it is measured with every beat. First as it is told, then with
+    all of the files that other processes have mapped, too, and of which they are counted a part:
+    how many of them there are is up to the machine."""
     until(lambda: pool.model(name)["requests_total"], f"{name} to tell of its request")
     seen: list[float] = []
     while len(seen) < SAME or len(set(seen[-SAME:])) > 1:
         time.sleep(BEAT_SECONDS)
         seen.append(pool.model(name)["memory"]["current_peak_mb"])
         assert len(seen) < 20 * SAME, f"the peak of {name} never settles: {seen}"
-    return seen[-1]
+    (front,) = pool.fronts(name)
+    return seen[-1], seen[-1] + _lent((front, *front.children(recursive=True))) / 1e6
+
+
+def _lent(processes: Iterable[psutil.Process]) -> int:
+    """Bytes of what these have mapped that are counted as others'."""
+    whole: dict[tuple[str, str, int], int] = {}
+    own = 0
+    for process in processes:
+        for each in process.memory_maps(grouped=False):
+            if not each.path.startswith("/"):
+                continue
+            private = each.private_clean + each.private_dirty
+            what = (each.path, each.perms, each.size)
+            whole[what] = max(whole.get(what, 0), each.rss - private)
+            own += each.pss - private
+    return max(0, sum(whole.values()) - own)

@@ -134,40 +134,38 @@ def test_what_else_a_request_may_ask(pool: PoolProcess, model: str) -> None:
 @pytest.mark.parametrize("model", AGAIN)
 def test_a_client_that_leaves_frees_its_place(pool: PoolProcess, model: str, window: str) -> None:
     """Two places: of two long answers the longer one is dropped, so that a third is begun, and has
-    ended before the first one has, which it could not were the second still written. Nothing is
-    written between the dropping and the asking: the engine is held meanwhile."""
-    endless = {"logit_bias": {END: -100}, "temperature": 0.5, "seed": 1}
-    lasting = body(model, QUESTIONS[0]["messages"], stream=True, **{**endless, "max_tokens": 600})
-    words = [{"role": "user", "content": " ".join(["ping"] * 60)}]
-    longer = body(model, words, stream=window == "in a stream", **{**endless, "max_tokens": 800})
+    ended before the first one has, which it could not were the second still written. The engine is
+    held but for the moment in which both are begun, so that it is not ahead of who leaves."""
+    question = QUESTIONS[0]
+    endless: dict[str, Any] = {"logit_bias": {END: -100}, "temperature": 0.5, "seed": 1}
+    kept, longer = ({**endless, "max_tokens": most} for most in (800, 950))
+    dropped = body(model, question["messages"], stream=window == "in a stream", **longer)
     with direct(pool, model) as worker, ThreadPoolExecutor(2) as threads:
         (front,) = pool.fronts(model)
         (engine,) = front.children()
-        with worker.stream("POST", "/v1/chat/completions", json=lasting) as kept:
-            lines = kept.iter_lines()
-            next(lines)
+        engine.suspend()
+        try:
+            first = threads.submit(streamed, worker, question, model, **kept)
+            until(lambda: _in_flight(worker) == 1, "the first to be there")
             with socket.create_connection(("127.0.0.1", worker.base_url.port)) as leaving:
-                if window == "before the first token":
-                    engine.suspend()
-                    _send(leaving, longer)
-                    until(lambda: _in_flight(worker) == 2, "the second to be there")
-                else:
-                    _send(leaving, longer)
-                    until(lambda: _busy(worker) == 2, "the second to be worked at")
+                _send(leaving, dropped)
+                until(lambda: _in_flight(worker) == 2, "the second to be there")
+                if window != "before the first token":
+                    engine.resume()
                     if window == "in a stream":
                         until(lambda: b"content" in leaving.recv(1 << 16), "a token")
+                    else:
+                        until(lambda: _busy(worker) == 2, "the second to be worked at")
                     engine.suspend()
-            try:
-                until(lambda: _in_flight(worker) == 1, "the second to have left")
-                third = threads.submit(ask, worker, QUESTIONS[0], model)
-                until(lambda: _in_flight(worker) == 2, "the third to be there")
-            finally:
-                engine.resume()
-            first = threads.submit(lambda: list(lines))
-            done, _ = wait((first, third), return_when=FIRST_COMPLETED)
-            assert done == {third}
-            assert third.result() == QUESTIONS[0]["answer"]
-            assert "[DONE]" in first.result()[-2]
+            until(lambda: _in_flight(worker) == 1, "the second to have left")
+            third = threads.submit(ask, worker, question, model)
+            until(lambda: _in_flight(worker) == 2, "the third to be there")
+        finally:
+            engine.resume()
+        done, _ = wait((first, third), return_when=FIRST_COMPLETED)
+        assert done == {third}
+        assert third.result() == question["answer"]
+        assert first.result()
 
 
 def _send(client: socket.socket, asked: dict[str, Any]) -> None:
