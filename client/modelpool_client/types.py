@@ -70,6 +70,7 @@ class ModelView:
     priority: str = ""
     tags: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     in_flight: int = 0
     concurrency: Concurrency = Concurrency()

@@ -83,6 +83,7 @@ from modelpool.registrars.client import RegistryClient
 from modelpool.registrars.registrars import Registrars
 from modelpool.registrars.registry import BadRegistrar
 from modelpool.restart import Restart
+from modelpool.routing.graph import way_to
 from modelpool.routing.known import PoolKnown
 from modelpool.routing.names import AUTO
 from modelpool.routing.outcomes import Outcomes
@@ -175,6 +176,7 @@ class Services:
             ttl_range=self.pool.config.ttl_range,
         )
         self._refuse_virtual_names(parsed)
+        self._refuse_fallbacks(parsed)
         refuse(provider_problems(parsed, self.catalog.by_id))
         refuse(await self.source_problems(parsed))
         refuse([*await self.untrusted(parsed), *await self.file_problems(parsed, trusted)])
@@ -195,6 +197,22 @@ class Services:
             if name in self.virtual_models:
                 text = f"{name!r} is a virtual model: delete it first (/virtual-models/{name})"
                 raise Conflict(text, param="model_id", code="name_taken")
+
+    def is_name(self, name: str) -> bool:
+        """Somebody is called so: a model or a virtual one."""
+        return self.catalog.find(name) is not None or self.virtual_models.find(name) is not None
+
+    def _refuse_fallbacks(self, model: Model) -> None:
+        """Nobody is called so, or it would lead back to the model."""
+        for name in model.fallbacks:
+            if not self.is_name(name):
+                text = f"fallbacks names {name!r}, which is neither a model nor a virtual one"
+                raise InvalidRequest(text, param="fallbacks")
+            if self.catalog.find(name) is None:
+                way = way_to(model.names, name, self.virtual_models.find)
+                if way:
+                    text = f"{model.model_id} would follow itself: {' → '.join(way)}"
+                    raise Conflict(text, param="fallbacks", code="circle")
 
     async def copy(self, name: str, model_id: str) -> Model:
         """Register a model once more, under another id and without its aliases; the files are the
@@ -319,7 +337,13 @@ class Services:
             if name in self.catalog
         ]
         problems = await self.virtual_models.adopt_config(said, reason)
-        self.warn_of_config([*shadowed, *problems])
+        left = [
+            f"fallbacks of {model.model_id} name {name}, and nobody is called so"
+            for model in self.catalog
+            for name in model.fallbacks
+            if not self.is_name(name)
+        ]
+        self.warn_of_config([*shadowed, *problems, *left])
 
     def tell_virtual(self, change: Change) -> None:
         """Publish that a virtual model was made, changed or deleted."""

@@ -21,7 +21,7 @@ from support.providers.openai import OpenAIApi
 from support.providers.server import KEY, FakeProvider
 
 from e2e.conftest import MakePool
-from e2e.helpers import chat, content, fake, streamed, until
+from e2e.helpers import assert_error, chat, content, fake, streamed, until
 from e2e.support import PoolProcess
 
 WAYS = ("error", "garbage", "cut", "slow")
@@ -272,3 +272,48 @@ def test_comments_are_no_answer(make_pool: MakePool) -> None:
     assert '"error"' not in rest
     told = [e for e in pool.events() if e["event"] == "model-fallback"]
     assert told[0]["model_id"] == "hung"
+
+
+def test_a_model_names_who_answers_where_it_fails(
+    pool: PoolProcess, upstream: FakeProvider
+) -> None:
+    heal(pool, upstream)
+    weak = fake("weak", aliases=["feeble"], fallbacks=["good"], options={"fail_every": 1})
+    pool.http.post("/models/register", json=weak).raise_for_status()
+    for name in ("weak", "feeble"):
+        answer = pool.chat(name, "Hi")
+        assert (answer.status_code, content(answer)) == (200, "Hi")
+        assert answer.headers["x-modelpool-model"] == "good"
+        assert answer.headers["x-modelpool-fallback"].startswith("weak")
+    said = streamed(pool.url, chat("weak", "Hi"))
+    assert said.is_done
+    view = pool.model("weak")
+    assert (view["fallbacks"], view["missing_fallbacks"]) == (["good"], [])
+    told = pool.http.post("/route", json={"model": "weak", "prompt": "Hi"}).json()
+    assert (told["selected_model"], told["fallbacks"]) == ("weak", ["good"])
+    # Their own do not count: two may be each other's.
+    other = fake("other", fallbacks=["weak"], options={"fail_every": 1})
+    pool.http.post("/models/register", json=other).raise_for_status()
+    failed = pool.chat("other", "Hi")
+    assert failed.status_code == 502
+    assert failed.headers["x-modelpool-model"] == "weak"
+    entry = {"kind": "alias", "target": "weak"}
+    pool.http.put("/virtual-models/kind-of-weak", json=entry).raise_for_status()
+    assert content(pool.chat("kind-of-weak", "Hi")) == "Hi"
+    pool.http.post("/models/register", json=fake("third")).raise_for_status()
+    entry = {"kind": "fallback", "targets": ["good", "third"]}
+    pool.http.put("/virtual-models/leads-back", json=entry).raise_for_status()
+    pool.http.delete("/models/third").raise_for_status()
+    for names, status, code in (
+        (["nobody"], 400, "invalid_request"),
+        (["third"], 400, "invalid_request"),
+        (["leads-back"], 409, "circle"),
+    ):
+        bad = pool.http.post("/models/register", json=fake("third", fallbacks=names))
+        assert_error(bad, status, code)
+        assert "fallbacks" in bad.json()["error"]["param"]
+    for name in ("weak", "other"):
+        pool.http.post(f"/models/{name}/unload", json={"force": True})
+        pool.http.delete(f"/models/{name}").raise_for_status()
+    for name in ("kind-of-weak", "leads-back"):
+        pool.http.delete(f"/virtual-models/{name}").raise_for_status()

@@ -216,6 +216,8 @@ class ModelView(Copy):
     priority: str
     coalesce: str
     balance: str
+    fallbacks: list[str]
+    missing_fallbacks: list[str]
     breakers: list[BreakerView]
     tags: list[str]
     aliases: list[str]

@@ -78,7 +78,7 @@ def routes(services: Services) -> APIRouter:
         model = services.catalog.find(asked.name)
         if model is None and not answers.has(asked.name):
             services.catalog.get(asked.name)  # says which names are near
-        if model is not None:
+        if model is not None and not model.fallbacks:
             plan = Resolved(Ask(model.model_id, reason="it is named"), ())
         else:
             plan = answers.resolve(asked)

@@ -123,6 +123,8 @@ def model_view(
         "priority": model.priority,
         "coalesce": model.coalesce,
         "balance": model.balance,
+        "fallbacks": list(model.fallbacks),
+        "missing_fallbacks": [n for n in model.fallbacks if not services.is_name(n)],
         "breakers": [breaker_view(view) for view in services.breakers.of(model.model_id)],
         "tags": shown["tags"],
         "aliases": list(model.aliases),

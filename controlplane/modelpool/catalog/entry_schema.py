@@ -158,6 +158,7 @@ FIELDS: Mapping[str, Field] = {
         {"type": "string", "enum": ["deterministic", "identical", "off"]},
     ),
     "balance": Field(values.choice(*BALANCES), {"type": "string", "enum": list(BALANCES)}),
+    "fallbacks": Field(values.several(values.text), _TEXTS),
     "concurrency_limit": Field(
         values.optional(values.integer_or("adaptive", "unlimited", low=1)),
         {**CONCURRENCY_LIMIT, "type": ["integer", "string", "null"]},

@@ -110,6 +110,8 @@ class Model:
         target_in_flight: requests in flight for each copy before another is wanted; None is what
             the engine serves at once.
         balance: which of several copies takes a request, see ``pool.balance``.
+        fallbacks: names of those that are asked, in that order, where it fails before the first
+            byte: models or virtual ones, see ``routing.resolve``.
         coalesce: which identical requests in flight share one computation: those whose answer is
             determined by a seed or a temperature of 0, all of them, or none.
         memory_mb: what its owner declares that it needs, in MB of 1,000,000 bytes; a measured
@@ -156,6 +158,7 @@ class Model:
     concurrency_limit: ConcurrencyLimit | None = None
     coalesce: Coalescing = "deterministic"
     balance: Balance = "least_busy"
+    fallbacks: tuple[str, ...] = ()
     environment: str = ""
     devices: tuple[int | str, ...] | None = None
     schedule: tuple[Mapping[str, Any], ...] = ()

@@ -112,6 +112,7 @@ class _Entry:
         self._files()
         self._ttl()
         self._replicas()
+        self._fallbacks()
         self._schedule()
         if self.values.get("model_id") in self.values.get("aliases", ()):
             self.wrong("aliases", "hold the id itself")
@@ -181,6 +182,11 @@ class _Entry:
         least = self.values.get("min_replicas", 1)
         if least > self.values.setdefault("max_replicas", least):
             self.wrong("min_replicas", "is above max_replicas")
+
+    def _fallbacks(self) -> None:
+        own = {self.values.get("model_id"), *self.values.get("aliases", ())}
+        if own.intersection(self.values.get("fallbacks", ())):
+            self.wrong("fallbacks", "names the model itself")
 
     def _schedule(self) -> None:
         """What stays is unloaded by force only, and a schedule uses none."""

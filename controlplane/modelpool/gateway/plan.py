@@ -57,6 +57,7 @@ from modelpool.routing.plan import (
     Step,
     asks_of,
 )
+from modelpool.routing.resolve import MODEL as OF_A_MODEL
 from modelpool.routing.resolve import Resolved
 from modelpool.routing.told import Told
 
@@ -142,7 +143,7 @@ class Run:
         """
         exchange = self.asked.exchange
         first = self.plan.passed[0]
-        self._via = _text(f"{first.name}@{first.version}")
+        self._via = _text(first.name + (f"@{first.version}" if first.kind != OF_A_MODEL else ""))
         self._base = [*exchange.headers, (VIRTUAL, self._via)]
         reasons = "; ".join(self.plan.reasons)
         self._base.append((ROUTE, _text(reasons[:SHOWN_CHARACTERS])))

@@ -414,6 +414,9 @@ class Gateway:
         if model is None:
             await self._virtual.answer(self.ask, exchange, path, surface, body, data)
             return
+        if model.fallbacks and _is_first(exchange):
+            await self._virtual.answer(self.ask, exchange, path, surface, body, data)
+            return
         if is_renamed(model, data["model"]):
             if surface.model_in == "path":
                 path = with_model(path, model.model_id)
@@ -913,6 +916,11 @@ def _end_attempt(
         if reply.status >= 500:
             span.fail(dict(reply.headers).get(CODE, b"").decode("latin-1") or str(reply.status))
     span.end()
+
+
+def _is_first(exchange: Exchange | Attempt) -> bool:
+    """Nobody has made a plan for it yet."""
+    return not isinstance(exchange, Attempt) and VIRTUAL not in dict(exchange.headers)
 
 
 def told_headers(error: ModelPoolError) -> Headers:

@@ -234,7 +234,7 @@ def _route(name: str, surface: Surface, model: Model) -> _Route:
         return _Route(model, False, False)
     named = {"seed": None, "temperature": None, **model.options}
     may_share = model.coalesce == "identical" or (named["seed"], named["temperature"]) != NONE
-    is_plain = not model.request and not is_renamed(model, name)
+    is_plain = not (model.request or model.fallbacks) and not is_renamed(model, name)
     return _Route(model, is_plain, may_share)
 
 

@@ -124,19 +124,26 @@ class VirtualAnswers:
         return self._resolver.preset(name)
 
     def resolve(self, request: RouteRequest, virtual: VirtualModel | None = None) -> Resolved:
-        """The plan for a request; with ``virtual`` as if its name stood for that. Nobody is asked
-        what it is about: of that counts what is known.
+        """The plan for a request that names a virtual model, or one with fallbacks; with
+        ``virtual`` as if its name stood for that. Nobody is asked what it is about: of that counts
+        what is known.
 
         Raises:
             ModelNotFound: its name is no virtual model's.
             ModelPoolError: no model could do it.
         """
-        virtual = virtual or self._virtual(request)
         while True:
             try:
-                return self._resolver.resolve(virtual, request, self._known)
+                return self._resolved(request, virtual)
             except Unanswered as e:
                 request = _with(request, e.question, self._classifiers.without(e.question))
+
+    def _resolved(self, request: RouteRequest, virtual: VirtualModel | None = None) -> Resolved:
+        model = self._known.model(request.name) if virtual is None else None
+        if model is not None:
+            return self._resolver.resolve_model(model, request, self._known)
+        virtual = virtual or self._virtual(request)
+        return self._resolver.resolve(virtual, request, self._known)
 
     def _virtual(self, request: RouteRequest) -> VirtualModel:
         virtual = self._resolver.find(request.name)
@@ -177,7 +184,6 @@ class VirtualAnswers:
             exchange.request.fields, surface.path, data, is_stream=asked.is_stream
         )
         inquiry = _Inquiry(self._resolver, self._known, self._refusal, ask_model, asked, request)
-        virtual = self._virtual(request)
 
         async def answered(decide: Callable[[RouteRequest], Resolved]) -> Resolved:
             """What is decided, once models were asked what that depends on."""
@@ -192,7 +198,7 @@ class VirtualAnswers:
         async def expand(step: Step) -> Resolved:
             return await answered(lambda r: self._resolver.expand(step, r, self._known))
 
-        plan = await answered(lambda r: self._resolver.resolve(virtual, r, self._known))
+        plan = await answered(self._resolved)
         run = Run(asked, plan, ask_model, inquiry.has_model, expand)
         run.refusal = self._refusal
         if self._outcomes is not None and any(isinstance(p.decision, Told) for p in plan.passed):

@@ -22,7 +22,7 @@ from .features import Features
 from .language import UNKNOWN
 from .policy import DEFAULT_POLICY, MAPS_COMPLEXITY, Policy
 from .signals import WITHOUT_LISTS
-from .table import Facts, Group, Table, bits_of_column
+from .table import CeilingsNow, Facts, Group, Table, bits_of_column
 
 RUNNERS_UP = 3
 NOBODY: Mapping[str, str] = {}
@@ -423,7 +423,9 @@ def _promising(
     best = sorted([float("-inf")] * few + [total for total, _ in totals])[-few:]
     for rows, is_hot in in_groups:
         groups = table.groups(f.task.value, policy, f.answer_tokens, is_hot=is_hot)
-        _search(groups, _mask(rows, len(table.ids)), facts, worth, total_of, totals, best)
+        now = table.ceilings_now(policy, f.answer_tokens)
+        mask = _mask(rows, len(table.ids))
+        _search(groups, mask, facts, worth, now, total_of, totals, best)
     return totals, best[0]
 
 
@@ -432,12 +434,14 @@ def _search(
     mask: bytes,
     facts: Sequence[Facts],
     worth: tuple[float, ...],
+    now: CeilingsNow,
     total_of: Callable[[int, Facts], float],
     totals: list[tuple[float, int]],
     best: list[float],
 ) -> None:
     """Add to ``totals`` those of the rows in ``mask`` that may be among the best, and keep up
     ``best``, a heap of the best few totals."""
+    known = now.known
     # What is added in another order may differ in its last digits.
     least = best[0] - 1e-9
     tops = [(worth[step] + ceilings[0], at) for at, (step, ceilings, _) in enumerate(groups)]
@@ -453,14 +457,19 @@ def _search(
                 break
             if not mask[row]:
                 continue
-            if facts[row] is same:
+            live = facts[row]
+            if live is same:
                 # Of those that differ in their names alone the first few are enough.
                 alike += 1
                 if alike > RUNNERS_UP:
                     continue
             else:
-                same, alike = facts[row], 0
-                total = total_of(step, same)
+                if known[row][0] is not live:
+                    known[row] = (live, now.of(live))
+                if own + known[row][1] < least:
+                    continue  # a busy one, say
+                same, alike = live, 0
+                total = total_of(step, live)
             totals.append((total, row))
             if total > best[0]:
                 heapq.heapreplace(best, total)

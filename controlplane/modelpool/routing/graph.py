@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from .plan import MOST_DEEP
@@ -29,6 +29,19 @@ def _way(at: VirtualModel, way: tuple[str, ...], find: Find, end: str) -> tuple[
             further = _way(found, (*way, found.name), find, end)
             if further:
                 return further
+    return ()
+
+
+def way_to(names: Collection[str], name: str, find: Find) -> tuple[str, ...]:
+    """The names on the way from one to another of ``names``; empty where it does not lead there.
+    Virtual models stand in no circles among themselves."""
+    if name in names:
+        return (name,)
+    found = find(name)
+    for target in found.targets if found is not None else ():
+        further = way_to(names, target, find)
+        if further:
+            return (name, *further)
     return ()
 
 

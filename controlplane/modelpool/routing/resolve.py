@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from modelpool_client.errors import Conflict, NoSuitableModel
 
+from modelpool.catalog.model import Model
 from modelpool.catalog.request_rules import Rules
 
 from .kinds.base import Kind, Known
@@ -19,11 +20,13 @@ from .virtual_model import VirtualModel
 
 Find: TypeAlias = Callable[[str], VirtualModel | None]
 Preset: TypeAlias = Callable[[str], Mapping[str, Any]]
+# The kind of what was passed that is no virtual model: an entry with fallbacks.
+MODEL = "model"
 
 
 @dataclass(frozen=True)
 class Passed:
-    """A virtual model on the way from a name to models."""
+    """A virtual model on the way from a name to models, or a model with fallbacks (``MODEL``)."""
 
     name: str
     kind: str
@@ -67,10 +70,41 @@ class Resolver:
         """
         passed: list[Passed] = []
         step = self._follow(virtual, request, known, passed, 1)
+        step = self._with_fallbacks(step, request, known, passed)
+        return self._counted(virtual.name, step, passed)
+
+    def resolve_model(self, model: Model, request: RouteRequest, known: Known) -> Resolved:
+        """The plan for a request that names a model: it, then its fallbacks.
+
+        Raises:
+            ModelPoolError: as ``resolve``.
+        """
+        passed: list[Passed] = []
+        own = Ask(model.model_id, reason="it is named")
+        step = self._with_fallbacks(own, request, known, passed)
+        return self._counted(model.model_id, step, passed)
+
+    def _with_fallbacks(
+        self, step: Step, request: RouteRequest, known: Known, passed: list[Passed]
+    ) -> Step:
+        """Where a plan asks one model and no other, those follow that its entry names. Of these the
+        entries' own fallbacks do not count, so that two models may be each other's."""
+        model = known.model(step.model) if isinstance(step, Ask) else None
+        if model is None or not model.fallbacks or not isinstance(step, Ask):
+            return step
+        name, listed = model.model_id, ", ".join(model.fallbacks)
+        passed.append(Passed(name, MODEL, 0, (f"it comes first, then {listed}",)))
+        others = tuple(
+            dataclasses.replace(step, model=other, reason=f"a fallback of {name}")
+            for other in model.fallbacks
+        )
+        return in_order(self._suitable((step, *others), request, known, passed, 1))
+
+    def _counted(self, name: str, step: Step, passed: list[Passed]) -> Resolved:
         count = sum(1 for _ in asks_of(step))
         if count > MOST_ASKED:
             raise Conflict(
-                f"{virtual.name} would ask {count} models for one request, {MOST_ASKED} at most",
+                f"{name} would ask {count} models for one request, {MOST_ASKED} at most",
                 code="too_many_models",
                 param="model",
             )

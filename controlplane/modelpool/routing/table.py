@@ -9,7 +9,7 @@ remembers follows from what lasts, and holds for all tables that were made of on
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
@@ -24,7 +24,7 @@ from .candidate import (
     timing_of,
 )
 from .confidence import step_of
-from .policy import Policy
+from .policy import Policy, Weights
 
 MILLION = 1_000_000
 # Worth of a model that serves and has places free, that serves and has none, that fits, and that
@@ -40,6 +40,8 @@ _TO_DIGITS = bytes.maketrans(b"\0\1", b"01")
 Offsets = Mapping[tuple[str, str], float]
 # Milliseconds: fixed ones, those of a token of the prompt, of the answer.
 Sure: TypeAlias = tuple[float, float, float]
+# Of latency in milliseconds, cost in dollars, billions of parameters, see ``Policy``.
+References: TypeAlias = tuple[float, float, float]
 
 
 class Facts(NamedTuple):
@@ -63,6 +65,9 @@ class Facts(NamedTuple):
     output_price: float
 
 
+NO_FACTS = Facts(*(0.0,) * 9)
+
+
 class Basis(NamedTuple):
     """What ceilings are made of: a model's facts as they would be at best."""
 
@@ -80,6 +85,19 @@ class Group(NamedTuple):
     step: int
     ceilings: Sequence[float]
     rows: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingsNow:
+    """What rows can score at most beside their skill, as they are now.
+
+    Attributes:
+        known: of each row, for these very facts: any table may look, and bring it up to date.
+        of: of facts.
+    """
+
+    known: list[tuple[Facts, float]]
+    of: Callable[[Facts], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,40 +240,46 @@ class Table:
         to a prompt of any length, by ceilings as they are where models serve already or
         (``is_hot`` False) do not; those of ``loose`` may score more. A model that is served
         elsewhere always serves."""
-        weights = policy.weights[policy.strategy]
-        references = (policy.latency_reference_ms, policy.cost_reference, policy.thrift_reference)
-        least = next((step for step in ANSWER_STEPS if answer_tokens >= step), 0)
-        of_all = ("ceilings", weights, references, least, is_hot)
+        weights, references, least = _of_policy(policy, answer_tokens)
+        of_all = ("ceilings", is_hot, weights, references, least)
         key = (task, *of_all)
         known: Sequence[Group] | None = self._memo.get(key)
         if known is None:
             ranking: Sequence[tuple[float, int]] | None = self._memo.get(of_all)
             if ranking is None:
-                ceilings = self._ceilings(policy, least, is_hot=is_hot)
+                ceilings = self._ceilings(weights, references, least, is_hot=is_hot)
                 ranking = sorted((-ceiling, row) for row, ceiling in enumerate(ceilings))
                 self._memo[of_all] = ranking
             known = self._memo[key] = _grouped(ranking, self.skills(task))
         return known
 
-    def _ceilings(self, policy: Policy, least: int, *, is_hot: bool) -> Iterable[float]:
-        w = policy.weights[policy.strategy]
-        time, price, thrift = (
-            policy.latency_reference_ms,
-            policy.cost_reference,
-            policy.thrift_reference,
-        )
+    def _ceilings(
+        self, weights: Weights, references: References, least: int, *, is_hot: bool
+    ) -> Iterable[float]:
         for c, facts, (idle, reliability) in zip(
             self.candidates, self.facts, self.bases, strict=True
         ):
             serves = is_hot or c.is_remote
-            fixed = idle.fixed + (0.0 if serves else idle.load)
-            yield (
-                w.reliability * reliability
-                + w.readiness * (READY_FREE if serves else READY_FITS)
-                + w.thrift / (1 + facts.size / thrift)
-                + w.latency / (1 + (fixed + least * idle.per_answer_token) / time)
-                + w.cost / (1 + (facts.request_price + least * facts.output_price) / price)
+            at_best = facts._replace(
+                fixed=idle.fixed + (0.0 if serves else idle.load),
+                per_answer=idle.per_answer_token,
+                reliability=reliability,
+                readiness=READY_FREE if serves else READY_FITS,
             )
+            yield ceiling_of(at_best, weights, references, least)
+
+    def ceilings_now(self, policy: Policy, answer_tokens: int) -> CeilingsNow:
+        """Those of models as they are now, where somebody has asked for them."""
+        weights, references, least = _of_policy(policy, answer_tokens)
+        key = ("now", weights, references, least)
+        known: CeilingsNow | None = self._memo.get(key)
+        if known is None:
+
+            def of(facts: Facts) -> float:
+                return ceiling_of(facts, weights, references, least)
+
+            known = self._memo[key] = CeilingsNow([(NO_FACTS, 0.0)] * len(self.ids), of)
+        return known
 
     def changed(self, candidates: Iterable[Candidate], offsets: Offsets | None = None) -> Table:
         """The table with these in place of those of the same ids; new ones are added."""
@@ -272,6 +296,25 @@ class Table:
                 return found
         merged = dict(zip(table.ids, table.candidates, strict=True)) | news
         return table_of(merged.values(), table.offsets)
+
+
+def _of_policy(policy: Policy, answer_tokens: int) -> tuple[Weights, References, int]:
+    """What ceilings depend on: weights, references, tokens that an answer has at least."""
+    references = (policy.latency_reference_ms, policy.cost_reference, policy.thrift_reference)
+    least = next((step for step in ANSWER_STEPS if answer_tokens >= step), 0)
+    return policy.weights[policy.strategy], references, least
+
+
+def ceiling_of(facts: Facts, weights: Weights, references: References, least: int) -> float:
+    """What a model can score at most beside its skill, by an answer of ``least`` tokens."""
+    time, price, thrift = references
+    return (
+        weights.reliability * facts.reliability
+        + weights.readiness * facts.readiness
+        + weights.thrift / (1 + facts.size / thrift)
+        + weights.latency / (1 + (facts.fixed + least * facts.per_answer) / time)
+        + weights.cost / (1 + (facts.request_price + least * facts.output_price) / price)
+    )
 
 
 def _grouped(ranking: Sequence[tuple[float, int]], steps: Sequence[int]) -> Sequence[Group]:

@@ -26,6 +26,10 @@ COMMON: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+# Methods of an ensemble as the documents that asked for it call them, under ``strategy``.
+METHOD_OF: Mapping[str, str] = {"majority_vote": "vote", "first_success": "first"}
+
+
 @dataclass(frozen=True)
 class VirtualModel:
     """What a name stands for. Replace it, never change it.
@@ -111,8 +115,7 @@ def long_form(data: object) -> Mapping[str, Any]:
             " or an object of names and weights"
         )
     if data and all(isinstance(w, (int, float)) and w is not True for w in data.values()):
-        targets = [{"model": name, "weight": weight} for name, weight in data.items()]
-        return {"kind": "weighted", "targets": targets}
+        return {"kind": "weighted", "targets": _weighted(data)}
     if "kind" not in data and "target" in data:
         return {"kind": "alias", **data}
     if "kind" not in data and isinstance(data.get("targets"), list):
@@ -120,7 +123,17 @@ def long_form(data: object) -> Mapping[str, Any]:
         return {"kind": "weighted" if has_weights else "fallback", **data}
     if "kind" not in data:
         raise ValueError("kind is required")
+    if data["kind"] == "ensemble" and "strategy" in data and "method" not in data:
+        strategy = data["strategy"]
+        method = METHOD_OF.get(strategy, strategy) if isinstance(strategy, str) else strategy
+        return {**{k: v for k, v in data.items() if k != "strategy"}, "method": method}
+    if data["kind"] == "weighted" and isinstance(data.get("targets"), Mapping):
+        return {**data, "targets": _weighted(data["targets"])}
     return data
+
+
+def _weighted(weights: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"model": name, "weight": weight} for name, weight in weights.items()]
 
 
 def text_of(key: str, value: Any) -> str:

@@ -169,6 +169,7 @@ MODELS = st.builds(
     target_in_flight=st.none() | st.integers(1, 9),
     concurrency_limit=st.none() | st.integers(1, 9) | st.sampled_from(["adaptive", "unlimited"]),
     coalesce=st.sampled_from(["deterministic", "identical", "off"]),
+    fallbacks=st.lists(st.sampled_from(["other", "safe:7b"]), unique=True).map(tuple),
     memory_mb=st.none() | st.floats(1, 1e6),
     context_length=st.none() | st.integers(1, 10**6),
     size_bytes=st.none() | st.integers(0, 10**12),

@@ -257,6 +257,8 @@ def test_a_mean_is_between_and_in_any_order(rows: list[list[float]], random: Any
         ({"members": [{"model": m, "samples": 16} for m in "abc"]}, "members would be asked"),
         ({"members": [{"model": "a", "weight": 0}]}, "members[0].weight must be between"),
         ({"method": "x"}, "method must be one of"),
+        ({"strategy": "x"}, "method must be one of"),
+        ({"strategy": "vote", "method": "vote"}, "strategy is unknown"),
         ({"method": "best_of"}, "judge is required"),
         ({"judge": "a"}, "judge is required for method best_of, and is for that alone"),
         ({"method": "best_of", "judge": {"model": "a", "prompt": "x"}}, "judge.prompt must be"),
@@ -290,6 +292,15 @@ def test_entries_are_as_they_are_read(entry: dict[str, Any]) -> None:
     assert model.as_entry() == {"kind": "ensemble", **entry}
     assert read_virtual_model("v", model.as_entry(), kind) == model
     assert "judge" not in entry or "c" in model.targets
+
+
+@pytest.mark.parametrize(
+    ("strategy", "method"),
+    [("majority_vote", "vote"), ("first_success", "first"), ("consensus", "consensus")],
+)
+def test_methods_go_by_the_names_that_the_documents_use(strategy: str, method: str) -> None:
+    entry = {"kind": "ensemble", "members": ["a", "b"], "strategy": strategy}
+    assert read_virtual_model("v", entry, kind).as_entry()["method"] == method
 
 
 # -- methods --------------------------------------------------------------------------------------
