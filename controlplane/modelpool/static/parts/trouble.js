@@ -29,7 +29,7 @@ export function Trouble() {
       notify("all targets have taken the message");
       reload();
     });
-  return html`<section class="card" aria-labelledby="trouble">
+  return html`<section class="card trouble" aria-labelledby="trouble">
     <header>
       <h2 id="trouble">What is wrong</h2>
       ${data?.targets.length > 0 && html`<span class="dim small">told: ${data.targets.map((t) => t.name).join(", ")} <button onClick=${test}>Send a test</button></span>`}
