@@ -449,6 +449,20 @@ def test_who_had_a_worker_waits_as_one_who_had() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(("code", "times"), [("engine_died", 2), ("engine_failed", 4)])
+def test_a_request_that_ends_engines_ends_two_of_them(code: str, times: int) -> None:
+    """As one that ends workers: the budget of crashes is for others, too."""
+
+    async def scene() -> None:
+        head = f"x-modelpool-source: engine\r\nx-modelpool-code: {code}\r\ncontent-length: 2"
+        answer = says(f"HTTP/1.1 502 x\r\n{head}\r\n\r\n{{}}".encode())
+        async with Scene(answer, retry_attempts=3) as s:
+            assert (await s.ask()).status == 502
+            assert s.pool.given == times
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "code"),
     [(says(), 502, "worker_failed"), (says(DRAINING), 503, "worker_draining")],

@@ -106,7 +106,7 @@ def test_the_engine_is_killed_from_outside(worker: Any, until: Any) -> None:
         lines = answer.iter_lines()
         next(lines)
         os.kill(one.facts["engine_pid"], signal.SIGKILL)
-        assert any("the engine died" in line for line in lines)
+        assert any("the engine died" in line and '"engine_died"' in line for line in lines)
     assert one.wait_exit() == 6
 
 

@@ -353,6 +353,7 @@ class Worker:
         words = " | ".join(lines[-SHOWN_LINES:]) or "nothing"
         return EngineFailed(
             f"the engine died: {describe_exit(code)}; it said last: {words}",
+            code="engine_died",
             source="engine",
             details={"exit_code": code, "lines": lines},
         )

@@ -112,8 +112,9 @@ from modelpool.routing.apply_rules import applied, header_value
 TRIES = 4
 # To decode tensors takes milliseconds for each megabyte: not in the loop's time.
 LONG_BYTES = 1 << 18
-# It may be the request itself that ends workers.
+# It may be the request itself that ends workers, or their engines: these answer so for it.
 BREAKS = 2
+ENDED_BY_IT, ENGINE_DIED = 502, b"engine_died"
 # Of a prompt, what is looked at for ``balance: prefix``: about 250 tokens.
 PREFIX_BYTES = 1024
 # Credentials for the pool are no business of a worker.
@@ -717,6 +718,10 @@ class Gateway:
             return False
         if tries.once and who == "upstream" and dict(headers).get(CODE) != OVERLOADED:
             return False
+        if status == ENDED_BY_IT and dict(headers).get(CODE) == ENGINE_DIED:
+            tries.breaks += 1
+            if tries.breaks >= BREAKS:
+                return False
         now = time.perf_counter()
         if now >= tries.end or not self._budget.withdraw(now):
             return False
