@@ -60,6 +60,7 @@ TEI: Body = {"query": "hi", "texts": ["a", "b"]}
 OTHER_BASES: dict[tuple[str, str], Body] = {
     ("/v1/rerank", "texts"): TEI,
     ("/v1/rerank", "return_text"): TEI,
+    ("/v2/embed", "inputs"): {"inputs": [{"content": [{"type": "text", "text": "hi"}]}]},
     ("/score", "queries"): {"documents": ["a"]},
     ("/score", "documents"): {"queries": "a"},
     ("/score", "data_1"): {"data_2": ["a"]},
@@ -194,7 +195,7 @@ OF_SURFACE: dict[tuple[str, str], Any] = {
     ("/api/generate", "stream"): False,
     ("/v2/embed", "texts"): ["other"],
     ("/v2/embed", "truncate"): "END",
-    ("/v2/embed", "inputs"): [{"content": []}],
+    ("/v2/embed", "inputs"): [{"content": [{"type": "text", "text": "other"}]}],
     ("/v1/fim/completions", "metadata"): {"a": "b"},
 }
 # What one cannot be without.

@@ -95,6 +95,12 @@ def test_cohere_gives_vectors_by_type() -> None:
     assert ask("/v2/embed", body).completion.ignored == ("input_type",)
 
 
+def test_cohere_takes_inputs_of_texts() -> None:
+    parts = [{"type": "text", "text": text} for text in "ab"]
+    asked = ask("/v2/embed", {"inputs": [{"content": parts}, {"content": parts[:1]}]})
+    assert asked.completion.body["input"] == ["a\nb", "a"]
+
+
 def test_cohere_shortens() -> None:
     answer = told("/v2/embed", {"texts": ["a"], "output_dimension": 2}, embedded([3.0, 4.0, 9.0]))
     assert answer["embeddings"] == {"float": [[0.6, 0.8]]}
@@ -104,7 +110,10 @@ def test_cohere_shortens() -> None:
     ("more", "param"),
     [
         ({"images": ["data:"]}, "images"),
-        ({"inputs": [{"content": []}]}, "inputs"),
+        ({"inputs": [{"content": []}]}, "inputs[0].content"),
+        ({"inputs": [{"content": [{"type": "image_url"}]}]}, "inputs[0].content[0].text"),
+        ({"inputs": [{"content": [{"type": "text", "text": "b"}]}]}, "inputs"),
+        ({"texts": None}, "texts"),
         ({"texts": []}, "texts"),
         ({"embedding_types": ["int8"]}, "embedding_types[0]"),
     ],

@@ -32,12 +32,19 @@ from modelpool_client.surfaces.translation import Told
 from modelpool_client.surfaces.whole import Whole, vectors
 
 _TEXT: Schema = {"type": "string", "minLength": 1}
-_OTHERS = ("images", "inputs")
+_TEXTS: Schema = {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": _TEXT}
+_PART: Schema = {
+    "type": "object",
+    "required": ["type", "text"],
+    "properties": {"type": {"type": "string", "enum": ["text"]}, "text": _TEXT},
+}
+_PARTS: Schema = {"type": "array", "minItems": 1, "items": _PART}
+_INPUT: Schema = {"type": "object", "required": ["content"], "properties": {"content": _PARTS}}
 BODY: Schema = {
     "type": "object",
-    "required": ["texts"],
     "properties": {
-        "texts": {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": _TEXT},
+        "texts": nullable(_TEXTS),
+        "inputs": nullable({**_TEXTS, "items": _INPUT}),
         "model": nullable({"type": "string"}),
         "input_type": nullable({"type": "string"}),
         "embedding_types": nullable(
@@ -52,7 +59,7 @@ BODY: Schema = {
         "truncate": nullable({"type": "string", "enum": ["NONE", "START", "END"]}),
         "max_tokens": nullable({"type": "integer", "minimum": 0}),
         "priority": nullable({"type": "integer"}),
-        **{name: nullable({"type": "array"}) for name in _OTHERS},
+        "images": nullable({"type": "array"}),
     },
 }
 _NOT_CUT = "nothing is cut off a request"
@@ -65,7 +72,8 @@ RULES: Mapping[str, Rule] = {
     "truncate": ignored(_NOT_CUT, "NONE"),
     "max_tokens": ignored(_NOT_CUT),
     "priority": ignored("the header X-Priority says so here"),
-    **{name: refused("only texts are embedded here", []) for name in _OTHERS},
+    "inputs": own("the same in parts, which must be texts"),
+    "images": refused("only texts are embedded here", []),
     **dict.fromkeys(sorted(LOAD_OPTIONS), LOAD_OPTION),
 }
 DESCRIPTION = Description(
@@ -98,13 +106,12 @@ def translate(data: Mapping[str, Any]) -> Whole:
     Raises:
         InvalidRequest: with ``param``.
     """
-    for name in _OTHERS:
-        if data.get(name):
-            text = f"{name} is not supported: only texts are embedded here, say them in texts"
-            raise InvalidRequest(text, param=name)
+    if data.get("images"):
+        text = "images is not supported: only texts are embedded here, say them in texts"
+        raise InvalidRequest(text, param="images")
     _CHECK(data)
     given = {name: value for name, value in data.items() if value is not None}
-    texts = given["texts"]
+    texts = _texts(given)
     no_use = {"input_type", "max_tokens", "priority"} & given.keys()
     no_use |= {"truncate"} if given.get("truncate", "NONE") != "NONE" else set()
     unknown = {name for name in given if name not in BODY["properties"]}
@@ -128,3 +135,14 @@ def translate(data: Mapping[str, Any]) -> Whole:
         }
 
     return Whole(told, tell)
+
+
+def _texts(given: Mapping[str, Any]) -> list[str]:
+    """What is embedded: ``texts``, or of each of ``inputs`` its parts, a line each."""
+    if "texts" in given and "inputs" in given:
+        raise InvalidRequest("inputs and texts are given; leave one out", param="inputs")
+    if "inputs" in given:
+        return ["\n".join(part["text"] for part in each["content"]) for each in given["inputs"]]
+    if "texts" not in given:
+        raise InvalidRequest("texts is required: what is embedded", param="texts")
+    return list(given["texts"])
