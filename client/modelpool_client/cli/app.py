@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated, Any
 
 import typer
@@ -122,4 +123,5 @@ for module in (
 
 def main() -> None:
     """The entry point."""
+    gc.freeze()  # nor is it looked for at the end
     app(prog_name="poolctl")
