@@ -567,9 +567,10 @@ def test_in_a_narrow_terminal_long_cells_give_way_and_names_stay() -> None:
 def test_what_goes_into_a_file_has_a_line_each(fake: FakePool) -> None:
     name = "org/" + "long-" * 20
     fake.models[name] = {**fake.models[MODEL], "model_id": name}
-    # Without the COLUMNS that readline has put into this process, which os.environ does not know.
+    # Readline puts COLUMNS into a process, and what that starts has it, too.
+    env = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
     done = subprocess.run(
-        command(fake, "list"), capture_output=True, text=True, check=True, env=dict(os.environ)
+        command(fake, "list"), capture_output=True, text=True, check=True, env=env
     )
     [line] = [each for each in done.stdout.splitlines() if each.startswith(name)]
     assert "~1,200 MB" in line

@@ -31,6 +31,7 @@ MORE = {
     "rm": ("--yes",),
     "prune": ("--yes",),
     "alerts silence": ("--model", "m"),
+    "outcomes report": ("--good",),
 }
 
 

@@ -11,6 +11,7 @@ from modelpool.catalog.parse_rules import EngineVerdict
 from modelpool.config import ConfigError, PoolConfig, load_config
 from modelpool.config_checks import validated
 from modelpool.config_keys import ENGINES_OF_THEIR_OWN
+from modelpool.describing import Describer
 from modelpool.engines import check_models
 from modelpool_worker.engine_table import BUILT_IN
 
@@ -86,7 +87,7 @@ def test_a_worker_program_that_says_nothing_is_a_warning(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "pool.yaml").write_text("models: [{id: a, engine: nope, path: x}]")
-    check = partial(check_models, command=command)
+    check = partial(check_models, describer=Describer(command))
     config = load_config(tmp_path / "pool.yaml", {}, check=check)
     (warning,) = config.warnings
     assert warning.startswith("models[0] (a): its engine and options were not checked")

@@ -1275,9 +1275,9 @@ def test_the_list_of_models() -> None:
         async with Scene() as s:
             client = await s.ask(method="GET", path="/v1/models")
             data = json.loads(client.text)["data"]
-            assert [m["id"] for m in data] == ["m", "org/n", "urgent", "e"]
-            assert [m["root"] for m in data] == ["m", "org/n", "urgent", "e"]
-            assert [m["aliases"] for m in data] == [["alias"], [], [], []]
+            assert [m["id"] for m in data] == ["m", "alias", "org/n", "urgent", "e"]
+            assert [m["root"] for m in data] == ["m", "m", "org/n", "urgent", "e"]
+            assert [m["aliases"] for m in data] == [["alias"], ["alias"], [], [], []]
             assert data[0]["state"] == "COLD"
 
     asyncio.run(scene())

@@ -94,7 +94,7 @@ def test_every_request_has_a_line(make_pool: MakePool) -> None:
     assert (lost["status"], lost["code"], lost["model"]) == (404, "model_not_found", "nobody")
     assert line(pool, "wrong")["status"] == 400
     cut = line(pool, "cut")
-    assert (cut["status"], cut["code"]) == (502, "engine_failed")
+    assert (cut["status"], cut["code"]) == (502, "engine_died")
     left = line(pool, "left")
     assert (left["status"], left["code"]) == (499, "client_left")
     direct = line(pool, "direct")

@@ -198,8 +198,9 @@ def test_health(echo: Any) -> None:
 
 
 def test_models(echo: Any) -> None:
-    (model,) = echo.http.get("/v1/models").json()["data"]
-    assert (model["id"], model["aliases"]) == ("demo", ["nick"])
+    models = echo.http.get("/v1/models").json()["data"]
+    assert [m["id"] for m in models] == ["demo", "nick"]
+    assert [(m["root"], m["aliases"]) for m in models] == [("demo", ["nick"])] * 2
     named = echo.http.get("/v1/models/nick").json()
     assert (named["id"], named["root"]) == ("nick", "demo")
 

@@ -84,7 +84,13 @@ def _bare(file: Path, kind: str) -> tuple[Ask, Callable[[], None]]:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
+    # Its server closes a connection that rests, without looking whether a request is on its way.
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{port}",
+        headers={"connection": "close"},
+        timeout=60,
+        trust_env=False,
+    )
 
     def close() -> None:
         client.close()
@@ -196,8 +202,8 @@ def test_what_it_says_of_itself(asks: Any) -> None:
         assert type(found) is type(expected)
         if isinstance(found, dict):
             assert found.keys() == expected.keys()
-    ids = [[m["id"] for m in ask("GET", "/models").json()["data"]] for ask in (bare, worker)]
-    assert ids[0] == ids[1]
+    names = {model["id"] for model in worker("GET", "/models").json()["data"]}
+    assert {model["id"] for model in bare("GET", "/models").json()["data"]} <= names
     assert worker("GET", "/v1/health").json()["status"] == "ready"
 
 

@@ -1,8 +1,8 @@
 """PURE. ``/v1/models`` in a shape that the packages of OpenAI and Anthropic both read: an entry for
-every model, with its aliases in it.
+every name that can be asked for.
 
-An alias is asked for like the id, and has no entry of its own, as at llama.cpp's server: people who
-are offered this list would not know that two of its lines are one model.
+An alias has an entry of its own: clients offer the ids of this list to people, and some refuse a
+name that is not in it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,12 @@ class Listed:
     context_length: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def entry(self, name: str = "") -> dict[str, Any]:
-        """The model under one of its names; under its id where that is none of its aliases.
+    def entries(self) -> list[dict[str, Any]]:
+        """One for the id, one for each alias."""
+        return [self.entry(name) for name in (self.model_id, *self.aliases)]
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """The model under one of its names; under its id where it is asked for by another spelling.
 
         ``root`` is the model's id, and ``max_model_len`` its context, as vLLM calls them;
         ``max_input_tokens`` and ``max_tokens`` are Anthropic's, and one here: question and answer
@@ -86,7 +90,7 @@ class Listed:
 
 def listing(models: Sequence[Listed]) -> dict[str, Any]:
     """The body that holds them all, whatever page was asked for."""
-    return _envelope(models) | {"data": [model.entry() for model in models]}
+    return _envelope(models) | {"data": [entry for model in models for entry in model.entries()]}
 
 
 def as_llama_cpp(models: Sequence[Listed]) -> dict[str, Any]:
@@ -109,7 +113,7 @@ def as_llama_cpp(models: Sequence[Listed]) -> dict[str, Any]:
 
 
 def encoded_listing(models: Sequence[Listed], entries: Sequence[bytes]) -> bytes:
-    """``listing`` as JSON, for whoever keeps the JSON of each model's entry; of ``models`` only
+    """``listing`` as JSON, for whoever keeps the JSON of each model's entries; of ``models`` only
     the first and the last are looked at."""
     head = json.dumps(_envelope(models)).encode()
     return b'%b, "data": [%b]}' % (head[:-1], b", ".join(entries))
@@ -120,7 +124,7 @@ def _envelope(models: Sequence[Listed]) -> dict[str, Any]:
         "object": "list",
         "has_more": False,
         "first_id": models[0].model_id if models else None,
-        "last_id": models[-1].model_id if models else None,
+        "last_id": (models[-1].model_id, *models[-1].aliases)[-1] if models else None,
     }
 
 

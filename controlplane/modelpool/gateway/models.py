@@ -77,8 +77,8 @@ def first_model(virtual: VirtualModel, catalog: Catalog) -> Model | None:
 
 
 class Models:
-    """Every model of the catalog, loaded or not; one is found by its id or an alias. ``problems``
-    says why its engine cannot be used."""
+    """Every model of the catalog, loaded or not, by its id and aliases. ``problems`` says why its
+    engine cannot be used."""
 
     def __init__(
         self, catalog: Catalog, pool: Pool, problems: Problems, virtual: VirtualNames = NO_NAMES
@@ -87,7 +87,7 @@ class Models:
         self._catalog = catalog
         self._pool = pool
         self._problems = problems
-        self._listing = Listing(catalog, pool, self._encoded, lambda: problems.edition)
+        self._listing = Listing(catalog, pool, self._entries, lambda: problems.edition)
 
     @staticmethod
     def is_asked(path: str) -> bool:
@@ -122,12 +122,12 @@ class Models:
         parts = self._listing.parts
         virtual = [self._listed_virtual(each) for each in self._virtual.listed()]
         listed = [self._listed(parts[i][0], State.COLD) for i in (0, -1)] if parts else []
-        entries = [entry for _, entry in parts]
-        entries += [encoded(each.entry()) for each in virtual]
+        entries = [entries for _, entries in parts]
+        entries += [encoded(each.entry(each.model_id)) for each in virtual]
         return encoded_listing([*listed, *virtual], entries)
 
-    def _encoded(self, model: Model, state: State) -> bytes:
-        return encoded(self._listed(model, state).entry())
+    def _entries(self, model: Model, state: State) -> bytes:
+        return encoded(self._listed(model, state).entries())[1:-1]
 
     def _listed_virtual(self, found: VirtualModel) -> Listed:
         """It can do what the first of its targets can."""

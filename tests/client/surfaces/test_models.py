@@ -14,9 +14,7 @@ KNOWN = Listed("m", ("nick",), 86400.5, "M", ("chat", "json_schema"), 4096, {"st
 BARE = Listed("n", (), 0)
 
 
-@pytest.mark.parametrize(
-    "entry", [KNOWN.entry(), KNOWN.entry("nick"), BARE.entry()], ids=lambda e: e["id"]
-)
+@pytest.mark.parametrize("entry", [*KNOWN.entries(), *BARE.entries()], ids=lambda e: e["id"])
 def test_both_packages_read_an_entry(entry: dict[str, Any]) -> None:
     found = openai.types.Model.model_validate(entry)
     assert found.created == int(KNOWN.created if entry["root"] == "m" else 0)
@@ -52,6 +50,6 @@ def test_what_llama_cpp_says_of_its_models() -> None:
 
 def test_a_page_is_the_only_one() -> None:
     page = listing([KNOWN, BARE])
-    assert [entry["id"] for entry in page["data"]] == ["m", "n"]
+    assert [entry["id"] for entry in page["data"]] == ["m", "nick", "n"]
     assert (page["first_id"], page["last_id"], page["has_more"]) == ("m", "n", False)
     assert listing([])["first_id"] is None

@@ -62,7 +62,7 @@ _ABOUT = (
 )
 _OWN: Mapping[str, tuple[Contract, Errors]] = {
     "/v1/models": (
-        Contract(_MODELS, summary="the model, its aliases in it"),
+        Contract(_MODELS, summary="the model and its aliases"),
         (*HEAD, *READY),
     ),
     "/health": (Contract(_HEALTH, summary="how the worker is"), HEAD),
