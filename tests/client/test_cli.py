@@ -90,7 +90,10 @@ def test_outcomes_are_told_once_and_can_be_forgotten(fake: FakePool, poolctl: Po
     assert document(poolctl("outcomes", "forget", "--json"))["forgotten"] == 0
 
 
-def test_tables_fit_and_are_plain(fake: FakePool, poolctl: Poolctl) -> None:
+def test_tables_fit_and_are_plain(
+    fake: FakePool, poolctl: Poolctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     long_id = "some-owner/" + "a-rather-long-name-" * 6 + "[red]Q4_0"
     fake.models[long_id] = fake.models[MODEL] | {"model_id": long_id, "reason": "why " * 60}
     for args in (["list"], ["status", long_id], ["engines"], ["config"], ["doctor"], ["status"]):
