@@ -419,7 +419,7 @@ class VirtualModels:
             model = read_virtual_model(name, data, self._kind)
         except ValueError as e:
             text = str(e)
-            raise InvalidRequest(text, param=text.partition(" ")[0]) from None
+            raise InvalidRequest(text, param=text.partition(" ")[0].rstrip(",")) from None
         for preset in _presets_in(model.as_entry()):
             if find_preset(preset, self.own_presets) is None:
                 text = unknown_preset(preset, self.own_presets)

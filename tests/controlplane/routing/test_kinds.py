@@ -98,7 +98,14 @@ def test_entries_and_whom_they_ask(entry: Any, models: list[str]) -> None:
         ({"kind": "alias"}, "target is required"),
         ({"kind": "alias", "target": "a", "traget": "b"}, "traget is unknown"),
         ({"kind": "alias", "target": ""}, "target must not be empty"),
-        ({"kind": "alias", "target": {"model": "a", "x": 1}}, "target has an unknown key 'x'"),
+        (
+            {"kind": "alias", "target": {"model": "a", "x": 1}},
+            "target has an unknown key 'x'; known:",
+        ),
+        (
+            {"kind": "policy", "rules": [{"if": {}, "use": "a"}], "default": "a"},
+            "rules[0] has an unknown key 'if'; known: name, when, use",
+        ),
         ({"kind": "fallback", "targets": []}, "targets must be a list"),
         ({"kind": "fallback", "targets": ["a", "a"]}, "targets name 'a' more than once"),
         ({"a": 0, "b": 0}, "targets have weights of 0 only"),

@@ -114,8 +114,11 @@ def _plan(
 
 
 def _rule(key: str, data: object, index: int, classifiers: Mapping[str, Classifier]) -> _Rule:
-    if not isinstance(data, Mapping) or data.keys() - {"name", "when", "use"}:
+    if not isinstance(data, Mapping):
         raise ValueError(f"{key} must be an object with when, use and name")
+    if unknown := [str(k) for k in data if k not in _RULE["properties"]]:
+        known = ", ".join(_RULE["properties"])
+        raise ValueError(f"{key} has an unknown key {unknown[0][:80]!r}; known: {known}")
     for needed in ("when", "use"):
         if needed not in data:
             raise ValueError(f"{key}.{needed} is missing")

@@ -54,9 +54,10 @@ def read_target(key: str, value: Any, more: tuple[str, ...] = ()) -> Target:
         return Target(_name(key, value))
     if not isinstance(value, Mapping):
         raise ValueError(f'{key} must be the name of a model, or like {{"model": NAME}}')
-    unknown = [k for k in value if k not in ("model", "request", *more)]
-    if unknown:
-        raise ValueError(f"{key} has an unknown key {str(unknown[0])[:80]!r}")
+    known = ("model", "request", *more)
+    if unknown := [str(k) for k in value if k not in known]:
+        said = f"{key} has an unknown key {unknown[0][:80]!r}"
+        raise ValueError(f"{said}; known: {', '.join(known)}")
     try:
         rules = read_rules(value["request"]) if "request" in value else NO_RULES
     except ValueError as e:
