@@ -228,7 +228,6 @@ async def running(
         await services.history.tidy()
         stack.push_async_callback(services.history.flush)
         await _announce(services, recovery, unreadable)
-        await services.discovery.open()
         await services.jobs.open(registry.kinds(services))
         stack.push_async_callback(services.jobs.close)
         services.registrars.begin()
@@ -305,6 +304,7 @@ async def _build(
     await measurements.open()
     events = EventBus(time.time)
     discovery = Discovery(store, events.publish, time.time)
+    await discovery.open()  # what is adopted takes the memory that its files let expect
     estimator = Estimator(
         settings,
         capabilities,

@@ -3,8 +3,11 @@ engine, and one that crashes or hangs does so elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +21,8 @@ WORKER = (sys.executable, "-m", "modelpool_worker")
 # An engine that hangs is given up by the worker itself, after less.
 DESCRIBE_SECONDS = 60.0
 # To start one anew takes 0.1 s of processor time, and who registers a model often registers more;
-# but what was installed meanwhile is to be seen, and one takes 20 MB.
+# but what was installed meanwhile is to be seen, also by whoever asks all the time, and one takes
+# 20 MB.
 KEEP_SECONDS = 5.0
 NO_ANSWER = "the worker could not describe its engines: %s"
 
@@ -26,9 +30,10 @@ NO_ANSWER = "the worker could not describe its engines: %s"
 class Describer:
     """Asks one environment's worker program, from any thread.
 
-    With ``keep_seconds`` a process that has answered waits so long for the next question. What is
-    asked while it answers another is asked of a process of its own, and so is what ended it before
-    it answered: a question that crashes or hangs it costs nobody else an answer.
+    With ``keep_seconds`` a process that has answered waits for the next question until it is that
+    old, however much it is asked. What is asked while it answers another is asked of a process of
+    its own, and so is what ended it before it answered: a question that crashes or hangs it costs
+    nobody else an answer.
     """
 
     def __init__(self, command: Sequence[str], keep_seconds: float = 0.0) -> None:
@@ -71,31 +76,38 @@ class Describer:
             TimeoutError: it hung.
             OSError, ValueError: it ended before it answered, or says nonsense.
         """
-        if self._leaving is not None:
-            self._leaving.cancel()
         if self._is_outdated:
             self._is_outdated = False
             self._end()
         if self._process is None:
             self._process = _start([*self._command, "describe", "--each"])
-        answer = _answer(self._process, {"arguments": arguments, "data": data})
-        self._leaving = threading.Timer(self._keep_seconds, self.end)
-        self._leaving.daemon = True
-        self._leaving.start()
-        return answer
+            self._leaving = threading.Timer(self._keep_seconds, self.end)
+            self._leaving.daemon = True
+            self._leaving.start()
+        return _answer(self._process, {"arguments": arguments, "data": data})
 
     def _end(self) -> None:
         if self._leaving is not None:
             self._leaving.cancel()
         process, self._process, self._leaving = self._process, None, None
         if process is not None:
-            process.kill()
-            process.communicate()
+            with contextlib.suppress(BrokenPipeError), process:  # of what it has not read
+                _kill(process)
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=nowhere, start_new_session=True
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With what its engines have started, which would hold its end of the pipe. Its number is its
+    own until it is waited for."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _answer(process: subprocess.Popen[bytes], question: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def _answer(process: subprocess.Popen[bytes], question: Mapping[str, Any]) -> di
 
     def give_up() -> None:
         is_late.set()
-        process.kill()
+        _kill(process)
 
     watch = threading.Timer(DESCRIBE_SECONDS, give_up)
     watch.daemon = True

@@ -22,7 +22,9 @@ open(os.path.join(folder, "starts"), "a").write("x")
 def answer(arguments, data, is_kept):
     if is_kept and arguments == ["crash"]:
         sys.exit(3)
-    while arguments == ["hang"] and not os.path.exists(os.path.join(folder, "go")):
+    if arguments == ["fork"]:
+        os.fork()
+    while arguments in (["hang"], ["fork"]) and not os.path.exists(os.path.join(folder, "go")):
         time.sleep(0.01)
     starts = os.path.getsize(os.path.join(folder, "starts"))
     told = {"arguments": arguments, "data": data, "kept": is_kept, "start": starts}
@@ -105,6 +107,19 @@ def test_a_question_that_hangs_is_given_up(
     assert starts(kept.ask()) == (2, True)
 
 
+def test_what_a_question_has_started_keeps_nobody(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = make(LONG_SECONDS)
+    kept.ask()
+    monkeypatch.setattr(module, "DESCRIBE_SECONDS", 0.1)
+    asking = threading.Thread(target=kept.ask, args=("fork",), daemon=True)
+    asking.start()
+    until(lambda: not asking.is_alive())
+    monkeypatch.undo()
+    assert starts(kept.ask()) == (2, True)
+
+
 def test_nobody_waits_for_a_question_that_hangs(make: Any, tmp_path: Path) -> None:
     kept = make(LONG_SECONDS)
     kept.ask()
@@ -123,6 +138,11 @@ def test_one_that_nobody_asks_leaves(make: Any) -> None:
     kept.ask()
     until(lambda: kept._process is None)
     assert starts(kept.ask())[0] == 2
+
+
+def test_one_that_is_asked_all_the_time_is_replaced(make: Any) -> None:
+    kept = make(0.2)
+    until(lambda: starts(kept.ask()) == (2, True))
 
 
 def test_the_worker_program_says_the_same_either_way() -> None:

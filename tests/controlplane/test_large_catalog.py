@@ -275,6 +275,22 @@ def test_the_best_is_found_without_a_look_at_each(tmp_path: Path) -> None:
     assert each <= 80, f"{each:.0f} calls for each model that is too large"
 
 
+def test_the_best_is_found_while_one_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(pool: Running) -> None:
+        services = pool.services
+        monkeypatch.setattr(services.usage, "measured", lambda: {"model-7"})
+        app = httpx.ASGITransport(management_api(services))
+        async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1") as http:
+            await services.pool.remove("model-7")  # before the catalog hears of it
+            answer = await http.post("/models/find_best", json={"max_memory_gb": 4.0})
+            assert answer.status_code == 200
+            assert answer.json()["best"]["model_id"] == "model-0"
+
+    in_pool(tmp_path, FEW, scene)
+
+
 def test_the_best_of_models_that_are_alike_is_found_without_a_look_at_each(tmp_path: Path) -> None:
     found = []
 

@@ -88,6 +88,30 @@ def test_an_engine_that_there_is_not() -> None:
     assert "no engine 'lama.cpp', did you mean llama.cpp; there are" in message
 
 
+def test_what_an_engine_runs_reads_no_question_and_writes_no_answer() -> None:
+    program = """
+import os
+from modelpool_worker import describe
+def told(arguments, data):
+    os.write(1, b"chatter")
+    reads_nothing = os.path.samestat(os.fstat(0), os.stat(os.devnull))
+    return {"reads_nothing": reads_nothing, "data": data()}
+describe._told = told
+describe.describe(["--each"])
+"""
+    lines = [json.dumps({"arguments": [], "data": data}) for data in ("a", "b")]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers == [{"reads_nothing": True, "data": data} for data in ("a", "b")]
+
+
 def test_options_that_contradict_each_other() -> None:
     assert problems("pairs", options={"fast": True, "threads": 1}) == [
         ("options", "fast wants more threads than 1")

@@ -74,6 +74,8 @@ def routes(services: Services) -> APIRouter:
 
 def _facts(model: Model, needs_memory: bool, is_known: bool, services: Services) -> Facts:
     pool = services.pool
+    if not pool.has(model.model_id):  # it was deleted in this moment
+        return Facts()
     size = pool.requirements(model.model_id).bytes if needs_memory else None
     if not is_known:
         return Facts(size)

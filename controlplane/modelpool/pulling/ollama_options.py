@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from modelpool_client.errors import InvalidRequest
 from modelpool_client.surfaces.ollama.parameters import RENAMED
 from modelpool_client.surfaces.ollama.tables import OPTIONS as OF_REQUESTS
+from modelpool_client.surfaces.schema import check, whole
 
 from modelpool.catalog.request_rules import MAX_PROMPT
 
@@ -24,11 +26,8 @@ OPTIONS: Mapping[str, str] = {
 }
 # Of these, those that are true or false; the others are numbers.
 SWITCHES = frozenset({"use_mmap"})
-
-
 # Parameters that requests fill in where they do not say them.
 DEFAULTS = OF_REQUESTS.keys() - OPTIONS.keys()
-TEXTS = frozenset({"stop"})
 # Numbers of which those below 1 say that there is no limit.
 LIMITS = frozenset({"num_predict"})
 
@@ -47,7 +46,7 @@ def request_of(said: Mapping[str, Any]) -> dict[str, Any]:
     """
     params, system = said.get("params"), said.get("system")
     defaults = {
-        RENAMED.get(name, name): value
+        RENAMED.get(name, name): whole(OF_REQUESTS[name], value)
         for name, value in (params.items() if isinstance(params, Mapping) else ())
         if name in DEFAULTS and _is_of_its_kind(name, value) and value != []
     }
@@ -63,12 +62,24 @@ def is_applied(name: str, value: object) -> bool:
 
 
 def _is_of_its_kind(name: str, value: object) -> bool:
-    """What a registry says is not what an engine should refuse after hours of fetching."""
+    """What a registry says is not what an engine should refuse after hours of fetching, nor why a
+    request is refused that never said it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if name in DEFAULTS:
+        return _is_default(name, value)
     if name in SWITCHES:
         return isinstance(value, bool)
-    if name in TEXTS:
-        several = value if isinstance(value, list) else [value]
-        return all(isinstance(each, str) and each for each in several)
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_default(name: str, value: object) -> bool:
+    if value == "" or (isinstance(value, list) and not all(value)):
         return False
-    return math.isfinite(value) and (name not in LIMITS or value >= 1)
+    if name in LIMITS and isinstance(value, int | float) and value < 1:
+        return False
+    try:
+        check(OF_REQUESTS[name], value)
+    except InvalidRequest:
+        return False
+    return True

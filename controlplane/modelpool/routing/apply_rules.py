@@ -25,6 +25,7 @@ MAX_TOKENS = "max_tokens"
 SAMPLING = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop", MAX_TOKENS}
     | {"presence_penalty", "frequency_penalty", "repeat_penalty", "repetition_penalty"}
+    | {"repeat_last_n", "mirostat", "mirostat_tau", "mirostat_eta", "n_keep"}
     | {"logprobs", "top_logprobs", "logit_bias", "n", "response_format", "reasoning_effort"}
     | {"tools", "tool_choice", "parallel_tool_calls", "verbosity", "chat_template_kwargs"}
 )
@@ -52,7 +53,7 @@ class Form:
 _OPENAI = {MAX_TOKENS: ("max_completion_tokens", MAX_TOKENS)}
 _RESPONSES = {MAX_TOKENS: ("max_output_tokens",)}
 _ANTHROPIC = {"stop": ("stop_sequences",)}
-_OLLAMA = {MAX_TOKENS: ("num_predict",)}
+_OLLAMA = {MAX_TOKENS: ("num_predict",), "n_keep": ("num_keep",)}
 _LLAMA = {MAX_TOKENS: ("n_predict", MAX_TOKENS)}
 _NONE = Form(makes_text=False)
 FORMS: Mapping[str, Form] = {

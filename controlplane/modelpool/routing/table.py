@@ -35,6 +35,8 @@ UNKNOWN_PARAMETERS = 8.0
 ANSWER_STEPS = (1024, 512, 256, 128)
 # Of so many models other facts may have become known than ceilings were made of.
 MOST_LOOSE = 48
+# Of a few policies: kinds of work, lengths of answers, models that serve and those that do not.
+MOST_REMEMBERED = 2000
 _TO_DIGITS = bytes.maketrans(b"\0\1", b"01")
 
 Offsets = Mapping[tuple[str, str], float]
@@ -249,8 +251,9 @@ class Table:
             if ranking is None:
                 ceilings = self._ceilings(weights, references, least, is_hot=is_hot)
                 ranking = sorted((-ceiling, row) for row, ceiling in enumerate(ceilings))
-                self._memo[of_all] = ranking
-            known = self._memo[key] = _grouped(ranking, self.skills(task))
+                self._remember(of_all, ranking)
+            known = _grouped(ranking, self.skills(task))
+            self._remember(key, known)
         return known
 
     def _ceilings(
@@ -278,8 +281,15 @@ class Table:
             def of(facts: Facts) -> float:
                 return ceiling_of(facts, weights, references, least)
 
-            known = self._memo[key] = CeilingsNow([(NO_FACTS, 0.0)] * len(self.ids), of)
+            known = CeilingsNow([(NO_FACTS, 0.0)] * len(self.ids), of)
+            self._remember(key, known)
         return known
+
+    def _remember(self, key: object, known: Any) -> None:
+        """What a policy needs: somebody who tries out weights makes ever new ones."""
+        if len(self._memo) >= MOST_REMEMBERED:
+            self._memo.clear()
+        self._memo[key] = known
 
     def changed(self, candidates: Iterable[Candidate], offsets: Offsets | None = None) -> Table:
         """The table with these in place of those of the same ids; new ones are added."""

@@ -16,6 +16,7 @@ from modelpool.app import Running, running
 from modelpool.catalog.formats.registry import formats
 from modelpool.config import PoolConfig
 from modelpool.discovery.tree import IS_OF_THE_SYSTEM
+from modelpool.pool.recovery import Recoverer, Recovery
 from support.in_process import client_of
 from support.model_tree import MAKERS, gguf, put, split_gguf
 
@@ -311,6 +312,29 @@ def test_all_is_as_it_was_after_a_restart(tmp_path: Path) -> None:
         assert about["files_read"] == 0
 
     play(tmp_path, first)
+    play(tmp_path, second)
+
+
+def test_what_was_found_is_known_before_workers_are_adopted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_gguf(tmp_path / "models" / "o" / "big", "big", 2)
+    recover = Recoverer.recover
+    needed: list[int] = []
+
+    async def recovers(self: Recoverer) -> Recovery:
+        needed.extend(self._pool.requirements(m.model_id).bytes for m in self._pool.models)
+        return await recover(self)
+
+    async def first(http: httpx.AsyncClient, pool: Running) -> None:
+        await discover(http)
+
+    async def second(http: httpx.AsyncClient, pool: Running) -> None:
+        (model,) = pool.services.catalog
+        assert needed == [pool.services.pool.memory_estimate(model).reserved]
+
+    play(tmp_path, first)
+    monkeypatch.setattr(Recoverer, "recover", recovers)
     play(tmp_path, second)
 
 

@@ -68,6 +68,8 @@ BOTH = {"temperature": 0.2, "max_tokens": 9}
             ["temperature (stripped)"],
         ),
         ("/v1/embeddings", {"defaults": BOTH}, {"input": "x"}, {}, []),
+        ("/v1/embeddings", {"defaults": {"mirostat": 1, "n_keep": 4}}, {"input": "x"}, {}, []),
+        ("/api/generate", {"defaults": {"n_keep": 4}}, {}, {"options": {"num_keep": 4}}, None),
         (
             "/v1/embeddings",
             {"defaults": {"dimensions": 8}},
