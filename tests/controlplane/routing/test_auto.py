@@ -327,7 +327,10 @@ def test_conditions_that_are_refused(when: dict[str, Any], text: str) -> None:
     [
         ([], "rules must be"),
         ([{"when": {"tools": True}}], r"rules\[0\].use is missing"),
-        ([{"when": {"tools": True}, "use": "a", "if": 1}], r"rules\[0\] must be"),
+        (
+            [{"when": {"tools": True}, "use": "a", "if": 1}],
+            "unknown key 'if'; known: name, when, use",
+        ),
         ([{"name": "x", "when": {"tools": True}, "use": "a"}] * 2, "two that are called 'x'"),
     ],
 )
