@@ -51,10 +51,12 @@ def describe(arguments: list[str]) -> int:
 
 def _answer_each() -> int:
     """Until nobody asks any more."""
-    # An engine's library may write to the descriptor itself.
-    with os.fdopen(os.dup(1), "wb") as answers:
+    # An engine's library may write to the descriptor itself, and what it runs reads a question.
+    with os.fdopen(os.dup(0), "rb") as questions, os.fdopen(os.dup(1), "wb") as answers:
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
-        for line in sys.stdin.buffer:
+        for line in questions:
             asked = json.loads(line)
             answer = _told(asked["arguments"], partial(str, asked["data"]))
             answers.write(json.dumps(answer).encode() + b"\n")
