@@ -272,7 +272,7 @@ async def running(
         gateway = _gateway(services, meter, tracer)
         entry = _entry(services, gateway, mcp, tracer)
         access_log = _access_log(services, config, stack)
-        # What goes by it is seen by nobody who could tell of it.
+        # What goes by the shortcut is no exchange of which the server tells.
         note = None if access_log is None else access_log.noted
         shortcut = _shortcut(services, gateway, meter, entry, note)
         yield Running(entry, shortcut, access_log, services, recovery)

@@ -388,6 +388,20 @@ def test_chat(fake: FakePool, poolctl: Poolctl) -> None:
     assert (cut.exit_code, "cut off" in cut.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(("fallbacks", "is_loaded"), [([], True), (["other"], False)])
+def test_a_terminal_waits_for_the_load_of_a_model_that_nobody_stands_in_for(
+    fake: FakePool,
+    poolctl: Poolctl,
+    monkeypatch: pytest.MonkeyPatch,
+    fallbacks: list[str],
+    is_loaded: bool,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    fake.models[MODEL] |= {"state": "COLD", "fallbacks": fallbacks}
+    assert poolctl("chat", MODEL, "hi").exit_code == 0
+    assert any("/load" in r[1] for r in fake.requests) is is_loaded
+
+
 def test_a_conversation(
     fake: FakePool, poolctl: Poolctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

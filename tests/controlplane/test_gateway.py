@@ -1379,6 +1379,36 @@ def test_an_answer_that_is_an_error_is_kept_back_while_there_is_another() -> Non
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(
+    ("keep_alive", "done"), [({}, ["load w"]), ({"keep_alive": 0}, ["unload w"])]
+)
+def test_only_the_model_that_is_named_is_loaded_or_unloaded(
+    keep_alive: dict[str, Any], done: list[str]
+) -> None:
+    """Whoever follows it answers in its place; to be in memory is its own matter."""
+
+    async def scene() -> None:
+        told: list[str] = []
+
+        async def load(model_id: str, *_: Any) -> None:
+            told.append(f"load {model_id}")
+            raise LoadFailed("no")
+
+        async def unload(model_id: str, *_: Any) -> None:
+            told.append(f"unload {model_id}")
+            raise LoadFailed("no")
+
+        async with VirtualScene(models=(Model("w", "sim", "", fallbacks=("m",)),)) as s:
+            pool: Any = s.pool
+            pool.load, pool.unload = load, unload
+            body = json.dumps({"model": "w", **keep_alive}).encode()
+            assert (await s.ask(body, path="/api/generate")).status == LoadFailed.status
+            assert told == done
+            assert not s.upstream.seen
+
+    asyncio.run(scene())
+
+
 def test_a_stream_is_passed_on_as_it_comes() -> None:
     async def scene() -> None:
         parts = [b'data: {"a": 1}\n\n', b"data: [DONE]\n\n"]

@@ -94,6 +94,21 @@ def test_a_key_in_several_pieces_is_taken_out_of_all(cuts: list[int]) -> None:
     assert shown.endswith("data: [DONE]\n\n")
 
 
+@given(st.lists(st.integers(0, 200), max_size=30), st.integers(1, 5))
+def test_several_keys_in_pieces_are_taken_out_as_of_the_whole(cuts: list[int], keys: int) -> None:
+    text = ", ".join(f"{n} is {KEY}" for n in range(keys)) + "."
+    edges = sorted({0, *cuts})
+    pieces = [text[low:high] for low, high in zip(edges, [*edges[1:], len(text)], strict=True)]
+    assert "".join(told(redacted_stream(stream(*pieces)))) == redacted(text)
+
+
+def test_a_stream_is_one_however_its_type_is_written() -> None:
+    recording = Recording(Request("POST", b"/x", b"", []), 4096)
+    recording.begun(200, [(b"content-type", b"Text/Event-Stream; charset=utf-8")])
+    recording.answered(stream("my key: sk-abcdefgh", "ijklmnopqrst").encode())
+    assert "ijklmnopqrst" not in recording.shown(1).answer.text
+
+
 @given(st.lists(st.text()), st.text())
 def test_a_stream_without_keys_is_as_it_was(pieces: list[str], other: str) -> None:
     for said in (stream(*pieces), other, f"data: {other}"):

@@ -174,8 +174,15 @@ def test_a_source_that_no_program_is_given_may_be_anything(command: Make) -> Non
     assert text_of(command(source="-").ready().chat("hi")) == "hi hi hi "
 
 
-def test_a_source_that_a_program_would_take_for_an_option_is_refused(command: Make) -> None:
-    one = command("--say", "{source}", source="--help").start()
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [(["--say", "{source}"], {}), (["{*arguments}"], {"arguments": ["--say", "{source}"]})],
+    ids=["command", "arguments"],
+)
+def test_a_source_that_a_program_would_take_for_an_option_is_refused(
+    command: Make, more: list[str], options: dict[str, Any]
+) -> None:
+    one = command(*more, source="--help", **options).start()
     assert one.wait_exit() != 0
     assert one.record["code"] == "bad_config"
     assert "source '--help' would be taken for an option" in one.record["message"]

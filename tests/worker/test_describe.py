@@ -220,3 +220,21 @@ def test_what_is_computed_for_a_client_that_has_left_is_told_for_each_path() -> 
     assert told["onnx"]["after_leaving"]["/v1/embeddings"] == "call"
     assert told["llama.cpp"]["after_leaving"]["/v1/embeddings"] == "answer"
     assert set(told["vllm"]["after_leaving"].values()) == {"server"}
+
+
+def test_one_that_is_asked_again_and_again_keeps_no_garbage() -> None:
+    """Or it would grow for as long as somebody asks."""
+    program = """if True:
+        import gc, sys
+        from modelpool_worker import __main__, describe
+        describe._told = lambda arguments, data: {"said": data(), "collects": gc.isenabled()}
+        sys.exit(__main__.main(["describe", "--each"]))
+    """
+    asked = "".join(json.dumps({"arguments": [], "data": n}) + "\n" for n in "ab")
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=asked, capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"said": "a", "collects": False},
+        {"said": "b", "collects": True},
+    ]

@@ -138,11 +138,11 @@ def _message(
 ) -> Message:
     """PURE. As it is shown; ``body`` is the begin of ``size`` bytes."""
     shown = redacted_headers(headers)
-    kind = next((value for name, value in shown if name == "content-type"), "")
+    kind = next((value.lower() for name, value in shown if name == "content-type"), "")
     if not body:
         return Message(shown, "", size, size == 0)
     # Some clients name no type, and send JSON as a form.
-    if kind and not _TEXTS.search(kind.lower()):
+    if kind and not _TEXTS.search(kind):
         return Message(shown, f"[{size:,} bytes of {kind}]", size, is_whole=False)
     text = body.decode("utf-8", "replace")
     is_stream = any(name in kind for name in _STREAMS)

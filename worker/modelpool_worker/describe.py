@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -60,6 +61,7 @@ def _answer_each() -> int:
             answer = _told(asked["arguments"], partial(str, asked["data"]))
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()
+            gc.enable()  # it may be asked for long
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -116,15 +117,18 @@ def _without_spread(pieces: list[_Piece]) -> Iterator[int]:
     """Take out what is secret in those texts, one after the other; in which lines that was."""
     if len({piece.text for piece in pieces}) < 2:  # a name or a time, which all lines hold
         return
-    spans = _secrets("".join(piece.text for piece in pieces))
+    left = deque(_secrets("".join(piece.text for piece in pieces)))
     start = 0
     for piece in pieces:
         text, kept, at = piece.text, "", 0
         end = start + len(text)
-        for low, high in spans:
-            if low < end and high > start:
-                kept += text[at : max(low - start, 0)] + (REDACTED if low >= start else "")
-                at = min(high, end) - start
+        while left and left[0][0] < end:
+            low, high = left[0]
+            kept += text[at : max(low - start, 0)] + (REDACTED if low >= start else "")
+            at = min(high, end) - start
+            if high > end:  # the rest of it is in the next ones
+                break
+            left.popleft()
         if at:
             piece.holder[piece.place] = kept + text[at:]
             yield piece.line

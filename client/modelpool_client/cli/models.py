@@ -132,14 +132,14 @@ def _load_set(s: Session, models: list[str], seconds: float) -> None:
 
 def show_load(s: Session, pool: PoolClient, model: str) -> None:
     """Load the model before it is asked, so that somebody at a terminal sees how far it is: without
-    one, and for a name that stands for no one model, the request itself waits for the load."""
+    one, and for a name that may stand for others, too, the request itself waits for the load."""
     if s.is_json or not s.console(stderr=True).is_terminal:
         return
     try:
-        state = pool.fetch(calls.model(model))["state"]
+        view = pool.model(model)
     except errors.ModelNotFound:
         return
-    if state in ("COLD", "WARMING"):
+    if view.state in ("COLD", "WARMING") and not view.fallbacks:
         with _progress_bars(s) as on_progress:
             pool.load(model, calls.DEFAULT_WAIT, on_progress)
 

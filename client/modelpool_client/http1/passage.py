@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 # A longer request is handed over no faster than it is taken, which is a task's work.
 MOST_BYTES = 64 * 1024
-# So many pieces of a stream are its end.
+# So many pieces of a stream are its end, and of a longer one so many bytes.
 _TAIL = 8
+_TAIL_BYTES = 16 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -54,8 +55,8 @@ class Errand(Protocol):
     ) -> None:
         """It was answered, or its client has left, ``status`` being 0 if that was before an answer
         had begun. ``answered_at``: see ``UpstreamConnection``. ``sent_bytes``: of a stream.
-        ``tail``: of a stream, its last pieces, after a line's end where these are all; else
-        empty."""
+        ``tail``: of a stream, its last pieces or their ends, after a line's end where these are
+        all; else empty."""
         ...
 
     def hand_over(self, client: Connection, reply: UpstreamConnection) -> Exchange:
@@ -124,7 +125,7 @@ class Passage:
         self._is_between_parts = data.endswith(OPENAI.part_end)
         self._sent_bytes += len(data)
         if self._pieces is not None:
-            self._pieces.append(data)  # not looked at: that would be work for each
+            self._pieces.append(data[-_TAIL_BYTES:])  # not looked at: that would be work for each
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         if self._reply.is_complete:
             self._finish(chunk + _LAST_CHUNK)
@@ -183,7 +184,7 @@ class Passage:
         if data:
             self._is_between_parts = data.endswith(OPENAI.part_end)
             self._sent_bytes = len(data)
-            self._pieces.append(data)
+            self._pieces.append(data[-_TAIL_BYTES:])
             head += b"%x\r\n%b\r\n" % (len(data), data)
         if self._reply.is_complete:
             self._finish(head + _LAST_CHUNK)

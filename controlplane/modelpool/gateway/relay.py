@@ -50,7 +50,7 @@ from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
 from modelpool_client.surfaces.chat_template import FAULT, no_chat
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.content import check_content, needs_of
-from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Translate, read
+from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Family, Translate, read
 from modelpool_client.surfaces.names import answers_to
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameters import Support
@@ -412,10 +412,10 @@ class Gateway:
         """
         family = FAMILIES[surface.family]
         model = self._named(data)
-        if model is None:
-            await self._virtual.answer(self.ask, exchange, path, surface, body, data)
-            return
-        if model.fallbacks and _is_first(exchange):
+        # To load or unload a model is for no other to do in its place.
+        if model is None or (
+            model.fallbacks and _is_first(exchange) and not _is_load(family, surface, data)
+        ):
             await self._virtual.answer(self.ask, exchange, path, surface, body, data)
             return
         if is_renamed(model, data["model"]):
@@ -926,6 +926,10 @@ def _end_attempt(
 def _is_first(exchange: Exchange | Attempt) -> bool:
     """Nobody has made a plan for it yet."""
     return not isinstance(exchange, Attempt) and VIRTUAL not in dict(exchange.headers)
+
+
+def _is_load(family: Family, surface: Surface, data: dict[str, Any]) -> bool:
+    return family.load_answer is not None and family.load_answer(surface.path, data) is not None
 
 
 def told_headers(error: ModelPoolError) -> Headers:

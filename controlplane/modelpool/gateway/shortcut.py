@@ -305,9 +305,9 @@ class _Errand:
             said = status if broken is None else broken.status
             headers = [] if broken is None else told_headers(broken)
             way.gateway.breakers.answered(model_id, self._grant, UNWATCHED, said, headers)
-        # An error is told quickly: that makes nobody quick.
-        is_timed = answered_at is not None and broken is None
-        first = answered_at - self._at if is_timed and answered_at is not None else None
+        first = None
+        if answered_at is not None and broken is None:  # an error is told quickly
+            first = answered_at - self._at
         self._grant.release(Use(status > 0, first))
         seconds = time.perf_counter() - self._at
         told = broken.status if broken is not None else status or CLIENT_LEFT

@@ -92,11 +92,16 @@ class Resolver:
         model = known.model(step.model) if isinstance(step, Ask) else None
         if model is None or not model.fallbacks or not isinstance(step, Ask):
             return step
-        name, listed = model.model_id, ", ".join(model.fallbacks)
-        passed.append(Passed(name, MODEL, 0, (f"it comes first, then {listed}",)))
+        name = model.model_id
+        # One that has gone since would only tell that it is not there, in place of what was wrong.
+        there = [n for n in model.fallbacks if known.model(n) is not None or self.find(n)]
+        gone = ", ".join(n for n in model.fallbacks if n not in there)
+        why = f"it comes first, then {', '.join(there) or 'nobody'}"
+        why += f"; nobody is called {gone} any more" if gone else ""
+        passed.append(Passed(name, MODEL, 0, (why,)))
         others = tuple(
             dataclasses.replace(step, model=other, reason=f"a fallback of {name}")
-            for other in model.fallbacks
+            for other in there
         )
         return in_order(self._suitable((step, *others), request, known, passed, 1))
 

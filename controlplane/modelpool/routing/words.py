@@ -287,7 +287,6 @@ DEPTH_BITS: Mapping[int, int] = {
 TASK_BITS: Mapping[str, int] = {
     task: 1 << (KINDS + len(DEPTHS) + index) for index, task in enumerate(TASK_WORDS)
 }
-ANY_DEPTH = sum(DEPTH_BITS.values())
 ANY_TASK = sum(TASK_BITS.values())
 
 

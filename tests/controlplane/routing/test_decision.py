@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from modelpool.routing import decision
+from modelpool.routing import table as tables
 from modelpool.routing.candidate import Candidate, prior_quality, skill_of, timing_of
 from modelpool.routing.confidence import (
     Calibration,
@@ -556,6 +557,20 @@ def test_more_changes_than_are_kept_up_with_make_a_new_table() -> None:
         table = table.changed([news])
         assert table.loose.bit_count() <= MOST_LOOSE
     assert decide(TREE, table).as_dict() == decide(TREE, table_of(table.candidates)).as_dict()
+
+
+def test_not_every_policy_that_was_ever_tried_is_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "MOST_REMEMBERED", 9)
+    models = [hot(f"m{n}", quality=n / 99, output_per_second=9 + n * 37 % 31) for n in range(60)]
+    kept = table_of(models)
+    for n in range(30):
+        weights = {Strategy.BALANCED: Weights(1 + n, 9, 1, 1, 1, 1)}
+        policy = Policy(weights={**WEIGHTS, **weights})
+        found, anew = (decide(TREE, t, policy=policy) for t in (kept, table_of(models)))
+        assert found.as_dict() == anew.as_dict()
+        assert len(kept._memo) < 15
 
 
 def test_of_equals_the_first_by_name_are_told() -> None:

@@ -36,8 +36,9 @@ class Known:
 
     now = datetime(2026, 1, 1, tzinfo=UTC)
 
-    def __init__(self, *names: str) -> None:
-        self._index = Index([Model(name, "fake", "") for name in names])
+    def __init__(self, *names: str, model: Model | None = None) -> None:
+        own = [] if model is None else [model]
+        self._index = Index([*own, *(Model(name, "fake", "") for name in names)])
 
     def model(self, name: str) -> Model | None:
         return self._index.find(name)
@@ -234,6 +235,25 @@ def test_rules_of_the_outer_come_before_those_of_the_inner() -> None:
     assert ask.rules.defaults == {"temperature": 1, "top_p": 0.9}
     assert ask.rules.limits["max_tokens"].high == 50
     assert not ask.rules.preset
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "models", "why"),
+    [
+        (("b", "v"), ["a", "b", "c"], "a: it comes first, then b, v"),
+        (("b", "x"), ["a", "b"], "a: it comes first, then b; nobody is called x any more"),
+        (("x", "y"), ["a"], "a: it comes first, then nobody; nobody is called x, y any more"),
+    ],
+)
+def test_fallbacks_of_a_model_that_are_gone_are_not_asked(
+    fallbacks: tuple[str, ...], models: list[str], why: str
+) -> None:
+    """Or a client would hear of a model that it has not named that there is none."""
+    resolver = Resolver(kind, {"v": virtual("v", "c")}.get, lambda name: {})
+    model = Model("a", "fake", "", fallbacks=fallbacks)
+    plan = resolver.resolve_model(model, RouteRequest("a"), Known("b", "c", model=model))
+    assert [ask.model for ask in asks_of(plan.step)] == models
+    assert plan.reasons[0] == why
 
 
 def test_there_is_an_end_to_how_deep_and_how_many() -> None:

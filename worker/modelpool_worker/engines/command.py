@@ -248,6 +248,7 @@ class CommandEngine(Engine):
         commands = (
             options.get("command", self._preset.command),
             options.get("stop_command", self._preset.stop_command),
+            options.get("arguments", ()),
         )
         if source.startswith("-") and any("source" in names_in(each) for each in commands):
             text = (
