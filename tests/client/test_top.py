@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modelpool_client.cli.keys import pressed_keys
 from modelpool_client.cli.top import Reading, rates
 from modelpool_client.types import ModelView, PoolHealth
 
@@ -30,3 +35,16 @@ def test_no_rate_is_below_nothing(before: int, now: int, span: float, generation
     earlier = reading(0.0, m=(generation, before, before))
     found = rates(earlier, reading(span, m=(generation, now, now)))
     assert all(value >= 0 for pair in found.values() for value in pair)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_that_goes_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, its = os.openpty()
+    with os.fdopen(its) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        with pressed_keys() as key:
+            os.write(ours, b"q")
+            assert key(60) == "q"
+            os.close(ours)
+            with pytest.raises(KeyboardInterrupt):
+                key(60)

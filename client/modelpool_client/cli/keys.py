@@ -15,7 +15,8 @@ MOST_BYTES = 64
 @contextlib.contextmanager
 def pressed_keys() -> Iterator[Callable[[float], str]]:
     """A function that waits for so many seconds, or until a key is pressed, which it gives; "" for
-    none. Nothing that is typed is shown meanwhile; Ctrl-C interrupts as ever.
+    none. Nothing that is typed is shown meanwhile; Ctrl-C interrupts as ever, and so does a
+    terminal that goes away.
 
     Where keys cannot be had (no terminal, Windows) it only waits.
     """
@@ -32,13 +33,20 @@ def pressed_keys() -> Iterator[Callable[[float], str]]:
     def wait_for_key(seconds: float) -> str:
         if not select.select([fd], [], [], seconds)[0]:
             return ""
-        return os.read(fd, MOST_BYTES).decode(errors="replace")
+        try:
+            pressed = os.read(fd, MOST_BYTES)
+        except OSError:
+            pressed = b""
+        if not pressed:
+            raise KeyboardInterrupt
+        return pressed.decode(errors="replace")
 
     tty.setcbreak(fd, termios.TCSANOW)
     try:
         yield wait_for_key
     finally:
-        termios.tcsetattr(fd, termios.TCSAFLUSH, before)
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(fd, termios.TCSAFLUSH, before)
 
 
 def _wait(seconds: float) -> str:
