@@ -29,7 +29,10 @@ export function useOutlook() {
   const [told, setTold] = useState(plan);
   useEffect(() => {
     readers.add(setTold);
-    return () => readers.delete(setTold);
+    return () => {
+      readers.delete(setTold);
+      foresee(null); // a button that goes with the view hears of no leave
+    };
   }, []);
   return told;
 }
