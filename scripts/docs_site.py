@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "Models": (
         "engines.md",
+        "batching.md",
         "devices.md",
         "tuning.md",
         "capabilities.md",
