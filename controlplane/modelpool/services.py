@@ -175,11 +175,7 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
-        self._refuse_virtual_names(parsed)
-        self._refuse_fallbacks(parsed)
-        refuse(provider_problems(parsed, self.catalog.by_id))
-        refuse(await self.source_problems(parsed))
-        refuse([*await self.untrusted(parsed), *await self.file_problems(parsed, trusted)])
+        await self._refuse_unfit(parsed, trusted)
         reading = await self.estimator.read(parsed)
         told = await self.engines.check(reading.model)
 
@@ -190,6 +186,13 @@ class Services:
             self.take_over(model, "registered")
 
         return with_warm_up(await self.catalog.register(reading.model, then), self.pool.config)
+
+    async def _refuse_unfit(self, model: Model, trusted: Mapping[str, Any] | None) -> None:
+        self._refuse_virtual_names(model)
+        self._refuse_fallbacks(model)
+        refuse(provider_problems(model, self.catalog.by_id))
+        refuse(await self.source_problems(model))
+        refuse([*await self.untrusted(model), *await self.file_problems(model, trusted)])
 
     def _refuse_virtual_names(self, model: Model) -> None:
         """It would be asked in the virtual model's place. Patterns yield to models."""
@@ -273,9 +276,7 @@ class Services:
             known_engines=await self.engines.names(),
             ttl_range=self.pool.config.ttl_range,
         )
-        refuse(provider_problems(parsed, self.catalog.by_id))
-        refuse(await self.source_problems(parsed))  # what was let in once may not be any more
-        refuse([*await self.untrusted(parsed), *await self.file_problems(parsed, old.options)])
+        await self._refuse_unfit(parsed, old.options)  # what was let in once may not be any more
         reading = await self.estimator.read(parsed)
         told = await self.engines.check(reading.model)
 

@@ -403,6 +403,19 @@ def test_only_the_last_ones_are_kept(tmp_path: Path) -> None:
     play(config(tmp_path), scene)
 
 
+def test_a_version_whose_fallback_is_gone_is_not_had_back(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        for body in (fake("n"), fake("m") | {"fallbacks": ["n"]}):
+            assert (await http.post("/models/register", json=body)).status_code == 201
+        await http.post("/registry", json={"models": [fake("m")], "replace": True})
+        await http.delete("/models/n")
+        answer = await http.post("/models/m/versions/1/rollback")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "fallbacks")
+        assert (await http.get("/models/m")).json()["fallbacks"] == []
+
+    play(config(tmp_path), scene)
+
+
 def test_a_version_that_would_be_refused_now_is_not_had_back(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir()
