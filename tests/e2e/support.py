@@ -226,7 +226,16 @@ class PoolProcess:
         return [(e["event"], e["reason"]) for e in told]
 
     def delete_models(self, but: str = "") -> None:
-        """None is left, whatever they do just now; or only the one."""
+        """None is left, whatever they do just now; or only the one. Nor does any job go on, or is
+        any folder looked at, which might bring one back."""
+        for job in self.http.get("/jobs").json()["jobs"]:
+            if job["state"] not in ("succeeded", "failed", "cancelled"):
+                self.http.post(f"/jobs/{job['job_id']}/cancel")
+                over = self.http.get(f"/jobs/{job['job_id']}", params={"wait": WAIT_SECONDS / 2})
+                assert over.json()["ended_at"], over.text
+        for root in self.http.get("/discover").json()["roots"]:
+            if root["asked"]:
+                self.http.delete("/discover", params={"path": root["path"]})
         for view in self.http.get("/models").json()["models"]:
             if view["model_id"] == but:
                 continue

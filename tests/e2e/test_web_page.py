@@ -71,6 +71,11 @@ def opened(
     page.on("request", lambda r: None if r.url.startswith(pool.url) else problems.append(r.url))
     page.goto(f"{pool.url}/#/{view}")
     yield page
+    # What the browser says of a refusal is read while something is asked of it.
+    until(
+        lambda: len(problems) >= refusals or page.wait_for_timeout(20),
+        "the browser to tell of what was refused",
+    )
     context.close()
     refused = [problem for problem in problems if problem.startswith("Failed to load resource")]
     assert len(refused) == refusals, problems
@@ -177,7 +182,7 @@ def test_what_cannot_be_done_is_said(own_pool: WithModels, browser: Browser) -> 
         page.goto(f"{pool.url}/#/pull")
         page.get_by_label("From a hub").fill("no such thing")
         page.get_by_role("button", name="Pull").click()
-        expect(page.locator(".toast")).to_be_visible()
+        expect(page.locator(".toast", has_text="no such thing")).to_be_visible()
 
 
 def test_from_a_file_of_ones_own_to_a_chat(
