@@ -96,7 +96,7 @@ def test_load_to_answer_to_unload_by_clicks(own_pool: WithModels, browser: Brows
     slow = {"load_seconds": 6, "load_steps": 60, "memory_mb": 50}
     pool = own_pool(fake("m", options={"memory_mb": 20}), fake("slow", options=slow))
     with opened(browser, pool) as page:
-        page.get_by_role("button", name="Load slow").click()
+        page.get_by_role("button", name="Load slow", exact=True).click()
         progress = page.get_by_role("progressbar", name="load of slow")
         expect(progress).to_be_visible()
         seen = _value(progress)
@@ -111,7 +111,7 @@ def test_load_to_answer_to_unload_by_clicks(own_pool: WithModels, browser: Brows
         until(lambda: pool.model("slow")["requests_total"] == 1, "the request to be counted")
 
         page.get_by_role("link", name="Pool").click()
-        page.get_by_role("button", name="Unload slow").click()
+        page.get_by_role("button", name="Unload slow", exact=True).click()
         expect(row(page, "slow").get_by_text("cold", exact=True)).to_be_visible()
         assert pool.state_of("slow") == "COLD"
         happened = page.get_by_text("has left").first
@@ -174,7 +174,7 @@ def _asked_why(page: Page, says: str) -> bool:
 def test_what_cannot_be_done_is_said(own_pool: WithModels, browser: Browser) -> None:
     pool = own_pool(fake("m", options={"fail_load": "bad_file", "message": "a torn file"}))
     with opened(browser, pool, refusals=1) as page:
-        page.get_by_role("button", name="Load m").click()
+        page.get_by_role("button", name="Load m", exact=True).click()
         expect(row(page, "m").get_by_text("failed", exact=True)).to_be_visible()
         row(page, "m").get_by_role("link", name="m", exact=True).click()
         expect(page.get_by_role("heading", name="bad_file: a torn file")).to_be_visible()
@@ -224,7 +224,7 @@ def test_a_manager_that_is_gone_is_shown_and_found_again(
     pool.start()
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(row(page, "m").get_by_text("hot", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Unload m").click()
+    page.get_by_role("button", name="Unload m", exact=True).click()
     expect(row(page, "m").get_by_text("cold", exact=True)).to_be_visible()
     context.close()
 
@@ -389,7 +389,7 @@ def test_requests_fit_a_phone(own_pool: WithModels, browser: Browser) -> None:
 def test_the_keyboard_is_enough(own_pool: WithModels, browser: Browser) -> None:
     pool = own_pool(fake("m"))
     with opened(browser, pool) as page:
-        expect(page.get_by_role("button", name="Load m")).to_be_visible()
+        expect(page.get_by_role("button", name="Load m", exact=True)).to_be_visible()
         page.keyboard.press("Tab")
         expect(page.get_by_text("To the content")).to_be_focused()
         _tab_to(page, "Load m")
@@ -420,7 +420,7 @@ def test_the_first_view_is_small_and_asks_nobody_else(
     page = context.new_page()
     page.route(lambda url: not url.endswith("/events"), weigh)
     page.goto(pool.url)
-    expect(page.get_by_role("button", name="Load m")).to_be_visible()
+    expect(page.get_by_role("button", name="Load m", exact=True)).to_be_visible()
     page.get_by_role("img", name=re.compile("^Tokens.s:")).wait_for()  # what is fetched later, too
     page.unroute_all(behavior="ignoreErrors")
     context.close()
@@ -437,7 +437,7 @@ def _first_view_ms(browser: Browser, pool: PoolProcess) -> float:
         context = context_of(browser)
         page = context.new_page()
         page.goto(pool.url)
-        page.get_by_role("button", name="Load m").wait_for()
+        page.get_by_role("button", name="Load m", exact=True).wait_for()
         took.append(float(page.evaluate("performance.now()")))
         context.close()
     return round(min(took))
