@@ -74,7 +74,7 @@ class Sampler:
         longest = max((rule.window_seconds for rule in rules), default=0.0)
         for windows in (self.requests, self._failures, self._evictions):
             windows.keep_seconds = longest
-            windows.forget_old(now)
+            windows.forget_old(now, self._pool.has)
         wanted = {rule.signal for rule in rules}
         await self._costs.look(wanted, now)
         names = sorted(m for m in self._pool.awake_models if not is_trial(m))

@@ -4,7 +4,7 @@ over any window."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from modelpool_client.wire import CLIENT_LEFT, EndedRequest
@@ -100,11 +100,11 @@ class RequestWindows:
             totals = spans[span] = Totals()
         totals.count(request)
 
-    def forget_old(self, now: float) -> None:
-        """What is too old, and what says that it ends in the future."""
+    def forget_old(self, now: float, is_known: Callable[[str], bool]) -> None:
+        """What is too old, what says that it ends in the future, and models that are gone."""
         first, last = _spans_of(now, self.keep_seconds)
         for model_id in list(self._spans):
-            spans = self._spans[model_id]
+            spans = self._spans[model_id] if is_known(model_id) else {}
             for span in [each for each in spans if not first <= each <= last]:
                 del spans[span]
             if not spans:
@@ -147,11 +147,11 @@ class EventWindows:
         spans, span = self._spans[name], int(now // SPAN_SECONDS)
         spans[span] = spans.get(span, 0) + 1
 
-    def forget_old(self, now: float) -> None:
-        """What is too old."""
+    def forget_old(self, now: float, is_known: Callable[[str], bool]) -> None:
+        """What is too old, and who is gone."""
         first, last = _spans_of(now, self.keep_seconds)
         for name in list(self._spans):
-            spans = self._spans[name]
+            spans = self._spans[name] if is_known(name) else {}
             for span in [each for each in spans if not first <= each <= last]:
                 del spans[span]
             if not spans:

@@ -14,6 +14,10 @@ from modelpool_client.wire import CLIENT_LEFT, EndedRequest
 CHAT = "/v1/chat/completions"
 
 
+def anybody(_: str) -> bool:
+    return True
+
+
 def request(at: float = 0.0, **facts: Any) -> EndedRequest:
     known = {"path": CHAT, "started_at": at - 1, "seconds": 1.0, "completion_tokens": 5}
     return EndedRequest(**{**known, **facts})
@@ -75,8 +79,8 @@ def test_a_window_has_what_ended_in_it(times: Sequence[float], now: float, secon
         assert windows.totals("m", now, seconds).requests == expected
         assert windows.times("m", now, seconds).count == expected
         assert events.total("m", now, seconds) == expected
-        windows.forget_old(now)
-        events.forget_old(now)
+        windows.forget_old(now, anybody)
+        events.forget_old(now, anybody)
     surely = sum(now - seconds <= at <= now for at in times)
     perhaps = sum(now - seconds - span <= at < now + span for at in times)
     assert surely <= expected <= perhaps
@@ -87,8 +91,18 @@ def test_nothing_is_kept_of_those_that_are_quiet() -> None:
     for i in range(1000):
         windows.count(f"m{i}", request(10.0))
         events.count(f"m{i}", 10.0)
-    windows.forget_old(10_000)
-    events.forget_old(10_000)
+    windows.forget_old(10_000, anybody)
+    events.forget_old(10_000, anybody)
     assert windows.models() == []
     assert events.names() == []
     assert windows.totals("m1", 10_000, 300).requests == 0
+
+
+def test_nothing_is_kept_of_those_that_are_gone() -> None:
+    windows, events = RequestWindows(300), EventWindows(300)
+    for name in ("here", "gone"):
+        windows.count(name, request(10.0))
+        events.count(name, 10.0)
+    windows.forget_old(10.0, "here".__eq__)
+    events.forget_old(10.0, "here".__eq__)
+    assert windows.models() == events.names() == ["here"]
