@@ -24,6 +24,7 @@ from modelpool.catalog.parse_rules import EngineVerdict, Problem, refuse
 from modelpool.catalog.variables import FilledText, hidden, plain
 from modelpool.describing import WORKER, Describer
 from modelpool.environments.environment import OWN, Environments
+from modelpool.environments.packages import packages_of
 
 # Models, with as many options as anybody looks at.
 REMEMBERED = 1000
@@ -268,6 +269,12 @@ class Engines:
         refuse(verdict.problems)
         return verdict.memory_bytes
 
+    async def memory_of(self, models: Sequence[Model]) -> list[int | None]:
+        """Bytes that each model's engine expects to need; None where it cannot tell, or would not
+        take the model, which its load will say."""
+        started = [self._started_with(model) for model in models]
+        return [verdict.memory_bytes for verdict in await self.verdicts(started, inspect=True)]
+
     async def environment_of(self, model: Model) -> str:
         """The name of the environment that its worker runs from, empty for the manager's own."""
         if model.environment or not self._others():
@@ -399,4 +406,7 @@ def _advice(engine: Mapping[str, Any]) -> str:
     reason = str(engine.get("reason") or "it does not say why")
     if not hint:
         return reason
-    return f"{reason}; install it: {hint}, or `poolctl engines install {engine['name']}`"
+    advice = f"{reason}; what helps: {hint}"
+    if packages_of(engine) is None:
+        return advice
+    return f"{advice}, or `poolctl engines install {engine['name']}`"

@@ -98,6 +98,9 @@ class ModelFiles:
     async def _look(self, model: Model) -> None:
         await self._check_engine(model)
         if await self._estimator.is_current(model):
+            if self._estimator.wants_to_be_told(model):
+                (told,) = await self._engines.memory_of([model])
+                self._estimator.tell(model, told)
             self._refused.pop(model.model_id, None)
             return
         before = self._estimator.reading(model)
@@ -110,8 +113,7 @@ class ModelFiles:
         if self._catalog.find(model.model_id) is not model:
             return  # deleted or replaced meanwhile: who did that has seen to its files
         self._estimator.take(reading)
-        if told is not None:
-            self._estimator.tell(reading.model, told)
+        self._estimator.tell(reading.model, told)
         if not reading.model.same_content(model):
             await self._renew(reading.model, model)
         changed = changes(before, reading) if before is not None else {}

@@ -86,8 +86,7 @@ async def change(services: Services, name: str, changes: Mapping[str, Any]) -> O
 
     def then(model: Model) -> None:
         services.estimator.take(reading)
-        if told is not None:
-            services.estimator.tell(model, told)
+        services.estimator.tell(model, told)
         services.take_over(model, f"its options were changed: {', '.join(sorted(changes))}")
 
     await services.catalog.replace(reading.model, model, then)

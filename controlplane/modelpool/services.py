@@ -181,8 +181,7 @@ class Services:
 
         def then(model: Model) -> None:
             self.estimator.take(reading)
-            if told is not None:
-                self.estimator.tell(model, told)
+            self.estimator.tell(model, told)
             self.take_over(model, "registered")
 
         return with_warm_up(await self.catalog.register(reading.model, then), self.pool.config)
@@ -282,8 +281,7 @@ class Services:
 
         def then(model: Model) -> None:
             self.estimator.take(reading)
-            if told is not None:
-                self.estimator.tell(model, told)
+            self.estimator.tell(model, told)
             self.take_over(model, f"rolled back to version {number}")
 
         model = reading.model.of_same_origin(old)

@@ -13,6 +13,7 @@ from modelpool import engines as module
 from modelpool.catalog.model import Model
 from modelpool.describing import Describer
 from modelpool.engines import Engines
+from modelpool.environments.packages import packages_of
 from modelpool_client.surfaces.parameters import ANY
 
 MODEL = Model("m", "fake", "none", options={"tokens": "many"})
@@ -97,3 +98,35 @@ def test_what_an_engine_honours_is_not_believed_unknown_for_ever(starts: Path) -
         assert await engines.support("fake") is not ANY
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("engine", "packages"),
+    [
+        ({"install_hint": "pip install vllm, or say where it is"}, ((), ("vllm",))),
+        ({"install_hint": "pip install 'infinity-emb[all]'"}, ((), ("infinity-emb[all]",))),
+        (
+            {"install_hint": "pip install 'transformers[serving]' torch"},
+            ((), ("transformers[serving]", "torch")),
+        ),
+        ({"install_hint": "first that, then pip install 'modelpool[onnx]'"}, (("onnx",), ())),
+        ({"extra": "mlx", "install_hint": ""}, (("mlx",), ())),
+        ({"install_hint": "brew install whisper-cpp, or build it"}, None),
+        ({"install_hint": "pip install --index-url http://x y"}, None),
+        ({"install_hint": ""}, None),
+        ({}, None),
+    ],
+)
+def test_what_pip_installs_for_an_engine(engine: dict[str, Any], packages: Any) -> None:
+    assert packages_of(engine) == packages
+
+
+def test_an_installation_is_advised_only_where_there_is_one() -> None:
+    async def main() -> None:
+        engines = Engines()
+        await engines.all()
+        for name, is_advised in (("sglang", True), ("tgi", False), ("stable-diffusion.cpp", False)):
+            problem = engines.problem(dataclasses.replace(MODEL, engine=name, options={}))
+            assert (f"`poolctl engines install {name}`" in problem) == is_advised, problem
+
+    asyncio.run(main())

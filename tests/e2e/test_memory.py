@@ -134,3 +134,18 @@ def test_slots_follow_the_memory_limit(make_pool: MakePool) -> None:
     view = pool.model("d")
     assert view["effective_options"] == {"parallel": 1}
     assert view["memory"]["reserved_mb"] <= 126
+
+
+def test_what_an_engine_expects_counts_wherever_its_model_comes_from(tmp_path: Path) -> None:
+    """Of its files nobody else could tell; asked at a start, and of a registered model at once."""
+    entry = {"engine": "pocketsphinx", "source": "builtin"}
+    with PoolProcess(tmp_path, [{"model_id": "said", **entry}]) as pool:
+        plain = figures(pool, "said")["estimated_mb"]
+        told = until(
+            lambda: (mb := figures(pool, "said")["estimated_mb"]) != plain and mb, "an answer"
+        )
+        answer = pool.http.post("/models/register", json={"model_id": "added", **entry})
+        assert answer.status_code == 201, answer.text
+        assert figures(pool, "added")["estimated_mb"] == told > 150
+    with PoolProcess(tmp_path, []) as pool:
+        until(lambda: figures(pool, "added")["estimated_mb"] == told, "an answer after a restart")

@@ -20,6 +20,8 @@ import psutil
 import pytest
 from modelpool_client.errors import LoadFailed
 from modelpool_worker import engines
+from modelpool_worker.engine import EngineJob
+from modelpool_worker.engines.command import CommandEngine
 from support.bare_client import connected, request
 from support.vllm_server import vllm_entry, vllm_preset
 
@@ -468,3 +470,19 @@ def test_whether_it_can_be_used(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert engines.get(engine).probe_for(options).usable is usable
+
+
+def test_a_program_of_the_environment_that_it_runs_in_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pip installs it there, whatever PATH says."""
+    program = tmp_path / "vllm"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", "")
+    assert not engines.get("vllm").probe().usable
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    engine = engines.get("vllm")
+    assert isinstance(engine, CommandEngine)
+    assert engine.probe().usable
+    assert engine._values(EngineJob("vllm", "m", "s", "socket"), {}, 1)["program"] == str(program)

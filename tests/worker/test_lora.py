@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from modelpool_client.errors import InvalidRequest
+from modelpool_client.surfaces import adapters
 from support.lora import write_adapter
 
 pytestmark = pytest.mark.e2e
@@ -34,6 +37,15 @@ def said(one: Any, **more: Any) -> str:
     return str(answer.json()["choices"][0]["message"]["content"])
 
 
+def streamed(one: Any) -> str:
+    """By another API, which is translated."""
+    body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    options = {"num_predict": 12, "temperature": 0}
+    answer = one.http.post("/api/chat", json={**body, "options": options})
+    assert answer.status_code == 200, answer.text
+    return "".join(json.loads(line)["message"]["content"] for line in answer.text.splitlines())
+
+
 def test_an_adapter_is_in_force_as_scaled(worker: Any, files: tuple[str, str]) -> None:
     model, adapter = files
 
@@ -46,7 +58,46 @@ def test_an_adapter_is_in_force_as_scaled(worker: Any, files: tuple[str, str]) -
     assert said(off) == plain
     assert said(on) != plain
     (listed,) = on.http.get("/lora-adapters").json()
-    assert (listed["id"], listed["path"], listed["scale"]) == (0, adapter, 1.0)
+    assert [listed[key] for key in ("id", "path", "scale", "name")] == [0, adapter, 1.0, "loud"]
+    loud = said(on)
+    for wanted in ({"id": 0}, {"name": "loud"}):
+        # Of a prompt that was read with other scales nothing is taken over.
+        assert said(off, lora=[{**wanted, "scale": 1}]) == loud
+        assert said(off) == plain
+        assert said(on, lora=[{**wanted, "scale": 0}]) == plain
+        assert said(on, lora=None) == loud
+        assert loud.startswith(streamed(on) or "nothing")
+    native = {"prompt": "hello", "n_predict": 3, "lora": [{"name": "loud", "scale": 0}]}
+    assert on.http.post("/completion", json=native).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("lora", "param"),
+    [
+        ("loud", "lora"),
+        ([{"scale": 1}], "lora[0]"),
+        ([{"id": 0, "name": "loud", "scale": 1}], "lora[0]"),
+        ([{"id": 0}], "lora[0].scale"),
+        ([{"id": 7, "scale": 1}], "lora[0].id"),
+        ([{"name": "quiet", "scale": 1}], "lora[0].name"),
+        ([{"id": 0, "scale": 1}, {"name": "loud", "scale": 2}], "lora[1]"),
+    ],
+)
+def test_an_adapter_that_is_not_there_is_refused(lora: Any, param: str) -> None:
+    """llama.cpp would pass over it."""
+    with pytest.raises(InvalidRequest) as error:
+        adapters.of_request({"lora": lora}, ["loud"])
+    assert error.value.param == param
+
+
+def test_of_a_model_without_adapters_none_can_be_scaled(
+    worker: Any, files: tuple[str, str]
+) -> None:
+    one = worker(OPTIONS, engine="llama.cpp", source=files[0]).ready()
+    answer = one.chat("hello", lora=[{"id": 0, "scale": 1}], **ASKED)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "lora[0].id"
+    assert "none" in answer.json()["error"]["message"]
 
 
 def test_adapters_are_scaled_anew_for_everybody(worker: Any, files: tuple[str, str]) -> None:
@@ -69,11 +120,13 @@ def test_adapters_are_scaled_anew_for_everybody(worker: Any, files: tuple[str, s
     for wrong, param in (
         ([{"id": 0}], "[0].scale"),
         ([{"id": 0, "scale": "1"}], "[0].scale"),
-        ([{"id": 0, "scale": 1}, {"id": 0, "scale": 2}], "id"),
+        ([{"id": 0, "scale": 1}, {"id": 0, "scale": 2}], "[1]"),
     ):
         answer = scaled(*wrong)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert scaled({"id": 7, "scale": 1}).status_code == 400
+    assert scaled({"name": "loud", "scale": 0}).status_code == 200
+    assert said(one) == quiet
     other = one.http.post("/lora-adapters?model=other", json=[])
     assert other.status_code == 404
 

@@ -60,6 +60,7 @@ from modelpool_client.wire import (
 )
 
 from . import ollama, open_inference
+from .adapters import Adapters
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
 from .engine_client import TAIL_BYTES, BrokenOffError
@@ -263,6 +264,9 @@ class App:
         # It may drain by now. What is refused, or never comes, is no use of the model; from here to
         # the begin of the call nothing is awaited, so that a drain happens before or after.
         worker.check_ready()
+        if worker.adapters is not None:
+            completion = worker.adapters.told(asked.path, asked.completion)
+            asked = replace(asked, completion=completion)
         exchange.headers += asked.completion.headers
         request = engine_request(asked.path, asked.completion, worker.support, worker.answer_head)
         if asked.completion.raw is not None and surface.codec != "json":
@@ -342,6 +346,9 @@ class App:
             answer = await self._worker.engine.look(surface)
         except BrokenOffError as e:
             raise await self._worker.explain(str(e)) from None
+        if surface.path == adapters.PATH:
+            known = self._worker.adapters or Adapters()
+            answer = adapters.with_names(answer, known.names)
         exchange.send(200, [JSON_TYPE], answer)
 
     async def _check_named(self, exchange: Exchange) -> None:
@@ -360,11 +367,13 @@ class App:
         assignment = worker.assignment
         check_engine(SURFACES[path], assignment.model_id, assignment.engine, worker.serves)
         CODECS["json"].check(exchange.request.headers, "worker")
-        scales = adapters.scales(await exchange.read_body(MAX_BODY_BYTES))
+        body = await exchange.read_body(MAX_BODY_BYTES)
+        known = worker.adapters or Adapters()
+        scales = adapters.scales(body, known.names)
         await self._check_named(exchange)
         try:
-            adapters.check_known(scales, await worker.engine.look(SURFACES[path]))
             answer = await worker.engine.tell(path, json.dumps(scales).encode())
+            known.scaled(scales)
         except BrokenOffError as e:
             raise await worker.explain(str(e)) from None
         log.info("LoRA adapters are scaled anew, by a client's wish: %s", scales)

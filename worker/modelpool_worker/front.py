@@ -30,6 +30,7 @@ from modelpool_client.wire import (
 )
 
 from . import diagnose
+from .adapters import Adapters
 from .app import App
 from .backend import Backend
 from .child import STOP_SECONDS, EngineChild, describe_exit
@@ -207,6 +208,8 @@ class Front:
             self._worker.slots = _slots(event.get("slots"))
             self._worker.chat_error = event.get("chat_error")
             self._worker.serves = event.get("serves") or BASIC
+            if (told := event.get("adapters")) is not None:
+                self._worker.adapters = Adapters(told)
             if self._honours is not None:
                 self._worker.support = Support(self._honours, event.get("unable"))
             self._engine.take(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelpool_client.errors import EngineFailed, ModelPoolError
 from modelpool_client.http1.upstream_connection import UpstreamError
@@ -86,17 +86,22 @@ async def _ask(worker: Worker) -> None:
     if worker.backend.probe is not None:
         await worker.backend.probe()
     elif TEXT_PATH in worker.serves:
-        question = EngineRequest(TEXT_PATH, checked(TEXT_PATH, dict(QUESTION)))
-        await worker.engine.collect(question, signs)
+        await worker.engine.collect(_request(worker, TEXT_PATH, dict(QUESTION)), signs)
     elif CHAT_PATH in worker.serves:
-        chat = checked(CHAT_PATH, {"messages": [dict(MESSAGE)], "max_tokens": 1})
-        await worker.engine.collect(EngineRequest(CHAT_PATH, chat), signs)
+        chat = {"messages": [dict(MESSAGE)], "max_tokens": 1}
+        await worker.engine.collect(_request(worker, CHAT_PATH, chat), signs)
     elif EMBEDDINGS_PATH in worker.serves:
-        question = EngineRequest(EMBEDDINGS_PATH, checked(EMBEDDINGS_PATH, {"input": "a"}))
-        await worker.engine.whole(question, signs)
+        await worker.engine.whole(_request(worker, EMBEDDINGS_PATH, {"input": "a"}), signs)
     else:
-        asked = checked(RERANK_PATH, {"query": "a", "documents": ["a"]})
-        await worker.engine.whole(EngineRequest(RERANK_PATH, asked), signs)
+        asked = {"query": "a", "documents": ["a"]}
+        await worker.engine.whole(_request(worker, RERANK_PATH, asked), signs)
+
+
+def _request(worker: Worker, path: str, body: dict[str, Any]) -> EngineRequest:
+    completion = checked(path, body)
+    if worker.adapters is not None:
+        completion = worker.adapters.told(path, completion)
+    return EngineRequest(path, completion)
 
 
 def _count_overtaken(worker: Worker, seconds: float, given: bool) -> None:

@@ -25,6 +25,7 @@ from modelpool_client.http1.message import Headers, Request, status_line
 from modelpool_client.http1.passage import MOST_BYTES, Passage
 from modelpool_client.http1.request_ids import REQUEST_ID, new_id
 from modelpool_client.http1.upstream_connection import UpstreamConnection
+from modelpool_client.surfaces.adapters import PARAMETER as ADAPTERS
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import read
@@ -152,6 +153,8 @@ class Shortcut:
         is_one_of_several = worker.backend.served or (
             isinstance(name, str) and worker.backend.resolve(name)
         )
+        if worker.adapters is not None and (worker.adapters or ADAPTERS in said):
+            return None  # scales are put right
         if said.get("stream") or is_one_of_several:
             return None
         completion = read(surface, said, body, worker.support).completion

@@ -67,6 +67,7 @@ class Status:
         paths: Mapping[str, str] | None = None,
         sleep: Sleep | None = None,
         heeds_priority: bool = False,
+        adapters: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """The unix socket answers from now on, or whoever listens at ``address``.
 
@@ -88,6 +89,8 @@ class Status:
             paths: which of ``serves`` are called otherwise there.
             sleep: how it lets go of device memory and takes it again; None: it cannot.
             heeds_priority: it is told ``X-Priority``, and goes by it.
+            adapters: ``name`` and ``scale`` of the LoRA adapters that a request may scale by
+                llama.cpp's ``lora``, by their ids; None: it has no such parameter.
         """
         self._write(
             event="ready",
@@ -105,6 +108,7 @@ class Status:
             paths=paths or None,
             sleep=encode(sleep) if sleep is not None else None,
             heeds_priority=heeds_priority or None,
+            adapters=None if adapters is None else list(adapters),
         )
 
     def failed(self, code: str, message: str) -> None:

@@ -44,6 +44,7 @@ from modelpool_client.wire import (
 )
 
 from .activity import Activity
+from .adapters import Adapters
 from .backend import Backend
 from .calls import NO_INFO, Answering, Call, CallInfo, is_failure
 from .capture import Capture
@@ -98,6 +99,7 @@ class Worker:
         self.slots: int | None = None
         self.serves: Sequence[str] = BASIC
         self.chat_error: str | None = None
+        self.adapters: Adapters | None = None  # where a request may scale them
         self.runs = ""  # which engine, where it was to be found out
         self.support: Support = ANY
         self.responses = ResponseStore(

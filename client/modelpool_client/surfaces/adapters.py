@@ -1,56 +1,94 @@
-"""PURE. llama.cpp's way to scale the LoRA adapters of a model, for every request that says nothing
-of its own: until the model is loaded again, which scales them as its options say."""
+"""PURE. The LoRA adapters of a model in llama.cpp, by their places in the list of its option or by
+their names: scaled by one request, or for every request that says nothing of its own, until the
+model is loaded again, which scales them as its options say."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
 from modelpool_client.surfaces.contract import COUNT, FLAG, Contract, holds, listed
-from modelpool_client.surfaces.schema import Schema
-from modelpool_client.surfaces.schema_checks import Check
+from modelpool_client.surfaces.schema import Schema, check
 
 PATH = "/lora-adapters"
+PARAMETER = "lora"
 SCALE: Schema = {"type": "number", "minimum": -100, "maximum": 100}
-# By the place of each in the list of the model's option; those that are not named are off.
-_SCALES: Schema = {**listed(holds(id=COUNT, scale=SCALE)), "maxItems": 64}
+NAME: Schema = {"type": "string", "minLength": 1}
+# Those that are not named are off.
+_SCALES: Schema = {
+    **listed(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"id": COUNT, "name": NAME, "scale": SCALE},
+            "required": ["scale"],
+        }
+    ),
+    "maxItems": 64,
+}
 CONTRACT = Contract(
     holds(success=FLAG),
     _SCALES,
     summary="Scale llama.cpp's LoRA adapters, for every client of this worker",
 )
-_check = Check(_SCALES)
 
 
-def scales(body: bytes) -> list[dict[str, Any]]:
-    """What a body says.
+def scales(body: bytes, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What a body says, for a model whose adapters are called so, as llama.cpp wants it.
 
     Raises:
-        InvalidRequest: it is no list of ids with scales, or names one twice.
+        InvalidRequest: it is no list of adapters with scales, names one twice, or one that is not
+            there, which llama.cpp would pass over.
     """
     try:
         said = json.loads(body)
     except (ValueError, RecursionError) as e:
         raise InvalidRequest(f"the body is not valid JSON: {e}", param="body") from None
-    _check(said)
-    ids = [int(adapter["id"]) for adapter in said]
-    twin = next((n for n in ids if ids.count(n) > 1), None)
-    if twin is not None:
-        raise InvalidRequest(f"the body scales adapter {twin} twice", param="id")
+    check(_SCALES, said, "")
+    return _by_id(said, names, "")
+
+
+def of_request(body: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A request's body with the adapters that it scales as llama.cpp wants them.
+
+    Raises:
+        InvalidRequest: as ``scales``.
+    """
+    said = body[PARAMETER]
+    check(_SCALES, said, PARAMETER)
+    return {**body, PARAMETER: _by_id(said, names, PARAMETER)}
+
+
+def with_names(listed: bytes, names: Sequence[str]) -> bytes:
+    """llama.cpp's list, which knows adapters by their files, with what they are called here."""
+    adapters = [
+        {**adapter, "name": names[adapter["id"]]} if adapter["id"] < len(names) else adapter
+        for adapter in json.loads(listed)
+    ]
+    return json.dumps(adapters).encode()
+
+
+def _by_id(
+    said: Sequence[dict[str, Any]], names: Sequence[str], where: str
+) -> list[dict[str, Any]]:
+    ids = [_id(adapter, names, f"{where}[{n}]") for n, adapter in enumerate(said)]
+    for n, number in enumerate(ids):
+        if number in ids[:n]:
+            text = f"adapter {names[number]!r} ({number}) is scaled twice"
+            raise InvalidRequest(text, param=f"{where}[{n}]")
     return [{"id": n, "scale": float(each["scale"])} for n, each in zip(ids, said, strict=True)]
 
 
-def check_known(scales: Sequence[Mapping[str, Any]], listed: bytes) -> None:
-    """Whether the list that the engine gives has them all; llama.cpp passes over others.
-
-    Raises:
-        InvalidRequest: one is not there.
-    """
-    known = {adapter["id"] for adapter in json.loads(listed)}
-    for adapter in scales:
-        if adapter["id"] not in known:
-            has = ", ".join(map(str, sorted(known))) or "none: the model's option lora says them"
-            text = f"there is no adapter {adapter['id']}; this model has {has}"
-            raise InvalidRequest(text, param="id")
+def _id(adapter: dict[str, Any], names: Sequence[str], where: str) -> int:
+    if ("id" in adapter) == ("name" in adapter):
+        raise InvalidRequest(f"{where} must have either an id or a name", param=where)
+    key = "id" if "id" in adapter else "name"
+    known = range(len(names)) if key == "id" else names
+    if adapter[key] not in known:
+        has = ", ".join(f"{name!r} ({n})" for n, name in enumerate(names))
+        text = f"there is no adapter {adapter[key]!r}; this model has "
+        text += has or "none: its load option lora says them"
+        raise InvalidRequest(text, param=f"{where}.{key}")
+    return int(adapter["id"]) if key == "id" else names.index(adapter["name"])

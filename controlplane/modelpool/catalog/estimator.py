@@ -21,7 +21,7 @@ from .entry_schema import GGUF_ENGINES
 from .errors import BadModelFile
 from .fingerprint import Fingerprint, fingerprint
 from .fitting import Room, fitted
-from .footprint import Footprint, Machine, estimate_footprint
+from .footprint import FAKE, Footprint, Machine, estimate_footprint
 from .formats.base import Entry, Format, Listing
 from .formats.gguf import read_gguf
 from .formats.registry import formats
@@ -159,7 +159,7 @@ class Estimator:
         # By id, then source: several models may share a file.
         self._readings: dict[str, dict[str, Reading]] = {}
         self._found: Recent[tuple[str, str], Reading] = Recent(MOST_ANSWERS)
-        self._told: dict[Key, int] = {}
+        self._told: dict[Key, int | None] = {}
         self._peaks: defaultdict[Key, dict[str, Peak]] = defaultdict(dict)
         self._answers: Recent[str, _Answer] = Recent(MOST_ANSWERS)
         # Of every model that somebody asked about: all are asked about by who looks for the best.
@@ -275,10 +275,16 @@ class Estimator:
             known[peak.device] = peak if before is None else before | peak
             self._claims.pop(peak.model_id, None)
 
-    def tell(self, model: Model, size: int) -> None:
-        """Take in what the engine itself expects for the model, in bytes."""
+    def tell(self, model: Model, size: int | None) -> None:
+        """Take in what the engine itself expects for the model, in bytes; None: it cannot say."""
         self._told[self._key(model)] = size
         self._claims.pop(model.model_id, None)
+
+    def wants_to_be_told(self, model: Model) -> bool:
+        """Whether the model's engine has yet to be asked what it expects. Some are not asked: of a
+        GGUF file the formula of its format knows more than llama.cpp says."""
+        is_asked = model.engine not in (*GGUF_ENGINES, FAKE) and not model.served_by
+        return is_asked and self._key(model) not in self._told
 
     async def describe(self, model: Model) -> Model:
         """The model with what its file says in the fields that nobody declared; from now on

@@ -24,6 +24,7 @@ BYTES_PER_MB = 1_000_000
 # 100,000 words 93 MB (measured).
 WORKER_OVERHEAD_BYTES = 120 * BYTES_PER_MB
 ALL_LAYERS = 1 << 31
+FAKE = "fake"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def estimate_footprint(
     Args:
         told: bytes that the engine itself expects for the model, beyond the worker around it.
     """
-    if model.engine == "fake":
+    if model.engine == FAKE:
         told = count(model.options, "memory_mb", 0) << 20
     elif info is not None and told is None:
         return footprint_of(info, model.options, machine)

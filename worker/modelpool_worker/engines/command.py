@@ -207,7 +207,7 @@ class CommandEngine(Engine):
                 return Usable(False, f"{preset.module} is not installed", preset.install_hint)
             return Usable(True, reason=preset.description, version=_version(preset.module))
         program = preset.program or preset.command[0]
-        if not isinstance(program, str) or shutil.which(program) is None:
+        if not isinstance(program, str) or _found(program) is None:
             return Usable(False, f"there is no {program} on PATH", preset.install_hint)
         return Usable(True, reason=preset.description)
 
@@ -391,6 +391,7 @@ class CommandEngine(Engine):
     def _values(self, job: EngineJob, options: Mapping[str, Any], port: int) -> dict[str, Any]:
         defaults = {name: schema.get("default") for name, schema in self.options.items()}
         program = self._preset.program or sys.executable
+        program = _found(program) or program
         return {
             "program": program,
             "stop_seconds": self._preset.stop_seconds,
@@ -407,6 +408,13 @@ class CommandEngine(Engine):
         param = f"options.{name}"
         text = f"{self.name}: {param} {why}"
         return LoadFailed(text, code="bad_config", param=param, source="engine")
+
+
+def _found(program: str) -> str | None:
+    """Where it is: beside the Python of this environment, where pip puts what it installs, or else
+    on PATH."""
+    beside = os.path.dirname(sys.executable)
+    return shutil.which(program, path=beside) or shutil.which(program)
 
 
 # Against which a command is tried before there is a job.

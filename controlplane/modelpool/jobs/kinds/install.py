@@ -3,22 +3,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from modelpool_client.errors import Conflict, InvalidRequest, NotFound
 
 from modelpool.catalog.model import did_you_mean
+from modelpool.environments.packages import packages_of
 from modelpool.jobs.base import Context, JobRequest
 from modelpool.jobs.job import Lane
 from modelpool.jobs.process import run_process
 from modelpool.services import Services
 
 PROGRAM = "modelpool.environments.program"
-# In what says how to install an engine: the extra of ours, or somebody else's package.
-_EXTRA = re.compile(r"modelpool\[([A-Za-z0-9_-]+)\]")
-_PACKAGE = re.compile(r"^pip install '?([A-Za-z0-9._-]+(?:\[[A-Za-z0-9_,-]+\])?)'?$")
 
 
 class Install:
@@ -56,7 +53,7 @@ class Install:
             known = sorted({*(await engines.names() or ()), *environments.names()})
             text = f"there is no engine or environment {name[:80]!r}{did_you_mean(name, known)}"
             raise NotFound(f"{text}; there are {', '.join(known)}", param="name")
-        return packages_of(name, found)
+        return _wanted_of(name, found)
 
     async def run(self, context: Context) -> Mapping[str, Any]:
         """See ``Kind``."""
@@ -85,17 +82,18 @@ class Install:
         return {**record, "environment": name, "usable": usable}
 
 
-def packages_of(name: str, engine: Mapping[str, Any]) -> dict[str, Any]:
+def _wanted_of(name: str, engine: Mapping[str, Any]) -> dict[str, Any]:
     """What the engine says is missing, as extras of ours and packages. PURE.
 
     Raises:
         Conflict: it does not come by pip.
     """
-    hint = str(engine.get("install_hint", ""))
-    extra = str(engine.get("extra", "")) or (m[1] if (m := _EXTRA.search(hint)) else "")
-    if extra:
-        return {"extras": [extra], "packages": []}
-    if package := _PACKAGE.match(hint):
-        return {"extras": [], "packages": [package[1]]}
-    why = hint or engine.get("reason") or "it says nothing of how it is installed"
-    raise Conflict(f"engine {name} is not installed by pip: {why}", param="name", code="not_by_pip")
+    packages = packages_of(engine)
+    if packages is not None:
+        return {"extras": list(packages.extras), "packages": list(packages.names)}
+    if engine.get("usable"):
+        text = f"engine {name} needs no installation: it can be used already"
+    else:
+        why = engine.get("install_hint") or engine.get("reason") or "it does not say how"
+        text = f"engine {name} is not installed by pip: {why}"
+    raise Conflict(text, param="name", code="not_by_pip")

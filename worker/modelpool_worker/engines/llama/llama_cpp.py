@@ -354,6 +354,7 @@ class LlamaCpp(Engine):
             saves_prompts=prompts is not None,
             unable=unable_of(job.socket),
             has_metrics=True,
+            adapters=llama_lora.told(job.options),
         )
         threading.Event().wait()
         del server

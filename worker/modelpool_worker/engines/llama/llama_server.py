@@ -28,6 +28,7 @@ from modelpool_worker.engines.gguf_identity import identity
 from modelpool_worker.leaving import Leaving
 from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
 
+from . import lora as llama_lora
 from . import parameters as llama_parameters
 from . import slots as llama_slots
 from . import speculation as llama_speculation
@@ -145,6 +146,7 @@ class LlamaServer(Engine):
             saves_prompts=prompts is not None,
             unable=unable_of(job.socket),
             has_metrics=True,
+            adapters=llama_lora.told(job.options),
         )
         end_as(server.wait())
 

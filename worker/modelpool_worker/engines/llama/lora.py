@@ -1,7 +1,7 @@
 """LoRA adapters of llama.cpp: small files that change what a model says, in force from its load on.
 
-Each has an id, its place in the list; a request may scale them anew with llama.cpp's ``lora``, and
-``/lora-adapters`` lists them.
+Each has an id, its place in the list, and a name; a request may scale them anew with llama.cpp's
+``lora``, and ``/lora-adapters`` lists them.
 """
 
 from __future__ import annotations
@@ -42,14 +42,20 @@ def contradiction(options: Mapping[str, Any]) -> tuple[str, str] | None:
     for adapter in adapters:
         if not os.path.isabs(adapter["path"]):
             return LORA, f"must have absolute paths, not {adapter['path'][:200]!r}"
-    names = [name_of(adapter) for adapter in adapters]
-    twin = next((name for name in names if names.count(name) > 1), None)
+    known = [name_of(adapter) for adapter in adapters]
+    twin = next((name for name in known if known.count(name) > 1), None)
     return None if twin is None else (LORA, f"has two adapters that are called {twin!r}")
 
 
 def paths(options: Mapping[str, Any]) -> list[str]:
     """Of all adapters."""
     return [adapter["path"] for adapter in options.get(LORA, ())]
+
+
+def told(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the front hears of them, see ``Status.ready``."""
+    adapters = options.get(LORA, ())
+    return [{"name": name_of(a), "scale": float(a.get("scale", 1))} for a in adapters]
 
 
 def name_of(adapter: Mapping[str, Any]) -> str:

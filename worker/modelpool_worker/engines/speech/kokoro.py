@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -105,6 +106,9 @@ class Kokoro(Engine):
         self.inspect(job.source)
         path = job.options.get("voices_file") or voices_beside(job.source)
         kokoro_onnx = LIBRARY.load()
+        # Its phonemizer copies the library of espeak-ng, for each load; this is there anyway, and
+        # goes.
+        tempfile.tempdir = os.path.dirname(job.socket)
         try:
             kokoro = kokoro_onnx.Kokoro(job.source, path)
         except Exception as e:  # onnxruntime's and numpy's have no common base
