@@ -177,7 +177,7 @@ def test_usage_counts_what_came_from_the_cache() -> None:
     counts = {"input_tokens": 1, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 100}
     told = usage({**counts, "output_tokens": 5})
     assert (told["prompt_tokens"], told["completion_tokens"], told["total_tokens"]) == (111, 5, 116)
-    assert told["prompt_tokens_details"] == {"cached_tokens": 10}
+    assert told["prompt_tokens_details"] == {"cached_tokens": 10, "cache_write_tokens": 100}
 
 
 def test_thoughts_go_back_with_their_signature() -> None:
