@@ -6,9 +6,9 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from modelpool_client.errors import (
     ContextLengthExceeded,
@@ -38,7 +38,6 @@ from .surfaces.text_frame import TextChunks
 from .tokens import BYTES_PER_TOKEN, NO_TOKENS, Tokens, count_tokens, estimated, of_usage
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 TAIL_BYTES = 4096
 # An engine answers between two steps of its work; Prometheus waits for ten seconds.
@@ -244,15 +243,17 @@ class EngineClient:
                 if not tail:
                     exchange.write(translation.begin())
                 tail = (tail + b"".join(events))[-TAIL_BYTES:]
-                told = [c for d in events if d != sse.DONE for c in _read(d, texts, reshape)]
-                exchange.write(b"".join(_put(translation.chunk, chunk) for chunk in told))
+                with _makes_sense(events):
+                    told = [c for d in events if d != sse.DONE for c in _read(d, texts, reshape)]
+                    words = b"".join(map(translation.chunk, told))
+                exchange.write(words)
                 if exchange.is_full:
                     watch.rests()
                     await exchange.drain()
         if sse.DONE not in tail[-64:] and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its stream early")
         last = reshape.end() if reshape is not None else []
-        exchange.write(b"".join(_put(translation.chunk, chunk) for chunk in last))
+        exchange.write(b"".join(map(translation.chunk, last)))
         watch.rests()
         await before_end()
         exchange.write(translation.end())
@@ -561,16 +562,23 @@ def put_in_words(translation: Translation, answer: dict[str, Any]) -> dict[str, 
     Raises:
         BrokenOffError: it is none.
     """
-    return _put(translation.whole, answer)
+    with _makes_sense(answer):
+        return translation.whole(answer)
 
 
-def _put(tell: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> T:
+@contextmanager
+def _makes_sense(said: Any) -> Iterator[None]:
+    """What is read of an engine's words may be anything.
+
+    Raises:
+        BrokenOffError: it was of a shape that nobody reads.
+    """
     try:
-        return tell(said)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
         log.warning("an answer of the engine is not understood", exc_info=e)
-        shown = json.dumps(said)[:200]
-        raise BrokenOffError(f"the engine sent an answer that makes no sense: {shown}") from None
+        text = f"the engine sent an answer that makes no sense: {str(said)[:200]}"
+        raise BrokenOffError(text) from None
 
 
 def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
