@@ -167,6 +167,7 @@ async def look_at_registered(services: Services) -> None:
         # Requests are answered meanwhile as if nothing were going on.
         await asyncio.sleep((time.perf_counter() - began) * PAUSE)
     await services.warn_of_engines([m for m in catalog if m.origin == "api"])
+    await services.ask_for_memory([m for m in catalog if m.origin != "discovered"])
     if count:
         text = f"the files of {count} registered models were looked at"
         services.events.publish("catalog-checked", models=count, reason=text)

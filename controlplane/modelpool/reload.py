@@ -79,7 +79,9 @@ async def _reload(services: Services, why: str) -> ConfigReload:
             gone = services.pool.status(model_id).model
             services.see_off(gone, f"{why}: no more in {file.name}")
 
-    return _answer(file, new, await services.catalog.adopt_config(models, new.gone, then))
+    report = await services.catalog.adopt_config(models, new.gone, then)
+    await services.ask_for_memory(map(services.catalog.get, (*report.added, *report.updated)))
+    return _answer(file, new, report)
 
 
 async def readable_config(file: Path | None) -> PoolConfig:

@@ -497,6 +497,20 @@ class Services:
             for text in (*(p.message for p in verdict.problems), *verdict.notes):
                 self.warn(model, text)
 
+    async def ask_for_memory(self, models: Iterable[Model]) -> None:
+        """Learn from engines what models will take whose files do not say: of a plug-in, or of a
+        server that has them."""
+        asked = [m for m in models if not m.served_by and self._says_nothing(m)]
+        verdicts = await self.engines.verdicts(asked, inspect=True)
+        for model, verdict in zip(asked, verdicts, strict=True):
+            if verdict.memory_bytes and self.catalog.find(model.model_id) is model:
+                self.estimator.tell(model, verdict.memory_bytes)
+                self.warn_if_it_never_fits(model)
+
+    def _says_nothing(self, model: Model) -> bool:
+        reading = self.estimator.reading(model)
+        return reading is None or reading.info is None
+
     async def describe(self, model_id: str) -> None:
         """Add what its file says to an entry that stands; without that it is as good as one whose
         file cannot be read."""
