@@ -160,7 +160,8 @@ async def look_at_registered(services: Services) -> None:
         if model.origin == "api" and services.estimator.reading(model) is None:
             await services.describe(model.model_id)
             count += 1
-    await _hear_of_memory(services)
+    # Those that were found are asked about at their load.
+    await services.ask_for_memory([m for m in catalog if m.origin != "discovered"])
     for model in catalog:
         if model.origin == "discovered":
             continue
@@ -172,21 +173,6 @@ async def look_at_registered(services: Services) -> None:
     if count:
         text = f"the files of {count} registered models were looked at"
         services.events.publish("catalog-checked", models=count, reason=text)
-
-
-async def _hear_of_memory(services: Services) -> None:
-    """Ask engines how much their models will need, but for those that were found: these are asked
-    about at their load."""
-    engines, estimator = services.engines, services.estimator
-    models = [m for m in services.catalog if m.origin != "discovered"]
-    asked = [model for model in models if estimator.wants_to_be_told(model)]
-    if not asked:
-        return
-    await engines.all()
-    asked = [model for model in asked if not engines.problem(model)]
-    for model, told in zip(asked, await engines.memory_of(asked), strict=True):
-        if services.catalog.find(model.model_id) is model:
-            estimator.tell(model, told)
 
 
 async def save(services: Services, store: Store) -> None:

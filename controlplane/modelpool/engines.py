@@ -173,12 +173,19 @@ class Engines:
         return found or None
 
     async def about(self, name: str) -> dict[str, Any]:
-        """What ``all`` says of one; empty if it says nothing."""
+        """What ``all`` says of one; empty if it says nothing. While all are asked anew, which takes
+        as long as the slowest of them, one that was usable before is thought to be as it was."""
         if self._by_name_of != self.edition or not self._by_name:
+            former = self._by_name.get(name, {})
+            if former.get("usable") and self._is_asking():
+                return former
             # Requests ask: to put all together anew takes longer than to pass one on.
             self._by_name = {engine["name"]: engine for engine in await self.all()}
             self._by_name_of = self.edition
         return self._by_name.get(name, {})
+
+    def _is_asking(self) -> bool:
+        return any(self._asked(name).known is None for name in (OWN, *self._others()))
 
     async def surfaces(self, name: str) -> Sequence[str] | None:
         """Paths that an engine answers for any model; None if it cannot be known."""
@@ -379,6 +386,7 @@ class Engines:
         if describer is None:
             return {}
         told = await asyncio.to_thread(describer.ask, *_told(self._settings))
+        self._supports.clear()
         self.edition += 1
         return told or {}
 

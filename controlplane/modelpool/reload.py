@@ -79,7 +79,11 @@ async def _reload(services: Services, why: str) -> ConfigReload:
             gone = services.pool.status(model_id).model
             services.see_off(gone, f"{why}: no more in {file.name}")
 
-    return _answer(file, new, await services.catalog.adopt_config(models, new.gone, then))
+    report = await services.catalog.adopt_config(models, new.gone, then)
+    changed = map(services.catalog.get, (*report.added, *report.updated))
+    for model in await services.ask_for_memory(changed):
+        services.warn_if_it_never_fits(model)
+    return _answer(file, new, report)
 
 
 async def readable_config(file: Path | None) -> PoolConfig:

@@ -495,6 +495,20 @@ class Services:
             for text in (*(p.message for p in verdict.problems), *verdict.notes):
                 self.warn(model, text)
 
+    async def ask_for_memory(self, models: Iterable[Model]) -> list[Model]:
+        """Ask engines how much their models will need, where they know more than the files do; those
+        that were told of."""
+        asked = [model for model in models if self.estimator.wants_to_be_told(model)]
+        if asked:
+            await self.engines.all()
+        asked = [model for model in asked if not self.engines.problem(model)]
+        told = []
+        for model, size in zip(asked, await self.engines.memory_of(asked), strict=True):
+            if self.catalog.find(model.model_id) is model:
+                self.estimator.tell(model, size)
+                told += [model] if size else []
+        return told
+
     async def describe(self, model_id: str) -> None:
         """Add what its file says to an entry that stands; without that it is as good as one whose
         file cannot be read."""

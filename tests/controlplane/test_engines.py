@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.helpers import until
 from modelpool import engines as module
 from modelpool.catalog.model import Model
 from modelpool.describing import Describer
@@ -130,3 +131,31 @@ def test_an_installation_is_advised_only_where_there_is_one() -> None:
             assert (f"`poolctl engines install {name}`" in problem) == is_advised, problem
 
     asyncio.run(main())
+
+
+def test_nobody_waits_for_engines_that_are_asked_anew_for_another(
+    starts: Path, tmp_path: Path
+) -> None:
+    """A stranger's engine that hangs would hold up every request, whenever somebody asks for it."""
+    go = tmp_path / "go"
+    held = f"import os, sys, time\nlate = os.path.getsize(sys.argv[1])\n{COUNTING}"
+    wait = f"while late and not os.path.exists({str(go)!r}): time.sleep(0.01)\nrunpy."
+    held = held.replace("runpy.", wait, 1)
+
+    async def play() -> None:
+        now = [0.0]
+        describer = Describer((sys.executable, "-c", held, str(starts)))
+        engines = Engines(describer, now=lambda: now[0])
+        before = await engines.about("fake")
+        assert before["usable"]
+        now[0] += 60
+        asking = asyncio.ensure_future(engines.problem_now(Model("x", "nothing", "none")))
+        await asyncio.to_thread(until, lambda: count(starts) == 2, "the second question")
+        assert await engines.about("fake") == before
+        assert (await engines.support("fake")) is not ANY
+        assert not asking.done()
+        go.touch()
+        assert "there is no engine" in await asking
+        assert await engines.about("fake") == before
+
+    asyncio.run(asyncio.wait_for(play(), 60))

@@ -559,6 +559,29 @@ def test_what_may_have_been_billed_is_not_sent_again() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(
+    ("source", "code", "times"),
+    [
+        ("upstream", "upstream_overloaded", 2),  # which costs nothing
+        ("upstream", "upstream_failed", 1),
+        ("worker", "internal_error", 1),  # over an answer that it has had, perhaps
+        ("engine", "engine_failed", 1),
+    ],
+)
+def test_a_failure_that_may_have_been_billed_is_not_sent_again(
+    source: str, code: str, times: int
+) -> None:
+    async def scene() -> None:
+        about = {"x_modelpool_source": source, "x_modelpool_code": code}
+        failure = response(b'{"error": {"message": "m"}}', "500 Oops", **about)
+        async with Scene(says(failure), says(response(b"{}"))) as s:
+            s.once = True
+            assert (await s.ask()).status == (500 if times == 1 else 200)
+            assert len(s.upstream.seen) == times
+
+    asyncio.run(scene())
+
+
 def test_workers_that_are_not_there_are_tried_a_few_times_only() -> None:
     async def scene() -> None:
         async with Scene() as s:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modelpool.catalog.footprint import WORKER_OVERHEAD_BYTES
 from support.plugins import files_of_page, install, stranger
 
 from e2e.conftest import MakePool
@@ -71,6 +72,11 @@ def test_the_plugin_of_the_page_is_found_loaded_served_and_unloaded(
     model = {"model_id": "poet", "engine": "babble", "source": str(tmp_path / "poem.txt")}
     pool = make_pool(model)
     assert engines(pool)["babble"]["usable"] is True
+    told = 30_000_000 + 20 * len(POEM) + WORKER_OVERHEAD_BYTES
+    until(
+        lambda: pool.model("poet")["memory"]["estimated_mb"] == pytest.approx(told / 1e6, abs=0.1),
+        "what it says of its memory",
+    )
     body = chat("poet", "sugar", seed=1, max_tokens=4, temperature=0.5)
     answer = pool.http.post("/v1/chat/completions", json=body)
     assert content(answer).startswith(" is sweet and so")
@@ -101,6 +107,7 @@ def test_bad_plugins_hurt_nobody_else(site: Path, make_pool: MakePool) -> None:
         "lies": BAD.format(
             name="lies", memory="1", load="job.options; self.held = bytes(1) * (200 << 20)"
         ),
+        "greedy": BAD.format(name="greedy", memory=10**13, load="pass"),
         "tells_nonsense": BAD.format(name="tells_nonsense", memory="-7.5", load="pass"),
     }
     for name, code in packages.items():
@@ -122,6 +129,9 @@ def test_bad_plugins_hurt_nobody_else(site: Path, make_pool: MakePool) -> None:
         answer = pool.http.post("/v1/chat/completions", json=chat(name, "hello"))
         assert content(answer) == "hello", answer.text
     assert pool.model("hangs")["state"] == "WARMING"
+    until(lambda: pool.model("greedy")["fits"]["verdict"] == "never", "what it says of itself")
+    refused = pool.chat("greedy")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (507, "cannot_fit")
 
     until(lambda: (pool.model("lies")["memory"]["current_peak_mb"] or 0) > 150, "the true figure")
     assert pool.http.post("/models/hangs/unload", json={"force": True}).status_code == 200

@@ -152,9 +152,11 @@ def test_models_that_are_listed_are_found(providers: Providers) -> None:
 def test_models_stay_where_a_list_makes_no_sense(providers: Providers, body: Any) -> None:
     name = "anthropic:claude-haiku-4-5"
     until(lambda: name in providers.states(), "it to be found")
-    providers.anthropic.faults.append(faults.answering(200, body))
+    providers.anthropic.list_faults.append(faults.answering(200, body))
     done = providers.http.post("/discover?wait=60", json={})
     assert done.status_code < 300, done.text
+    assert not providers.anthropic.list_faults
+    assert "sent no list of its models" in done.text
     assert name in providers.states()
 
 

@@ -608,6 +608,26 @@ def test_the_openai_package(remote: Remote) -> None:
         list(client.chat.completions.create(**ask, stream=True))
 
 
+def test_streams_may_have_an_address_of_their_own(
+    worker: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_KEY", KEY)
+    fake = FakeProvider(OwnApi())
+    try:
+        options = {"url": f"{fake.url}/generate/{{model}}", "api_key_variable": "FAKE_KEY", **OWN}
+        options["stream_url"] = f"{fake.url}/live/{{model}}?alt=x"
+        one = worker(options, engine="http", model_id="m", source="own-1").ready()
+        for stream in (False, True):
+            assert one.chat("told", stream=stream).status_code == 200
+        assert [asked.path for asked in fake.asked] == ["/generate/own-1", "/live/own-1?alt=x"]
+        options["stream_url"] = "http://127.0.0.1:9/live"
+        elsewhere = worker(options, engine="http", model_id="m", source="own-1").start()
+        assert elsewhere.wait_exit() == 3
+        assert "must be of the same server" in elsewhere.record["message"]
+    finally:
+        fake.stop()
+
+
 def test_a_key_in_a_file_is_renewed(worker: Callable[..., Any], tmp_path: Path) -> None:
     api = OpenAIApi(key="sk-first-aaaaaaaaaaaa")
     fake = FakeProvider(api)

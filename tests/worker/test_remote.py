@@ -67,6 +67,10 @@ def test_nobody_there_fails_the_load(worker: Callable[..., Any]) -> None:
         ({"ca_file": "/nowhere/ca.pem"}, "ca_file /nowhere/ca.pem cannot be read"),
         ({"base_url": "http://127.0.0.1:99999/v1"}, "base_url"),
         ({"base_url": "http://[::1/v1"}, "base_url"),
+        (
+            {"base_url": "http://127.0.0.1:9/v1?api-version=1&key=s3"},
+            "key in its query is for a key",
+        ),
         ({"api_key_variable": "ODD_KEY"}, "environment variable ODD_KEY holds characters"),
         ({"api_key_file": "/nowhere/key"}, "/nowhere/key cannot be read"),
     ],
@@ -82,6 +86,7 @@ def test_what_cannot_be_asked_with_fails_the_load(
     assert failed.wait_exit() == 3
     assert failed.record["code"] == "bad_config"
     assert said in failed.record["message"]
+    assert "s3" not in failed.record["message"]
 
 
 @pytest.fixture

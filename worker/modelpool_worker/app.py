@@ -63,7 +63,7 @@ from . import ollama, open_inference
 from .adapters import Adapters
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import TAIL_BYTES, BrokenOffError
+from .engine_client import TAIL_BYTES, BrokenOffError, put_in_words
 from .metrics import render
 from .probe import probe
 from .surfaces.reshape import EngineRequest, engine_request
@@ -333,7 +333,7 @@ class App:
             answer, tokens = json.loads(told), count_tokens(told[-TAIL_BYTES:])
         else:
             answer, tokens = await engine.collect(request, call)
-        whole = translation.whole(answer)
+        whole = put_in_words(translation, answer)
         call.rests()  # a slow disk is no silence of the engine
         await keep()
         exchange.send(200, *CODECS[asked.surface.codec].encode(whole))

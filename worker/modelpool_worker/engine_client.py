@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -31,9 +32,12 @@ from modelpool_client.wire import decode
 from .link import KeepsConnections, Link, Reply
 from .sleep import Sleep, SleepStep
 from .surfaces.aggregate import Aggregate
+from .surfaces.plain import plain
 from .surfaces.reshape import EngineRequest, Reshape
 from .surfaces.text_frame import TextChunks
 from .tokens import BYTES_PER_TOKEN, NO_TOKENS, Tokens, count_tokens, estimated, of_usage
+
+log = logging.getLogger(__name__)
 
 TAIL_BYTES = 4096
 # An engine answers between two steps of its work; Prometheus waits for ten seconds.
@@ -239,8 +243,10 @@ class EngineClient:
                 if not tail:
                     exchange.write(translation.begin())
                 tail = (tail + b"".join(events))[-TAIL_BYTES:]
-                told = [c for d in events if d != sse.DONE for c in _read(d, texts, reshape)]
-                exchange.write(b"".join(map(translation.chunk, told)))
+                with _makes_sense(events):
+                    told = [c for d in events if d != sse.DONE for c in _read(d, texts, reshape)]
+                    words = b"".join(map(translation.chunk, told))
+                exchange.write(words)
                 if exchange.is_full:
                     watch.rests()
                     await exchange.drain()
@@ -293,7 +299,7 @@ class EngineClient:
             finally:
                 exchange.source = None
         exchange.end()
-        return count_tokens(sink.tail)
+        return _told_tokens(reply, sink.tail)
 
     async def look(self, surface: Surface) -> bytes:
         """What the engine says of itself.
@@ -537,7 +543,7 @@ def _with_name(raw: bytes, name: str) -> bytes:
 
 def _whole(body: bytes, request: EngineRequest) -> tuple[dict[str, Any], Tokens]:
     try:
-        value = json.loads(body)
+        value = plain(json.loads(body))
         tokens = _of_value(value, request)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BrokenOffError(f"the engine sent no answer: {body[:100]!r}") from None
@@ -548,6 +554,31 @@ def _whole(body: bytes, request: EngineRequest) -> tuple[dict[str, Any], Tokens]
             "total_tokens": tokens.prompt + tokens.completion,
         }
     return value, tokens
+
+
+def put_in_words(translation: Translation, answer: dict[str, Any]) -> dict[str, Any]:
+    """A whole answer in the words of another API.
+
+    Raises:
+        BrokenOffError: it is none.
+    """
+    with _makes_sense(answer):
+        return translation.whole(answer)
+
+
+@contextmanager
+def _makes_sense(said: Any) -> Iterator[None]:
+    """What is read of an engine's words may be anything.
+
+    Raises:
+        BrokenOffError: it was of a shape that nobody reads.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+        log.warning("an answer of the engine is not understood", exc_info=e)
+        text = f"the engine sent an answer that makes no sense: {str(said)[:200]}"
+        raise BrokenOffError(text) from None
 
 
 def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
@@ -594,7 +625,7 @@ def _chunk(data: bytes) -> dict[str, Any]:
         raise BrokenOffError(f"the engine sent no object: {data[:100]!r}")
     if "error" in chunk:
         raise engine_error(_status_of(chunk["error"]), data)
-    return chunk
+    return plain(chunk)
 
 
 def _status_of(error: Any) -> int:
@@ -605,14 +636,18 @@ def _status_of(error: Any) -> int:
 def _counted(reply: Reply, tail: bytes, request: EngineRequest, pieces: int = 0) -> Tokens:
     """Tokens of a stream: those that it told its client, else those that it told its link, else as
     many as it had ``pieces``, and what its request had bytes for."""
-    told = count_tokens(tail)
-    if not told.completion:
-        hidden = count_tokens(getattr(reply, "usage", b""))
-        told = hidden if hidden.completion or hidden.prompt else told
+    told = _told_tokens(reply, tail)
     if told.completion and told.prompt:
         return told
     pieces = int(getattr(reply, "tokens", 0)) or pieces
     return estimated(told, len(request.completion.upstream()), pieces)
+
+
+def _told_tokens(reply: Reply, tail: bytes) -> Tokens:
+    """As its link has read them, whether or not they are passed on and however often a stream tells
+    them; else as they stand in its last kilobytes."""
+    read = count_tokens(getattr(reply, "usage", b""))
+    return read if read.completion or read.prompt else count_tokens(tail)
 
 
 def tokens_of_answer(body: bytes, request: EngineRequest) -> Tokens:

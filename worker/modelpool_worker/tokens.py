@@ -34,7 +34,7 @@ _OTHER_COMPLETIONS = frozenset({b"predicted_n", b"eval_count", b"output_tokens"}
 _TOLD = re.compile(
     rb'"(completion_tokens|predicted_n|eval_count|output_tokens|prompt_tokens|prompt_eval_count'
     rb"|cached_tokens|cache_read_input_tokens|cache_creation_input_tokens|cache_n|input_tokens"
-    rb'|prompt_n)": ?(\d+)'
+    rb'|prompt_cache_hit_tokens|prompt_n|total_tokens)": ?(\d+)'
 )
 
 
@@ -48,13 +48,25 @@ def count_tokens(tail: bytes) -> Tokens:
     # llama.cpp's text completions have one for each choice.
     completions = [number for name, number in told if name == b"completion_tokens"]
     others = [number for name, number in told if name in _OTHER_COMPLETIONS][-1:]
-    cached = last.get(b"cached_tokens", 0)
+    cached = last.get(b"cached_tokens") or last.get(b"prompt_cache_hit_tokens", 0)  # DeepSeek's
     prompt = last.get(b"prompt_tokens") or last.get(b"prompt_eval_count", 0)
+    if completions and prompt:
+        return Tokens(
+            generated(sum(completions), prompt, last.get(b"total_tokens")),
+            prompt,
+            min(cached, prompt),
+        )
     if not prompt and (fresh := last.get(b"input_tokens") or last.get(b"prompt_n", 0)):
         # Anthropic and llama.cpp count what was cached beside the rest.
         cached = cached or last.get(b"cache_read_input_tokens") or last.get(b"cache_n", 0)
         prompt = fresh + cached + last.get(b"cache_creation_input_tokens", 0)
     return Tokens(sum(completions or others), prompt, min(cached, prompt))
+
+
+def generated(completion: int, prompt: int, total: object) -> int:
+    """Tokens that were paid for as generated: Google counts its models' thoughts in the total of
+    OpenAI's usage alone."""
+    return max(completion, total - prompt) if type(total) is int else completion
 
 
 def of_usage(usage: Mapping[str, Any]) -> Tokens:
@@ -64,7 +76,13 @@ def of_usage(usage: Mapping[str, Any]) -> Tokens:
         return count_tokens(json.dumps(usage).encode())  # in other words, perhaps
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Tokens(completion, prompt, min(cached, prompt) if type(cached) is int else 0)
+    if cached is None:
+        cached = usage.get("prompt_cache_hit_tokens")
+    return Tokens(
+        generated(completion, prompt, usage.get("total_tokens")),
+        prompt,
+        min(cached, prompt) if type(cached) is int else 0,
+    )
 
 
 def estimated(told: Tokens, asked_bytes: int, pieces: int) -> Tokens:

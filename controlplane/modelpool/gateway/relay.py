@@ -716,7 +716,9 @@ class Gateway:
         verdict, who = verdict_of(status, headers)
         if verdict is not Verdict.BAD or tries.left == 0:
             return False
-        if tries.once and who == "upstream" and dict(headers).get(CODE) != OVERLOADED:
+        # A worker that fails may do so over an answer that it has had, and that is billed.
+        is_unbilled = who == "upstream" and dict(headers).get(CODE) == OVERLOADED
+        if tries.once and not is_unbilled:
             return False
         if status == ENDED_BY_IT and dict(headers).get(CODE) == ENGINE_DIED:
             tries.breaks += 1

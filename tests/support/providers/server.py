@@ -94,6 +94,7 @@ class FakeProvider:
     Attributes:
         asked: every request that came in whole, but for looks at the list of models.
         faults: each is used up by one such request.
+        list_faults: each is used up by a look at the list of models.
         gone: answers whose reader left before their end.
     """
 
@@ -101,6 +102,7 @@ class FakeProvider:
         self.asked: list[Asked] = []
         self.looked = 0
         self.faults: deque[Fault] = deque()
+        self.list_faults: deque[Fault] = deque()
         self.gone = 0
         self._api = api
         self._loop = asyncio.new_event_loop()
@@ -178,6 +180,9 @@ class FakeProvider:
         exchange = Exchange(asked, answer, writer, until_gone)
         if method == "GET":
             self.looked += 1
+            if self.list_faults:
+                await self.list_faults.popleft()(exchange)
+                return False
             await exchange.send(answer)
             return True
         self.asked.append(asked)

@@ -62,6 +62,7 @@ def test_shapes_of_errors(body: Any, message: str) -> None:
         (408, {}, errors.UpstreamTimeout, "upstream_timeout"),
         (413, {}, errors.PayloadTooLarge, "payload_too_large"),
         (429, {}, errors.RateLimited, "rate_limited"),
+        (498, {}, errors.Unavailable, "upstream_overloaded"),
         (500, {}, errors.UpstreamFailed, "upstream_failed"),
         (503, {}, errors.Unavailable, "upstream_overloaded"),
         (504, {}, errors.UpstreamTimeout, "upstream_timeout"),
@@ -98,6 +99,13 @@ def test_when_to_come_again() -> None:
 @pytest.mark.parametrize("data", [{"choices": []}, {"error": None}, [], 3, "x", {}])
 def test_what_is_no_error_in_a_stream(data: Any) -> None:
     assert stream_error(WHO, data) is None
+
+
+@pytest.mark.parametrize("kind", ["overloaded_error", "rate_limit_error", "api_error", "429"])
+def test_what_has_begun_is_never_told_as_what_is_sent_again(kind: str) -> None:
+    error = stream_error(WHO, {"type": "error", "error": {"type": kind, "message": "x"}})
+    assert error is not None
+    assert error.code != "upstream_overloaded"
 
 
 @given(st.integers(300, 599), st.binary(max_size=200))

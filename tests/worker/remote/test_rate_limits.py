@@ -32,6 +32,8 @@ def at(seconds: float) -> str:
         ("x-ratelimit-reset-requests", "7m12s", 432),
         ("x-ratelimit-reset-requests", "30", 30),
         ("x-ratelimit-reset-requests", str(NOW + 9), 9),
+        ("x-ratelimit-reset", "3", 3),
+        ("x-ratelimit-reset", str(int((NOW + 9) * 1000)), 9),
         ("anthropic-ratelimit-requests-reset", at(42), 42),
     ],
 )
@@ -47,6 +49,9 @@ def test_names_of_limits() -> None:
         "anthropic-ratelimit-input-tokens-limit": "80000",
         "anthropic-ratelimit-input-tokens-remaining": "0",
         "x-ratelimit-limit-tokens_usage_based": "5",
+        "x-ratelimit-limit": "20",
+        "x-ratelimit-remaining": "19",
+        "x-tokenlimit-limit": "9000",
         "x-ratelimit-remaining-tokens": "-1",
         "x-ratelimit-reset-tokens": "soon",
         "x-request-id": "7",
@@ -55,6 +60,8 @@ def test_names_of_limits() -> None:
     assert told == {
         "input-tokens": Limit(80000, 0, None),
         "tokens_usage_based": Limit(5, None, None),
+        "requests": Limit(20, 19, None),
+        "tokens": Limit(9000, None, None),
     }
 
 

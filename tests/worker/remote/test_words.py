@@ -177,7 +177,18 @@ def test_usage_counts_what_came_from_the_cache() -> None:
     counts = {"input_tokens": 1, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 100}
     told = usage({**counts, "output_tokens": 5})
     assert (told["prompt_tokens"], told["completion_tokens"], told["total_tokens"]) == (111, 5, 116)
-    assert told["prompt_tokens_details"] == {"cached_tokens": 10}
+    assert told["prompt_tokens_details"] == {"cached_tokens": 10, "cache_write_tokens": 100}
+
+
+def test_what_is_to_be_cached_is_said_so() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    tool = {"type": "function", "function": {"name": "f"}, **mark}
+    system = {"role": "system", "content": [{"type": "text", "text": "long", **mark}]}
+    user = {"role": "user", "content": [{"type": "text", "text": "x"}]}
+    told = messages_body({"messages": [system, user], "tools": [tool]}, 9)
+    assert told["system"] == [{"type": "text", "text": "long", **mark}]
+    assert told["messages"][0]["content"] == [{"type": "text", "text": "x"}]
+    assert told["tools"][0]["cache_control"] == mark["cache_control"]
 
 
 def test_thoughts_go_back_with_their_signature() -> None:

@@ -7,25 +7,24 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from modelpool_client import __version__
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.anthropic.tables import COUNT_PATH, MESSAGES_PATH
 from modelpool_client.surfaces.routes import CHAT_PATH
 from modelpool_client.surfaces.schema import Schema
 
-from modelpool_worker.engine import EngineJob, RemoteEngine, Status, Usable
+from modelpool_worker.engine import EngineJob, Status
 from modelpool_worker.link import RemoteLink, Reply
-from modelpool_worker.remote.keys import Key
 from modelpool_worker.remote.names import Names
-from modelpool_worker.remote.options import SECONDS, check_common, common, headers_of, variables_of
-from modelpool_worker.remote.server import Ask, Server, bearer
+from modelpool_worker.remote.options import common
+from modelpool_worker.remote.provider_engine import ProviderEngine, server_of
+from modelpool_worker.remote.server import Ask, bearer
 from modelpool_worker.remote.streams import Translated, Watched
 
 from .anthropic_answer import ChatStream, completion
 from .anthropic_request import messages_body
-from .openai import asked_for_its_list, listed, said_in, told
+from .openai import listed, said_in, told
 
 BASE_URL = "https://api.anthropic.com/v1"
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
@@ -61,25 +60,14 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
-class Anthropic(RemoteEngine):
-    """Its source is the model's name there."""
+class Anthropic(ProviderEngine):
+    """The Messages API."""
 
     name = "anthropic"
-    formats = ("none",)
     capabilities = ("chat", "tools", "vision", "thinking", "streaming", "json_schema")
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
     surfaces: ClassVar[Sequence[str]] = (CHAT_PATH, MESSAGES_PATH, COUNT_PATH)
     honours: ClassVar[Mapping[str, Collection[str]]] = {CHAT_PATH: HONOURS}
-
-    def probe(self) -> Usable:
-        return Usable(True, version=__version__)
-
-    def memory_bytes(self, source: str, options: Mapping[str, Any]) -> int | None:
-        return 0
-
-    def check_each(self, options: Mapping[str, Any]) -> None:
-        super().check_each(options)
-        check_common(options)
 
     def connect(self, job: EngineJob) -> RemoteLink:
         return AnthropicLink(job, os.environ)
@@ -93,16 +81,8 @@ class AnthropicLink:
         self.names = Names.of(job.model_id, job.source, options)
         self._version = options.get("api_version", CURRENT_VERSION)
         self._max_tokens = options.get("max_tokens", MAX_TOKENS)
-        variables = variables_of(options, KEY_VARIABLES)
-        self.server = Server(
-            job.model_id,
-            options.get("base_url", BASE_URL),
-            Key(environment, variables, options.get("api_key_file", "")),
-            seconds=options.get("request_timeout_seconds", SECONDS),
-            ca_file=options.get("ca_file", ""),
-            headers=headers_of(options),
-            key_header=self._key_header,
-        )
+        base_url = options.get("base_url", BASE_URL)
+        self.server = server_of(job, environment, base_url, KEY_VARIABLES, self._key_header)
 
     def _key_header(self, key: str) -> Headers:
         """What both versions and those who imitate either understand."""
@@ -122,7 +102,7 @@ class AnthropicLink:
         return [(b"anthropic-version", str(self._version).encode())]
 
     async def probe(self) -> None:
-        await asked_for_its_list(self.server, self._own_version)
+        await self.server.probe(self._own_version)
 
     async def models(self) -> list[str]:
         """Names there of all models that it has."""

@@ -14,6 +14,7 @@ Json = dict[str, Any]
 _DATA = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 _EFFORTS = {"minimal": "low"}
+_CACHE = "cache_control"
 # A tool that takes nothing.
 _NO_INPUT: Json = {"type": "object", "properties": {}}
 
@@ -45,14 +46,14 @@ def _most_tokens(said: Mapping[str, Any], default: int) -> int:
     return given if isinstance(given, int) and given > 0 else default
 
 
-def _conversation(messages: list[Json]) -> tuple[str, list[Json]]:
+def _conversation(messages: list[Json]) -> tuple[str | list[Json], list[Json]]:
     """The system's texts, wherever they stand, and turns that alternate."""
-    system: list[str] = []
+    system: list[Json] = []
     turns: list[Json] = []
     for i, message in enumerate(messages):
         where, role = f"messages[{i}].content", message["role"]
         if role in ("system", "developer"):
-            system += [b["text"] for b in _blocks(message.get("content"), where, texts_only=True)]
+            system += _blocks(message.get("content"), where, texts_only=True)
             continue
         speaker = "assistant" if role == "assistant" else "user"
         blocks = list(_BLOCKS[role](message, where, i))
@@ -64,7 +65,9 @@ def _conversation(messages: list[Json]) -> tuple[str, list[Json]]:
             turns.append({"role": speaker, "content": blocks})
     if not turns:
         _refuse("messages", "must say something beside what the system says")
-    return "\n\n".join(system), turns
+    if any(_CACHE in block for block in system):
+        return system, turns
+    return "\n\n".join(block["text"] for block in system), turns
 
 
 def _user(message: Json, where: str, i: int) -> Iterator[Json]:
@@ -110,17 +113,23 @@ def _blocks(content: Any, where: str, *, texts_only: bool = False) -> Iterator[J
         return
     for j, part in enumerate(content or ()):
         kind, at = part["type"], f"{where}[{j}]"
+        cached = _cached(part)
         if kind in ("text", "refusal"):
             if text := part.get(kind) or part.get("text"):
-                yield {"type": "text", "text": text}
+                yield {"type": "text", "text": text} | cached
         elif texts_only:
             _refuse(f"{at}.type", f"must be text here, not {kind}")
         elif kind == "image_url":
-            yield _image(part, at)
+            yield _image(part, at) | cached
         elif kind == "file":
-            yield _file(part, at)
+            yield _file(part, at) | cached
         else:
             _refuse(f"{at}.type", f"{kind} cannot be sent to Anthropic")
+
+
+def _cached(said: Json) -> Json:
+    """Up to where the prompt is to be cached, as those say who know Anthropic's word for it."""
+    return {_CACHE: said[_CACHE]} if said.get(_CACHE) else {}
 
 
 def _image(part: Json, where: str) -> Json:
@@ -158,7 +167,7 @@ def _arguments(given: Any, where: str) -> Json:
 
 
 def _tools(said: Mapping[str, Any]) -> Json:
-    tools = [_own_tool(tool["function"]) for tool in said.get("tools") or ()]
+    tools = [_own_tool(tool["function"]) | _cached(tool) for tool in said.get("tools") or ()]
     if not tools:
         return {}
     choice = _choice(said.get("tool_choice"))

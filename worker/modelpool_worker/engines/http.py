@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from modelpool_client import __version__
 from modelpool_client.errors import LoadFailed
 from modelpool_client.http1.message import Headers
 from modelpool_client.http1.upstream_connection import UpstreamError
@@ -18,19 +17,23 @@ from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.routes import BASIC, CHAT_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
 
-from modelpool_worker.engine import EngineJob, RemoteEngine, Status, Usable
+from modelpool_worker.engine import EngineJob, Status
 from modelpool_worker.link import RemoteLink, Reply
 from modelpool_worker.remote.errors import Provider
-from modelpool_worker.remote.keys import Key
 from modelpool_worker.remote.names import Names
-from modelpool_worker.remote.options import ONLY, SECONDS, check_common, common, headers_of
-from modelpool_worker.remote.server import Ask, Server
+from modelpool_worker.remote.options import (
+    KEY_HEADER_OPTION,
+    ONLY,
+    common,
+    key_header_of,
+)
+from modelpool_worker.remote.provider_engine import ProviderEngine, server_of
+from modelpool_worker.remote.server import Ask
 from modelpool_worker.remote.streams import Translated
 
 from . import http_template
 from .openai import said_in
 
-KEY_HEADER = "authorization: Bearer {api_key}"
 HONOURS = (
     *("max_tokens", "temperature", "top_p", "top_k", "stop", "seed"),
     *("presence_penalty", "frequency_penalty"),
@@ -53,13 +56,13 @@ OPTIONS: Mapping[str, Schema] = {
         "pattern": r"^https?://[^\s/@]+/\S*$",
         "description": "where requests go to; {model} in it is the model's name there",
     },
-    "api_key_header": {
+    "stream_url": {
         **ONLY,
         "type": "string",
-        "pattern": r"^[A-Za-z0-9-]+: ?.*\{api_key\}.*$",
-        "description": "how the key is shown",
-        "default": KEY_HEADER,
+        "pattern": r"^https?://[^\s/@]+/\S*$",
+        "description": "where streams are asked of the same server; else url",
     },
+    "api_key_header": KEY_HEADER_OPTION,
     "body": {
         "type": "string",
         "description": "JSON with placeholders: "
@@ -89,11 +92,10 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
-class Http(RemoteEngine):
-    """Its source is the model's name there."""
+class Http(ProviderEngine):
+    """Any HTTP API, as a template describes it."""
 
     name = "http"
-    formats = ("none",)
     capabilities = ("chat", "completion", "tools", "json_mode", "json_schema", "streaming")
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
     surfaces: ClassVar[Sequence[str]] = BASIC
@@ -102,15 +104,8 @@ class Http(RemoteEngine):
         TEXT_PATH: HONOURS,
     }
 
-    def probe(self) -> Usable:
-        return Usable(True, version=__version__)
-
-    def memory_bytes(self, source: str, options: Mapping[str, Any]) -> int | None:
-        return 0
-
     def check_each(self, options: Mapping[str, Any]) -> None:
         super().check_each(options)
-        check_common(options)
         if "body" in options:
             http_template.parse(options["body"])
 
@@ -120,6 +115,10 @@ class Http(RemoteEngine):
             if name not in options:
                 text = f"{self.name}: options.{name} is required"
                 raise LoadFailed(text, code="bad_config", param=f"options.{name}", source="engine")
+        other = options.get("stream_url", options["url"])
+        if urlsplit(other)[:2] != urlsplit(options["url"])[:2]:
+            text = "options.stream_url must be of the same server as options.url"
+            raise LoadFailed(text, code="bad_config", param="options.stream_url", source="engine")
 
     def connect(self, job: EngineJob) -> RemoteLink:
         self.check(job.options)
@@ -135,22 +134,10 @@ class HttpLink:
         self._template = http_template.parse(options["body"])
         self.names = Names.of(job.model_id, job.source, options)
         url = urlsplit(options["url"])
-        self._target = url.path + (f"?{url.query}" if url.query else "")
-        variable = options.get("api_key_variable")
-        self.server = Server(
-            job.model_id,
-            f"{url.scheme}://{url.netloc}",
-            Key(environment, (variable,) if variable else (), options.get("api_key_file", "")),
-            seconds=options.get("request_timeout_seconds", SECONDS),
-            ca_file=options.get("ca_file", ""),
-            headers=headers_of(options),
-            key_header=self._key_header,
-            prefix="",
-        )
-
-    def _key_header(self, key: str) -> Headers:
-        name, _, value = self._options.get("api_key_header", KEY_HEADER).partition(":")
-        return [(name.lower().encode(), value.strip().replace("{api_key}", key).encode())]
+        self._target = _target(options["url"])
+        self._stream_target = _target(options.get("stream_url", options["url"]))
+        where = f"{url.scheme}://{url.netloc}"
+        self.server = server_of(job, environment, where, (), key_header_of(options), prefix="")
 
     async def open(self, status: Status) -> None:
         try:
@@ -177,7 +164,8 @@ class HttpLink:
         is_stream = wants_stream and self._options.get("stream_format", "none") != "none"
         values = {**http_template.values_of(said, model), "stream": is_stream}
         sent = json.dumps(http_template.fill(self._template, values)).encode()
-        path = self._target.replace("{model}", quote(model, safe=""))
+        where = self._stream_target if is_stream else self._target
+        path = where.replace("{model}", quote(model, safe=""))
         answers = Answers(self.server.provider, self._options, model, is_chat=is_chat)
         decoder = None
         if is_stream:
@@ -192,6 +180,11 @@ class HttpLink:
 
     def close(self) -> None:
         self.server.close()
+
+
+def _target(url: str) -> str:
+    at = urlsplit(url)
+    return at.path + (f"?{at.query}" if at.query else "")
 
 
 def _placeholder(name: str) -> str:

@@ -8,10 +8,8 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
-from modelpool_client import __version__
-from modelpool_client.errors import InvalidRequest, ModelPoolError
+from modelpool_client.errors import InvalidRequest
 from modelpool_client.http1.message import Headers
-from modelpool_client.http1.upstream_connection import UpstreamError
 from modelpool_client.surfaces.parameters import ALL
 from modelpool_client.surfaces.routes import (
     BASIC,
@@ -27,14 +25,19 @@ from modelpool_client.surfaces.routes import (
 )
 from modelpool_client.surfaces.schema import Schema
 
-from modelpool_worker.engine import EngineJob, RemoteEngine, Status, Usable
+from modelpool_worker.engine import EngineJob, Status
 from modelpool_worker.link import RemoteLink, Reply
+from modelpool_worker.remote.call_extras import EXTRA, CallExtras
 from modelpool_worker.remote.errors import Provider
 from modelpool_worker.remote.form_model import model_of, with_model
-from modelpool_worker.remote.keys import Key
 from modelpool_worker.remote.names import Names
-from modelpool_worker.remote.options import SECONDS, check_common, common, headers_of, variables_of
-from modelpool_worker.remote.server import Ask, Server
+from modelpool_worker.remote.options import (
+    KEY_HEADER_OPTION,
+    common,
+    key_header_of,
+)
+from modelpool_worker.remote.provider_engine import ProviderEngine, server_of
+from modelpool_worker.remote.server import Ask
 from modelpool_worker.remote.streams import Decoder, Unchanged, Watched
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,12 @@ NOT_JSON = frozenset({SPEECH_PATH, TRANSCRIPTIONS_PATH, TRANSLATIONS_PATH})
 FORMS = frozenset({TRANSCRIPTIONS_PATH, TRANSLATIONS_PATH, IMAGE_EDITS_PATH})
 # What a server names that does not know them.
 _USAGE_WORDS = ("stream_options", "include_usage")
+# OpenAI's models that reason take the newer word alone, many servers like OpenAI's the former, in
+# which other APIs are put.
+MOST_TOKENS, _FORMER_MOST_TOKENS = "max_completion_tokens", "max_tokens"
+# What Google names that finds a call of a tool without one.
+_SIGNATURE = "thought_signature"
+_EXTRA = f'"{EXTRA}"'.encode()
 # The pool's own words, which no server knows.
 OURS = ("priority",)
 SERVES = (
@@ -66,6 +75,7 @@ SERVES = (
 
 OPTIONS: Mapping[str, Schema] = {
     **common(BASE_URL, KEY_VARIABLE),
+    "api_key_header": KEY_HEADER_OPTION,
     "native_responses": {
         "type": "boolean",
         "description": "/v1/responses goes to the server as it is, which keeps the answers; else"
@@ -81,11 +91,10 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
-class OpenAI(RemoteEngine):
-    """Its source is the model's name there."""
+class OpenAI(ProviderEngine):
+    """Any server that speaks OpenAI's API."""
 
     name = "openai"
-    formats = ("none",)
     capabilities = (
         *("chat", "completion", "tools", "vision", "audio", "thinking", "streaming"),
         *("json_mode", "json_schema", "logprobs", "embeddings"),
@@ -97,16 +106,6 @@ class OpenAI(RemoteEngine):
         path: (ALL,) for path in SERVES if path != EMBEDDINGS_PATH
     }
 
-    def probe(self) -> Usable:
-        return Usable(True, version=__version__)
-
-    def memory_bytes(self, source: str, options: Mapping[str, Any]) -> int | None:
-        return 0
-
-    def check_each(self, options: Mapping[str, Any]) -> None:
-        super().check_each(options)
-        check_common(options)
-
     def connect(self, job: EngineJob) -> RemoteLink:
         return OpenAILink(job, os.environ)
 
@@ -116,25 +115,22 @@ class OpenAILink:
 
     def __init__(self, job: EngineJob, environment: Mapping[str, str]) -> None:
         options = job.options
-        variables = variables_of(options, (KEY_VARIABLE,))
         self.names = Names.of(job.model_id, job.source, options)
         self._asks_usage = bool(options.get("stream_usage", True))
+        self._told_most_tokens: set[str] = set()
+        self._signed: set[str] = set()
+        self._extras = CallExtras()
         self._serves = (*SERVES, *([RESPONSES_PATH] if options.get("native_responses") else []))
-        self.server = Server(
-            job.model_id,
-            options.get("base_url", BASE_URL),
-            Key(environment, variables, options.get("api_key_file", "")),
-            seconds=options.get("request_timeout_seconds", SECONDS),
-            ca_file=options.get("ca_file", ""),
-            headers=headers_of(options),
-        )
+        base_url = options.get("base_url", BASE_URL)
+        shown = key_header_of(options)
+        self.server = server_of(job, environment, base_url, (KEY_VARIABLE,), shown)
 
     async def open(self, status: Status) -> None:
         await self.server.open()
         status.ready(slots=0, serves=self._serves, stops_plain=True)
 
     async def probe(self) -> None:
-        await asked_for_its_list(self.server)
+        await self.server.probe()
 
     async def models(self) -> list[str]:
         """Names there of all models that it has."""
@@ -152,17 +148,33 @@ class OpenAILink:
             ask = Ask(path.removeprefix("/v1"), headers, sent, model, is_json=is_json)
             return await self.server.ask(ask)
         said = said_in(body)
-        asks_usage = self._asks_usage
-        try:
-            return await self.server.ask(self._asked(path, headers, said))
-        except InvalidRequest as refusal:
-            is_about_usage = any(word in refusal.message for word in _USAGE_WORDS)
-            if not (asks_usage and is_about_usage and said.get("stream") is True):
-                raise
+        while True:
+            ask, asks_usage = self._asked(path, headers, said), self._asks_usage
+            try:
+                return await self.server.ask(ask)
+            except InvalidRequest as refusal:
+                # It was refused, so that nothing was begun and nobody pays twice.
+                if not self._learns(refusal, ask, said, asks_usage=asks_usage):
+                    raise
+
+    def _learns(
+        self, refusal: InvalidRequest, ask: Ask, said: Mapping[str, Any], *, asks_usage: bool
+    ) -> bool:
+        """Whether a refusal says how the request would be taken, which holds from now on."""
+        is_stream = said.get("stream") is True
+        if asks_usage and is_stream and any(word in refusal.message for word in _USAGE_WORDS):
             log.warning("%s; its streams are asked for no tokens any more", refusal.message)
             self._asks_usage = False
-        # It was refused, so that nothing was begun and nobody pays twice.
-        return await self.server.ask(self._asked(path, headers, said))
+            return True
+        if MOST_TOKENS in refusal.message and _FORMER_MOST_TOKENS in json.loads(ask.body):
+            log.info("%s; %s is told %s", refusal.message, ask.model, MOST_TOKENS)
+            self._told_most_tokens.add(ask.model)
+            return True
+        if _SIGNATURE in refusal.message and ask.model not in self._signed:
+            log.info("%s; calls of tools that %s did not make say so", refusal.message, ask.model)
+            self._signed.add(ask.model)
+            return True
+        return False
 
     def _asked(self, path: str, headers: Headers, said: dict[str, Any]) -> Ask:
         model, is_stream = self.names.there(said.get("model")), said.get("stream") is True
@@ -170,16 +182,24 @@ class OpenAILink:
         asked = said
         if path in BASIC:
             asked = _with_usage(said, asks=self._asks_usage)
+            if model in self._told_most_tokens:
+                asked = _with_most_tokens(asked)
             if decoder is not None:
                 decoder = self.server.counted(decoder, said)
+        hear = None
+        if path == CHAT_PATH:
+            hear, signs = self._extras.hear, model in self._signed
+            asked = {**asked, "messages": self._extras.completed(said.get("messages"), signs=signs)}
         is_json = path not in NOT_JSON
         own = path.removeprefix("/v1")
-        return Ask(own, headers, told(asked, model), model, decoder, is_json=is_json)
+        return Ask(own, headers, told(asked, model), model, decoder, is_json=is_json, hear=hear)
 
     def _decoder(self, path: str) -> Decoder:
         if path == IMAGES_PATH:
             return Unchanged()
-        return Watched(self.server.provider, self.server.key.value, FINALS.get(path, ()))
+        provider, key, finals = self.server.provider, self.server.key.value, FINALS.get(path, ())
+        hear = {_EXTRA: self._extras.hear} if path == CHAT_PATH else {}
+        return Watched(provider, key, finals, hear)
 
     async def accepts(self) -> bool:
         return True
@@ -211,6 +231,13 @@ def _with_usage(said: dict[str, Any], *, asks: bool) -> dict[str, Any]:
     return {**said, "stream_options": {**(said.get("stream_options") or {}), "include_usage": True}}
 
 
+def _with_most_tokens(said: dict[str, Any]) -> dict[str, Any]:
+    """The same in the newer word, where it says how many tokens there may be."""
+    most = said.get(_FORMER_MOST_TOKENS)
+    kept = {name: value for name, value in said.items() if name != _FORMER_MOST_TOKENS}
+    return kept if most is None else {MOST_TOKENS: most, **kept}
+
+
 def listed(provider: Provider, body: bytes) -> list[str]:
     """The names in a server's list of its models: OpenAI's ``data`` of objects with an ``id``.
 
@@ -223,16 +250,3 @@ def listed(provider: Provider, body: bytes) -> list[str]:
         return [str(model["id"]).removeprefix("models/") for model in found]
     except (ValueError, KeyError, TypeError):
         raise provider.failed("sent no list of its models") from None
-
-
-async def asked_for_its_list(server: Server, headers: Headers | None = None) -> None:
-    """See ``RemoteLink.probe``.
-
-    Raises:
-        UpstreamError: it does not answer.
-    """
-    try:
-        await server.get("/models", headers)
-    except ModelPoolError as e:
-        if e.status >= 500 and e.code not in ("upstream_refused_key", "upstream_overloaded"):
-            raise UpstreamError(e.message) from e

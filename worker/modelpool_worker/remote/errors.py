@@ -24,6 +24,12 @@ from modelpool_client.http1.message import Headers
 LONGEST_WORDS = 500
 # 429 that waiting does not end.
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error"})
+# Beside 503 and 529: Groq's for a tier without room.
+_OVERLOADED = frozenset({498, 503, 529})
+# How a choice ends whose model has failed: OpenRouter's word, and DeepSeek's.
+_FAILED_ENDS = frozenset({"error", "insufficient_system_resource"})
+# What an event of a stream holds at least where it tells a failure.
+FAILURE_WORDS = (b'"error"', b"insufficient_system_resource")
 _TOO_LONG = ("context_length_exceeded", "string_above_max_length")
 _LONG_WORDS = (
     "prompt is too long",
@@ -100,7 +106,7 @@ def error_of(
         return PayloadTooLarge(says, source="upstream")
     if status in (408, 504):
         return UpstreamTimeout(says, source="upstream")
-    if status in (503, 529):
+    if status in _OVERLOADED:
         text = f"{provider.name} is overloaded: {words}"
         return Unavailable(text, code="upstream_overloaded", source="upstream", retry_after=pause)
     if 400 <= status < 500:
@@ -109,21 +115,33 @@ def error_of(
 
 
 def stream_error(provider: Provider, data: Any) -> ModelPoolError | None:
-    """The error that an event of a stream, or a body with status 200, is; None where it is none."""
+    """The error that an event of a stream, or a body with status 200, is; None where it is none.
+
+    Its code is never ``upstream_overloaded``, after which a request is sent again: what was begun
+    may be billed.
+    """
     if not isinstance(data, dict):
         return None
-    error = data.get("error")
-    if data.get("type") != "error" and not error:
-        return None
+    if data.get("type") != "error" and not data.get("error"):
+        return _failed_choice(provider, data.get("choices"))
     said = _words(data)
     words = f"{provider.name} broke off its answer: {said.message}"
     if "overloaded_error" in said.names:
         return Unavailable(
-            provider.mask(words), code="upstream_overloaded", source="upstream", retry_after=1
+            provider.mask(words), code="upstream_failed", source="upstream", retry_after=1
         )
     if "rate_limit_error" in said.names or "429" in said.names:
         return RateLimited(provider.mask(words), source="upstream", retry_after=1)
     return UpstreamFailed(provider.mask(words), source="upstream")
+
+
+def _failed_choice(provider: Provider, choices: Any) -> ModelPoolError | None:
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("finish_reason") in _FAILED_ENDS:
+            reason = choice["finish_reason"]
+            said = _words({"error": choice["error"]}).message if choice.get("error") else reason
+            return provider.failed(f"broke off its answer: {said}")
+    return None
 
 
 def read(body: bytes) -> Words:
@@ -177,6 +195,10 @@ def _refused_key(provider: Provider, status: int, words: str) -> ModelPoolError:
 
 
 def _missing(provider: Provider, said: Words, words: str, model: str) -> ModelPoolError:
+    if "v1/responses" in words:  # OpenAI's for models that it has at that route alone
+        text = f"{provider.name} says: {words} Ask for it at /v1/responses; the option"
+        text += " native_responses sends that there"
+        return InvalidRequest(text, param="model", source="upstream")
     names = {"model_not_found", "not_found_error", "NOT_FOUND", "invalid_model"}
     if names.intersection(said.names) or "model" in words.lower():
         text = f"{provider.name} has no model {model!r}, or not for this key: {words}"

@@ -7,17 +7,32 @@ the pool reaches, or models paid for that nobody wanted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from modelpool_client.errors import LoadFailed
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.schema import Schema
 
 SECONDS = 600.0
+KEY_HEADER = "authorization: Bearer {api_key}"
+# Names under which a query would show a key.
+_KEYS_IN_QUERIES = re.compile(
+    r"(.*[-_])?(api)?key|(.*[-_])?token|(.*[-_])?secret|password|signature|sig|code", re.IGNORECASE
+)
 ONLY: Schema = {"only_in_config": True}
 _TEXTS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+
+
+KEY_HEADER_OPTION: Schema = {
+    **ONLY,
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9-]+: ?.*\{api_key\}.*$",
+    "description": "how the key is shown",
+    "default": KEY_HEADER,
+}
 
 
 def common(base_url: str, variable: str) -> dict[str, Schema]:
@@ -25,8 +40,9 @@ def common(base_url: str, variable: str) -> dict[str, Schema]:
     where: Schema = {
         **ONLY,
         "type": "string",
-        "pattern": r"^https?://[^\s/@?#]+(/[^\s?#]*)?$",
-        "description": "where its API begins; without a path that is /v1",
+        "pattern": r"^https?://[^\s/@?#]+(/[^\s?#]*)?(\?[^\s#]*)?$",
+        "description": "where its API begins; without a path that is /v1. {model} in the path is"
+        " the model's name there; what stands behind ? goes with every request",
     }
     if base_url:
         where = {**where, "default": base_url}
@@ -84,7 +100,7 @@ def check_common(options: Mapping[str, Any]) -> None:
         LoadFailed: a header is none, or a place has no host or no possible port (``bad_config``).
     """
     headers_of(options)
-    for name in ("base_url", "url"):
+    for name in ("base_url", "url", "stream_url"):
         if name in options:
             _check_place(name, options[name])
 
@@ -98,6 +114,21 @@ def _check_place(name: str, text: str) -> None:
     if not has_place:
         text = f"options.{name}: {text!r} names no host, or no port that there is"
         raise LoadFailed(text, code="bad_config", param=f"options.{name}", source="engine")
+    for key, _ in parse_qsl(url.query, keep_blank_values=True):
+        if _KEYS_IN_QUERIES.fullmatch(key):
+            text = f"options.{name}: {key} in its query is for a key, which belongs in a variable"
+            text += " or a file; api_key_header says how it is shown"
+            raise LoadFailed(text, code="bad_config", param=f"options.{name}", source="engine")
+
+
+def key_header_of(options: Mapping[str, Any]) -> Callable[[str], Headers]:
+    """How a key is shown, as the option ``api_key_header`` says."""
+    name, _, value = options.get("api_key_header", KEY_HEADER).partition(":")
+
+    def shown(key: str) -> Headers:
+        return [(name.lower().encode(), value.strip().replace("{api_key}", key).encode())]
+
+    return shown
 
 
 def headers_of(options: Mapping[str, Any]) -> Headers:

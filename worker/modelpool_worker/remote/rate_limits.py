@@ -1,8 +1,9 @@
 """PURE. What a provider says of its limits, and until when it is not to be asked.
 
-OpenAI's headers are ``x-ratelimit-{limit,remaining,reset}-NAME`` with spans of time, Anthropic's
-``anthropic-ratelimit-NAME-{limit,remaining,reset}`` with moments (RFC 3339); ``retry-after`` is
-seconds or a date (RFC 9110, 10.2.3).
+OpenAI's headers are ``x-ratelimit-{limit,remaining,reset}-NAME`` with spans of time; without a name
+they are of requests (Together, OpenRouter), and Together's of tokens are ``x-tokenlimit-…``.
+Anthropic's are ``anthropic-ratelimit-NAME-{limit,remaining,reset}`` with moments (RFC 3339).
+``retry-after`` is seconds or a date (RFC 9110, 10.2.3).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _SPAN = re.compile(
     r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
 )
 _SECONDS = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
-_OPENAI = re.compile(r"x-ratelimit-(limit|remaining|reset)-([a-z0-9_\-]+)")
+_OPENAI = re.compile(r"x-ratelimit-(limit|remaining|reset)(?:-([a-z0-9_\-]+))?")
+_TOKENS = re.compile(r"x-tokenlimit-(limit|remaining|reset)")
 _ANTHROPIC = re.compile(r"anthropic-ratelimit-([a-z0-9\-]+)-(limit|remaining|reset)")
 
 
@@ -53,7 +55,9 @@ def limits(headers: Iterable[tuple[bytes, bytes]], now: float) -> dict[str, Limi
     for raw_name, raw in headers:
         name, value = raw_name.decode("latin-1"), raw.decode("latin-1").strip()
         if found := _OPENAI.fullmatch(name):
-            kind, what = found.groups()
+            kind, what = found[1], found[2] or "requests"
+        elif found := _TOKENS.fullmatch(name):
+            kind, what = found[1], "tokens"
         elif found := _ANTHROPIC.fullmatch(name):
             what, kind = found.groups()
         else:
@@ -156,10 +160,11 @@ def _number(text: str) -> float | None:
 
 
 def _moment(text: str, now: float) -> float | None:
-    """A span, ``6m0s`` or ``12ms`` or bare seconds, or a moment."""
+    """A span, ``6m0s`` or ``12ms`` or bare seconds, or a moment, in milliseconds too."""
     number = _number(text)
     if number is not None:
-        return number if number > 1e9 else now + number
+        seconds = number / 1000 if number > 1e11 else number
+        return seconds if seconds > 1e9 else now + seconds
     found = _SPAN.fullmatch(text)
     if found and any(found.groups()):
         parts = zip(found.groups(), _SECONDS, strict=True)

@@ -54,7 +54,7 @@ class StreamReply:
     @property
     def usage(self) -> bytes:
         """What it told of its tokens, whether or not that is passed on."""
-        return self.decoder.usage if isinstance(self.decoder, Counted) else b""
+        return getattr(self.decoder, "usage", b"")
 
     async def piece(self) -> bytes:
         """See ``Reply``."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from modelpool_client import __version__
 from modelpool_client.errors import LoadFailed, ModelPoolError
@@ -36,7 +36,7 @@ LONGEST_ANSWER_BYTES = 256 << 20
 LONGEST_ERROR_BYTES = 64 << 10
 API_SECONDS = 30.0
 # How a server shows that it is there, although it has no list of its models for us.
-_NO_LIST = frozenset({404, 405, 429, 501, 503, 529})
+_NO_LIST = frozenset({402, 404, 405, 429, 501, 503, 529})
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Ask:
         decoder: makes the front's words of a stream; None where an answer in one piece is wanted.
         read: makes them of an answer in one piece; None: those are they.
         is_json: an answer in one piece is a JSON object, else it may be anything.
+        hear: is told of an answer in one piece.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Ask:
     decoder: Decoder | None = None
     read: Callable[[dict[str, Any]], bytes] | None = None
     is_json: bool = True
+    hear: Callable[[dict[str, Any]], None] | None = None
 
 
 class Server:
@@ -82,7 +84,8 @@ class Server:
     ) -> None:
         """
         Args:
-            base_url: where its API begins; without a path that is ``/v1``.
+            base_url: where its API begins; without a path that is ``/v1``. ``{model}`` in the path
+                is the model's name there; its query goes with every request.
             seconds: how long it may be silent, before and within an answer.
             ca_file: certificates to trust in place of the system's.
             headers: go with every request.
@@ -99,7 +102,8 @@ class Server:
         self.key = key
         self.limits = RateLimits.empty()
         self.tokens_estimated = 0
-        self._prefix = (url.path.rstrip("/") or "/v1" if prefix is None else prefix).encode()
+        self._prefix = url.path.rstrip("/") or "/v1" if prefix is None else prefix
+        self._query = url.query if prefix is None else ""
         self._name = name
         self._seconds = seconds
         self._headers = [AGENT, *(headers or ())]
@@ -124,7 +128,8 @@ class Server:
         """
         provider = self.provider
         await self._wait_for_turn(provider, ask.model)
-        sending = self._send("POST", ask.path, ask.headers, ask.body, once=True)
+        target = self._target(ask.path, ask.model)
+        sending = self._send("POST", target, ask.headers, ask.body, once=True)
         connection = await self._answered(provider, sending)
         with _Held(connection) as held:
             pause = self.limits.heard(ask.model, connection.status, connection.headers, time.time())
@@ -142,14 +147,29 @@ class Server:
             ModelPoolError: it refuses.
             UpstreamError: there is no answer.
         """
+        _, said = await self._got(path, headers)
+        if isinstance(said, ModelPoolError):
+            raise said
+        return said
+
+    async def _got(
+        self, path: str, headers: Headers | None = None
+    ) -> tuple[int, bytes | ModelPoolError]:
+        """The status, and what it says; as an error where it says no more than that.
+
+        Raises:
+            UpstreamError: there is no answer.
+        """
         provider = self.provider
         try:
             async with asyncio.timeout(min(self._seconds, API_SECONDS)):
-                with await self._send("GET", path, headers or [], b"", once=False) as reply:
-                    if reply.status != 200:
-                        words = await self._words(reply)
-                        raise error_of(provider, reply.status, reply.headers, words, None, "")
-                    return await self._whole(provider, reply)
+                sending = self._send("GET", self._target(path), headers or [], b"", once=False)
+                with await sending as reply:
+                    if reply.status == 200:
+                        return 200, await self._whole(provider, reply)
+                    words = await self._words(reply)
+                    error = error_of(provider, reply.status, reply.headers, words, None, "")
+                    return reply.status, error
         except TimeoutError:
             text = f"{provider.name} did not answer in time"
             raise UpstreamError(text) from None
@@ -161,15 +181,26 @@ class Server:
             LoadFailed: it cannot be reached, or refuses the key.
         """
         try:
-            await self.get("/models", headers)
+            status, said = await self._got("/models", headers)
         except LoadFailed:
             raise
         except UpstreamError as e:
             raise self.not_reached(e) from e
         except ModelPoolError as e:
-            if e.status in _NO_LIST or e.code == "upstream_overloaded":
-                return
             raise LoadFailed(e.message, code="load_failed", source="upstream") from e
+        if isinstance(said, ModelPoolError) and status not in _NO_LIST:
+            raise LoadFailed(said.message, code="load_failed", source="upstream") from said
+
+    async def probe(self, headers: Headers | None = None) -> None:
+        """Find out whether it answers, by asking for its list of models. It need not have one, and
+        may refuse to show it.
+
+        Raises:
+            UpstreamError: it does not.
+        """
+        status, said = await self._got("/models", headers)
+        if isinstance(said, ModelPoolError) and status >= 500 and status not in _NO_LIST:
+            raise UpstreamError(said.message) from said
 
     def not_reached(self, error: UpstreamError) -> LoadFailed:
         """Why it cannot be used."""
@@ -217,15 +248,26 @@ class Server:
                 raise provider.limited(model, seconds)
             await asyncio.sleep(seconds)
 
+    def _target(self, path: str, model: str = "") -> str:
+        """Without a model, what the path of the API says of one is left out."""
+        prefix = self._prefix
+        if model:
+            prefix = prefix.replace("{model}", quote(model, safe=""))
+        elif "{model}" in prefix:
+            prefix = prefix.partition("{model}")[0].rstrip("/")
+        if not self._query:
+            return prefix + path
+        return f"{prefix}{path}{'&' if '?' in path else '?'}{self._query}"
+
     async def _send(
-        self, method: str, path: str, headers: Headers, body: bytes, *, once: bool
+        self, method: str, target: str, headers: Headers, body: bytes, *, once: bool
     ) -> UpstreamConnection:
         value = self.key.value
         own = self._key_header(value) if value else []
         return await self._upstream.request(
             (self.host, self.port),
             method,
-            self._prefix + path.encode(),
+            target.encode(),
             [*headers, *self._headers, *own],
             body,
             once=once,
@@ -265,6 +307,8 @@ class Server:
         value = whole(provider, body)
         if ask.decoder is not None:
             raise provider.failed("sent an answer in one piece where a stream was asked for")
+        if ask.hear is not None:
+            ask.hear(value)
         told = body if ask.read is None else _told(provider, ask.read, value, body)
         if (secret := self.key.value) and secret.encode() in told:
             told = provider.mask(told.decode("latin-1")).encode("latin-1")

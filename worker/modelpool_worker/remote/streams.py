@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from modelpool_client.surfaces import sse
 
 from modelpool_worker.json_lines import LONGEST_LINE_BYTES, JsonLines
 
-from .errors import Provider, stream_error
+from .errors import FAILURE_WORDS, Provider, stream_error
 
 # Of one event of a stream.
 _SHOWN = 100
+LONGEST_USAGE_BYTES = 2000
 # Of a chunk that is more than the beginning or the end.
 _SAYS = re.compile(rb'"(?:content|text|reasoning|reasoning_content|arguments)": ?"[^"]')
 
@@ -85,19 +86,34 @@ class Lines:
 
 class Watched:
     """A stream in OpenAI's or Anthropic's words for a client who speaks them: bytes pass as they
-    came. What says that it failed, makes no sense or ends early is told as what it is."""
+    came. What says that it failed, makes no sense or ends early is told as what it is.
 
-    def __init__(self, provider: Provider, key: str, finals: Sequence[bytes] = ()) -> None:
+    Attributes:
+        usage: what its first and its last event that tell tokens say of them; Anthropic's tell of
+            the prompt in the first alone.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        key: str,
+        finals: Sequence[bytes] = (),
+        hear: Mapping[bytes, Callable[[dict[str, Any]], None]] = {},
+    ) -> None:
         """
         Args:
             finals: any of which the data of the last event holds, or is where that is ``[DONE]``;
                 none: it may end anywhere.
+            hear: is told of events that hold a word.
         """
+        self._hear = hear
         self._provider = provider
         self._key = key.encode()
         self._finals = finals
         self._lines = Lines(provider)
         self._has_ended = not finals
+        self._first_usage = b""
+        self.usage = b""
 
     def feed(self, data: bytes) -> bytes:
         """See ``Decoder``."""
@@ -112,9 +128,17 @@ class Watched:
             self._has_ended = True
         if not event or event == sse.DONE:
             return
+        if (at := event.rfind(b'"usage"')) >= 0:
+            told = event[at : at + LONGEST_USAGE_BYTES]
+            self._first_usage = self._first_usage or told
+            self.usage = told if told is self._first_usage else self._first_usage + told
         if event[:1] != b"{" or event[-1:] != b"}":
             raise self._provider.failed(f"sent no JSON in its stream: {_shown(event)}")
-        if b'"error"' in event and (error := stream_error(self._provider, _json(event))):
+        for word, hear in self._hear.items():
+            if word in event and isinstance(chunk := _json(event), dict):
+                hear(chunk)
+        may_fail = any(word in event for word in FAILURE_WORDS)
+        if may_fail and (error := stream_error(self._provider, _json(event))):
             raise error
 
     def end(self) -> bytes:

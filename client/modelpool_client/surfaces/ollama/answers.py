@@ -15,6 +15,8 @@ from modelpool_client.surfaces.routes import TEXT_PATH
 from modelpool_client.surfaces.translation import Told
 
 NDJSON = b"application/x-ndjson"
+# Ends that are told as they are; Ollama's own words know no filter.
+_OWN_ENDS = frozenset({"content_filter", "length"})
 
 # A vector whose squared length is this near to 1 needs no scaling: what float32 makes of it.
 _UNIT_ERROR = 1e-3
@@ -144,7 +146,7 @@ class Generation:
         return {**head, **said, "done": done}
 
     def _done_reason(self) -> dict[str, Any]:
-        return {"done_reason": "length" if self._finish == "length" else "stop"}
+        return {"done_reason": self._finish if self._finish in _OWN_ENDS else "stop"}
 
     def _metrics(self) -> dict[str, Any]:
         usage, timings = self._facts.get("usage") or {}, self._facts.get("timings") or {}

@@ -96,11 +96,12 @@ def usage(told: Mapping[str, Any] | None) -> Json | None:
     if not told:
         return None
     read, written = told.get("prompt_tokens") or 0, told.get("completion_tokens") or 0
-    cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    details = told.get("prompt_tokens_details") or {}
+    cached, kept = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
     thought = (told.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
     return {
         "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": kept},
         "output_tokens": written,
         "output_tokens_details": {"reasoning_tokens": thought},
         "total_tokens": read + written,
