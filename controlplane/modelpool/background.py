@@ -150,8 +150,9 @@ async def look_at_engines(services: Services) -> None:
 
 
 async def look_at_registered(services: Services) -> None:
-    """Read the files of the models that were registered at run time, and tell what could not be
-    loaded. There may be many, so requests are answered meanwhile; a load looks at its own files.
+    """Read the files of the models that somebody registered, here or in the config file, unless the
+    start has done so, and tell what could not be loaded. There may be many, so requests are
+    answered meanwhile; a load looks at its own files.
 
     Models that were found are left alone: nobody asked for them yet, and a disk may hold thousands
     that this pool is too small for."""
@@ -159,7 +160,7 @@ async def look_at_registered(services: Services) -> None:
     for model in catalog:
         if model.origin == "discovered":
             continue
-        if model.origin == "api" and services.estimator.reading(model) is None:
+        if services.estimator.reading(model) is None:
             await services.describe(model.model_id)
             count += 1
         began = time.perf_counter()
