@@ -150,14 +150,15 @@ async def look_at_engines(services: Services) -> None:
 
 
 async def look_at_registered(services: Services) -> None:
-    """Read the files of the models that were registered at run time, and tell what could not be
-    loaded. There may be many, so requests are answered meanwhile; a load looks at its own files.
+    """Read the files of the models that somebody registered, here or in the config file, unless the
+    start has done so, and tell what could not be loaded. There may be many, so requests are
+    answered meanwhile; a load looks at its own files.
 
     Models that were found are left alone: nobody asked for them yet, and a disk may hold thousands
     that this pool is too small for."""
     catalog, count = services.catalog, 0
     for model in catalog:
-        if model.origin == "api" and services.estimator.reading(model) is None:
+        if model.origin != "discovered" and services.estimator.reading(model) is None:
             await services.describe(model.model_id)
             count += 1
     # Those that were found are asked about at their load.

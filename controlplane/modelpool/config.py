@@ -264,7 +264,8 @@ class _Reading:
         made = self._entries_of_providers(environ)
         self._made_by = [key for key, _ in made]
         entries = [*entries, *(entry for _, entry in made)]
-        models = {i: self._model(i, entry) for i, entry in enumerate(entries)}
+        rules = self._rules()
+        models = {i: self._model(i, entry, rules) for i, entry in enumerate(entries)}
         found = {i: m for i, m in models.items() if m is not None}
         if check is not None and found:
             answers = check(list(found.values()), self._engine_settings())
@@ -294,8 +295,8 @@ class _Reading:
         known = {k: v for k, v in extra.items() if isinstance(v, Mapping)}
         return provider_entries(plain(providers), environ, plain(known))
 
-    def _model(self, index: int, entry: object) -> Model | None:
-        model, problems = read_model(entry, self._rules())
+    def _model(self, index: int, entry: object, rules: ParseRules) -> Model | None:
+        model, problems = read_model(entry, rules)
         for problem in problems:
             self._model_is_wrong(index, problem)
         return model

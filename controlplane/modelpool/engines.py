@@ -59,12 +59,28 @@ def check_models(
 def _checked(
     models: Sequence[Model], settings: Mapping[str, Any], inspect: bool, describer: Describer
 ) -> list[EngineVerdict]:
-    own = [model for model in models if not model.served_by]
-    asked = json.dumps({"models": [_question(model, inspect) for model in own]})
-    found = describer.ask("--check", *_told(settings), data=asked) if own else {}
-    answers = (found or {}).get("models", [None] * len(own))
-    verdicts = map(_verdict, own, answers)
-    return [_unasked(m, 0) if m.served_by else next(verdicts) for m in models]
+    asked: dict[str, dict[str, Any]] = {}
+    keys = []
+    for model in models:
+        question = _question(model, inspect)
+        keys.append("" if model.served_by else _same_question(question))
+        if not model.served_by:
+            asked.setdefault(keys[-1], question)
+    data = json.dumps({"models": list(asked.values())})
+    found = describer.ask("--check", *_told(settings), data=data) if asked else {}
+    answers = dict(zip(asked, (found or {}).get("models", ()), strict=False))
+    return [
+        _verdict(model, answers.get(key)) if key else _unasked(model, 0)
+        for model, key in zip(models, keys, strict=True)
+    ]
+
+
+def _same_question(question: Mapping[str, Any]) -> str:
+    """The same for all that have one answer: of many models few have options of their own, and
+    unless the source is inspected only its suffix counts. PURE."""
+    source = question["source"]
+    named = source if question["inspect"] else source.rpartition(".")[2].casefold()
+    return json.dumps({**question, "source": named})
 
 
 def _told(settings: Mapping[str, Any]) -> tuple[str, ...]:

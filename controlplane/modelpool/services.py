@@ -666,5 +666,7 @@ def put_in_pool(pool: Pool, model: Model) -> None:
 def with_warm_up(model: Model, config: PoolConfig) -> Model:
     """The catalog's model as the pool runs it: ``warmup_models`` may name it, too. The catalog
     keeps what was declared, or a name taken out of the config would stay in force."""
+    if not config.warmup_models:
+        return model
     is_named = any(answers_to(model.names, name) for name in config.warmup_models)
     return dataclasses.replace(model, warmup=True) if is_named and not model.warmup else model

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +15,15 @@ import httpx
 import pytest
 from modelpool.api.find import TOLD
 from modelpool.app import Running, management_api, running
+from modelpool.catalog import estimator
 from modelpool.catalog.model import Model, Origin
 from modelpool.catalog.store import Store
 from modelpool.config import PoolConfig
+from modelpool.describing import Describer
+from modelpool.engines import check_models
 from modelpool.gateway.listings import Listing, send
 from modelpool.pool.states import State
+from support.model_tree import gguf
 
 FEW, MANY = 20, 400
 ASKED = (
@@ -142,7 +148,7 @@ def started(folder: Path, size: int, origin: Origin) -> tuple[int, int]:
     return min(start for start, _ in found), min(stop for _, stop in found)
 
 
-@pytest.mark.parametrize(("origin", "most"), [("api", 70), ("config", 200)])
+@pytest.mark.parametrize(("origin", "most"), [("api", 30), ("config", 50)])
 def test_start_and_stop(tmp_path: Path, origin: Origin, most: int) -> None:
     few, many = (started(tmp_path, size, origin) for size in (FEW, MANY))
     each = (many[0] - few[0]) / (MANY - FEW)
@@ -307,3 +313,78 @@ def test_the_best_of_models_that_are_alike_is_found_without_a_look_at_each(tmp_p
     for size in (2 * TOLD, 4 * TOLD):
         in_pool(tmp_path, size, scene)
     assert found[1] <= MORE * found[0]
+
+
+def test_of_models_that_are_there_as_before_no_file_is_read_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    models = []
+    for name in ("same", "warm", "changed", "rewritten"):
+        path = tmp_path / f"{name}.gguf"
+        path.write_bytes(gguf(name))
+        models.append(Model(name, "llama.cpp", str(path), warmup=name == "warm"))
+    looks = estimator._looks
+
+    def noted(some: Iterable[Model]) -> Any:
+        some = tuple(some)
+        read.extend(model.model_id for model in some)
+        return looks(some)
+
+    monkeypatch.setattr(estimator, "_looks", noted)
+    seen: list[Any] = []
+
+    async def main(models: list[Model]) -> None:
+        config = PoolConfig(state_dir=tmp_path / "state", models=models)
+        read.clear()
+        async with running(config) as pool:
+            catalog = pool.services.catalog
+            seen.append([list(read), catalog.get("same"), catalog.get("rewritten").facts["name"]])
+            async with asyncio.timeout(30):  # what a start leaves is looked at while it runs
+                while catalog.get("rewritten").facts["name"] != names[-1]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await pool.stop()
+
+    names = ["rewritten"]
+    asyncio.run(main(models))
+    names.append("another")
+    (tmp_path / "rewritten.gguf").write_bytes(gguf("another"))
+    asyncio.run(main([models[0], models[1], replace(models[2], tags=("new",)), models[3]]))
+    (all_of_them, first, _), (few, second, name) = seen
+    assert all_of_them == ["same", "warm", "changed", "rewritten"]
+    assert (few, name) == (["warm", "changed"], "rewritten")
+    assert first == second
+
+
+def test_nothing_is_made_for_models_that_are_only_looked_at(tmp_path: Path) -> None:
+    async def scene(pool: Running) -> None:
+        services = pool.services
+        app = httpx.ASGITransport(management_api(services))
+        async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1") as http:
+            for path in ("/health", "/metrics", "/v1/models", "/api/v1/models", "/statistics"):
+                await http.get(path)
+            await http.post("/models/find_best", json={"max_memory_gb": 4.0})
+        for model in services.catalog:
+            services.pool.plan(model.model_id)
+        assert services.pool.supervisors == {}
+        assert services.pool.status("model-7").state is State.COLD
+        assert list(services.pool.supervisors) == ["model-7"]
+
+    in_pool(tmp_path, FEW, scene)
+
+
+@pytest.mark.parametrize("inspect", [False, True])
+def test_engines_are_asked_once_for_what_has_one_answer(inspect: bool) -> None:
+    class Asked(Describer):
+        def ask(self, *arguments: str, data: str = "") -> dict[str, Any] | None:
+            self.models = json.loads(data)["models"]
+            told = {"problems": [], "notes": [], "memory_bytes": None}
+            return {"models": [{**told, "options": {"n": i}} for i, _ in enumerate(self.models)]}
+
+    describer = Asked(("nobody",))
+    models = [Model(f"m{i}", "llama.cpp", f"/m/{i}.gguf") for i in range(9)]
+    other = Model("o", "llama.cpp", "/m/0.gguf", options={"ctx": 1})
+    verdicts = check_models((*models, other), inspect=inspect, describer=describer)
+    assert len(describer.models) == (10 if inspect else 2)
+    assert verdicts[8].options == {"n": 8 if inspect else 0}
+    assert verdicts[9].options == {"n": len(describer.models) - 1}

@@ -97,7 +97,7 @@ class CapabilityBook:
         """All that is known of the model; ``digest`` is of its present files."""
         engine = await self.engine(model.engine)
         return Evidence(
-            declared=declared_of(model),
+            declared=model.owner_capabilities,
             info=info,
             options=model.options,
             names=names_of(model, info),
@@ -126,7 +126,7 @@ class CapabilityBook:
 
 def judged(model: Model, detected: Detected) -> Model:
     """The model with what was found of it in the place of what it was said to do. PURE."""
-    declared = declared_of(model)
+    declared = model.owner_capabilities
     found, presumed = detected.capabilities, detected.presumed
     others = tuple(f for f in model.from_file if f != CAPABILITIES_FIELD)
     if set(found) == set(declared):  # in the order of its owner
@@ -140,12 +140,6 @@ def judged(model: Model, detected: Detected) -> Model:
     }
     is_known = all(getattr(model, name) == value for name, value in values.items())
     return model if is_known else dataclasses.replace(model, **values)
-
-
-def declared_of(model: Model) -> tuple[str, ...]:
-    """What its owner declared; none: nothing. PURE."""
-    is_found = CAPABILITIES_FIELD in model.from_file
-    return model.declared_capabilities or (() if is_found else model.capabilities)
 
 
 def names_of(model: Model, info: ModelInfo | None) -> tuple[str, ...]:

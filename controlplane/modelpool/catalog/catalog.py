@@ -72,9 +72,15 @@ class Catalog:
         Raises:
             Conflict: as ``adopt_config``.
         """
+        catalog = await cls.stored(store, clock)
+        catalog.config_report = await catalog.adopt_config(config_models)
+        return catalog
+
+    @classmethod
+    async def stored(cls, store: Store, clock: Clock = time.time) -> Catalog:
+        """As the last manager left it."""
         catalog = cls(store, await store.models(), clock)
         catalog._index.current = (await store.documents(CURRENT)).get(CURRENT, "")
-        catalog.config_report = await catalog.adopt_config(config_models)
         return catalog
 
     def __len__(self) -> int:
@@ -351,7 +357,7 @@ class Catalog:
         kinds: tuple[list_[Model], list_[Model], list_[Model]] = ([], [], [])
         for model in models:
             old = self._index.models.get(model.model_id)
-            if old is not None and old.same_content(model):
+            if old is not None and (old is model or old.same_content(model)):
                 kinds[2].append(old)
             else:
                 kinds[0 if old is None else 1].append(self._stamped(model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeAlias
 
 from modelpool.catalog.catalog import Catalog
@@ -21,14 +21,15 @@ Warnings: TypeAlias = list[tuple[Model, str]]
 
 async def open_catalog(
     store: Store,
-    models: Iterable[Model],
+    models: Collection[Model],
     estimator: Estimator,
     is_needed: Callable[[Model], bool],
 ) -> tuple[Catalog, Warnings]:
     """The catalog with the models of the config file, and what was found about these.
 
-    Of the models that were registered at run time, those have their files read that ``is_needed``
-    at once: of the others what was read before stands in the store, and they may be many.
+    Read are the files of those that are new or say something else than before, and of those that
+    ``is_needed`` at once: of the others what was read before stands in the store, and they may be
+    many.
 
     Raises:
         Conflict: as ``Catalog.adopt_config``.
@@ -38,7 +39,16 @@ async def open_catalog(
     def warn(model: Model, text: str) -> None:
         found.append((model, text))
 
-    catalog = await Catalog.open(store, await described_all(models, estimator, warn))
+    catalog = await Catalog.stored(store)
+    known = {}
+    for model in models:
+        old = catalog.by_id.get(model.model_id)
+        if old is not None and old.is_said_by(model) and not is_needed(model):
+            known[model.model_id] = old
+    told = await described_all(
+        [model for model in models if model.model_id not in known], estimator, warn
+    )
+    catalog.config_report = await catalog.adopt_config((*known.values(), *told))
     for model in catalog:
         if model.origin == "api" and is_needed(model):
             await _describe_registered(catalog, model, estimator, warn)

@@ -26,6 +26,8 @@ Coalescing = Literal["deterministic", "identical", "off"]
 Balance = Literal["least_busy", "round_robin", "performance", "cost", "locality", "prefix"]
 
 MAX_ID_BYTES = 255
+# Categories of Unicode: control characters, and what ends a line or a paragraph.
+NO_TEXT = ("Cc", "Zl", "Zp")
 MAX_COMPARED = 24
 
 # What llama.cpp serves at once where nothing else is said.
@@ -202,6 +204,12 @@ class Model:
         return tuple(c for c in self.capabilities if c not in self.presumed_capabilities)
 
     @property
+    def owner_capabilities(self) -> tuple[str, ...]:
+        """What its owner declared; none: nothing."""
+        is_found = "capabilities" in self.from_file
+        return self.declared_capabilities or (() if is_found else self.capabilities)
+
+    @property
     def entry_capabilities(self) -> tuple[str, ...]:
         """What its owner would say that it can do."""
         return self.declared_capabilities or self.capabilities
@@ -227,13 +235,19 @@ class Model:
         says little, and the manager reads them all when it starts."""
         said = {k: v for k, d in _DEFAULTS.items() if (v := getattr(self, k)) != d}
         hidden = {k: next(iter(v.values())) for k, v in self._hidden.items()}
-        return {k: _plain(v) for k, v in said.items()} | hidden
+        facts = packed(said.pop("facts", NOTHING))
+        stored = {k: _plain(v) for k, v in said.items()} | hidden
+        return stored | ({"facts": facts.text} if isinstance(facts, Packed) else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Model:
-        """The reverse of ``as_dict`` and ``stored``; what is not there is the default, and keys of
-        other versions are ignored."""
-        values: dict[str, Any] = {k: _shared(v) for k, v in data.items() if k in _NAMES and v != {}}
+        """The reverse of ``as_dict`` and ``stored``, the facts as values or as their text; what is
+        not there is the default, and keys of other versions are ignored."""
+        values: dict[str, Any] = {
+            k: _shared(v) if type(v) is list else v
+            for k, v in data.items()
+            if k in _NAMES and v != {}
+        }
         values |= {k: intern(values[k]) for k in _FEW_VALUES if isinstance(values.get(k), str)}
         values["facts"] = packed(values.get("facts", NOTHING))
         if values.get("display_name") == values["model_id"]:
@@ -304,6 +318,20 @@ class Model:
         """Equal but for the times, and for who said what they say."""
         return bool(_CONTENT(self) == _CONTENT(other))
 
+    def is_said_by(self, entry: Model) -> bool:
+        """Whether an entry of the config file, as it was read, says what made this model: all but
+        what was found out since. What comes from the environment is not kept, so nobody knows."""
+        if self.origin != "config" or self.templates or entry.templates:
+            return False
+        said = [None if name in self.from_file else getattr(self, name) for name in _OF_FILES]
+        is_of_files = entry.size_bytes is None and bool(self.facts)
+        return (
+            _DECLARED(self) == _DECLARED(entry)
+            and said == [getattr(entry, name) for name in _OF_FILES]
+            and self.owner_capabilities == entry.capabilities
+            and (is_of_files or self.size_bytes == entry.size_bytes)
+        )
+
     def keeping(self, old: Model) -> Model:
         """It takes the place of ``old``: what stood there from the file and stands here still is
         the file's, whoever repeated it."""
@@ -321,6 +349,9 @@ class Model:
 
 
 _NAMES = frozenset(f.name for f in dataclasses.fields(Model))
+# What files say where nobody declares it.
+_OF_FILES = ("architecture", "quantization", "context_length")
+_DECLARED = attrgetter(*sorted(_NAMES - {*OWN_FIELDS, *_OF_FILES, "capabilities", "size_bytes"}))
 _CONTENT = attrgetter(*sorted(_NAMES - {"created_at", "updated_at", "from_file"}))
 _DEFAULTS: Mapping[str, Any] = {
     f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
@@ -343,11 +374,10 @@ def _plain(value: Any) -> Any:
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-def _shared(value: Any) -> Any:
-    """Lists as tuples, those of words as one tuple for all that are equal."""
-    if not isinstance(value, list):
-        return value
-    return _same(tuple(value)) if all(isinstance(v, str) for v in value) else tuple(value)
+def _shared(value: list[Any]) -> tuple[Any, ...]:
+    """As a tuple, one of words as one for all that are equal."""
+    words = tuple(value)
+    return _same(words) if all(type(v) is str for v in words) else words
 
 
 @functools.lru_cache(maxsize=1024)
@@ -404,7 +434,8 @@ def _text_problem(value: str) -> str | None:
         return f"has {size} bytes, {MAX_ID_BYTES} are allowed"
     if value != value.strip():
         return "must not begin or end with white space"
-    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in value):
+    # Most are printable, which is quickly seen; spaces of other kinds are not.
+    if not value.isprintable() and any(unicodedata.category(c) in NO_TEXT for c in value):
         return "must not hold control characters"
     if value in RESERVED_NAMES:
         return f"must not be {value!r}, which the gateway understands as a word of its own"

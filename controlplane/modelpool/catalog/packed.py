@@ -8,6 +8,8 @@ from typing import Any
 
 # Of all that have nothing to say. Nobody changes what a model says, so they can share it.
 NOTHING: Mapping[str, Any] = {}
+# One for all: to make one takes longer than what it does here.
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Packed(Mapping[str, Any]):
@@ -15,8 +17,9 @@ class Packed(Mapping[str, Any]):
 
     __slots__ = ("_text",)
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._text = json.dumps(dict(values), separators=(",", ":"))
+    def __init__(self, values: Mapping[str, Any] | str) -> None:
+        """``values`` may be the text of a former one."""
+        self._text = values if isinstance(values, str) else _ENCODE(dict(values))
 
     def __repr__(self) -> str:
         return f"Packed({self._text})"
@@ -40,11 +43,18 @@ class Packed(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values())
 
+    @property
+    def text(self) -> str:
+        """All of it, as JSON."""
+        return self._text
+
     def _values(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(self._text)
         return values
 
 
-def packed(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same values in less memory."""
-    return Packed(values) if values and not isinstance(values, Packed) else values or NOTHING
+def packed(values: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    """The same values in less memory; see ``Packed``."""
+    if isinstance(values, Packed):
+        return values
+    return Packed(values) if values else NOTHING

@@ -102,7 +102,7 @@ class _Entry:
         """Check every key, then what depends on several of them."""
         given = self._renamed(data)
         unknown, self.problems = self.problems, []  # what is wrong with a known key comes first
-        for key in sorted(given, key=_position):
+        for key in sorted(given, key=_POSITIONS.__getitem__):
             self._checked(key, *given[key])
         for key in ("model_id", "source"):
             if key not in given:
@@ -208,8 +208,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else str(kind[0])
 
 
-def _position(key: str) -> int:
-    return list(FIELDS).index(key)
+_POSITIONS = {key: position for position, key in enumerate(FIELDS)}
 
 
 def _key_of(spelling: Any, has_id: bool) -> str | None:

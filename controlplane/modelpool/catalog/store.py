@@ -153,6 +153,10 @@ class Store:
         """What was put of a kind, by key, as plain JSON; what was put first comes first."""
         return await self._run(self._database.documents, kind)
 
+    async def document_texts(self, kind: str) -> dict[str, str]:
+        """The same as texts that are JSON, for who asks for few of very many."""
+        return await self._run(self._database.document_texts, kind)
+
     async def write_documents(
         self, kind: str, put: Mapping[str, Any], drop: Collection[str] = ()
     ) -> None:

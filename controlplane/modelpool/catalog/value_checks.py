@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ MAX_ITEMS = 256
 MAX_JSON_BYTES = 65_536
 MAX_DEPTH = 8
 MAX_INTEGER = 2**63 - 1
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 
 
 def _short(value: object) -> str:
@@ -30,7 +32,7 @@ def text(value: Any) -> str:
         raise ValueError("must not be empty")
     if len(value) > MAX_TEXT:
         raise ValueError(f"has {len(value)} characters, {MAX_TEXT} are allowed")
-    if any(c < " " or c == "\x7f" for c in value):
+    if CONTROL_CHARACTER.search(value):
         raise ValueError("must not hold control characters")
     return _unicode(value)
 

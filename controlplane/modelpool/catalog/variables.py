@@ -123,8 +123,14 @@ def typed(value: Any, kind: str) -> Any:
     return _marked(number, value.template)
 
 
+# Of nothing else is most of a configuration, and most of it is in the file itself.
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def is_filled(data: Any) -> bool:
     """Whether anything in it came from the environment."""
+    if type(data) in _SCALARS:
+        return False
     return any(True for _ in _filled(data))
 
 

@@ -14,7 +14,7 @@ from modelpool.catalog.errors import StoreError
 from modelpool.catalog.estimator import Reading, described
 from modelpool.catalog.model import Model
 from modelpool.catalog.source_files import WHERE
-from modelpool.discovery.findings import Finding, edition
+from modelpool.discovery.findings import Finding, Findings, edition
 from modelpool.discovery.merge import ORIGIN, Wishes
 from modelpool.discovery.roots import Root, RootReport, RootState
 from modelpool.discovery.scan import Same, updated
@@ -40,6 +40,7 @@ class DocumentStore(Protocol):
     """Where it outlives the manager."""
 
     async def documents(self, kind: str) -> dict[str, Any]: ...
+    async def document_texts(self, kind: str) -> dict[str, str]: ...
     async def write_documents(
         self, kind: str, put: Mapping[str, Any], drop: Collection[str] = ()
     ) -> None: ...
@@ -87,7 +88,7 @@ class Discovery:
         self._store = store
         self._publish = publish
         self._wall = wall
-        self._found: dict[str, Finding] = {}
+        self._found = Findings()
         self._reports: dict[str, RootReport] = {}
         self._deleted: dict[str, Mapping[str, Any]] = {}
         self._departed: dict[str, Mapping[str, Any]] = {}
@@ -99,8 +100,7 @@ class Discovery:
 
     async def open(self) -> None:
         """Read what former managers found."""
-        found = await self._store.documents(FINDINGS)
-        self._found = {path: Finding.from_dict(data) for path, data in found.items()}
+        self._found = Findings(await self._store.document_texts(FINDINGS))
         roots = await self._store.documents(ROOTS)
         self._reports = {path: RootReport.from_dict(data) for path, data in roots.items()}
         self._deleted = await self._store.documents(DELETED)
@@ -303,7 +303,7 @@ class Discovery:
         drop = [p for p in gone if p in self._found and p not in new]
         if new or drop:
             await self._write(FINDINGS, {p: f.as_dict() for p, f in new.items()}, drop)
-        self._found |= new
+        self._found.update(new)
         for path in drop:
             del self._found[path]
 

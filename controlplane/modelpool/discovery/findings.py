@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from modelpool.catalog.fingerprint import Fingerprint
 from modelpool.catalog.model_info import ModelInfo
 from modelpool.catalog.packed import NOTHING
 
+NO_TEXTS: Mapping[str, str] = {}
 # A model; what goes with one; none that can be loaded, and why; one that is still being written.
 Kind = Literal["model", "companion", "broken", "unsettled"]
 
@@ -74,9 +75,12 @@ class Finding:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Finding:
         """The reverse; keys of other versions are ignored."""
-        known = {k: v for k, v in data.items() if k in _NAMES}
-        values: dict[str, Any] = {k: _tuple_of_list(v) for k, v in known.items()}
-        return cls(**values | {k: intern(values[k]) for k in _FEW & values.keys()})
+        values: dict[str, Any] = {
+            k: intern(v) if k in _FEW else tuple(v) if type(v) is list else v
+            for k, v in data.items()
+            if k in _NAMES
+        }
+        return cls(**values)
 
     @property
     def info(self) -> ModelInfo | None:
@@ -90,7 +94,36 @@ class Finding:
         return Fingerprint(digest, changed_at, tuple((path, text) for path, text in files))
 
 
-_NAMES = tuple(f.name for f in dataclasses.fields(Finding))
+class Findings(MutableMapping[str, Finding]):
+    """By path. One that a former manager wrote down, as ``texts``, is read when it is first asked
+    for: the manager starts before anybody does."""
+
+    def __init__(self, texts: Mapping[str, str] = NO_TEXTS) -> None:
+        self._kept: dict[str, Finding | str] = dict(texts)
+
+    def __getitem__(self, path: str) -> Finding:
+        kept = self._kept[path]
+        if isinstance(kept, str):
+            kept = self._kept[path] = Finding.from_dict(json.loads(kept))
+        return kept
+
+    def __setitem__(self, path: str, finding: Finding) -> None:
+        self._kept[path] = finding
+
+    def __delitem__(self, path: str) -> None:
+        del self._kept[path]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._kept
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+_NAMES = {f.name: None for f in dataclasses.fields(Finding)}
 # Most findings have one of few values there: each is kept once.
 _FEW = frozenset({"root", "kind", "format", "provider", "quantization", "companion", "tokenizer"})
 

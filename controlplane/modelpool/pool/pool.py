@@ -33,6 +33,7 @@ from modelpool.pool.orphans import Orphans
 from modelpool.pool.ports import Ports
 from modelpool.pool.replica import Replica
 from modelpool.pool.replica_set import ReplicaSet
+from modelpool.pool.replica_sets import ReplicaSets
 from modelpool.pool.resources import AvailableMemory, FreeDevices, MemoryEstimates, Resources
 from modelpool.pool.scaler import Scaler
 from modelpool.pool.scheduler import Scheduler
@@ -49,7 +50,7 @@ class Pool:
     """A replica set for each model of the catalog, over one set of resources.
 
     Attributes:
-        supervisors: the owners of the replicas, by key.
+        supervisors: the owners of those replicas that were needed so far, by key.
         sets: the replica sets, by model id.
         orphans: workers of a former manager that end beside the pool.
         edition: another number whenever a model came, went or was replaced.
@@ -71,7 +72,7 @@ class Pool:
         self._settings = settings
         self._replicas: dict[str, Replica] = {}
         self.supervisors: dict[str, Supervisor] = {}
-        self.sets: dict[str, ReplicaSet] = {}
+        self.sets = ReplicaSets(self._copies)
         self._served: dict[str, Model] = {}
         self._events = events
         self._awake: dict[str, Supervisor] = {}
@@ -106,7 +107,12 @@ class Pool:
             self._served[model.model_id] = model
             return
         self.ports.stand_for(model.model_id, model.names)
-        self.sets[model.model_id] = ReplicaSet(model, self._make, self.clock, self._on_hot)
+        self.sets.add(model, self.clock.wall())
+
+    def _copies(self, model: Model, since: float) -> ReplicaSet:
+        copies = ReplicaSet(model, self._make, self.clock, self._on_hot)
+        copies.first.replica.since = since
+        return copies
 
     def _supervise(self, replica: Replica, siblings: Siblings) -> Supervisor:
         replica.since = self.clock.wall()
@@ -132,13 +138,17 @@ class Pool:
         """
         if model.model_id in self._served or model.served_by:
             self._served[model.model_id] = model
-        else:
+        elif not self.sets.replace_unused(model):
             self._set(model.model_id).post(m.ReplaceModel(model))
         self.edition += 1
 
     async def remove(self, model_id: str) -> None:
         """End the model's workers if it has any, then forget its replicas."""
         if self._served.pop(model_id, None) is not None:  # its provider may serve others
+            self.edition += 1
+            return
+        if model_id in self.sets and self.sets.made(model_id) is None:
+            self.sets.remove(model_id)
             self.edition += 1
             return
         removed = self._set(model_id)
@@ -151,8 +161,8 @@ class Pool:
                 del self.supervisors[supervisor.key]
                 self._awake.pop(supervisor.key, None)
                 del self._replicas[supervisor.key]
-        if self.sets.get(model_id) is removed:
-            del self.sets[model_id]
+        if self.sets.made(model_id) is removed:
+            self.sets.remove(model_id)
             self.edition += 1
 
     def _running(self) -> list[ReplicaSet]:
@@ -162,15 +172,35 @@ class Pool:
 
     def _set(self, model_id: str) -> ReplicaSet:
         """Of a model that a provider serves, the provider's."""
-        served = self._served.get(model_id)
-        try:
-            return self.sets[model_id if served is None else served.served_by]
-        except KeyError:
+        replica_id = self.replica_id(model_id)
+        if replica_id not in self.sets:
+            served = self._served.get(model_id)
             if served is not None:
                 text = f"{model_id} is served by {served.served_by!r}, which is not in the pool"
-                raise ModelNotFound(text, param="model") from None
-            text = f"there is no model {model_id!r} in the pool"
-            raise ModelNotFound(text, param="model") from None
+                raise ModelNotFound(text, param="model")
+            raise ModelNotFound(f"there is no model {model_id!r} in the pool", param="model")
+        return self.sets[replica_id]
+
+    def _made(self, model_id: str) -> ReplicaSet | None:
+        """The same, and None where none was needed yet.
+
+        Raises:
+            ModelNotFound: as ``_set``.
+        """
+        made = self.sets.made(self.replica_id(model_id))
+        return made if made is not None or self.has(model_id) else self._set(model_id)
+
+    def _best(self, model_id: str) -> Replica:
+        """The copy that speaks for a model, to look at: one that nobody owns where none was needed
+        yet.
+
+        Raises:
+            ModelNotFound: there is none, or it was deleted in this moment.
+        """
+        copies = self._made(model_id)
+        if copies is None:
+            return Replica(self.sets.model(self.replica_id(model_id)))
+        return copies.best.replica
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -527,7 +557,8 @@ class Pool:
         Raises:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
-        return self._set(model_id).best.replica.state.shown
+        copies = self._made(model_id)
+        return State.COLD.shown if copies is None else copies.best.replica.state.shown
 
     def was_started(self, model_id: str) -> bool:
         """Whether the copy that speaks for a model ever had a worker.
@@ -535,12 +566,13 @@ class Pool:
         Raises:
             ModelNotFound: there is none, or it was deleted in this moment.
         """
-        return self._set(model_id).best.replica.generation > 0
+        copies = self._made(model_id)
+        return copies is not None and copies.best.replica.generation > 0
 
     def statuses(self, model_id: str | None = None) -> list[ReplicaStatus]:
         """Of all copies, of one model or of every one."""
         if model_id is None:
-            return [supervisor.status() for supervisor in self.supervisors.values()]
+            return [supervisor.status() for copies in self.sets.values() for supervisor in copies]
         return [self._named(model_id, s.status()) for s in self._set(model_id)]
 
     @property
@@ -560,12 +592,12 @@ class Pool:
 
     def uses(self, model_id: str) -> int:
         """Requests that the model's workers have begun, as far as they were heard of."""
-        return sum(supervisor.replica.uses for supervisor in self._set(model_id))
+        return sum(supervisor.replica.uses for supervisor in self._made(model_id) or ())
 
     @property
     def models(self) -> list[Model]:
         """As the pool runs them."""
-        return [copies.model for copies in self.sets.values()]
+        return self.sets.models
 
     @property
     def awake_models(self) -> set[str]:
@@ -601,11 +633,11 @@ class Pool:
 
     def plan(self, model_id: str) -> Plan:
         """What a load of it would do right now; nothing is reserved."""
-        return self.scheduler.plan(self._set(model_id).best.replica)
+        return self.scheduler.plan(self._best(model_id))
 
     def requirements(self, model_id: str) -> Requirements:
         """What a start of it would reserve."""
-        return self.resources.requirements(self._set(model_id).best.replica)
+        return self.resources.requirements(self._best(model_id))
 
     def effective(self, model: Model) -> Model:
         """The model with the options that a worker of it is started with."""

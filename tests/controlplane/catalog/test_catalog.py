@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from modelpool.catalog.catalog import Catalog, ImportReport
 from modelpool.catalog.index import Index
 from modelpool.catalog.model import Model
+from modelpool.catalog.packed import packed
 from modelpool.catalog.registry import registry_entry
 from modelpool.catalog.store import Store, StoreError
 from modelpool.config import PoolConfig, load_config
@@ -212,6 +213,44 @@ def test_config_models_come_and_go_with_the_file(tmp_path: Path) -> None:
     expected = ImportReport(added=("c",), unchanged=("b",), removed=("a",))
     assert second.config_report == expected
     assert second.get("b") == first.get("b")
+
+
+FOUND_OUT: dict[str, Any] = {
+    "capabilities": ("chat", "completion"),
+    "context_length": 4096,
+    "size_bytes": 7,
+    "facts": packed({"format": "gguf"}),
+    "from_file": ("context_length", "capabilities"),
+    "created_at": 1.0,
+    "origin": "config",
+}
+
+
+@pytest.mark.parametrize(
+    ("entry", "stored", "is_same"),
+    [
+        ({}, {}, True),
+        ({"tags": ("a",)}, {}, False),
+        ({"options": {"ctx": 1}}, {"options": {"ctx": 1}}, True),
+        ({"capabilities": ("chat",)}, {}, False),
+        ({"capabilities": ("chat",)}, {"declared_capabilities": ("chat",)}, True),
+        ({"context_length": 4096}, {}, False),
+        ({}, {"from_file": ("capabilities",)}, False),  # 4096 was declared, and is no more
+        ({"size_bytes": 7}, {"facts": {}}, True),
+        ({}, {"facts": {}}, False),  # 7 was declared
+        ({"templates": {"source": {"source": "${A}"}}}, {}, False),
+        ({}, {"templates": {"source": {"source": "${A}"}}}, False),
+        ({}, {"origin": "api"}, False),
+    ],
+)
+def test_an_entry_that_says_what_it_said(
+    entry: dict[str, Any], stored: dict[str, Any], is_same: bool
+) -> None:
+    old = Model("m", "fake", "/m.gguf", **FOUND_OUT | stored)
+    assert old.is_said_by(Model("m", "fake", "/m.gguf", **entry)) is is_same
+    assert Model.from_dict(old.stored()).is_said_by(Model("m", "fake", "/m.gguf", **entry)) is (
+        is_same
+    )
 
 
 def test_of_a_file_that_is_read_again_only_the_news_count() -> None:

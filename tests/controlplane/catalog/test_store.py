@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -199,6 +200,22 @@ def test_a_model_that_cannot_be_read(path: Path) -> None:
             await store.models()
 
     with_store(path, spoil)
+
+
+def test_documents_as_texts(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await Store.open(tmp_path / "pool.db")
+        await store.write_documents("kind", {"a": {"n": 1}})
+        texts = await store.document_texts("kind")
+        assert {key: json.loads(text) for key, text in texts.items()} == {"a": {"n": 1}}
+        assert await store.document_texts("other") == {}
+        with sqlite3.connect(store.path) as db:
+            db.execute("UPDATE documents SET data = '{' WHERE key = 'a'")
+        with pytest.raises(StoreError, match="the kind 'a' cannot be read"):
+            await store.document_texts("kind")
+        await store.close()
+
+    asyncio.run(main())
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_a_message_that_fails_does_not_hold_up_the_next() -> None:
 
     async def scene(world: SimWorld) -> None:
         done: list[object] = []
-        supervisor = world.pool.supervisors["m"]
+        supervisor = world.pool.sets["m"].first
 
         def outcome(value: int) -> Any:
             return SimpleNamespace(done=lambda: False, set_exception=lambda _: done.append(value))

@@ -114,7 +114,7 @@ async def request(world: SimWorld, seconds: float, affinity: str = "") -> int:
 
 
 def keys(world: SimWorld) -> list[str]:
-    return [r.key for r in world.replicas if r.state.is_serving]
+    return sorted(r.key for r in world.replicas if r.state.is_serving)
 
 
 async def steady(world: SimWorld, clients: int, seconds: float) -> list[int]:
