@@ -33,6 +33,7 @@ from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream as WorkersClient
 from modelpool_client.response_store import ResponseStore
+from modelpool_client.surfaces.families import dialect_of
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, Surface
 from modelpool_client.tracing.sampling import Sampler
@@ -240,6 +241,7 @@ class Scene:
         return self.once
 
     async def gateway(self, exchange: Exchange) -> None:
+        exchange.dialect = dialect_of(exchange.request.path)
         await self._gateway(exchange, exchange.request.path)
 
     async def __aexit__(self, kind: object, *_: object) -> None:

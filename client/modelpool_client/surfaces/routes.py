@@ -197,6 +197,13 @@ NOT_SERVED = frozenset(
 )
 
 
+# Of Ollama's API, where no model is asked.
+OLLAMA_MANAGEMENT = frozenset(
+    {f"/api/{word}" for word in ("tags", "ps", "version", "show")}
+    | {f"/api/{word}" for word in ("delete", "pull", "copy", "create", "push")}
+)
+
+
 # Of those with names in them.
 PATTERNS: Mapping[str, re.Pattern[str]] = {
     template: _pattern(template) for template in (*SPELLINGS, *SURFACES) if "{" in template

@@ -374,8 +374,6 @@ class Gateway:
             self._open_websocket(exchange)
             return
         surface = surface_of(path, exchange.request.method)
-        family = FAMILIES[surface.family]
-        exchange.dialect = family.dialect
         if not surface.is_work:
             await self._look(exchange, surface)
             return
