@@ -1411,6 +1411,33 @@ def test_only_the_model_that_is_named_is_loaded_or_unloaded(
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tokenize",
+        "/detokenize",
+        "/apply-template",
+        "/v1/messages/count_tokens",
+        "/v1/responses/input_tokens",
+        "/v1/chat/completions/input_tokens",
+    ],
+)
+def test_no_other_tells_the_tokens_of_a_model(path: str) -> None:
+    """They would be another tokenizer's, also where an alias of it is asked."""
+
+    async def scene() -> None:
+        model = Model("w", "sim", "", fallbacks=("m",))
+        refusal = response(b'{"error": {}}', "501 No", x_modelpool_code="missing_capability")
+        for name in ("w", "v"):
+            async with VirtualScene(says(refusal), models=(model,), v="w") as s:
+                more = {"content": "x", "tokens": [1], "input": "x"}
+                client = await s.ask(asks(name, **more), path=path)
+                assert (client.status, len(s.upstream.seen)) == (501, 1)
+                assert "x-modelpool-fallback" not in client.answer_headers
+
+    asyncio.run(scene())
+
+
 def test_a_stream_is_passed_on_as_it_comes() -> None:
     async def scene() -> None:
         parts = [b'data: {"a": 1}\n\n', b"data: [DONE]\n\n"]
