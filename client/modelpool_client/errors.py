@@ -123,6 +123,25 @@ class ContextLengthExceeded(InvalidRequest):
     type = "exceed_context_size_error"
     default_code = "context_length_exceeded"
 
+    @classmethod
+    def of(cls, tokens: int, limit: int, param: str) -> ContextLengthExceeded:
+        """What an engine says of ``tokens`` in what the client calls ``param``, where it takes
+        ``limit`` with the answer."""
+        # Clients look for "maximum context length", which is what OpenAI says, and those of
+        # llama.cpp for "exceeds the available context size".
+        text = f"this model's maximum context length is {limit} tokens, and {param} has {tokens},"
+        text += " which exceeds the available context size; shorten it, or load the model with a"
+        text += " larger context_length"
+        details = {"prompt_tokens": tokens, "context_length": limit}
+        return cls(text, param=param, source="engine", details=details)
+
+    def about(self, param: str) -> ContextLengthExceeded:
+        """The same of a client that calls it so."""
+        tokens, limit = self.details.get("prompt_tokens"), self.details.get("context_length")
+        if tokens is not None and limit is not None:
+            return self.of(tokens, limit, param)
+        return type(self)(self.message, param=param, source=self.source, details=self.details)
+
     def body(self) -> dict[str, Any]:
         """See ``ModelPoolError``."""
         told = super().body()

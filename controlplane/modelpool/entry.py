@@ -16,6 +16,7 @@ from modelpool_client.http1.exchange import Exchange
 from modelpool_client.http1.message import Headers, Request
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.codecs import CODECS
+from modelpool_client.surfaces.families import dialect_of
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import NOT_SERVED, codec_of, is_surface
 
@@ -68,6 +69,7 @@ class Entry:
         """
         request = exchange.request
         path = _path_of(request)
+        exchange.dialect = dialect_of(path)
         origin = self._guard.check(request, is_page=path in PAGES)
         if origin is not None and answer_page(exchange, origin):
             return

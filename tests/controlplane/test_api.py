@@ -434,3 +434,38 @@ def test_a_version_that_would_be_refused_now_is_not_had_back(tmp_path: Path) -> 
 
     play(config(tmp_path), before)
     play(config(tmp_path, option_file_paths=[]), after)
+
+
+def test_others_go_on_while_the_document_of_the_api_is_made(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        turns = 0
+
+        async def go_on() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(go_on())
+        first, second = await asyncio.gather(http.get("/openapi.json"), http.get("/openapi.json"))
+        others.cancel()
+        paths = first.json()["paths"]
+        assert turns > len(paths) > 100
+        assert first.content == second.content == (await http.get("/openapi.json")).content
+        assert "/v1/chat/completions" in paths
+
+    play(config(tmp_path), scene)
+
+
+def test_the_two_files_are_empty_where_nothing_is_set(tmp_path: Path) -> None:
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        assert (await http.get("/model-preferences")).json() == {}
+        assert (await http.get("/advanced-model-settings")).json()["classes"] == {}
+        await http.post("/models/register", json=fake("m"))
+        await http.put("/virtual-models/other", json={"kind": "alias", "target": "m"})
+        for path in ("/model-preferences", "/advanced-model-settings"):
+            refused = await http.get(path, params={"name": "other"})
+            assert refused.status_code == 409
+            assert "is of kind alias" in refused.json()["error"]["message"]
+
+    play(config(tmp_path), scene)

@@ -33,6 +33,7 @@ from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream as WorkersClient
 from modelpool_client.response_store import ResponseStore
+from modelpool_client.surfaces.families import dialect_of
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, Surface
 from modelpool_client.tracing.sampling import Sampler
@@ -240,6 +241,7 @@ class Scene:
         return self.once
 
     async def gateway(self, exchange: Exchange) -> None:
+        exchange.dialect = dialect_of(exchange.request.path)
         await self._gateway(exchange, exchange.request.path)
 
     async def __aexit__(self, kind: object, *_: object) -> None:
@@ -1428,6 +1430,33 @@ def test_only_the_model_that_is_named_is_loaded_or_unloaded(
             assert (await s.ask(body, path="/api/generate")).status == LoadFailed.status
             assert told == done
             assert not s.upstream.seen
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tokenize",
+        "/detokenize",
+        "/apply-template",
+        "/v1/messages/count_tokens",
+        "/v1/responses/input_tokens",
+        "/v1/chat/completions/input_tokens",
+    ],
+)
+def test_no_other_tells_the_tokens_of_a_model(path: str) -> None:
+    """They would be another tokenizer's, also where an alias of it is asked."""
+
+    async def scene() -> None:
+        model = Model("w", "sim", "", fallbacks=("m",))
+        refusal = response(b'{"error": {}}', "501 No", x_modelpool_code="missing_capability")
+        for name in ("w", "v"):
+            async with VirtualScene(says(refusal), models=(model,), v="w") as s:
+                more = {"content": "x", "tokens": [1], "input": "x"}
+                client = await s.ask(asks(name, **more), path=path)
+                assert (client.status, len(s.upstream.seen)) == (501, 1)
+                assert "x-modelpool-fallback" not in client.answer_headers
 
     asyncio.run(scene())
 

@@ -268,8 +268,10 @@ def test_tools_and_arguments_that_are_missing() -> None:
     tool = {"function": {"name": "f", "parameters": {"type": "object"}}}
     assert chat(tools=[tool]).body["tools"] == [{"type": "function", **tool}]
     assert chat(tools=[]) == chat()
-    (message,) = told(CHAT, messages=[said({"function": {"name": "f"}})]).body["messages"]
-    assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+    for more in ({}, {"arguments": None}, {"arguments": ""}, {"arguments": {}}):
+        call = {"function": {"name": "f", **more}}
+        (message,) = told(CHAT, messages=[said(call)]).body["messages"]
+        assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
 
 
 def test_formats() -> None:

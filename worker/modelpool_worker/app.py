@@ -29,7 +29,14 @@ from modelpool_client.stored_responses import StoredResponses
 from modelpool_client.surfaces import adapters, embeddings, models
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
-from modelpool_client.surfaces.families import FAMILIES, Asked, read
+from modelpool_client.surfaces.families import (
+    FAMILIES,
+    Asked,
+    dialect_of,
+    in_client_words,
+    load_only,
+    read,
+)
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import (
@@ -67,7 +74,7 @@ from .engine_client import TAIL_BYTES, BrokenOffError, put_in_words
 from .metrics import render
 from .probe import probe
 from .surfaces.reshape import EngineRequest, engine_request
-from .tokens import Tokens, count_tokens
+from .tokens import NO_TOKENS, Tokens, count_tokens
 
 if TYPE_CHECKING:
     from modelpool_client.http1.upstream_connection import UpstreamConnection
@@ -114,6 +121,7 @@ class App:
     async def __call__(self, exchange: Exchange) -> None:
         request = exchange.request
         path = route_path(request.path, request.raw_path)
+        exchange.dialect = dialect_of(path)
         try:
             with exchange:
                 origin = self._worker.guard.check(request)
@@ -175,7 +183,6 @@ class App:
 
     def _surface_handler(self, surface: Surface) -> Handler:
         async def handle(exchange: Exchange, path: str) -> None:
-            exchange.dialect = FAMILIES[surface.family].dialect
             self._worker.check_ready()
             assignment, serves = self._worker.assignment, self._worker.serves
             check_engine(surface, assignment.model_id, assignment.engine, serves)
@@ -204,6 +211,8 @@ class App:
         data = await asyncio.to_thread(decode) if is_long else decode()
         if family.translate is None:
             return read(surface, data, body, self._worker.support)
+        if (loaded := load_only(surface, data)) is not None:
+            return loaded
         known = await self._worker.known(family.earlier_id(data), self._owner(exchange))
         asked = read(surface, data, body, self._worker.support, known, surface.at(path))
         translate, at = family.translate, surface.at(path)
@@ -242,6 +251,11 @@ class App:
                 call.tokens = await self._ask(exchange, asked, request, call)
             except BrokenOffError as e:
                 raise await worker.explain(str(e)) from None
+            except ModelPoolError as error:
+                told = in_client_words(asked, error)
+                if told is error:
+                    raise
+                raise told from error
 
     async def _prepared(
         self, exchange: Exchange, surface: Surface, path: str, info: CallInfo
@@ -258,6 +272,8 @@ class App:
         await worker.learn_of_model(said)
         if is_direct:  # else the gateway knows its names of now
             worker.check_model(said)
+            if FAMILIES[surface.family].keep_alive(said) is not None:
+                asked = asked.ignoring("keep_alive")
         asked = self._with_model(asked, said.get("model"))
         if asked.path in (CHAT_PATH, CHAT_TOKENS_PATH):
             worker.check_chat()
@@ -305,6 +321,9 @@ class App:
         self, exchange: Exchange, asked: Asked, request: EngineRequest, call: Call
     ) -> Tokens:
         engine, path = self._worker.engine, asked.path
+        if asked.answer is not None:
+            exchange.send_json(200, asked.answer)
+            return NO_TOKENS
         if asked.translation is not None:
             return await self._translate(exchange, asked, asked.translation, request, call)
         if path in embeddings.BODIES:
@@ -380,11 +399,9 @@ class App:
         exchange.send(200, [JSON_TYPE], answer)
 
     async def _inference(self, exchange: Exchange, path: str) -> None:
-        exchange.dialect = FAMILIES["open_inference"].dialect
         await open_inference.answer(self._worker, exchange, path)
 
     async def _ollama(self, exchange: Exchange, path: str) -> None:
-        exchange.dialect = FAMILIES["ollama"].dialect
         await ollama.answer(self._worker, exchange, path)
 
     async def _models(self, exchange: Exchange, path: str) -> None:
@@ -422,11 +439,16 @@ class App:
         exchange.send(200, [kind, *headers], page.encode() + own)
 
     async def _openapi(self, exchange: Exchange, path: str) -> None:
-        from .surfaces import openapi  # a tenth of what a front imports, and seldom asked
-
         worker = self._worker
-        model_id = worker.assignment.model_id
-        exchange.send_json(200, openapi.describe(model_id, worker.aliases, worker.serves))
+        model_id, aliases, serves = worker.assignment.model_id, worker.aliases, worker.serves
+
+        def made() -> bytes:
+            from .surfaces import openapi  # a tenth of what a front imports, and seldom asked
+
+            return json.dumps(openapi.describe(model_id, aliases, serves)).encode()
+
+        # A tenth of a second the first time, in which tokens go on.
+        exchange.send(200, [JSON_TYPE], await asyncio.to_thread(made))
 
     async def _facts(self, exchange: Exchange, path: str) -> None:
         exchange.send_json(200, encode(self._worker.facts()))

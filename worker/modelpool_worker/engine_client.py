@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -699,18 +700,18 @@ def engine_error(status: int, body: bytes, path: str = CHAT_PATH) -> ModelPoolEr
     return EngineFailed(message, source="engine")
 
 
+# llama.cpp of a text for embeddings, all of which has to be in one batch: as large as its context.
+_OVER_A_BATCH = re.compile(r"\((\d+) tokens\) is too large to process.*batch size: (\d+)\)")
+
+
 def _too_long(error: Mapping[str, Any], param: str) -> ContextLengthExceeded:
     """With both numbers, where the engine tells them."""
     tokens, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
+    if tokens is None and (told := _OVER_A_BATCH.search(str(error["message"]))):
+        tokens, limit = map(int, told.groups())
     if tokens is None or limit is None:
         return ContextLengthExceeded(str(error["message"]), param=param, source="engine")
-    # Clients look for "maximum context length", which is what OpenAI says.
-    # and those of llama.cpp for "exceeds the available context size".
-    text = f"this model's maximum context length is {limit} tokens, and {param} has {tokens}, which"
-    text += " exceeds the available context size; shorten it, or load the model with a larger"
-    text += " context_length"
-    details = {"prompt_tokens": tokens, "context_length": limit}
-    return ContextLengthExceeded(text, param=param, source="engine", details=details)
+    return ContextLengthExceeded.of(tokens, limit, param)
 
 
 def _engine_words(status: int, body: bytes) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from modelpool_client.errors import MethodNotAllowed
+from modelpool_client.errors import MethodNotAllowed, NotSupported
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.openai import check_model
+from modelpool_client.surfaces.routes import OLLAMA_MANAGEMENT
 
 if TYPE_CHECKING:
     from modelpool_client.http1.exchange import Exchange
@@ -24,7 +25,7 @@ _NS = 1_000_000_000
 
 def is_about_models(path: str) -> bool:
     """Is it one of those, and no surface?"""
-    return path in _METHODS
+    return path == ROOT or path in OLLAMA_MANAGEMENT
 
 
 async def answer(worker: Worker, exchange: Exchange, path: str) -> None:
@@ -32,12 +33,17 @@ async def answer(worker: Worker, exchange: Exchange, path: str) -> None:
 
     Raises:
         MethodNotAllowed: they take another method.
+        NotSupported: it is one by which models are changed.
         InvalidRequest, ModelNotFound: of ``/api/show``: it names no model, or another one.
         ModelLoading, LoadFailed: there is no model yet to tell of.
     """
     from modelpool_client.surfaces import ollama as api
 
-    method, expected = exchange.request.method, _METHODS[path]
+    expected = _METHODS.get(path)
+    if expected is None:
+        text = f"{path}: a worker has its one model; ask the pool's own port"
+        raise NotSupported(text, source="worker")
+    method = exchange.request.method
     if ("GET" if method == "HEAD" else method) != expected:
         raise MethodNotAllowed.of(path, method, (expected,))
     if path == ROOT:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from modelpool_client.errors import InvalidRequest, ModelPoolError
+from modelpool_client.errors import ContextLengthExceeded, InvalidRequest, ModelPoolError
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.contract import Description
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
@@ -16,7 +17,14 @@ from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.parameter_rules import BASE
 from modelpool_client.surfaces.parameters import ANY, Support, client_names
 from modelpool_client.surfaces.requests import checked
-from modelpool_client.surfaces.routes import CHAT_TOKENS_PATH, STREAMED, Surface
+from modelpool_client.surfaces.routes import (
+    CHAT_TOKENS_PATH,
+    OLLAMA_MANAGEMENT,
+    STREAMED,
+    SURFACES,
+    Surface,
+    route_of,
+)
 from modelpool_client.surfaces.translation import Known, Told, Translation
 
 Translate: TypeAlias = Callable[[str, dict[str, Any], Known], Translation]
@@ -343,6 +351,17 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+def dialect_of(path: str) -> Dialect:
+    """In which whoever asks there is told of errors, whatever is wrong with the request."""
+    if surface := SURFACES.get(route_of(path)):
+        return FAMILIES[surface.family].dialect
+    if path in OLLAMA_MANAGEMENT:
+        return FAMILIES["ollama"].dialect
+    if path == "/v2" or path.startswith("/v2/"):
+        return FAMILIES["open_inference"].dialect
+    return OPENAI
+
+
 NOTHING_KNOWN = Known()
 
 
@@ -356,6 +375,7 @@ class Asked:
         path: the engine is asked at: the surface's, or one of OpenAI's where it is translated.
         completion: what it is told.
         translation: makes its answer the client's; None where it is that already.
+        answer: of a model that is loaded, where no engine need be asked.
     """
 
     surface: Surface
@@ -363,6 +383,29 @@ class Asked:
     path: str
     completion: Completion
     translation: Translation | None = None
+    answer: Mapping[str, Any] | None = None
+
+    def ignoring(self, name: str) -> Asked:
+        """The same, where a parameter of the client's changes nothing."""
+        ignored = tuple(sorted({*self.completion.ignored, name}))
+        return replace(self, completion=replace(self.completion, ignored=ignored))
+
+
+def load_only(surface: Surface, data: dict[str, Any]) -> Asked | None:
+    """A request that wants no more than that a model is loaded, at the worker of one that is; None
+    for any other.
+
+    Raises:
+        InvalidRequest: it is none, or wants it unloaded.
+    """
+    family = FAMILIES[surface.family]
+    answer = family.load_answer(surface.path, data) if family.load_answer is not None else None
+    if answer is None:
+        return None
+    if family.keep_alive(data) == 0:
+        text = "a worker does not unload its model: ask the pool's own port"
+        raise InvalidRequest(text, param="keep_alive")
+    return Asked(surface, data, surface.path, Completion({}, False, ()), answer=answer)
 
 
 def read(
@@ -414,11 +457,27 @@ def _completion(told: Told, support: Support, names: Names) -> Completion:
     return completion if ignored == completion.ignored else replace(completion, ignored=ignored)
 
 
-def _in_words_of_client(error: InvalidRequest, names: Names) -> InvalidRequest:
-    if error.param is None:
+def in_client_words(asked: Asked, error: ModelPoolError) -> ModelPoolError:
+    """What an engine says of a request, about a parameter that its client calls otherwise."""
+    said_in, told_in = asked.surface.source, SURFACES[asked.path].source
+    if isinstance(error, ContextLengthExceeded):
+        return error.about(said_in) if said_in not in ("", error.param) else error
+    if asked.translation is None or not isinstance(error, InvalidRequest):
         return error
-    param = names(error.param)[0]
+    rules = FAMILIES[asked.surface.family].describe().routes[asked.surface.path].rules or {}
+
+    def names(param: str) -> tuple[str, ...]:
+        # Which part of it is another one of what the client has sent.
+        is_content = re.split(r"[.\[]", param)[0] == told_in
+        return (said_in,) if is_content else client_names(rules, asked.data, param)
+
+    return _in_words_of_client(error, names)
+
+
+def _in_words_of_client(error: InvalidRequest, names: Names) -> InvalidRequest:
+    if error.param is None or (param := names(error.param)[0]) == error.param:
+        return error
     text = error.message
-    if text.startswith(f"{error.param} "):
+    if text.startswith((f"{error.param} ", f"{error.param}:")):
         text = param + text.removeprefix(error.param)
     return InvalidRequest(text, param=param, code=error.code, source=error.source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
@@ -137,6 +138,12 @@ def _with_whole_calls(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _lacks_something(call: Mapping[str, Any]) -> bool:
     return call.get("type") is None or _lacks_arguments(call)
+
+
+def call_arguments(said: Any) -> str:
+    """The arguments of a call as OpenAI's API has them, JSON in a text, of an API that has them as
+    an object: none, and an empty text, is ``{}``."""
+    return json.dumps(said or {}, ensure_ascii=False)
 
 
 def _lacks_arguments(call: Mapping[str, Any]) -> bool:

@@ -66,6 +66,7 @@ class Surface:
         codec: how its bodies are written, see ``codecs``.
         methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
             counts as its use.
+        is_of_model: what it answers is true of that very model: none may answer in its place.
     """
 
     path: str
@@ -76,6 +77,7 @@ class Surface:
     engine_paths: tuple[str, ...] = ()
     codec: str = "json"
     methods: tuple[str, ...] = ("POST",)
+    is_of_model: bool = False
 
     @property
     def has_names(self) -> bool:
@@ -131,10 +133,24 @@ _ALL = (
     Surface(IMAGES_PATH, "pictures", DRAWS, "prompt"),
     Surface(IMAGE_EDITS_PATH, "changing pictures", DRAWS, "prompt", codec="form"),
     Surface(RESPONSES_PATH, "responses", WRITES_TEXT, "input", "responses", (CHAT_PATH,)),
-    Surface(RESPONSE_TOKENS_PATH, "counting", WRITES_TEXT, "input", "responses", (CHAT_PATH,)),
+    Surface(
+        RESPONSE_TOKENS_PATH,
+        "counting",
+        WRITES_TEXT,
+        "input",
+        "responses",
+        (CHAT_PATH,),
+        is_of_model=True,
+    ),
     Surface("/v1/messages", "messages", WRITES_TEXT, "messages", "anthropic", (CHAT_PATH,)),
     Surface(
-        "/v1/messages/count_tokens", "counting", WRITES_TEXT, "messages", "anthropic", (CHAT_PATH,)
+        "/v1/messages/count_tokens",
+        "counting",
+        WRITES_TEXT,
+        "messages",
+        "anthropic",
+        (CHAT_PATH,),
+        is_of_model=True,
     ),
     Surface("/api/chat", "chat", WRITES_TEXT, "messages", "ollama", (CHAT_PATH,)),
     Surface("/api/generate", "text", WRITES_TEXT, "prompt", "ollama", (CHAT_PATH,)),
@@ -153,10 +169,10 @@ _ALL = (
     Surface("/completion", "llama.cpp's completions", WRITES_TEXT, "prompt"),
     Surface("/infill", "llama.cpp's infill", WRITES_TEXT, "input_prefix"),
     Surface(NATIVE_EMBEDDINGS_PATH, "llama.cpp's embeddings", EMBEDS, "input"),
-    Surface(CHAT_TOKENS_PATH, "counting", WRITES_TEXT, "messages"),
-    Surface("/apply-template", "llama.cpp's chat templates", WRITES_TEXT),
-    Surface("/tokenize", "llama.cpp's tokenizer"),
-    Surface("/detokenize", "llama.cpp's tokenizer"),
+    Surface(CHAT_TOKENS_PATH, "counting", WRITES_TEXT, "messages", is_of_model=True),
+    Surface("/apply-template", "llama.cpp's chat templates", WRITES_TEXT, is_of_model=True),
+    Surface("/tokenize", "llama.cpp's tokenizer", is_of_model=True),
+    Surface("/detokenize", "llama.cpp's tokenizer", is_of_model=True),
     Surface("/props", "llama.cpp's properties", methods=("GET",)),
     Surface("/slots", "llama.cpp's slots", methods=("GET",)),
     Surface("/lora-adapters", "llama.cpp's LoRA adapters", methods=("GET",)),
@@ -194,6 +210,13 @@ NOT_SERVED = frozenset(
         "/v1/images/variations",
         "/v1/moderations",
     }
+)
+
+
+# Of Ollama's API, where no model is asked.
+OLLAMA_MANAGEMENT = frozenset(
+    {f"/api/{word}" for word in ("tags", "ps", "version", "show")}
+    | {f"/api/{word}" for word in ("delete", "pull", "copy", "create", "push")}
 )
 
 

@@ -15,6 +15,14 @@ from modelpool_client.errors import InvalidRequest
 Schema = Mapping[str, Any]
 
 
+# Of a call in a conversation, where an API has them as an object.
+CALL_ARGUMENTS: Schema = {
+    "type": ["object", "string", "null"],
+    "maxLength": 0,
+    "description": "an object; none, and an empty text, is {}",
+}
+
+
 def check(schema: Schema, value: Any, where: str = "") -> None:
     """Check ``value``; ``where`` is its name in messages, like ``messages[0].role``.
 

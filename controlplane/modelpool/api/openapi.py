@@ -3,6 +3,7 @@ that it does not know of, and the routes that the gateway answers without it."""
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -43,12 +44,16 @@ from modelpool_client.wire import (
     ROUTE_HEADER,
     VIRTUAL_HEADER,
 )
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from modelpool.api.route import ApiRoute
 from modelpool.mcp_server import openapi as mcp_openapi
 
 Json = dict[str, Any]
 
+PATH = "/openapi.json"
 _ANY: Errors = (*HEAD, *POOL_STOPS)
 _WORK: Errors = (*_ANY, *BODY, *LOOK_UP, *ABILITY, *LOAD, *ENGINE, *WORKER)
 _LOOK: Errors = (*_ANY, *LOOK_UP, *ABILITY, *NOT_LOADED, *ENGINE, *WORKER)
@@ -76,10 +81,8 @@ def describe(api: FastAPI) -> None:
     plain = api.openapi
 
     def openapi() -> Json:
-        if not api.openapi_schema:
-            for route in api.routes:
-                if isinstance(route, ApiRoute):
-                    route.describe_answers()
+        for route in _of_ours(api):
+            route.describe_answers()
         document = plain()
         if _is_whole(document):
             return document
@@ -95,6 +98,38 @@ def describe(api: FastAPI) -> None:
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]
+    routes = api.router.routes
+    place = next(i for i, r in enumerate(routes) if isinstance(r, Route) and r.path == PATH)
+    routes[place] = Route(PATH, _Document(api).answer, include_in_schema=False)
+
+
+class _Document:
+    """The document as bytes, made when somebody asks for it first. That takes a third of a second,
+    in which streams go on: routes are built one at a time, as the loop may be building one itself,
+    and what only reads them is done beside it."""
+
+    def __init__(self, api: FastAPI) -> None:
+        self._api = api
+        self._making = asyncio.Lock()
+        self._body = b""
+
+    async def answer(self, request: Request) -> Response:
+        async with self._making:
+            if not self._body:
+                for route in _of_ours(self._api):
+                    route.describe_answers()
+                    await asyncio.sleep(0)
+                self._body = await asyncio.to_thread(self._made)
+        return Response(self._body, media_type="application/json")
+
+    def _made(self) -> bytes:
+        made = JSONResponse(self._api.openapi())
+        self._api.openapi_schema = None  # several times as large, and asked for no more
+        return bytes(made.body)
+
+
+def _of_ours(api: FastAPI) -> Iterator[ApiRoute]:
+    return (route for route in api.routes if isinstance(route, ApiRoute))
 
 
 def _is_whole(document: Json) -> bool:

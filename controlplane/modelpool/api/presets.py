@@ -52,10 +52,11 @@ def routes(services: Services) -> APIRouter:
         await models.drop_preset(name)
         return _presets()
 
-    @router.get("/model-preferences", responses=refuses(NotFound, Conflict))
+    @router.get("/model-preferences", responses=refuses(Conflict))
     async def preferences(name: Name = class_files.NAME) -> dict[str, Any]:
-        """`model_preferences.json`: the models for each class of caller."""
-        return class_files.preferences_of(models.get(name).as_entry(), name)
+        """`model_preferences.json`: the models for each class of caller; empty where none is
+        set."""
+        return class_files.preferences_of(_entry(name))
 
     @router.put(
         "/model-preferences", responses=refuses(Conflict, StoreError), openapi_extra=_VALUES
@@ -68,7 +69,7 @@ def routes(services: Services) -> APIRouter:
         entry = class_files.with_preferences(_entry(name), data)
         return _changed(await models.put(name, entry, "model preferences were imported"))
 
-    @router.get("/advanced-model-settings", responses=refuses(NotFound, Conflict))
+    @router.get("/advanced-model-settings", responses=refuses(Conflict))
     async def settings(name: Name = class_files.NAME) -> dict[str, Any]:
         """`advanced_model_settings.json`: presets, and parameters for each class of caller."""
         return class_files.settings_of(_entry(name), models.all_presets())

@@ -58,6 +58,7 @@ class ApiRoute(APIRoute):
         options: Mapping[str, Any],
     ) -> None:
         said = {status: dict(about) for status, about in responses.items()}
+        self._is_described = False
         self._answer = get_typed_return_annotation(endpoint)
         self._answers = {s: about.pop("model") for s, about in said.items() if "model" in about}
         written = _written(endpoint, status_code or 200)
@@ -65,7 +66,10 @@ class ApiRoute(APIRoute):
         super().__init__(path, written, responses=said, status_code=status_code, **plain)
 
     def describe_answers(self) -> None:
-        """Build the models that the document of the API is made from."""
+        """Build the models that the document of the API is made from, unless they are."""
+        if self._is_described:
+            return
+        self._is_described = True
         self.response_fields = {
             status: create_model_field(
                 f"Response_{status}_{self.unique_id}", model, mode="serialization"

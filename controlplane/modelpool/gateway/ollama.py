@@ -12,7 +12,6 @@ from modelpool_client.errors import BadGateway, MethodNotAllowed, NotSupported
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.surfaces import ollama
 from modelpool_client.surfaces.body import parse_object
-from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.names import LATEST
 from modelpool_client.surfaces.schema import check
 
@@ -79,7 +78,6 @@ class OllamaApi:
         Raises:
             ModelPoolError: for the client.
         """
-        exchange.dialect = FAMILIES["ollama"].dialect
         method, handler = self._routes[path]
         asked = exchange.request.method
         if asked != method and not (asked == "HEAD" and method == "GET"):

@@ -16,7 +16,6 @@ from modelpool_client.http1.upstream import Upstream
 from modelpool_client.http1.upstream_connection import UpstreamError
 from modelpool_client.surfaces import open_inference as oip
 from modelpool_client.surfaces.body import parse_object
-from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.parameters import header_of
 
 from modelpool.catalog.catalog import Catalog
@@ -79,7 +78,6 @@ class OpenInferenceApi:
         Raises:
             ModelPoolError: for the client.
         """
-        exchange.dialect = FAMILIES["open_inference"].dialect
         method, handler = self._route(path)
         asked = exchange.request.method
         if asked != method and not (asked == "HEAD" and method == "GET"):

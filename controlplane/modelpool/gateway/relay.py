@@ -374,8 +374,6 @@ class Gateway:
             self._open_websocket(exchange)
             return
         surface = surface_of(path, exchange.request.method)
-        family = FAMILIES[surface.family]
-        exchange.dialect = family.dialect
         if not surface.is_work:
             await self._look(exchange, surface)
             return
@@ -412,9 +410,11 @@ class Gateway:
         """
         family = FAMILIES[surface.family]
         model = self._named(data)
-        # To load or unload a model is for no other to do in its place.
         if model is None or (
-            model.fallbacks and _is_first(exchange) and not _is_load(family, surface, data)
+            model.fallbacks
+            and _is_first(exchange)
+            and not surface.is_of_model
+            and not _is_load(family, surface, data)
         ):
             await self._virtual.answer(self.ask, exchange, path, surface, body, data)
             return
@@ -931,6 +931,7 @@ def _is_first(exchange: Exchange | Attempt) -> bool:
 
 
 def _is_load(family: Family, surface: Surface, data: dict[str, Any]) -> bool:
+    """To load or unload a model is for no other to do in its place."""
     return family.load_answer is not None and family.load_answer(surface.path, data) is not None
 
 

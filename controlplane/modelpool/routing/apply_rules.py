@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
+from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.routes import (
     CHAT_PATH,
     CHAT_TOKENS_PATH,
+    FIM_PATH,
     RESPONSE_TOKENS_PATH,
     RESPONSES_PATH,
     SURFACES,
@@ -55,6 +58,7 @@ _RESPONSES = {MAX_TOKENS: ("max_output_tokens",)}
 _ANTHROPIC = {"stop": ("stop_sequences",)}
 _OLLAMA = {MAX_TOKENS: ("num_predict",), "n_keep": ("num_keep",)}
 _LLAMA = {MAX_TOKENS: ("n_predict", MAX_TOKENS)}
+_MISTRAL = {"seed": ("random_seed",)}
 _NONE = Form(makes_text=False)
 FORMS: Mapping[str, Form] = {
     CHAT_PATH: Form(names=_OPENAI, system="messages"),
@@ -66,6 +70,7 @@ FORMS: Mapping[str, Form] = {
     "/v1/messages/count_tokens": Form(makes_text=False, system="system"),
     "/api/chat": Form(inside="options", names=_OLLAMA, system="messages"),
     "/api/generate": Form(inside="options", names=_OLLAMA, system="system"),
+    FIM_PATH: Form(names=_MISTRAL),
     "/completion": Form(names=_LLAMA),
     "/infill": Form(names=_LLAMA),
 }
@@ -76,12 +81,13 @@ def applied(rules: Rules, path: str, data: Mapping[str, Any]) -> tuple[dict[str,
     phrase: ``temperature=0.2 (default)``. Bodies that are no JSON have no rules.
 
     Where a request has several spellings of a parameter all of them are bounded. Counting tokens
-    takes the system prompt into account and nothing else.
+    takes the system prompt into account and nothing else. What an API has no parameter for is not
+    set, which is said, too: ``stop (default, not set: not a parameter of /v1/responses)``.
     """
     surface = SURFACES.get(path)
     if surface is None or surface.codec != "json" or surface.has_names:
         return dict(data), []
-    body = _Body(FORMS.get(path, _NONE), dict(data))
+    body = _Body(path, dict(data))
     for name in rules.strip:
         body.strip(name)
     for name, value in rules.overrides.items():
@@ -111,8 +117,9 @@ def header_value(changes: Sequence[str]) -> bytes:
 class _Body:
     """The body of a request while it is changed, and what was changed so far."""
 
-    def __init__(self, form: Form, data: dict[str, Any]) -> None:
-        self.form = form
+    def __init__(self, path: str, data: dict[str, Any]) -> None:
+        self.form = FORMS.get(path, _NONE)
+        self._path = path
         self.data = data
         self.changes: list[str] = []
 
@@ -134,6 +141,19 @@ class _Body:
         else:
             self.data[name] = value
 
+    def _takes(self, spelling: str) -> bool:
+        known = _parameters_of(self._path)
+        inside = f"{self.form.inside}." if self.form.inside else ""
+        return known is None or inside + spelling in known
+
+    def add(self, spelling: str, value: Any, why: str) -> None:
+        """What it does not say."""
+        if self._takes(spelling):
+            self.set(spelling, value, why)
+        else:
+            text = f"not set: not a parameter of {self._path}"
+            self.changes.append(f"{spelling} ({why}, {text})")
+
     def set(self, spelling: str, value: Any, why: str) -> None:
         self._put(spelling, value)
         self.changes.append(f"{spelling}={_shown(value)} ({why})")
@@ -142,18 +162,19 @@ class _Body:
         names = self._spellings(name)
         if self._is_meant(name) and all(self._parameters.get(n) is None for n in names):
             # What most engines know where several spellings are read.
-            self.set(name if name in names else names[0], value, why)
+            self.add(name if name in names else names[0], value, why)
 
     def override(self, name: str, value: Any) -> None:
         if not self._is_meant(name):
             return
         names = self._spellings(name)
         given = [n for n in names if self._parameters.get(n) is not None]
-        for spelling in given or [name if name in names else names[0]]:
-            before = self._parameters.get(spelling)
+        if not given:
+            self.add(name if name in names else names[0], value, "override")
+        for spelling in given:
+            before = self._parameters[spelling]
             if before != value:
-                was = "" if before is None else f", was {_shown(before)}"
-                self.set(spelling, value, f"override{was}")
+                self.set(spelling, value, f"override, was {_shown(before)}")
 
     def strip(self, name: str) -> None:
         for spelling in self._spellings(name):
@@ -183,6 +204,15 @@ class _Body:
         else:
             return
         self.changes.append("system prompt (default)")
+
+
+@cache
+def _parameters_of(path: str) -> frozenset[str] | None:
+    """What an API knows at a route; None where engines may know more."""
+    family = FAMILIES[SURFACES[path].family]
+    if family.translate is None:
+        return None
+    return frozenset(family.describe().routes[path].rules or ())
 
 
 def _is_system(message: Any) -> bool:

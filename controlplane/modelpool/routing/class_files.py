@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelpool_client.errors import Conflict, InvalidRequest, NotFound
+from modelpool_client.errors import Conflict, InvalidRequest
 
 from modelpool.catalog.request_rules import KEYS
 
@@ -46,14 +46,8 @@ def with_preferences(entry: Mapping[str, Any], data: object) -> dict[str, Any]:
     return made | ({"default": default} if default else {})
 
 
-def preferences_of(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The file that ``with_preferences`` reads.
-
-    Raises:
-        NotFound: the entry is of another kind.
-    """
-    if entry["kind"] != KIND:
-        raise NotFound(f"{name} is of kind {entry['kind']}, not {KIND}", param="name")
+def preferences_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The file that ``with_preferences`` reads."""
     told = {name: list(models) for name, models in entry.get("classes", {}).items()}
     return told | ({"default": list(entry["default"])} if "default" in entry else {})
 

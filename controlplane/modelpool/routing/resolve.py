@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from modelpool_client.errors import Conflict, NoSuitableModel
+from modelpool_client.surfaces.routes import SURFACES
 
 from modelpool.catalog.model import Model
 from modelpool.catalog.request_rules import Rules
@@ -88,7 +89,11 @@ class Resolver:
         self, step: Step, request: RouteRequest, known: Known, passed: list[Passed]
     ) -> Step:
         """Where a plan asks one model and no other, those follow that its entry names. Of these the
-        entries' own fallbacks do not count, so that two models may be each other's."""
+        entries' own fallbacks do not count, so that two models may be each other's. What is asked
+        about that very model, such as its tokens, no other answers."""
+        surface = SURFACES.get(request.path)
+        if surface is not None and surface.is_of_model:
+            return step
         model = known.model(step.model) if isinstance(step, Ask) else None
         if model is None or not model.fallbacks or not isinstance(step, Ask):
             return step

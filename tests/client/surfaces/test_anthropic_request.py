@@ -144,7 +144,7 @@ def test_messages(messages: list[Any], expected: list[Any]) -> None:
     assert told(asking(*messages))["messages"] == expected
 
 
-@pytest.mark.parametrize("given_input", [{}, None, ...])
+@pytest.mark.parametrize("given_input", [{}, None, "", ...])
 def test_a_call_without_input_has_an_empty_one(given_input: Any) -> None:
     block = {k: v for k, v in (CALL | {"input": given_input}).items() if v is not ...}
     (message,) = told(asking(assistant(block)))["messages"]

@@ -14,7 +14,7 @@ from modelpool.routing.class_files import (
 )
 from modelpool.routing.kinds.registry import kind
 from modelpool.routing.virtual_model import read_virtual_model
-from modelpool_client.errors import Conflict, InvalidRequest, NotFound
+from modelpool_client.errors import Conflict, InvalidRequest
 
 PREFERENCES = {"Architect": ["a", "b"], "default": ["c"]}
 ENTRY = {"kind": "by_class", "classes": {"Architect": ["a", "b"]}, "default": ["c"]}
@@ -32,7 +32,8 @@ ENTRY = {"kind": "by_class", "classes": {"Architect": ["a", "b"]}, "default": ["
 def test_preferences_in_their_forms(data: Any) -> None:
     entry = with_preferences({}, data)
     assert entry == ENTRY
-    assert preferences_of(entry, "preferred") == PREFERENCES
+    assert preferences_of(entry) == PREFERENCES
+    assert preferences_of({}) == {}
     read_virtual_model("preferred", entry, kind)
 
 
@@ -49,8 +50,6 @@ def test_new_preferences_leave_the_settings() -> None:
         "settings": settings,
         "classes": {"X": ["a"]},
     }
-    with pytest.raises(NotFound):
-        preferences_of({"kind": "alias", "target": "a"}, "x")
 
 
 def test_settings_there_and_back() -> None:

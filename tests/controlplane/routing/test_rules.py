@@ -14,6 +14,7 @@ from modelpool.routing.names import best_match
 from modelpool_client.surfaces.routes import SURFACES
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+FIM = "/v1/fim/completions"
 HI = {"role": "user", "content": "hi"}
 BOTH = {"temperature": 0.2, "max_tokens": 9}
 
@@ -78,6 +79,31 @@ BOTH = {"temperature": 0.2, "max_tokens": 9}
             None,
         ),
         ("/v1/audio/transcriptions", {"defaults": BOTH}, {}, {}, []),
+        # What an API cannot be told is not said to be set.
+        (
+            RESPONSES,
+            {"defaults": {"stop": ["x"], "top_k": 4, "top_p": 0.5}, "overrides": {"min_p": 0.1}},
+            {},
+            {"top_p": 0.5},
+            [
+                "min_p (override, not set: not a parameter of /v1/responses)",
+                "stop (default, not set: not a parameter of /v1/responses)",
+                "top_k (default, not set: not a parameter of /v1/responses)",
+                "top_p=0.5 (default)",
+            ],
+        ),
+        (MESSAGES, {"defaults": {"top_k": 4, "seed": 1}}, {}, {"top_k": 4}, None),
+        (
+            "/api/chat",
+            {"defaults": {"top_k": 4, "logit_bias": {}}},
+            {},
+            {"options": {"top_k": 4}},
+            [
+                "top_k=4 (default)",
+                "logit_bias (default, not set: not a parameter of /api/chat)",
+            ],
+        ),
+        (FIM, {"defaults": {"seed": 3, "n": 2}}, {}, {"random_seed": 3}, None),
     ],
 )
 def test_a_request_after_the_rules(

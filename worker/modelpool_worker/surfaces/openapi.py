@@ -59,7 +59,9 @@ _ABOUT = (
     "/v2/models/{model}",
     "/v2/models/{model}/ready",
     "/v2/models/{model}/config",
+    "/v2/repository/index",
 )
+_ABOUT_ERRORS: Mapping[str, Errors] = {"GET": (*HEAD, *READY), "POST": (*HEAD, *READY, *BODY)}
 _OWN: Mapping[str, tuple[Contract, Errors]] = {
     "/v1/models": (
         Contract(_MODELS, summary="the model and its aliases"),
@@ -93,7 +95,7 @@ def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> di
     }
     about = {path: MANAGEMENT[path] for path in _ABOUT}
     own |= {
-        path: managed(path, route, "open_inference", (*HEAD, *READY), model)
+        path: managed(path, route, "open_inference", _ABOUT_ERRORS[route.method], model)
         for path, route in about.items()
     }
     own |= {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +14,7 @@ from modelpool_client.surfaces.anthropic.tables import (
     REQUIRED,
     REQUIRED_OF_SOURCE,
 )
+from modelpool_client.surfaces.normalize import call_arguments
 
 Json = dict[str, Any]
 
@@ -130,8 +130,7 @@ def _assistant(blocks: list[_Block]) -> Iterator[Json]:
 
 
 def _call(block: Json) -> Json:
-    arguments = json.dumps(block.get("input") or {}, ensure_ascii=False)
-    function = {"name": block["name"], "arguments": arguments}
+    function = {"name": block["name"], "arguments": call_arguments(block.get("input"))}
     return {"id": block["id"], "type": "function", "function": function}
 
 

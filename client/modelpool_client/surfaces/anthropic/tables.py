@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from modelpool_client.surfaces.schema import Schema, nullable
+from modelpool_client.surfaces.schema import CALL_ARGUMENTS, Schema, nullable
 
 MESSAGES_PATH = "/v1/messages"
 COUNT_PATH = "/v1/messages/count_tokens"
 
 # The same as chat completions take.
-_MAX_TOKENS = 1 << 20
 _MAX_STOPS = 16
 _MAX_TOOLS = 1024
 # They end up in a header.
@@ -93,7 +92,7 @@ _MESSAGE_BLOCK = _block(
         "data": {**_ignored(_STRING), "description": "redacted thinking: nobody here can read it"},
         "id": nullable(_STRING),
         "name": nullable(_STRING),
-        "input": nullable({"type": "object"}),
+        "input": CALL_ARGUMENTS,
         "caller": _ignored({"type": "object"}),
         "toolset_name": _ignored(_STRING),
         "tool_use_id": nullable(_STRING),
@@ -163,7 +162,7 @@ _THINKING: Schema = {
     "properties": {
         "type": {"type": "string", "enum": ["enabled", "disabled", "adaptive", "between_tools"]},
         # Anthropic's own least is 1024; small models do with less.
-        "budget_tokens": nullable({"type": "integer", "minimum": 1, "maximum": _MAX_TOKENS}),
+        "budget_tokens": nullable({"type": "integer", "minimum": 1}),
         "display": nullable({"type": "string", "enum": ["summarized", "omitted"]}),
     },
 }
@@ -213,7 +212,11 @@ BODIES: Mapping[str, Schema] = {
         "type": "object",
         "required": ["max_tokens", "messages"],
         "properties": {
-            "max_tokens": {"type": "integer", "minimum": 1, "maximum": _MAX_TOKENS},
+            "max_tokens": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "any number: an answer ends where the context does",
+            },
             "messages": _MESSAGES,
             **_optional({"model": _STRING, **_PROMPT, **_SAMPLING}),
             **_ELSEWHERE,

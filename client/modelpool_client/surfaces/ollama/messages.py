@@ -7,10 +7,10 @@ insist on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelpool_client.surfaces.normalize import call_arguments
 from modelpool_client.surfaces.ollama.media import media_part
 
 
@@ -48,8 +48,8 @@ class _Calls:
         """The calls of a message, which close all earlier ones."""
         self._open = [(c.get("id") or self._new_id(), c["function"]["name"]) for c in calls]
         return [
-            {"id": id, "type": "function", "function": {"name": name, "arguments": _arguments(c)}}
-            for (id, name), c in zip(self._open, calls, strict=True)
+            {"id": id, "type": "function", "function": {"name": name, "arguments": said}}
+            for (id, name), said in zip(self._open, map(_arguments, calls), strict=True)
         ]
 
     def id_of_result(self, id: str | None, name: str | None) -> str:
@@ -93,4 +93,4 @@ def _ids(message: Mapping[str, Any]) -> list[str]:
 
 
 def _arguments(call: Mapping[str, Any]) -> str:
-    return json.dumps(call["function"].get("arguments") or {}, ensure_ascii=False)
+    return call_arguments(call["function"].get("arguments"))

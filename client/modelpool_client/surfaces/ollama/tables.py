@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modelpool_client.surfaces.schema import Schema, nullable
+from modelpool_client.surfaces.schema import CALL_ARGUMENTS, Schema, nullable
 
 CHAT = "/api/chat"
 GENERATE = "/api/generate"
@@ -42,8 +42,8 @@ OPTIONS: Mapping[str, Schema] = {
     "num_predict": {
         "type": "integer",
         "minimum": -2,
-        "maximum": 1 << 20,
-        "description": "tokens at most; 0, -1 and -2: until the model ends or its context is full",
+        "description": "tokens at most, any number: an answer ends where the context does;"
+        " 0, -1 and -2: no limit",
     },
     "num_keep": {"type": "integer", "minimum": -1, "maximum": _INT31},
     "stop": {"anyOf": [_STRING, {"type": "array", "maxItems": 16, "items": _STRING}]},
@@ -100,7 +100,7 @@ _TOOL_CALL: Schema = {
             "properties": {
                 "index": nullable({"type": "integer"}),
                 "name": {"type": "string", "minLength": 1},
-                "arguments": nullable(_OBJECT),
+                "arguments": CALL_ARGUMENTS,
             },
         },
     },

@@ -43,10 +43,10 @@ class ChatArguments(BaseModel):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)] | None = (
         Field(None, description="A whole conversation; this or prompt")
     )
-    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    stop: Annotated[list[Text], Field(max_length=16)] | None = None
+    stop: Annotated[list[Unicode], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
 
     @model_validator(mode="after")
