@@ -26,7 +26,7 @@ from modelpool_client.http1.request_ids import REQUEST_ID, id_of
 from modelpool_client.http1.upgrade import upgrade
 from modelpool_client.owners import owner_of, told_owner
 from modelpool_client.stored_responses import StoredResponses
-from modelpool_client.surfaces import adapters, embeddings, models
+from modelpool_client.surfaces import adapters, embeddings, models, written
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import FAMILIES, Asked, read
@@ -36,6 +36,7 @@ from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
     CHAT_TOKENS_PATH,
+    EMBEDDINGS_PATH,
     STREAMED,
     SURFACES,
     WEBSOCKET_PATH,
@@ -326,7 +327,9 @@ class App:
             return await engine.translate(request, translation, exchange, call, keep)
         if asked.path not in BASIC:
             told = await engine.whole(request, call)
-            answer, tokens = json.loads(told), count_tokens(told[-TAIL_BYTES:])
+            has_vectors = asked.path == EMBEDDINGS_PATH
+            answer = written.read(told) if has_vectors else json.loads(told)
+            tokens = count_tokens(told[-TAIL_BYTES:])
         else:
             answer, tokens = await engine.collect(request, call)
         whole = translation.whole(answer)
