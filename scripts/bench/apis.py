@@ -48,15 +48,14 @@ def whole(api: str, model: str) -> Ask:
 
 
 def stream(api: str, model: str, tokens: int, **more: Any) -> Ask:
-    """A request for a stream of so many tokens."""
+    """A request for a stream of so many tokens; ``more`` is said of how they are drawn."""
     if api == n.OIP_API:
-        return _ask(api, model, "_stream", parameters={"max_tokens": tokens}, **more)
+        return _ask(api, model, "_stream", parameters={"max_tokens": tokens, **more})
     said = _ASKED[api][1]
     if "options" in said:
-        length: Mapping[str, Any] = {"options": {"num_predict": tokens}}
-    else:
-        length = {"max_output_tokens" if "max_output_tokens" in said else "max_tokens": tokens}
-    return _ask(api, model, **{**length, "stream": True, **more})
+        return _ask(api, model, stream=True, options={"num_predict": tokens, **more})
+    length = "max_output_tokens" if "max_output_tokens" in said else "max_tokens"
+    return _ask(api, model, **{length: tokens, "stream": True, **more})
 
 
 def _ask(api: str, model: str, suffix: str = "", **more: Any) -> Ask:

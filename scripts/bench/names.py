@@ -44,6 +44,18 @@ OLLAMA_EMBED_API, TEI_API, COHERE_API = "Ollama embed", "TEI embed", "Cohere emb
 SCORE_API = "vLLM score"
 NATIVE_API, INFILL_API = "llama.cpp completion", "llama.cpp infill"
 TOKENIZE_API = "llama.cpp tokenize"
+RELAYED_APIS = (
+    *(TEXT_API, MESSAGES_API, EMBEDDINGS_API, RERANK_API),
+    *(NATIVE_API, INFILL_API, TOKENIZE_API),
+)
+# Told as chats; with streams; put together of streams where need be; and all.
+CHATTED_APIS = (MESSAGES_API, RESPONSES_API, OLLAMA_CHAT_API, OLLAMA_GENERATE_API)
+STREAMED_APIS = (*CHATTED_APIS, FIM_API, OIP_API)
+TOGETHER_APIS = (*STREAMED_APIS, KEPT_API)
+TRANSLATED_APIS = (
+    *TOGETHER_APIS,
+    *(COUNT_API, OLLAMA_EMBED_API, TEI_API, COHERE_API, SCORE_API),
+)
 RELAYED, TRANSLATED = "relayed", "translated"
 TRANSLATED_TOGETHER = f"translated, {PUT_TOGETHER} tokens put together"
 PER_TOKEN = f"front's processor time of a token, {CHUNKS} at 1,000/s"

@@ -3,37 +3,32 @@ translated by the worker where it does not."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from bench import apis, engine, turns, usage
 from bench import names as n
-from bench.figures import Row
-from bench.messages import Ask
+from bench.figures import BenchError, Kind, Row
+from bench.messages import Ask, unchunked
+from bench.model import prepare
 from bench.pool import BenchPool, fake_entry
 from bench.stage import Samples, Stage
 from bench.turns import Line
 
-# What each engine is asked; an API that it does not speak is translated.
-RELAYED = (
-    *(n.CHAT_API, n.TEXT_API, n.MESSAGES_API, n.EMBEDDINGS_API, n.RERANK_API),
-    *(n.NATIVE_API, n.INFILL_API, n.TOKENIZE_API),
-)
-TOGETHER = (
-    *(n.CHAT_API, n.MESSAGES_API, n.RESPONSES_API, n.KEPT_API),
-    *(n.OLLAMA_CHAT_API, n.OLLAMA_GENERATE_API, n.FIM_API, n.OIP_API),
-)
-TRANSLATED = (*TOGETHER, n.COUNT_API, n.OLLAMA_EMBED_API, n.TEI_API, n.COHERE_API, n.SCORE_API)
-STREAMED = (
-    *(n.CHAT_API, n.MESSAGES_API, n.RESPONSES_API, n.OLLAMA_CHAT_API, n.OLLAMA_GENERATE_API),
-    *(n.FIM_API, n.OIP_API),
-)
-KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
-    n.RELAYED: (engine.SPEAKS_ALL, RELAYED),
-    n.TRANSLATED: (engine.SPEAKS_CHAT, TRANSLATED),
-    n.TRANSLATED_TOGETHER: (engine.CHAT_TOGETHER, TOGETHER),
+# By what stands behind the worker, and what that is asked.
+ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
+    n.RELAYED: (engine.SPEAKS_ALL, (n.CHAT_API, *n.RELAYED_APIS)),
+    n.TRANSLATED: (engine.SPEAKS_CHAT, (n.CHAT_API, *n.TRANSLATED_APIS)),
+    n.TRANSLATED_TOGETHER: (engine.CHAT_TOGETHER, (n.CHAT_API, *n.TOGETHER_APIS)),
 }
+# An engine that computes, and the length of its streams.
+REAL = "bench"
+REAL_TOKENS = 64
+_TOLD = re.compile(rb'"(?:completion_tokens|output_tokens|eval_count|predicted_n)": ?(\d+)')
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ def run(stage: Stage) -> Iterator[Row]:
     """
     with ExitStack() as stack:
         pool = _start(stage, stack)
-        for kind, (model, asked) in KINDS.items():
+        for kind, (model, asked) in ENGINES.items():
             front = pool.front_pid(model)
             places = {
                 n.WORKER_PORT: Place(pool.worker_port(model), (front,)),
@@ -62,13 +57,14 @@ def run(stage: Stage) -> Iterator[Row]:
             for way, place in places.items():
                 yield from _requests(stage, (kind, way), place, model, asked)
         yield from _streams(stage, pool)
+    yield from _real_streams(stage)
 
 
 def _start(stage: Stage, stack: ExitStack) -> BenchPool:
     stage.say("starting a pool with an engine of each kind")
     plugins = stage.folder / "plugin"
     engine.plug_in(plugins)
-    models = [model for model, _ in KINDS.values()]
+    models = [model for model, _ in ENGINES.values()]
     entries = [fake_entry(model) | {"engine": model, "coalesce": "off"} for model in models]
     pool = stack.enter_context(BenchPool(stage.folder, n.SURFACES, entries, search=[plugins]))
     for model in models:
@@ -98,8 +94,8 @@ def _requests(
 def _streams(stage: Stage, pool: BenchPool) -> Iterator[Row]:
     model = engine.SPEAKS_CHAT
     port, front = pool.worker_port(model), pool.front_pid(model)
-    asked = {api: apis.stream(api, model, n.CHUNKS) for api in STREAMED}
-    systems = {api: lambda ask=ask: _per_token(port, ask, front) for api, ask in asked.items()}
+    asked = {api: apis.stream(api, model, n.CHUNKS) for api in (n.CHAT_API, *n.STREAMED_APIS)}
+    systems = {api: partial(_per_token, port, ask, front) for api, ask in asked.items()}
     yield from _rows(stage.paired(n.PER_TOKEN, systems), n.PER_TOKEN, "µs")
 
 
@@ -110,7 +106,32 @@ def _per_token(port: int, ask: Ask, pid: int) -> float:
         return (usage.processor_seconds(pid) - before) / n.CHUNKS * 1e6
 
 
-def _rows(samples: Samples, figure: str, unit: str) -> Iterator[Row]:
+def _real_streams(stage: Stage) -> Iterator[Row]:
+    """Of llama.cpp, one at a time, at the worker's port."""
+    entry = {**prepare(stage).entry(REAL), "coalesce": "off"}
+    with BenchPool(stage.folder, "real", [entry]) as pool:
+        stage.say("loading the model")
+        port = pool.load(REAL)
+        streamed = (n.CHAT_API, *n.CHATTED_APIS)
+        asked = {api: apis.stream(api, REAL, REAL_TOKENS, temperature=0) for api in streamed}
+        for ask in asked.values():  # fills the prompt caches
+            _rate(port, ask)
+        systems = {api: partial(_rate, port, ask) for api, ask in asked.items()}
+        yield from _rows(stage.paired(n.at_once(1), systems), n.at_once(1), "/s", "ratio")
+
+
+def _rate(port: int, ask: Ask) -> float:
+    with Line(port, ask) as line:
+        began = time.perf_counter()
+        told = unchunked(line.answer()[-4096:])
+        seconds = time.perf_counter() - began
+    tokens = max(map(int, _TOLD.findall(told)), default=0)
+    if tokens != REAL_TOKENS:
+        raise BenchError(f"{ask.path}: the engine stopped by itself after {tokens} tokens")
+    return REAL_TOKENS / seconds
+
+
+def _rows(samples: Samples, figure: str, unit: str, kind: Kind = "added") -> Iterator[Row]:
     for api in samples.of:
-        own = api != n.CHAT_API
-        yield samples.row((n.SURFACES, figure), api, unit, [(n.CHAT_API, "added")] if own else [])
+        against = [] if api == n.CHAT_API else [(n.CHAT_API, kind)]
+        yield samples.row((n.SURFACES, figure), api, unit, against)
