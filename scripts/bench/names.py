@@ -6,6 +6,7 @@ RELAY, MEMORY, CATALOG = "relay", "memory", "catalog"
 TOKENS, COLD, IDLE = "tokens", "cold", "idle"
 CONCURRENCY, SPECULATION = "concurrency", "speculation"
 OBSERVED, VIEW = "observed", "view"
+SURFACES = "surfaces"
 
 # relay, memory
 CONNECTIONS = 32
@@ -31,6 +32,33 @@ SWAP = "first token, another model leaves first"
 UNLOAD = "unload"
 PORT_CLOSED, ALL_GONE = "port closed", "COLD, all processes gone"
 ROUTER, LLAMA_CPP_PYTHON = "llama-server's router mode", "llama-cpp-python's server"
+
+# surfaces
+CHAT_API, TEXT_API = "chat completions", "completions"
+MESSAGES_API, COUNT_API = "Anthropic messages", "Anthropic count_tokens"
+RESPONSES_API, KEPT_API = "Responses", "Responses, kept"
+OLLAMA_CHAT_API, OLLAMA_GENERATE_API = "Ollama chat", "Ollama generate"
+FIM_API, OIP_API = "Mistral fim", "Open Inference generate"
+EMBEDDINGS_API, RERANK_API = "embeddings", "rerank"
+OLLAMA_EMBED_API, TEI_API, COHERE_API = "Ollama embed", "TEI embed", "Cohere embed"
+SCORE_API = "vLLM score"
+NATIVE_API, INFILL_API = "llama.cpp completion", "llama.cpp infill"
+TOKENIZE_API = "llama.cpp tokenize"
+RELAYED_APIS = (
+    *(TEXT_API, MESSAGES_API, EMBEDDINGS_API, RERANK_API),
+    *(NATIVE_API, INFILL_API, TOKENIZE_API),
+)
+# Told as chats; with streams; put together of streams where need be; and all.
+CHATTED_APIS = (MESSAGES_API, RESPONSES_API, OLLAMA_CHAT_API, OLLAMA_GENERATE_API)
+STREAMED_APIS = (*CHATTED_APIS, FIM_API, OIP_API)
+TOGETHER_APIS = (*STREAMED_APIS, KEPT_API)
+TRANSLATED_APIS = (
+    *TOGETHER_APIS,
+    *(COUNT_API, OLLAMA_EMBED_API, TEI_API, COHERE_API, SCORE_API),
+)
+RELAYED, TRANSLATED = "relayed", "translated"
+TRANSLATED_TOGETHER = f"translated, {PUT_TOGETHER} tokens put together"
+PER_TOKEN = f"front's processor time of a token, {CHUNKS} at 1,000/s"
 
 # catalog, idle
 SIZES = (10, 1_000, 10_000)
@@ -70,6 +98,16 @@ REPEATED, RANDOM = "tokens/s, a text that repeats itself", "tokens/s, a text at 
 FORESEEN = "tokens/s, a text that the draft model foresees"
 NO_SPECULATION, DRAFTED = "no speculation", "draft model"
 NGRAM_MAP_K, NGRAM_MOD = "ngram-map-k", "ngram-mod"
+
+
+def of_request(kind: str, way: str) -> str:
+    """The figure of the time of a request of that kind of surfaces, there."""
+    return f"{kind}: median of a request, 1 connection, {way}"
+
+
+def spent_on_request(kind: str, way: str) -> str:
+    """The figure of the processor time that the pool's processes there spend on one."""
+    return f"{kind}: processor time of a request, {way}"
 
 
 def served(workload: str) -> str:

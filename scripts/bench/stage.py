@@ -45,24 +45,44 @@ class Stage:
         Every other round goes backwards, so that a drift of the machine favours nobody. Between
         rounds, when nothing of ours works, it is seen what others do.
         """
-        samples: dict[str, list[float]] = {name: [] for name in systems}
-        wanted = rounds or self.rounds
+
+        def round_of(turn: int, of: int) -> Mapping[str, float]:
+            names = list(systems) if turn % 2 == 0 else list(systems)[::-1]
+            found = {}
+            for name in names:
+                self.say(f"{title}: {name}, round {turn + 1} of {of}")
+                found[name] = systems[name]()
+            return {name: found[name] for name in systems}
+
+        return self._rounds(title, round_of, rounds or self.rounds)
+
+    def together(self, title: str, measure: Callable[[], Mapping[str, float]]) -> Samples:
+        """The same of what measures all systems at once, in turn by itself."""
+
+        def round_of(turn: int, of: int) -> Mapping[str, float]:
+            self.say(f"{title}, round {turn + 1} of {of}")
+            return measure()
+
+        return self._rounds(title, round_of, self.rounds)
+
+    def _rounds(
+        self, title: str, round_of: Callable[[int, int], Mapping[str, float]], wanted: int
+    ) -> Samples:
+        rounds: list[Mapping[str, float]] = []
         busy: list[float] = []
         before = machine.processor_times()
         for turn in range(wanted):
             began = time.monotonic()
             busy.append(machine.busy_share())
-            names = list(systems) if turn % 2 == 0 else list(systems)[::-1]
-            for name in names:
-                self.say(f"{title}: {name}, round {turn + 1} of {wanted}")
-                samples[name].append(systems[name]())
+            rounds.append(round_of(turn, wanted))
             now = time.monotonic()
             if turn + 1 < wanted and now + (now - began) > self.deadline:
                 self.note(f"{title}: cut short after {turn + 1} of {wanted} rounds, time is over")
                 break
         steal = machine.stolen_share(before, machine.processor_times())
         conditions = Conditions(round(statistics.fmean(busy), 4), round(steal, 4))
-        return Samples({name: tuple(values) for name, values in samples.items()}, conditions)
+        samples = {name: tuple(found[name] for found in rounds) for name in rounds[0]}
+        return Samples(samples, conditions)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,18 @@ TARGETS = (
     Target(n.OBSERVED, n.REQUESTS, n.TRACED, ">=", 0.8, n.UNOBSERVED),
     Target(n.VIEW, n.FIRST_VIEW, n.WEB_PAGE, "<=", 500),
     Target(n.VIEW, n.FETCHED, n.WEB_PAGE, "<=", 300),
+    *(
+        Target(n.SURFACES, n.of_request(kind, way), api, AT_MOST, limit, n.CHAT_API, "added")
+        for kind, asked, limit in (
+            # No more than chat completions, that is: than can be told apart from them.
+            (n.RELAYED, n.RELAYED_APIS, 0.05),
+            (n.TRANSLATED, n.TRANSLATED_APIS, 0.3),
+            (n.TRANSLATED_TOGETHER, n.TOGETHER_APIS, 0.3),
+        )
+        for way in (n.WORKER_PORT, n.GATEWAY)
+        for api in asked
+    ),
+    *(Target(n.SURFACES, n.at_once(1), api, AT_LEAST, 0.98, n.CHAT_API) for api in n.STREAMED_APIS),
     Target(n.IDLE, n.PROCESSOR, n.MANAGER, "<=", 20),
     Target(n.IDLE, n.RESIDENT_BEATS, n.MANAGER, "<=", 100),
     Target(n.IDLE, n.RESIDENT, n.OVERHEAD, "<=", 50),

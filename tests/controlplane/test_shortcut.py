@@ -37,6 +37,7 @@ from modelpool_client.wire import Allowlist
 from support.two_ways import (
     ASKING,
     CHAT,
+    DRAINING,
     EVENTS,
     OUR_ID,
     SCRIPTS,
@@ -50,6 +51,7 @@ from support.two_ways import (
     read_answer,
     stream,
 )
+from support.upstream import response
 
 MODELS = (
     Model("m", "sim", "", aliases=("alias",), denied_capabilities=("vision", "tools")),
@@ -61,6 +63,15 @@ MODELS = (
     Model("p:x", "sim", "", served_by="p", aliases=("x",)),
 )
 SERVED = {model.model_id: model.served_by for model in MODELS if model.served_by}
+
+
+OTHERS = ("/v1/embeddings", "/v1/messages", "/v1/responses", "/api/chat", "/tokenize")
+# Afterwards there is a kept connection, and it is known what the engines answer.
+WARM_UPS = (
+    Asking(),
+    *(Asking(f"POST {path} HTTP/1.1", body=body(stream=False)) for path in OTHERS),
+    Asking("POST /v1/embeddings HTTP/1.1", body=body(model="e")),
+)
 
 
 @dataclass
@@ -94,6 +105,12 @@ class HotPool:
         self.out += 1
         worker_of = SERVED.get(model_id, model_id)
         return Grant(worker_of, "w", self._port, 1, True, self._release)
+
+    async def load(self, *wish: object) -> None:
+        """It is."""
+
+    def has(self, model_id: str) -> bool:
+        return False  # whose lease could be longer
 
     def _release(self, use: Use) -> None:
         self.out -= 1
@@ -159,7 +176,7 @@ class World:
         self.spans: list[Span] = []
         self.accesses: list[Any] = []  # in the access log, and how many workers tell of each
         self._tracer = None if sampler is None else Tracer(sampler, self.spans.append)
-        self._worker = ScriptedServer([Script(WHOLE), *scripts])
+        self._worker = ScriptedServer([*[Script(WHOLE)] * len(WARM_UPS), *scripts])
         self.is_short = is_short
         self._ping_seconds = ping_seconds
         self.shortened = 0
@@ -206,7 +223,8 @@ class World:
         self.cut, self.was_left = self._server.cut, self._worker.was_left
         self.worker_was_asked = self._worker.asked
         self._sock = sock
-        await ask(self.port, Asking().parts())  # now there is a kept connection
+        for asking in WARM_UPS:
+            await ask(self.port, asking.parts())
         self.shortened = 0
         lists: tuple[list[Any], ...] = (self._worker.asked, self.meter.statuses)
         for seen in (*lists, self.meter.began_hot, self.accesses):
@@ -294,12 +312,42 @@ def test_nobody_can_tell_which_way_it_went(asking: Asking, scripts: list[Script]
         (Asking(line=f"POST {CHAT} HTTP/1.0"), 0),
         (Asking(body=body(model="p:x")), 1),
         (Asking(body=body(model="x")), 0),
+        *[(Asking(f"POST {path} HTTP/1.1", body=body(stream=False)), 1) for path in OTHERS],
+        (Asking("POST /v1/messages HTTP/1.1", body=body(stream=True)), 0),
+        (Asking("POST /v1/responses HTTP/1.1", body=body(previous_response_id="resp_1")), 0),
+        (Asking("POST /api/chat HTTP/1.1"), 0),
+        (Asking("POST /api/chat HTTP/1.1", body=body(stream=False, keep_alive=60)), 0),
+        (Asking("POST /api/chat HTTP/1.1", body=body(stream=False, options={"seed": 1})), 0),
+        (Asking("POST /v1/rerank HTTP/1.1", body=body(stream=False)), 0),
     ],
 )
 def test_what_is_usual_takes_the_shortcut(asking: Asking, count: int) -> None:
     scripts = [Script(stream(*EVENTS)), Script(WHOLE)]
     short, long, shortened = asyncio.run(both_ways(asking, scripts))
     assert shortened == count
+    assert short == long
+
+
+@pytest.mark.parametrize("path", OTHERS)
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(stream(*EVENTS)),
+        Script(stream(*EVENTS, end=b""), leaves=True),
+        Script(response(b"{}", "404 Not Found")),
+        Script(response(b"{}", "429 Too Many", retry_after="1")),
+        Script(response(b"{}", "500 No", x_modelpool_code="oom")),
+        Script(DRAINING),
+        Script(WHOLE[:30], leaves=True),
+        Script(b"", leaves=True),
+        Script(b"nonsense\r\n\r\n", leaves=True),
+    ],
+)
+def test_whatever_is_answered_in_another_api_is_told_alike(path: str, script: Script) -> None:
+    fields = ("Content-Type: application/json", "Authorization: Bearer key")
+    asking = Asking(f"POST {path} HTTP/1.1", fields=fields, body=body(stream=False))
+    short, long, shortened = asyncio.run(both_ways(asking, [script]))
+    assert shortened == 1
     assert short == long
 
 

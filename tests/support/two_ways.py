@@ -42,8 +42,8 @@ class ScriptedServer:
     """Does with one request after the other as the scripts say; the last one goes on.
 
     Attributes:
-        asked: every request as it came, its port apart and ids of requests that we have made:
-            whoever has to say one first makes it.
+        asked: every request as it came, but for the order of its fields, its port, and ids of
+            requests that we have made: whoever has to say one first makes it.
         was_left: the other side has hung up on one that waits.
     """
 
@@ -68,7 +68,8 @@ class ScriptedServer:
                 length = int(head.lower().rpartition(b"content-length: ")[2].split(b"\r\n")[0])
                 body = await reader.readexactly(length)
                 head = OUR_LINE.sub(b"", head.replace(b"%d" % self.port, b"PORT"))
-                self.asked.append(head + body)
+                line, *fields = head.split(b"\r\n")
+                self.asked.append(b"\r\n".join([line, *sorted(fields), body]))
                 script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
                 for piece in pieces(script.data, script.cuts):
                     writer.write(piece)

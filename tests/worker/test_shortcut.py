@@ -4,10 +4,12 @@ engine answers, nobody can tell which way it went."""
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from modelpool_client.http1.connection import Connection
 from modelpool_client.http1.server import HttpServer
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.surfaces.parameters import Support
+from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.tracing.sampling import Sampler
 from modelpool_client.wire import Assignment, Phase, Tracing
 from modelpool_worker.app import App
@@ -41,6 +44,19 @@ from support.upstream import response
 
 JSON = "Content-Type: application/json"
 KNOWN = Support({"/v1/chat/completions": ["seed", "temperature"], "/v1/completions": ["user"]})
+
+
+OTHERS = {
+    "/v1/messages": body(max_tokens=3),
+    "/v1/embeddings": json.dumps({"model": "m", "input": "x"}).encode(),
+    "/v1/rerank": json.dumps({"query": "x", "documents": ["y"]}).encode(),
+    "/completion": body(prompt="x"),
+    "/tokenize": body(content="x"),
+}
+VECTOR = response(b'{"data":[{"embedding":[3.0,4.0]}],"usage":{"prompt_tokens":3}}')
+
+
+EMBEDDING_ID = re.compile(rb'"id": ?"embd-[0-9a-f]+", ?')
 
 
 class Child:
@@ -82,6 +98,7 @@ async def seen(
         client.take({"stops_plain": True})
         worker = Worker(assignment, 1, child, client, lambda change: None)
         worker.support = KNOWN
+        worker.serves = (*BASIC, *OTHERS)
         worker.become(Phase.READY)
         if sampler is not None:
             worker.tracing, worker.sampler = Tracing(is_on=True), sampler
@@ -162,6 +179,59 @@ def test_what_is_usual_takes_the_shortcut(asking: Asking, count: int) -> None:
     short, long, taken = asyncio.run(both_ways(asking, [Script(WHOLE)]))
     assert taken == count
     assert short == long
+
+
+@pytest.mark.parametrize("path", OTHERS)
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(WHOLE),
+        Script(VECTOR),
+        Script(stream(*EVENTS)),
+        Script(stream(*EVENTS, end=b""), leaves=True),
+        Script(response(b"{}", "404 Not Found")),
+        Script(response(b'{"error": {"message": "no"}}', "500 No")),
+        Script(response(b"x" * 300_000)),
+        Script(WHOLE[:30], leaves=True),
+        Script(b"", leaves=True),
+        Script(b"nonsense\r\n\r\n", leaves=True),
+    ],
+)
+def test_whatever_is_answered_in_another_api_is_told_alike(path: str, script: Script) -> None:
+    fields = (JSON, "Anthropic-Version: 2023-06-01", "X-Request-Id: mine")
+    asking = Asking(f"POST {path} HTTP/1.1", fields=fields, body=OTHERS[path])
+    short, long, taken = asyncio.run(both_ways(asking, [script]))
+    assert taken == 1
+    assert _without_id(short) == _without_id(long)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "status"), [(1, 200), (3, 400)], ids=["shortened", "more than there are"]
+)
+def test_what_is_made_of_vectors_is_made_of_them_either_way(dimensions: int, status: int) -> None:
+    said = {"input": "x", "dimensions": dimensions, "more": 1}
+    asking = Asking("POST /v1/embeddings HTTP/1.1", body=json.dumps(said).encode())
+    short, long, taken = asyncio.run(both_ways(asking, [Script(VECTOR)]))
+    assert taken == 1
+    assert short.told[0][0] == status
+    assert _without_id(short) == _without_id(long)
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("/v1/responses", {"input": "x"}), ("/v1/messages", {"max_tokens": 3, "stream": True})],
+    ids=["translated", "a stream"],
+)
+def test_what_needs_a_task_goes_the_long_way(path: str, more: dict[str, Any]) -> None:
+    asking = Asking(f"POST {path} HTTP/1.1", body=body(**more))
+    _, taken = asyncio.run(seen(asking, [Script(WHOLE)], is_short=True))
+    assert taken == 0
+
+
+def _without_id(found: Seen) -> Seen:
+    """Of embeddings, which is made at random."""
+    told = [(s, {**f, b"content-length": b""}, EMBEDDING_ID.sub(b"", t)) for s, f, t in found.told]
+    return replace(found, told=told)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, quote
 
 from modelpool_client.errors import (
@@ -24,13 +24,15 @@ from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import describing
 from modelpool_client.http1.request_ids import REQUEST_ID, id_of
 from modelpool_client.http1.upgrade import upgrade
-from modelpool_client.owners import owner_of, told_owner
+from modelpool_client.owners import NOBODY, owner_of, told_owner
 from modelpool_client.stored_responses import StoredResponses
-from modelpool_client.surfaces import adapters, embeddings, models
+from modelpool_client.surfaces import adapters, embeddings, models, written
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
+from modelpool_client.surfaces.dialect import Dialect
 from modelpool_client.surfaces.families import (
     FAMILIES,
+    NOTHING_KNOWN,
     Asked,
     dialect_of,
     in_client_words,
@@ -43,6 +45,7 @@ from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
     CHAT_TOKENS_PATH,
+    EMBEDDINGS_PATH,
     STREAMED,
     SURFACES,
     WEBSOCKET_PATH,
@@ -52,7 +55,7 @@ from modelpool_client.surfaces.routes import (
     route_of,
     surface_of,
 )
-from modelpool_client.surfaces.translation import Translation
+from modelpool_client.surfaces.translation import Known, Translation
 from modelpool_client.tracing.context import TRACEPARENT, TRACESTATE, read_parent, read_state
 from modelpool_client.wire import (
     RESOLVED_HEADER,
@@ -73,7 +76,7 @@ from .calls import Call, CallInfo
 from .engine_client import TAIL_BYTES, BrokenOffError, put_in_words
 from .metrics import render
 from .probe import probe
-from .surfaces.reshape import EngineRequest, engine_request
+from .surfaces.reshape import EngineRequest, engine_request, with_versions
 from .tokens import NO_TOKENS, Tokens, count_tokens
 
 if TYPE_CHECKING:
@@ -84,7 +87,6 @@ if TYPE_CHECKING:
 # To decode tensors takes 0.03 s for a million numbers, as JSON 0.3 s: not in the loop's time.
 LONG_BYTES = 1 << 18
 VIA = VIRTUAL_HEADER.encode()
-ANTHROPIC_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta"})
 log = logging.getLogger(__name__)
 Told = TypeVar("Told")
 Handler = Callable[[Exchange, str], Awaitable[None]]
@@ -140,6 +142,7 @@ class App:
     async def go_on(
         self,
         exchange: Exchange,
+        asked: Asked,
         request: EngineRequest,
         call: Call,
         reply: UpstreamConnection,
@@ -147,14 +150,12 @@ class App:
     ) -> None:
         """Answer in one piece what the engine was asked by another way, its answer being
         ``reply``."""
+        exchange.dialect = _dialect(asked.surface, dict(asked.data), asked.path, NOTHING_KNOWN)
         exchange.headers += request.completion.headers
         exchange.headers.append((REQUEST_ID, call.asked.request_id))
         try:
             with exchange, call:
-                try:
-                    call.tokens = await self._worker.engine.answer(request, exchange, call, reply)
-                except BrokenOffError as e:
-                    raise await self._worker.explain(str(e)) from None
+                await self._answer_call(exchange, asked, request, call, reply)
         finally:
             self._worker.metrics.count(route, exchange.status)
 
@@ -213,11 +214,11 @@ class App:
             return read(surface, data, body, self._worker.support)
         if (loaded := load_only(surface, data)) is not None:
             return loaded
-        known = await self._worker.known(family.earlier_id(data), self._owner(exchange))
+        earlier_id = family.earlier_id(data)
+        owner = self._owner(exchange) if earlier_id is not None else NOBODY
+        known = await self._worker.known(earlier_id, owner)
         asked = read(surface, data, body, self._worker.support, known, surface.at(path))
-        translate, at = family.translate, surface.at(path)
-        # Where bytes are passed on a translation tells an answer that breaks off, if any does.
-        exchange.dialect = family.of(lambda: asked.translation or translate(at, data, known))
+        exchange.dialect = _dialect(surface, data, surface.at(path), known, asked.translation)
         return asked
 
     def _owner(self, exchange: Exchange) -> str:
@@ -247,15 +248,7 @@ class App:
         with worker.call(exchange, info) as call:
             if asked.completion.stream and asked.path in STREAMED:
                 exchange.wait_reason = call.describe_wait
-            try:
-                call.tokens = await self._ask(exchange, asked, request, call)
-            except BrokenOffError as e:
-                raise await worker.explain(str(e)) from None
-            except ModelPoolError as error:
-                told = in_client_words(asked, error)
-                if told is error:
-                    raise
-                raise told from error
+            await self._answer_call(exchange, asked, request, call)
 
     async def _prepared(
         self, exchange: Exchange, surface: Surface, path: str, info: CallInfo
@@ -289,9 +282,7 @@ class App:
             path = request.path.replace("{model}", quote(worker.assignment.model_id))
             request = replace(request, path=path, headers=describing(headers))
         if asked.translation is None and surface.family == "anthropic":
-            # Which version of that API a client speaks is a matter between it and who answers.
-            versions = [pair for pair in headers if pair[0] in ANTHROPIC_HEADERS]
-            request = replace(request, headers=[*request.headers, *versions])
+            request = with_versions(request, headers)
         if info.trace is not None and (worker.tracing.to_remote or worker.backend.pid is not None):
             told = [(TRACEPARENT, info.trace.engine.header())]
             if state := read_state(exchange.request.fields.get(TRACESTATE)):
@@ -317,8 +308,33 @@ class App:
         completion = replace(asked.completion, body={**body, "model": name}, raw=None)
         return replace(asked, completion=completion)
 
+    async def _answer_call(
+        self,
+        exchange: Exchange,
+        asked: Asked,
+        request: EngineRequest,
+        call: Call,
+        begun: UpstreamConnection | None = None,
+    ) -> None:
+        """Ask the engine, unless it was and ``begun`` is its answer, and tell the client what it
+        says, in words that the client knows."""
+        try:
+            call.tokens = await self._ask(exchange, asked, request, call, begun)
+        except BrokenOffError as e:
+            raise await self._worker.explain(str(e)) from None
+        except ModelPoolError as error:
+            told = in_client_words(asked, error)
+            if told is error:
+                raise
+            raise told from error
+
     async def _ask(
-        self, exchange: Exchange, asked: Asked, request: EngineRequest, call: Call
+        self,
+        exchange: Exchange,
+        asked: Asked,
+        request: EngineRequest,
+        call: Call,
+        begun: UpstreamConnection | None = None,
     ) -> Tokens:
         engine, path = self._worker.engine, asked.path
         if asked.answer is not None:
@@ -327,13 +343,14 @@ class App:
         if asked.translation is not None:
             return await self._translate(exchange, asked, asked.translation, request, call)
         if path in embeddings.BODIES:
-            answer = await engine.whole(request, call)
+            answer = await engine.whole(request, call, begun)
             exchange.send(200, [JSON_TYPE], embeddings.finished(path, asked.data, answer))
             return count_tokens(answer[-TAIL_BYTES:])
         if path not in BASIC:
-            return await engine.relay(request, exchange, call)
-        ask = engine.stream if request.completion.stream else engine.answer
-        return await ask(request, exchange, call)
+            return await engine.relay(request, exchange, call, begun)
+        if request.completion.stream:
+            return await engine.stream(request, exchange, call)
+        return await engine.answer(request, exchange, call, begun)
 
     async def _translate(
         self,
@@ -349,7 +366,9 @@ class App:
             return await engine.translate(request, translation, exchange, call, keep)
         if asked.path not in BASIC:
             told = await engine.whole(request, call)
-            answer, tokens = json.loads(told), count_tokens(told[-TAIL_BYTES:])
+            has_vectors = asked.path == EMBEDDINGS_PATH
+            answer = written.read(told) if has_vectors else json.loads(told)
+            tokens = count_tokens(told[-TAIL_BYTES:])
         else:
             answer, tokens = await engine.collect(request, call)
         whole = put_in_words(translation, answer)
@@ -489,6 +508,21 @@ class App:
             self._worker.drain_reason = request.reason
         exchange.is_kept_alive = not drained
         exchange.send_json(200, encode(DrainReply(drained, self._worker.facts())))
+
+
+def _dialect(
+    surface: Surface,
+    data: dict[str, Any],
+    path: str,
+    known: Known,
+    translation: Translation | None = None,
+) -> Dialect:
+    family = FAMILIES[surface.family]
+    translate = family.translate
+    if translate is None:
+        return family.dialect
+    # Where bytes are passed on a translation tells an answer that breaks off, if any does.
+    return family.of(lambda: translation or translate(path, data, known))
 
 
 def _told(body: bytes, shape: type[Told]) -> Told:

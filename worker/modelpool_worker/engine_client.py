@@ -161,10 +161,14 @@ class EngineClient:
         exchange.end()
         return _counted(reply, tail, request)
 
-    def begin_plain(self, request: EngineRequest) -> tuple[UpstreamConnection, bytes] | None:
+    def begin_plain(
+        self, request: EngineRequest, *, is_relayed: bool = False
+    ) -> tuple[UpstreamConnection, bytes] | None:
         """For who asks by himself for an answer in one piece, which is as its client wants it: the
-        connection, and what is to be sent over it at once. None: it takes ``answer``."""
-        if self._kept is None or not self._stops_plain or request.reshape is not None:
+        connection, and what is to be sent over it at once. None: it takes ``answer``.
+        ``is_relayed``: else it takes ``relay`` or ``whole``."""
+        is_plain = is_relayed or (self._stops_plain and request.reshape is None)
+        if self._kept is None or not is_plain:
             return None
         target, headers, body = self._written(request, as_stream=False)
         connection = self._kept.take()
@@ -261,27 +265,35 @@ class EngineClient:
         exchange.end()
         return _counted(reply, tail, request)
 
-    async def whole(self, request: EngineRequest, watch: Watch) -> bytes:
-        """An answer that is never a stream.
+    async def whole(
+        self, request: EngineRequest, watch: Watch, begun: UpstreamConnection | None = None
+    ) -> bytes:
+        """An answer that is never a stream. ``begun``: see ``answer``.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        async with self._open(request, watch, as_stream=False) as reply:
+        async with self._open(request, watch, as_stream=False, begun=begun) as reply:
             body = await reply.read()
             watch.gave()
         return body
 
-    async def relay(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> Tokens:
+    async def relay(
+        self,
+        request: EngineRequest,
+        exchange: Exchange,
+        watch: Watch,
+        begun: UpstreamConnection | None = None,
+    ) -> Tokens:
         """Pass on what an API of the engine's own answers: a stream, a document, sounds, pictures.
-        Returns the tokens that it generated.
+        Returns the tokens that it generated. ``begun``: see ``answer``.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        async with self._open(request, watch, as_stream=False) as reply:
+        async with self._open(request, watch, as_stream=False, begun=begun) as reply:
             is_stream, length = sse.is_announced(reply.headers), reply.length
             if exchange.status and not is_stream:
                 raise BrokenOffError("the engine sent no event stream")

@@ -166,6 +166,7 @@ class Heartbeat:
         self._on_known = on_known
         self._on_leave = on_leave
         self._changed = asyncio.Event()
+        self._sleeps_until = math.inf
         self._waiting: list[asyncio.Future[None]] = []
         self._now = asyncio.get_running_loop().time
         self.policy = PostPolicy(assignment.beat_seconds)
@@ -179,7 +180,9 @@ class Heartbeat:
 
     def wake(self) -> None:
         """Something was told to the policy."""
-        self._changed.set()
+        # With a request at a time each begin and each end is told, and a post a second is made.
+        if self.policy.due() < self._sleeps_until:
+            self._changed.set()
 
     async def run(self) -> None:
         """Post until cancelled."""
@@ -209,6 +212,7 @@ class Heartbeat:
 
     async def _sleep_until(self, due: float) -> None:
         self._changed.clear()
+        self._sleeps_until = due
         delay = due - self._now()
         if delay > 0:
             with contextlib.suppress(TimeoutError):

@@ -1,5 +1,5 @@
 """The shortcut through a front: a chat or a text completion that is wanted in one piece, of an
-engine that answers it so, is relayed without a task.
+engine that answers it so, is relayed without a task; so is what an engine answers in another API.
 
 It takes what it can see to the end, and leaves everything else untouched for the ``App``.
 """
@@ -21,30 +21,40 @@ from modelpool_client.http1.known_heads import (
     read_request,
     with_length,
 )
-from modelpool_client.http1.message import Headers, Request, status_line
+from modelpool_client.http1.message import Headers, Request, describing, status_line
 from modelpool_client.http1.passage import MOST_BYTES, Passage
 from modelpool_client.http1.request_ids import REQUEST_ID, new_id
 from modelpool_client.http1.upstream_connection import UpstreamConnection
+from modelpool_client.surfaces import embeddings, sse
 from modelpool_client.surfaces.adapters import PARAMETER as ADAPTERS
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.codecs import CODECS
-from modelpool_client.surfaces.families import read
+from modelpool_client.surfaces.families import (
+    FAMILIES,
+    NOTHING_KNOWN,
+    Asked,
+    load_only,
+    read,
+)
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import (
     BASIC,
     CHAT_PATH,
+    CHAT_TOKENS_PATH,
     SPELLINGS,
     SURFACES,
     Surface,
     check_engine,
 )
+from modelpool_client.surfaces.translation import Known
 from modelpool_client.tracing.context import TRACEPARENT, read_parent
 from modelpool_client.wire import RESOLVED_HEADER, VIRTUAL_HEADER
 
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import PLAIN_HEADERS, tokens_of_answer
-from .surfaces.reshape import EngineRequest, engine_request
+from .engine_client import PLAIN_HEADERS, TAIL_BYTES, tokens_of_answer
+from .surfaces.reshape import EngineRequest, engine_request, with_versions
+from .tokens import count_tokens
 
 if TYPE_CHECKING:
     from .app import App
@@ -96,18 +106,20 @@ class Shortcut:
             return None
         try:
             said = parse_object(body)
-            asked = self._asked(head, body, said)
+            found = self._asked(head, body, said)
             # Last, for the app would ask again.
-            if asked is None or (self.worker.tracing.is_on and self._is_traced(client, head)):
+            if found is None or (self.worker.tracing.is_on and self._is_traced(client, head)):
                 return False
-            begun = self.worker.engine.begin_plain(asked)
+            asked, request = found
+            is_relayed = head.surface.path not in BASIC
+            begun = self.worker.engine.begin_plain(request, is_relayed=is_relayed)
         except Exception:  # a refusal, or a bug: the app meets it again, and tells
             return False
         if begun is None:
             return False
         reply, message = begun
         request_id = parts.request_id or new_id()
-        errand = _Errand(self, head, body, asked, request_id)
+        errand = _Errand(self, head, body, asked, request, request_id)
         passage = Passage(client, reply, errand)
         info = _info(head, said, request_id)
         errand.call = call = self.worker.call(passage, info)
@@ -122,7 +134,7 @@ class Shortcut:
             return None
         path = route_path(request.path, request.raw_path)
         surface = SURFACES.get(SPELLINGS.get(path, path))
-        if surface is None or surface.path not in BASIC:
+        if surface is None or surface.codec != "json" or surface.model_in != "body":
             return None
         try:
             if self.worker.guard.check(request) is not None:
@@ -138,8 +150,11 @@ class Shortcut:
             return head.parent.is_sampled
         return head.is_direct and self.worker.sampler.takes_next(client)
 
-    def _asked(self, head: _Head, body: bytes, said: dict[str, Any]) -> EngineRequest | None:
-        """What the engine is asked; None: it is asked for a stream, or for one model of several.
+    def _asked(
+        self, head: _Head, body: bytes, said: dict[str, Any]
+    ) -> tuple[Asked, EngineRequest] | None:
+        """What is asked, and what the engine is asked for it; None: that is a stream, one model of
+        several, or what has to be translated.
 
         Raises:
             ModelPoolError: it is refused.
@@ -157,39 +172,69 @@ class Shortcut:
             return None  # scales are put right
         if said.get("stream") or is_one_of_several:
             return None
-        completion = read(surface, said, body, worker.support).completion
+        known = NOTHING_KNOWN
+        if surface.path not in BASIC:
+            if surface.path not in worker.serves or load_only(surface, said) is not None:
+                return None
+            known = Known(serves=worker.serves)
+        asked = read(surface, said, body, worker.support, known)
+        completion = asked.completion
         if completion.stream:
             return None
         if head.is_direct:
             worker.check_model(said)
-        if surface.path == CHAT_PATH:
+            if FAMILIES[surface.family].keep_alive(said) is not None:
+                return None  # it is said that it changes nothing
+        if surface.path in (CHAT_PATH, CHAT_TOKENS_PATH):
             worker.check_chat()
-        return engine_request(surface.path, completion, worker.support, worker.answer_head)
+        request = engine_request(surface.path, completion, worker.support, worker.answer_head)
+        if surface.family == "anthropic":
+            request = with_versions(request, head.request.headers)
+        return asked, request
 
 
 class _Errand:
     """A request on its way through the front."""
 
-    __slots__ = ("_asked", "_body", "_head", "_request_id", "_way", "call")
+    __slots__ = ("_asked", "_body", "_head", "_request", "_request_id", "_way", "call")
 
     call: Call
 
     def __init__(
-        self, way: Shortcut, head: _Head, body: bytes, asked: EngineRequest, request_id: bytes
+        self,
+        way: Shortcut,
+        head: _Head,
+        body: bytes,
+        asked: Asked,
+        request: EngineRequest,
+        request_id: bytes,
     ) -> None:
         self._request_id = request_id
         self._way = way
         self._head = head
         self._body = body
         self._asked = asked
+        self._request = request
 
     def answer(self, head: bytes, request_id: bytes, body: bytes) -> bytes | None:
         """See ``Errand``."""
-        if not _is_answer(head):
+        asked = self._asked
+        more = tuple(asked.completion.headers)
+        is_basic, is_finished = asked.path in BASIC, asked.path in embeddings.BODIES
+        told = _told(head, more) if is_basic or is_finished else _relayed(head, more)
+        if told is None:
             return None
+        if is_basic:
+            tokens = tokens_of_answer(body, self._request)
+        else:
+            tokens = count_tokens(body[-TAIL_BYTES:])
+        if is_finished:
+            try:
+                body = embeddings.finished(asked.path, asked.data, body)
+            except Exception:  # which the app will meet, and tell
+                return None
         self.call.gave()
-        self.call.tokens = tokens_of_answer(body, self._asked)
-        told = _told(tuple(self._asked.completion.headers))
+        self.call.tokens = tokens
         return b"%b%d%b%b\r\n\r\n%b" % (told, len(body), ID_LINE, self._request_id, body)
 
     def stream_head(self, headers: Headers) -> None:
@@ -214,7 +259,8 @@ class _Errand:
         request = with_length(self._head.request, len(self._body), self._request_id)
         go_on = partial(
             self._way.app.go_on,
-            request=self._asked,
+            asked=self._asked,
+            request=self._request,
             call=self.call,
             reply=reply,
             route=self._head.route,
@@ -230,12 +276,20 @@ def _info(head: _Head, said: Mapping[str, Any], request_id: bytes) -> CallInfo:
 
 
 @lru_cache(REMEMBERED)
-def _is_answer(head: bytes) -> bool:
-    return read_answer(head) is not None
+def _told(head: bytes, more: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
+    """The head of a whole answer, up to the digits of its length."""
+    return None if read_answer(head) is None else _written([*PLAIN_HEADERS, *more])
 
 
 @lru_cache(REMEMBERED)
-def _told(more: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """The head of a whole answer, up to the digits of its length."""
-    lines = [b"%b: %b\r\n" % pair for pair in (*PLAIN_HEADERS, *more)]
+def _relayed(head: bytes, more: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
+    """The same of an answer whose type its engine says."""
+    headers = read_answer(head)
+    if headers is None or sse.is_announced(headers):
+        return None
+    return _written([*describing(headers), *more])
+
+
+def _written(headers: Headers) -> bytes:
+    lines = [b"%b: %b\r\n" % pair for pair in headers]
     return b"".join([status_line(200), *lines, b"content-length: "])

@@ -25,6 +25,8 @@ from modelpool_client.surfaces.schema import Schema, nullable, whole
 MOST_INPUTS = 2048
 # Of an answer, where its id would stand.
 _HEAD_BYTES = 100
+# Of the square of a length.
+_UNIT_ERROR = 1e-6
 _TEXT: Schema = {"type": "string", "minLength": 1}
 _TOKEN: Schema = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
 _TOKENS: Schema = {"type": "array", "minItems": 1, "items": _TOKEN}
@@ -218,6 +220,11 @@ def shortened(numbers: Sequence[float], dimensions: int) -> list[float]:
     first = numbers[:dimensions]
     length = math.sqrt(math.fsum(x * x for x in first))
     return [x / length for x in first] if length else list(first)
+
+
+def is_unit(numbers: Sequence[float]) -> bool:
+    """Of length 1, as near as 32-bit floats come to it."""
+    return abs(sum(x * x for x in numbers) - 1) < _UNIT_ERROR
 
 
 def coded(numbers: Sequence[float]) -> str:

@@ -50,6 +50,7 @@ from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
 from modelpool_client.surfaces.chat_template import FAULT, no_chat
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.content import check_content, needs_of
+from modelpool_client.surfaces.dialect import Dialect
 from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Family, Translate, read
 from modelpool_client.surfaces.names import answers_to
 from modelpool_client.surfaces.openai import Completion
@@ -349,6 +350,7 @@ class Gateway:
         self._upstream = upstream
         self._meter = meter
         self._surfaces = surfaces
+        self._able: set[tuple[str, str]] = set()  # engines, and surfaces that they answer
         self._support = support
         self._asked_once = asked_once
         self._reason = reason
@@ -448,8 +450,7 @@ class Gateway:
         request, at = exchange.request, surface.at(path)
         via = exchange.via if isinstance(exchange, Attempt) else dict(exchange.headers).get(VIRTUAL)
         asked = Asked(request, exchange, surface, model, body, data, at, request.query, via or b"")
-        if family.translate is not None:
-            exchange.dialect = family.of(cache(partial(_translated, family.translate, asked)))
+        exchange.dialect = _dialect(asked)
         is_joint = is_shared(surface, model, body, data)
         try:
             with exchange, self._asking(asked):
@@ -481,6 +482,7 @@ class Gateway:
     async def go_on(self, exchange: Exchange, asked: Asked, wish: Wish, begun: Begun) -> None:
         """Answer a request that was sent to a worker by another way."""
         model_id = asked.model.model_id
+        exchange.dialect = _dialect(asked)
         try:
             with exchange:
                 await self._try(asked, wish, begun)
@@ -538,8 +540,14 @@ class Gateway:
             serves = await self._surfaces(model.engine)
             if serves is not None:
                 check_engine(surface, model.model_id, model.engine, serves)
+                self._able.add((model.engine, surface.path))
         if model.denied_capabilities:
             self.check_denied(surface, model, data)
+
+    def is_known_able(self, surface: Surface, model: Model) -> bool:
+        """Whether the engine of a model was found to answer a surface; should it not any more, its
+        worker says so."""
+        return (model.engine, surface.path) in self._able
 
     def check_denied(self, surface: Surface, model: Model, data: dict[str, Any]) -> None:
         """Whether a request asks for nothing that the model is known not to do.
@@ -792,8 +800,7 @@ class Gateway:
             if span.is_recording:
                 headers = [pair for pair in headers if pair[0] != TRACEPARENT]
                 headers.append((TRACEPARENT, span.context.header()))
-            if FAMILIES[asked.surface.family].is_kept and (owner := owner_of(asked.request)):
-                headers.append((OWNER_HEADER, owner.encode()))
+            headers += told_owner(asked.surface, asked.request)
             asked.is_at_worker = True
             if whole is not None:
                 whole.rows_due += 1
@@ -960,6 +967,13 @@ def is_shared(surface: Surface, model: Model, body: bytes, data: dict[str, Any])
     return may_share(model.coalesce, body, family.sampling(data), model.options)
 
 
+def _dialect(asked: Asked) -> Dialect:
+    family = FAMILIES[asked.surface.family]
+    if family.translate is None:
+        return family.dialect
+    return family.of(cache(partial(_translated, family.translate, asked)))
+
+
 def _translated(translate: Translate, asked: Asked) -> Translation:
     return translate(asked.path, asked.said(), NOTHING_KNOWN)
 
@@ -1006,6 +1020,13 @@ def _model_in(query: bytes) -> str | None:
 def _with_model(query: bytes, model_id: str) -> bytes:
     pairs = parse_qsl(query.decode("ascii", "replace"), keep_blank_values=True)
     return urlencode([(k, model_id if k == "model" else v) for k, v in pairs]).encode()
+
+
+def told_owner(surface: Surface, request: Request) -> Headers:
+    """Whose an answer is that is kept, for its worker, which does not see keys."""
+    if FAMILIES[surface.family].is_kept and (owner := owner_of(request)):
+        return [(OWNER_HEADER, owner.encode())]
+    return []
 
 
 def forwarded(request: Request, model_id: str) -> Headers:

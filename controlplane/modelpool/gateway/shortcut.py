@@ -1,5 +1,6 @@
 """The shortcut through the gateway: nearly every request is a chat or a text completion for a model
-that is HOT, over a connection that goes on, and is passed on without a task.
+that is HOT, over a connection that goes on, and is passed on without a task; so is what is asked of
+other APIs, where it is answered in one piece.
 
 It takes what it can see to the end, and leaves everything else untouched for the gateway: what is
 to be translated, shared or refused, what has to wait, what a web page asks, what is written in an
@@ -9,7 +10,7 @@ unusual way.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from modelpool_client.http1.upstream import Upstream
 from modelpool_client.http1.upstream_connection import UpstreamConnection
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.dialect import OPENAI
+from modelpool_client.surfaces.families import FAMILIES, Family
 from modelpool_client.surfaces.routes import BASIC, SPELLINGS, SURFACES, Surface, check_capabilities
 from modelpool_client.tracing.context import TRACEPARENT, is_sampled, read_parent
 
@@ -52,6 +54,7 @@ from modelpool.gateway.relay import (
     model_header,
     priority_of,
     told_headers,
+    told_owner,
 )
 from modelpool.gateway.stream_watch import last_error
 from modelpool.observe.access_line import Access
@@ -75,11 +78,13 @@ Note = Callable[[Access, int], None]
 class _Head:
     """What follows from the head of a request."""
 
-    __slots__ = ("_sent", "has_parent", "request", "surface")
+    __slots__ = ("_sent", "family", "has_parent", "request", "surface")
 
     def __init__(self, request: Request, surface: Surface) -> None:
         self.request = request
         self.surface = surface
+        # Of what has to be looked at more closely, and is passed on in one piece only.
+        self.family = None if surface.path in BASIC else FAMILIES[surface.family]
         self.has_parent = read_parent(request.fields.get(TRACEPARENT)) is not None
         self._sent: dict[tuple[str, int], bytes] = {}
 
@@ -138,7 +143,7 @@ class Shortcut:
             return None
         try:
             said = parse_object(body)
-            model = self._model(head.surface, body, said)
+            model = self._model(head.surface, head.family, body, said)
             if model is None:
                 return False
             if "priority" in said:
@@ -179,7 +184,7 @@ class Shortcut:
         if path is None:
             return None
         surface = SURFACES.get(SPELLINGS.get(path, path))
-        if surface is None or surface.path not in BASIC:
+        if surface is None or not _names_model_in_json(surface):
             return None
         if self._sampler is not None and is_sampled(request.fields.get(TRACEPARENT)):
             return None
@@ -189,7 +194,9 @@ class Shortcut:
             return None
         return _Head(request, surface)
 
-    def _model(self, surface: Surface, body: bytes, said: dict[str, Any]) -> Model | None:
+    def _model(
+        self, surface: Surface, family: Family | None, body: bytes, said: dict[str, Any]
+    ) -> Model | None:
         """Whom it is for, if that is told no more than what the request says.
 
         Raises:
@@ -198,6 +205,12 @@ class Shortcut:
         name = said.get("model")
         if not isinstance(name, str) or (model := self._catalog.find(name)) is None:
             return None
+        sampling: Mapping[str, Any] = said
+        if family is not None:
+            is_able = self.gateway.is_known_able(surface, model)
+            if not is_able or not _is_whole(family, surface, said):
+                return None
+            sampling = family.sampling(said)
         route = self._routes.get((name, surface.path))
         if route is None or route.model is not model:
             route = self._routes[name, surface.path] = _route(name, surface, model)
@@ -205,7 +218,7 @@ class Shortcut:
                 self._routes.clear()
         if not route.is_plain:
             return None
-        is_fixed = said.get("seed") is not None or said.get("temperature") == 0
+        is_fixed = sampling.get("seed") is not None or sampling.get("temperature") == 0
         if (route.may_share or is_fixed) and is_shared(surface, model, body, said):
             return None
         if model.denied_capabilities:
@@ -278,15 +291,19 @@ class _Errand:
             return None
         self._body_bytes = len(body)
         # The worker has made one where the client had none.
+        request_id = request_id or self._request_id
         own = ID_LINE + request_id if request_id else b""
         return b"%b%d%b\r\n\r\n%b" % (told, len(body), own, body)
 
-    def stream_head(self, headers: Headers) -> bytes:
+    def stream_head(self, headers: Headers) -> bytes | None:
         """See ``Errand``."""
+        if self._head.family is not None:
+            return None
         if self._way.note is not None:
             self._is_stream = is_stream(headers, OPENAI)
         known = tuple(pair for pair in headers if pair[0] != REQUEST_ID)
-        own = b"".join(b"%b: %b\r\n" % pair for pair in headers if pair[0] == REQUEST_ID)
+        request_id = dict(headers).get(REQUEST_ID) or self._request_id
+        own = b"%b: %b\r\n" % (REQUEST_ID, request_id) if request_id else b""
         return b"%b%b\r\n" % (_stream_head(known, self._model.model_id), own)
 
     def ended(
@@ -365,10 +382,24 @@ class _Errand:
         return exchange
 
 
+def _names_model_in_json(surface: Surface) -> bool:
+    return surface.codec == "json" and surface.model_in == "body"
+
+
+def _is_whole(family: Family, surface: Surface, said: dict[str, Any]) -> bool:
+    """Whether a request asks for an answer in one piece, and for nothing else."""
+    path = surface.path
+    if family.is_stream(path, said) or family.keep_alive(said) is not None:
+        return False
+    if family.earlier_id(said) is not None:
+        return False
+    return family.load_answer is None or family.load_answer(path, said) is None
+
+
 def _sent(request: Request, surface: Surface, model_id: str, endpoint: tuple[str, int]) -> bytes:
     target = surface.path.encode("ascii")
     target += b"?" + request.query if request.query else b""
-    headers = forwarded(request, model_id)
+    headers = [*forwarded(request, model_id), *told_owner(surface, request)]
     return request_head("POST", target, host_header(*endpoint), headers, 0).removesuffix(NO_BODY)
 
 

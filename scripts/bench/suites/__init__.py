@@ -17,6 +17,7 @@ from bench.suites import (
     observed,
     relay,
     speculation,
+    surfaces,
     tokens,
     view,
 )
@@ -43,4 +44,5 @@ SUITES = {
     names.SPECULATION: Suite(speculation.run, 1.0, by_default=False),
     names.OBSERVED: Suite(observed.run, 1.0, by_default=False),
     names.VIEW: Suite(view.run, 1.0, by_default=False),
+    names.SURFACES: Suite(surfaces.run, 1.0, by_default=False),
 }

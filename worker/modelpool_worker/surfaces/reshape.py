@@ -22,6 +22,7 @@ from .legacy_text import LegacyText
 
 Chunk = dict[str, Any]
 _JSON: Headers = [JSON_TYPE]
+ANTHROPIC_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta"})
 
 
 class Reshape(Protocol):
@@ -65,6 +66,13 @@ def engine_request(
     if path == TEXT_PATH:
         return _text(path, completion, head)
     return EngineRequest(path, completion)
+
+
+def with_versions(request: EngineRequest, headers: Headers) -> EngineRequest:
+    """PURE. With the version of Anthropic's API that a client speaks, which is a matter between it
+    and who answers."""
+    versions = [pair for pair in headers if pair[0] in ANTHROPIC_HEADERS]
+    return replace(request, headers=[*request.headers, *versions]) if versions else request
 
 
 def _chat(completion: Completion, support: Support) -> EngineRequest:

@@ -306,9 +306,10 @@ def token_logprobs(found: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
     ]
 
 
-def unit_vector(vector: Sequence[float], dimensions: int) -> list[float]:
-    """The first ``dimensions`` numbers, all of them if 0, scaled to length 1."""
-    kept = list(vector[:dimensions] if dimensions else vector)
+def unit_vector(vector: list[float], dimensions: int) -> list[float]:
+    """The first ``dimensions`` numbers, all of them if 0, scaled to length 1; what is as long, as
+    it is."""
+    kept = vector[:dimensions] if dimensions else vector
     square = sum(x * x for x in kept)
     if square == 0 or abs(square - 1) <= _UNIT_ERROR:
         return kept

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.surfaces.contract import TEXT, Contract, Description, holds, listed
-from modelpool_client.surfaces.embeddings import MOST_INPUTS, shortened
+from modelpool_client.surfaces.embeddings import MOST_INPUTS, is_unit, shortened
 from modelpool_client.surfaces.parameter_rules import LOAD_OPTION, LOAD_OPTIONS, Rule, ignored, own
 from modelpool_client.surfaces.routes import EMBEDDINGS_PATH, TEI_EMBED_PATH
 from modelpool_client.surfaces.schema import Schema, nullable
@@ -93,6 +93,8 @@ def translate(data: Mapping[str, Any]) -> Whole:
         found = vectors(answer, len(texts))
         if "dimensions" not in given and given.get("normalize") is False:
             return found
-        return [shortened(v, int(given.get("dimensions", len(v)))) for v in found]
+        if "dimensions" in given:
+            return [shortened(v, int(given["dimensions"])) for v in found]
+        return [v if is_unit(v) else shortened(v, len(v)) for v in found]
 
     return Whole(told, tell)
