@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
 from modelpool_client.surfaces import pooling
+from modelpool_client.surfaces.chat_template import CHATML, PLAIN_TEMPLATES, names_a_template
 from modelpool_client.surfaces.routes import (
     CHAT_PATH,
     CHAT_TOKENS_PATH,
@@ -62,8 +63,6 @@ SPINNING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 VERBOSITY = 1
 # The server that has just come up answers at once.
 SLOTS_SECONDS = 10.0
-# A template that llama.cpp brings along and always understands.
-CHATML = "chatml"
 MAX_TEMPLATE_BYTES = 1 << 20
 # As many numbers are in llama.cpp's tensor_split.
 MAX_DEVICES = 128
@@ -231,7 +230,9 @@ OPTIONS: Mapping[str, Schema] = {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_TEMPLATE_BYTES,
-        "description": f"Jinja, or the name {CHATML}; default: the file's own",
+        "description": f"Jinja, the name {CHATML}, or another that llama.cpp has a "
+        "template by (llama3, mistral-v7 …), which takes messages only: no tools, no "
+        "chat_template_kwargs; default: the file's own",
     },
     "chat_template_file": {
         "type": "string",
@@ -298,6 +299,9 @@ class LlamaCpp(Engine):
         super().check(options)
         if {"chat_template", "chat_template_file"} <= options.keys():
             raise bad_option("chat_template_file", "and chat_template are given; leave one out")
+        if REASONING in options and options.get("chat_template") in PLAIN_TEMPLATES:
+            why = f"has no place in the template {options['chat_template']}; leave it out"
+            raise bad_option(REASONING, why)
         for rules in (llama_speculation, llama_lora, llama_rope):
             if (wrong := rules.contradiction(options)) is not None:
                 raise bad_option(*wrong)
@@ -309,8 +313,9 @@ class LlamaCpp(Engine):
             if path is not None and not os.path.isabs(path):
                 raise bad_option(name, f"must be an absolute path, not {path[:200]!r}")
         text = options.get("chat_template")
-        if text is not None and text != CHATML and "{" not in text:
-            raise bad_option("chat_template", f"must be Jinja or the name {CHATML}")
+        if text is not None and "{" not in text and not names_a_template(text):
+            known = ", ".join(sorted({CHATML, *PLAIN_TEMPLATES}))
+            raise bad_option("chat_template", f"must be Jinja or one of these names: {known}")
 
     def prepare(self) -> None:
         limit_spinning(os.environ)
@@ -331,6 +336,8 @@ class LlamaCpp(Engine):
         params = parameters(xllamacpp, job, length)
         set_pooling(xllamacpp, params, job.options, header, length)
         params.chat_template = template or ""
+        # With it llama.cpp would take the name for the text of a template.
+        params.use_jinja = template not in PLAIN_TEMPLATES
         prompts = _prompts(xllamacpp, job, params, header)
         chat_error = None
         try:
@@ -352,7 +359,7 @@ class LlamaCpp(Engine):
             slots=params.n_parallel,
             serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
-            unable=unable_of(job.socket),
+            unable=unable_of(job.socket, template),
             has_metrics=True,
         )
         threading.Event().wait()
@@ -363,8 +370,11 @@ class LlamaCpp(Engine):
             self._prompts.save(limits)
 
 
-def unable_of(path: str) -> dict[str, str]:
+def unable_of(path: str, template: str | None) -> dict[str, str]:
+    """See ``Status.ready``; ``template`` is the one that the options say."""
     capabilities = llama_props.template_capabilities(path, SLOTS_SECONDS)
+    if template in PLAIN_TEMPLATES:
+        capabilities[llama_parameters.ARGUMENTS] = False
     return llama_parameters.unable(capabilities, llama_props.can_fill_in(path, SLOTS_SECONDS))
 
 
@@ -484,6 +494,8 @@ def template_fault(job: EngineJob, template: str | None) -> str | None:
     Raises:
         LoadFailed: it is one that the options say, and wrong.
     """
+    if template in PLAIN_TEMPLATES:
+        return None
     given = {} if template is None else {CHAT_TEMPLATE: template}
     templates = given or read_chat_templates(job.source)
     error = template_error(templates) if templates else None
@@ -555,10 +567,10 @@ def set_pooling(
     library: Any, p: Any, options: Mapping[str, Any], header: Header, context_length: int
 ) -> None:
     """Of llama.cpp's parameters those for models that embed or rank."""
-    name = pooling.pooling_of(header.architecture, header.pooling, options)
-    if name == "none" and header.architecture not in pooling.ENCODERS:
+    if pooling.purposes_of(header.architecture, header.pooling, options) == ("text",):
         return
     p.embedding = True
+    name = pooling.pooling_of(header.architecture, header.pooling, options)
     p.pooling_type = getattr(library.llama_pooling_type, f"LLAMA_POOLING_TYPE_{name.upper()}")
     if pooling.is_read_whole(header.architecture, name):
         p.n_batch = p.n_ubatch = options.get("batch_size", context_length)

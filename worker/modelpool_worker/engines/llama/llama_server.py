@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
+from modelpool_client.surfaces.chat_template import CHATML
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire_base import PromptCacheLimits
 
@@ -33,7 +34,6 @@ from . import slots as llama_slots
 from . import speculation as llama_speculation
 from .flags import DISPENSABLE, flags
 from .llama_cpp import (
-    CHATML,
     CPU_BATCH,
     DEFAULT_CONTEXT,
     DEFAULT_PARALLEL,
@@ -143,7 +143,7 @@ class LlamaServer(Engine):
             slots=parallel,
             serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
-            unable=unable_of(job.socket),
+            unable=unable_of(job.socket, given),
             has_metrics=True,
         )
         end_as(server.wait())
