@@ -32,6 +32,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("-b 2048 -ub 512 -t 8", {"batch_size": 2048, "micro_batch_size": 512, "threads": 8}),
     ("-ts 3,1", {"tensor_split": [3, 1]}),
     ("--mmproj /p.gguf", {"mmproj": "/p.gguf"}),
+    ("--slot-save-path /kv", {"slot_save_path": "/kv"}),
     ("--chat-template chatml", {"chat_template": "chatml"}),
     ("--no-jinja --chat-template llama3", {"chat_template": "llama3"}),
     ("--chat-template-file /t.jinja", {"chat_template_file": "/t.jinja"}),

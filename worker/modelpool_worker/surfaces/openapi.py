@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelpool_client import __version__
-from modelpool_client.surfaces import adapters
+from modelpool_client.surfaces import adapters, chat_control, slot_actions
 from modelpool_client.surfaces.contract import COUNT, TEXT, Contract, constant, holds, listed
 from modelpool_client.surfaces.failures import (
     ABILITY,
@@ -105,6 +105,10 @@ def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> di
     paths = {surface.path: _surface(surface, model) for surface in found}
     if adapters.PATH in paths:
         paths[adapters.PATH]["post"] = described(adapters.CONTRACT, "openai", _TELL)
+    if "/slots" in paths:
+        act = described(slot_actions.CONTRACT, "openai", (*_TELL, *ABILITY))
+        paths[slot_actions.PATH] = {"post": {**act, "parameters": slot_actions.PARAMETERS}}
+        paths[chat_control.PATH] = {"post": described(chat_control.CONTRACT, "openai", _TELL)}
     return {
         "openapi": "3.1.0",
         "info": {"title": f"modelpool worker: {model_id}", "version": __version__},

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
-from modelpool_client.surfaces import pooling
+from modelpool_client.surfaces import pooling, slot_actions
 from modelpool_client.surfaces.chat_template import CHATML, PLAIN_TEMPLATES, names_a_template
 from modelpool_client.surfaces.routes import (
     CHAT_PATH,
@@ -84,7 +84,7 @@ FLASH_ATTENTION = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 PROMPT_CACHE = "prompt_cache"
 REASONING = "reasoning"
 # Options that name a file.
-FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL)
+FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL, slot_actions.OPTION)
 
 FIRST_TOKEN, ONE_STREAM, MANY_STREAMS = GOALS
 
@@ -196,6 +196,14 @@ OPTIONS: Mapping[str, Schema] = {
         "type": "boolean",
         "description": "keep the KV cache of conversations on disk while the model is not loaded; "
         "default: true, if the pool keeps any (prompt_cache_disk_mb)",
+    },
+    slot_actions.OPTION: {
+        "type": "string",
+        "minLength": 1,
+        "only_in_config": True,
+        "description": "absolute path of a folder for what clients of a worker save of its slots "
+        "(POST /slots/{id_slot}?action=save, restore or erase), any number of files; the pool then "
+        "keeps no prompt caches of the model",
     },
     "temperature": {
         "type": "number",
@@ -338,6 +346,7 @@ class LlamaCpp(Engine):
         params.chat_template = template or ""
         # With it llama.cpp would take the name for the text of a template.
         params.use_jinja = template not in PLAIN_TEMPLATES
+        params.slot_save_path = slot_folder(job.options) or ""
         prompts = _prompts(xllamacpp, job, params, header)
         chat_error = None
         try:
@@ -415,9 +424,26 @@ def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Promp
 
 def keeps_prompts(job: EngineJob) -> bool:
     """Whether saved prompts are wanted and sound; with adapters they are not, for requests scale
-    them, and a saved slot does not say how they stood."""
-    wanted = job.options.get(PROMPT_CACHE, True) and not llama_lora.paths(job.options)
-    return bool(wanted and job.prompt_cache_limits.max_bytes)
+    them, and a saved slot does not say how they stood. A server has one folder: that of its
+    clients, if the options say one."""
+    options = job.options
+    wanted = options.get(PROMPT_CACHE, True) and slot_actions.OPTION not in options
+    is_sound = not llama_lora.paths(options)
+    return bool(wanted and is_sound and job.prompt_cache_limits.max_bytes)
+
+
+def slot_folder(options: Mapping[str, Any]) -> str | None:
+    """Where clients save slots, if they may; ends with a slash.
+
+    Raises:
+        LoadFailed: code ``bad_config``: it is no folder that can be written.
+    """
+    path = options.get(slot_actions.OPTION)
+    if path is None:
+        return None
+    if not (os.path.isdir(path) and os.access(path, os.W_OK)):
+        raise bad_option(slot_actions.OPTION, f"{path}: there is no folder that can be written")
+    return os.path.join(path, "")
 
 
 def what_a_cache_depends_on(library: Any, job: EngineJob, params: Any) -> dict[str, Any]:

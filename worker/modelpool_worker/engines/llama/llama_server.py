@@ -45,6 +45,7 @@ from .llama_cpp import (
     given_template,
     keeps_prompts,
     limit_spinning,
+    slot_folder,
     surfaces_of,
     template_fault,
     unable_of,
@@ -122,6 +123,8 @@ class LlamaServer(Engine):
         arguments = _arguments(program, job, header, length, parallel)
         if prompts is not None:
             arguments += ["--slot-save-path", os.path.join(job.prompt_cache_dir, "")]
+        elif (folder := slot_folder(job.options)) is not None:
+            arguments += ["--slot-save-path", folder]
         chat_error = None
         try:
             server = self._started(program, job, arguments)

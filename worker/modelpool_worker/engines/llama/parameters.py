@@ -76,6 +76,7 @@ _CHAT = (
     "parallel_tool_calls",
     "reasoning_budget_message",
     "reasoning_budget_tokens",
+    "reasoning_control",
     "reasoning_effort",
     "reasoning_format",
     "response_format",
