@@ -34,6 +34,7 @@ from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import (
     BASIC,
+    CHAT_CONTROL_PATH,
     CHAT_PATH,
     CHAT_TOKENS_PATH,
     STREAMED,
@@ -98,7 +99,7 @@ class App:
                 "GET": self._surface_handler(SURFACES[adapters.PATH]),
                 "POST": self._scale_adapters,
             },
-            chat_control.PATH: {"POST": self._control},
+            CHAT_CONTROL_PATH: {"POST": self._control},
             chat_control.SHORT: {"POST": self._control},
             "/health": {"GET": self._health},
             "/v1/health": {"GET": self._health},
@@ -406,7 +407,7 @@ class App:
         body = await self._told(exchange, "/slots")  # llama.cpp's own, as those are
         said = chat_control.said(body)
         self._worker.check_model(said)
-        await self._tell(exchange, chat_control.PATH, json.dumps(said).encode())
+        await self._tell(exchange, CHAT_CONTROL_PATH, json.dumps(said).encode())
 
     async def _inference(self, exchange: Exchange, path: str) -> None:
         exchange.dialect = FAMILIES["open_inference"].dialect

@@ -8,11 +8,11 @@ from typing import Any
 
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.contract import FLAG, TEXT, Contract, constant, holds
+from modelpool_client.surfaces.routes import CHAT_CONTROL_PATH
 from modelpool_client.surfaces.schema import Schema, nullable
 from modelpool_client.surfaces.schema_checks import Check
 
-PATH = "/v1/chat/completions/control"
-SHORT = PATH.removeprefix("/v1")
+SHORT = CHAT_CONTROL_PATH.removeprefix("/v1")
 _BODY: Schema = {
     "type": "object",
     "required": ["id", "action"],

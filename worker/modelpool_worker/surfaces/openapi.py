@@ -30,7 +30,12 @@ from modelpool_client.surfaces.openapi import (
     stored,
     websocket,
 )
-from modelpool_client.surfaces.routes import SURFACES, WEBSOCKET_PATH, Surface
+from modelpool_client.surfaces.routes import (
+    CHAT_CONTROL_PATH,
+    SURFACES,
+    WEBSOCKET_PATH,
+    Surface,
+)
 from modelpool_client.surfaces.schema import Schema, nullable
 from modelpool_client.wire import IGNORED_HEADER, Phase
 
@@ -108,7 +113,7 @@ def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> di
     if "/slots" in paths:
         act = described(slot_actions.CONTRACT, "openai", (*_TELL, *ABILITY))
         paths[slot_actions.PATH] = {"post": {**act, "parameters": slot_actions.PARAMETERS}}
-        paths[chat_control.PATH] = {"post": described(chat_control.CONTRACT, "openai", _TELL)}
+        paths[CHAT_CONTROL_PATH] = {"post": described(chat_control.CONTRACT, "openai", _TELL)}
     return {
         "openapi": "3.1.0",
         "info": {"title": f"modelpool worker: {model_id}", "version": __version__},
