@@ -17,6 +17,7 @@ from typing import TypeVar
 from .errors import Forbidden, Source, UnsupportedMediaType
 from .http1.message import Headers, Request
 from .origins import (
+    ANY,
     WEB_PORTS,
     host_patterns,
     origin_patterns,
@@ -68,8 +69,8 @@ class Guard:
         @lru_cache(REMEMBERED)
         def admits(value: bytes) -> bool:
             origin = read_origin(value)
-            if origin is None:
-                return False
+            if origin is None:  # of a program, not of a page: no other text would let it in
+                return ANY in origins
             is_own = origin.scheme in WEB_PORTS and origin.host in own
             return is_own or any(pattern in origins for pattern in origin_patterns(origin))
 

@@ -496,8 +496,8 @@ class Services:
                 self.warn(model, text)
 
     async def ask_for_memory(self, models: Iterable[Model]) -> list[Model]:
-        """Ask engines how much their models will need, where they know more than the files do; those
-        that were told of."""
+        """Ask engines how much their models will need, where they know more than the files do.
+        Those that they told of."""
         asked = [model for model in models if self.estimator.wants_to_be_told(model)]
         if asked:
             await self.engines.all()

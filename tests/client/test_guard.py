@@ -118,6 +118,17 @@ def test_whom_the_lists_name(values: dict[str, str], passes: bool) -> None:
             check(guard, **values)
 
 
+def test_whoever_is_listed_as_anybody_may_send_what_is_no_origin() -> None:
+    guard = Guard("127.0.0.1", Allowlist(("*",)))
+    for origin in ("https://app.example", "localhost", "app.example"):
+        assert check(guard, host="localhost", origin=origin) == origin.encode()
+    for listed in ((), ("https://app.example",)):
+        with pytest.raises(Forbidden):
+            check(Guard("127.0.0.1", Allowlist(listed)), host="localhost", origin="localhost")
+    with pytest.raises(Forbidden):  # sandboxed pages are named by themselves
+        check(guard, host="localhost", origin="null")
+
+
 def test_a_refusal_names_the_key() -> None:
     guard = Guard("127.0.0.1", LISTED, "worker")
     with pytest.raises(Forbidden, match=r"'https://x\.example'.* allowed_origins") as caught:

@@ -35,7 +35,7 @@ from modelpool_client.http1.upstream import Upstream as WorkersClient
 from modelpool_client.response_store import ResponseStore
 from modelpool_client.surfaces.families import dialect_of
 from modelpool_client.surfaces.parameters import ANY, Support
-from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, Surface
+from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, Surface, is_surface
 from modelpool_client.tracing.sampling import Sampler
 from modelpool_client.wire import RESOLVED_HEADER
 from support.upstream import Client, Upstream, chunk, response, says, stream_head, then_waits
@@ -1064,6 +1064,22 @@ def test_a_surface_that_no_engine_has(path: str, is_hot: bool) -> None:
             assert (s.pool.given, s.pool.waits) == (0, [])
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions/control", "/chat/completions/control", "/slots/1"]
+)
+def test_what_is_of_one_worker_says_where_to_ask(path: str) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = await s.ask(path=path)
+            assert (client.status, client.error["code"]) == (501, "not_supported")
+            assert f"{path} is of one worker" in client.error["message"]
+            assert "/endpoint" in client.error["message"]
+            assert s.pool.given == 0
+
+    asyncio.run(scene())
+    assert is_surface(path)
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [

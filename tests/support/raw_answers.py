@@ -50,6 +50,7 @@ class Reader:
         fields = {}
         while line := self.line():
             name, _, value = line.decode("latin-1").partition(": ")
+            name = name.lower()  # they have no case
             assert name not in fields, f"{name} twice"
             fields[name] = value
         return status, fields

@@ -192,7 +192,8 @@ class Client:
 
     @property
     def answer_headers(self) -> Mapping[str, str]:
-        return {k.decode(): v.decode() for k, v in self.sent[0]["headers"]}
+        # Their names have no case.
+        return {k.decode().lower(): v.decode() for k, v in self.sent[0]["headers"]}
 
     @property
     def chunks(self) -> list[bytes]:

@@ -120,7 +120,8 @@ def test_whether_a_model_thinks(worker: Any, reasoning: bool | None, thinks: boo
     [
         ({"chat_template": GOOD, "chat_template_file": "/t.jinja"}, "options.chat_template_file"),
         ({"chat_template_file": "t.jinja"}, "options.chat_template_file"),
-        ({"chat_template": "llama3"}, "options.chat_template"),
+        ({"chat_template": "llama99"}, "options.chat_template"),
+        ({"chat_template": "llama3", "reasoning": True}, "options.reasoning"),
         ({"chat_template": ""}, "options.chat_template"),
         ({"chat_template": 5}, "options.chat_template"),
     ],
@@ -132,11 +133,26 @@ def test_options_that_say_no_template(options: dict[str, Any], param: str) -> No
 
 
 def test_options_that_say_one() -> None:
-    for text in (GOOD, "chatml"):
+    for text in (GOOD, "chatml", "llama3"):
         LlamaCpp().check({"chat_template": text})
         assert given_template({"chat_template": text}) == text
     LlamaCpp().check({"chat_template_file": "/t.jinja"})
     assert given_template({}) is None
+
+
+@pytest.mark.e2e
+def test_a_template_that_llama_cpp_has_by_name(worker: Any) -> None:
+    options = OPTIONS | {"chat_template": "llama3"}
+    one = worker(options, engine="llama.cpp", source=str(DEMO)).ready()
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+    prompt = one.http.post("/apply-template", json=body).json()["prompt"]
+    assert prompt.startswith("<|start_header_id|>user<|end_header_id|>"), prompt
+    assert one.chat("hi", max_tokens=1).status_code == 200
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    for name, value in {"tools": [tool], "chat_template_kwargs": {"a": 1}}.items():
+        answer = one.chat("hi", max_tokens=1, **{name: value})
+        refused = answer.status_code == 400 and answer.json()["error"]["param"] == name
+        assert refused or name in answer.headers["x-modelpool-ignored"], answer.text
 
 
 def test_a_template_is_tried_without_its_model() -> None:

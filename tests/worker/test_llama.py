@@ -250,7 +250,8 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "rope_scaling": "yarn",
         **dict.fromkeys(llama_rope.NUMBERS, 1),
     }
-    assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file", "mmproj"}
+    left_out = {"chat_template_file", "mmproj", "slot_save_path"}
+    assert options.keys() == LlamaCpp.options.keys() - left_out
     one = worker(options, engine="llama.cpp", source=str(model)).ready()
     assert one.facts["context_length"] == 256
     answers = {one.chat(max_tokens=6).json()["choices"][0]["message"]["content"] for _ in range(3)}

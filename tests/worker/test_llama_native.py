@@ -223,3 +223,20 @@ def test_what_would_change_it_for_everybody_is_refused(asks: Any, path: str, bod
     _, worker = asks("chat")
     answer = worker("POST", path, json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+def test_a_model_made_for_embeddings_gives_a_vector_a_token_if_told(
+    worker: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "embeds.gguf"
+    command = [sys.executable, str(MAKE), str(file), *SHAPE.split(), "--pooling=mean"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    options = {**OPTIONS, "pooling_type": "none"}
+    one = worker(options, engine="llama.cpp", source=str(file)).ready()
+    body = {"content": "hello there"}
+    tokens = one.http.post("/tokenize", json=body).json()["tokens"]
+    (found,) = one.http.post("/embedding", json=body).json()
+    assert [len(vector) for vector in found["embedding"]] == [64] * len(tokens)
+    refused = one.http.post("/v1/embeddings", json={"input": "hello there"})
+    assert (refused.status_code, "none" in refused.text) == (400, True)
+    assert one.chat("hi").status_code == 501

@@ -79,7 +79,8 @@ def test_all_options_are_understood(native: Any, tmp_path: Path) -> None:
         "draft_p_min": 0.1, "pooling_type": "mean", "reasoning": False, "rope_scaling": "yarn",
         "lora": [{"path": str(adapter), "scale": 0.5}], **dict.fromkeys(llama_rope.NUMBERS, 1),
     }  # fmt: skip
-    assert options.keys() == LlamaCpp.options.keys() - {"chat_template_file", "mmproj"}
+    left_out = {"chat_template_file", "mmproj", "slot_save_path"}
+    assert options.keys() == LlamaCpp.options.keys() - left_out
     one = native(options, model).ready()
     assert one.live_facts()["context_length"] == 256
     assert one.http.get("/lora-adapters").json()[0]["scale"] == 0.5

@@ -125,6 +125,7 @@ VALUES: dict[str, Any] = {
     "post_sampling_probs": True,
     "reasoning_budget_message": "enough",
     "reasoning_budget_tokens": 5,
+    "reasoning_control": True,
     "reasoning_format": "none",
     "repeat_last_n": 10,
     "repeat_penalty": 1.1,

@@ -268,20 +268,27 @@ def test_the_description_is_made_from_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "options", "purposes", "is_whole"),
+    ("architecture", "in_file", "options", "purposes", "is_whole"),
     [
-        ("qwen2", {}, ("text",), False),
-        ("qwen2", {"pooling_type": "last"}, ("text", "embeddings"), False),
-        ("qwen2", {"pooling_type": "mean"}, ("text", "embeddings"), True),
-        ("bert", {}, ("embeddings",), True),
-        ("bert", {"pooling_type": "last"}, ("embeddings",), True),
-        ("bert", {"pooling_type": "none"}, ("embeddings",), True),
-        ("bert", {"pooling_type": "rank"}, ("rerank",), True),
+        ("qwen2", None, {}, ("text",), False),
+        ("qwen2", 3, {}, ("embeddings",), False),
+        # Made for embeddings: a vector a token.
+        ("qwen2", 3, {"pooling_type": "none"}, ("embeddings",), False),
+        ("qwen2", None, {"pooling_type": "last"}, ("text", "embeddings"), False),
+        ("qwen2", None, {"pooling_type": "mean"}, ("text", "embeddings"), True),
+        ("bert", None, {}, ("embeddings",), True),
+        ("bert", None, {"pooling_type": "last"}, ("embeddings",), True),
+        ("bert", None, {"pooling_type": "none"}, ("embeddings",), True),
+        ("bert", None, {"pooling_type": "rank"}, ("rerank",), True),
     ],
 )
 def test_what_a_model_is_for(
-    architecture: str, options: dict[str, str], purposes: tuple[str, ...], is_whole: bool
+    architecture: str,
+    in_file: int | None,
+    options: dict[str, str],
+    purposes: tuple[str, ...],
+    is_whole: bool,
 ) -> None:
-    assert pooling.purposes_of(architecture, None, options) == purposes
-    how = pooling.pooling_of(architecture, None, options)
+    assert pooling.purposes_of(architecture, in_file, options) == purposes
+    how = pooling.pooling_of(architecture, in_file, options)
     assert pooling.is_read_whole(architecture, how) == is_whole

@@ -26,7 +26,14 @@ from modelpool_client.http1.request_ids import REQUEST_ID, id_of
 from modelpool_client.http1.upgrade import upgrade
 from modelpool_client.owners import NOBODY, owner_of, told_owner
 from modelpool_client.stored_responses import StoredResponses
-from modelpool_client.surfaces import adapters, embeddings, models, written
+from modelpool_client.surfaces import (
+    adapters,
+    chat_control,
+    embeddings,
+    models,
+    slot_actions,
+    written,
+)
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.dialect import Dialect
@@ -43,6 +50,7 @@ from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.paths import route_path
 from modelpool_client.surfaces.routes import (
     BASIC,
+    CHAT_CONTROL_PATH,
     CHAT_PATH,
     CHAT_TOKENS_PATH,
     EMBEDDINGS_PATH,
@@ -108,6 +116,8 @@ class App:
                 "GET": self._surface_handler(SURFACES[adapters.PATH]),
                 "POST": self._scale_adapters,
             },
+            CHAT_CONTROL_PATH: {"POST": self._control},
+            chat_control.SHORT: {"POST": self._control},
             "/health": {"GET": self._health},
             "/v1/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
@@ -161,6 +171,8 @@ class App:
 
     def route_name(self, path: str) -> str:
         """How the metrics call it."""
+        if slot_actions.is_asked(path):
+            return slot_actions.PATH
         return path if path in self.routes else route_of(path) or "other"
 
     def _handler(self, path: str, exchange: Exchange) -> Handler:
@@ -173,6 +185,8 @@ class App:
             return self._ollama
         is_one = path.startswith(f"{models.PATH}/")
         methods = {"GET": self._model} if is_one else self.routes.get(path)
+        if slot_actions.is_asked(path):
+            methods = {"POST": self._act_on_slot}
         if methods is None:
             return self._surface_handler(surface_of(path, method))
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -265,7 +279,7 @@ class App:
         await worker.learn_of_model(said)
         if is_direct:  # else the gateway knows its names of now
             worker.check_model(said)
-            if FAMILIES[surface.family].keep_alive(said) is not None:
+            if FAMILIES[surface.family].keep_alive(dict(said)) is not None:
                 asked = asked.ignoring("keep_alive")
         asked = self._with_model(asked, said.get("model"))
         if asked.path in (CHAT_PATH, CHAT_TOKENS_PATH):
@@ -398,24 +412,52 @@ class App:
             await worker.learn_of_model({"model": named[0]})
             worker.check_model({"model": named[0]})
 
-    async def _scale_adapters(self, exchange: Exchange, path: str) -> None:
-        """For all its clients; the gateway has no such route, as it would be for some replicas."""
+    async def _told(self, exchange: Exchange, about: str) -> bytes:
+        """The body of what changes something for all clients of the engine. The gateway has no such
+        routes, as it would be for some replicas.
+
+        Raises:
+            ModelPoolError: the engine has not what it is about, or is not ready.
+        """
         worker = self._worker
         worker.check_ready()
         assignment = worker.assignment
-        check_engine(SURFACES[path], assignment.model_id, assignment.engine, worker.serves)
+        check_engine(SURFACES[about], assignment.model_id, assignment.engine, worker.serves)
         CODECS["json"].check(exchange.request.headers, "worker")
         body = await exchange.read_body(MAX_BODY_BYTES)
-        known = worker.adapters or Adapters()
-        scales = adapters.scales(body, known.names)
         await self._check_named(exchange)
+        return body
+
+    async def _tell(self, exchange: Exchange, target: str, body: bytes) -> None:
         try:
-            answer = await worker.engine.tell(path, json.dumps(scales).encode())
-            known.scaled(scales)
+            answer = await self._worker.engine.tell(target, body)
         except BrokenOffError as e:
-            raise await worker.explain(str(e)) from None
-        log.info("LoRA adapters are scaled anew, by a client's wish: %s", scales)
+            raise await self._worker.explain(str(e)) from None
         exchange.send(200, [JSON_TYPE], answer)
+
+    async def _scale_adapters(self, exchange: Exchange, path: str) -> None:
+        known = self._worker.adapters or Adapters()
+        scales = adapters.scales(await self._told(exchange, path), known.names)
+        await self._tell(exchange, path, json.dumps(scales).encode())
+        known.scaled(scales)
+        log.info("LoRA adapters are scaled anew, by a client's wish: %s", scales)
+
+    async def _act_on_slot(self, exchange: Exchange, path: str) -> None:
+        """Only where the operator has named a folder: else what clients name would be among the
+        prompt caches of the pool."""
+        body = await self._told(exchange, "/slots")
+        assignment = self._worker.assignment
+        if slot_actions.OPTION not in assignment.options:
+            raise slot_actions.not_kept(assignment.model_id)
+        query = exchange.request.query.decode("ascii", "replace")
+        target, action = slot_actions.target(path, query)
+        await self._tell(exchange, target, slot_actions.body_of(action, body))
+
+    async def _control(self, exchange: Exchange, path: str) -> None:
+        body = await self._told(exchange, "/slots")  # llama.cpp's own, as those are
+        said = chat_control.said(body)
+        self._worker.check_model(said)
+        await self._tell(exchange, CHAT_CONTROL_PATH, json.dumps(said).encode())
 
     async def _inference(self, exchange: Exchange, path: str) -> None:
         await open_inference.answer(self._worker, exchange, path)

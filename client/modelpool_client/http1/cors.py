@@ -14,10 +14,11 @@ MAX_AGE_SECONDS = 7200
 def answer_page(exchange: Exchange, origin: bytes) -> bool:
     """Let a page of that origin read the answer, whatever comes. True if it has it already: it was
     a preflight, which only asks what may be asked."""
-    # ``*`` is every header there is, as no request with cookies is allowed (3.2.5).
+    # ``*`` is every header there is, as no request with cookies is allowed (3.2.5). Written as the
+    # standard writes them: scripts look for them in dictionaries that know no other case.
     exchange.headers += [
-        (b"access-control-allow-origin", origin),
-        (b"access-control-expose-headers", b"*"),
+        (b"Access-Control-Allow-Origin", origin),
+        (b"Access-Control-Expose-Headers", b"*"),
         (b"vary", b"Origin"),
     ]
     is_preflight = is_preflight_request(exchange.request)
@@ -36,13 +37,13 @@ def preflight_headers(request: Request) -> Headers:
     """Every method and whatever headers are asked for: a page that is allowed may do all that a
     program on this machine may."""
     headers = [
-        (b"access-control-allow-methods", METHODS),
-        (b"access-control-max-age", b"%d" % MAX_AGE_SECONDS),
+        (b"Access-Control-Allow-Methods", METHODS),
+        (b"Access-Control-Max-Age", b"%d" % MAX_AGE_SECONDS),
     ]
     wanted = request.fields.get(b"access-control-request-headers")
     if wanted:
-        headers.append((b"access-control-allow-headers", wanted))
+        headers.append((b"Access-Control-Allow-Headers", wanted))
     # https://wicg.github.io/private-network-access: from the internet to this machine.
     if request.fields.get(b"access-control-request-private-network") == b"true":
-        headers.append((b"access-control-allow-private-network", b"true"))
+        headers.append((b"Access-Control-Allow-Private-Network", b"true"))
     return headers

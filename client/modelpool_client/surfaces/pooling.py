@@ -43,17 +43,15 @@ def pooling_of(architecture: str, in_file: int | None, options: Mapping[str, Any
 def purposes_of(
     architecture: str, in_file: int | None, options: Mapping[str, Any]
 ) -> tuple[Purpose, ...]:
-    """What the model is asked for. One that was made for embeddings writes no text; one that was
-    not, and is told to pool, does both. An encoder that pools nothing gives a vector a token."""
+    """What the model is asked for. One that was made for embeddings writes no text, and gives a
+    vector a token if it is told to pool nothing; one that was not, and is told to pool, does both.
+    """
     pooling = pooling_of(architecture, in_file, options)
-    found: list[Purpose] = []
-    if architecture not in ENCODERS and not in_file:
-        found.append("text")
+    writes = architecture not in ENCODERS and not in_file
+    text: tuple[Purpose, ...] = ("text",) if writes else ()
     if pooling == "rank":
-        found.append("rerank")
-    elif pooling != "none" or architecture in ENCODERS:
-        found.append("embeddings")
-    return tuple(found) or ("text",)
+        return (*text, "rerank")
+    return text if writes and pooling == "none" else (*text, "embeddings")
 
 
 def is_read_whole(architecture: str, pooling: str) -> bool:

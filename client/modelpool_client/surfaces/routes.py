@@ -219,6 +219,10 @@ OLLAMA_MANAGEMENT = frozenset(
     | {f"/api/{word}" for word in ("delete", "pull", "copy", "create", "push")}
 )
 
+# llama.cpp's routes that change something in one worker, and are answered there only.
+CHAT_CONTROL_PATH = "/v1/chat/completions/control"
+_OF_ONE_WORKER = re.compile(r"(/v1)?/chat/completions/control|/slots/\d{1,9}")
+
 
 # Of those with names in them.
 PATTERNS: Mapping[str, re.Pattern[str]] = {
@@ -230,6 +234,8 @@ def is_surface(path: str) -> bool:
     """Does a model answer there, or did somebody expect one to?"""
     if path in SURFACES or path in SPELLINGS or path in NOT_SERVED or path.startswith("/v1/"):
         return True
+    if _OF_ONE_WORKER.fullmatch(path):
+        return True
     return any(pattern.fullmatch(path) for pattern in PATTERNS.values())
 
 
@@ -238,13 +244,17 @@ def surface_of(path: str, method: str) -> Surface:
 
     Raises:
         NotFound: there is no such route.
-        NotSupported: there is one, in the APIs that clients know, and nobody here speaks it.
+        NotSupported: there is one, in the APIs that clients know, and nobody here speaks it, or one
+            worker alone.
         MethodNotAllowed: it takes another method.
     """
     surface = _find(path)
     if path in NOT_SERVED:
         served = ", ".join(p for p, s in SURFACES.items() if p.startswith("/v1/"))
         raise NotSupported(f"{path} is not supported by any engine here; these are: {served}")
+    if _OF_ONE_WORKER.fullmatch(path):
+        text = f"{path} is of one worker, and a model may have several: ask the one that is meant"
+        raise NotSupported(f"{text}, at its own port, which GET /models/{{id}}/endpoint tells")
     if surface is None:
         raise NotFound(f"there is no route {path[:200]!r}; /openapi.json describes those there are")
     if ("GET" if method == "HEAD" else method) not in surface.methods:

@@ -19,6 +19,7 @@ CODE = "only_in_config"
 # Also where an engine could not be asked for its schemas.
 ALWAYS = frozenset(
     {"arguments", "command", "environment", "gpus", "image", "port", "program", "ready_log"}
+    | {"slot_save_path"}
     | {"stop_command", "trust_remote_code", "volumes", "working_directory"}
     | {"api_key_file", "api_key_header", "api_key_variable", "base_url", "ca_file", "probe_path"}
     | {"discover", "headers", "models", "servers", "stream_url", "url"}

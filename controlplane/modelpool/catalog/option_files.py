@@ -12,7 +12,15 @@ from .model import Model
 from .parse_rules import Problem
 
 # Whose values are paths of files, which are read beside a model's own.
-FILE_OPTIONS = ("ca_file", "chat_template_file", "draft_model", "mmproj", "vae", "voices_file")
+FILE_OPTIONS = (
+    "ca_file",
+    "chat_template_file",
+    "draft_model",
+    "mmproj",
+    "slot_save_path",
+    "vae",
+    "voices_file",
+)
 # Of a model's own folder: no notes, no keys.
 COMPANIONS = (".bin", ".gguf", ".jinja", ".jinja2", ".npz", ".onnx", ".pt", ".pth", ".safetensors")
 # A list of objects, each with a ``path``.

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from modelpool_client.surfaces.chat_template import PLAIN_TEMPLATES, names_a_template
+
 PROGRAM = "llama-server"
 SCALED = ("none", "linear", "yarn")
 
@@ -30,6 +32,7 @@ class ServerCommand:
         capabilities: of a model that is served for these alone; empty: for what it can do.
         context: tokens of all requests together, where it says so.
         is_alone: it says a context, and not for how many requests.
+        without_jinja: the flag that says so; one of llama.cpp's named templates has none anyway.
         without_effect: flags that say what is so here in any case, or what is the pool's business.
     """
 
@@ -40,6 +43,7 @@ class ServerCommand:
     without_effect: list[str] = field(default_factory=list)
     context: int | None = None
     is_alone: bool = False
+    without_jinja: str = ""
 
 
 def is_llama_server(program: str) -> bool:
@@ -70,6 +74,8 @@ def server_command(arguments: Sequence[str]) -> ServerCommand:
         raise NotUnderstood("it names no file with -m")
     _settle_context(said)
     _settle_draft(said)
+    if said.without_jinja and said.options.get("chat_template") not in PLAIN_TEMPLATES:
+        raise NotUnderstood(f"its {said.without_jinja} is no option of a model")
     return said
 
 
@@ -185,9 +191,13 @@ def _layers(said: ServerCommand, flag: str, rest: list[str]) -> None:
 
 def _template(said: ServerCommand, flag: str, rest: list[str]) -> None:
     text = rest.pop(0)
-    if text != "chatml" and "{" not in text:
-        raise ValueError(f"is {text!r}, a template that only llama.cpp knows by that name")
+    if "{" not in text and not names_a_template(text):
+        raise ValueError(f"is {text!r}, and llama.cpp has no template of that name")
     said.options["chat_template"] = text
+
+
+def _no_jinja(said: ServerCommand, flag: str, rest: list[str]) -> None:
+    said.without_jinja = flag
 
 
 def _budget(said: ServerCommand, flag: str, rest: list[str]) -> None:
@@ -283,6 +293,7 @@ _OPTIONS: Mapping[str, Read] = {
     "-ngl --gpu-layers --n-gpu-layers": _layers,
     "-ts --tensor-split": _option("tensor_split", _list_of_numbers),
     "-mm --mmproj": _option("mmproj"),
+    "--slot-save-path": _option("slot_save_path"),
     "--chat-template": _template,
     "--chat-template-file": _option("chat_template_file"),
     "--reasoning-budget": _budget,
@@ -322,6 +333,7 @@ _OPTIONS: Mapping[str, Read] = {
     "-n --predict --n-predict": _most_tokens,
     # ... and those that neither change what fits nor what is answered.
     "--jinja": _ignored(),
+    "--no-jinja": _no_jinja,
     "--metrics": _ignored(),
     "--slots": _ignored(),
     "--no-slots": _ignored(),
@@ -352,7 +364,6 @@ _OPTIONS: Mapping[str, Read] = {
     "-tb --threads-batch": _ignored(1),
     "--cache-reuse": _ignored(1),
     "-cram --cache-ram": _ignored(1),
-    "--slot-save-path": _ignored(1),
     "-sps --slot-prompt-similarity": _ignored(1),
     "--prio": _ignored(1),
     "--poll": _ignored(1),

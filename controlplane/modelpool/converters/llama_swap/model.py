@@ -19,7 +19,7 @@ from .macros import filled, ours
 HEALTH = "/health"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "[::1]"})
 VISIBLE = ("CUDA_VISIBLE_DEVICES",)
-FILES = ("mmproj", "chat_template_file", "draft_model")
+FILES = ("mmproj", "chat_template_file", "draft_model", "slot_save_path")
 MOST_STOP_SECONDS = 60
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 # Servers that are known by their program: what they answer.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelpool_client.surfaces import pooling
+from modelpool_client.surfaces.chat_template import PLAIN_TEMPLATES
 
 from modelpool_worker.engines.gguf import Header, read_header
 
@@ -16,7 +17,7 @@ from .speculation import DRAFT_MODEL, NONE, SPEC_TYPE, is_wanted
 
 # Without these a server that does not know them does as well.
 DISPENSABLE = frozenset(
-    {"--no-webui", "--cors-origins", "--cache-ram", "--fit", "--verbosity", "--slots"}
+    {"--no-webui", "--cors-origins", "--cache-ram", "--fit", "--verbosity", "--slots", "--no-jinja"}
 )
 
 
@@ -61,7 +62,7 @@ def _memory(
     batch = options.get("batch_size", cpu_batch)
     micro = options.get("micro_batch_size")
     name = pooling.pooling_of(header.architecture, header.pooling, options)
-    if name != "none" or header.architecture in pooling.ENCODERS:
+    if pooling.purposes_of(header.architecture, header.pooling, options) != ("text",):
         yield from ("--embeddings", "--pooling", name)
         if pooling.is_read_whole(header.architecture, name):
             batch = micro = options.get("batch_size", context_length)
@@ -85,6 +86,8 @@ def _memory(
 
 
 def _template(options: Mapping[str, Any]) -> Iterator[str]:
+    if options.get("chat_template") in PLAIN_TEMPLATES:
+        yield "--no-jinja"  # before the name, which is judged at once
     for option in ("chat_template", "chat_template_file"):
         if option in options:
             yield from (f"--{option.replace('_', '-')}", options[option])

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
-from modelpool_client.surfaces import pooling
+from modelpool_client.surfaces import pooling, slot_actions
+from modelpool_client.surfaces.chat_template import CHATML, PLAIN_TEMPLATES, names_a_template
 from modelpool_client.surfaces.routes import (
     CHAT_PATH,
     CHAT_TOKENS_PATH,
@@ -62,8 +63,6 @@ SPINNING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 VERBOSITY = 1
 # The server that has just come up answers at once.
 SLOTS_SECONDS = 10.0
-# A template that llama.cpp brings along and always understands.
-CHATML = "chatml"
 MAX_TEMPLATE_BYTES = 1 << 20
 # As many numbers are in llama.cpp's tensor_split.
 MAX_DEVICES = 128
@@ -85,7 +84,7 @@ FLASH_ATTENTION = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 PROMPT_CACHE = "prompt_cache"
 REASONING = "reasoning"
 # Options that name a file.
-FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL)
+FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL, slot_actions.OPTION)
 
 FIRST_TOKEN, ONE_STREAM, MANY_STREAMS = GOALS
 
@@ -198,6 +197,14 @@ OPTIONS: Mapping[str, Schema] = {
         "description": "keep the KV cache of conversations on disk while the model is not loaded; "
         "default: true, if the pool keeps any (prompt_cache_disk_mb)",
     },
+    slot_actions.OPTION: {
+        "type": "string",
+        "minLength": 1,
+        "only_in_config": True,
+        "description": "absolute path of a folder for what clients of a worker save of its slots "
+        "(POST /slots/{id_slot}?action=save, restore or erase), any number of files; the pool then "
+        "keeps no prompt caches of the model",
+    },
     "temperature": {
         "type": "number",
         "minimum": 0,
@@ -231,7 +238,9 @@ OPTIONS: Mapping[str, Schema] = {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_TEMPLATE_BYTES,
-        "description": f"Jinja, or the name {CHATML}; default: the file's own",
+        "description": f"Jinja, the name {CHATML}, or another that llama.cpp has a "
+        "template by (llama3, mistral-v7 …), which takes messages only: no tools, no "
+        "chat_template_kwargs; default: the file's own",
     },
     "chat_template_file": {
         "type": "string",
@@ -298,6 +307,9 @@ class LlamaCpp(Engine):
         super().check(options)
         if {"chat_template", "chat_template_file"} <= options.keys():
             raise bad_option("chat_template_file", "and chat_template are given; leave one out")
+        if REASONING in options and options.get("chat_template") in PLAIN_TEMPLATES:
+            why = f"has no place in the template {options['chat_template']}; leave it out"
+            raise bad_option(REASONING, why)
         for rules in (llama_speculation, llama_lora, llama_rope):
             if (wrong := rules.contradiction(options)) is not None:
                 raise bad_option(*wrong)
@@ -309,8 +321,9 @@ class LlamaCpp(Engine):
             if path is not None and not os.path.isabs(path):
                 raise bad_option(name, f"must be an absolute path, not {path[:200]!r}")
         text = options.get("chat_template")
-        if text is not None and text != CHATML and "{" not in text:
-            raise bad_option("chat_template", f"must be Jinja or the name {CHATML}")
+        if text is not None and "{" not in text and not names_a_template(text):
+            known = ", ".join(sorted({CHATML, *PLAIN_TEMPLATES}))
+            raise bad_option("chat_template", f"must be Jinja or one of these names: {known}")
 
     def prepare(self) -> None:
         limit_spinning(os.environ)
@@ -331,6 +344,9 @@ class LlamaCpp(Engine):
         params = parameters(xllamacpp, job, length)
         set_pooling(xllamacpp, params, job.options, header, length)
         params.chat_template = template or ""
+        # With it llama.cpp would take the name for the text of a template.
+        params.use_jinja = template not in PLAIN_TEMPLATES
+        params.slot_save_path = slot_folder(job.options) or ""
         prompts = _prompts(xllamacpp, job, params, header)
         chat_error = None
         try:
@@ -352,7 +368,7 @@ class LlamaCpp(Engine):
             slots=params.n_parallel,
             serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
-            unable=unable_of(job.socket),
+            unable=unable_of(job.socket, template),
             has_metrics=True,
             adapters=llama_lora.told(job.options),
         )
@@ -364,8 +380,11 @@ class LlamaCpp(Engine):
             self._prompts.save(limits)
 
 
-def unable_of(path: str) -> dict[str, str]:
+def unable_of(path: str, template: str | None) -> dict[str, str]:
+    """See ``Status.ready``; ``template`` is the one that the options say."""
     capabilities = llama_props.template_capabilities(path, SLOTS_SECONDS)
+    if template in PLAIN_TEMPLATES:
+        capabilities[llama_parameters.ARGUMENTS] = False
     return llama_parameters.unable(capabilities, llama_props.can_fill_in(path, SLOTS_SECONDS))
 
 
@@ -406,9 +425,26 @@ def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Promp
 
 def keeps_prompts(job: EngineJob) -> bool:
     """Whether saved prompts are wanted and sound; with adapters they are not, for requests scale
-    them, and a saved slot does not say how they stood."""
-    wanted = job.options.get(PROMPT_CACHE, True) and not llama_lora.paths(job.options)
-    return bool(wanted and job.prompt_cache_limits.max_bytes)
+    them, and a saved slot does not say how they stood. A server has one folder: that of its
+    clients, if the options say one."""
+    options = job.options
+    wanted = options.get(PROMPT_CACHE, True) and slot_actions.OPTION not in options
+    is_sound = not llama_lora.paths(options)
+    return bool(wanted and is_sound and job.prompt_cache_limits.max_bytes)
+
+
+def slot_folder(options: Mapping[str, Any]) -> str | None:
+    """Where clients save slots, if they may; ends with a slash.
+
+    Raises:
+        LoadFailed: code ``bad_config``: it is no folder that can be written.
+    """
+    path = options.get(slot_actions.OPTION)
+    if path is None:
+        return None
+    if not (os.path.isdir(path) and os.access(path, os.W_OK)):
+        raise bad_option(slot_actions.OPTION, f"{path}: there is no folder that can be written")
+    return os.path.join(path, "")
 
 
 def what_a_cache_depends_on(library: Any, job: EngineJob, params: Any) -> dict[str, Any]:
@@ -485,6 +521,8 @@ def template_fault(job: EngineJob, template: str | None) -> str | None:
     Raises:
         LoadFailed: it is one that the options say, and wrong.
     """
+    if template in PLAIN_TEMPLATES:
+        return None
     given = {} if template is None else {CHAT_TEMPLATE: template}
     templates = given or read_chat_templates(job.source)
     error = template_error(templates) if templates else None
@@ -556,10 +594,10 @@ def set_pooling(
     library: Any, p: Any, options: Mapping[str, Any], header: Header, context_length: int
 ) -> None:
     """Of llama.cpp's parameters those for models that embed or rank."""
-    name = pooling.pooling_of(header.architecture, header.pooling, options)
-    if name == "none" and header.architecture not in pooling.ENCODERS:
+    if pooling.purposes_of(header.architecture, header.pooling, options) == ("text",):
         return
     p.embedding = True
+    name = pooling.pooling_of(header.architecture, header.pooling, options)
     p.pooling_type = getattr(library.llama_pooling_type, f"LLAMA_POOLING_TYPE_{name.upper()}")
     if pooling.is_read_whole(header.architecture, name):
         p.n_batch = p.n_ubatch = options.get("batch_size", context_length)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from modelpool_client.errors import InvalidRequest, LoadFailed
 from modelpool_client.surfaces import pooling
+from modelpool_client.surfaces.chat_template import CHATML, PLAIN_TEMPLATES
 from modelpool_client.surfaces.routes import BASIC, CHAT_TOKENS_PATH, EMBEDDINGS_PATH
 from modelpool_client.surfaces.schema import Schema
 
@@ -116,6 +117,11 @@ class LlamaCppPython(Engine):
         path = options.get("chat_template_file")
         if path is not None and not os.path.isabs(path):
             raise _bad_option("chat_template_file", f"must be an absolute path, not {path[:200]!r}")
+        if (name := options.get("chat_template")) in PLAIN_TEMPLATES:
+            text = (
+                f"is {name}, which only {llama_cpp.LlamaCpp.name} has by that name; say it in Jinja"
+            )
+            raise _bad_option("chat_template", text)
         if (wrong := llama_lora.contradiction(options)) is not None:
             raise _bad_option(*wrong)
         if options.get(pooling.OPTION) == "rank":
@@ -179,7 +185,8 @@ def loaded(library: Any, job: EngineJob, header: Header) -> Any:
     """The library's model with its adapters.
 
     Raises:
-        LoadFailed: it cannot be loaded; the reason is on standard error.
+        LoadFailed: it cannot be loaded; the reason is on standard error, or is told: an option
+            asks for what only the engine llama.cpp does.
     """
     try:
         llama = library.Llama(**arguments(library, job, header))
@@ -215,6 +222,9 @@ def arguments(library: Any, job: EngineJob, header: Header) -> dict[str, Any]:
             given[f"type_{key}"] = getattr(library, f"GGML_TYPE_{kind.upper()}", GGML_TYPE_BF16)
     if "text" not in purposes_of(header, options):
         name = pooling.pooling_of(header.architecture, header.pooling, options)
+        if name == "none":
+            text = f"none: engine {llama_cpp.LlamaCpp.name} gives a vector a token"
+            raise _bad_option(pooling.OPTION, text)
         given["pooling_type"] = getattr(library, f"LLAMA_POOLING_TYPE_{name.upper()}")
         # A text is read in one step.
         given |= {"embedding": True, "n_batch": length, "n_ubatch": length}
@@ -269,7 +279,7 @@ class Writer:
                 library.llama_vocab_get_text(vocabulary, token).decode() if token >= 0 else ""
                 for token in (llama.token_bos(), llama.token_eos())
             )
-            if template == llama_cpp.CHATML:
+            if template == CHATML:
                 template = CHATML_TEMPLATE
             formatter = library.llama_chat_format.Jinja2ChatFormatter
             self._format = formatter(template=template, eos_token=end, bos_token=begin)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
+from modelpool_client.surfaces.chat_template import CHATML
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire_base import PromptCacheLimits
 
@@ -34,7 +35,6 @@ from . import slots as llama_slots
 from . import speculation as llama_speculation
 from .flags import DISPENSABLE, flags
 from .llama_cpp import (
-    CHATML,
     CPU_BATCH,
     DEFAULT_CONTEXT,
     DEFAULT_PARALLEL,
@@ -46,6 +46,7 @@ from .llama_cpp import (
     given_template,
     keeps_prompts,
     limit_spinning,
+    slot_folder,
     surfaces_of,
     template_fault,
     unable_of,
@@ -123,6 +124,8 @@ class LlamaServer(Engine):
         arguments = _arguments(program, job, header, length, parallel)
         if prompts is not None:
             arguments += ["--slot-save-path", os.path.join(job.prompt_cache_dir, "")]
+        elif (folder := slot_folder(job.options)) is not None:
+            arguments += ["--slot-save-path", folder]
         chat_error = None
         try:
             server = self._started(program, job, arguments)
@@ -144,7 +147,7 @@ class LlamaServer(Engine):
             slots=parallel,
             serves=surfaces_of(header, job.options),
             saves_prompts=prompts is not None,
-            unable=unable_of(job.socket),
+            unable=unable_of(job.socket, given),
             has_metrics=True,
             adapters=llama_lora.told(job.options),
         )

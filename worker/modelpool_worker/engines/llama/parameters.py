@@ -76,6 +76,7 @@ _CHAT = (
     "parallel_tool_calls",
     "reasoning_budget_message",
     "reasoning_budget_tokens",
+    "reasoning_control",
     "reasoning_effort",
     "reasoning_format",
     "response_format",
@@ -89,7 +90,9 @@ HONOURS: Mapping[str, Collection[str]] = {
 }
 
 # What a chat template has to have a place for, by the names of llama.cpp's ``chat_template_caps``.
+ARGUMENTS = "takes_arguments"  # a word of ours
 _CAPABILITIES = {
+    "chat_template_kwargs": ARGUMENTS,
     "tools": "supports_tools",
     "parallel_tool_calls": "supports_tools",
     "reasoning_effort": "supports_reasoning_effort",
