@@ -50,6 +50,8 @@ KEYS: dict[str, Any] = {
     "min_residency_seconds": 0.1,
     "default_ttl_minutes": 0.02,
     "grace_minutes": 0.01,
+    # As for the events: a log that is yet to be full would look like growth.
+    "request_log_entries": 100,
 }
 
 

@@ -19,7 +19,7 @@ HOURS_OF_A_DAY = 24
 HOURS_KEPT_DAYS = 7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UsageHour:
     """What a model was used for in an hour, as far as one source has counted.
 
