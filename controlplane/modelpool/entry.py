@@ -14,6 +14,7 @@ from modelpool_client.guard import Guard
 from modelpool_client.http1.cors import answer_page
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.http1.message import Headers, Request
+from modelpool_client.surfaces import engine_metrics
 from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.codecs import CODECS
 from modelpool_client.surfaces.families import dialect_of
@@ -79,7 +80,7 @@ class Entry:
             is_about_models = is_spoken(path) and not is_surface(path)
             codec = "tensors" if is_about_models else codec_of(path)
             CODECS[codec].check(request.headers, "pool")
-        if is_surface(path):
+        if is_surface(path) or engine_metrics.is_asked(request.method, path, request.query):
             await self._gateway(exchange, path)
         elif (other := next((o for o in self._others if o.is_asked(path)), None)) is not None:
             await other(exchange, path)

@@ -33,6 +33,7 @@ from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream as WorkersClient
 from modelpool_client.response_store import ResponseStore
+from modelpool_client.surfaces import engine_metrics
 from modelpool_client.surfaces.families import dialect_of
 from modelpool_client.surfaces.parameters import ANY, Support
 from modelpool_client.surfaces.routes import NOT_SERVED, SURFACES, Surface, is_surface
@@ -919,6 +920,25 @@ def test_a_worker_tells_of_work_only(is_look: bool, due: int) -> None:
             assert seen == [due]
 
     asyncio.run(scene())
+
+
+def test_the_metrics_of_one_model_are_those_of_its_worker() -> None:
+    async def scene() -> None:
+        page = response(b"llamacpp:n_decode_total 1\n", Process_Start_Time_Unix="5")
+        async with Scene(says(page)) as s:
+            client = await s.ask(b"", path="/metrics?model=m", method="GET")
+            assert (client.status, client.text) == (200, b"llamacpp:n_decode_total 1\n")
+            assert s.upstream.seen[0].target == "/metrics?model=m"
+            assert (b"Process-Start-Time-Unix", b"5") in client.sent[0]["headers"]
+            s.pool.is_hot = False
+            cold = await s.ask(b"", path="/metrics?model=m", method="GET")
+            assert (cold.status, cold.error["code"]) == (409, "model_not_loaded")
+            assert (await s.ask(b"", path="/metrics?model=", method="GET")).status == 400
+
+    asyncio.run(scene())
+    assert engine_metrics.is_asked("GET", "/metrics", b"model=m")
+    for method, path, query in (("GET", "/metrics", b""), ("POST", "/metrics", b"model=m")):
+        assert not engine_metrics.is_asked(method, path, query)
 
 
 def test_a_worker_that_hangs_up_says_nothing_of_the_time_to_the_first_token() -> None:

@@ -25,6 +25,7 @@ from modelpool_client.http1.upstream import host_of
 from modelpool_client.http1.upstream_connection import UpstreamConnection, UpstreamError
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.engine_metrics import WRITTEN
 from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.routes import CHAT_PATH, SURFACES, Surface
 from modelpool_client.surfaces.translation import Translation
@@ -45,9 +46,6 @@ TAIL_BYTES = 4096
 METRICS_SECONDS = 2.0
 # Of an engine that has too much to do at the moment.
 TOO_MANY = (429, 503)
-# llama.cpp's: its counters begin anew with every start.
-# As llama.cpp writes it: there are readers to whom it is another in lower case.
-METRICS_HEADERS = {b"process-start-time-unix": b"Process-Start-Time-Unix"}
 PLAIN_HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
@@ -342,7 +340,7 @@ class EngineClient:
                 headers, body = await self._get("/metrics")
         except (TimeoutError, ModelPoolError, BrokenOffError) as e:
             return [], f"# the engine's own are missing: {e or 'no answer in time'}\n".encode()
-        told = [(METRICS_HEADERS[n], value) for n, value in headers if n in METRICS_HEADERS]
+        told = [(WRITTEN[n], value) for n, value in headers if n in WRITTEN]
         return told, body
 
     async def tensors(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ _check_body, _check_named = Check(_BODY), Check(_NAMED)
 
 def is_asked(path: str) -> bool:
     """Whether it is about one slot."""
-    return _AT.fullmatch(path) is not None
+    return path.startswith("/slots/") and _AT.fullmatch(path) is not None
 
 
 def not_kept(model_id: str) -> NotSupported:

@@ -56,7 +56,7 @@ Json = dict[str, Any]
 PATH = "/openapi.json"
 _ANY: Errors = (*HEAD, *POOL_STOPS)
 _WORK: Errors = (*_ANY, *BODY, *LOOK_UP, *ABILITY, *LOAD, *ENGINE, *WORKER)
-_LOOK: Errors = (*_ANY, *LOOK_UP, *ABILITY, *NOT_LOADED, *ENGINE, *WORKER)
+LOOK: Errors = (*_ANY, *LOOK_UP, *ABILITY, *NOT_LOADED, *ENGINE, *WORKER)
 _MODEL: Schema = {
     "type": "string",
     "description": "Id or alias of a model of the pool, or a virtual model",
@@ -189,5 +189,5 @@ def _mcp() -> Json:
 
 
 def _surface(surface: Surface) -> Json:
-    errors = _WORK if surface.is_work else _LOOK
+    errors = _WORK if surface.is_work else LOOK
     return operation(surface, errors, _MODEL, _HEADERS)

@@ -38,7 +38,7 @@ from modelpool.api.answers import (
     Status,
 )
 from modelpool.api.machine import devices_view, engines_view
-from modelpool.api.openapi import refuses
+from modelpool.api.openapi import LOOK, refuses
 from modelpool.api.route import ApiRoute
 from modelpool.api.schemas import MB
 from modelpool.api.statistics import statistics_view
@@ -142,9 +142,14 @@ def routes(services: Services) -> APIRouter:
             return JSONResponse({"status": status}, 503)
         return JSONResponse({"status": "ok"})
 
-    @router.get("/metrics", response_class=Response, responses=_METRICS)
-    async def metrics() -> Response:
-        """Prometheus metrics; a scrape never loads a model."""
+    @router.get("/metrics", response_class=Response, responses={**_METRICS, **refuses(*LOOK)})
+    async def metrics(
+        model: Annotated[
+            str | None, Query(description="Those of its worker, of one if it has several")
+        ] = None,
+    ) -> Response:
+        """Prometheus metrics of the pool, or of a model that is loaded: a scrape loads none."""
+        # Those of a model are answered by the gateway, see engine_metrics.
         return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @router.get("/statistics")

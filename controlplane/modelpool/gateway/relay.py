@@ -46,6 +46,7 @@ from modelpool_client.http1.upstream_connection import (
 from modelpool_client.owners import owner_of
 from modelpool_client.response_store import ResponseStore
 from modelpool_client.stored_responses import StoredResponses
+from modelpool_client.surfaces import engine_metrics
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
 from modelpool_client.surfaces.chat_template import FAULT, no_chat
 from modelpool_client.surfaces.codecs import CODECS
@@ -374,6 +375,9 @@ class Gateway:
             return
         if path == WEBSOCKET_PATH:
             self._open_websocket(exchange)
+            return
+        if path == engine_metrics.SURFACE.path:
+            await self._look(exchange, engine_metrics.SURFACE)
             return
         surface = surface_of(path, exchange.request.method)
         if not surface.is_work:
@@ -833,6 +837,8 @@ class Gateway:
                     answer.end()
                 else:
                     has_content = True  # it was answered: another try would compute it twice
+                    if asked.surface is engine_metrics.SURFACE:
+                        reply.headers = engine_metrics.as_written(reply.headers)
                     await pass_on(reply, answer, [])
         except NoAnswer as e:
             told = told_headers(e.error)
