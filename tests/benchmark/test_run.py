@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bench import cli, engine, load, machine, wrk
+from bench import apis, cli, engine, load, machine, wrk
 from bench import names as n
 from bench.canned import FIRST, LAST, TOKEN
 from bench.figures import BenchError
@@ -20,6 +20,10 @@ from bench.processes import Child, free_ports
 from bench.stage import Samples, Stage
 from bench.suites import SUITES
 from bench.targets import TARGETS
+from modelpool_client.surfaces.families import read
+from modelpool_client.surfaces.parameters import Support
+from modelpool_client.surfaces.routes import surface_of
+from modelpool_client.surfaces.translation import Known
 
 WRK_OUTPUT = """\
 Running 2s test @ http://127.0.0.1:21000/v1/chat/completions
@@ -181,6 +185,37 @@ def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["page", str(file), "--out", str(tmp_path / "page")]) == cli.OK
     assert {"README.md", "relay.svg"} < {path.name for path in (tmp_path / "page").iterdir()}
     assert set(psutil.Process().children(recursive=True)) == before
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_surfaces_are_held_against_chat_completions(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    arguments = ["--only", n.SURFACES, "--quick", "--seconds", "0.01", "--rounds", "1"]
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == cli.TOO_NOISY
+    [file] = tmp_path.glob("*.json")
+    rows = json.loads(file.read_text())["rows"]
+    judged = {(r["figure"], r["system"]) for r in rows if r.get("targets")}
+    assert judged == {(t.figure, t.system) for t in TARGETS if t.suite == n.SURFACES}
+
+
+NATIVE = {n.MESSAGES_API, n.NATIVE_API, n.INFILL_API, n.TOKENIZE_API}
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("api", [n.CHAT_API, *n.RELAYED_APIS, *n.TRANSLATED_APIS])
+def test_nothing_that_an_api_is_asked_is_refused_or_ignored(api: str, is_stream: bool) -> None:
+    if is_stream and api not in n.STREAMED_APIS:
+        return
+    ask = apis.stream(api, "m", 5) if is_stream else apis.whole(api, "m")
+    kind = engine.AllEngine if api in NATIVE and not is_stream else engine.ChatEngine
+    surface, support = surface_of(ask.path, "POST"), Support(kind.honours or {})
+    known = Known(serves=kind.surfaces)
+    asked = read(surface, json.loads(ask.body), ask.body, support, known, ask.path)
+    assert asked.completion.stream == is_stream
+    assert {*asked.completion.ignored} <= {"input_type"}  # which all clients of Cohere's must say
+    if is_stream:
+        assert asked.completion.body["max_tokens"] == 5
 
 
 def test_a_wrong_answer_is_no_figure() -> None:

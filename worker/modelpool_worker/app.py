@@ -380,9 +380,12 @@ class App:
             return await engine.translate(request, translation, exchange, call, keep)
         if asked.path not in BASIC:
             told = await engine.whole(request, call)
-            has_vectors = asked.path == EMBEDDINGS_PATH
-            answer = written.read(told) if has_vectors else json.loads(told)
             tokens = count_tokens(told[-TAIL_BYTES:])
+            if asked.path == EMBEDDINGS_PATH and asked.surface.codec == "json":
+                answer, vectors = written.read(told)
+                exchange.send(200, [JSON_TYPE], vectors.encode(translation.whole(answer)))
+                return tokens
+            answer = json.loads(told)
         else:
             answer, tokens = await engine.collect(request, call)
         whole = put_in_words(translation, answer)

@@ -11,8 +11,10 @@ from modelpool_client.errors import Source
 from modelpool_client.guard import check_json
 from modelpool_client.http1.exchange import JSON_TYPE
 from modelpool_client.http1.message import Headers, Request
-from modelpool_client.surfaces import written
 from modelpool_client.surfaces.body import parse_object
+
+# Made once: json.dumps makes an encoder for every call that wants anything special.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 Decode: TypeAlias = Callable[[str, Request, bytes], dict[str, Any]]
 Rename: TypeAlias = Callable[[Request, bytes, dict[str, Any], str], bytes]
@@ -42,7 +44,7 @@ def _json(path: str, request: Request, body: bytes) -> dict[str, Any]:
 
 def as_json(answer: dict[str, Any]) -> tuple[Headers, bytes]:
     """An answer's headers and body."""
-    return [JSON_TYPE], written.encode(answer)
+    return [JSON_TYPE], _ENCODER.encode(answer).encode()
 
 
 def _json_of(request: Request, body: bytes, data: dict[str, Any], model_id: str) -> bytes:

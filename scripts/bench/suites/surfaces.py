@@ -27,7 +27,7 @@ ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 # An engine that computes, and the length of its streams.
 REAL = "bench"
-REAL_TOKENS = 64
+REAL_TOKENS = 32
 _TOLD = re.compile(rb'"(?:completion_tokens|output_tokens|eval_count|predicted_n)": ?(\d+)')
 
 
