@@ -256,6 +256,7 @@ async def running(
             ),
             services.history.write_on(),
             background.look_at_registered(services),
+            background.judge_found(services),
             background.look_at_engines(services),
             background.watch_devices(services),
         )

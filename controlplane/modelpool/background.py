@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from modelpool_client import __version__
+
 from modelpool.catalog.errors import StoreError
 from modelpool.catalog.model import did_you_mean
 from modelpool.catalog.store import Store
@@ -27,6 +29,8 @@ QUIET_MEMORY_SECONDS = 5.0
 # How long it is rested after each look at a model that nobody asked for, times what that took.
 PAUSE = 9
 MANY_CHANGES = 500
+# By which versions of engines it was said what their models can do.
+JUDGED = "judged-with"
 # The same failure again is news only after that long: rounds come every second.
 TOLD_AGAIN_SECONDS = 600.0
 
@@ -174,6 +178,26 @@ async def look_at_registered(services: Services) -> None:
     if count:
         text = f"the files of {count} registered models were looked at"
         services.events.publish("catalog-checked", models=count, reason=text)
+
+
+async def judge_found(services: Services) -> None:
+    """Say anew what models can do that were found, where their engine is another than when that was
+    last said, or we are. Nothing is read for it."""
+    found = [m for m in services.catalog if m.origin == "discovered" and not m.served_by]
+    if not found:
+        return
+    engines = await services.engines.all()
+    now = {e["name"]: [__version__, e["version"], e["capabilities"]] for e in engines}
+    try:
+        before = await services.store.documents(JUDGED)
+        for model in found:
+            if model.engine in now and now[model.engine] != before.get(model.engine):
+                began = time.perf_counter()
+                await services.judge(model)
+                await asyncio.sleep((time.perf_counter() - began) * PAUSE)
+        await services.store.write_documents(JUDGED, now)
+    except StoreError as e:
+        log.warning("what models that were found can do is looked at again: %s", e)
 
 
 async def save(services: Services, store: Store) -> None:

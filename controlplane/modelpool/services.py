@@ -515,15 +515,24 @@ class Services:
         model = self.catalog.find(model_id)
         if model is None:
             return
-        described = await described_if_possible(model, self.estimator, self.warn)
+        await self._describe(model, await described_if_possible(model, self.estimator, self.warn))
+
+    async def judge(self, model: Model) -> None:
+        """What it can do by what is known of it now; no file is read for that."""
+        reading = self.estimator.reading(model)
+        if reading is not None:
+            files = reading.files.digest
+            await self._describe(model, await self.capabilities.judged(model, reading.info, files))
+
+    async def _describe(self, model: Model, described: Model) -> None:
         if described.same_content(model):
             return
         try:
             await self.catalog.replace(described, model, partial(put_in_pool, self.pool))
         except ModelNotFound:
-            log.info("%s was deleted or replaced before its file was read", model_id)
+            log.info("%s was deleted or replaced before that was known of it", model.model_id)
         except StoreError as e:
-            log.warning("%s: what its file says could not be written down: %s", model_id, e)
+            log.warning("%s: what is known of it was not written down: %s", model.model_id, e)
 
     def _refuse_if_leaving(self, model_ids: Iterable[str]) -> None:
         """An id is free again when the worker of the deleted model is gone."""

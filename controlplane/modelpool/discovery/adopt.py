@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from modelpool.catalog.estimator import ADAPTERS_OPTION, DRAFT_OPTION, PROJECTOR_OPTION
+from modelpool.catalog.estimator import (
+    ADAPTERS_OPTION,
+    DRAFT_OPTION,
+    PROJECTOR_OPTION,
+    described,
+)
 from modelpool.catalog.formats.registry import formats
 from modelpool.catalog.model import Model
-from modelpool.discovery.discovery import described_by
 from modelpool.discovery.findings import Finding
 from modelpool.discovery.merge import Drop, Merged, Put, merged
 from modelpool.services import Services, put_in_pool
@@ -63,7 +67,7 @@ async def adopt(services: Services) -> Adopted:
 async def _put(
     services: Services, step: Sequence[Put], done: Adopted, here: Iterable[str] | None
 ) -> None:
-    models = [described_by(put.finding, put.model) for put in step]
+    models = [await _described(services, put) for put in step]
     puts = {put.model.model_id: put for put in step}
 
     def then(written: Sequence[Model]) -> None:
@@ -79,6 +83,15 @@ async def _put(
     for model in await services.catalog.adopt_found(models, then):
         if puts[model.model_id].event == "model-discovered" and not FILES.isdisjoint(model.options):
             await services.describe(model.model_id)  # with what the other files say
+
+
+async def _described(services: Services, put: Put) -> Model:
+    """With what its files say, and what it can do by that."""
+    finding = put.finding
+    if (info := finding.info) is None:
+        return put.model
+    model = described(put.model, info)
+    return await services.capabilities.judged(model, info, finding.fingerprint.digest)
 
 
 def _with_engine(reason: str, model: Model, here: Iterable[str] | None) -> str:

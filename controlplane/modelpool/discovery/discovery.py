@@ -393,12 +393,6 @@ def without_the_rest(report: RootReport, *, has_models: bool) -> RootReport:
     return dataclasses.replace(told, state="unreadable", reason=NO_MODEL)
 
 
-def described_by(finding: Finding, model: Model) -> Model:
-    """The model with what its files say. PURE."""
-    info = finding.info
-    return model if info is None else described(model, info)
-
-
 def _judged(
     before: RootReport, result: Mapping[str, Any], has_known: bool
 ) -> tuple[RootState, str]:

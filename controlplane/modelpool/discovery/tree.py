@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +53,15 @@ class DiskTree:
         self, listing: Listing, enters: Callable[[Listing], bool] = lambda _: True
     ) -> Iterator[Listing]:
         """See ``Tree``. Folders that links lead back to are not entered again, and those of the
-        system not at all."""
-        if not self._is_new(listing.path):
-            return
-        waiting = [(listing, 0)]
-        while waiting:
-            at, depth = waiting.pop()
+        system not at all. Links come last: what lies here is called by the folders that it is
+        in."""
+        waiting: list[tuple[Path, int]] = [(listing.path, 0)]
+        links: deque[tuple[Path, int]] = deque()
+        while waiting or links:
+            path, depth = waiting.pop() if waiting else links.popleft()
+            at = self._entered(path, listing if depth == 0 else None)
+            if at is None:
+                continue
             yield at
             if not enters(at):
                 continue
@@ -65,11 +69,13 @@ class DiskTree:
             if depth == MAX_DEPTH and below:
                 self.trouble(at.path, f"holds folders more than {MAX_DEPTH} deep, left out")
                 continue
-            found = (self._entered(at.path / name) for name in reversed(below))
-            waiting += [(each, depth + 1) for each in found if each is not None]
+            folders = {at.path / name: (at.path / name).is_symlink() for name in below}
+            links += [(folder, depth + 1) for folder, is_link in folders.items() if is_link]
+            waiting += [(f, depth + 1) for f, is_link in reversed(folders.items()) if not is_link]
 
-    def _entered(self, path: Path) -> Listing | None:
-        return self.listing(path) if self._is_new(path) else None
+    def _entered(self, path: Path, listing: Listing | None) -> Listing | None:
+        """None where it was entered before, or cannot be; ``listing`` where it is known already."""
+        return (listing or self.listing(path)) if self._is_new(path) else None
 
     def _is_new(self, path: Path) -> bool:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from modelpool.app import Running, running
+from modelpool.background import JUDGED, judge_found
 from modelpool.catalog.formats.registry import formats
 from modelpool.config import PoolConfig
 from modelpool.discovery.tree import IS_OF_THE_SYSTEM
@@ -447,5 +449,77 @@ def test_what_the_system_makes_up_is_not_looked_through(tmp_path: Path) -> None:
         broken = {f["path"]: f["reason"] for f in await findings(http, kind="broken")}
         assert broken == dict.fromkeys(map(str, there), IS_OF_THE_SYSTEM)
         assert (await discover(http, paths=["/dev"]))["models"] == 0
+
+    play(tmp_path, scene)
+
+
+def test_what_models_can_do_is_known_before_anybody_loads_them(tmp_path: Path) -> None:
+    put(tmp_path / "models" / "talks-q4_0.gguf", gguf("talks"))
+    put(tmp_path / "models" / "nomic-embed.gguf", gguf("e", general__architecture="nomic-bert"))
+
+    async def has(http: httpx.AsyncClient, capability: str) -> list[str]:
+        answer = await http.get("/models", params={"capability": capability})
+        return [m["model_id"] for m in answer.json()["models"]]
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        await discover(http)
+        assert await has(http, "chat") == ["talks:Q4_0"]
+        assert await has(http, "embeddings") == ["nomic-embed"]
+        refused = await http.post(
+            "/v1/embeddings", json={"model": "talks:Q4_0", "input": "to what can only be refused"}
+        )
+        assert refused.status_code == 501, refused.text
+        assert (await http.get("/models/talks:Q4_0")).json()["state"] == "COLD"
+
+    play(tmp_path, scene)
+
+
+def test_with_another_engine_it_is_said_anew_what_models_can_do(tmp_path: Path) -> None:
+    put(tmp_path / "models" / "talks-q4_0.gguf", gguf("talks"))
+
+    async def as_written_by_another(pool: Running) -> None:
+        services = pool.services
+        model = services.catalog.get("talks:Q4_0")
+        unjudged = dataclasses.replace(model, capabilities=(), denied_capabilities=(), from_file=())
+        await services.store.write_models([unjudged])
+        await services.store.write_documents(JUDGED, {"llama.cpp": ["0", "0", []]})
+
+    async def first(http: httpx.AsyncClient, pool: Running) -> None:
+        await discover(http)
+        await as_written_by_another(pool)
+
+    async def second(_: httpx.AsyncClient, pool: Running) -> None:
+        services = pool.services
+        async with asyncio.timeout(60):
+            while not services.catalog.get("talks:Q4_0").capabilities:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while (await services.store.documents(JUDGED))["llama.cpp"][0] == "0":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def third(_: httpx.AsyncClient, pool: Running) -> None:
+        edition = pool.services.catalog.edition
+        await judge_found(pool.services)
+        assert pool.services.catalog.edition == edition
+
+    for scene in (first, second, third):
+        play(tmp_path, scene)
+
+
+def test_a_model_is_called_by_the_folder_that_it_is_in_not_by_a_link(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    real = put(root / "owner" / "repo-GGUF" / "m-q4_0.gguf", gguf("m"))
+    other = put(tmp_path / "elsewhere" / "far-GGUF" / "far-q4_0.gguf", gguf("far"))
+    (root / "a-link").symlink_to(root / "owner")
+    (root / "z-link").symlink_to(root / "owner")
+    (root / "b-link").symlink_to(other.parent.parent)
+
+    async def scene(http: httpx.AsyncClient, _: Running) -> None:
+        await discover(http)
+        found = await models(http)
+        assert {m: found[m]["places"] for m in found} == {
+            "owner/repo-GGUF:Q4_0": [str(real)],
+            "b-link/far-GGUF:Q4_0": [str(root / "b-link" / "far-GGUF" / "far-q4_0.gguf")],
+        }
 
     play(tmp_path, scene)
