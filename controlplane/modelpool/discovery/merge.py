@@ -28,6 +28,8 @@ from modelpool.discovery.options import ATTACHED, found_options, found_request
 
 Event = Literal["model-discovered", "model-changed", "model-vanished"]
 ORIGIN = "discovered"
+# In ``metadata``: the ``request`` that the layout let follow, to tell it from a user's.
+FOUND_REQUEST = "found_request"
 
 
 @dataclass(frozen=True)
@@ -183,17 +185,19 @@ class _Merging:
         self._ids |= dict.fromkeys(paths, old.model_id)
         self._note_duplicates(old.model_id, paths)
         finding = next((f for f in places if f.path == old.source), places[0])
+        engine = self._engine_now(old, finding)
         now = dataclasses.replace(
             old,
-            engine=self._engine_now(old, finding),
+            engine=engine,
             source=finding.path,
             places=_first_of(finding.path, paths),
             identity=finding.identity,
             **_told(self._companions.of(places)),
+            **_request_now(old, found_request(finding, engine)),
         )
         if now != old:
             reason = _difference(old, now)
-            is_told = (old.identity, old.source) != (now.identity, now.source)
+            is_told = _told_by(old) != _told_by(now)
             self._put.append(Put(now, finding, "model-changed", reason, is_told))
 
     def _engine_now(self, old: Model, finding: Finding) -> str:
@@ -221,14 +225,15 @@ class _Merging:
             model_id = self._free_id(finding)
             others = [o for f in places for o in self._other_names(f)]
             aliases = (n for n in dict.fromkeys(others) if n not in self._names and n != model_id)
+            request = found_request(finding, engine)
             model = Model(
                 model_id,
                 display_name=model_id,
                 aliases=tuple(aliases),
                 tags=(finding.provider,) if finding.provider else (),
-                metadata=dict(finding.facts),
+                metadata={**finding.facts, FOUND_REQUEST: request} if request else finding.facts,
                 options=found_options(finding, engine, companions, self._attach),
-                request=found_request(finding, engine),
+                request=request,
                 **fields,
             )
             reason = f"found at {finding.path}"
@@ -275,6 +280,21 @@ class _Merging:
             self._duplicates[model_id] = paths
 
 
+def _request_now(old: Model, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an entry whose layout says that of requests: it is followed as long as nobody says
+    otherwise. Entries that were written before it was taken over have none of it."""
+    before = old.metadata.get(FOUND_REQUEST, {})
+    if found == before:
+        return {}
+    now: dict[str, Any] = {"metadata": {**old.metadata, FOUND_REQUEST: dict(found)}}
+    return {**now, "request": dict(found)} if old.request == before else now
+
+
+def _told_by(model: Model) -> tuple[Any, ...]:
+    """What is worth an event when it changes."""
+    return model.identity, model.source, model.request
+
+
 def _told(companions: Sequence[Belonging]) -> dict[str, Any]:
     reasons = {each.path: each.reason for each in companions}
     return {"companions": by_kind(companions), "companion_reasons": reasons}
@@ -319,4 +339,6 @@ def _difference(old: Model, now: Model) -> str:
         return f"it was moved from {old.source} to {now.source}"
     if set(old.places) != set(now.places):
         return f"it is at {', '.join(now.places)}"
+    if old.request != now.request:
+        return "what its store says of requests has changed"
     return "what goes with it has changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -187,6 +188,32 @@ def test_what_a_layout_says_of_requests_is_taken_over(
     assert check_rules(put.model.request) == request_
     (other,) = merged([put.finding], [], Wishes(), {"gguf": "transformers"}).put
     assert other.model.request == {}
+
+
+def test_what_a_layout_says_of_requests_is_followed_until_a_user_says_otherwise() -> None:
+    def saying(**said: object) -> Finding:
+        return ollamas(facts={"ollama": {"m:a": said}})
+
+    first, second = saying(system="Be kind."), saying(system="Be brief.")
+    (put,) = merge([first]).put
+    found = replace(put.model, metadata=json.loads(json.dumps(dict(put.model.metadata))))
+    assert merge([first], [found]).put == ()
+    # As it was written before that was taken over.
+    earlier = replace(found, request={}, metadata=dict(first.facts))
+    (brought,) = merge([first], [earlier]).put
+    assert brought.model.request == {"system_prompt": "Be kind."}
+    assert brought.is_told
+    assert "requests" in brought.reason
+    (changed,) = merge([second], [brought.model]).put
+    assert changed.model.request == {"system_prompt": "Be brief."}
+    (none,) = merge([saying()], [changed.model]).put
+    assert none.model.request == {}
+    for own in ({}, {"system_prompt": "Be mine."}):
+        mine = replace(found, request=own)
+        assert merge([first], [mine]).put == (), "a user may have taken it away"
+        (kept,) = merge([second], [mine]).put
+        assert (kept.model.request, kept.is_told) == (own, False)
+        assert merge([second], [kept.model]).put == ()
 
 
 def test_a_projector_that_lies_with_a_model_is_its_own() -> None:
