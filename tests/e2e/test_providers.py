@@ -252,9 +252,20 @@ def test_the_key_is_nowhere(providers: Providers) -> None:
     refusal = {"error": {"message": f"no: {KEY[:8]}*****{KEY[-4:]} {KEY}"}}
     providers.openai.faults.append(faults.answering(401, refusal))
     body = {"model": "openai:gpt-4o", "messages": ASK}
+    assert providers.http.post("/requests/capture", json={"minutes": 5}).status_code == 200
     refused = providers.http.post("/v1/chat/completions", json=body)
     assert refused.json()["error"]["code"] == "upstream_refused_key"
     shown = [refused.text, *(providers.http.get(p).text for p in PAGES)]
+
+    def captured() -> list[str]:
+        last = providers.http.get("/requests?limit=5").json()["requests"]
+        numbers = [r["number"] for r in last if r["code"] == "upstream_refused_key"]
+        found = [providers.http.get(f"/requests/{number}").text for number in numbers]
+        return [text for text in found if '"captured":true' in text]
+
+    until(captured, "what was said to be kept")
+    shown += captured()
+    providers.http.delete("/requests/capture")
     # Of the pool's processes: another test that runs now may show a key like this one.
     shown += [_about(process) for process in marked(providers.pool.mark)]
     folder = providers.pool.folder

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from modelpool_client import __version__
 from modelpool_client.errors import InvalidRequest, LoadFailed
 from modelpool_client.surfaces.routes import BASIC
 from modelpool_client.surfaces.schema import Schema, check
@@ -187,9 +188,18 @@ class Engine(EngineKind):
 
 
 class RemoteEngine(EngineKind):
-    """Computes elsewhere: the front speaks to it without a child between them."""
+    """Computes elsewhere: the front speaks to it without a child between them. Its source is the
+    model's name there; it needs nothing on this machine, and takes none of its memory."""
 
     asked_once = True
+    formats = ("none",)
+
+    def probe(self) -> Usable:
+        # Who can be reached says each model when it is loaded.
+        return Usable(True, version=__version__)
+
+    def memory_bytes(self, source: str, options: Mapping[str, Any]) -> int | None:
+        return 0
 
     @abc.abstractmethod
     def connect(self, job: EngineJob) -> RemoteLink:

@@ -22,7 +22,7 @@ ALWAYS = frozenset(
     | {"slot_save_path"}
     | {"stop_command", "trust_remote_code", "volumes", "working_directory"}
     | {"api_key_file", "api_key_header", "api_key_variable", "base_url", "ca_file", "probe_path"}
-    | {"discover", "headers", "models", "servers", "stream_url", "url"}
+    | {"discover", "models", "servers", "stream_url", "url"}
 )
 # Engines that are asked with a key, where they could not be asked.
 BILLED = frozenset({"anthropic", "http", "openai"})

@@ -7,19 +7,18 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from modelpool_client.http1.message import Headers
 from modelpool_client.surfaces.anthropic.tables import COUNT_PATH, MESSAGES_PATH
 from modelpool_client.surfaces.routes import CHAT_PATH
 from modelpool_client.surfaces.schema import Schema
 
-from modelpool_worker.engine import EngineJob, Status
+from modelpool_worker.engine import EngineJob, RemoteEngine, Status
 from modelpool_worker.link import RemoteLink, Reply
 from modelpool_worker.remote.names import Names
-from modelpool_worker.remote.options import common
-from modelpool_worker.remote.provider_engine import ProviderEngine, server_of
-from modelpool_worker.remote.server import Ask, bearer
+from modelpool_worker.remote.options import check_common, common
+from modelpool_worker.remote.server import Ask, bearer, server_of
 from modelpool_worker.remote.streams import Translated, Watched
 
 from .anthropic_answer import ChatStream, completion
@@ -60,7 +59,7 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
-class Anthropic(ProviderEngine):
+class Anthropic(RemoteEngine):
     """The Messages API."""
 
     name = "anthropic"
@@ -68,6 +67,10 @@ class Anthropic(ProviderEngine):
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
     surfaces: ClassVar[Sequence[str]] = (CHAT_PATH, MESSAGES_PATH, COUNT_PATH)
     honours: ClassVar[Mapping[str, Collection[str]]] = {CHAT_PATH: HONOURS}
+
+    def check_each(self, options: Mapping[str, Any]) -> None:
+        super().check_each(options)
+        check_common(options)
 
     def connect(self, job: EngineJob) -> RemoteLink:
         return AnthropicLink(job, os.environ)

@@ -17,18 +17,18 @@ from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.routes import BASIC, CHAT_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
 
-from modelpool_worker.engine import EngineJob, Status
+from modelpool_worker.engine import EngineJob, RemoteEngine, Status
 from modelpool_worker.link import RemoteLink, Reply
 from modelpool_worker.remote.errors import Provider
 from modelpool_worker.remote.names import Names
 from modelpool_worker.remote.options import (
     KEY_HEADER_OPTION,
     ONLY,
+    check_common,
     common,
     key_header_of,
 )
-from modelpool_worker.remote.provider_engine import ProviderEngine, server_of
-from modelpool_worker.remote.server import Ask
+from modelpool_worker.remote.server import Ask, server_of
 from modelpool_worker.remote.streams import Translated
 
 from . import http_template
@@ -92,7 +92,7 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
-class Http(ProviderEngine):
+class Http(RemoteEngine):
     """Any HTTP API, as a template describes it."""
 
     name = "http"
@@ -106,6 +106,7 @@ class Http(ProviderEngine):
 
     def check_each(self, options: Mapping[str, Any]) -> None:
         super().check_each(options)
+        check_common(options)
         if "body" in options:
             http_template.parse(options["body"])
 

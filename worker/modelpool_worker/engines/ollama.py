@@ -7,11 +7,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from modelpool_client import __version__
 from modelpool_client.errors import LoadFailed
 from modelpool_client.surfaces.schema import Schema
 
-from modelpool_worker.engine import EngineJob, RemoteEngine, Usable
+from modelpool_worker.engine import EngineJob, RemoteEngine
 from modelpool_worker.link import RemoteLink
 from modelpool_worker.ollama_link.addresses import DEFAULT, Address, address_of, addresses_of
 from modelpool_worker.ollama_link.asks import HONOURS
@@ -85,7 +84,6 @@ class Ollama(RemoteEngine):
 
     name = "ollama"
     asked_once = False
-    formats = ("none",)
     capabilities = (
         "chat",
         "completion",
@@ -103,10 +101,6 @@ class Ollama(RemoteEngine):
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
     surfaces: ClassVar[Sequence[str]] = _SURFACES
     honours: ClassVar[Mapping[str, Sequence[str]]] = HONOURS
-
-    def probe(self) -> Usable:
-        # Which servers there are says each model: they are asked when it is loaded.
-        return Usable(True, version=__version__)
 
     def check(self, options: Mapping[str, Any]) -> None:
         self.check_each(options)

@@ -25,7 +25,7 @@ from modelpool_client.surfaces.routes import (
 )
 from modelpool_client.surfaces.schema import Schema
 
-from modelpool_worker.engine import EngineJob, Status
+from modelpool_worker.engine import EngineJob, RemoteEngine, Status
 from modelpool_worker.link import RemoteLink, Reply
 from modelpool_worker.remote.call_extras import EXTRA, CallExtras
 from modelpool_worker.remote.errors import Provider
@@ -33,11 +33,11 @@ from modelpool_worker.remote.form_model import model_of, with_model
 from modelpool_worker.remote.names import Names
 from modelpool_worker.remote.options import (
     KEY_HEADER_OPTION,
+    check_common,
     common,
     key_header_of,
 )
-from modelpool_worker.remote.provider_engine import ProviderEngine, server_of
-from modelpool_worker.remote.server import Ask
+from modelpool_worker.remote.server import Ask, server_of
 from modelpool_worker.remote.streams import Decoder, Unchanged, Watched
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
-class OpenAI(ProviderEngine):
+class OpenAI(RemoteEngine):
     """Any server that speaks OpenAI's API."""
 
     name = "openai"
@@ -105,6 +105,10 @@ class OpenAI(ProviderEngine):
     honours: ClassVar[Mapping[str, Collection[str]]] = {
         path: (ALL,) for path in SERVES if path != EMBEDDINGS_PATH
     }
+
+    def check_each(self, options: Mapping[str, Any]) -> None:
+        super().check_each(options)
+        check_common(options)
 
     def connect(self, job: EngineJob) -> RemoteLink:
         return OpenAILink(job, os.environ)

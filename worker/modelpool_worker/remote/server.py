@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -22,10 +22,12 @@ from modelpool_client.http1.upstream_connection import (
 )
 from modelpool_client.surfaces import sse
 
+from modelpool_worker.engine import EngineJob
 from modelpool_worker.link import Reply, WholeReply
 
 from .errors import Provider, error_of
 from .keys import Key
+from .options import SECONDS, headers_of, variables_of
 from .rate_limits import WAIT_SECONDS, RateLimits
 from .replies import StreamReply
 from .streams import Counted, Decoder, Unchanged, whole
@@ -347,6 +349,38 @@ class Server:
         except (TimeoutError, UpstreamError):
             pass
         return said
+
+
+def server_of(
+    job: EngineJob,
+    environment: Mapping[str, str],
+    base_url: str,
+    variables: Sequence[str],
+    key_header: Callable[[str], Headers],
+    prefix: str | None = None,
+) -> Server:
+    """The server that a job's options name.
+
+    Args:
+        base_url: where its API begins.
+        variables: of the environment, any of which may hold the key where no option says which.
+        key_header: how the key is shown.
+        prefix: see ``Server``.
+
+    Raises:
+        LoadFailed: a file or a variable that they name is of no use (``bad_config``).
+    """
+    options = job.options
+    return Server(
+        job.model_id,
+        base_url,
+        Key(environment, variables_of(options, variables), options.get("api_key_file", "")),
+        seconds=options.get("request_timeout_seconds", SECONDS),
+        ca_file=options.get("ca_file", ""),
+        headers=headers_of(options),
+        key_header=key_header,
+        prefix=prefix,
+    )
 
 
 class _Held:
