@@ -27,6 +27,13 @@ def part(index: int = 0, reason: str | None = None, **delta: Any) -> dict[str, A
     return {"index": index, "delta": delta, "finish_reason": reason}
 
 
+def test_what_stopped_it_is_kept() -> None:
+    for key in ("stop_reason", "matched_stop"):
+        result = chat(part(content="a"), {**part(reason="stop"), key: "END"})
+        assert result["choices"][0][key] == "END"
+    assert "stop_reason" not in chat(part(reason="stop"))["choices"][0]
+
+
 def test_a_chat() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     result = chat(

@@ -183,6 +183,15 @@ def test_the_parameter_that_an_engine_blames(status: int, said: Any, param: str 
     assert engine_error(status, json.dumps(body).encode()).param == param
 
 
+def test_a_text_over_llama_cpps_batch_is_told_with_both_numbers() -> None:
+    text = "input (2001 tokens) is too large to process. increase the physical batch size"
+    body = {"error": {"message": f"{text} (current batch size: 512)", "type": "server_error"}}
+    error = engine_error(500, json.dumps(body).encode(), "/v1/embeddings")
+    assert (error.code, error.param) == ("context_length_exceeded", "input")
+    assert error.details == {"prompt_tokens": 2001, "context_length": 512}
+    assert "is 512 tokens, and input has 2001" in error.message
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "x"}', b"\xff"])
 def test_engine_errors_without_a_readable_body(body: bytes) -> None:
     assert "500" in engine_error(500, body).message

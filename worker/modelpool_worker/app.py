@@ -279,7 +279,7 @@ class App:
         await worker.learn_of_model(said)
         if is_direct:  # else the gateway knows its names of now
             worker.check_model(said)
-            if FAMILIES[surface.family].keep_alive(dict(said)) is not None:
+            if FAMILIES[surface.family].keep_alive(dict(asked.data)) is not None:
                 asked = asked.ignoring("keep_alive")
         asked = self._with_model(asked, said.get("model"))
         if asked.path in (CHAT_PATH, CHAT_TOKENS_PATH):

@@ -124,7 +124,7 @@ class Family:
     translate: Translate | None = None
     part_end: bytes = b"\n\n"
     load_answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
-    keep_alive: Callable[[dict[str, Any]], float | None] = lambda data: None
+    keep_alive: Callable[[Mapping[str, Any]], float | None] = lambda data: None
     is_stream: Callable[[str, dict[str, Any]], bool] = _says_stream
     sampling: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda data: data
     is_kept: bool = False
@@ -203,7 +203,7 @@ def _ollama_load(path: str, data: dict[str, Any]) -> dict[str, Any] | None:
     return ollama.load_answer(path, model, "load", now)
 
 
-def _ollama_keep_alive(data: dict[str, Any]) -> float | None:
+def _ollama_keep_alive(data: Mapping[str, Any]) -> float | None:
     from modelpool_client.surfaces import ollama
 
     return ollama.keep_alive_seconds(data.get("keep_alive"))

@@ -322,16 +322,25 @@ def _can(surface: Surface, capabilities: Collection[str]) -> bool:
     return surface.needs >= WRITES_TEXT and WRITES_NONE.isdisjoint(capabilities)
 
 
-def check_engine(surface: Surface, model_id: str, engine: str, serves: Collection[str]) -> None:
-    """Whether an engine serves it for a model that is loaded.
+def check_engine(
+    surface: Surface,
+    model_id: str,
+    engine: str,
+    serves: Collection[str],
+    capabilities: Sequence[str] = (),
+) -> None:
+    """Whether an engine serves it for a model, as far as ``capabilities`` tell what that can do.
 
     Raises:
         NotSupported: it does not; the text names what it serves.
     """
-    if not surface.is_answered(serves):
-        raise NotSupported(
-            f"{model_id} does not answer {surface.task} ({surface.path}) with engine {engine}; "
-            f"it answers: {', '.join(p for p, s in SURFACES.items() if s.is_answered(serves))}",
-            code="missing_capability",
-            source="worker",
-        )
+    if surface.is_answered(serves):
+        return
+    answered = [s for s in SURFACES.values() if s.is_answered(serves)]
+    able = [s.path for s in answered if not capabilities or _can(s, capabilities)]
+    raise NotSupported(
+        f"{model_id} does not answer {surface.task} ({surface.path}) with engine {engine}; "
+        f"it answers: {', '.join(able)}",
+        code="missing_capability",
+        source="worker",
+    )

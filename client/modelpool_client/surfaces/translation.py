@@ -12,6 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from modelpool_client.errors import ModelPoolError
 
+# Under which engines say which stop text ended a choice, of which OpenAI's API knows nothing: vLLM,
+# SGLang.
+MATCHED_STOP = ("stop_reason", "matched_stop")
+
 
 @dataclass(frozen=True)
 class Told:

@@ -543,7 +543,8 @@ class Gateway:
         if surface.path not in BASIC:
             serves = await self._surfaces(model.engine)
             if serves is not None:
-                check_engine(surface, model.model_id, model.engine, serves)
+                can = model.known_capabilities
+                check_engine(surface, model.model_id, model.engine, serves, can)
                 self._able.add((model.engine, surface.path))
         if model.denied_capabilities:
             self.check_denied(surface, model, data)

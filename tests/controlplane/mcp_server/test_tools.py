@@ -133,6 +133,11 @@ def test_what_chat_does_not_take(arguments: dict[str, Any], why: str) -> None:
         TOOLS["chat"].read({"model": "m", **arguments})
 
 
+def test_chat_takes_what_users_send() -> None:
+    """As its route does: empty stop texts, and more tokens than any context has."""
+    TOOLS["chat"].read({"model": "m", "prompt": "x", "stop": ["", "a"], "max_tokens": 10**12})
+
+
 def test_chat() -> None:
     answer = {
         "model": "m2",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from e2e.helpers import until
-from modelpool_worker.hosting.contract import Hosted
-from support.toy_models import Bytes, Continuously, OneByOne, SideBySide, leaving, noticed
+from modelpool_worker.hosting.contract import Hosted, TextRequest, Token
+from support.toy_models import END, Bytes, Continuously, OneByOne, SideBySide, leaving, noticed
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -111,9 +112,31 @@ def test_a_stop_text_ends_it_for_the_engine_too(serve: Any) -> None:
     answer = client.post(CHAT, json=said("abcdef" + "x" * 900, stop=["CDE", "Q"])).json()
     assert answer["choices"][0]["message"]["content"] == "AB"
     assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["choices"][0]["stop_reason"] == "CDE"
     assert answer["usage"]["completion_tokens"] == 5
     until(lambda: model.ended, "the end")
     assert model.gate.passed < 900
+
+
+class Silent(OneByOne):
+    def answer(self, request: TextRequest) -> Iterator[Token]:
+        yield self.token(request, END)
+
+
+def test_an_empty_answer_is_one(serve: Any) -> None:
+    client = serve(Hosted(text=Silent()))
+    assert client.post(CHAT, json=said("abc")).json()["choices"][0]["message"]["content"] == ""
+    chunks = events(client.post(CHAT, json=said("abc", stream=True)))
+    first, last = [chunk["choices"][0] for chunk in chunks]
+    assert first["delta"] == {"role": "assistant", "content": ""}
+    assert last["finish_reason"] == "stop"
+
+
+def test_a_stream_says_what_stopped_it(serve: Any) -> None:
+    client = serve(Hosted(text=OneByOne()))
+    body = said("abcdef", stop=["CDE"], stream=True)
+    last = events(client.post(CHAT, json=body))[-1]["choices"][0]
+    assert (last["finish_reason"], last["stop_reason"]) == ("stop", "CDE")
 
 
 def test_room(serve: Any) -> None:

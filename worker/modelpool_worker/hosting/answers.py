@@ -34,6 +34,11 @@ class ChoiceText:
         return self._stops.found is not None
 
     @property
+    def stop(self) -> str | None:
+        """The stop text that was found."""
+        return self._stops.found
+
+    @property
     def calls(self) -> Sequence[Call]:
         """Of tools, that were found in it."""
         return self._calls.calls if self._calls is not None else ()
@@ -68,6 +73,7 @@ class Choice:
     calls: Sequence[Json] = ()
     logprobs: list[Json] | None = None
     finish_reason: str = ""
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,15 +85,18 @@ class Head:
     model: str
     is_chat: bool
 
-    def chunk(self, index: int, *, reason: str | None = None, **said: Any) -> bytes:
+    def chunk(
+        self, index: int, *, reason: str | None = None, stop: str | None = None, **said: Any
+    ) -> bytes:
         """An event of a stream. ``said``: ``content`` of a text, ``role``, ``tool_calls``,
-        ``logprobs``."""
+        ``logprobs``. ``stop`` is the stop text that was found."""
         logprobs = said.pop("logprobs", None)
         if self.is_chat:
             part: Json = {"delta": said}
         else:
             part = {"text": said.get("content", "")}
         choice = {"index": index, **part, "logprobs": logprobs, "finish_reason": reason}
+        choice |= _stopped_by(stop)
         return _event({**self._fields(is_chunk=True), "choices": [choice]})
 
     def usage(self, usage: Json) -> bytes:
@@ -118,7 +127,13 @@ class Head:
             part = {"text": choice.text}
         logprobs = None if choice.logprobs is None else {"content": choice.logprobs}
         end = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
+        end |= _stopped_by(choice.stop)
         return {"index": index, **part, **end}
+
+
+def _stopped_by(stop: str | None) -> Json:
+    """As vLLM tells it: OpenAI's answers do not say which stop text it was, Anthropic's do."""
+    return {} if stop is None else {"stop_reason": stop}
 
 
 @dataclass

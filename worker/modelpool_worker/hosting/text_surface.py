@@ -201,9 +201,11 @@ class TextSurface:
             await exchange.drain()
         if not exchange.status:
             exchange.begin(200, list(sse.HEADERS))
+        if not has_begun and head.is_chat:  # an empty answer is one, too
+            exchange.write(head.chunk(index, role="assistant", content=""))
         if choice.text.calls:
             exchange.write(head.chunk(index, tool_calls=self._calls(head, choice)))
-        exchange.write(head.chunk(index, reason=self._reason(choice)))
+        exchange.write(head.chunk(index, reason=self._reason(choice), stop=choice.text.stop))
         count.completion += choice.text.count
 
     async def _collect(self, asked: TextBody, head: Head, choice: _Running, count: Count) -> Choice:
@@ -214,7 +216,8 @@ class TextSurface:
             if logprobs is not None:
                 logprobs += more or ()
         count.completion += choice.text.count
-        return Choice("".join(texts), self._calls(head, choice), logprobs, self._reason(choice))
+        calls, reason = self._calls(head, choice), self._reason(choice)
+        return Choice("".join(texts), calls, logprobs, reason, choice.text.stop)
 
     async def _parts(
         self, asked: TextBody, choice: _Running

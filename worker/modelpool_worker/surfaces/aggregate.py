@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelpool_client.surfaces.translation import MATCHED_STOP
+
 from .text_frame import TextFrame
 
 _LISTS = ("content", "refusal")
@@ -85,6 +87,7 @@ class Aggregate:
             choice["logprobs"] = _add_logprobs(choice.get("logprobs"), logprobs)
         if part.get("finish_reason"):
             choice["finish_reason"] = part["finish_reason"]
+            choice |= {key: part[key] for key in MATCHED_STOP if part.get(key) is not None}
 
     def _new(self, index: int) -> dict[str, Any]:
         if self._chat:

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelpool_client.errors import InvalidRequest
 from modelpool_client.surfaces.body import parse_object
+from modelpool_client.surfaces.translation import MATCHED_STOP
 
 Json = dict[str, Any]
 
@@ -21,8 +22,6 @@ _STOP_REASONS = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
-# Which sequence stopped it is no part of OpenAI's answer: vLLM and SGLang add it under these.
-_MATCHED = ("stop_reason", "matched_stop")
 
 
 def message_id(engine_id: str) -> str:
@@ -72,7 +71,7 @@ def tool_input(arguments: str | None) -> Json:
 
 def matched_stop(choice: Mapping[str, Any], sequences: Sequence[str]) -> str | None:
     """The client's sequence that ended a choice, where the engine tells."""
-    return next((choice[key] for key in _MATCHED if choice.get(key) in sequences), None)
+    return next((choice[key] for key in MATCHED_STOP if choice.get(key) in sequences), None)
 
 
 def stop(finish_reason: str | None, matched: str | None, *, calls: bool) -> Json:

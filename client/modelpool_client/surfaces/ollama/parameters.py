@@ -22,7 +22,9 @@ RENAMED: Mapping[str, str] = {"num_keep": "n_keep", "num_predict": "max_tokens"}
 _NOT_CUT = ignored("nothing is cut off a request", False)
 _EVERYWHERE: Mapping[str, Rule] = {
     "model": own("says which model"),
-    "keep_alive": own("acts on the lease, through the gateway"),
+    "keep_alive": own(
+        "acts on the lease through the gateway, and is ignored on a worker's own port"
+    ),
     "options": own("see its own parameters"),
     **{f"options.{name}": LOAD_OPTION for name in sorted(LOAD_OPTIONS - {"keep_alive"})},
 }
