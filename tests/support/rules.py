@@ -168,7 +168,7 @@ def waiters_wait_for_something(world: SimWorld) -> None:
 
 def places_are_used(world: SimWorld) -> None:
     """Rule 3: nobody waits for a model of which a copy has a place."""
-    for copies in world.pool.sets.values():
+    for copies in world.pool.sets:
         free = [r for r in copies.replicas if r.has_room]
         waiting = [r for r in copies.replicas if len(r.waiters)]
         assert not (free and waiting), f"{waiting} could be served by {free}"

@@ -303,9 +303,9 @@ class Discovery:
         drop = [p for p in gone if p in self._found and p not in new]
         if new or drop:
             await self._write(FINDINGS, {p: f.as_dict() for p, f in new.items()}, drop)
-        self._found.update(new)
+        self._found.put(new)
         for path in drop:
-            del self._found[path]
+            self._found.drop(path)
 
     async def _write(self, kind: str, put: Mapping[str, Any], drop: Collection[str] = ()) -> None:
         """What is not written down is found anew by the next manager."""

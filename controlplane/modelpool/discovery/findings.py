@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any, Literal
@@ -94,7 +94,7 @@ class Finding:
         return Fingerprint(digest, changed_at, tuple((path, text) for path, text in files))
 
 
-class Findings(MutableMapping[str, Finding]):
+class Findings(Mapping[str, Finding]):
     """By path. One that a former manager wrote down, as ``texts``, is read when it is first asked
     for: the manager starts before anybody does."""
 
@@ -107,10 +107,12 @@ class Findings(MutableMapping[str, Finding]):
             kept = self._kept[path] = Finding.from_dict(json.loads(kept))
         return kept
 
-    def __setitem__(self, path: str, finding: Finding) -> None:
-        self._kept[path] = finding
+    def put(self, findings: Mapping[str, Finding]) -> None:
+        """Add or replace some."""
+        self._kept.update(findings)
 
-    def __delitem__(self, path: str) -> None:
+    def drop(self, path: str) -> None:
+        """Remove one."""
         del self._kept[path]
 
     def __contains__(self, path: object) -> bool:

@@ -572,7 +572,7 @@ class Pool:
     def statuses(self, model_id: str | None = None) -> list[ReplicaStatus]:
         """Of all copies, of one model or of every one."""
         if model_id is None:
-            return [supervisor.status() for copies in self.sets.values() for supervisor in copies]
+            return [supervisor.status() for copies in self.sets for supervisor in copies]
         return [self._named(model_id, s.status()) for s in self._set(model_id)]
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from modelpool.catalog.model import Model
 from modelpool.pool.replica_set import ReplicaSet
 
 
-class ReplicaSets(Mapping[str, ReplicaSet]):
+class ReplicaSets:
     """By model id. Each is made when it is first asked for: of ten thousand models few are ever
     loaded, and to look through the others must not make anything for them."""
 
@@ -32,11 +32,17 @@ class ReplicaSets(Mapping[str, ReplicaSet]):
     def __contains__(self, model_id: object) -> bool:
         return model_id in self._made or model_id in self._unused
 
-    def __iter__(self) -> Iterator[str]:
-        return iter((*self._made, *self._unused))
+    def __iter__(self) -> Iterator[ReplicaSet]:
+        """All of them, which makes all."""
+        return map(self.__getitem__, (*self._made, *self._unused))
 
     def __len__(self) -> int:
         return len(self._made) + len(self._unused)
+
+    def get(self, model_id: str) -> ReplicaSet | None:
+        """None where there is no such model."""
+        is_known = model_id in self._made or model_id in self._unused
+        return self[model_id] if is_known else None
 
     def add(self, model: Model, now: float) -> None:
         """One that is new."""

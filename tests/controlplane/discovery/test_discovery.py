@@ -454,7 +454,7 @@ def test_what_the_system_makes_up_is_not_looked_through(tmp_path: Path) -> None:
 
 
 def test_what_models_can_do_is_known_before_anybody_loads_them(tmp_path: Path) -> None:
-    put(tmp_path / "models" / "talks-q4_0.gguf", gguf("talks"))
+    put(tmp_path / "models" / "talks.gguf", gguf("talks"))
     put(tmp_path / "models" / "nomic-embed.gguf", gguf("e", general__architecture="nomic-bert"))
 
     async def has(http: httpx.AsyncClient, capability: str) -> list[str]:
@@ -463,23 +463,22 @@ def test_what_models_can_do_is_known_before_anybody_loads_them(tmp_path: Path) -
 
     async def scene(http: httpx.AsyncClient, _: Running) -> None:
         await discover(http)
-        assert await has(http, "chat") == ["talks:Q4_0"]
+        assert await has(http, "chat") == ["talks"]
         assert await has(http, "embeddings") == ["nomic-embed"]
-        refused = await http.post(
-            "/v1/embeddings", json={"model": "talks:Q4_0", "input": "to what can only be refused"}
-        )
-        assert refused.status_code == 501, refused.text
-        assert (await http.get("/models/talks:Q4_0")).json()["state"] == "COLD"
+        refused = await http.post("/v1/embeddings", json={"model": "talks", "input": "a"})
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["details"] == {"models": ["nomic-embed"]}
+        assert (await http.get("/models/talks")).json()["state"] == "COLD"
 
     play(tmp_path, scene)
 
 
 def test_with_another_engine_it_is_said_anew_what_models_can_do(tmp_path: Path) -> None:
-    put(tmp_path / "models" / "talks-q4_0.gguf", gguf("talks"))
+    put(tmp_path / "models" / "talks.gguf", gguf("talks"))
 
     async def as_written_by_another(pool: Running) -> None:
         services = pool.services
-        model = services.catalog.get("talks:Q4_0")
+        model = services.catalog.get("talks")
         unjudged = dataclasses.replace(model, capabilities=(), denied_capabilities=(), from_file=())
         await services.store.write_models([unjudged])
         await services.store.write_documents(JUDGED, {"llama.cpp": ["0", "0", []]})
@@ -491,7 +490,7 @@ def test_with_another_engine_it_is_said_anew_what_models_can_do(tmp_path: Path) 
     async def second(_: httpx.AsyncClient, pool: Running) -> None:
         services = pool.services
         async with asyncio.timeout(60):
-            while not services.catalog.get("talks:Q4_0").capabilities:  # noqa: ASYNC110
+            while not services.catalog.get("talks").capabilities:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         async with asyncio.timeout(60):
             while (await services.store.documents(JUDGED))["llama.cpp"][0] == "0":  # noqa: ASYNC110
@@ -508,7 +507,7 @@ def test_with_another_engine_it_is_said_anew_what_models_can_do(tmp_path: Path) 
 
 def test_a_model_is_called_by_the_folder_that_it_is_in_not_by_a_link(tmp_path: Path) -> None:
     root = tmp_path / "models"
-    real = put(root / "owner" / "repo-GGUF" / "m-q4_0.gguf", gguf("m"))
+    real = put(root / "owner" / "repo-GGUF" / "repo-q4_0.gguf", gguf("m"))
     other = put(tmp_path / "elsewhere" / "far-GGUF" / "far-q4_0.gguf", gguf("far"))
     (root / "a-link").symlink_to(root / "owner")
     (root / "z-link").symlink_to(root / "owner")

@@ -26,8 +26,8 @@ def test_what_was_written_down_is_read_when_it_is_asked_for() -> None:
 
 def test_they_come_and_go() -> None:
     found = Findings(texts(A))
-    found[B.path] = B
+    found.put({B.path: B})
     assert dict(found) == {A.path: A, B.path: B}
-    del found[A.path]
+    found.drop(A.path)
     assert list(found.values()) == [B]
     assert len(Findings()) == 0
