@@ -35,7 +35,7 @@ from .options import (
     QUANTIZATION,
     bad_option,
     contradiction,
-    quantizer,
+    quantizers,
 )
 from .source import Source, read_source, text_part
 
@@ -76,10 +76,12 @@ class Transformers(Engine):
         return Usable(True, version=", ".join(f"{n} {metadata.version(n)}" for n in LIBRARIES))
 
     def probe_for(self, options: Mapping[str, Any]) -> Usable:
-        library = quantizer(options)
-        if library and importlib.util.find_spec(library) is None:
-            reason = f"options.{QUANTIZATION} {options[QUANTIZATION]!r} needs {library}"
-            return Usable(False, reason, f"pip install {library}")
+        missing = [n for n in quantizers(options) if importlib.util.find_spec(n) is None]
+        if missing:
+            reason = (
+                f"options.{QUANTIZATION} {options[QUANTIZATION]!r} needs {' and '.join(missing)}"
+            )
+            return Usable(False, reason, f"pip install {' '.join(missing)}")
         return self.probe()
 
     def inspect(self, source: str) -> None:

@@ -117,9 +117,12 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
-def quantizer(options: Mapping[str, Any]) -> str:
-    """The library that quantises as the options say; empty for none."""
-    return str(options.get(QUANTIZATION, "")).partition("-")[0]
+def quantizers(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The libraries that quantise as the options say."""
+    name = str(options.get(QUANTIZATION, ""))
+    # Its kernels for four bits are a library of their own.
+    more = ("mslk",) if name == "torchao-int4" else ()
+    return (name.partition("-")[0], *more) if name else ()
 
 
 def contradiction(options: Mapping[str, Any]) -> tuple[str, str] | None:
