@@ -94,6 +94,22 @@ def _embedder(folder: Path) -> dict[str, Any]:
     return {"engine": "onnx", "source": str(path), "capabilities": ["embeddings"]}
 
 
+def _speaking(engine: str, make: str, source: str) -> Callable[[Path], dict[str, Any]]:
+    def entry(folder: Path) -> dict[str, Any]:
+        from support import speech_models
+
+        path = getattr(speech_models, make)(folder / source)
+        return {"engine": engine, "source": str(path)}
+
+    return entry
+
+
+def noise() -> tuple[str, dict[str, Any], str]:
+    from engines.test_speech_models import recording
+
+    return "/v1/audio/transcriptions", {"files": {"file": ("noise.wav", recording())}}, "text"
+
+
 TRIALS: Mapping[str, Trial] = {
     "fake": Trial("json", lambda _: fake(""), echo),
     "llama.cpp": Trial("xllamacpp", _of("llama.cpp", lambda: GGUF), text),
@@ -103,6 +119,11 @@ TRIALS: Mapping[str, Trial] = {
     "espeak-ng": Trial("espeak-ng", _of("espeak-ng", lambda: "builtin"), spoken),
     "pocketsphinx": Trial(
         "pocketsphinx", _of("pocketsphinx", lambda: "builtin", grammar=GRAMMAR), heard
+    ),
+    "piper": Trial("piper", _speaking("piper", "piper_voice", "voice.onnx"), spoken),
+    "kokoro": Trial("kokoro_onnx", _speaking("kokoro", "kokoro_model", "kokoro.onnx"), spoken),
+    "faster-whisper": Trial(
+        "faster_whisper", _speaking("faster-whisper", "whisper_folder", "whisper"), noise
     ),
     "onnx, vectors": Trial("onnxruntime", _embedder, vectors),
     "onnx": Trial("onnxruntime", _of("onnx", lambda: converted.genai("int4")), text),

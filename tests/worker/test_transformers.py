@@ -241,3 +241,20 @@ def test_counts_of_files_that_hold_several_tensors(tmp_path: Path) -> None:
     save_file(arrays, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
     assert read_source(str(tmp_path)).elements == 17
+
+
+def test_a_library_that_only_one_model_needs_is_missed_before_its_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Transformers()
+    missing = {"torchao", "mslk"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name not in missing or None)
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "1")
+    assert engine.probe_for({}).usable
+    assert engine.probe_for({"quantization": "bitsandbytes-8bit"}).usable
+    found = engine.probe_for({"quantization": "torchao-int8"})
+    assert (found.usable, found.install_hint) == (False, "pip install torchao")
+    assert "'torchao-int8'" in found.reason
+    missing.remove("torchao")
+    assert engine.probe_for({"quantization": "torchao-int8"}).usable
+    assert engine.probe_for({"quantization": "torchao-int4"}).install_hint == "pip install mslk"

@@ -1,10 +1,26 @@
-"""PURE. Load options that engines of texts have in common."""
+"""PURE. What engines of texts have in common: load options, capabilities, surfaces."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from modelpool_client.surfaces.routes import (
+    CHAT_PATH,
+    CHAT_TOKENS_PATH,
+    CLASSIFY_PATH,
+    EMBEDDINGS_PATH,
+    RERANK_PATH,
+    TEXT_PATH,
+)
 from modelpool_client.surfaces.schema import Schema
+
+# What engines of models that write answer, and of those that judge texts.
+WRITING = (CHAT_PATH, CHAT_TOKENS_PATH, TEXT_PATH)
+JUDGING = (EMBEDDINGS_PATH, RERANK_PATH, CLASSIFY_PATH)
+# What the former can do where the kit hosts them, with log probabilities and grammars, and the
+# latter.
+WRITERS = ("chat", "completion", "tools", "streaming", "json_mode", "json_schema", "logprobs")
+JUDGES = ("embeddings", "rerank", "classification")
 
 
 def context_length(otherwise: str) -> Schema:

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
-from modelpool_client.surfaces.routes import CHAT_PATH, CHAT_TOKENS_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
@@ -54,17 +53,9 @@ class Mlx(Engine):
 
     name = "mlx"
     formats = ("mlx", "safetensors")
-    capabilities = (
-        "chat",
-        "completion",
-        "tools",
-        "streaming",
-        "json_mode",
-        "json_schema",
-        "logprobs",
-    )
+    capabilities = text_options.WRITERS
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
-    surfaces: ClassVar[Collection[str]] = (CHAT_PATH, CHAT_TOKENS_PATH, TEXT_PATH)
+    surfaces: ClassVar[Collection[str]] = text_options.WRITING
     after_leaving: ClassVar[Mapping[str, Leaving]] = leaving(surfaces)
     honours: ClassVar[Mapping[str, Collection[str]]] = text_honours(
         SAMPLING, logprobs=True, grammar=True

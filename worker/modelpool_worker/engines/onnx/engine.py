@@ -14,13 +14,7 @@ from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
 from modelpool_client.surfaces.routes import (
-    CHAT_PATH,
-    CHAT_TOKENS_PATH,
-    CLASSIFY_PATH,
-    EMBEDDINGS_PATH,
     INFER_PATH,
-    RERANK_PATH,
-    TEXT_PATH,
 )
 from modelpool_client.surfaces.schema import Schema
 
@@ -103,27 +97,11 @@ class Onnx(Engine):
 
     name = "onnx"
     formats = ("onnx",)
-    capabilities = (
-        "chat",
-        "completion",
-        "embeddings",
-        "rerank",
-        "classification",
-        "tensor_inference",
-        "tools",
-        "streaming",
-        "json_mode",
-        "json_schema",
-        "logprobs",
-    )
+    capabilities = (*text_options.WRITERS, *text_options.JUDGES, "tensor_inference")
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
     surfaces: ClassVar[Collection[str]] = (
-        CHAT_PATH,
-        CHAT_TOKENS_PATH,
-        TEXT_PATH,
-        EMBEDDINGS_PATH,
-        RERANK_PATH,
-        CLASSIFY_PATH,
+        *text_options.WRITING,
+        *text_options.JUDGING,
         INFER_PATH,
     )
     after_leaving: ClassVar[Mapping[str, Leaving]] = leaving(surfaces)

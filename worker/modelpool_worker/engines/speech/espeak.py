@@ -53,13 +53,11 @@ OPENAI_VOICES: Mapping[str, str] = {
 }
 
 OPTIONS: Mapping[str, Schema] = {
-    voices.VOICE: {
-        "type": "string",
-        "minLength": 1,
-        "description": "for requests that say none: a language (de, en-gb) or a name of "
-        "espeak-ng --voices, perhaps with + and a variant (en-us+f3)",
-        "default": DEFAULT_VOICE,
-    },
+    voices.VOICE: voices.voice(
+        "for requests that say none: a language (de, en-gb) or a name of espeak-ng --voices, "
+        "perhaps with + and a variant (en-us+f3)",
+        default=DEFAULT_VOICE,
+    ),
     "words_per_minute": {
         "type": "integer",
         "minimum": LOWEST_RATE,

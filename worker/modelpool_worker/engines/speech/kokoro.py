@@ -44,12 +44,7 @@ OPENAI_VOICES = {
 }
 
 OPTIONS: Mapping[str, Schema] = {
-    voices.VOICE: {
-        "type": "string",
-        "minLength": 1,
-        "description": "for requests that say none",
-        "default": DEFAULT_VOICE,
-    },
+    voices.VOICE: voices.voice("for requests that say none", default=DEFAULT_VOICE),
     "voices_file": {
         "type": "string",
         "minLength": 1,

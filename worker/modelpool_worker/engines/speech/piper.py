@@ -21,12 +21,9 @@ LIBRARY = Library({"piper": "piper-tts"}, "piper")
 LIBRARY_BYTES = 120_000_000
 
 OPTIONS: Mapping[str, Schema] = {
-    voices.VOICE: {
-        "type": "string",
-        "minLength": 1,
-        "description": "of a file with several speakers, for requests that say none; default: its "
-        "first",
-    },
+    voices.VOICE: voices.voice(
+        "of a file with several speakers, for requests that say none; default: its first"
+    ),
     "noise_scale": {
         "type": "number",
         "minimum": 0,

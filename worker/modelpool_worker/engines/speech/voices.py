@@ -24,6 +24,11 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
+def voice(description: str, **more: object) -> Schema:
+    """The option for requests that name no voice."""
+    return {"type": "string", "minLength": 1, "description": description, **more}
+
+
 def chosen(
     asked: str, default: str, known: Collection[str], aliases: Mapping[str, str] | None = None
 ) -> str:

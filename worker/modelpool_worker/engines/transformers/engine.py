@@ -14,18 +14,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
-from modelpool_client.surfaces.routes import (
-    CHAT_PATH,
-    CHAT_TOKENS_PATH,
-    CLASSIFY_PATH,
-    EMBEDDINGS_PATH,
-    RERANK_PATH,
-    TEXT_PATH,
-)
 from modelpool_client.surfaces.schema import Schema
 
 from modelpool_worker.devices.nvidia import TOOL
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
+from modelpool_worker.engines import text_options
 from modelpool_worker.engines.gguf import read_element_count
 from modelpool_worker.engines.llama.llama_cpp import limit_spinning
 from modelpool_worker.hosting.parameters import SAMPLING, text_honours
@@ -39,8 +32,10 @@ from .options import (
     DEVICE,
     NAME,
     OPTIONS,
+    QUANTIZATION,
     bad_option,
     contradiction,
+    quantizers,
 )
 from .source import Source, read_source, text_part
 
@@ -64,27 +59,9 @@ class Transformers(Engine):
 
     name = NAME
     formats = ("safetensors", "gguf")
-    capabilities = (
-        "chat",
-        "completion",
-        "embeddings",
-        "rerank",
-        "classification",
-        "tools",
-        "streaming",
-        "json_mode",
-        "json_schema",
-        "logprobs",
-    )
+    capabilities = (*text_options.WRITERS, *text_options.JUDGES)
     options: ClassVar[Mapping[str, Schema]] = OPTIONS
-    surfaces: ClassVar[Collection[str]] = (
-        CHAT_PATH,
-        CHAT_TOKENS_PATH,
-        TEXT_PATH,
-        EMBEDDINGS_PATH,
-        RERANK_PATH,
-        CLASSIFY_PATH,
-    )
+    surfaces: ClassVar[Collection[str]] = (*text_options.WRITING, *text_options.JUDGING)
     after_leaving: ClassVar[Mapping[str, Leaving]] = leaving(surfaces)
     honours: ClassVar[Mapping[str, Collection[str]]] = text_honours(
         SAMPLING, logprobs=True, grammar=True
@@ -97,6 +74,15 @@ class Transformers(Engine):
         from importlib import metadata
 
         return Usable(True, version=", ".join(f"{n} {metadata.version(n)}" for n in LIBRARIES))
+
+    def probe_for(self, options: Mapping[str, Any]) -> Usable:
+        missing = [n for n in quantizers(options) if importlib.util.find_spec(n) is None]
+        if missing:
+            reason = (
+                f"options.{QUANTIZATION} {options[QUANTIZATION]!r} needs {' and '.join(missing)}"
+            )
+            return Usable(False, reason, f"pip install {' '.join(missing)}")
+        return self.probe()
 
     def inspect(self, source: str) -> None:
         read_source(source)
@@ -154,7 +140,7 @@ def host_bytes(source: Source, options: Mapping[str, Any]) -> int:
         elements = read_element_count(os.path.join(source.folder, source.gguf_file))
     dtype = options.get("dtype", "auto")
     width = memory.DTYPE_BYTES.get(dtype, memory.DTYPE_BYTES["float32"])
-    each = memory.QUANTISED_BYTES.get(options.get("quantization", ""), width)
+    each = memory.QUANTISED_BYTES.get(options.get(QUANTIZATION, ""), width)
     task = options.get("task", source.task)
     slots = options.get("parallel", DEFAULT_PARALLEL) if task == "text" else 0
     context = context_length(source, options)

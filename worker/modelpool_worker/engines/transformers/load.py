@@ -19,6 +19,7 @@ from transformers.utils import logging as library_log
 
 from modelpool_worker.engine import Status
 
+from .options import QUANTIZATION, quantizers
 from .source import Source, Task, bad_file
 
 # Of a vocabulary, say, that was never trained: what is not in the files and not used either.
@@ -115,17 +116,23 @@ def _how(options: Mapping[str, Any], device: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"dtype": dtype}
     if "attention" in options:
         told["attn_implementation"] = options["attention"]
-    name = options.get("quantization")
+    name = options.get(QUANTIZATION)
     if name is not None:
+        _check_quantizers(options)
         told |= {"quantization_config": _quantization(name, dtype), "device_map": {"": device}}
     return told
 
 
+def _check_quantizers(options: Mapping[str, Any]) -> None:
+    missing = [n for n in quantizers(options) if importlib.util.find_spec(n) is None]
+    if missing:
+        text = f"options.{QUANTIZATION} {options[QUANTIZATION]!r} needs {' and '.join(missing)}"
+        text += f": pip install {' '.join(missing)}"
+        raise LoadFailed(text, code="missing_dependency", source="engine")
+
+
 def _quantization(name: str, dtype: Any) -> Any:
     library, _, kind = name.partition("-")
-    if importlib.util.find_spec(library) is None:
-        text = f"options.quantization {name!r} needs {library}: pip install {library}"
-        raise LoadFailed(text, code="missing_dependency", source="engine")
     if library == "bitsandbytes":
         if kind == "8bit":
             return transformers.BitsAndBytesConfig(load_in_8bit=True)

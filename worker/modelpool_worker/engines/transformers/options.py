@@ -25,6 +25,7 @@ CPU_STEP_TOKENS = 256
 DEVICE_STEP_TOKENS = 2048
 MAX_TEMPLATE_BYTES = 1 << 20
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,2})?")
+QUANTIZATION = "quantization"
 FIRST_TOKEN, _, MANY_STREAMS = GOALS
 
 OPTIONS: Mapping[str, Schema] = {
@@ -66,7 +67,7 @@ OPTIONS: Mapping[str, Schema] = {
         "default": "auto",
         "description": "auto, which is the first GPU where there is one, cpu, mps, cuda or cuda:1",
     },
-    "quantization": {
+    QUANTIZATION: {
         "type": "string",
         "enum": tuple(QUANTISED_BYTES),
         "description": "of the weights while they are loaded, by a library of its own that has to "
@@ -116,12 +117,20 @@ OPTIONS: Mapping[str, Schema] = {
 }
 
 
+def quantizers(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The libraries that quantise as the options say."""
+    name = str(options.get(QUANTIZATION, ""))
+    # Its kernels for four bits are a library of their own.
+    more = ("mslk",) if name == "torchao-int4" else ()
+    return (name.partition("-")[0], *more) if name else ()
+
+
 def contradiction(options: Mapping[str, Any]) -> tuple[str, str] | None:
     """The name of an option and what is wrong with it beside the others; None where all fit."""
     if {"chat_template", "chat_template_file"} <= options.keys():
         return "chat_template_file", "and chat_template are given; leave one out"
-    if "quantization" in options and options.get("dtype") == "float32":
-        return "quantization", "computes with 16 bits; leave dtype out"
+    if QUANTIZATION in options and options.get("dtype") == "float32":
+        return QUANTIZATION, "computes with 16 bits; leave dtype out"
     return None
 
 
