@@ -63,7 +63,10 @@ class CallExtras:
             return message
         told = []
         for i, call in enumerate(calls):
-            known = self._known.get(str(call.get("id"))) if isinstance(call, dict) else None
+            if not isinstance(call, dict):
+                told.append(call)
+                continue
+            known = self._known.get(str(call.get("id")))
             extra = known[0] if known else UNSIGNED if signs and i == 0 else None
             told.append(call if extra is None else {**call, EXTRA: extra})
         return {**message, "tool_calls": told}
