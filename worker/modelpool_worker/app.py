@@ -62,7 +62,7 @@ from modelpool_client.wire import (
 from . import ollama, open_inference
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import TAIL_BYTES, BrokenOffError
+from .engine_client import TAIL_BYTES, BrokenOffError, Gathering
 from .metrics import render
 from .probe import probe
 from .surfaces.reshape import EngineRequest, engine_request
@@ -134,16 +134,19 @@ class App:
         request: EngineRequest,
         call: Call,
         reply: UpstreamConnection,
+        gathering: Gathering | None,
         route: str,
     ) -> None:
         """Answer in one piece what the engine was asked by another way, its answer being
-        ``reply``."""
+        ``reply``, of which ``gathering`` has what came so far."""
         exchange.headers += request.completion.headers
         exchange.headers.append((REQUEST_ID, call.asked.request_id))
         try:
             with exchange, call:
                 try:
-                    call.tokens = await self._worker.engine.answer(request, exchange, call, reply)
+                    call.tokens = await self._worker.engine.answer(
+                        request, exchange, call, reply, gathering
+                    )
                 except BrokenOffError as e:
                     raise await self._worker.explain(str(e)) from None
         finally:

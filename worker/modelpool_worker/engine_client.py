@@ -156,12 +156,18 @@ class EngineClient:
         exchange.end()
         return _counted(reply, tail, request)
 
-    def begin_plain(self, request: EngineRequest) -> tuple[UpstreamConnection, bytes] | None:
-        """For who asks by himself for an answer in one piece, which is as its client wants it: the
-        connection, and what is to be sent over it at once. None: it takes ``answer``."""
-        if self._kept is None or not self._stops_plain or request.reshape is not None:
+    @property
+    def gathers(self) -> bool:
+        """It is asked for a stream where an answer in one piece is wanted."""
+        return not self._stops_plain
+
+    def begin(self, request: EngineRequest) -> tuple[UpstreamConnection, bytes] | None:
+        """For who asks by himself for an answer in one piece: the connection, and what is to be
+        sent over it at once. What comes is the answer, or if it ``gathers``, what ``gathering``
+        takes. None: it takes ``answer``."""
+        if self._kept is None or request.reshape is not None:
             return None
-        target, headers, body = self._written(request, as_stream=False)
+        target, headers, body = self._written(request, as_stream=self.gathers)
         connection = self._kept.take()
         if connection is None:
             return None
@@ -174,16 +180,17 @@ class EngineClient:
         exchange: Exchange,
         watch: Watch,
         begun: UpstreamConnection | None = None,
+        gathering: Gathering | None = None,
     ) -> Tokens:
         """One answer in one piece. Returns the tokens that the engine generated. ``begun``: over
-        which it was asked already, see ``begin_plain``.
+        which it was asked already, see ``begin``; ``gathering``: has what came so far.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
         if not self._stops_plain or request.reshape is not None:
-            value, tokens = await self.collect(request, watch)
+            value, tokens = await self.collect(request, watch, begun, gathering)
             exchange.send_json(200, value)
             return tokens
         async with self._open(request, watch, as_stream=False, begun=begun) as reply:
@@ -192,9 +199,20 @@ class EngineClient:
         exchange.send(200, PLAIN_HEADERS, body)
         return tokens_of_answer(body, request)
 
-    async def collect(self, request: EngineRequest, watch: Watch) -> tuple[dict[str, Any], Tokens]:
+    def gathering(self, request: EngineRequest, watch: Watch) -> Gathering:
+        """What puts the stream together that answers a request."""
+        aggregate = Aggregate(chat=request.path == CHAT_PATH, n=request.completion.body.get("n", 1))
+        return Gathering(aggregate, request.reshape, watch)
+
+    async def collect(
+        self,
+        request: EngineRequest,
+        watch: Watch,
+        begun: UpstreamConnection | None = None,
+        gathering: Gathering | None = None,
+    ) -> tuple[dict[str, Any], Tokens]:
         """The engine's answer, put together from its stream unless it stops for whoever leaves
-        anyway, and its tokens.
+        anyway, and its tokens. ``begun``, ``gathering``: see ``answer``.
 
         Raises:
             ModelPoolError: the engine refused.
@@ -202,18 +220,13 @@ class EngineClient:
         """
         if self._stops_plain and request.reshape is None:
             return _whole(await self.whole(request, watch), request)
-        reshape, body = request.reshape, request.completion.body
-        aggregate = Aggregate(chat=request.path == CHAT_PATH, n=body.get("n", 1))
-        gathering = _Gathering(aggregate, reshape, watch)
-        async with self._open(request, watch) as reply:
-            gathering.write(await _first_piece(reply))
+        reshape = request.reshape
+        gathering = gathering or self.gathering(request, watch)
+        async with self._open(request, watch, begun=begun) as reply:
             await reply.pipe(gathering)
         if not gathering.is_done and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its answer early")
-        for chunk in reshape.end() if reshape is not None else ():
-            aggregate.add(chunk)
-        result = aggregate.result()
-        return result, of_usage(result.get("usage") or {})
+        return gathering.result()
 
     async def translate(
         self,
@@ -472,7 +485,7 @@ class _ClientSink:
             self.source.resume()
 
 
-class _Gathering:
+class Gathering:
     """What the engine sends, on its way to be put together.
 
     Attributes:
@@ -484,6 +497,7 @@ class _Gathering:
     def __init__(self, aggregate: Aggregate, reshape: Reshape | None, watch: Watch) -> None:
         self.source: Source | None = None
         self.is_done = False
+        self._has_begun = False
         self._aggregate = aggregate
         self._reshape = reshape
         self._watch = watch
@@ -496,20 +510,38 @@ class _Gathering:
             ModelPoolError: the engine tells an error.
             BrokenOffError: it makes no sense.
         """
+        if not self._has_begun:
+            while data.startswith(_NOTHING):
+                data = data[len(_NOTHING) :]
+            if not data:
+                return
+            _check_events(data)
+            self._has_begun = True
         self._watch.gave()
         for event in self._events.feed(data):
             if event != b"null" and not self.is_done:
                 self.is_done = _take(self._aggregate, event, self._reshape)
         self._watch.asks()
 
+    def result(self) -> tuple[dict[str, Any], Tokens]:
+        """What all of it makes together, and its tokens."""
+        for chunk in self._reshape.end() if self._reshape is not None else ():
+            self._aggregate.add(chunk)
+        result = self._aggregate.result()
+        return result, of_usage(result.get("usage") or {})
+
 
 async def _first_piece(reply: Reply) -> bytes:
     piece = await reply.piece()
     while piece.startswith(_NOTHING):
         piece = piece[len(_NOTHING) :] or await reply.piece()
-    if not sse.is_event_stream(piece):
-        raise BrokenOffError("the engine sent no event stream")
+    _check_events(piece)
     return piece
+
+
+def _check_events(start: bytes) -> None:
+    if not sse.is_event_stream(start):
+        raise BrokenOffError("the engine sent no event stream")
 
 
 async def _events(reply: Reply, watch: Watch) -> AsyncIterator[list[bytes]]:

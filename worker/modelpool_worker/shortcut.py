@@ -1,11 +1,12 @@
-"""The shortcut through a front: a chat or a text completion that is wanted in one piece, of an
-engine that answers it so, is relayed without a task.
+"""The shortcut through a front: a chat or a text completion that is wanted in one piece is relayed,
+or put together, without a task.
 
 It takes what it can see to the end, and leaves everything else untouched for the ``App``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ from modelpool_client.wire import RESOLVED_HEADER, VIRTUAL_HEADER
 
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import PLAIN_HEADERS, tokens_of_answer
+from .engine_client import PLAIN_HEADERS, Gathering, tokens_of_answer
+from .gathered import Gathered
 from .surfaces.reshape import EngineRequest, engine_request
 
 if TYPE_CHECKING:
@@ -93,13 +95,14 @@ class Shortcut:
             return False
         if len(body) < length:
             return None
+        engine = self.worker.engine
         try:
             said = parse_object(body)
             asked = self._asked(head, body, said)
             # Last, for the app would ask again.
             if asked is None or (self.worker.tracing.is_on and self._is_traced(client, head)):
                 return False
-            begun = self.worker.engine.begin_plain(asked)
+            begun = engine.begin(asked)
         except Exception:  # a refusal, or a bug: the app meets it again, and tells
             return False
         if begun is None:
@@ -107,12 +110,17 @@ class Shortcut:
         reply, message = begun
         request_id = parts.request_id or new_id()
         errand = _Errand(self, head, body, asked, request_id)
-        passage = Passage(client, reply, errand)
         info = _info(head, said, request_id)
-        errand.call = call = self.worker.call(passage, info)
-        call.begin()
-        call.sent()
-        passage.begin(message)
+        if not engine.gathers:
+            passage = Passage(client, reply, errand)
+            errand.begin(self.worker.call(passage, info))
+            passage.begin(message)
+            return True
+        gathered = Gathered(client, reply, errand)
+        call = self.worker.call(gathered, info)
+        errand.begin(call)
+        errand.gathering = engine.gathering(asked, call)
+        gathered.begin(message, errand.gathering)
         return True
 
     def _read(self, head: bytes) -> _Head | None:
@@ -167,7 +175,7 @@ class Shortcut:
 class _Errand:
     """A request on its way through the front."""
 
-    __slots__ = ("_asked", "_body", "_head", "_request_id", "_way", "call")
+    __slots__ = ("_asked", "_body", "_head", "_request_id", "_way", "call", "gathering")
 
     call: Call
 
@@ -179,6 +187,13 @@ class _Errand:
         self._head = head
         self._body = body
         self._asked = asked
+        self.gathering: Gathering | None = None
+
+    def begin(self, call: Call) -> None:
+        """It is about to be sent."""
+        self.call = call
+        call.begin()
+        call.sent()
 
     def answer(self, head: bytes, request_id: bytes, body: bytes) -> bytes | None:
         """See ``Errand``."""
@@ -186,6 +201,15 @@ class _Errand:
             return None
         self.call.gave()
         self.call.tokens = tokens_of_answer(body, self._asked)
+        return self._answer(body)
+
+    def whole(self) -> bytes:
+        """See ``gathered.Errand``."""
+        assert self.gathering is not None
+        value, self.call.tokens = self.gathering.result()
+        return self._answer(json.dumps(value).encode())
+
+    def _answer(self, body: bytes) -> bytes:
         told = _told(tuple(self._asked.completion.headers))
         return b"%b%d%b%b\r\n\r\n%b" % (told, len(body), ID_LINE, self._request_id, body)
 
@@ -214,6 +238,7 @@ class _Errand:
             request=self._asked,
             call=self.call,
             reply=reply,
+            gathering=self.gathering,
             route=self._head.route,
         )
         exchange = self.call.exchange = client.hand_over_passage(request, self._body, go_on)
