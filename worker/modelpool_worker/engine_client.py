@@ -47,6 +47,8 @@ PLAIN_HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
 _EVENT_END = b"\n\n"
+# So many that are unlike others are looked at by themselves: the first and last of an answer.
+_EVENTS_APART = 8
 
 
 class BrokenOffError(Exception):
@@ -518,10 +520,26 @@ class Gathering:
             _check_events(data)
             self._has_begun = True
         self._watch.gave()
+        if self._reshape is None and self._events.is_between:
+            data = self._take_runs(data)
+        self._feed(data)
+        self._watch.asks()
+
+    def _take_runs(self, data: bytes) -> bytes:
+        """Where several chunks have come together, most of them may be taken as one; the rest."""
+        for _ in range(_EVENTS_APART):
+            data = self._aggregate.take_run(data)
+            event, end, rest = data.partition(_EVENT_END)
+            if not rest or self.is_done:
+                break
+            self._feed(event + end)
+            data = rest
+        return data
+
+    def _feed(self, data: bytes) -> None:
         for event in self._events.feed(data):
             if event != b"null" and not self.is_done:
                 self.is_done = _take(self._aggregate, event, self._reshape)
-        self._watch.asks()
 
     def result(self) -> tuple[dict[str, Any], Tokens]:
         """What all of it makes together, and its tokens."""
