@@ -17,6 +17,7 @@ from support.upstream import chunk, response, stream_head
 
 CHAT = "/v1/chat/completions"
 SECONDS = 60.0
+BODILESS = (100, 204, 304)
 WHOLE = response(b'{"choices": []}')
 ERROR = b'data: {"error": {"message": "no", "type": "server_error", "code": "engine_failed"}}\n\n'
 DRAINING = response(b'{"error":{"message":"x"}}', "503 No", x_modelpool_code="worker_draining")
@@ -135,7 +136,7 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[bytes, by
         if b"content-length" in fields:
             return status, fields, await reader.readexactly(int(fields[b"content-length"]))
         if fields.get(b"transfer-encoding") != b"chunked":
-            return status, fields, b"" if status == 100 else await reader.read()
+            return status, fields, b"" if status in BODILESS else await reader.read()
         body = b""
         while size := int(await reader.readuntil(b"\r\n"), 16):
             body += await reader.readexactly(size)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.surfaces import sse
+from modelpool_worker.engine_client import Gathering
 from modelpool_worker.surfaces.aggregate import Aggregate
 from modelpool_worker.surfaces.text_frame import TextChunks
+from support.two_ways import pieces
 
 HEAD = {"id": "c1", "created": 7, "model": "m", "system_fingerprint": "f"}
 
@@ -176,6 +179,55 @@ def test_what_is_read_as_text_only_adds_up_to_the_same(
         if not quick.takes(data.encode("utf-8", "surrogatepass")):
             quick.add(chunk, data.encode("utf-8", "surrogatepass"))
     assert quick.result() == slow.result()
+
+
+class Unwatched:
+    def sent(self) -> None: ...
+    def gave(self) -> None: ...
+    def asks(self) -> None: ...
+    def rests(self) -> None: ...
+
+
+@given(st.lists(CHUNKS), st.booleans(), st.lists(st.integers(0, 2000), max_size=5))
+def test_what_comes_together_adds_up_to_the_same(
+    chunks: list[dict[str, Any]], is_escaped: bool, cuts: list[int]
+) -> None:
+    slow, quick = Aggregate(chat=True), Aggregate(chat=True)
+    stream = b""
+    for chunk in ({**HEAD, **c} for c in chunks):
+        slow.add(chunk)
+        data = json.dumps(chunk, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass")
+        stream += b"data: " + data + b"\n\n"
+    stream += b"data: [DONE]\n\ndata: nothing is read behind the end\n\n"
+    gathering = Gathering(quick, None, Unwatched())
+    for piece in pieces(stream, cuts):
+        gathering.write(piece)
+    assert gathering.is_done
+    assert quick.result() == slow.result()
+
+
+def test_chunks_that_come_together_are_not_parsed_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[bytes] = []
+
+    def loads(data: bytes) -> Any:
+        parsed.append(data)
+        return json.JSONDecoder().decode(data.decode())
+
+    def fails(*_: object) -> bool:
+        raise AssertionError("one was looked at by itself")
+
+    monkeypatch.setattr("modelpool_worker.engine_client.json.loads", loads)
+    aggregate = Aggregate(chat=True)
+    events = [sse.event({**HEAD, "choices": [part(0, content=f" {i}")]}) for i in range(50)]
+    gathering = Gathering(aggregate, None, Unwatched())
+    gathering.write(events[0])
+    monkeypatch.setattr(aggregate, "takes", fails)
+    gathering.write(b"".join(events[1:]))
+    assert len(parsed) == 1
+    text = aggregate.result()["choices"][0]["message"]["content"]
+    assert text.split() == [str(i) for i in range(50)]
 
 
 def test_most_of_a_stream_is_read_as_text_only() -> None:

@@ -8,13 +8,15 @@ import json
 import re
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from modelpool_client.errors import WorkerFailed
 from modelpool_client.http1.connection import Connection
 from modelpool_client.http1.server import HttpServer
 from modelpool_client.http1.timeouts import Timeouts
@@ -29,6 +31,7 @@ from modelpool_worker.shortcut import Shortcut
 from modelpool_worker.worker import Worker
 from support.two_ways import (
     ASKING,
+    ERROR,
     EVENTS,
     SCRIPTS,
     SECONDS,
@@ -43,6 +46,23 @@ from support.two_ways import (
 from support.upstream import response
 
 JSON = "Content-Type: application/json"
+TOLD = [
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":null}}]}\n\n',
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"It"}}]}\n\n',
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":" rains"}}]}\n\n',
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"."}}]}\n\n',
+    b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n',
+    b"data: [DONE]\n\n",
+]
+# Its numbers add up to none.
+ODD_USAGE = b'data: {"choices":[{"index":0,"delta":{}}],"usage":{"completion_tokens":"two"}}\n\n'
+USUAL = st.builds(
+    Script,
+    data=st.just(stream(*TOLD)),
+    cuts=st.lists(st.integers(0, 800), max_size=3).map(tuple),
+    leaves=st.booleans(),
+)
 KNOWN = Support({"/v1/chat/completions": ["seed", "temperature"], "/v1/completions": ["user"]})
 
 
@@ -87,55 +107,93 @@ class Seen:
     usage: list[tuple[int, ...]]
 
 
-async def seen(
-    asking: Asking, scripts: Sequence[Script], *, is_short: bool, sampler: Sampler | None = None
-) -> tuple[Seen, int]:
-    """What comes of it, and how often a shortcut was taken."""
-    assignment = Assignment("w", "s", "p", 1, "http://127.0.0.1:1", "m", "sim", "-", 0, ("alias",))
-    async with ScriptedServer([Script(WHOLE), *scripts, Script(WHOLE)]) as engine:
-        child: Any = Child(engine.port)
-        client = EngineClient(child.link)
-        client.take({"stops_plain": True})
-        worker = Worker(assignment, 1, child, client, lambda change: None)
-        worker.support = KNOWN
-        worker.serves = (*BASIC, *OTHERS)
-        worker.become(Phase.READY)
-        if sampler is not None:
-            worker.tracing, worker.sampler = Tracing(is_on=True), sampler
-        app, taken = App(worker), 0
+class Served:
+    """A front before an engine, without what starts either.
+
+    Attributes:
+        taken: how often a shortcut was taken.
+    """
+
+    def __init__(self, worker: Worker, *, is_short: bool) -> None:
+        self.worker = worker
+        self.taken = 0
+        app = App(worker)
         shortcut = Shortcut(worker, app)
 
         def short(connection: Connection, data: bytes) -> bool | None:
-            nonlocal taken
             is_taken = shortcut(connection, data)
-            taken += is_taken is True
+            self.taken += is_taken is True
             return is_taken
 
-        sock = socket.create_server(("127.0.0.1", 0))
-        server = HttpServer(
+        self._sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self._sock.getsockname()[1]
+        self.server = HttpServer(
             app,
-            sock,
+            self._sock,
             source="worker",
             timeouts=Timeouts(),
             keep_alive_seconds=75,
             shortcut=short if is_short else None,
         )
-        await server.start()
-        port = sock.getsockname()[1]
-        await ask(port, Asking().parts())  # now there is a kept connection
-        taken = 0
+
+    def close(self) -> None:
+        self.server.stop_accepting()
+        for connection in list(self.server.connections):
+            connection.abort()
+        self._sock.close()
+
+
+@asynccontextmanager
+async def served(
+    engine: ScriptedServer,
+    *,
+    is_short: bool = True,
+    stops_plain: bool = True,
+    sampler: Sampler | None = None,
+) -> AsyncIterator[Served]:
+    assignment = Assignment("w", "s", "p", 1, "http://127.0.0.1:1", "m", "sim", "-", 0, ("alias",))
+    child: Any = Child(engine.port)
+    client = EngineClient(child.link)
+    client.take({"stops_plain": stops_plain})
+    worker = Worker(assignment, 1, child, client, lambda change: None)
+    worker.support = KNOWN
+    worker.serves = (*BASIC, *OTHERS)
+    worker.become(Phase.READY)
+    if sampler is not None:
+        worker.tracing, worker.sampler = Tracing(is_on=True), sampler
+    at = Served(worker, is_short=is_short)
+    await at.server.start()
+    try:
+        yield at
+    finally:
+        at.close()
+        client.close()
+
+
+async def seen(
+    asking: Asking,
+    scripts: Sequence[Script],
+    *,
+    is_short: bool,
+    stops_plain: bool = True,
+    sampler: Sampler | None = None,
+) -> tuple[Seen, int]:
+    """What comes of it, and how often a shortcut was taken."""
+    usual = Script(WHOLE if stops_plain else stream(*TOLD))
+    async with (
+        ScriptedServer([usual, *scripts, usual]) as engine,
+        served(engine, is_short=is_short, stops_plain=stops_plain, sampler=sampler) as at,
+    ):
+        await ask(at.port, Asking().parts())  # now there is a kept connection
+        at.taken = 0
         engine.asked.clear()
-        told, has_ended = await ask(port, asking.parts())
+        told, has_ended = await ask(at.port, asking.parts())
+        worker = at.worker
         async with asyncio.timeout(SECONDS):
             while worker.activity.in_flight:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert not worker.calls
         assert worker.became_idle.is_set()
-        server.stop_accepting()
-        for connection in list(server.connections):
-            connection.abort()
-        sock.close()
-        client.close()
         activity = worker.activity
         counts = (activity.requests, activity.errors, activity.tokens, activity.direct)
         usage = [
@@ -143,23 +201,30 @@ async def seen(
             for u in worker.ended.report().usage
         ]
         found = Seen(told, has_ended, engine.asked, dict(worker.metrics.answers), counts, usage)
-        return found, taken
+        return found, at.taken
 
 
-async def both_ways(asking: Asking, scripts: Sequence[Script]) -> tuple[Seen, Seen, int]:
-    short, taken = await seen(asking, scripts, is_short=True)
-    long, never = await seen(asking, scripts, is_short=False)
+async def both_ways(
+    asking: Asking, scripts: Sequence[Script], *, stops_plain: bool = True
+) -> tuple[Seen, Seen, int]:
+    short, taken = await seen(asking, scripts, is_short=True, stops_plain=stops_plain)
+    long, never = await seen(asking, scripts, is_short=False, stops_plain=stops_plain)
     assert never == 0
     return short, long, taken
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(ASKING, st.lists(SCRIPTS, min_size=1, max_size=3))
-@example(Asking(times=2), [Script(WHOLE), Script(WHOLE)])
-@example(Asking(), [Script(b"", leaves=True), Script(WHOLE)])
-@example(Asking(), [Script(stream(*EVENTS))])
-def test_nobody_can_tell_which_way_it_went(asking: Asking, scripts: list[Script]) -> None:
-    short, long, _ = asyncio.run(both_ways(asking, scripts))
+@given(ASKING, st.lists(st.one_of(SCRIPTS, USUAL), min_size=1, max_size=3), st.booleans())
+@example(Asking(times=2), [Script(WHOLE), Script(WHOLE)], True)
+@example(Asking(), [Script(b"", leaves=True), Script(WHOLE)], True)
+@example(Asking(), [Script(stream(*EVENTS))], True)
+@example(Asking(times=2), [Script(stream(*TOLD)), Script(stream(*TOLD))], False)
+@example(Asking(), [Script(b"", leaves=True), Script(stream(*TOLD))], False)
+@example(Asking(), [Script(WHOLE)], False)
+def test_nobody_can_tell_which_way_it_went(
+    asking: Asking, scripts: list[Script], stops_plain: bool
+) -> None:
+    short, long, _ = asyncio.run(both_ways(asking, scripts, stops_plain=stops_plain))
     assert short == long
 
 
@@ -175,8 +240,10 @@ def test_nobody_can_tell_which_way_it_went(asking: Asking, scripts: list[Script]
         (Asking(fields=(JSON, "Connection: close")), 0),
     ],
 )
-def test_what_is_usual_takes_the_shortcut(asking: Asking, count: int) -> None:
-    short, long, taken = asyncio.run(both_ways(asking, [Script(WHOLE)]))
+@pytest.mark.parametrize("stops_plain", [True, False])
+def test_what_is_usual_takes_the_shortcut(asking: Asking, count: int, stops_plain: bool) -> None:
+    answer = Script(WHOLE if stops_plain else stream(*TOLD))
+    short, long, taken = asyncio.run(both_ways(asking, [answer], stops_plain=stops_plain))
     assert taken == count
     assert short == long
 
@@ -232,6 +299,86 @@ def _without_id(found: Seen) -> Seen:
     """Of embeddings, which is made at random."""
     told = [(s, {**f, b"content-length": b""}, EMBEDDING_ID.sub(b"", t)) for s, f, t in found.told]
     return replace(found, told=told)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("cuts", [(), (250,), (200, 420, 610), (-3,), (-20, -9)])
+@pytest.mark.parametrize(
+    "events",
+    [
+        TOLD,
+        [b"data: null\n\n", *TOLD],
+        [TOLD[0], ERROR],
+        [ERROR],
+        TOLD[:-1],
+        [*TOLD[:-1], ODD_USAGE, TOLD[-1]],
+        [b"no events"],
+        [b"data: 1\n\n"],
+        [],
+    ],
+    ids=["whole", "null", "broken", "error", "early", "odd", "none", "number", "empty"],
+)
+def test_a_stream_is_put_together_whichever_way_it_goes(
+    events: list[bytes], cuts: tuple[int, ...], leaves: bool
+) -> None:
+    scripts = [Script(stream(*events), cuts, leaves=leaves)]
+    short, long, taken = asyncio.run(both_ways(Asking(), scripts, stops_plain=False))
+    assert taken == 1
+    assert short == long
+    if events == TOLD:
+        [(status, _, told)] = short.told
+        assert status == 200
+        assert json.loads(told)["choices"][0]["message"]["content"] == "It rains."
+        assert short.activity == (2, 0, 4, 0)
+
+
+async def left_in_the_middle(script: Script) -> tuple[bool, tuple[int, ...]]:
+    """Whether the engine was told, and what the worker counts, once a client has left."""
+    usual = Script(stream(*TOLD))
+    async with ScriptedServer([usual, script]) as engine, served(engine, stops_plain=False) as at:
+        await ask(at.port, Asking().parts())
+        _, writer = await asyncio.open_connection("127.0.0.1", at.port)
+        writer.write(b"".join(Asking().parts()))
+        async with asyncio.timeout(SECONDS):
+            while len(engine.asked) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            writer.close()
+            await engine.was_left.wait()
+            while at.worker.activity.in_flight:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert at.taken == 1
+        assert not at.worker.calls
+        activity = at.worker.activity
+        return engine.was_left.is_set(), (activity.requests, activity.errors)
+
+
+@pytest.mark.parametrize("data", [b"", stream(TOLD[0], end=b"")], ids=["before", "within"])
+def test_who_leaves_ends_the_work_for_what_is_put_together(data: bytes) -> None:
+    assert asyncio.run(left_in_the_middle(Script(data, waits=True))) == (True, (2, 0))
+
+
+def test_what_is_put_together_is_cut_with_a_reason() -> None:
+    async def cut() -> Any:
+        usual, silent = Script(stream(*TOLD)), Script(stream(TOLD[0], end=b""), waits=True)
+        async with (
+            ScriptedServer([usual, silent]) as engine,
+            served(engine, stops_plain=False) as at,
+        ):
+            await ask(at.port, Asking().parts())
+            asking = asyncio.create_task(ask(at.port, Asking().parts()))
+            async with asyncio.timeout(SECONDS):
+                while len(engine.asked) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                [call] = at.worker.calls
+                call.stop(WorkerFailed("cut", source="worker"))
+                [answer], _ = await asking
+                await engine.was_left.wait()
+            assert at.taken == 1
+            return answer
+
+    status, _, told = asyncio.run(cut())
+    assert status == 502
+    assert json.loads(told)["error"]["message"] == "cut"
 
 
 @pytest.mark.parametrize(

@@ -81,15 +81,13 @@ from . import ollama, open_inference
 from .adapters import Adapters
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import TAIL_BYTES, BrokenOffError, put_in_words
+from .engine_client import TAIL_BYTES, Begun, BrokenOffError, put_in_words
 from .metrics import render
 from .probe import probe
 from .surfaces.reshape import EngineRequest, engine_request, with_versions
 from .tokens import NO_TOKENS, Tokens, count_tokens
 
 if TYPE_CHECKING:
-    from modelpool_client.http1.upstream_connection import UpstreamConnection
-
     from .worker import Worker
 
 # To decode tensors takes 0.03 s for a million numbers, as JSON 0.3 s: not in the loop's time.
@@ -155,17 +153,16 @@ class App:
         asked: Asked,
         request: EngineRequest,
         call: Call,
-        reply: UpstreamConnection,
+        begun: Begun,
         route: str,
     ) -> None:
-        """Answer in one piece what the engine was asked by another way, its answer being
-        ``reply``."""
+        """Answer in one piece what the engine was asked by another way."""
         exchange.dialect = _dialect(asked.surface, dict(asked.data), asked.path, NOTHING_KNOWN)
         exchange.headers += request.completion.headers
         exchange.headers.append((REQUEST_ID, call.asked.request_id))
         try:
             with exchange, call:
-                await self._answer_call(exchange, asked, request, call, reply)
+                await self._answer_call(exchange, asked, request, call, begun)
         finally:
             self._worker.metrics.count(route, exchange.status)
 
@@ -328,9 +325,9 @@ class App:
         asked: Asked,
         request: EngineRequest,
         call: Call,
-        begun: UpstreamConnection | None = None,
+        begun: Begun | None = None,
     ) -> None:
-        """Ask the engine, unless it was and ``begun`` is its answer, and tell the client what it
+        """Ask the engine, unless that was ``begun``, and tell the client what it
         says, in words that the client knows."""
         try:
             call.tokens = await self._ask(exchange, asked, request, call, begun)
@@ -348,7 +345,7 @@ class App:
         asked: Asked,
         request: EngineRequest,
         call: Call,
-        begun: UpstreamConnection | None = None,
+        begun: Begun | None = None,
     ) -> Tokens:
         engine, path = self._worker.engine, asked.path
         if asked.answer is not None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from modelpool_client.errors import (
     ContextLengthExceeded,
@@ -50,6 +50,8 @@ PLAIN_HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
 _EVENT_END = b"\n\n"
+# So many that are unlike others are looked at by themselves: the first and last of an answer.
+_EVENTS_APART = 8
 
 
 class BrokenOffError(Exception):
@@ -159,16 +161,22 @@ class EngineClient:
         exchange.end()
         return _counted(reply, tail, request)
 
-    def begin_plain(
+    @property
+    def gathers(self) -> bool:
+        """It is asked for a stream where an answer of a chat or a completion is wanted in one
+        piece."""
+        return not self._stops_plain
+
+    def begin(
         self, request: EngineRequest, *, is_relayed: bool = False
     ) -> tuple[UpstreamConnection, bytes] | None:
-        """For who asks by himself for an answer in one piece, which is as its client wants it: the
-        connection, and what is to be sent over it at once. None: it takes ``answer``.
-        ``is_relayed``: else it takes ``relay`` or ``whole``."""
-        is_plain = is_relayed or (self._stops_plain and request.reshape is None)
-        if self._kept is None or not is_plain:
+        """For who asks by himself for an answer in one piece: the connection, and what is to be
+        sent over it at once. What comes is the answer, or if it ``gathers``, what ``gathering``
+        takes. None: it takes ``answer``. ``is_relayed``: what comes is the answer in any case;
+        else it takes ``relay`` or ``whole``."""
+        if self._kept is None or (request.reshape is not None and not is_relayed):
             return None
-        target, headers, body = self._written(request, as_stream=False)
+        target, headers, body = self._written(request, as_stream=self.gathers and not is_relayed)
         connection = self._kept.take()
         if connection is None:
             return None
@@ -180,17 +188,17 @@ class EngineClient:
         request: EngineRequest,
         exchange: Exchange,
         watch: Watch,
-        begun: UpstreamConnection | None = None,
+        begun: Begun | None = None,
     ) -> Tokens:
-        """One answer in one piece. Returns the tokens that the engine generated. ``begun``: over
-        which it was asked already, see ``begin_plain``.
+        """One answer in one piece. Returns the tokens that the engine generated. ``begun``: it was
+        asked already, see ``begin``.
 
         Raises:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
         if not self._stops_plain or request.reshape is not None:
-            value, tokens = await self.collect(request, watch)
+            value, tokens = await self.collect(request, watch, begun)
             exchange.send_json(200, value)
             return tokens
         async with self._open(request, watch, as_stream=False, begun=begun) as reply:
@@ -199,9 +207,19 @@ class EngineClient:
         exchange.send(200, PLAIN_HEADERS, body)
         return tokens_of_answer(body, request)
 
-    async def collect(self, request: EngineRequest, watch: Watch) -> tuple[dict[str, Any], Tokens]:
+    def gathering(self, request: EngineRequest, watch: Watch) -> Gathering:
+        """What puts the stream together that answers a request."""
+        aggregate = Aggregate(chat=request.path == CHAT_PATH, n=request.completion.body.get("n", 1))
+        return Gathering(aggregate, request.reshape, watch)
+
+    async def collect(
+        self,
+        request: EngineRequest,
+        watch: Watch,
+        begun: Begun | None = None,
+    ) -> tuple[dict[str, Any], Tokens]:
         """The engine's answer, put together from its stream unless it stops for whoever leaves
-        anyway, and its tokens.
+        anyway, and its tokens. ``begun``: see ``answer``.
 
         Raises:
             ModelPoolError: the engine refused.
@@ -209,18 +227,13 @@ class EngineClient:
         """
         if self._stops_plain and request.reshape is None:
             return _whole(await self.whole(request, watch), request)
-        reshape, body = request.reshape, request.completion.body
-        aggregate = Aggregate(chat=request.path == CHAT_PATH, n=body.get("n", 1))
-        gathering = _Gathering(aggregate, reshape, watch)
-        async with self._open(request, watch) as reply:
-            gathering.write(await _first_piece(reply))
+        reshape = request.reshape
+        gathering = (begun and begun.gathering) or self.gathering(request, watch)
+        async with self._open(request, watch, begun=begun) as reply:
             await reply.pipe(gathering)
         if not gathering.is_done and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its answer early")
-        for chunk in reshape.end() if reshape is not None else ():
-            aggregate.add(chunk)
-        result = aggregate.result()
-        return result, of_usage(result.get("usage") or {})
+        return gathering.result()
 
     async def translate(
         self,
@@ -264,7 +277,7 @@ class EngineClient:
         return _counted(reply, tail, request)
 
     async def whole(
-        self, request: EngineRequest, watch: Watch, begun: UpstreamConnection | None = None
+        self, request: EngineRequest, watch: Watch, begun: Begun | None = None
     ) -> bytes:
         """An answer that is never a stream. ``begun``: see ``answer``.
 
@@ -282,7 +295,7 @@ class EngineClient:
         request: EngineRequest,
         exchange: Exchange,
         watch: Watch,
-        begun: UpstreamConnection | None = None,
+        begun: Begun | None = None,
     ) -> Tokens:
         """Pass on what an API of the engine's own answers: a stream, a document, sounds, pictures.
         Returns the tokens that it generated. ``begun``: see ``answer``.
@@ -426,12 +439,12 @@ class EngineClient:
         watch: Watch,
         *,
         as_stream: bool = True,
-        begun: UpstreamConnection | None = None,
+        begun: Begun | None = None,
     ) -> AsyncIterator[Reply]:
         target, headers, body = self._written(request, as_stream=as_stream)
         asking: Awaitable[Reply]
         if begun is not None and self._kept is not None:
-            asking = self._kept.request("POST", target, headers, body, begun)
+            asking = self._kept.request("POST", target, headers, body, begun.reply)
         else:
             watch.sent()
             asking = self._link.request("POST", target, headers, body)
@@ -489,7 +502,19 @@ class _ClientSink:
             self.source.resume()
 
 
-class _Gathering:
+class Begun(NamedTuple):
+    """A request that its engine was sent by another way.
+
+    Attributes:
+        reply: over which its answer comes.
+        gathering: has what came of it so far, where it comes as a stream.
+    """
+
+    reply: UpstreamConnection
+    gathering: Gathering | None = None
+
+
+class Gathering:
     """What the engine sends, on its way to be put together.
 
     Attributes:
@@ -501,6 +526,7 @@ class _Gathering:
     def __init__(self, aggregate: Aggregate, reshape: Reshape | None, watch: Watch) -> None:
         self.source: Source | None = None
         self.is_done = False
+        self._has_begun = False
         self._aggregate = aggregate
         self._reshape = reshape
         self._watch = watch
@@ -513,20 +539,54 @@ class _Gathering:
             ModelPoolError: the engine tells an error.
             BrokenOffError: it makes no sense.
         """
+        if not self._has_begun:
+            while data.startswith(_NOTHING):
+                data = data[len(_NOTHING) :]
+            if not data:
+                return
+            _check_events(data)
+            self._has_begun = True
         self._watch.gave()
+        if self._reshape is None and self._events.is_between:
+            data = self._take_runs(data)
+        self._feed(data)
+        self._watch.asks()
+
+    def _take_runs(self, data: bytes) -> bytes:
+        """Where several chunks have come together, most of them may be taken as one; the rest."""
+        for _ in range(_EVENTS_APART):
+            data = self._aggregate.take_run(data)
+            event, end, rest = data.partition(_EVENT_END)
+            if not rest or self.is_done:
+                break
+            self._feed(event + end)
+            data = rest
+        return data
+
+    def _feed(self, data: bytes) -> None:
         for event in self._events.feed(data):
             if event != b"null" and not self.is_done:
                 self.is_done = _take(self._aggregate, event, self._reshape)
-        self._watch.asks()
+
+    def result(self) -> tuple[dict[str, Any], Tokens]:
+        """What all of it makes together, and its tokens."""
+        for chunk in self._reshape.end() if self._reshape is not None else ():
+            self._aggregate.add(chunk)
+        result = self._aggregate.result()
+        return result, of_usage(result.get("usage") or {})
 
 
 async def _first_piece(reply: Reply) -> bytes:
     piece = await reply.piece()
     while piece.startswith(_NOTHING):
         piece = piece[len(_NOTHING) :] or await reply.piece()
-    if not sse.is_event_stream(piece):
-        raise BrokenOffError("the engine sent no event stream")
+    _check_events(piece)
     return piece
+
+
+def _check_events(start: bytes) -> None:
+    if not sse.is_event_stream(start):
+        raise BrokenOffError("the engine sent no event stream")
 
 
 async def _events(reply: Reply, watch: Watch) -> AsyncIterator[list[bytes]]:

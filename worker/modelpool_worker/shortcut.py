@@ -1,11 +1,12 @@
-"""The shortcut through a front: a chat or a text completion that is wanted in one piece, of an
-engine that answers it so, is relayed without a task; so is what an engine answers in another API.
+"""The shortcut through a front: a chat or a text completion that is wanted in one piece is relayed,
+or put together, without a task; so is relayed what an engine answers in another API.
 
 It takes what it can see to the end, and leaves everything else untouched for the ``App``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ from modelpool_client.wire import RESOLVED_HEADER, VIRTUAL_HEADER
 
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import PLAIN_HEADERS, TAIL_BYTES, tokens_of_answer
+from .engine_client import PLAIN_HEADERS, TAIL_BYTES, Begun, Gathering, tokens_of_answer
+from .gathered import Gathered
 from .surfaces.reshape import EngineRequest, engine_request, with_versions
 from .tokens import count_tokens
 
@@ -104,6 +106,7 @@ class Shortcut:
             return False
         if len(body) < length:
             return None
+        engine = self.worker.engine
         try:
             said = parse_object(body)
             found = self._asked(head, body, said)
@@ -112,7 +115,7 @@ class Shortcut:
                 return False
             asked, request = found
             is_relayed = head.surface.path not in BASIC
-            begun = self.worker.engine.begin_plain(request, is_relayed=is_relayed)
+            begun = engine.begin(request, is_relayed=is_relayed)
         except Exception:  # a refusal, or a bug: the app meets it again, and tells
             return False
         if begun is None:
@@ -120,12 +123,17 @@ class Shortcut:
         reply, message = begun
         request_id = parts.request_id or new_id()
         errand = _Errand(self, head, body, asked, request, request_id)
-        passage = Passage(client, reply, errand)
         info = _info(head, said, request_id)
-        errand.call = call = self.worker.call(passage, info)
-        call.begin()
-        call.sent()
-        passage.begin(message)
+        if is_relayed or not engine.gathers:
+            passage = Passage(client, reply, errand)
+            errand.begin(self.worker.call(passage, info))
+            passage.begin(message)
+            return True
+        gathered = Gathered(client, reply, errand)
+        call = self.worker.call(gathered, info)
+        errand.begin(call)
+        errand.gathering = engine.gathering(request, call)
+        gathered.begin(message, errand.gathering)
         return True
 
     def _read(self, head: bytes) -> _Head | None:
@@ -196,7 +204,16 @@ class Shortcut:
 class _Errand:
     """A request on its way through the front."""
 
-    __slots__ = ("_asked", "_body", "_head", "_request", "_request_id", "_way", "call")
+    __slots__ = (
+        "_asked",
+        "_body",
+        "_head",
+        "_request",
+        "_request_id",
+        "_way",
+        "call",
+        "gathering",
+    )
 
     call: Call
 
@@ -215,6 +232,13 @@ class _Errand:
         self._body = body
         self._asked = asked
         self._request = request
+        self.gathering: Gathering | None = None
+
+    def begin(self, call: Call) -> None:
+        """It is about to be sent."""
+        self.call = call
+        call.begin()
+        call.sent()
 
     def answer(self, head: bytes, request_id: bytes, body: bytes) -> bytes | None:
         """See ``Errand``."""
@@ -235,6 +259,16 @@ class _Errand:
                 return None
         self.call.gave()
         self.call.tokens = tokens
+        return self._answer(told, body)
+
+    def whole(self) -> bytes:
+        """See ``gathered.Errand``."""
+        assert self.gathering is not None
+        value, self.call.tokens = self.gathering.result()
+        told = _plain(tuple(self._asked.completion.headers))
+        return self._answer(told, json.dumps(value).encode())
+
+    def _answer(self, told: bytes, body: bytes) -> bytes:
         return b"%b%d%b%b\r\n\r\n%b" % (told, len(body), ID_LINE, self._request_id, body)
 
     def stream_head(self, headers: Headers) -> None:
@@ -262,7 +296,7 @@ class _Errand:
             asked=self._asked,
             request=self._request,
             call=self.call,
-            reply=reply,
+            begun=Begun(reply, self.gathering),
             route=self._head.route,
         )
         exchange = self.call.exchange = client.hand_over_passage(request, self._body, go_on)
@@ -278,7 +312,12 @@ def _info(head: _Head, said: Mapping[str, Any], request_id: bytes) -> CallInfo:
 @lru_cache(REMEMBERED)
 def _told(head: bytes, more: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
     """The head of a whole answer, up to the digits of its length."""
-    return None if read_answer(head) is None else _written([*PLAIN_HEADERS, *more])
+    return None if read_answer(head) is None else _plain(more)
+
+
+@lru_cache(REMEMBERED)
+def _plain(more: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return _written([*PLAIN_HEADERS, *more])
 
 
 @lru_cache(REMEMBERED)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # A longer request is handed over no faster than it is taken, which is a task's work.
 MOST_BYTES = 64 * 1024
-# So many pieces of a stream are its end, and of a longer one so many bytes.
+# So many pieces of a stream are its end, and of long ones about so many bytes.
 _TAIL = 8
 _TAIL_BYTES = 16 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -204,8 +204,11 @@ class Passage:
         pieces = self._pieces
         if not pieces:
             return b""
+        is_all, size = len(pieces) < _TAIL, sum(map(len, pieces))
+        while size - len(pieces[0]) >= _TAIL_BYTES:
+            is_all, size = False, size - len(pieces.popleft())
         said = b"".join(pieces)
-        return said if len(pieces) == _TAIL else b"\n" + said
+        return b"\n" + said if is_all else said
 
     def _hand_over(self) -> Exchange:
         reply = self._reply

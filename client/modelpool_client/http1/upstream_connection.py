@@ -265,6 +265,12 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._transport.abort()
 
+    def refuse(self, error: Exception) -> None:
+        """What came makes no sense to who took it: whoever awaits the rest hears of ``error``, at
+        the end of the answer, too."""
+        self._is_complete = False
+        self._fail(error)
+
     def leave(self) -> None:
         """Nobody wants the rest of the answer."""
         self.let_go()
@@ -357,9 +363,8 @@ class UpstreamConnection(asyncio.Protocol):
             if self._pieces:
                 try:
                     self._sink.write(self._take())
-                except Exception as e:  # for who pipes to hear of, at the end of the answer, too
-                    self._is_complete = False
-                    self._fail(e)
+                except Exception as e:
+                    self.refuse(e)
                     return
             if self._is_complete:
                 self._wake()

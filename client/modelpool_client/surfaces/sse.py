@@ -23,6 +23,11 @@ class Events:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def is_between(self) -> bool:
+        """What comes next begins a line."""
+        return not self._rest
+
     def feed(self, data: bytes) -> list[bytes]:
         """The data of every event that ``data`` completes, without comments and other fields."""
         *lines, self._rest = (self._rest + data).split(b"\n")

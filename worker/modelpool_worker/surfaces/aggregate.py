@@ -37,6 +37,16 @@ class Aggregate:
         self._texts.append(text)
         return True
 
+    def take_run(self, data: bytes) -> bytes:
+        """Add the chunks with which a stream goes on and that are like the one before them but for
+        their texts; what follows them."""
+        found = self._frame.run(data) if self._frame is not None else None
+        if found is None:
+            return data
+        text, rest = found
+        self._texts.append(text)
+        return rest
+
     def add(self, chunk: dict[str, Any], data: bytes = b"") -> None:
         """Take in one chunk, as the engine sent it; ``data`` is the same unparsed."""
         self._add_texts()

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# What stands before a text of each of these.
+_KEYS = {key: re.compile(rb'"%b": ?"' % key.encode()) for key in ("content", "text")}
+_DATA, _END = b"data: ", b"\n\n"
+
 
 @dataclass(frozen=True)
 class TextFrame:
@@ -32,7 +36,7 @@ class TextFrame:
         more = {k for k, v in said.items() if v is not None} - {"index", "delta", key}
         if more or not isinstance(said.get(key), str):
             return None
-        found = re.findall(rb'"%b": ?"' % key.encode(), data)
+        found = _KEYS[key].findall(data)
         if len(found) != 1:
             return None
         start = data.index(found[0]) + len(found[0])
@@ -51,6 +55,27 @@ class TextFrame:
             return None
         try:
             return text.decode()
+        except UnicodeDecodeError:
+            return None
+
+    def run(self, data: bytes) -> tuple[str, bytes] | None:
+        """The text of the chunks like it with which a stream goes on, ``data`` beginning an event,
+        and what follows them. None if there are none, or one is not as plain."""
+        first = _DATA + self.before
+        if not data.startswith(first):
+            return None
+        end = self.after + _END
+        *texts, last = data[len(first) :].split(end + first)
+        last, is_whole, rest = last.partition(end)
+        if is_whole:
+            texts.append(last)
+        else:  # the rest of it is still to come
+            rest = first + last
+        text = b"".join(texts)
+        if b'"' in text or b"\\" in text or not texts:
+            return None
+        try:
+            return text.decode(), rest
         except UnicodeDecodeError:
             return None
 
