@@ -81,7 +81,7 @@ from . import ollama, open_inference
 from .adapters import Adapters
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import TAIL_BYTES, Begun, BrokenOffError, put_in_words
+from .engine_client import TAIL_BYTES, Begun, BrokenOffError, makes_sense, put_in_words
 from .metrics import render
 from .probe import probe
 from .surfaces.reshape import EngineRequest, engine_request, with_versions
@@ -355,7 +355,9 @@ class App:
             return await self._translate(exchange, asked, asked.translation, request, call)
         if path in embeddings.BODIES:
             answer = await engine.whole(request, call, begun)
-            exchange.send(200, [JSON_TYPE], embeddings.finished(path, asked.data, answer))
+            with makes_sense(answer):
+                finished = embeddings.finished(path, asked.data, answer)
+            exchange.send(200, [JSON_TYPE], finished)
             return count_tokens(answer[-TAIL_BYTES:])
         if path not in BASIC:
             return await engine.relay(request, exchange, call, begun)
@@ -379,10 +381,13 @@ class App:
             told = await engine.whole(request, call)
             tokens = count_tokens(told[-TAIL_BYTES:])
             if asked.path == EMBEDDINGS_PATH and asked.surface.codec == "json":
-                answer, vectors = written.read(told)
-                exchange.send(200, [JSON_TYPE], vectors.encode(translation.whole(answer)))
+                with makes_sense(told):
+                    answer, vectors = written.read(told)
+                    words = vectors.encode(translation.whole(answer))
+                exchange.send(200, [JSON_TYPE], words)
                 return tokens
-            answer = json.loads(told)
+            with makes_sense(told):
+                answer = json.loads(told)
         else:
             answer, tokens = await engine.collect(request, call)
         whole = put_in_words(translation, answer)
