@@ -328,6 +328,25 @@ def test_vectors_that_make_no_sense_are_the_engines_fault(
     assert short == long
 
 
+@pytest.mark.parametrize(
+    ("listed", "status"),
+    [(b'[{"id":0,"path":"a.gguf","scale":1.0}]', 200), (b"[]", 400), (b'{"id":0}', 502)],
+)
+def test_adapters_of_a_server_that_its_worker_knows_nothing_of(listed: bytes, status: int) -> None:
+    """An operator's own llama-server, say; what it has its list says."""
+
+    async def told() -> Any:
+        scripts = [Script(response(listed)), Script(response(b'{"success":true}'))]
+        async with ScriptedServer(scripts) as engine, served(engine) as at:
+            at.worker.serves = (*BASIC, "/lora-adapters")
+            said = b'[{"id":0,"scale":0.5}]'
+            asking = Asking("POST /lora-adapters HTTP/1.1", body=said)
+            (answer,), _ = await ask(at.port, asking.parts())
+            return answer[0], engine.asked[-1].endswith(b'[{"id": 0, "scale": 0.5}]')
+
+    assert asyncio.run(told()) == (status, status == 200)
+
+
 def _without_id(found: Seen) -> Seen:
     """Of embeddings, which is made at random."""
     told = [(s, {**f, b"content-length": b""}, EMBEDDING_ID.sub(b"", t)) for s, f, t in found.told]
