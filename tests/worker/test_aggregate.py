@@ -198,7 +198,7 @@ def test_what_comes_together_adds_up_to_the_same(
         slow.add(chunk)
         data = json.dumps(chunk, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass")
         stream += b"data: " + data + b"\n\n"
-    stream += b"data: [DONE]\n\ndata: nothing is read behind the end\n\n"
+    stream += b"data: [DONE]\n\n" + stream + b"data: nothing is read behind the end\n\n"
     gathering = Gathering(quick, None, Unwatched())
     for piece in pieces(stream, cuts):
         gathering.write(piece)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from e2e.helpers import until
 from modelpool_client.wire import EndedRequest
 from support.providers import faults
 from support.providers.peculiar import WAYS, AzureApi, PeculiarApi
-from support.providers.server import KEY, FakeProvider
+from support.providers.server import KEY, Exchange, FakeProvider
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -121,6 +123,46 @@ def test_a_model_that_wants_the_newer_word_for_tokens_is_told_it(
     pair.fake.asked.clear()
     assert said(path, pair.ask(path, "reasons", stream=stream, **more))[0] == "told"
     assert len(pair.fake.asked) == 1  # it is known by now
+
+
+def test_the_newer_word_for_tokens_is_of_chats_alone(pair: Pair) -> None:
+    assert pair.ask(PATHS[0], "reasons", max_tokens=50).status_code == 200
+    body = {"model": "odd:reasons", "prompt": "hi", "max_tokens": 50}
+    assert pair.worker.http.post("/v1/completions", json=body).status_code == 200
+    assert pair.fake.asked[-1].json["max_tokens"] == 50
+
+
+def test_what_would_be_asked_in_the_same_words_is_not_asked_again(pair: Pair) -> None:
+    body = {"model": "odd:reasons", "prompt": "a cat", "max_tokens": 50}
+    answer = pair.worker.http.post("/v1/images/generations", json=body)
+    assert answer.status_code == 400
+    assert "max_completion_tokens" in answer.json()["error"]["message"]
+    assert len(pair.fake.asked) == 1
+
+
+def test_requests_that_are_refused_together_learn_together(pair: Pair) -> None:
+    """Whichever hears of it second was refused for what is known by then."""
+    both_are_there: list[asyncio.Event] = []
+
+    async def refused_together(exchange: Exchange) -> None:
+        both_are_there.append(asyncio.Event())
+        if len(both_are_there) == 2:
+            for event in both_are_there:
+                event.set()
+        await asyncio.wait_for(both_are_there[-1].wait(), 30)
+        exchange.answer.headers["connection"] = "close"  # as every fault is
+        await exchange.send(exchange.answer)
+
+    pair.fake.faults += [refused_together, refused_together]
+    call = {"id": "call-7", "type": "function", "function": {"name": "w", "arguments": "{}"}}
+    turn = [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call-7", "content": "rain"},
+    ]
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda _: pair.ask(PATHS[0], "signs-too", turn), range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
 
 
 def test_a_model_of_another_route_says_which(pair: Pair) -> None:

@@ -295,6 +295,58 @@ def test_what_needs_a_task_goes_the_long_way(path: str, more: dict[str, Any]) ->
     assert taken == 0
 
 
+ODD = (
+    b"nonsense",
+    b"[]",
+    b'{"data":[{"index":0}]}',
+    b'{"data":[{"embedding":"x"}]}',
+    b'{"data":3}',
+)
+
+
+@pytest.mark.parametrize("answer", ODD)
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/embeddings", {"input": "x", "dimensions": 1}),
+        ("/v1/rerank", {"query": "x", "documents": ["y"], "return_documents": True}),
+        ("/api/embed", {"input": "x"}),
+        ("/api/embed", {"input": "x", "dimensions": 1}),
+        ("/embed", {"inputs": "x"}),
+        ("/v2/embed", {"texts": ["x"], "input_type": "x", "output_dimension": 1}),
+    ],
+)
+def test_vectors_that_make_no_sense_are_the_engines_fault(
+    path: str, said: dict[str, Any], answer: bytes
+) -> None:
+    """And no bug of the worker's."""
+    asking = Asking(f"POST {path} HTTP/1.1", body=json.dumps({"model": "m", **said}).encode())
+    short, long, _ = asyncio.run(both_ways(asking, [Script(response(answer))]))
+    status, fields, _ = short.told[0]
+    assert status >= 500
+    assert fields[b"x-modelpool-code"] == b"engine_failed"
+    assert short == long
+
+
+@pytest.mark.parametrize(
+    ("listed", "status"),
+    [(b'[{"id":0,"path":"a.gguf","scale":1.0}]', 200), (b"[]", 400), (b'{"id":0}', 502)],
+)
+def test_adapters_of_a_server_that_its_worker_knows_nothing_of(listed: bytes, status: int) -> None:
+    """An operator's own llama-server, say; what it has its list says."""
+
+    async def told() -> Any:
+        scripts = [Script(response(listed)), Script(response(b'{"success":true}'))]
+        async with ScriptedServer(scripts) as engine, served(engine) as at:
+            at.worker.serves = (*BASIC, "/lora-adapters")
+            said = b'[{"id":0,"scale":0.5}]'
+            asking = Asking("POST /lora-adapters HTTP/1.1", body=said)
+            (answer,), _ = await ask(at.port, asking.parts())
+            return answer[0], engine.asked[-1].endswith(b'[{"id": 0, "scale": 0.5}]')
+
+    assert asyncio.run(told()) == (status, status == 200)
+
+
 def _without_id(found: Seen) -> Seen:
     """Of embeddings, which is made at random."""
     told = [(s, {**f, b"content-length": b""}, EMBEDDING_ID.sub(b"", t)) for s, f, t in found.told]

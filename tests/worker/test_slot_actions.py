@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def test_the_folder_must_be_one(tmp_path: Path) -> None:
         LlamaCpp().check({"slot_save_path": "kv"})
 
 
-@pytest.mark.parametrize("path", ["/slots", "/slots/", "/slots/x", "/slots/1/2", "/slots/-1"])
+@pytest.mark.parametrize(
+    "path", ["/slots", "/slots/", "/slots/x", "/slots/1/2", "/slots/-1", "/slots/٣"]
+)
 def test_what_is_no_slot(path: str) -> None:
     assert not slot_actions.is_asked(path)
 
@@ -82,6 +85,8 @@ def test_what_is_said_of_a_slot() -> None:
     assert slot_actions.is_asked("/slots/12")
     assert slot_actions.target("/slots/1", "action=save") == ("/slots/1?action=save", "save")
     assert slot_actions.body_of("erase", b"") == b"{}"
-    for body in (b"[]", b"{", b'{"filename": ""}', b'{"filename": "a\\\\b"}', b"{}"):
+    names = ("", "a\\b", "a/b", ".", "..", "\ud800", "a\n")
+    named = [json.dumps({"filename": name}).encode() for name in names]
+    for body in (b"[]", b"{", b"{}", *named):
         with pytest.raises(InvalidRequest):
             slot_actions.body_of("save", body)

@@ -78,10 +78,9 @@ from modelpool_client.wire import (
 )
 
 from . import ollama, open_inference
-from .adapters import Adapters
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import TAIL_BYTES, Begun, BrokenOffError, put_in_words
+from .engine_client import TAIL_BYTES, Begun, BrokenOffError, makes_sense, put_in_words
 from .metrics import render
 from .probe import probe
 from .surfaces.reshape import EngineRequest, engine_request, with_versions
@@ -355,7 +354,9 @@ class App:
             return await self._translate(exchange, asked, asked.translation, request, call)
         if path in embeddings.BODIES:
             answer = await engine.whole(request, call, begun)
-            exchange.send(200, [JSON_TYPE], embeddings.finished(path, asked.data, answer))
+            with makes_sense(answer):
+                finished = embeddings.finished(path, asked.data, answer)
+            exchange.send(200, [JSON_TYPE], finished)
             return count_tokens(answer[-TAIL_BYTES:])
         if path not in BASIC:
             return await engine.relay(request, exchange, call, begun)
@@ -379,10 +380,13 @@ class App:
             told = await engine.whole(request, call)
             tokens = count_tokens(told[-TAIL_BYTES:])
             if asked.path == EMBEDDINGS_PATH and asked.surface.codec == "json":
-                answer, vectors = written.read(told)
-                exchange.send(200, [JSON_TYPE], vectors.encode(translation.whole(answer)))
+                with makes_sense(told):
+                    answer, vectors = written.read(told)
+                    words = vectors.encode(translation.whole(answer))
+                exchange.send(200, [JSON_TYPE], words)
                 return tokens
-            answer = json.loads(told)
+            with makes_sense(told):
+                answer = json.loads(told)
         else:
             answer, tokens = await engine.collect(request, call)
         whole = put_in_words(translation, answer)
@@ -398,8 +402,7 @@ class App:
             answer = await self._worker.engine.look(surface)
         except BrokenOffError as e:
             raise await self._worker.explain(str(e)) from None
-        if surface.path == adapters.PATH:
-            known = self._worker.adapters or Adapters()
+        if surface.path == adapters.PATH and (known := self._worker.adapters):
             answer = adapters.with_names(answer, known.names)
         exchange.send(200, [JSON_TYPE], answer)
 
@@ -436,11 +439,22 @@ class App:
         exchange.send(200, [JSON_TYPE], answer)
 
     async def _scale_adapters(self, exchange: Exchange, path: str) -> None:
-        known = self._worker.adapters or Adapters()
-        scales = adapters.scales(await self._told(exchange, path), known.names)
+        body, known = await self._told(exchange, path), self._worker.adapters
+        names = await self._adapters_there() if known is None else known.names
+        scales = adapters.scales(body, names)
         await self._tell(exchange, path, json.dumps(scales).encode())
-        known.scaled(scales)
+        if known is not None:
+            known.scaled(scales)
         log.info("LoRA adapters are scaled anew, by a client's wish: %s", scales)
+
+    async def _adapters_there(self) -> list[str]:
+        """Names of those of a server that was started by a command, which says no more of them."""
+        try:
+            listed = await self._worker.engine.look(SURFACES[adapters.PATH])
+            with makes_sense(listed):
+                return adapters.names_in(listed)
+        except BrokenOffError as e:
+            raise await self._worker.explain(str(e)) from None
 
     async def _act_on_slot(self, exchange: Exchange, path: str) -> None:
         """Only where the operator has named a folder: else what clients name would be among the

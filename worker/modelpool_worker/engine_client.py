@@ -259,7 +259,7 @@ class EngineClient:
                 if not tail:
                     exchange.write(translation.begin())
                 tail = (tail + b"".join(events))[-TAIL_BYTES:]
-                with _makes_sense(events):
+                with makes_sense(events):
                     told = [c for d in events if d != sse.DONE for c in _read(d, texts, reshape)]
                     words = b"".join(map(translation.chunk, told))
                 exchange.write(words)
@@ -555,9 +555,11 @@ class Gathering:
     def _take_runs(self, data: bytes) -> bytes:
         """Where several chunks have come together, most of them may be taken as one; the rest."""
         for _ in range(_EVENTS_APART):
+            if self.is_done:  # what follows is no part of the answer
+                break
             data = self._aggregate.take_run(data)
             event, end, rest = data.partition(_EVENT_END)
-            if not rest or self.is_done:
+            if not rest:
                 break
             self._feed(event + end)
             data = rest
@@ -633,12 +635,12 @@ def put_in_words(translation: Translation, answer: dict[str, Any]) -> dict[str, 
     Raises:
         BrokenOffError: it is none.
     """
-    with _makes_sense(answer):
+    with makes_sense(answer):
         return translation.whole(answer)
 
 
 @contextmanager
-def _makes_sense(said: Any) -> Iterator[None]:
+def makes_sense(said: Any) -> Iterator[None]:
     """What is read of an engine's words may be anything.
 
     Raises:
@@ -648,7 +650,8 @@ def _makes_sense(said: Any) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
         log.warning("an answer of the engine is not understood", exc_info=e)
-        text = f"the engine sent an answer that makes no sense: {str(said)[:200]}"
+        words = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        text = f"the engine sent an answer that makes no sense: {words[:200]}"
         raise BrokenOffError(text) from None
 
 

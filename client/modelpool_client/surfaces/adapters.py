@@ -61,6 +61,16 @@ def of_request(body: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {**body, PARAMETER: _by_id(said, names, PARAMETER)}
 
 
+def names_in(listed: bytes) -> list[str]:
+    """What llama.cpp's list, in the order of their ids, knows them by: their files.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
+    found = sorted(json.loads(listed), key=lambda adapter: int(adapter["id"]))
+    return [str(adapter.get("path", "")) for adapter in found]
+
+
 def with_names(listed: bytes, names: Sequence[str]) -> bytes:
     """llama.cpp's list, which knows adapters by their files, with what they are called here."""
     adapters = [

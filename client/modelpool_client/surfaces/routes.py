@@ -221,7 +221,7 @@ OLLAMA_MANAGEMENT = frozenset(
 
 # llama.cpp's routes that change something in one worker, and are answered there only.
 CHAT_CONTROL_PATH = "/v1/chat/completions/control"
-_OF_ONE_WORKER = re.compile(r"(/v1)?/chat/completions/control|/slots/\d{1,9}")
+_OF_ONE_WORKER = re.compile(r"(/v1)?/chat/completions/control|/slots/[0-9]{1,9}")
 
 
 # Of those with names in them.

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from modelpool_client.errors import InvalidRequest, NotSupported
+from modelpool_client.surfaces.body import parse_object
 from modelpool_client.surfaces.contract import ANY_OBJECT, TEXT, Contract
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.surfaces.schema_checks import Check
@@ -19,9 +20,9 @@ PATH = "/slots/{id_slot}"
 OPTION = "slot_save_path"
 ERASE = "erase"
 ACTIONS = ("save", "restore", ERASE)
-_AT = re.compile(r"/slots/(\d{1,9})")
-# A name and no path; what a server makes of one is its own affair.
-_PLAIN = re.compile(r"[^/\\\x00-\x1f]{1,255}")
+_AT = re.compile(r"/slots/[0-9]{1,9}")
+# A name and no path; what else a server makes of one is its own affair.
+_PLAIN = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f]{1,255}")
 _BODY: Schema = {
     "type": "object",
     "properties": {"filename": {"type": "string", "description": "not for erase"}},
@@ -75,10 +76,7 @@ def body_of(action: str, body: bytes) -> bytes:
     Raises:
         InvalidRequest: no file is named where one must be, or it is no name.
     """
-    try:
-        said = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as e:
-        raise InvalidRequest(f"the body is not valid JSON: {e}", param="body") from None
+    said = parse_object(body or b"{}")
     (_check_body if action == ERASE else _check_named)(said)
     name = said.get("filename")
     if name is None:

@@ -23,6 +23,9 @@ class PeculiarApi(OpenAIApi):
     def chat(self, asked: Asked) -> Answer:
         return WAYS[asked.json["model"]](self, asked.json)
 
+    def images(self, asked: Asked) -> Answer:
+        return reasons(self, {"max_tokens": 0})
+
 
 def answer(
     body: dict[str, Any],
@@ -134,6 +137,7 @@ WAYS = {
     "only-responses": only_responses,
     "parts": in_parts,
     "signs": signs,
+    "signs-too": signs,
     "deepseek": counts_in_its_own_words,
     "groq": counts_twice,
     "fails": fails_at_its_end,

@@ -49,3 +49,10 @@ def test_what_has_another_shape_says_nothing() -> None:
     assert known.completed("none", signs=True) == "none"
     odd_turns = [3, {"role": "user"}, {"tool_calls": "x"}, {"tool_calls": [4]}]
     assert known.completed(odd_turns, signs=True) == [*odd_turns[:3], {"tool_calls": [4]}]
+
+
+def test_an_empty_id_names_no_call() -> None:
+    """Some servers give their calls no more than that."""
+    known = CallExtras()
+    known.hear(answer(""))
+    assert extras(known, "") == [None]

@@ -121,7 +121,7 @@ class OpenAILink:
         options = job.options
         self.names = Names.of(job.model_id, job.source, options)
         self._asks_usage = bool(options.get("stream_usage", True))
-        self._told_most_tokens: set[str] = set()
+        self._told_most_tokens: set[tuple[str, str]] = set()
         self._signed: set[str] = set()
         self._extras = CallExtras()
         self._serves = (*SERVES, *([RESPONSES_PATH] if options.get("native_responses") else []))
@@ -152,31 +152,33 @@ class OpenAILink:
             ask = Ask(path.removeprefix("/v1"), headers, sent, model, is_json=is_json)
             return await self.server.ask(ask)
         said = said_in(body)
+        ask = self._asked(path, headers, said)
         while True:
-            ask, asks_usage = self._asked(path, headers, said), self._asks_usage
             try:
                 return await self.server.ask(ask)
             except InvalidRequest as refusal:
                 # It was refused, so that nothing was begun and nobody pays twice.
-                if not self._learns(refusal, ask, said, asks_usage=asks_usage):
+                if not self._learns(refusal, path, ask.model, is_stream=ask.decoder is not None):
+                    raise
+                # Another request may have learned the same meanwhile.
+                refused, ask = ask, self._asked(path, headers, said)
+                if ask.body == refused.body:
                     raise
 
-    def _learns(
-        self, refusal: InvalidRequest, ask: Ask, said: Mapping[str, Any], *, asks_usage: bool
-    ) -> bool:
-        """Whether a refusal says how the request would be taken, which holds from now on."""
-        is_stream = said.get("stream") is True
-        if asks_usage and is_stream and any(word in refusal.message for word in _USAGE_WORDS):
-            log.warning("%s; its streams are asked for no tokens any more", refusal.message)
+    def _learns(self, refusal: InvalidRequest, path: str, model: str, *, is_stream: bool) -> bool:
+        """Whether a refusal says how requests would be taken, which holds from now on."""
+        if is_stream and any(word in refusal.message for word in _USAGE_WORDS):
+            if self._asks_usage:
+                log.warning("%s; its streams are asked for no tokens any more", refusal.message)
             self._asks_usage = False
             return True
-        if MOST_TOKENS in refusal.message and _FORMER_MOST_TOKENS in json.loads(ask.body):
-            log.info("%s; %s is told %s", refusal.message, ask.model, MOST_TOKENS)
-            self._told_most_tokens.add(ask.model)
+        if MOST_TOKENS in refusal.message:
+            log.info("%s; %s is told %s", refusal.message, model, MOST_TOKENS)
+            self._told_most_tokens.add((path, model))
             return True
-        if _SIGNATURE in refusal.message and ask.model not in self._signed:
-            log.info("%s; calls of tools that %s did not make say so", refusal.message, ask.model)
-            self._signed.add(ask.model)
+        if _SIGNATURE in refusal.message:
+            log.info("%s; calls of tools that %s did not make say so", refusal.message, model)
+            self._signed.add(model)
             return True
         return False
 
@@ -186,7 +188,7 @@ class OpenAILink:
         asked = said
         if path in BASIC:
             asked = _with_usage(said, asks=self._asks_usage)
-            if model in self._told_most_tokens:
+            if (path, model) in self._told_most_tokens:
                 asked = _with_most_tokens(asked)
             if decoder is not None:
                 decoder = self.server.counted(decoder, said)

@@ -35,7 +35,8 @@ class CallExtras:
             said = choice.get("message") or choice.get("delta")
             for call in _objects(said.get("tool_calls") if isinstance(said, dict) else None):
                 extra, name = call.get(EXTRA), call.get("id")
-                if isinstance(extra, dict) and isinstance(name, str):
+                # An id that is empty is that of any call.
+                if isinstance(extra, dict) and isinstance(name, str) and name:
                     self._keep(name, extra)
 
     def _keep(self, name: str, extra: Json) -> None:
