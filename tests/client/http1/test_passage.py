@@ -163,10 +163,15 @@ def test_what_is_cut_after_its_client_has_left_is_left_alone() -> None:
         ([stream_head() + chunk(b"a") + END], b"\na"),
         ([stream_head() + chunk(b"a"), chunk(b"b"), chunk(b"c") + END], b"\nabc"),
         ([stream_head(), *(chunk(b"%d" % n) for n in range(10)), END], b"23456789"),
-        # What a slow client lets come at once is not kept beside.
+        # What a slow client lets come at once is not kept beside, and no more is looked at than an
+        # error takes.
         (
             [stream_head(), *(chunk(b"%d" % n * 32768) for n in range(10)), END],
-            b"".join(b"%d" % n * 16384 for n in range(2, 10)),
+            b"9" * 16384,
+        ),
+        (
+            [stream_head(), *(chunk(b"%d" % n * 8000) for n in range(10)), END],
+            b"7" * 8000 + b"8" * 8000 + b"9" * 8000,
         ),
     ],
 )

@@ -174,7 +174,9 @@ def test_what_a_layout_keeps_beside_a_model_is_how_it_is_run(
         ({"params": {"num_predict": 64, "seed": 1}}, {"defaults": {"max_tokens": 64}}),
         ({"params": {"num_predict": -1, "top_k": "x", "stop": [""], "top_p": True}}, {}),
         ({"params": {"stop": [], "min_p": float("inf"), "unheard_of": 1}, "system": " "}, {}),
-        ({"params": {"top_p": 1.5, "mirostat": 7, "stop": ["x"] * 17, "num_predict": 1e9}}, {}),
+        ({"params": {"top_p": 1.5, "mirostat": 7, "stop": ["x"] * 17}}, {}),
+        # As of a request: what the model has room for is clamped then.
+        ({"params": {"num_predict": 1e9}}, {"defaults": {"max_tokens": 10**9}}),
         ({"params": {"top_k": 40.0, "num_predict": 1.5}}, {"defaults": {"top_k": 40}}),
         ({"params": [1], "system": ["x"]}, {}),
         ({"system": "x" * 70_000}, {}),
