@@ -34,8 +34,7 @@ MAX_COMPARED = 24
 DEFAULT_PARALLEL = 8
 
 NAMING_FIELDS = frozenset({"model_id", "aliases", "engine"})
-# In ``metadata``: the ``request`` that the layout let follow where a model was found, to tell it from
-# a user's.
+# In ``metadata``: the ``request`` that a layout let follow, to tell it from a user's.
 FOUND_REQUEST = "found_request"
 # What only the catalog itself sets.
 OWN_FIELDS = (
