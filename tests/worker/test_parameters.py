@@ -109,7 +109,7 @@ VALUES: dict[str, Any] = {
     "id_slot": 0,
     "ignore_eos": True,
     "json_schema": {"type": "object"},
-    "lora": [{"id": 0, "scale": 1.0}],
+    "lora": [],  # the model has none that could be named
     "min_keep": 1,
     "min_p": 0.1,
     "mirostat": 1,
