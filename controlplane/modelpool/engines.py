@@ -292,7 +292,7 @@ class Engines:
         refuse(verdict.problems)
         return verdict
 
-    async def looks(self, models: Sequence[Model]) -> list[EngineVerdict]:
+    async def inspected(self, models: Sequence[Model]) -> list[EngineVerdict]:
         """The same of several; one that it would not take is told so by its load."""
         return await self.verdicts([self._started_with(m) for m in models], inspect=True)
 

@@ -99,7 +99,7 @@ class ModelFiles:
         await self._check_engine(model)
         if await self._estimator.is_current(model):
             if self._estimator.wants_to_be_told(model):
-                (verdict,) = await self._engines.looks([model])
+                (verdict,) = await self._engines.inspected([model])
                 self._estimator.hear(model, verdict)
             self._refused.pop(model.model_id, None)
             return

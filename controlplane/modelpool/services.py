@@ -503,7 +503,7 @@ class Services:
             await self.engines.all()
         asked = [model for model in asked if not self.engines.problem(model)]
         told = []
-        for model, verdict in zip(asked, await self.engines.looks(asked), strict=True):
+        for model, verdict in zip(asked, await self.engines.inspected(asked), strict=True):
             if self.catalog.find(model.model_id) is model:
                 self.estimator.hear(model, verdict)
                 told += [model] if verdict.memory_bytes else []

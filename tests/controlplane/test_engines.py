@@ -78,7 +78,7 @@ def test_what_could_not_be_asked_of_memory_is_asked_again(tmp_path: Path) -> Non
     async def wants(engines: Engines, model: Model) -> bool:
         estimator = Estimator()
         assert estimator.wants_to_be_told(model)
-        for verdict in await engines.looks([model]):
+        for verdict in await engines.inspected([model]):
             estimator.hear(model, verdict)
         return estimator.wants_to_be_told(model)
 
