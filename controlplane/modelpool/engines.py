@@ -88,7 +88,7 @@ def _told(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _unasked(model: Model, memory_bytes: int | None = None) -> EngineVerdict:
-    return EngineVerdict((), (), plain(model.options), memory_bytes)
+    return EngineVerdict((), (), plain(model.options), memory_bytes, was_asked=False)
 
 
 def _question(model: Model, inspect: bool) -> dict[str, Any]:
@@ -281,22 +281,20 @@ class Engines:
                 self._problems.popitem(last=False)
         return verdict.problems
 
-    async def check(self, model: Model) -> int | None:
-        """Would the model's engine take its options and its file? Bytes that it expects to need,
-        where it can tell.
+    async def check(self, model: Model) -> EngineVerdict:
+        """Would the model's engine take its options and its file? With the memory that it expects
+        to need, where it can tell.
 
         Raises:
             InvalidRequest: no, with every reason; an engine that is merely not installed is none.
         """
         (verdict,) = await self.verdicts([self._started_with(model)], inspect=True)
         refuse(verdict.problems)
-        return verdict.memory_bytes
+        return verdict
 
-    async def memory_of(self, models: Sequence[Model]) -> list[int | None]:
-        """Bytes that each model's engine expects to need; None where it cannot tell, or would not
-        take the model, which its load will say."""
-        started = [self._started_with(model) for model in models]
-        return [verdict.memory_bytes for verdict in await self.verdicts(started, inspect=True)]
+    async def inspected(self, models: Sequence[Model]) -> list[EngineVerdict]:
+        """The same of several; one that it would not take is told so by its load."""
+        return await self.verdicts([self._started_with(m) for m in models], inspect=True)
 
     async def environment_of(self, model: Model) -> str:
         """The name of the environment that its worker runs from, empty for the manager's own."""

@@ -99,21 +99,21 @@ class ModelFiles:
         await self._check_engine(model)
         if await self._estimator.is_current(model):
             if self._estimator.wants_to_be_told(model):
-                (told,) = await self._engines.memory_of([model])
-                self._estimator.tell(model, told)
+                (verdict,) = await self._engines.inspected([model])
+                self._estimator.hear(model, verdict)
             self._refused.pop(model.model_id, None)
             return
         before = self._estimator.reading(model)
         try:
             reading = await self._estimator.read(model)
-            told = await self._engines.check(reading.model)
+            verdict = await self._engines.check(reading.model)
         except InvalidRequest as e:
             raise self._refusal(model, e) from None
         self._refused.pop(model.model_id, None)
         if self._catalog.find(model.model_id) is not model:
             return  # deleted or replaced meanwhile: who did that has seen to its files
         self._estimator.take(reading)
-        self._estimator.tell(reading.model, told)
+        self._estimator.hear(reading.model, verdict)
         if not reading.model.same_content(model):
             await self._renew(reading.model, model)
         changed = changes(before, reading) if before is not None else {}

@@ -82,11 +82,11 @@ async def change(services: Services, name: str, changes: Mapping[str, Any]) -> O
         [*await services.untrusted(changed), *await services.file_problems(changed, model.options)]
     )
     reading = await services.estimator.read(changed)
-    told = await services.engines.check(reading.model)
+    verdict = await services.engines.check(reading.model)
 
     def then(model: Model) -> None:
         services.estimator.take(reading)
-        services.estimator.tell(model, told)
+        services.estimator.hear(model, verdict)
         services.take_over(model, f"its options were changed: {', '.join(sorted(changes))}")
 
     await services.catalog.replace(reading.model, model, then)

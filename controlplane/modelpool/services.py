@@ -177,11 +177,11 @@ class Services:
         )
         await self._refuse_unfit(parsed, trusted)
         reading = await self.estimator.read(parsed)
-        told = await self.engines.check(reading.model)
+        verdict = await self.engines.check(reading.model)
 
         def then(model: Model) -> None:
             self.estimator.take(reading)
-            self.estimator.tell(model, told)
+            self.estimator.hear(model, verdict)
             self.take_over(model, "registered")
 
         return with_warm_up(await self.catalog.register(reading.model, then), self.pool.config)
@@ -277,11 +277,11 @@ class Services:
         )
         await self._refuse_unfit(parsed, old.options)  # what was let in once may not be any more
         reading = await self.estimator.read(parsed)
-        told = await self.engines.check(reading.model)
+        verdict = await self.engines.check(reading.model)
 
         def then(model: Model) -> None:
             self.estimator.take(reading)
-            self.estimator.tell(model, told)
+            self.estimator.hear(model, verdict)
             self.take_over(model, f"rolled back to version {number}")
 
         model = reading.model.of_same_origin(old)
@@ -503,10 +503,10 @@ class Services:
             await self.engines.all()
         asked = [model for model in asked if not self.engines.problem(model)]
         told = []
-        for model, size in zip(asked, await self.engines.memory_of(asked), strict=True):
+        for model, verdict in zip(asked, await self.engines.inspected(asked), strict=True):
             if self.catalog.find(model.model_id) is model:
-                self.estimator.tell(model, size)
-                told += [model] if size else []
+                self.estimator.hear(model, verdict)
+                told += [model] if verdict.memory_bytes else []
         return told
 
     async def describe(self, model_id: str) -> None:

@@ -99,7 +99,7 @@ TARGETS = (
         for way in (n.WORKER_PORT, n.GATEWAY)
         for api in asked
     ),
-    *(Target(n.SURFACES, n.at_once(1), api, AT_LEAST, 0.98, n.CHAT_API) for api in n.STREAMED_APIS),
+    *(Target(n.SURFACES, n.at_once(1), api, AT_LEAST, 0.98, n.CHAT_API) for api in n.CHATTED_APIS),
     Target(n.IDLE, n.PROCESSOR, n.MANAGER, "<=", 20),
     Target(n.IDLE, n.RESIDENT_BEATS, n.MANAGER, "<=", 100),
     Target(n.IDLE, n.RESIDENT, n.OVERHEAD, "<=", 50),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from e2e.helpers import until
 from modelpool import engines as module
+from modelpool.catalog.estimator import Estimator
 from modelpool.catalog.model import Model
 from modelpool.describing import Describer
 from modelpool.engines import Engines
@@ -68,6 +69,29 @@ def test_the_same_question_is_asked_once(starts: Path) -> None:
     assert asyncio.run(all_of_them()) == [expected for _, _, expected in questions]
 
 
+def test_what_could_not_be_asked_of_memory_is_asked_again(tmp_path: Path) -> None:
+    """It may be installed, or in time, when the model is loaded."""
+    plain = dataclasses.replace(MODEL, engine="pocketsphinx", source="builtin", options={})
+    elsewhere = dataclasses.replace(plain, environment="not-made-yet")
+    silent = Describer((sys.executable, "-c", ""))
+
+    async def wants(engines: Engines, model: Model) -> bool:
+        estimator = Estimator()
+        assert estimator.wants_to_be_told(model)
+        for verdict in await engines.inspected([model]):
+            estimator.hear(model, verdict)
+        return estimator.wants_to_be_told(model)
+
+    async def play() -> None:
+        assert not await wants(Engines(), plain)
+        assert await wants(Engines(silent), plain)
+        assert await wants(Engines(), elsewhere)
+        # Whoever has nothing to say of it has said that.
+        assert not await wants(Engines(), dataclasses.replace(plain, engine="espeak-ng"))
+
+    asyncio.run(play())
+
+
 def test_what_could_not_be_asked_is_asked_again(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     engines = Engines(Describer((sys.executable, str(program))))
@@ -107,13 +131,16 @@ def test_what_an_engine_honours_is_not_believed_unknown_for_ever(starts: Path) -
         ({"install_hint": "pip install vllm, or say where it is"}, ((), ("vllm",))),
         ({"install_hint": "pip install 'infinity-emb[all]'"}, ((), ("infinity-emb[all]",))),
         (
-            {"install_hint": "pip install 'transformers[serving]' torch"},
+            {"install_hint": "pip install 'transformers[serving]' 'torch'"},
             ((), ("transformers[serving]", "torch")),
         ),
         ({"install_hint": "first that, then pip install 'modelpool[onnx]'"}, (("onnx",), ())),
         ({"extra": "mlx", "install_hint": ""}, (("mlx",), ())),
         ({"install_hint": "brew install whisper-cpp, or build it"}, None),
         ({"install_hint": "pip install --index-url http://x y"}, None),
+        ({"install_hint": "pip install --pre vllm"}, None),
+        ({"install_hint": "pip install vllm '-rwhat.txt'"}, None),
+        ({"install_hint": "pip install babble and start again"}, None),
         ({"install_hint": ""}, None),
         ({}, None),
     ],

@@ -54,8 +54,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/model-preferences", responses=refuses(Conflict))
     async def preferences(name: Name = class_files.NAME) -> dict[str, Any]:
-        """`model_preferences.json`: the models for each class of caller; empty where none is
-        set."""
+        """`model_preferences.json`: the models for each class of caller; empty: none is set."""
         return class_files.preferences_of(_entry(name))
 
     @router.put(

@@ -227,14 +227,20 @@ class Catalog:
         return await self._alone(change, then)
 
     async def adopt_found(
-        self, models: Iterable[Model], then: Then[tuple[Model, ...]]
+        self,
+        models: Iterable[Model],
+        then: Then[tuple[Model, ...]],
+        before: Mapping[str, Model] | None = None,
     ) -> tuple[Model, ...]:
         """Add models that were found, or put them in the place of found ones with their ids, in one
-        step. One whose name somebody else has, or whose entry is nobody's to replace, is left out;
-        those that were written are returned."""
+        step. One whose name somebody else has, whose entry is nobody's to replace, or is another
+        than ``before`` where that is said, is left out; those that were written are returned."""
 
         async def change() -> tuple[Model, ...]:
             fresh = [m for m in models if self._may_be_found(m)]
+            if before is not None:
+                now = self._index.models
+                fresh = [m for m in fresh if now.get(m.model_id) is before.get(m.model_id)]
             clashing = {clash.model.model_id for clash in self._index.clashes(fresh)}
             put = tuple(self._stamped(m) for m in fresh if m.model_id not in clashing)
             await self._write(put, ())

@@ -96,7 +96,8 @@ ADD_PEAK = f"""{_insert(Peak, "peaks")} ON CONFLICT DO UPDATE SET
     worked = max(worked, excluded.worked),
     updated_at = max(updated_at, excluded.updated_at)"""
 READ_DOCUMENTS = "SELECT key, data FROM documents WHERE kind = ? ORDER BY updated_at, key"
-FIND_BROKEN = "SELECT key FROM documents WHERE kind = ? AND NOT json_valid(data)"
+# Such as infinite numbers, which a stranger's file may hold: Python writes and reads them.
+FIND_ODD = "SELECT key, data FROM documents WHERE kind = ? AND NOT json_valid(data)"
 DROP_DOCUMENT = "DELETE FROM documents WHERE kind = ? AND key = ?"
 NEXT_EPOCH = """INSERT INTO epochs VALUES (?, 1)
     ON CONFLICT (model_id) DO UPDATE SET epoch = epoch + 1"""
@@ -253,8 +254,8 @@ class Database:
 
     def document_texts(self, kind: str) -> dict[str, str]:
         """The same, not read yet."""
-        for (key,) in self._db.execute(FIND_BROKEN, (kind,)):
-            raise CorruptDatabase(f"the {kind} {key!r} cannot be read")
+        for key, data in self._db.execute(FIND_ODD, (kind,)):
+            _document(kind, key, data)
         return dict(self._db.execute(READ_DOCUMENTS, (kind,)).fetchall())
 
     def write_documents(

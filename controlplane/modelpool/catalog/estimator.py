@@ -37,6 +37,7 @@ from .memory_estimate import (
 from .model import Model
 from .model_info import ModelInfo
 from .packed import packed
+from .parse_rules import EngineVerdict
 from .recent import Recent
 
 # Name further files, which are loaded along with the model's.
@@ -274,6 +275,11 @@ class Estimator:
             before = known.get(peak.device)
             known[peak.device] = peak if before is None else before | peak
             self._claims.pop(peak.model_id, None)
+
+    def hear(self, model: Model, verdict: EngineVerdict) -> None:
+        """Take in what the engine itself says of the model's memory, where it could be asked."""
+        if verdict.tells_memory:
+            self.tell(model, verdict.memory_bytes)
 
     def tell(self, model: Model, size: int | None) -> None:
         """Take in what the engine itself expects for the model, in bytes; None: it cannot say."""

@@ -34,6 +34,8 @@ MAX_COMPARED = 24
 DEFAULT_PARALLEL = 8
 
 NAMING_FIELDS = frozenset({"model_id", "aliases", "engine"})
+# In ``metadata``: the ``request`` that a layout let follow, to tell it from a user's.
+FOUND_REQUEST = "found_request"
 # What only the catalog itself sets.
 OWN_FIELDS = (
     "created_at",
@@ -310,6 +312,9 @@ class Model:
         """From where the other came; one that was found, only while it has its source."""
         if self.source in old.places:
             found = {k: getattr(old, k) for k in _OF_FOUND}
+            if FOUND_REQUEST in old.metadata:  # an entry without a request takes it away
+                said = {FOUND_REQUEST: old.metadata[FOUND_REQUEST]}
+                found["metadata"] = {**said, **self.metadata}
             return dataclasses.replace(self, origin=old.origin, **found)
         origin: Origin = "api" if old.origin == "discovered" else old.origin
         return dataclasses.replace(self, origin=origin)

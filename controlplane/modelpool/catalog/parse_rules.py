@@ -52,12 +52,20 @@ class EngineVerdict:
         notes: what keeps it from loading now, or could not be found out; each a whole sentence.
         options: as the engine takes them.
         memory_bytes: what it expects to need, None where it is not known.
+        was_asked: the engine; not where its environment is not there.
     """
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     options: Mapping[str, Any]
     memory_bytes: int | None = None
+    was_asked: bool = True
+
+    @property
+    def tells_memory(self) -> bool:
+        """Whether it would say the same of its memory again. What kept it from an answer may be
+        mended: something is not installed, or it was not in time."""
+        return self.memory_bytes is not None or (self.was_asked and not self.notes)
 
 
 # A verdict for each model, in their order, given what the configuration says to engines.

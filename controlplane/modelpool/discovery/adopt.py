@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 # Models that are written at a time: the pool answers between two such steps.
 STEP = 100
+# Plans, where entries are changed by others while one is carried out.
+MOST_PLANS = 3
 # Options that name further files, which count in estimates and decide what a model can do.
 FILES = frozenset({DRAFT_OPTION, PROJECTOR_OPTION, ADAPTERS_OPTION})
 
@@ -53,20 +55,44 @@ async def adopt(services: Services) -> Adopted:
     """
     discovery = services.discovery
     attach = services.pool.config.attach_companions
-    plan = merged(discovery.findings, services.catalog, discovery.wishes, engines(), attach)
-    done = Adopted(merged=plan)
+    done = Adopted()
     here = await services.engines.names()
-    for step in _steps(plan.put):
-        await _put(services, step, done, here)
-        await asyncio.sleep(0)
-    for dropped in _steps(plan.drop):
+    for _ in range(MOST_PLANS):
+        before = dict(services.catalog.by_id)
+        plan = merged(discovery.findings, before.values(), discovery.wishes, engines(), attach)
+        done.merged = plan
+        if not await _put_all(services, plan, before, done, here):
+            break
+    for dropped in _steps(done.merged.drop):
         await _drop(services, dropped, done)
     return done
 
 
+async def _put_all(
+    services: Services,
+    plan: Merged,
+    before: Mapping[str, Model],
+    done: Adopted,
+    here: Iterable[str] | None,
+) -> bool:
+    """Whether some were left out, as their entries had become others: a user's change counts."""
+    is_outdated = False
+    for step in _steps(plan.put):
+        left = await _put(services, step, before, done, here)
+        now = services.catalog.by_id
+        is_outdated |= any(now.get(model_id) is not before.get(model_id) for model_id in left)
+        await asyncio.sleep(0)
+    return is_outdated
+
+
 async def _put(
-    services: Services, step: Sequence[Put], done: Adopted, here: Iterable[str] | None
-) -> None:
+    services: Services,
+    step: Sequence[Put],
+    before: Mapping[str, Model],
+    done: Adopted,
+    here: Iterable[str] | None,
+) -> set[str]:
+    """Ids of those that were not put."""
     models = [await _described(services, put) for put in step]
     puts = {put.model.model_id: put for put in step}
 
@@ -80,9 +106,11 @@ async def _put(
             is_new = put.event == "model-discovered"
             (done.discovered if is_new else done.changed).append(model.model_id)
 
-    for model in await services.catalog.adopt_found(models, then):
+    written = await services.catalog.adopt_found(models, then, before)
+    for model in written:
         if puts[model.model_id].event == "model-discovered" and not FILES.isdisjoint(model.options):
             await services.describe(model.model_id)  # with what the other files say
+    return puts.keys() - {model.model_id for model in written}
 
 
 async def _described(services: Services, put: Put) -> Model:

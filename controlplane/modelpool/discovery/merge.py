@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from modelpool.catalog.model import Model
+from modelpool.catalog.model import FOUND_REQUEST, Model
 from modelpool.discovery.companions import Belonging, Companions, by_kind
 from modelpool.discovery.findings import Finding
 from modelpool.discovery.names import (
@@ -28,8 +28,6 @@ from modelpool.discovery.options import ATTACHED, found_options, found_request
 
 Event = Literal["model-discovered", "model-changed", "model-vanished"]
 ORIGIN = "discovered"
-# In ``metadata``: the ``request`` that the layout let follow, to tell it from a user's.
-FOUND_REQUEST = "found_request"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 # In what says how to install an engine: the extra of ours, or somebody else's packages, alone or as
-# the first way of several.
+# the first way of several. Of several packages the further ones stand in quotes, to tell them from
+# words that follow; a name is no option of pip's.
 _EXTRA = re.compile(r"modelpool\[([A-Za-z0-9_-]+)\]")
-_NAME = r"[A-Za-z0-9._-]+(?:\[[A-Za-z0-9_,-]+\])?"
-_PACKAGES = re.compile(rf"^pip install ((?:'{_NAME}'|{_NAME})(?: '{_NAME}'| {_NAME})*)(?:$|, or )")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9_,-]+\])?"
+_PACKAGES = re.compile(rf"^pip install ((?:'{_NAME}'|{_NAME})(?: '{_NAME}')*)(?:$|, or )")
 
 
 class Packages(NamedTuple):

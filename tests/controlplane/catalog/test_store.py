@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sqlite3
@@ -209,6 +210,8 @@ def test_documents_as_texts(tmp_path: Path) -> None:
         texts = await store.document_texts("kind")
         assert {key: json.loads(text) for key, text in texts.items()} == {"a": {"n": 1}}
         assert await store.document_texts("other") == {}
+        await store.write_documents("odd", {"a": {"n": math.inf}})  # no JSON for SQLite
+        assert json.loads((await store.document_texts("odd"))["a"]) == {"n": math.inf}
         with sqlite3.connect(store.path) as db:
             db.execute("UPDATE documents SET data = '{' WHERE key = 'a'")
         with pytest.raises(StoreError, match="the kind 'a' cannot be read"):

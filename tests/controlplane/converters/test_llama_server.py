@@ -35,6 +35,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--slot-save-path /kv", {"slot_save_path": "/kv"}),
     ("--chat-template chatml", {"chat_template": "chatml"}),
     ("--no-jinja --chat-template llama3", {"chat_template": "llama3"}),
+    ("--no-jinja --jinja", {}),
     ("--chat-template-file /t.jinja", {"chat_template_file": "/t.jinja"}),
     ("--reasoning-budget 0", {"reasoning": False}),
     ("--reasoning-budget -1", {}),

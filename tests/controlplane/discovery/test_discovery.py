@@ -16,6 +16,7 @@ import pytest
 from modelpool.app import Running, running
 from modelpool.background import JUDGED, judge_found
 from modelpool.catalog.formats.registry import formats
+from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.discovery.tree import IS_OF_THE_SYSTEM
 from modelpool.pool.recovery import Recoverer, Recovery
@@ -469,6 +470,33 @@ def test_what_models_can_do_is_known_before_anybody_loads_them(tmp_path: Path) -
         assert refused.status_code == 400, refused.text
         assert refused.json()["error"]["details"] == {"models": ["nomic-embed"]}
         assert (await http.get("/models/talks")).json()["state"] == "COLD"
+
+    play(tmp_path, scene)
+
+
+def test_what_a_user_changes_while_a_look_is_taken_over_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models"
+    put(folder / "talks.gguf", gguf("talks"))
+
+    async def scene(http: httpx.AsyncClient, pool: Running) -> None:
+        await discover(http)
+        catalog, judge = pool.services.catalog, pool.services.capabilities.judged
+
+        async def judged(model: Model, *about: Any) -> Model:
+            old = catalog.get("talks")
+            if not old.tags:
+                await catalog.replace(dataclasses.replace(old, tags=("mine",)), old)
+            return await judge(model, *about)
+
+        monkeypatch.setattr(pool.services.capabilities, "judged", judged)
+        (folder / "further").mkdir()
+        os.rename(folder / "talks.gguf", folder / "further" / "talks.gguf")
+        await discover(http)
+        found = catalog.get("talks")
+        assert found.source == str(folder / "further" / "talks.gguf")
+        assert found.tags == ("mine",)
 
     play(tmp_path, scene)
 

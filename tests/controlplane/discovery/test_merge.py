@@ -211,7 +211,7 @@ def test_what_a_layout_says_of_requests_is_followed_until_a_user_says_otherwise(
     (none,) = merge([saying()], [changed.model]).put
     assert none.model.request == {}
     for own in ({}, {"system_prompt": "Be mine."}):
-        mine = replace(found, request=own)
+        mine = Model(found.model_id, found.engine, found.source, request=own).succeeding(found)
         assert merge([first], [mine]).put == (), "a user may have taken it away"
         (kept,) = merge([second], [mine]).put
         assert (kept.model.request, kept.is_told) == (own, False)

@@ -457,7 +457,7 @@ _ALL = (
             "{*arguments}",
         ),
         program="transformers",
-        install_hint="pip install 'transformers[serving]' torch",
+        install_hint="pip install 'transformers[serving]' 'torch'",
         formats=("safetensors",),
         capabilities=("chat", "completion", "streaming"),
         options={

@@ -196,6 +196,12 @@ def _template(said: ServerCommand, flag: str, rest: list[str]) -> None:
     said.options["chat_template"] = text
 
 
+def _jinja(said: ServerCommand, flag: str, rest: list[str]) -> None:
+    """It is so here in any case; of this flag and its reverse the last one counts."""
+    said.without_jinja = ""
+    said.without_effect.append(flag)
+
+
 def _no_jinja(said: ServerCommand, flag: str, rest: list[str]) -> None:
     said.without_jinja = flag
 
@@ -332,7 +338,7 @@ _OPTIONS: Mapping[str, Read] = {
     "--chat-template-kwargs": _default("chat_template_kwargs", _object),
     "-n --predict --n-predict": _most_tokens,
     # ... and those that neither change what fits nor what is answered.
-    "--jinja": _ignored(),
+    "--jinja": _jinja,
     "--no-jinja": _no_jinja,
     "--metrics": _ignored(),
     "--slots": _ignored(),
