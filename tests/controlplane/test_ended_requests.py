@@ -187,6 +187,22 @@ def test_what_a_worker_that_is_gone_has_told_stays_until_it_is_written_down() ->
     assert [row.requests for row in store.rows.values()] == [1]
 
 
+def test_what_an_adopted_worker_had_told_is_not_counted_again() -> None:
+    clock, store = [HOUR * 3600.0], Store()
+    former, worker = Manager(store, "1", clock), EndedRequests(Capture(lambda: 0.0))
+    worker.add(request())
+    told = worker.report()
+    for worker_id in ("w", "gone"):
+        former.hear(worker_id, told)
+    asyncio.run(former.usage.save(store))
+    manager = Manager(store, "2", clock)
+    manager.running = {"w"}
+    asyncio.run(manager.usage.save(store))
+    assert repr(manager.usage) == "<UsageHours 1 rows, 0 to write, 0 workers>"
+    manager.hear("w", told)
+    assert manager.counters.requests == 0
+
+
 def test_refusals_are_remembered_until_their_hour_is_over() -> None:
     clock, store = [HOUR * 3600.0], Store()
     manager = Manager(store, "m", clock)
