@@ -347,10 +347,13 @@ async def _build(
         metrics,
         time.time,
         lambda: pool.config.usage_keep_days,
+        lambda: pool.worker_ids,
     )
     await usage_hours.open(store)
     request_log = RequestLog(
-        lambda: pool.config.request_log_entries, lambda: pool.config.request_log == "facts"
+        lambda: pool.config.request_log_entries,
+        lambda: pool.config.request_log == "facts",
+        lambda: pool.worker_ids,
     )
     loop = asyncio.get_running_loop()
     tell = partial(_tell_of_capture, pool, client)

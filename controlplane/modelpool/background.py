@@ -28,7 +28,7 @@ DEVICE_SECONDS, QUIET_DEVICE_SECONDS = 5.0, 30.0
 QUIET_MEMORY_SECONDS = 5.0
 # How long it is rested after each look at a model that nobody asked for, times what that took.
 PAUSE = 9
-MANY_CHANGES = 500
+MANY_MODELS = 500
 # By which versions of engines it was said what their models can do.
 JUDGED = "judged-with"
 # The same failure again is news only after that long: rounds come every second.
@@ -99,7 +99,7 @@ async def sweep(services: Services) -> None:
     # one cheap enough to have it often, and cycles do not pile up into memory that never shrinks.
     gc.collect()
     gc.freeze()
-    rounds, seen, edition = Rounds(services.pool.report_bug), 0, services.catalog.edition
+    rounds, seen, frozen = Rounds(services.pool.report_bug), 0, len(services.catalog)
     while True:
         await tick(services.pool.config.check_interval_seconds)
         with rounds:
@@ -108,9 +108,11 @@ async def sweep(services: Services) -> None:
         if (made := gc.get_stats()[0]["collections"]) != seen:
             gc.collect()
             seen = made
-            # A scan may have brought ten thousand, which are to stay as well.
-            if services.catalog.edition - edition >= MANY_CHANGES:
-                edition = services.catalog.edition
+            # A scan may have brought ten thousand, which are to stay as well. Not for many that
+            # came and went: each time a cycle that is in use is kept for good.
+            frozen = min(frozen, len(services.catalog))
+            if len(services.catalog) - frozen >= MANY_MODELS:
+                frozen = len(services.catalog)
                 gc.freeze()
 
 

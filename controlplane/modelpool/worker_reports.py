@@ -15,12 +15,15 @@ from modelpool_client.surfaces.body import parse_object
 from modelpool_client.wire import DecodeError, Facts, FactsReply, Phase, decode, encode
 
 from modelpool.catalog.model import Model, is_trial
+from modelpool.catalog.recent import Recent
 from modelpool.observe.ended import EndedRequests
 from modelpool.observe.peaks import PeakMeter
 from modelpool.observe.usage import UsageMeter
 from modelpool.pool.pool import Pool
 
 MAX_BYTES = 2 << 20
+# Of so many what was said once is not said again; more than have a worker at a time.
+MODELS_REMEMBERED = 256
 _ROUTE = re.compile(r"/internal/workers/([^/]+)/facts")
 
 
@@ -53,8 +56,9 @@ class WorkerReports:
         self._usage = usage
         self._warn = warn
         self._chat_failed = chat_failed
-        self._warned: dict[str, str] = {}  # of which versions, by model
-        self._mute: dict[str, str] = {}  # which worker said that it cannot chat, by model
+        # Of which versions, and which worker said that it cannot chat; by model.
+        self._warned: Recent[str, str] = Recent(MODELS_REMEMBERED)
+        self._mute: Recent[str, str] = Recent(MODELS_REMEMBERED)
 
     async def __call__(self, exchange: Exchange, path: str, worker_id: str) -> None:
         """Answer a worker.
@@ -97,7 +101,7 @@ class WorkerReports:
     def _hear_of_chat(self, worker_id: str, model: Model, error: str) -> None:
         """Of a chat template that does not work: once from each worker."""
         if error and not is_trial(model.model_id) and self._mute.get(model.model_id) != worker_id:
-            self._mute[model.model_id] = worker_id
+            self._mute.put(model.model_id, worker_id)
             self._chat_failed(model, error)
 
     def _compare_versions(self, model: Model, version: str) -> None:
@@ -105,7 +109,7 @@ class WorkerReports:
         the manager's own is, after an update, until it is loaded again."""
         if version in ("", __version__) or self._warned.get(model.model_id) == version:
             return
-        self._warned[model.model_id] = version
+        self._warned.put(model.model_id, version)
         place = f"environment {model.environment}" if model.environment else "its environment"
         self._warn(
             model,

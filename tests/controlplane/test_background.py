@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +15,16 @@ from modelpool.background import TOLD_AGAIN_SECONDS, Rounds
 from support.virtual_time import run_virtual
 
 Loop = Callable[..., Coroutine[Any, Any, None]]
+
+
+class Models:
+    """A catalog, of which only this is asked."""
+
+    def __init__(self) -> None:
+        self.edition = self.count = 0
+
+    def __len__(self) -> int:
+        return self.count
 
 
 class Trouble:
@@ -30,7 +42,7 @@ class Trouble:
         self.services: Any = SimpleNamespace(
             usage=part, usage_hours=part, peaks=part, preloads=part, memory=part, pool=self
         )
-        self.services.catalog = SimpleNamespace(edition=0)
+        self.services.catalog = Models()
         self.config = SimpleNamespace(check_interval_seconds=1)
         self.is_moving = True
 
@@ -79,6 +91,53 @@ def test_a_round_that_fails_is_not_the_last(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert running.cancelled()
+
+    run_virtual(main())
+
+
+class Knot:
+    """Only a collection finds out that nobody has it."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_what_is_used_while_many_models_come_and_go_is_freed_afterwards() -> None:
+    async def main() -> None:
+        trouble = Trouble()
+        trouble.is_on = False
+        running = asyncio.ensure_future(background.sweep(trouble.services))
+        await asyncio.sleep(2)
+        knot, catalog = Knot(), trouble.services.catalog
+        left = weakref.ref(knot)
+        for _ in range(3):
+            catalog.edition += 10 * background.MANY_MODELS
+            gc.collect(0)
+            await asyncio.sleep(2)
+        del knot
+        gc.collect(0)
+        await asyncio.sleep(2)
+        assert left() is None
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run_virtual(main())
+
+
+def test_many_new_models_are_left_out_of_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        trouble, frozen = Trouble(), list[int]()
+        trouble.is_on = False
+        catalog = trouble.services.catalog
+        monkeypatch.setattr(gc, "freeze", lambda: frozen.append(catalog.count))
+        running = asyncio.ensure_future(background.sweep(trouble.services))
+        for count in (0, 499, 500, 999, 1000, 0, 499, 500):
+            catalog.count = count
+            gc.collect(0)
+            await asyncio.sleep(2)
+        assert frozen == [0, 500, 1000, 500]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
     run_virtual(main())
 

@@ -280,6 +280,30 @@ def test_somebody_is_always_asked_and_nothing_is_kept_of_who_is_well(
     assert not world.breakers.watched
 
 
+def test_of_a_model_that_is_gone_nothing_is_remembered_though_it_was_well_again() -> None:
+    keys = {"m": ["m"], "n": ["n", "n#2"], "n:x": ["n:x"]}
+    world, left = World("other"), World("other")
+    for breakers in (world.breakers, left.breakers):
+        breakers.opened["worker:other"] = 1
+    for model_id, copies in keys.items():
+        for key in copies:
+            world.copies.open = {key: f"{key}-1"}
+            for _ in range(5):
+                world.ask(key, 500, model=model_id)
+            world.now += 60
+            for _ in range(3):
+                world.ask(key, 200, model=model_id)
+            world.now += 60
+            list(world.breakers)
+    assert not world.breakers.watched
+    assert world.copies.restarted
+    assert len(world.breakers.opened) > 3
+    for model_id in keys:
+        world.breakers.forget(model_id)
+    assert world.breakers.opened == left.breakers.opened
+    assert not world.breakers._restarted
+
+
 # -- again ---------------------------------------------------------------------------------------
 
 

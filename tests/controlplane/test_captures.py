@@ -93,7 +93,7 @@ def ended(last: int, *numbers: int, text: str = "said", after: int = 0) -> Ended
 
 
 def log(size: int = 100) -> RequestLog:
-    return RequestLog(lambda: size, lambda: True)
+    return RequestLog(lambda: size, lambda: True, set)
 
 
 def test_what_was_said_goes_with_its_request() -> None:

@@ -55,10 +55,16 @@ class Counters:
 
 class Manager:
     def __init__(self, store: Store, name: str, clock: list[float]) -> None:
-        self.log = RequestLog(lambda: 10_000, lambda: True)
+        self.running = {"w", "w0", "w1"}
+        self.log = RequestLog(lambda: 10_000, lambda: True, lambda: self.running)
         self.counters = Counters()
         self.usage = UsageHours(
-            name, lambda model_id: {"input": 1}, self.counters, lambda: clock[0], lambda: 400
+            name,
+            lambda model_id: {"input": 1},
+            self.counters,
+            lambda: clock[0],
+            lambda: 400,
+            lambda: self.running,
         )
         asyncio.run(self.usage.open(store))
 
@@ -148,9 +154,74 @@ def test_what_is_dropped_before_it_is_told_is_missing_but_counted() -> None:
     assert not worker.add(request())
 
 
+def test_of_workers_that_are_gone_nothing_is_remembered() -> None:
+    clock, store = [HOUR * 3600.0], Store()
+    manager = Manager(store, "m", clock)
+    for n in range(100):
+        name, worker = f"w{n}", EndedRequests(Capture(lambda: 0.0))
+        manager.running = {name}
+        worker.add(request(served=f"m{n}"))
+        for _ in range(2):
+            worker.heard(manager.hear(name, worker.report()), clock[0])
+            asyncio.run(manager.usage.save(store))
+            assert repr(manager.usage) == "<UsageHours 1 rows, 0 to write, 1 workers>"
+    assert repr(manager.log) == "<RequestLog 100 requests, 1 workers>"
+    manager.running = set()
+    asyncio.run(manager.usage.save(store))
+    assert repr(manager.usage) == "<UsageHours 0 rows, 0 to write, 0 workers>"
+    assert len(store.rows) == manager.counters.requests == 100
+
+
+def test_what_a_worker_that_is_gone_has_told_stays_until_it_is_written_down() -> None:
+    clock, store = [HOUR * 3600.0], Store()
+    manager, worker = Manager(store, "m", clock), EndedRequests(Capture(lambda: 0.0))
+    worker.add(request())
+    manager.hear("w", worker.report())
+    manager.running = set()
+    store.is_broken = True
+    asyncio.run(manager.usage.save(store))
+    assert repr(manager.usage).startswith("<UsageHours 1 rows, 1 to write")
+    store.is_broken = False
+    asyncio.run(manager.usage.save(store))
+    assert repr(manager.usage) == "<UsageHours 0 rows, 0 to write, 0 workers>"
+    assert [row.requests for row in store.rows.values()] == [1]
+
+
+def test_what_an_adopted_worker_had_told_is_not_counted_again() -> None:
+    clock, store = [HOUR * 3600.0], Store()
+    former, worker = Manager(store, "1", clock), EndedRequests(Capture(lambda: 0.0))
+    worker.add(request())
+    told = worker.report()
+    for worker_id in ("w", "gone"):
+        former.hear(worker_id, told)
+    asyncio.run(former.usage.save(store))
+    manager = Manager(store, "2", clock)
+    manager.running = {"w"}
+    asyncio.run(manager.usage.save(store))
+    assert repr(manager.usage) == "<UsageHours 1 rows, 0 to write, 0 workers>"
+    manager.hear("w", told)
+    assert manager.counters.requests == 0
+
+
+def test_refusals_are_remembered_until_their_hour_is_over() -> None:
+    clock, store = [HOUR * 3600.0], Store()
+    manager = Manager(store, "m", clock)
+    for _ in range(3):
+        manager.usage.refused("m", 1.0, is_error=True)
+        asyncio.run(manager.usage.save(store))
+    assert [row.requests for row in store.rows.values()] == [3]
+    clock[0] += 3600
+    manager.usage.refused("n", 1.0, is_error=True)
+    asyncio.run(manager.usage.save(store))
+    assert repr(manager.usage) == "<UsageHours 1 rows, 0 to write, 0 workers>"
+
+
 def test_a_log_that_is_off_is_told_to_workers_and_emptied() -> None:
     is_kept = [True]
-    log, worker = RequestLog(lambda: 9, lambda: is_kept[0]), EndedRequests(Capture(lambda: 0.0))
+    log, worker = (
+        RequestLog(lambda: 9, lambda: is_kept[0], set),
+        EndedRequests(Capture(lambda: 0.0)),
+    )
     worker.add(request())
     log.take("w", worker.report(), str)
     is_kept[0] = False
@@ -164,7 +235,7 @@ def test_a_log_that_is_off_is_told_to_workers_and_emptied() -> None:
 
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_listeners_hear_of_each_request_once_kept_or_not(is_kept: bool) -> None:
-    log, worker = RequestLog(lambda: 9, lambda: is_kept), EndedRequests(Capture(lambda: 0.0))
+    log, worker = RequestLog(lambda: 9, lambda: is_kept, set), EndedRequests(Capture(lambda: 0.0))
     log.is_needed = True
     together: list[tuple[str, int]] = []
     single: list[tuple[str, str, str]] = []
@@ -185,7 +256,7 @@ def test_listeners_hear_of_each_request_once_kept_or_not(is_kept: bool) -> None:
 
 
 def test_listeners_hear_of_refusals_only_where_they_hear_of_all() -> None:
-    log, heard = RequestLog(lambda: 9, lambda: False), []
+    log, heard = RequestLog(lambda: 9, lambda: False, set), []
     log.listeners.append(lambda worker_id, told: heard.append(told))
     log.refused("m", request(path="/1"))
     assert heard == []
@@ -209,7 +280,7 @@ def test_listeners_hear_of_refusals_only_where_they_hear_of_all() -> None:
     ],
 )
 def test_the_log_is_searched(wanted: Wanted, numbers: list[int]) -> None:
-    log = RequestLog(lambda: 4, lambda: True)
+    log = RequestLog(lambda: 4, lambda: True, set)
     at = HOUR * 3600.0
     for n, (model_id, more) in enumerate(
         [
@@ -226,7 +297,7 @@ def test_the_log_is_searched(wanted: Wanted, numbers: list[int]) -> None:
 
 
 def test_pages_follow_each_other() -> None:
-    log = RequestLog(lambda: 100, lambda: True)
+    log = RequestLog(lambda: 100, lambda: True, set)
     for n in range(25):
         log.refused("m", request(started_at=float(n % 7)))
     seen, before = [], None

@@ -17,7 +17,7 @@ from modelpool.catalog.model import Model
 from modelpool.config import PoolConfig
 from modelpool.entry import Entry
 from modelpool.gateway.relay import Gateway
-from modelpool.gateway.shortcut import Shortcut
+from modelpool.gateway.shortcut import MOST_ROUTES, Routes, Shortcut
 from modelpool.observe.access_line import Access
 from modelpool.observe.access_log import access_of
 from modelpool.observe.spans import Span
@@ -122,6 +122,8 @@ class HotPool:
 
 class Catalog:
     """``MODELS``, by their names."""
+
+    edition = 0
 
     find = staticmethod({name: model for model in MODELS for name in model.names}.get)
 
@@ -363,6 +365,24 @@ def test_what_the_shortcut_cannot_cope_with_is_left_to_the_gateway(
     short, long, shortened = asyncio.run(both_ways(Asking(), [Script(WHOLE)]))
     assert shortened == 0
     assert short == long
+
+
+def test_routes_of_models_that_are_gone_are_forgotten() -> None:
+    catalog = Catalog()
+    routes = Routes(catalog)
+    for n in range(100):
+        catalog.edition += 1  # it came
+        model = Model(f"m{n}", "sim", "")
+        assert routes.of(model.model_id, SURFACES[CHAT], model).model is model
+        catalog.edition += 1  # it went
+    assert len(routes) == 1
+
+
+def test_routes_are_so_many_at_most() -> None:
+    routes = Routes(Catalog())
+    for n in range(2 * MOST_ROUTES + 1):
+        routes.of(f"m{n}", SURFACES[CHAT], MODELS[0])
+        assert len(routes) <= MOST_ROUTES
 
 
 def test_a_head_is_looked_at_anew_when_others_may_ask() -> None:

@@ -10,7 +10,7 @@ import pytest
 from modelpool.catalog.database import Usage
 from modelpool.catalog.model import Model, trial_id
 from modelpool.observe.usage import UsageMeter
-from modelpool.worker_reports import WorkerReports
+from modelpool.worker_reports import MODELS_REMEMBERED, WorkerReports
 from modelpool_client import __version__
 from modelpool_client.wire import Facts
 
@@ -81,3 +81,19 @@ def test_a_worker_of_another_version_is_told_of_once() -> None:
         "its worker is of modelpool 0.0.1",
         "its worker is of modelpool 0.0.2",
     ]
+
+
+def test_of_many_models_that_came_and_went_few_are_remembered() -> None:
+    nothing: Any = SimpleNamespace(record=lambda *_: None)
+    pool = Pool("m", is_adopted=False)
+    reports = WorkerReports(cast(Any, pool), "pool", nothing, UsageMeter(lambda: 0.0))
+    facts = cast(
+        Facts,
+        SimpleNamespace(
+            pool_id="pool", tokens_total=0, version="0.0.1", chat_error="none", ended=None
+        ),
+    )
+    for n in range(2 * MODELS_REMEMBERED):
+        pool.status.model = pool.status.started_with = Model(f"m{n}", "fake", "x")
+        reports._hear("w", b"Bearer s", facts)
+    assert len(reports._warned) == len(reports._mute) == MODELS_REMEMBERED

@@ -239,7 +239,6 @@ def family_of(names: Iterable[str]) -> tuple[Family, str] | None:
     return None
 
 
-@functools.lru_cache(maxsize=4096)
 def _family(name: str) -> Family | None:
     plain = re.sub(r"[\s_:]+", "-", name[-MAX_NAME_CHARACTERS:].casefold())
     if _any_of_them().search(plain) is None:

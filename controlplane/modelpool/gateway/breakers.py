@@ -375,8 +375,18 @@ class Breakers:
         """The model was deleted."""
         self._paused.pop(model_id, None)
         self.retried.pop(model_id, None)
-        for name in self.watched.pop(model_id, {}):
-            self.opened.pop(name, None)
+        self.watched.pop(model_id, None)
+        # Of those that are well again nothing is watched.
+        self.opened.pop(UPSTREAM + model_id, None)
+        for name in [n for n in self.opened if _is_copy(n.removeprefix(WORKER), model_id)]:
+            del self.opened[name]
+        for key in [k for k in self._restarted if _is_copy(k, model_id)]:
+            del self._restarted[key]
+
+
+def _is_copy(key: str, model_id: str) -> bool:
+    """Whether it is that of one of the model's copies."""
+    return key == model_id or key.rpartition("#")[0] == model_id
 
 
 def _refusal(group: str, breaker: Breaker, seconds: float) -> Unavailable:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.http1.connection import Connection
@@ -65,7 +65,7 @@ NO_BODY = b"0\r\n\r\n"
 ID_LINE = b"\r\n" + REQUEST_ID + b": "
 NONE = (None, None)
 # Of names and surfaces that were asked for.
-ROUTES = 1024
+MOST_ROUTES = 1024
 # For so many workers a head is remembered as it is sent to them.
 WORKERS = 4
 
@@ -73,6 +73,13 @@ WORKERS = 4
 Admits = Callable[[Request], str | None]
 # Hears of each request that is over, and of how many workers will tell of it.
 Note = Callable[[Access, int], None]
+
+
+class Editions(Protocol):
+    """The catalog, as far as routes need it."""
+
+    @property
+    def edition(self) -> int: ...
 
 
 class _Head:
@@ -126,7 +133,7 @@ class Shortcut:
         self._heads = KnownHeads(self._read, edition)
         self.watched = gateway.breakers.watched
         self._sampler = None if gateway.tracer is None else gateway.tracer.sampler
-        self._routes: dict[tuple[str, str], _Route] = {}
+        self._routes = Routes(catalog)
 
     def __call__(self, client: Connection, data: bytes) -> bool | None:
         """True: it is on its way. None: not all of its body is there."""
@@ -211,11 +218,7 @@ class Shortcut:
             if not is_able or not _is_whole(family, surface, said):
                 return None
             sampling = family.sampling(said)
-        route = self._routes.get((name, surface.path))
-        if route is None or route.model is not model:
-            route = self._routes[name, surface.path] = _route(name, surface, model)
-            if len(self._routes) > ROUTES:
-                self._routes.clear()
+        route = self._routes.of(name, surface, model)
         if not route.is_plain:
             return None
         is_fixed = sampling.get("seed") is not None or sampling.get("temperature") == 0
@@ -238,6 +241,32 @@ class _Route(NamedTuple):
     model: Model
     is_plain: bool
     may_share: bool
+
+
+class Routes:
+    """Those that were found lately, by name and surface."""
+
+    def __init__(self, catalog: Editions) -> None:
+        self._catalog = catalog
+        self._edition = catalog.edition
+        self._known: dict[tuple[str, str], _Route] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, name: str, surface: Surface, model: Model) -> _Route:
+        """That of a model which the catalog has by that name."""
+        route = self._known.get((name, surface.path))
+        if route is None or route.model is not model:
+            self._make_room()
+            route = self._known[name, surface.path] = _route(name, surface, model)
+        return route
+
+    def _make_room(self) -> None:
+        # Routes of models that are gone would keep them.
+        if self._edition != self._catalog.edition or len(self._known) >= MOST_ROUTES:
+            self._edition = self._catalog.edition
+            self._known.clear()
 
 
 def _route(name: str, surface: Surface, model: Model) -> _Route:

@@ -77,3 +77,5 @@ class Measurements:
             self._profiles.pop(model_id, None)
         if self.tuned.get(model_id) is not None:
             await self.undo(model_id)
+        for key in [key for key in self._searched if key[0] == model_id]:
+            del self._searched[key]

@@ -6,7 +6,7 @@ another is told of them again.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -14,8 +14,6 @@ from modelpool_client.wire import Captured, Ended, EndedRequest
 
 # What was said in all requests together, in characters; the oldest goes first.
 CONTENT_CHARACTERS = 16_000_000
-# Workers of which is known what they have told; more do not run at a time.
-WORKERS_KEPT = 4096
 
 
 Listener: TypeAlias = Callable[[str, Sequence[tuple[str, EndedRequest]]], None]
@@ -83,7 +81,8 @@ class Wanted:
 
 
 class RequestLog:
-    """``size`` is how many are kept at most, ``is_kept`` whether any are.
+    """``size`` is how many are kept at most, ``is_kept`` whether any are; ``running`` are the
+    workers that may tell more.
 
     Attributes:
         listeners: called with the worker's id, empty where none was reached, and what that or the
@@ -93,18 +92,27 @@ class RequestLog:
         missing: those that workers have dropped before they could tell them.
     """
 
-    def __init__(self, size: Callable[[], int], is_kept: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        size: Callable[[], int],
+        is_kept: Callable[[], bool],
+        running: Callable[[], Collection[str]],
+    ) -> None:
         self._size = size
         self._is_kept = is_kept
+        self._running = running
         self._logged: deque[Logged] = deque()
         self._number = 0
-        self._told: OrderedDict[str, int] = OrderedDict()
+        self._told: dict[str, int] = {}
         self.listeners: list[Listener] = []
         self._asked_again: set[str] = set()
         self.is_needed = False
         self._contents: OrderedDict[int, Captured] = OrderedDict()
         self._characters = 0
         self.missing = 0
+
+    def __repr__(self) -> str:
+        return f"<RequestLog {len(self._logged)} requests, {len(self._told)} workers>"
 
     @property
     def is_kept(self) -> bool:
@@ -189,11 +197,16 @@ class RequestLog:
         self._characters = 0
 
     def _heard(self, worker_id: str, number: int) -> int:
+        if worker_id not in self._told:
+            self._forget_workers()
         self._told[worker_id] = number
-        self._told.move_to_end(worker_id)
-        if len(self._told) > WORKERS_KEPT:
-            self._asked_again.discard(self._told.popitem(last=False)[0])
         return number
+
+    def _forget_workers(self) -> None:
+        running = self._running()
+        for worker_id in self._told.keys() - running:
+            del self._told[worker_id]
+        self._asked_again.intersection_update(running)
 
     def _add(
         self,

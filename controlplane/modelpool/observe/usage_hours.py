@@ -9,8 +9,7 @@ down.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -22,8 +21,6 @@ from modelpool.catalog.usage_rows import UsageHour
 log = logging.getLogger(__name__)
 
 SECONDS_OF_AN_HOUR = 3600
-# Workers of which is known what they were told; more do not run at a time.
-WORKERS_KEPT = 4096
 # Workers tell hours again until they hear that they are written down.
 HOURS_REMEMBERED = 2
 
@@ -45,7 +42,9 @@ class Counters(Protocol):
 
 class UsageHours:
     """``prices`` gives those of a model, ``wall`` seconds since 1970; ``run`` names this manager as
-    the source of what it has refused by itself."""
+    the source of what it has refused by itself. ``running`` are the workers that may tell more;
+    what others have told is forgotten once it is written down.
+    """
 
     def __init__(
         self,
@@ -54,16 +53,24 @@ class UsageHours:
         counters: Counters,
         wall: Callable[[], float],
         keep_days: Callable[[], int],
+        running: Callable[[], Collection[str]],
     ) -> None:
         self._run = run
         self._prices = prices
         self._counters = counters
         self._wall = wall
         self._keep_days = keep_days
+        self._running = running
         self._rows: dict[Key, UsageHour] = {}
         self._unsaved: set[Key] = set()
-        self._told: OrderedDict[str, int] = OrderedDict()
-        self._saved: OrderedDict[str, int] = OrderedDict()
+        self._told: dict[str, int] = {}
+        self._saved: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<UsageHours {len(self._rows)} rows, {len(self._unsaved)} to write,"
+            f" {len(self._told)} workers>"
+        )
 
     async def open(self, store: UsageHoursStore) -> None:
         """Learn what workers have told a former manager."""
@@ -77,9 +84,6 @@ class UsageHours:
             # Several of its names may be of the same model.
             self._put(_hour_of(row, model_id(row.model), f"{worker_id}/{row.model}"))
             self._told[worker_id] = max(row.number, self._told.get(worker_id, 0))
-        for numbers in (self._told, self._saved):
-            while len(numbers) > WORKERS_KEPT:
-                numbers.popitem(last=False)
         return self._saved.get(worker_id, 0)
 
     def refused(self, model_id: str, seconds: float, *, is_error: bool) -> None:
@@ -124,9 +128,26 @@ class UsageHours:
             log.warning("usage could not be saved: %s", e)
             return
         self._saved.update(told)
-        for key in [k for k in self._rows if k[0] < hour - HOURS_REMEMBERED]:
-            if key not in self._unsaved:
-                del self._rows[key]
+        self._forget(hour)
+
+    def _forget(self, hour: int) -> None:
+        running = self._running()
+        for numbers in (self._told, self._saved):
+            for worker_id in numbers.keys() - running:
+                del numbers[worker_id]
+        for key in [k for k in self._rows if not self._is_needed(k, hour, running)]:
+            del self._rows[key]
+
+    def _is_needed(self, key: Key, hour: int, running: Collection[str]) -> bool:
+        """Whether the row is not written down yet, or whoever has counted it may tell it again, or
+        tell more."""
+        counted_at, _, source = key
+        if key in self._unsaved:
+            return True
+        if source == self._run:
+            return counted_at >= hour
+        is_late = counted_at < hour - HOURS_REMEMBERED
+        return not is_late and source.partition("/")[0] in running
 
     def _hour(self) -> int:
         return int(self._wall()) // SECONDS_OF_AN_HOUR

@@ -117,14 +117,19 @@ class PoolTable:
         self._decisions = 0
 
     def __repr__(self) -> str:
-        return f"<PoolTable of {len(self._lasting)} models, edition {self._edition}>"
+        of = f"{len(self._lasting)} models, {len(self._stale)} of them stale"
+        return f"<PoolTable of {of}, edition {self._edition}>"
 
     def on_event(self, event: Any) -> None:
         """Something happened to a model: what is known of it, and of free memory, is old."""
         model_id = event.data.get("model_id")
-        if isinstance(model_id, str):
+        if not isinstance(model_id, str):
+            return
+        self._has_happened = True
+        if self._pool.has(model_id):
             self._stale.add(model_id)
-            self._has_happened = True
+        else:  # or ids of models that are gone would gather where nobody asks for a decision
+            self._stale.discard(model_id)
 
     def learn(self, offsets: Offsets) -> None:
         """What outcomes taught, see ``learning``."""

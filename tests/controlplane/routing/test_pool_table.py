@@ -253,6 +253,19 @@ def test_a_new_profile_counts_from_its_event_on(world: World) -> None:
     assert pool.current().candidates[0].output_per_second == 40
 
 
+def test_of_models_that_came_and_went_while_nobody_asked_nothing_is_kept(world: World) -> None:
+    pool = world.table()
+    pool.current()
+    before = repr(pool)
+    for n in range(100):
+        name = f"guest-{n}"
+        world.models[name] = entry(name)
+        pool.on_event(happened(name))
+        del world.models[name]
+        pool.on_event(happened(name))
+    assert repr(pool) == before
+
+
 def test_what_a_load_takes_is_what_admission_reserves_for_it(world: World) -> None:
     world.peaks["a-8b"] = 12_000_000_000
     row = world.table().current().rows["a-8b"]
