@@ -255,7 +255,7 @@ async def running(
                 )
             ),
             services.history.write_on(),
-            background.look_at_registered(services),
+            background.look_at_registered(services, {model.model_id for model, _ in unreadable}),
             background.judge_found(services),
             background.look_at_engines(services),
             background.watch_devices(services),

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from modelpool_client import __version__
 
@@ -155,16 +155,18 @@ async def look_at_engines(services: Services) -> None:
             services.warn(model, problem)
 
 
-async def look_at_registered(services: Services) -> None:
+async def look_at_registered(services: Services, unreadable: Collection[str]) -> None:
     """Read the files of the models that somebody registered, here or in the config file, unless the
-    start has done so, and tell what could not be loaded. There may be many, so requests are
-    answered meanwhile; a load looks at its own files.
+    start has done so, and tell what could not be loaded; of ``unreadable`` it has been told. There
+    may be many, so requests are answered meanwhile; a load looks at its own files.
 
     Models that were found are left alone: nobody asked for them yet, and a disk may hold thousands
     that this pool is too small for."""
     catalog, count = services.catalog, 0
     for model in catalog:
-        if model.origin != "discovered" and services.estimator.reading(model) is None:
+        if model.origin == "discovered" or model.model_id in unreadable:
+            continue
+        if services.estimator.reading(model) is None:
             await services.describe(model.model_id)
             count += 1
     # Those that were found are asked about at their load.
