@@ -28,7 +28,7 @@ from .command_presets import COMMAND, QUESTIONS, Preset, sleep_options
 from .command_server import (
     Address,
     PortTaken,
-    Server,
+    Servers,
     Start,
     end_as,
     environment_of,
@@ -195,7 +195,7 @@ class CommandEngine(Engine):
         # An option may say that it answers others.
         self.surfaces = tuple(SURFACES) if preset.name == NAME else _reachable(preset)  # type: ignore[misc]
         self.after_leaving = dict.fromkeys(self.surfaces, "server")  # type: ignore[misc]
-        self._server: Server | None = None
+        self._servers = Servers()
         self._stop_seconds = preset.stop_seconds
 
     def probe(self) -> Usable:
@@ -294,7 +294,7 @@ class CommandEngine(Engine):
         for attempt in range(PORT_TRIES):
             port = options.get("port") or free_port()
             start = self._start(preset, job, port)
-            server = self._server = Server(start)
+            server = self._servers.begin(start)
             try:
                 server.until_ready(_Beats(status, job.source).beat)
                 break
@@ -325,8 +325,7 @@ class CommandEngine(Engine):
         end_as(server.wait())
 
     def shut_down(self) -> None:
-        if self._server is not None:
-            self._server.stop()
+        self._servers.stop()
 
     def _check_http(self, said: Mapping[str, Any]) -> None:
         """What becomes a part of requests must not be able to end one, and begin another."""

@@ -218,6 +218,30 @@ class Server:
             time.sleep(0.005)
 
 
+class Servers:
+    """The one that an engine has at a time. ``stop`` may be called from another thread."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._last: Server | None = None
+
+    def begin(self, start: Start) -> Server:
+        """
+        Raises:
+            LoadFailed: the command cannot be run.
+        """
+        with self._starting:
+            self._last = Server(start)
+        return self._last
+
+    def stop(self) -> None:
+        """End it, one that is just being started too; none begins any more: whoever would start
+        one waits for ever."""
+        self._starting.acquire()
+        if self._last is not None:
+            self._last.stop()
+
+
 class _Work:
     """Whether processes have computed or read since the last look."""
 

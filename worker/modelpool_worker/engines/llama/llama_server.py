@@ -22,7 +22,7 @@ from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
-from modelpool_worker.engines.command_server import Server, Start, end_as, environment_of
+from modelpool_worker.engines.command_server import Server, Servers, Start, end_as, environment_of
 from modelpool_worker.engines.cpu import physical_cores
 from modelpool_worker.engines.gguf import Header, read_header
 from modelpool_worker.engines.gguf_identity import identity
@@ -88,7 +88,7 @@ class LlamaServer(Engine):
 
     def __init__(self) -> None:
         self._llama = LlamaCpp()
-        self._server: Server | None = None
+        self._servers = Servers()
         self._prompts: Prompts | None = None
 
     def probe(self) -> Usable:
@@ -158,8 +158,7 @@ class LlamaServer(Engine):
             self._prompts.save(limits)
 
     def shut_down(self) -> None:
-        if self._server is not None:
-            self._server.stop()
+        self._servers.stop()
 
     def _started(self, program: Program, job: EngineJob, arguments: Sequence[str]) -> Server:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(OTHERS)}
@@ -172,7 +171,7 @@ class LlamaServer(Engine):
             stall_seconds=STALL_SECONDS,
             stop_seconds=STOP_SECONDS,
         )
-        server = self._server = Server(start)
+        server = self._servers.begin(start)
         try:
             server.until_ready()
         except BaseException:
