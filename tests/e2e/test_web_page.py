@@ -419,9 +419,10 @@ def test_the_first_view_is_small_and_asks_nobody_else(
     context = context_of(browser)
     page = context.new_page()
     page.route(lambda url: not url.endswith("/events"), weigh)
-    page.goto(pool.url)
+    with page.expect_response(lambda answer: answer.url.endswith("/uplot.js")):  # comes later
+        page.goto(pool.url)
     expect(page.get_by_role("button", name="Load m", exact=True)).to_be_visible()
-    page.get_by_role("img", name=re.compile("^Tokens.s:")).wait_for()  # what is fetched later, too
+    page.get_by_role("img", name=re.compile("^Tokens.s:")).wait_for()
     page.unroute_all(behavior="ignoreErrors")
     context.close()
     assert {f"{pool.url}/ui/{part}" for part in ("app.js", "vendor/uplot.js")} <= set(sizes)
