@@ -538,6 +538,8 @@ def test_conversations_are_kept_and_had_back(make_pool: MakePool, browser: Brows
         expect(answers).to_have_count(0)
         type_in("another")
         expect(answers.last).to_contain_text("tokens in")
+        # It is kept when its answer has ended, a moment after its figures are there.
+        page.wait_for_function("JSON.parse(localStorage['modelpool.chats'] ?? '[]').length === 2")
         page.reload()
         page.get_by_text("Earlier conversations (2)").click()
         page.get_by_role("button", name="what is it?").first.click()
