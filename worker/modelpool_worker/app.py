@@ -326,8 +326,8 @@ class App:
         call: Call,
         begun: Begun | None = None,
     ) -> None:
-        """Ask the engine, unless that was ``begun``, and tell the client what it says, in words that
-        the client knows."""
+        """Ask the engine, unless that was ``begun``, and tell the client what it says, in words
+        that the client knows."""
         try:
             call.tokens = await self._ask(exchange, asked, request, call, begun)
         except BrokenOffError as e:
