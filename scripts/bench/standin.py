@@ -17,6 +17,7 @@ import sys
 from urllib.parse import urlsplit
 
 import uvloop
+from modelpool_client.http1.endpoint import front_socket
 from modelpool_client.wire import (
     WORKER_EXIT_PORT_TAKEN,
     Assignment,
@@ -37,6 +38,8 @@ async def _serve(assignment: Assignment) -> int:
     loop = asyncio.get_running_loop()
     try:
         await loop.create_server(Canned, assignment.host, assignment.port, backlog=1024)
+        if beside := front_socket(assignment.runtime_dir, assignment.port):
+            await loop.create_unix_server(Canned, beside, backlog=1024)
     except OSError:
         return WORKER_EXIT_PORT_TAKEN
     told = asyncio.Event()

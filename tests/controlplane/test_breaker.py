@@ -14,6 +14,7 @@ from modelpool.gateway.breakers import Breakers
 from modelpool.gateway.retry_budget import LEAST_KEPT, RetryBudget, pause_seconds
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import NotFound, RateLimited, Unavailable
+from modelpool_client.http1.endpoint import Nearby
 
 RULES = Rules()
 STEPS = st.lists(
@@ -24,6 +25,9 @@ STEPS = st.lists(
     ),
     max_size=120,
 )
+
+
+NOWHERE = Nearby("127.0.0.1", 1, "")
 
 
 def fail(breaker: Breaker, times: int, now: float = 0.0) -> Breaker:
@@ -183,7 +187,7 @@ class World:
         self, key: str, status: int, source: str = "engine", model: str = "m", **more: str
     ) -> None:
         self.breakers.admit(model)
-        grant = Grant(model, self.copies.open[key], 1, 1, True, lambda use: None, key)
+        grant = Grant(model, self.copies.open[key], NOWHERE, 1, True, lambda use: None, key)
         passed = self.breakers.began(model, grant)
         headers = [(b"x-modelpool-source", source.encode())]
         headers += [(k.replace("_", "-").encode(), v.encode()) for k, v in more.items()]

@@ -21,14 +21,15 @@ from e2e.support import PoolProcess
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps(chat("plain")).encode()
-WAYS = ("gateway", "port")
+WAYS = ("gateway", "port", "socket")
 
 
 class Server:
     """A port, and what is said to it."""
 
-    def __init__(self, port: int, pid: int) -> None:
+    def __init__(self, port: int, pid: int, path: str = "") -> None:
         self.port = port
+        self.address = path or port
         self.process = psutil.Process(pid)
 
     def post(
@@ -44,7 +45,7 @@ class Server:
 
     def told(self, data: bytes) -> bytes:
         """All that is answered until the connection is closed."""
-        with connected(self.port) as sock:
+        with connected(self.address) as sock:
             sock.sendall(data)
             return until_closed(sock)
 
@@ -52,7 +53,14 @@ class Server:
 def server_of(pool: PoolProcess, view: dict[str, Any], way: str) -> Server:
     if way == "gateway":
         return Server(pool.port, pool.pid)
-    return Server(view["port"], view["worker_pid"])
+    port, pid = view["port"], view["worker_pid"]
+    return Server(port, pid, socket_of(pid) if way == "socket" else "")
+
+
+def socket_of(pid: int) -> str:
+    """The path of the unix socket that a worker serves beside its port."""
+    paths = [str(c.laddr) for c in psutil.Process(pid).net_connections("unix")]
+    return next(path for path in paths if "/front-" in path)
 
 
 def answers(told: bytes) -> list[int]:
@@ -68,7 +76,7 @@ def server(request: pytest.FixtureRequest, pool: PoolProcess) -> Server:
 
 @pytest.fixture
 def sock(server: Server) -> Iterator[socket.socket]:
-    with connected(server.port) as made:
+    with connected(server.address) as made:
         yield made
 
 
@@ -297,7 +305,7 @@ def test_the_largest_head_is_taken(server: Server, sock: socket.socket) -> None:
 def test_a_body_without_end_is_refused_and_not_kept(server: Server) -> None:
     """Its client goes on sending until it has read the answer, and is not reset before."""
     before = server.process.memory_info().rss
-    with connected(server.port) as sock:
+    with connected(server.address) as sock:
         sock.sendall(server.head("POST", CHAT, "Transfer-Encoding: chunked"))
         piece = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20))
         for _ in range(100):
@@ -316,7 +324,7 @@ def test_a_stream_that_is_silent_for_long_gets_comments(make_pool: Any, way: str
     script = {"first_token_seconds": 1.0, "tokens": 3, "tokens_per_second": 2.5}
     pool = make_pool(fake("slow", options=script), stream_ping_seconds=0.05)
     server = server_of(pool, pool.load("slow"), way)
-    with connected(server.port) as sock:
+    with connected(server.address) as sock:
         sock.sendall(server.post(json.dumps(chat("slow", stream=True)).encode()))
         answer = Reader(sock).answer()
     events = answer.body.split(b"\n\n")

@@ -9,11 +9,11 @@ CHAT = "/v1/chat/completions"
 SMALL_BUFFER = 4096
 
 
-def connected(port: int) -> socket.socket:
-    """To that port on this machine."""
-    sock = socket.socket()
+def connected(port: int | str) -> socket.socket:
+    """To that port on this machine, or to the unix socket of that path."""
+    sock = socket.socket(socket.AF_UNIX if isinstance(port, str) else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-    sock.connect(("127.0.0.1", port))
+    sock.connect(port if isinstance(port, str) else ("127.0.0.1", port))
     sock.settimeout(60)
     return sock
 

@@ -6,11 +6,9 @@ import json
 import os
 from typing import Any
 
+from modelpool_client.http1.endpoint import MAX_SOCKET_PATH
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.wire import Assignment, DecodeError, PromptCacheLimits, decode, encode
-
-# Longest path a unix socket may have: 104 bytes on macOS, 108 on Linux, one for the final zero.
-MAX_SOCKET_PATH = 103
 
 
 class BadAssignment(ValueError):

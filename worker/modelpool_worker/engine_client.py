@@ -19,9 +19,9 @@ from modelpool_client.errors import (
     NotSupported,
     Unavailable,
 )
+from modelpool_client.http1.endpoint import host_of
 from modelpool_client.http1.exchange import BUFFER_BYTES, JSON_TYPE, Exchange, Source
 from modelpool_client.http1.message import Headers, describing, request_head
-from modelpool_client.http1.upstream import host_of
 from modelpool_client.http1.upstream_connection import UpstreamConnection, UpstreamError
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.body import parse_object

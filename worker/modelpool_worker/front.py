@@ -60,12 +60,13 @@ TOLD_TO_STOP = "told to stop"
 
 def run(
     assignment: Assignment,
-    sock: socket.socket,
+    socks: tuple[socket.socket, ...],
     spawned: Spawned | None,
     socket_path: str,
     told: list[int],
 ) -> int:
-    """Run a front to its end. Returns the exit code."""
+    """Run a front to its end: it listens on ``socks``, the first of them its port. Returns the exit
+    code."""
     output = LogOutput(assignment.log_path, assignment.log_limits)
     about = {"model": assignment.model_id, "worker_id": assignment.worker_id}
     how: LogFormat = "json" if assignment.log_format == "json" else "text"
@@ -81,7 +82,7 @@ def run(
                 backend = _remote(assignment)
             except Exception as e:  # a stranger's engine, perhaps
                 return _refused(assignment, e)
-        return await Front(assignment, sock, backend).run(told)
+        return await Front(assignment, socks, backend).run(told)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
@@ -108,7 +109,9 @@ def _refused(assignment: Assignment, error: Exception) -> int:
 class Front:
     """One worker's life. ``run`` returns the exit code."""
 
-    def __init__(self, assignment: Assignment, sock: socket.socket, backend: Backend) -> None:
+    def __init__(
+        self, assignment: Assignment, socks: tuple[socket.socket, ...], backend: Backend
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._assignment = assignment
         self._backend = backend
@@ -125,13 +128,13 @@ class Front:
         self._stop_seconds: float | None = None
         self._is_told = False  # how far the load is, by the engine
         self._engine = EngineClient(backend.link)
-        port = sock.getsockname()[1]
+        port = socks[0].getsockname()[1]
         self._worker = Worker(assignment, port, backend, self._engine, self._on_change)
-        self._sock = sock
+        self._socks = socks
         app = App(self._worker)
         self._server = HttpServer(
             app,
-            sock,
+            *socks,
             source="worker",
             timeouts=timeouts_of(assignment),
             keep_alive_seconds=KEEP_ALIVE_SECONDS,
@@ -381,10 +384,11 @@ class Front:
         return replace(limits, seconds=seconds) if limits.max_bytes and seconds > 0 else None
 
     async def _close(self) -> None:
-        """Answer who waits in the socket's queue, then give up the port."""
+        """Answer who waits in a socket's queue, then give up the port."""
         self._server.stop_accepting()
         await self._server.take_queued()
-        self._sock.close()
+        for sock in self._socks:
+            sock.close()
         await self._server.close(CLOSE_SECONDS)
 
     def _failure(self, code: int, died: bool) -> Failure:

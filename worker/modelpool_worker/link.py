@@ -8,14 +8,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
+from modelpool_client.http1.endpoint import Endpoint
 from modelpool_client.http1.message import Headers
 from modelpool_client.http1.upstream import Upstream
-from modelpool_client.http1.upstream_connection import (
-    Endpoint,
-    NotReached,
-    Sink,
-    UpstreamConnection,
-)
+from modelpool_client.http1.upstream_connection import NotReached, Sink, UpstreamConnection
 
 from .status import Status
 
@@ -240,5 +236,5 @@ async def _connected(endpoint: Endpoint) -> asyncio.StreamWriter:
     if isinstance(endpoint, str):
         _, writer = await asyncio.open_unix_connection(endpoint)
     else:
-        _, writer = await asyncio.open_connection(*endpoint)
+        _, writer = await asyncio.open_connection(endpoint[0], endpoint[1])
     return writer

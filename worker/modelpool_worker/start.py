@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Iterator
 
+from modelpool_client.http1.endpoint import front_socket
 from modelpool_client.wire import (
     WORKER_EXIT_BAD_ASSIGNMENT,
     WORKER_EXIT_PORT_TAKEN,
@@ -20,7 +21,7 @@ from modelpool_client.wire import (
     Failure,
 )
 
-from .binding import bind
+from .binding import bind, bound_beside
 from .config import BadAssignment, job_line, read_assignment
 from .proc import name_process
 from .record import write_exit_record
@@ -68,7 +69,8 @@ def _serve(line: bytes, child: Spawned | None, *, was_spare: bool = False) -> in
         with _socket_path(assignment) as path:
             if child is not None:
                 child.tell(job_line(assignment, path))
-            code = _run(assignment, sock, child, path, told)
+            with bound_beside(front_socket(assignment.runtime_dir, assignment.port)) as beside:
+                code = _run(assignment, (sock, *beside), child, path, told)
     except RuntimeDirError as e:
         _discard(child)
         return _refuse(assignment.exit_record, "bad_assignment", str(e), WORKER_EXIT_BAD_ASSIGNMENT)
@@ -93,12 +95,16 @@ class RuntimeDirError(Exception):
 
 
 def _run(
-    assignment: Assignment, sock: socket.socket, spawned: Spawned | None, path: str, told: list[int]
+    assignment: Assignment,
+    socks: tuple[socket.socket, ...],
+    spawned: Spawned | None,
+    path: str,
+    told: list[int],
 ) -> int:
     with _nothing_collected():
         from .front import run
 
-    return run(assignment, sock, spawned, path, told)
+    return run(assignment, socks, spawned, path, told)
 
 
 @contextlib.contextmanager

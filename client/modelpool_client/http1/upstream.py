@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
+from collections.abc import Callable
 from functools import cached_property
 
-from .message import Headers, host_header, request_head
-from .upstream_connection import BrokenOff, Endpoint, NotReached, UpstreamConnection
+from .endpoint import Endpoint, Nearby, host_of
+from .message import Headers, request_head
+from .upstream_connection import BrokenOff, NotReached, UpstreamConnection
 
 CONNECT_SECONDS = 5.0
 # Workers keep a connection for 75 s and more: it is we who end it, never they as we write.
@@ -183,24 +185,29 @@ class Upstream:
                 waiter.set_result(connection)
 
     async def _connect(self, endpoint: Endpoint) -> UpstreamConnection:
-        loop = self._loop
-
         def make() -> UpstreamConnection:
             return UpstreamConnection(endpoint, self._keep, until_close=self._until_close)
 
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                if isinstance(endpoint, str):
-                    _, connection = await loop.create_unix_connection(make, endpoint)
-                else:
-                    _, connection = await loop.create_connection(make, *endpoint, ssl=self._tls)
+                return await self._reach(endpoint, make)
         except TimeoutError:
             raise NotReached(f"no connection within {CONNECT_SECONDS:g} s") from None
         except OSError as e:
             raise NotReached(str(e) or type(e).__name__) from e
+
+    async def _reach(
+        self, endpoint: Endpoint, make: Callable[[], UpstreamConnection]
+    ) -> UpstreamConnection:
+        loop = self._loop
+        if isinstance(endpoint, str):
+            _, connection = await loop.create_unix_connection(make, endpoint)
+            return connection
+        if isinstance(endpoint, Nearby) and endpoint.path:
+            # It may be of an earlier version, without one, or its queue be full.
+            with contextlib.suppress(OSError):
+                _, connection = await loop.create_unix_connection(make, endpoint.path)
+                return connection
+        host, port = endpoint[0], endpoint[1]
+        _, connection = await loop.create_connection(make, host, port, ssl=self._tls)
         return connection
-
-
-def host_of(endpoint: Endpoint) -> bytes:
-    """By what name it is asked for; behind a unix socket an engine stands."""
-    return b"engine" if isinstance(endpoint, str) else host_header(*endpoint)

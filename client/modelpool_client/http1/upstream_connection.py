@@ -11,10 +11,10 @@ from typing import Protocol, TypeAlias, cast
 import httptools
 
 from .comments import is_comment
+from .endpoint import Endpoint
 from .exchange import BUFFER_BYTES, Source
 from .message import Headers
 
-Endpoint: TypeAlias = tuple[str, int] | str  # host and port, or the path of a unix socket
 Keep: TypeAlias = "Callable[[UpstreamConnection], None]"
 
 HEAD_BYTES = 64 * 1024

@@ -708,7 +708,7 @@ class Gateway:
         """Whether a request whose worker was gone is sent again."""
         if gone.is_answer:  # that was asked before its answer was read
             return True
-        self._upstream.drop((self._pool.config.host, grant.port))
+        self._upstream.drop(grant.endpoint)
         tries.gone, tries.breaks = tries.gone + (not gone.is_unloaded), tries.breaks + gone.broke
         now = time.perf_counter()
         if tries.gone >= TRIES or tries.breaks >= BREAKS or now >= tries.end:
@@ -797,7 +797,6 @@ class Gateway:
             begun.is_taken = True
             granted_at, sent_over = begun.at, begun.reply
         try:
-            endpoint = (self._pool.config.host, grant.port)
             target, headers = _target(asked), forwarded(asked.request, grant.model_id)
             if asked.via:
                 headers.append((VIRTUAL, asked.via))
@@ -812,7 +811,7 @@ class Gateway:
             method = asked.surface.methods[0]
             body = asked.body
             sent = self._upstream.request(
-                endpoint, method, target, headers, body, once=once, begun=sent_over
+                grant.endpoint, method, target, headers, body, once=once, begun=sent_over
             )
             with await sent as reply:
                 if reply.status == 503 and DRAINING in reply.headers:
@@ -880,7 +879,8 @@ class Gateway:
         if not above.is_recording:
             return NO_SPAN
         span = above.child("attempt", "client")
-        span.set({ADDRESS: self._pool.config.host, PORT: grant.port, WORKER: grant.worker_id})
+        endpoint = grant.endpoint
+        span.set({ADDRESS: endpoint.host, PORT: endpoint.port, WORKER: grant.worker_id})
         span.set({REPLICA: grant.key or grant.model_id})
         if resent := max(tries.gone, len(tries.told)):
             span.set({RESENT: resent})

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.http1.connection import Connection
+from modelpool_client.http1.endpoint import Nearby, host_of
 from modelpool_client.http1.exchange import Exchange, is_stream
 from modelpool_client.http1.known_heads import (
     REMEMBERED,
@@ -25,7 +26,7 @@ from modelpool_client.http1.known_heads import (
     read_request,
     with_length,
 )
-from modelpool_client.http1.message import Headers, Request, host_header, request_head, status_line
+from modelpool_client.http1.message import Headers, Request, request_head, status_line
 from modelpool_client.http1.passage import MOST_BYTES, Passage
 from modelpool_client.http1.relay import passed_on
 from modelpool_client.http1.request_ids import REQUEST_ID, new_id
@@ -95,9 +96,9 @@ class _Head:
         self.has_parent = read_parent(request.fields.get(TRACEPARENT)) is not None
         self._sent: dict[tuple[str, int], bytes] = {}
 
-    def sent(self, model_id: str, endpoint: tuple[str, int]) -> bytes:
+    def sent(self, model_id: str, endpoint: Nearby) -> bytes:
         """As the worker of that model gets it, up to the digits of its length."""
-        key = (model_id, endpoint[1])
+        key = (model_id, endpoint.port)
         known = self._sent.get(key)
         if known is None:
             if len(self._sent) >= WORKERS:
@@ -167,7 +168,7 @@ class Shortcut:
             return False
         if grant is None:
             return False
-        endpoint = (self._pool.config.host, grant.port)
+        endpoint = grant.endpoint
         reply = self._upstream.take(endpoint)
         if reply is None:
             grant.release(UNUSED)
@@ -425,11 +426,11 @@ def _is_whole(family: Family, surface: Surface, said: dict[str, Any]) -> bool:
     return family.load_answer is None or family.load_answer(path, said) is None
 
 
-def _sent(request: Request, surface: Surface, model_id: str, endpoint: tuple[str, int]) -> bytes:
+def _sent(request: Request, surface: Surface, model_id: str, endpoint: Nearby) -> bytes:
     target = surface.path.encode("ascii")
     target += b"?" + request.query if request.query else b""
     headers = [*forwarded(request, model_id), *told_owner(surface, request)]
-    return request_head("POST", target, host_header(*endpoint), headers, 0).removesuffix(NO_BODY)
+    return request_head("POST", target, host_of(endpoint), headers, 0).removesuffix(NO_BODY)
 
 
 @lru_cache(REMEMBERED)

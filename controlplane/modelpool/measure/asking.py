@@ -76,9 +76,8 @@ class Asking:
             self.own[model_id] -= 1
 
     async def _answered(self, grant: Grant, path: str, body: bytes) -> list[Timed]:
-        endpoint = (self._pool.config.host, grant.port)
         headers = [JSON_TYPE, (RESOLVED_HEADER, grant.model_id.encode())]
-        asked = self._upstream.request(endpoint, "POST", path.encode(), headers, body)
+        asked = self._upstream.request(grant.endpoint, "POST", path.encode(), headers, body)
         with await asked as reply:
             if reply.status != 200:
                 raise from_response(reply.status, (await reply.read()).decode(errors="replace"))

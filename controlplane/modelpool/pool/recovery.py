@@ -73,7 +73,7 @@ class Recoverer:
             await self._launcher.sweep(row)
             await self._workers.forget(row)
             return "gone"
-        worker = Worker(row, process)
+        worker = Worker(row, process, host=self._pool.config.host)
         facts = await self._facts(worker)
         is_sound = facts is not None and self._is_sound(row, process, facts)
         if facts is not None and is_sound and self._pool.adopt(worker, facts):

@@ -313,7 +313,7 @@ class Supervisor:
         return Grant(
             replica.model.model_id,
             run.worker_id,
-            worker.port,
+            worker.endpoint,
             replica.generation,
             was_hot,
             partial(self._ended, run, run.yielding.in_vain, in_flight),

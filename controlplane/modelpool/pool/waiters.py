@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
+from modelpool_client.http1.endpoint import Nearby
+
 REQUEST = "a request came"
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 
@@ -48,11 +50,16 @@ class Grant:
 
     model_id: str
     worker_id: str
-    port: int
+    endpoint: Nearby
     generation: int
     was_hot: bool
     _release: Callable[[Use], None] = field(repr=False)
     key: str = ""
+
+    @property
+    def port(self) -> int:
+        """Of the worker."""
+        return self.endpoint.port
 
     def release(self, use: Use = USED) -> None:
         """It is not needed any more."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from modelpool_client.http1.endpoint import Nearby, front_socket
 from modelpool_client.wire import Failure
 
 from modelpool.catalog.database import WorkerRow
@@ -18,11 +20,18 @@ class Worker:
 
     Attributes:
         options: with which it was started; None where a former manager did that.
+        host: where its port is.
     """
 
     record: WorkerRow
     process: WorkerProcess
     options: Mapping[str, Any] | None = field(default=None, repr=False)
+    host: str = "127.0.0.1"
+
+    @cached_property
+    def endpoint(self) -> Nearby:
+        """Where its requests go."""
+        return Nearby(self.host, self.port, front_socket(self.record.runtime_dir, self.port))
 
     @property
     def worker_id(self) -> str:

@@ -174,7 +174,7 @@ class Workers:
         except Exception:
             await self.forget(record)
             raise
-        worker = replace(_worker(record, process), options=assignment.options)
+        worker = replace(self._worker(record, process), options=assignment.options)
         started = self._journal.worker_started(record.worker_id, process.pid, process.create_time)
         try:
             await written(started)
@@ -202,9 +202,13 @@ class Workers:
         """Its load was given up. Until it is gone its record stays, should the manager go first."""
         await _is_over(starting, None)
         if starting.exception() is None:
-            await self.reap(_worker(record, starting.result()), None)
+            await self.reap(self._worker(record, starting.result()), None)
         else:
             await self.forget(record)
+
+    def _worker(self, record: WorkerRow, process: WorkerProcess) -> Worker:
+        row = replace(record, pid=process.pid, create_time=process.create_time)
+        return Worker(row, process, host=self._settings.config.host)
 
     def _record(self, model_id: str, worker_id: str, port: int, epoch: int) -> WorkerRow:
         state_dir = self._settings.config.state_dir
@@ -397,10 +401,6 @@ class Workers:
         prompt_caches.remove_unfinished(config.prompt_cache_root, record.model_id, record.worker_id)
         if not config.prompt_cache_disk_mb:  # it may not have heard of it
             prompt_caches.remove(config.prompt_cache_root, record.model_id)
-
-
-def _worker(record: WorkerRow, process: WorkerProcess) -> Worker:
-    return Worker(replace(record, pid=process.pid, create_time=process.create_time), process)
 
 
 async def _is_over_in_time(starting: asyncio.Future[WorkerProcess]) -> bool:

@@ -8,12 +8,14 @@ import itertools
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelpool_client.http1.endpoint import Nearby
 from modelpool_client.http1.exchange import BUFFER_BYTES
 from modelpool_client.http1.message import Headers, host_header, request_head
 from modelpool_client.http1.upstream import CONNECT_SECONDS, IDLE_SECONDS, Upstream
@@ -574,6 +576,66 @@ def test_nobody_listens_there(run: Run) -> None:
             port = taken.getsockname()[1]
         with pytest.raises(NotReached, match=r"refused|Connect call failed"):
             await Upstream().request((HOST, port), "POST", b"/", [])
+
+    run(scene())
+
+
+class Neighbour(Worker):
+    """The same, behind a unix socket, which is where its port is not."""
+
+    def __init__(self, path: str, *scripts: Script) -> None:
+        super().__init__(*scripts)
+        self.path = path
+
+    async def __aenter__(self) -> Neighbour:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+
+def test_a_neighbour_is_asked_over_its_socket_by_the_name_of_its_port(
+    run: Run, tmp_path: Path
+) -> None:
+    async def scene() -> None:
+        async with Neighbour(str(tmp_path / "s"), writes(OK)) as there:
+            for _ in range(2):
+                to = Nearby(HOST, 1, there.path)
+                with await there.upstream.request(to, "POST", b"/", [], b"{}") as reply:
+                    assert await reply.read() == b"{}"
+            assert there.connections == 1, "it was kept"
+            assert b"host: 127.0.0.1:1\r\n" in there.heads[0].lower()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("found", ["nothing", "a dead one's", "a file", "no folder"])
+def test_a_neighbour_without_its_socket_is_asked_at_its_port(
+    run: Run, tmp_path: Path, found: str
+) -> None:
+    path = tmp_path / "s"
+    if found == "a dead one's":
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+    elif found == "a file":
+        path.write_text("not a socket")
+    elif found == "no folder":
+        path = tmp_path / "gone" / "s"
+
+    async def scene() -> None:
+        async with Worker(writes(OK)) as worker:
+            to = Nearby(HOST, worker.port, str(path))
+            with await worker.upstream.request(to, "POST", b"/", [], b"{}") as reply:
+                assert await reply.read() == b"{}"
+
+    run(scene())
+
+
+def test_nobody_listens_at_a_neighbours(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        with socket.create_server((HOST, 0)) as taken:
+            port = taken.getsockname()[1]
+        to = Nearby(HOST, port, str(tmp_path / "s"))
+        with pytest.raises(NotReached, match=r"refused|Connect call failed"):
+            await Upstream().request(to, "POST", b"/", [])
 
     run(scene())
 

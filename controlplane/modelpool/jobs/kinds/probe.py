@@ -80,10 +80,9 @@ class Probe:
             grant = await services.pool.acquire(model.model_id, priority="low")
             is_used = False
             try:
-                endpoint = (services.pool.config.host, grant.port)
                 headers = [(b"content-type", request.content_type.encode())]
                 sent = services.upstream.request(
-                    endpoint, "POST", request.path.encode(), headers, request.body
+                    grant.endpoint, "POST", request.path.encode(), headers, request.body
                 )
                 with await sent as reply:
                     body, is_used = await reply.read(), reply.status < 400
