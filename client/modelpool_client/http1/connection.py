@@ -153,10 +153,6 @@ class Connection(asyncio.Protocol):
         """The address of its client, if somebody has asked for it before that had left."""
         return peer_of(self._transport)
 
-    @property
-    def _takes_shortcuts(self) -> bool:
-        return self.is_idle and not (self.is_full or self._is_paused or self._server.is_closing)
-
     def close(self) -> None:
         """End it once everything is written."""
         self._transport.close()
@@ -185,12 +181,15 @@ class Connection(asyncio.Protocol):
             return
         if self._held:
             data, self._held = self._held + data, b""
-        shortcut = self._server.shortcut
-        if shortcut is not None and self._takes_shortcuts:
+        server = self._server
+        shortcut = server.shortcut
+        is_between = self.exchange is None and self._incoming is None and not self._is_in_head
+        is_held_up = self.is_full or self._is_paused or server.is_closing
+        if shortcut is not None and is_between and not is_held_up:
             is_taken = shortcut(self, data)
             if is_taken is None:
                 self._held = data
-                self._server.look_by(self.since + self._period)
+                server.look_by(self.since + self._period)
             if is_taken is not False:
                 return
         self._read(data)

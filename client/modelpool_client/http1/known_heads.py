@@ -8,7 +8,7 @@ Everything else is for the parser to read, and so is what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Generic, NamedTuple, TypeVar
 
 import httptools
@@ -45,27 +45,33 @@ class Cut(NamedTuple):
     request_id: bytes = b""
 
 
+# As ``Cut(…)``, which is a function in Python: there is one for every message.
+_made: Callable[[tuple[bytes, int, bytes, bytes]], Cut] = partial(tuple.__new__, Cut)
+
+
 def cut(data: bytes) -> Cut | None:
     """Of a message's begin, if its head is there and may be known. Heads that are alike are so but
     for the digits of their length and the ids of their requests."""
-    head, end, body = data.partition(b"\r\n\r\n")
-    if not end or len(head) > LONGEST:
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or end > LONGEST:
         return None
-    before, name, rest = head.partition(_LENGTH)
-    if not name:
-        before, name, rest = head.partition(_LENGTH_IN_LOWER_CASE)
-    digits, line_end, after = rest.partition(b"\r\n")
-    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+    at = data.find(_LENGTH, 0, end)
+    if at < 0:
+        at = data.find(_LENGTH_IN_LOWER_CASE, 0, end)
+    begin = at + len(_LENGTH)
+    digits = data[begin : data.find(b"\r\n", begin)]
+    if at < 0 or not digits.isdigit() or len(digits) > _MOST_DIGITS:
         return None
     length = int(digits)
-    head = b"%b%b0%b%b\r\n\r\n" % (before, name, line_end, after)
+    end += 4
+    head, body = b"%b0%b" % (data[:begin], data[begin + len(digits) : end]), data[end:]
     if _HAS_ID in head and (place := head.lower().find(_ID)) >= 0:
         rest_at = head.find(b"\r\n", place + len(_ID))
         request_id = head[place + len(_ID) : rest_at]
         if not is_sound(request_id):
             return None
-        return Cut(head[:place] + head[rest_at:], length, body, request_id)
-    return Cut(head, length, body)
+        return _made((head[:place] + head[rest_at:], length, body, request_id))
+    return _made((head, length, body, b""))
 
 
 class KnownHeads(Generic[Known]):

@@ -19,11 +19,11 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     """
     try:
         text = raw.decode()
-        try:  # as ``decode``, but without a look for white space before it, which nobody sends
+        try:  # as ``decode``, but without a look for white space around it, which few send
             data, end = _DECODER.raw_decode(text)
         except ValueError:
             end = 0
-        if not end or text[end:].strip(_SPACE):
+        if not end or (end != len(text) and text[end:].strip(_SPACE)):
             data = _DECODER.decode(text)
     except UnicodeDecodeError as e:
         why = f"is not valid UTF-8: {e.reason} at byte {e.start}"

@@ -40,19 +40,13 @@ def needs_of(path: str, data: Json) -> Iterator[Need]:
         yield from look(data)
 
 
-def check_content(
-    path: str, data: Json, model_id: str, denied: Collection[str], capabilities: Sequence[str]
-) -> None:
-    """Whether a request asks for anything that its model is known not to do; only ``denied`` is
-    looked for.
-
-    Raises:
-        InvalidRequest: it does; ``param`` names what asks for it.
-    """
+def denied_need(path: str, data: Json, denied: Collection[str]) -> Need | None:
+    """What a request asks for of what its model is known not to do, the first that there is."""
     for look in _looks_for(path, tuple(denied)):
-        for word, param in look(data):
-            if word in denied:
-                raise _refusal(model_id, word, param, capabilities)
+        for need in look(data):
+            if need[0] in denied:
+                return need
+    return None
 
 
 @lru_cache(maxsize=256)
@@ -60,7 +54,9 @@ def _looks_for(path: str, denied: tuple[str, ...]) -> tuple[_Look, ...]:
     return tuple(look for could, look in _LOOKS.get(path, ()) if not could.isdisjoint(denied))
 
 
-def _refusal(model_id: str, word: str, param: str, capabilities: Sequence[str]) -> InvalidRequest:
+def refusal(model_id: str, need: Need, capabilities: Sequence[str]) -> InvalidRequest:
+    """What is said of a ``denied_need`` of a model that can do something else."""
+    word, param = need
     can = f"; it can do: {', '.join(capabilities)}" if capabilities else ""
     return InvalidRequest(
         f"{model_id} cannot do {word}, which {param} asks for{can}",

@@ -50,7 +50,7 @@ from modelpool_client.surfaces import engine_metrics
 from modelpool_client.surfaces.body import MAX_BODY_BYTES, too_large
 from modelpool_client.surfaces.chat_template import FAULT, no_chat
 from modelpool_client.surfaces.codecs import CODECS
-from modelpool_client.surfaces.content import check_content, needs_of
+from modelpool_client.surfaces.content import denied_need, needs_of, refusal
 from modelpool_client.surfaces.dialect import Dialect
 from modelpool_client.surfaces.families import FAMILIES, NOTHING_KNOWN, Family, Translate, read
 from modelpool_client.surfaces.names import answers_to
@@ -564,8 +564,9 @@ class Gateway:
             why = self._reason(model.model_id, "chat")
             if why.startswith(FAULT):
                 raise no_chat(model.model_id, why)
-        can = model.known_capabilities
-        check_content(surface.path, data, model.model_id, model.denied_capabilities, can)
+        need = denied_need(surface.path, data, model.denied_capabilities)
+        if need is not None:
+            raise refusal(model.model_id, need, model.known_capabilities)
 
     def _open_websocket(self, exchange: Exchange) -> None:
         method = exchange.request.method

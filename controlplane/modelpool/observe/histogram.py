@@ -4,6 +4,7 @@ bounded memory, and of several histograms together."""
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 
 # Each bucket is that much wider than the one before it, so a quantile is wrong by half of it at
@@ -12,7 +13,8 @@ GROWTH = 1.05
 LEAST_SECONDS = 0.0001
 # They reach from the least to a day.
 BUCKETS = 424
-_STEP = math.log(GROWTH)
+# Upper bounds of all buckets but the last, which has none.
+_BOUNDS = [LEAST_SECONDS * math.pow(GROWTH, bucket) for bucket in range(1, BUCKETS)]
 
 
 class Histogram:
@@ -30,7 +32,7 @@ class Histogram:
         """Count one."""
         self.count += 1
         self.total += seconds
-        self._buckets[_bucket(seconds)] += 1
+        self._buckets[bisect_left(_BOUNDS, seconds)] += 1
 
     def take(self, other: Histogram) -> None:
         """Count all of another's, too."""
@@ -51,9 +53,3 @@ class Histogram:
             if seen >= rank:
                 return LEAST_SECONDS * math.pow(GROWTH, bucket + 0.5)
         return 0.0
-
-
-def _bucket(seconds: float) -> int:
-    if seconds <= LEAST_SECONDS:
-        return 0
-    return min(BUCKETS - 1, int(math.log(seconds / LEAST_SECONDS) / _STEP))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from modelpool.catalog.database import Usage
@@ -38,12 +38,27 @@ class _Count:
         self.seconds += other.seconds
         self.last_used = max(self.last_used, other.last_used)
 
+    def since(self, earlier: _Count) -> _Count:
+        """What was counted after it was like that."""
+        return _Count(
+            self.requests - earlier.requests,
+            self.errors - earlier.errors,
+            self.tokens - earlier.tokens,
+            self.seconds - earlier.seconds,
+            self.last_used,
+        )
+
+
+NOTHING = _Count()
+
 
 @dataclass
 class _Tally:
-    """Of a model since the start; ``began`` is when it was first asked, seconds since 1970."""
+    """Of a model since the start; ``saved`` of that is written down. ``began`` is when it was first
+    asked, seconds since 1970."""
 
     count: _Count = field(default_factory=_Count)
+    saved: _Count = field(default_factory=_Count)
     hot: int = 0
     latencies: Histogram = field(default_factory=Histogram)
     began: float | None = None
@@ -77,7 +92,6 @@ class UsageMeter:
     def __init__(self, wall: Any) -> None:
         self._wall = wall
         self._since_start: defaultdict[str, _Tally] = defaultdict(_Tally)
-        self._unsaved: defaultdict[str, _Count] = defaultdict(_Count)
         self._loads: Counter[str] = Counter()
         self._of_deleted = _Tally()
         self._told: OrderedDict[str, int] = OrderedDict()
@@ -91,12 +105,12 @@ class UsageMeter:
     def ended(self, model_id: str, status: int, seconds: float) -> None:
         tally = self._since_start[model_id]
         tally.latencies.add(seconds)
-        now, is_error = self._wall(), status >= 400 and status != CLIENT_LEFT
-        for count in (tally.count, self._unsaved[model_id]):
-            count.requests += 1
-            count.errors += is_error
-            count.seconds += seconds
-            count.last_used = now
+        count = tally.count
+        count.requests += 1
+        if status >= 400 and status != CLIENT_LEFT:
+            count.errors += 1
+        count.seconds += seconds
+        count.last_used = self._wall()
 
     def loaded(self, model_id: str) -> None:
         self._loads[model_id] += 1
@@ -111,11 +125,11 @@ class UsageMeter:
         new = max(0, tokens_total - before)
         if new:
             self._since_start[model_id].count.tokens += new
-            self._unsaved[model_id].tokens += new
 
     def forget(self, model_id: str) -> None:
         """The model was deleted: it is named no more, but the pool's totals keep what it did."""
         self._of_deleted.take(self._since_start.pop(model_id, _Tally()))
+        self._loads.pop(model_id, None)
 
     def latency(self, model_id: str) -> tuple[float, int]:
         """Seconds of a request on average, and of how many; since this manager started."""
@@ -140,21 +154,25 @@ class UsageMeter:
 
     async def save(self, store: UsageStore) -> None:
         """Write down what was counted since the last time; keeps it when the store refuses."""
-        unsaved, self._unsaved = self._unsaved, defaultdict(_Count)
         loads, self._loads = self._loads, Counter()
-        deltas = [_usage(m, unsaved.get(m, _Count()), loads[m]) for m in {*unsaved, *loads}]
-        if not deltas:
+        before = {m: (t, t.saved) for m, t in self._since_start.items() if t.count != t.saved}
+        deltas = [
+            _usage(model_id, tally.count.since(saved), loads.pop(model_id, 0))
+            for model_id, (tally, saved) in before.items()
+        ]
+        rest = [_usage(model_id, NOTHING, count) for model_id, count in loads.items()]
+        if not (deltas or rest):
             return
+        for tally, _ in before.values():
+            tally.saved = replace(tally.count)
         try:
-            await store.add_usage(deltas)
+            await store.add_usage([*deltas, *rest])
         except Exception as e:
             log.warning("use statistics could not be saved: %s", e)
-            self._take_back(unsaved, loads)
-
-    def _take_back(self, unsaved: dict[str, _Count], loads: Counter[str]) -> None:
-        self._loads.update(loads)
-        for model_id, old in unsaved.items():
-            self._unsaved[model_id].take(old)
+            for tally, saved in before.values():
+                tally.saved = saved
+            for delta in (*deltas, *rest):
+                self._loads[delta.model_id] += delta.loads
 
     def _total(self) -> _Tally:
         total = _Tally()

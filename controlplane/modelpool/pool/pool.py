@@ -172,14 +172,14 @@ class Pool:
 
     def _set(self, model_id: str) -> ReplicaSet:
         """Of a model that a provider serves, the provider's."""
-        replica_id = self.replica_id(model_id)
-        if replica_id not in self.sets:
+        copies = self.sets.get(self.replica_id(model_id))
+        if copies is None:
             served = self._served.get(model_id)
             if served is not None:
                 text = f"{model_id} is served by {served.served_by!r}, which is not in the pool"
                 raise ModelNotFound(text, param="model")
             raise ModelNotFound(f"there is no model {model_id!r} in the pool", param="model")
-        return self.sets[replica_id]
+        return copies
 
     def _made(self, model_id: str) -> ReplicaSet | None:
         """The same, and None where none was needed yet.
@@ -243,7 +243,8 @@ class Pool:
         ``avoid`` see ``acquire``.
         """
         copies = self._set(model_id)
-        if len(copies) == 1 and (grant := copies.first.grant_now()) is not None:
+        only = copies.only
+        if only is not None and (grant := only.grant_now()) is not None:
             return grant
         supervisor = copies.serving(affinity, avoid)
         if supervisor is None:

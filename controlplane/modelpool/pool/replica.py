@@ -243,7 +243,11 @@ class Replica:
     @property
     def is_open(self) -> bool:
         """It takes requests, now or as soon as a place is free."""
-        return self.state.is_serving and not self.is_leaving and not self.yields_to
+        run = self.run  # not by the properties of its parts: every request asks
+        if run is None or not self.state.is_serving:
+            return False
+        has_failed = run.is_reaping or run.failed_at is not None
+        return not (has_failed or run.drain_reason or run.yields_to)
 
     @property
     def has_room(self) -> bool:

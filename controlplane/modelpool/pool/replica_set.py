@@ -76,6 +76,11 @@ class ReplicaSet:
         return self.supervisors[0]
 
     @property
+    def only(self) -> Supervisor | None:
+        """The one that there is; None of several."""
+        return self.supervisors[0] if len(self.supervisors) == 1 else None
+
+    @property
     def model(self) -> Model:
         return self.first.replica.model
 

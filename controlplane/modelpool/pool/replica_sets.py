@@ -41,8 +41,8 @@ class ReplicaSets:
 
     def get(self, model_id: str) -> ReplicaSet | None:
         """None where there is no such model."""
-        is_known = model_id in self._made or model_id in self._unused
-        return self[model_id] if is_known else None
+        copies = self._made.get(model_id)
+        return self[model_id] if copies is None and model_id in self._unused else copies
 
     def add(self, model: Model, now: float) -> None:
         """One that is new."""

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.capabilities import CAPABILITIES
-from modelpool_client.errors import InvalidRequest
-from modelpool_client.surfaces.content import check_content, needs_of
+from modelpool_client.surfaces.content import denied_need, needs_of, refusal
 from modelpool_client.surfaces.routes import SURFACES
 
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -94,11 +93,12 @@ def said(*parts: Any) -> list[Any]:
 )
 def test_what_asks_for_what(path: str, body: dict[str, Any], expected: dict[str, str]) -> None:
     assert dict(needs_of(path, body)) == expected
-    check_content(path, body, "m", set(CAPABILITIES) - expected.keys(), ())
+    assert denied_need(path, body, set(CAPABILITIES) - expected.keys()) is None
     for word, param in expected.items():
-        with pytest.raises(InvalidRequest, match=f"m cannot do {word}") as raised:
-            check_content(path, body, "m", [word], ["chat"])
-        assert (raised.value.param, raised.value.code) == (param, "missing_capability")
+        assert denied_need(path, body, [word]) == (word, param)
+        said = refusal("m", (word, param), ["chat"])
+        assert said.message == f"m cannot do {word}, which {param} asks for; it can do: chat"
+        assert (said.param, said.code) == (param, "missing_capability")
 
 
 KEYS = ("messages", "content", "type", "tools", "input", "output", "images", "format", "text")
@@ -135,6 +135,6 @@ def test_a_look_costs_what_there_is_to_be_looked_at() -> None:
     texts = [{"role": "user", "content": "hello " * 50}] * 100
     body = json.loads(json.dumps({"model": "m", "messages": texts, "tools": [TOOL] * 40}))
     denied = ("vision", "audio", "embeddings")
-    assert calls_of(lambda: check_content(CHAT, body, "m", denied, ())) < 7 * len(texts)
-    none = calls_of(lambda: check_content(CHAT, body, "m", ("embeddings", "rerank"), ()))
+    assert calls_of(lambda: denied_need(CHAT, body, denied)) < 7 * len(texts)
+    none = calls_of(lambda: denied_need(CHAT, body, ("embeddings", "rerank")))
     assert none < 20, "what cannot be asked for there is not looked for"

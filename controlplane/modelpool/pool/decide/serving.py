@@ -83,7 +83,7 @@ def grant_at_once(replica: Replica, now: float) -> Run | None:
     """What ``acquire`` comes to where there is a place, for whoever comes by without a message, as
     nearly every request does; None: there is more to decide, and nothing has changed."""
     run = replica.run
-    if run is None or replica.is_deleted or not replica.has_room:
+    if run is None or replica.is_deleted or run.room <= 0 or not replica.is_open:
         return None
     count_grant(run, now)
     return run
@@ -136,7 +136,8 @@ def end_at_once(replica: Replica, run: Run, in_flight: int, use: Use, now: float
     if not is_plain or run.granted == 0 or run.room == 0:
         return None
     run.granted -= 1
-    run.idle_grants = min(run.idle_grants, run.granted)
+    if run.idle_grants > run.granted:
+        run.idle_grants = run.granted
     if run.search is not None:
         _adapt(run, in_flight, use)
     _note_pace(run, use)
