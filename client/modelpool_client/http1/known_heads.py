@@ -23,7 +23,8 @@ _MOST_DIGITS = 9
 _LENGTH, _LENGTH_IN_LOWER_CASE = b"\r\nContent-Length: ", b"\r\ncontent-length: "
 # What asks for more than to be passed on.
 _UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", REQUEST_ID})
-# Of any usual spelling; only heads that have this are looked at closely.
+# Of any usual spelling; only heads that have this are looked at closely. A single letter is found
+# several times as quickly.
 _HAS_ID, _ID = b"equest-", b"\r\nx-request-id: "
 
 Known = TypeVar("Known")
@@ -52,20 +53,18 @@ _made: Callable[[tuple[bytes, int, bytes, bytes]], Cut] = partial(tuple.__new__,
 def cut(data: bytes) -> Cut | None:
     """Of a message's begin, if its head is there and may be known. Heads that are alike are so but
     for the digits of their length and the ids of their requests."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0 or end > LONGEST:
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end or len(head) > LONGEST:
         return None
-    at = data.find(_LENGTH, 0, end)
-    if at < 0:
-        at = data.find(_LENGTH_IN_LOWER_CASE, 0, end)
-    begin = at + len(_LENGTH)
-    digits = data[begin : data.find(b"\r\n", begin)]
-    if at < 0 or not digits.isdigit() or len(digits) > _MOST_DIGITS:
+    before, name, rest = head.partition(_LENGTH)
+    if not name:
+        before, name, rest = head.partition(_LENGTH_IN_LOWER_CASE)
+    digits, line_end, after = rest.partition(b"\r\n")
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
         return None
     length = int(digits)
-    end += 4
-    head, body = b"%b0%b" % (data[:begin], data[begin + len(digits) : end]), data[end:]
-    if _HAS_ID in head and (place := head.lower().find(_ID)) >= 0:
+    head = b"%b%b0%b%b\r\n\r\n" % (before, name, line_end, after)
+    if b"q" in head and _HAS_ID in head and (place := head.lower().find(_ID)) >= 0:
         rest_at = head.find(b"\r\n", place + len(_ID))
         request_id = head[place + len(_ID) : rest_at]
         if not is_sound(request_id):
