@@ -169,8 +169,11 @@ def output_of(command: Sequence[str], timeout: float) -> str:
     return done.stdout
 
 
-# None is handed out twice: who was given it may not listen yet.
-_UNUSED = iter(range(21_000, 32_000))
+# None is handed out twice: who was given it may not listen yet. Two runs on one machine begin at
+# different places: a pool may be given one that the other run is about to listen on.
+_FIRST_PORT, _END_PORT = 21_000, 32_000
+_START = _FIRST_PORT + os.getpid() * 250 % 8_000
+_UNUSED = iter(range(_START, _END_PORT))
 
 
 def free_ports(count: int) -> list[int]:
@@ -182,7 +185,7 @@ def free_ports(count: int) -> list[int]:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(("127.0.0.1", port))
             return ports
-    raise BenchError("no free ports from 21000 to 31999; end what holds them")
+    raise BenchError(f"no free ports from {_START} to {_END_PORT - 1}; end what holds them")
 
 
 def wait_for_port(port: int, child: Child, timeout: float) -> None:
