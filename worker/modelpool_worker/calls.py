@@ -67,6 +67,11 @@ class Call:
             something first; seconds, monotonic.
     """
 
+    __slots__ = (
+        *("_has_begun", "_waits_since", "_worker", "asked", "began_at", "exchange"),
+        *("gave_at", "is_direct", "overtaken", "sent_at", "tokens"),
+    )
+
     def __init__(self, worker: Callee, exchange: Answering, asked: CallInfo = NO_INFO) -> None:
         self.is_direct = asked.is_direct
         self._worker = worker
@@ -131,6 +136,14 @@ class Call:
     def asks(self) -> None:
         """It waits for more."""
         self._waits_since = self._worker.now()
+
+    def goes_on(self) -> None:
+        """The engine gave something, and more is waited for."""
+        now = self._waits_since = self._worker.now()
+        self.overtaken = 0
+        if self.gave_at is None:
+            self.gave_at = now
+        self._worker.activity.sign_of_work(now)
 
     def rests(self) -> None:
         """Its client takes nothing."""

@@ -66,7 +66,8 @@ class EndedRequests:
             row = self._rows[key] = _Row()
         row.number = self._change
         row.requests += 1
-        row.errors += request.is_error
+        if request.status != 200:  # hardly ever
+            row.errors += request.is_error
         row.prompt_tokens += request.prompt_tokens
         row.cached_tokens += request.cached_tokens
         row.completion_tokens += request.completion_tokens

@@ -33,7 +33,7 @@ from modelpool_client.wire import decode
 
 from .link import KeepsConnections, Link, Reply
 from .sleep import Sleep, SleepStep
-from .surfaces.aggregate import Aggregate
+from .surfaces.aggregate import NO_ENDS, Aggregate
 from .surfaces.plain import plain
 from .surfaces.reshape import EngineRequest, Reshape
 from .surfaces.text_frame import TextChunks
@@ -50,6 +50,8 @@ PLAIN_HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
 _EVENT_END = b"\n\n"
+# Of texts: ``json.loads`` looks each time how bytes are encoded, and events are UTF-8.
+_read_json = json.JSONDecoder().decode
 # So many that are unlike others are looked at by themselves: the first and last of an answer.
 _EVENTS_APART = 8
 
@@ -69,6 +71,9 @@ class Watch(Protocol):
 
     def asks(self) -> None:
         """That was passed on: what comes next is waited for."""
+
+    def goes_on(self) -> None:
+        """Both at once."""
 
     def rests(self) -> None:
         """The client takes nothing, so nothing is asked of the engine."""
@@ -231,7 +236,7 @@ class EngineClient:
         gathering = (begun and begun.gathering) or self.gathering(request, watch)
         async with self._open(request, watch, begun=begun) as reply:
             await reply.pipe(gathering)
-        if not gathering.is_done and not (reshape is not None and reshape.is_complete):
+        if not gathering.is_whole() and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its answer early")
         return gathering.result()
 
@@ -517,20 +522,23 @@ class Begun(NamedTuple):
 class Gathering:
     """What the engine sends, on its way to be put together.
 
-    Attributes:
-        is_done: its last event has come.
+    Pieces that are as the stream has been are kept, and read at once: to split many of them takes
+    hardly longer than to split one.
     """
 
     is_full = False
 
     def __init__(self, aggregate: Aggregate, reshape: Reshape | None, watch: Watch) -> None:
         self.source: Source | None = None
-        self.is_done = False
+        self._is_done = False
         self._has_begun = False
         self._aggregate = aggregate
         self._reshape = reshape
         self._watch = watch
         self._events = sse.Events()
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._ends = NO_ENDS  # of what is kept
 
     def write(self, data: bytes) -> None:
         """See ``Sink``.
@@ -539,6 +547,14 @@ class Gathering:
             ModelPoolError: the engine tells an error.
             BrokenOffError: it makes no sense.
         """
+        self._watch.goes_on()
+        before, after = self._ends
+        if before and data.startswith(before) and data.endswith(after):
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+            if self._kept_bytes > BUFFER_BYTES:
+                self._read(self._take_kept())
+            return
         if not self._has_begun:
             while data.startswith(_NOTHING):
                 data = data[len(_NOTHING) :]
@@ -546,16 +562,37 @@ class Gathering:
                 return
             _check_events(data)
             self._has_begun = True
-        self._watch.gave()
-        if self._reshape is None and self._events.is_between:
+        self._read(self._take_kept() + data)
+
+    def is_whole(self) -> bool:
+        """Whether its last event has come.
+
+        Raises:
+            ModelPoolError, BrokenOffError: as ``write``.
+        """
+        if self._kept:
+            self._read(self._take_kept())
+        return self._is_done
+
+    def _take_kept(self) -> bytes:
+        data = b"".join(self._kept)
+        self._kept.clear()
+        self._kept_bytes = 0
+        return data
+
+    def _read(self, data: bytes) -> None:
+        if self._reshape is not None:
+            self._feed(data)
+            return
+        if self._events.is_between:
             data = self._take_runs(data)
         self._feed(data)
-        self._watch.asks()
+        self._ends = self._aggregate.run_ends() if self._events.is_between else NO_ENDS
 
     def _take_runs(self, data: bytes) -> bytes:
         """Where several chunks have come together, most of them may be taken as one; the rest."""
         for _ in range(_EVENTS_APART):
-            if self.is_done:  # what follows is no part of the answer
+            if self._is_done:  # what follows is no part of the answer
                 break
             data = self._aggregate.take_run(data)
             event, end, rest = data.partition(_EVENT_END)
@@ -567,8 +604,8 @@ class Gathering:
 
     def _feed(self, data: bytes) -> None:
         for event in self._events.feed(data):
-            if event != b"null" and not self.is_done:
-                self.is_done = _take(self._aggregate, event, self._reshape)
+            if event != b"null" and not self._is_done:
+                self._is_done = _take(self._aggregate, event, self._reshape)
 
     def result(self) -> tuple[dict[str, Any], Tokens]:
         """What all of it makes together, and its tokens."""
@@ -692,7 +729,7 @@ def _chunk(data: bytes) -> dict[str, Any]:
         BrokenOffError: it makes no sense.
     """
     try:
-        chunk = json.loads(data)
+        chunk = _read_json(data.decode())
     except ValueError:
         raise BrokenOffError(f"the engine sent no JSON: {data[:100]!r}") from None
     if not isinstance(chunk, dict):
@@ -726,7 +763,8 @@ def _told_tokens(reply: Reply, tail: bytes) -> Tokens:
 
 def tokens_of_answer(body: bytes, request: EngineRequest) -> Tokens:
     """PURE. Tokens of an answer in one piece: as it tells, else by the bytes of its texts."""
-    told = count_tokens(body[-TAIL_BYTES:])
+    usage = body.rpartition(b'"usage"')[2]  # a shorter way to look through; else all of it
+    told = count_tokens(usage[-TAIL_BYTES:])
     if told != NO_TOKENS:
         return told
     try:

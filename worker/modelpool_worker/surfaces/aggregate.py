@@ -16,6 +16,10 @@ _LISTS = ("content", "refusal")
 _LEGACY_LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
+# Of no run.
+NO_ENDS = (b"", b"")
+
+
 class Aggregate:
     """Add every chunk in order, then take the ``result``; ``n`` choices answer each prompt."""
 
@@ -46,6 +50,10 @@ class Aggregate:
         text, rest = found
         self._texts.append(text)
         return rest
+
+    def run_ends(self) -> tuple[bytes, bytes]:
+        """How data begins and ends that is likely to be such chunks only."""
+        return self._frame.ends if self._frame is not None else NO_ENDS
 
     def add(self, chunk: dict[str, Any], data: bytes = b"") -> None:
         """Take in one chunk, as the engine sent it; ``data`` is the same unparsed."""
@@ -88,7 +96,10 @@ class Aggregate:
         self._has_final_usage = self._has_final_usage or final
 
     def _add_choice(self, part: dict[str, Any]) -> None:
-        choice = self._choices.setdefault(part.get("index", 0), self._new(part.get("index", 0)))
+        index = part.get("index", 0)
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = self._new(index)
         if self._chat:
             _add_delta(choice["message"], part.get("delta") or {})
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 # What stands before a text of each of these.
@@ -27,15 +28,17 @@ class TextFrame:
     @classmethod
     def of(cls, data: bytes, chunk: Mapping[str, Any], key: str) -> TextFrame | None:
         """None where there is more in it, or where the text stands is not clear."""
-        choices = chunk.get("choices") or []
-        if len(choices) != 1 or chunk.get("usage"):
+        choices = chunk.get("choices")
+        if not choices or len(choices) != 1 or chunk.get("usage"):
             return None
         choice = choices[0]
-        part = choice.get("delta") if key == "content" else choice
-        said = {**choice, **(part or {})}
-        more = {k for k, v in said.items() if v is not None} - {"index", "delta", key}
-        if more or not isinstance(said.get(key), str):
+        part = (choice.get("delta") or {}) if key == "content" else choice
+        if not isinstance(part.get(key), str):
             return None
+        for said in (choice, part):
+            for name, value in said.items():
+                if value is not None and name not in ("index", "delta", key):
+                    return None
         found = _KEYS[key].findall(data)
         if len(found) != 1:
             return None
@@ -58,13 +61,17 @@ class TextFrame:
         except UnicodeDecodeError:
             return None
 
+    @cached_property
+    def ends(self) -> tuple[bytes, bytes]:
+        """What stands around the text of a chunk like it in a stream."""
+        return _DATA + self.before, self.after + _END
+
     def run(self, data: bytes) -> tuple[str, bytes] | None:
         """The text of the chunks like it with which a stream goes on, ``data`` beginning an event,
         and what follows them. None if there are none, or one is not as plain."""
-        first = _DATA + self.before
+        first, end = self.ends
         if not data.startswith(first):
             return None
-        end = self.after + _END
         *texts, last = data[len(first) :].split(end + first)
         last, is_whole, rest = last.partition(end)
         if is_whole:
