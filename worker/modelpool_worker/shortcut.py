@@ -1,5 +1,5 @@
-"""The shortcut through a front: a chat or a text completion that is wanted in one piece is relayed,
-or put together, without a task; so is relayed what an engine answers in another API.
+"""The shortcut through a front: a chat or a text completion is relayed, or put together where it is
+wanted in one piece, without a task; so is relayed what an engine answers in another API.
 
 It takes what it can see to the end, and leaves everything else untouched for the ``App``.
 """
@@ -47,8 +47,17 @@ from modelpool_client.wire import RESOLVED_HEADER, VIRTUAL_HEADER, Phase
 
 from .batching.queue import PRIORITY
 from .calls import Call, CallInfo
-from .engine_client import PLAIN_HEADERS, TAIL_BYTES, Begun, Gathering, tokens_of_answer
+from .engine_client import (
+    PLAIN_HEADERS,
+    TAIL_BYTES,
+    Begun,
+    Gathering,
+    Seen,
+    tokens_of_answer,
+    tokens_of_stream,
+)
 from .gathered import Gathered
+from .streamed import Streamed
 from .surfaces.reshape import EngineRequest, engine_request, with_versions
 from .tokens import count_tokens
 
@@ -125,17 +134,23 @@ class Shortcut:
         reply, message = begun
         request_id = parts.request_id or new_id()
         errand = _Errand(self, head, body, said, request, request_id)
-        info = _info(head, said, request_id)
-        if not (head.is_basic and engine.gathers):
+        info = _info(head, said, request, request_id)
+        if request.completion.stream:
+            streamed = Streamed(client, reply, errand)
+            call = self.worker.call(streamed, info)
+            errand.begin(call)
+            errand.seen = Seen(call)
+            streamed.begin(message, errand.seen)
+        elif head.is_basic and engine.gathers:
+            gathered = Gathered(client, reply, errand)
+            call = self.worker.call(gathered, info)
+            errand.begin(call)
+            errand.gathering = engine.gathering(request, call)
+            gathered.begin(message, errand.gathering)
+        else:
             passage = Passage(client, reply, errand)
             errand.begin(self.worker.call(passage, info))
             passage.begin(message)
-            return True
-        gathered = Gathered(client, reply, errand)
-        call = self.worker.call(gathered, info)
-        errand.begin(call)
-        errand.gathering = engine.gathering(request, call)
-        gathered.begin(message, errand.gathering)
         return True
 
     def _read(self, head: bytes) -> _Head | None:
@@ -161,8 +176,8 @@ class Shortcut:
         return head.is_direct and self.worker.sampler.takes_next(client)
 
     def _asked(self, head: _Head, body: bytes, said: dict[str, Any]) -> EngineRequest | None:
-        """What the engine is asked; None: nothing now, or what is asked is a stream, one model of
-        several, or has to be translated.
+        """What the engine is asked; None: nothing now, or what is asked is a stream of another
+        API's, one model of several, or has to be translated.
 
         Raises:
             ModelPoolError: it is refused.
@@ -178,12 +193,10 @@ class Shortcut:
         is_one_of_several = worker.backend.served or (
             isinstance(name, str) and worker.backend.resolve(name)
         )
-        if said.get("stream") or is_one_of_several:
-            return None
-        if not head.is_basic and not self._is_relayed(head, said):
+        if is_one_of_several or not (head.is_basic or self._is_relayed(head, said)):
             return None
         completion = checked(surface.path, said, body, worker.support)
-        if completion.stream:
+        if completion.stream and not head.is_basic:
             return None
         if head.is_direct:
             worker.check_model(said)
@@ -195,13 +208,15 @@ class Shortcut:
         return request
 
     def _is_relayed(self, head: _Head, said: dict[str, Any]) -> bool:
-        """Whether the engine answers a request of a further API itself, all of it.
+        """Whether the engine answers a request of a further API itself, and in one piece.
 
         Raises:
             ModelPoolError: it is refused.
         """
         surface = head.surface
-        if surface.path not in self.worker.serves or load_only(surface, said) is not None:
+        if said.get("stream") or surface.path not in self.worker.serves:
+            return False
+        if load_only(surface, said) is not None:
             return False
         # Straight to a worker that would change nothing, which is said.
         return not head.is_direct or FAMILIES[surface.family].keep_alive(said) is None
@@ -212,7 +227,7 @@ class _Errand:
 
     __slots__ = (
         *("_body", "_head", "_request", "_request_id", "_said", "_way"),
-        *("call", "gathering"),
+        *("call", "gathering", "seen"),
     )
 
     call: Call
@@ -233,6 +248,7 @@ class _Errand:
         self._said = said
         self._request = request
         self.gathering: Gathering | None = None
+        self.seen: Seen | None = None
 
     def begin(self, call: Call) -> None:
         """It is about to be sent."""
@@ -268,11 +284,16 @@ class _Errand:
         told = _plain(self._request.completion.ignored)
         return self._answer(told, json.dumps(value).encode())
 
+    def head(self) -> bytes:
+        """See ``streamed.Errand``."""
+        told = _stream_head(self._request.completion.ignored)
+        return b"%b%b\r\n\r\n" % (told, self._request_id)
+
     def _answer(self, told: bytes, body: bytes) -> bytes:
         return b"%b%d%b%b\r\n\r\n%b" % (told, len(body), ID_LINE, self._request_id, body)
 
     def stream_head(self, headers: Headers) -> None:
-        """See ``Errand``: what is wanted is no stream."""
+        """See ``Errand``: what is wanted there is no stream."""
         return
 
     def ended(
@@ -285,7 +306,10 @@ class _Errand:
         has_left: bool,
     ) -> None:
         """See ``Errand``."""
-        self.call.end(has_left=status == 0)
+        call, seen = self.call, self.seen
+        if seen is not None and not has_left:
+            call.tokens = tokens_of_stream(self._request, seen)
+        call.end(has_left=has_left)
         self._way.worker.metrics.count(self._head.route, status)
 
     def hand_over(self, client: Connection, reply: UpstreamConnection) -> Exchange:
@@ -297,23 +321,32 @@ class _Errand:
             asked=Asked(head.surface, self._said, head.surface.path, completion),
             request=self._request,
             call=self.call,
-            begun=Begun(reply, self.gathering),
+            begun=Begun(reply, self.gathering, self.seen),
             route=head.route,
         )
         exchange = self.call.exchange = client.hand_over_passage(request, self._body, go_on)
         return exchange
 
 
-def _info(head: _Head, said: Mapping[str, Any], request_id: bytes) -> CallInfo:
-    name = said.get("model")
+def _info(
+    head: _Head, said: Mapping[str, Any], request: EngineRequest, request_id: bytes
+) -> CallInfo:
+    name, is_stream = said.get("model"), request.completion.stream
     model = name if isinstance(name, str) else ""
-    return CallInfo(head.surface.path, model, request_id, head.via, False, head.is_direct)
+    return CallInfo(head.surface.path, model, request_id, head.via, is_stream, head.is_direct)
 
 
 @lru_cache(REMEMBERED)
 def _told(head: bytes, ignored: tuple[str, ...]) -> bytes | None:
     """The head of a whole answer, up to the digits of its length."""
     return None if read_answer(head) is None else _plain(ignored)
+
+
+@lru_cache(REMEMBERED)
+def _stream_head(ignored: tuple[str, ...]) -> bytes:
+    """The head of a stream, up to the id of its request."""
+    lines = [b"%b: %b\r\n" % pair for pair in (*sse.HEADERS, *ignored_headers(ignored))]
+    return b"".join([status_line(200), *lines, b"transfer-encoding: chunked", ID_LINE])
 
 
 @lru_cache(REMEMBERED)
