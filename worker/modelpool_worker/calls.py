@@ -94,6 +94,8 @@ class Call:
     def end(self, *, has_left: bool = False) -> None:
         """It was done, or is not wanted any more, for its client has left."""
         self._worker.end(self, None, has_left=has_left)
+        # Who has answered holds the call as well: a circle that would wait for the collector.
+        del self.exchange
 
     def __enter__(self) -> Call:
         self.begin()

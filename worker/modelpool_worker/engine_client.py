@@ -50,8 +50,9 @@ PLAIN_HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
 _EVENT_END = b"\n\n"
-# Of texts: ``json.loads`` looks each time how bytes are encoded, and events are UTF-8.
-_read_json = json.JSONDecoder().decode
+# Of texts, and no further than a value goes: ``json.loads`` looks each time how bytes are encoded,
+# and for white space around it. Events are UTF-8, without any.
+_read_json = json.JSONDecoder().raw_decode
 # So many that are unlike others are looked at by themselves: the first and last of an answer.
 _EVENTS_APART = 8
 
@@ -791,7 +792,10 @@ def _chunk(data: bytes) -> dict[str, Any]:
         BrokenOffError: it makes no sense.
     """
     try:
-        chunk = _read_json(data.decode())
+        text = data.decode()
+        chunk, end = _read_json(text)
+        if end != len(text):
+            raise ValueError(end)
     except ValueError:
         raise BrokenOffError(f"the engine sent no JSON: {data[:100]!r}") from None
     if not isinstance(chunk, dict):

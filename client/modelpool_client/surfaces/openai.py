@@ -111,9 +111,13 @@ def _is_plain(path: str, data: dict[str, Any], support: Support) -> bool:
     names = data.keys()
     if not (names <= UNCHANGED[path] and support.takes(path, names)):
         return False
-    for name, value in data.items():
-        if value is None or (type(value) is float and name not in _NUMBERS):
-            return False
+    values = data.values()
+    if None in values:
+        return False
+    if float in map(type, values):
+        for name, value in data.items():
+            if type(value) is float and name not in _NUMBERS:
+                return False
     count = data.get("max_tokens")
     if count is not None and not 0 < count <= MAX_TOKENS:
         return False

@@ -59,13 +59,14 @@ class Aggregate:
         """Take in one chunk, as the engine sent it; ``data`` is the same unparsed."""
         self._add_texts()
         self._frame = TextFrame.of(data, chunk, "content" if self._chat else "text")
-        choices = chunk.get("choices") or []
-        for key, value in chunk.items():
-            if key not in ("choices", "usage") and value is not None:
-                self._head[key] = value
-        for choice in choices:
+        if None in chunk.values():
+            chunk = {key: value for key, value in chunk.items() if value is not None}
+        head = self._head
+        head.update(chunk)
+        usage, choices = head.pop("usage", None), head.pop("choices", None)
+        for choice in choices or ():
             self._add_choice(choice)
-        if usage := chunk.get("usage"):
+        if usage:
             self._add_usage(usage, final=not choices)
 
     def result(self) -> dict[str, Any]:
@@ -106,8 +107,8 @@ class Aggregate:
             choice["text"] += part.get("text") or ""
         if logprobs := part.get("logprobs"):
             choice["logprobs"] = _add_logprobs(choice.get("logprobs"), logprobs)
-        if part.get("finish_reason"):
-            choice["finish_reason"] = part["finish_reason"]
+        if reason := part.get("finish_reason"):
+            choice["finish_reason"] = reason
             choice |= {key: part[key] for key in MATCHED_STOP if part.get(key) is not None}
 
     def _new(self, index: int) -> dict[str, Any]:

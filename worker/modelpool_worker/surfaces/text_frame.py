@@ -35,14 +35,12 @@ class TextFrame:
         part = (choice.get("delta") or {}) if key == "content" else choice
         if not isinstance(part.get(key), str):
             return None
-        for said in (choice, part):
-            for name, value in said.items():
-                if value is not None and name not in ("index", "delta", key):
-                    return None
-        found = _KEYS[key].findall(data)
-        if len(found) != 1:
+        if not (_says_only(key, choice) and _says_only(key, part)):
             return None
-        start = data.index(found[0]) + len(found[0])
+        found = _KEYS[key].search(data)
+        if found is None or _KEYS[key].search(data, found.end()):
+            return None
+        start = found.end()
         end = data.find(b'"', start)
         if b"\\" in data[start:end]:
             return None
@@ -85,6 +83,13 @@ class TextFrame:
             return text.decode(), rest
         except UnicodeDecodeError:
             return None
+
+
+def _says_only(key: str, said: Mapping[str, Any]) -> bool:
+    for name, value in said.items():
+        if value is not None and name not in ("index", "delta", key):
+            return False
+    return True
 
 
 class TextChunks:
