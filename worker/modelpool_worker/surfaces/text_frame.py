@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-# What stands before a text of each of these.
-_KEYS = {key: re.compile(rb'"%b": ?"' % key.encode()) for key in ("content", "text")}
+# What stands before a text of each of these, in either way of writing it.
+_KEYS = {key: (b'"%b":"' % key.encode(), b'"%b": "' % key.encode()) for key in ("content", "text")}
 _DATA, _END = b"data: ", b"\n\n"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # as a ``Completion``
 class TextFrame:
     """What stands around the text of a chunk that says nothing new but some text.
 
@@ -37,10 +35,11 @@ class TextFrame:
             return None
         if not (_says_only(key, choice) and _says_only(key, part)):
             return None
-        found = _KEYS[key].search(data)
-        if found is None or _KEYS[key].search(data, found.end()):
+        close, wide = _KEYS[key]
+        closely, widely = data.count(close), data.count(wide)
+        if closely + widely != 1:
             return None
-        start = found.end()
+        start = data.index(close) + len(close) if closely else data.index(wide) + len(wide)
         end = data.find(b'"', start)
         if b"\\" in data[start:end]:
             return None
@@ -59,7 +58,7 @@ class TextFrame:
         except UnicodeDecodeError:
             return None
 
-    @cached_property
+    @property
     def ends(self) -> tuple[bytes, bytes]:
         """What stands around the text of a chunk like it in a stream."""
         return _DATA + self.before, self.after + _END
