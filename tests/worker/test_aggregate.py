@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -185,12 +186,13 @@ class Unwatched:
     def sent(self) -> None: ...
     def gave(self) -> None: ...
     def asks(self) -> None: ...
+    def goes_on(self) -> None: ...
     def rests(self) -> None: ...
 
 
-@given(st.lists(CHUNKS), st.booleans(), st.lists(st.integers(0, 2000), max_size=5))
-def test_what_comes_together_adds_up_to_the_same(
-    chunks: list[dict[str, Any]], is_escaped: bool, cuts: list[int]
+@given(st.lists(CHUNKS), st.booleans(), st.lists(st.integers(0, 2000), max_size=5), st.booleans())
+def test_what_comes_together_or_alone_adds_up_to_the_same(
+    chunks: list[dict[str, Any]], is_escaped: bool, cuts: list[int], comes_alone: bool
 ) -> None:
     slow, quick = Aggregate(chat=True), Aggregate(chat=True)
     stream = b""
@@ -200,31 +202,34 @@ def test_what_comes_together_adds_up_to_the_same(
         stream += b"data: " + data + b"\n\n"
     stream += b"data: [DONE]\n\n" + stream + b"data: nothing is read behind the end\n\n"
     gathering = Gathering(quick, None, Unwatched())
-    for piece in pieces(stream, cuts):
+    for piece in re.findall(rb".*?\n\n", stream) if comes_alone else pieces(stream, cuts):
         gathering.write(piece)
-    assert gathering.is_done
+    assert gathering.is_whole()
     assert quick.result() == slow.result()
 
 
-def test_chunks_that_come_together_are_not_parsed_one_by_one(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("come_together", [True, False])
+def test_chunks_are_not_parsed_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, come_together: bool
 ) -> None:
-    parsed: list[bytes] = []
+    parsed: list[str] = []
 
-    def loads(data: bytes) -> Any:
-        parsed.append(data)
-        return json.JSONDecoder().decode(data.decode())
+    def read_json(text: str) -> Any:
+        parsed.append(text)
+        return json.loads(text), len(text)
 
     def fails(*_: object) -> bool:
         raise AssertionError("one was looked at by itself")
 
-    monkeypatch.setattr("modelpool_worker.engine_client.json.loads", loads)
+    monkeypatch.setattr("modelpool_worker.engine_client._read_json", read_json)
     aggregate = Aggregate(chat=True)
     events = [sse.event({**HEAD, "choices": [part(0, content=f" {i}")]}) for i in range(50)]
     gathering = Gathering(aggregate, None, Unwatched())
     gathering.write(events[0])
     monkeypatch.setattr(aggregate, "takes", fails)
-    gathering.write(b"".join(events[1:]))
+    for piece in [b"".join(events[1:])] if come_together else events[1:]:
+        gathering.write(piece)
+    assert not gathering.is_whole()
     assert len(parsed) == 1
     text = aggregate.result()["choices"][0]["message"]["content"]
     assert text.split() == [str(i) for i in range(50)]

@@ -79,6 +79,9 @@ VECTOR = response(b'{"data":[{"embedding":[3.0,4.0]}],"usage":{"prompt_tokens":3
 EMBEDDING_ID = re.compile(rb'"id": ?"embd-[0-9a-f]+", ?')
 
 
+PATIENT = Timeouts()
+
+
 class Child:
     """An engine child, as far as a worker needs it, that is only a port."""
 
@@ -114,7 +117,7 @@ class Served:
         taken: how often a shortcut was taken.
     """
 
-    def __init__(self, worker: Worker, *, is_short: bool) -> None:
+    def __init__(self, worker: Worker, *, is_short: bool, timeouts: Timeouts) -> None:
         self.worker = worker
         self.taken = 0
         app = App(worker)
@@ -131,7 +134,7 @@ class Served:
             app,
             self._sock,
             source="worker",
-            timeouts=Timeouts(),
+            timeouts=timeouts,
             keep_alive_seconds=75,
             shortcut=short if is_short else None,
         )
@@ -150,6 +153,7 @@ async def served(
     is_short: bool = True,
     stops_plain: bool = True,
     sampler: Sampler | None = None,
+    timeouts: Timeouts = PATIENT,
 ) -> AsyncIterator[Served]:
     assignment = Assignment("w", "s", "p", 1, "http://127.0.0.1:1", "m", "sim", "-", 0, ("alias",))
     child: Any = Child(engine.port)
@@ -161,7 +165,7 @@ async def served(
     worker.become(Phase.READY)
     if sampler is not None:
         worker.tracing, worker.sampler = Tracing(is_on=True), sampler
-    at = Served(worker, is_short=is_short)
+    at = Served(worker, is_short=is_short, timeouts=timeouts)
     await at.server.start()
     try:
         yield at
@@ -235,7 +239,6 @@ def test_nobody_can_tell_which_way_it_went(
         (Asking(cuts=(-64, -10)), 1),
         (Asking(body=body(model=...)), 1),
         (Asking(fields=(JSON, "X-ModelPool-Resolved: m")), 1),
-        (Asking(body=body(stream=True)), 0),
         (Asking(body=body(model="other")), 0),
         (Asking(fields=(JSON, "Connection: close")), 0),
     ],
@@ -384,13 +387,72 @@ def test_a_stream_is_put_together_whichever_way_it_goes(
         assert short.activity == (2, 0, 4, 0)
 
 
-async def left_in_the_middle(script: Script) -> tuple[bool, tuple[int, ...]]:
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("cuts", [(), (250,), (200, 420, 610), (-3,), (-20, -9)])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stream(*TOLD),
+        stream(*(TOLD[0], *TOLD[2:3] * 100, *TOLD[4:])),
+        stream(b"data: null\n\n", *TOLD),
+        stream(b"data: null\n\n", TOLD[0] + b"data: null\n\n", *TOLD[1:]),
+        stream(TOLD[0], ERROR),
+        stream(ERROR),
+        stream(*TOLD[:-1]),
+        stream(*TOLD[:-2], TOLD[-1]),
+        stream(b"no events"),
+        stream(b"data: null\n\n"),
+        stream(),
+        stream(TOLD[0], end=b"nonsense"),
+        WHOLE,
+        response(b'{"error": {"message": "no"}}', "500 No"),
+    ],
+    ids=[
+        *("usual", "long", "null", "null within", "broken", "error", "early", "untold"),
+        *("none", "null only", "empty", "nonsense", "in one piece", "refused"),
+    ],
+)
+def test_a_stream_is_passed_on_whichever_way_it_goes(
+    answer: bytes, cuts: tuple[int, ...], leaves: bool
+) -> None:
+    asking = Asking(body=body(stream=True))
+    short, long, taken = asyncio.run(both_ways(asking, [Script(answer, cuts, leaves=leaves)]))
+    assert taken == 1
+    assert short == long
+    if answer == stream(*TOLD):
+        assert short.told[0][2] == b"".join(TOLD)
+        assert short.activity == (2, 0, 2, 0)
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+@pytest.mark.parametrize("begun", [b"", stream(TOLD[0], end=b"")], ids=["before", "within"])
+def test_who_waits_for_a_silent_stream_is_told_why(begun: bytes, is_short: bool) -> None:
+    async def told() -> bytes:
+        scripts = [Script(WHOLE), Script(begun, waits=True)]
+        async with (
+            ScriptedServer(scripts) as engine,
+            served(engine, is_short=is_short, timeouts=Timeouts(stream_ping=0.2)) as at,
+        ):
+            await ask(at.port, Asking().parts())
+            reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+            writer.write(b"".join(Asking(body=body(stream=True)).parts()))
+            async with asyncio.timeout(SECONDS):
+                data = await reader.readuntil(b"gave nothing for")
+            writer.close()
+            async with asyncio.timeout(SECONDS):
+                await engine.was_left.wait()
+            return data
+
+    assert asyncio.run(told()).count(TOLD[0]) == (begun != b"")
+
+
+async def left_in_the_middle(script: Script, asking: Asking) -> tuple[bool, tuple[int, ...]]:
     """Whether the engine was told, and what the worker counts, once a client has left."""
     usual = Script(stream(*TOLD))
     async with ScriptedServer([usual, script]) as engine, served(engine, stops_plain=False) as at:
         await ask(at.port, Asking().parts())
         _, writer = await asyncio.open_connection("127.0.0.1", at.port)
-        writer.write(b"".join(Asking().parts()))
+        writer.write(b"".join(asking.parts()))
         async with asyncio.timeout(SECONDS):
             while len(engine.asked) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
@@ -404,12 +466,21 @@ async def left_in_the_middle(script: Script) -> tuple[bool, tuple[int, ...]]:
         return engine.was_left.is_set(), (activity.requests, activity.errors)
 
 
+@pytest.mark.parametrize("more", [{}, {"stream": True}], ids=["put together", "a stream"])
 @pytest.mark.parametrize("data", [b"", stream(TOLD[0], end=b"")], ids=["before", "within"])
-def test_who_leaves_ends_the_work_for_what_is_put_together(data: bytes) -> None:
-    assert asyncio.run(left_in_the_middle(Script(data, waits=True))) == (True, (2, 0))
+def test_who_leaves_ends_the_work(data: bytes, more: dict[str, Any]) -> None:
+    asking = Asking(body=body(**more))
+    assert asyncio.run(left_in_the_middle(Script(data, waits=True), asking)) == (True, (2, 0))
 
 
-def test_what_is_put_together_is_cut_with_a_reason() -> None:
+@pytest.mark.parametrize(
+    ("more", "begun", "expected"),
+    [({}, 502, b""), ({"stream": True}, 200, TOLD[0])],
+    ids=["put together", "a stream"],
+)
+def test_what_is_at_work_is_cut_with_a_reason(
+    more: dict[str, Any], begun: int, expected: bytes
+) -> None:
     async def cut() -> Any:
         usual, silent = Script(stream(*TOLD)), Script(stream(TOLD[0], end=b""), waits=True)
         async with (
@@ -417,9 +488,9 @@ def test_what_is_put_together_is_cut_with_a_reason() -> None:
             served(engine, stops_plain=False) as at,
         ):
             await ask(at.port, Asking().parts())
-            asking = asyncio.create_task(ask(at.port, Asking().parts()))
+            asking = asyncio.create_task(ask(at.port, Asking(body=body(**more)).parts()))
             async with asyncio.timeout(SECONDS):
-                while len(engine.asked) < 2:  # noqa: ASYNC110
+                while not (at.worker.calls and next(iter(at.worker.calls)).gave_at):  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
                 [call] = at.worker.calls
                 call.stop(WorkerFailed("cut", source="worker"))
@@ -429,8 +500,10 @@ def test_what_is_put_together_is_cut_with_a_reason() -> None:
             return answer
 
     status, _, told = asyncio.run(cut())
-    assert status == 502
-    assert json.loads(told)["error"]["message"] == "cut"
+    assert status == begun
+    assert told.startswith(expected)
+    error = told.removeprefix(expected).removeprefix(b"data: ")
+    assert json.JSONDecoder().raw_decode(error.decode())[0]["error"]["message"] == "cut"
 
 
 @pytest.mark.parametrize(

@@ -155,10 +155,12 @@ class App:
         begun: Begun,
         route: str,
     ) -> None:
-        """Answer in one piece what the engine was asked by another way."""
+        """Answer what the engine was asked by another way."""
         exchange.dialect = _dialect(asked.surface, dict(asked.data), asked.path, NOTHING_KNOWN)
         exchange.headers += request.completion.headers
         exchange.headers.append((REQUEST_ID, call.asked.request_id))
+        if call.asked.is_stream:
+            exchange.wait_reason = call.describe_wait
         try:
             with exchange, call:
                 await self._answer_call(exchange, asked, request, call, begun)
@@ -361,7 +363,7 @@ class App:
         if path not in BASIC:
             return await engine.relay(request, exchange, call, begun)
         if request.completion.stream:
-            return await engine.stream(request, exchange, call)
+            return await engine.stream(request, exchange, call, begun)
         return await engine.answer(request, exchange, call, begun)
 
     async def _translate(

@@ -67,6 +67,11 @@ class Call:
             something first; seconds, monotonic.
     """
 
+    __slots__ = (
+        *("_has_begun", "_waits_since", "_worker", "asked", "began_at", "exchange"),
+        *("gave_at", "is_direct", "overtaken", "sent_at", "tokens"),
+    )
+
     def __init__(self, worker: Callee, exchange: Answering, asked: CallInfo = NO_INFO) -> None:
         self.is_direct = asked.is_direct
         self._worker = worker
@@ -89,6 +94,8 @@ class Call:
     def end(self, *, has_left: bool = False) -> None:
         """It was done, or is not wanted any more, for its client has left."""
         self._worker.end(self, None, has_left=has_left)
+        # Who has answered holds the call as well: a circle that would wait for the collector.
+        del self.exchange
 
     def __enter__(self) -> Call:
         self.begin()
@@ -131,6 +138,14 @@ class Call:
     def asks(self) -> None:
         """It waits for more."""
         self._waits_since = self._worker.now()
+
+    def goes_on(self) -> None:
+        """The engine gave something, and more is waited for."""
+        now = self._waits_since = self._worker.now()
+        self.overtaken = 0
+        if self.gave_at is None:
+            self.gave_at = now
+        self._worker.activity.sign_of_work(now)
 
     def rests(self) -> None:
         """Its client takes nothing."""

@@ -66,12 +66,15 @@ class EndedRequests:
             row = self._rows[key] = _Row()
         row.number = self._change
         row.requests += 1
-        row.errors += request.is_error
         row.prompt_tokens += request.prompt_tokens
-        row.cached_tokens += request.cached_tokens
         row.completion_tokens += request.completion_tokens
-        row.estimated += request.is_estimated
         row.seconds += request.seconds
+        if request.cached_tokens:
+            row.cached_tokens += request.cached_tokens
+        if request.is_estimated:
+            row.estimated += 1
+        if request.is_error:
+            row.errors += 1
 
     def report(self) -> Ended:
         """What the manager has not got, as far as is known."""

@@ -33,7 +33,7 @@ from modelpool_client.wire import decode
 
 from .link import KeepsConnections, Link, Reply
 from .sleep import Sleep, SleepStep
-from .surfaces.aggregate import Aggregate
+from .surfaces.aggregate import NO_ENDS, Aggregate
 from .surfaces.plain import plain
 from .surfaces.reshape import EngineRequest, Reshape
 from .surfaces.text_frame import TextChunks
@@ -50,6 +50,9 @@ PLAIN_HEADERS = [JSON_TYPE]
 # llama.cpp sends this for a request with several prompts, once or more often; clients choke on it.
 _NOTHING = b"data: null\n\n"
 _EVENT_END = b"\n\n"
+# Of texts, and no further than a value goes: ``json.loads`` looks each time how bytes are encoded,
+# and for white space around it. Events are UTF-8, without any.
+_read_json = json.JSONDecoder().raw_decode
 # So many that are unlike others are looked at by themselves: the first and last of an answer.
 _EVENTS_APART = 8
 
@@ -69,6 +72,9 @@ class Watch(Protocol):
 
     def asks(self) -> None:
         """That was passed on: what comes next is waited for."""
+
+    def goes_on(self) -> None:
+        """Both at once."""
 
     def rests(self) -> None:
         """The client takes nothing, so nothing is asked of the engine."""
@@ -112,9 +118,15 @@ class EngineClient:
         """Close every idle connection."""
         self._link.close()
 
-    async def stream(self, request: EngineRequest, exchange: Exchange, watch: Watch) -> Tokens:
+    async def stream(
+        self,
+        request: EngineRequest,
+        exchange: Exchange,
+        watch: Watch,
+        begun: Begun | None = None,
+    ) -> Tokens:
         """Pass the engine's stream on, as bytes where it is what the client wants. Returns the
-        tokens it generated.
+        tokens it generated. ``begun``: it was asked already, see ``begin``.
 
         Raises:
             ModelPoolError: the engine refused.
@@ -122,21 +134,23 @@ class EngineClient:
         """
         if request.reshape is not None:
             return await self._reshaped(request, request.reshape, exchange, watch)
-        async with self._open(request, watch) as reply:
-            first = await _first_piece(reply)
+        seen = (begun and begun.seen) or Seen(watch)
+        async with self._open(request, watch, begun=begun) as reply:
+            first = b"" if seen.has_begun else await _first_piece(reply)
             if not exchange.status:  # a comment may have begun it
                 exchange.begin(200, list(sse.HEADERS))
-            sink = _ClientSink(exchange, watch)
+            sink = _ClientSink(exchange, seen)
             exchange.source = sink
             try:
-                sink.write(first)
+                if first:
+                    sink.write(first)
                 await reply.pipe(sink)
             finally:
                 exchange.source = None
-        if sse.DONE not in sink.tail[-64:]:
+        if not seen.is_whole:
             raise BrokenOffError("the engine ended its stream early")
         exchange.end()
-        return _counted(reply, sink.tail, request, sink.pieces)
+        return tokens_of_stream(request, seen, reply)
 
     async def _reshaped(
         self, request: EngineRequest, reshape: Reshape, exchange: Exchange, watch: Watch
@@ -170,10 +184,10 @@ class EngineClient:
     def begin(
         self, request: EngineRequest, *, is_relayed: bool = False
     ) -> tuple[UpstreamConnection, bytes] | None:
-        """For who asks by himself for an answer in one piece: the connection, and what is to be
-        sent over it at once. What comes is the answer, or if it ``gathers``, what ``gathering``
-        takes. None: it takes ``answer``. ``is_relayed``: what comes is the answer in any case;
-        else it takes ``relay`` or ``whole``."""
+        """For who asks by himself: the connection, and what is to be sent over it at once. What
+        comes is the answer, or where that is wanted in one piece, and it ``gathers``, what
+        ``gathering`` takes. None: it takes ``stream`` or ``answer``. ``is_relayed``: what comes is
+        the answer in any case; else it takes ``relay`` or ``whole``."""
         if self._kept is None or (request.reshape is not None and not is_relayed):
             return None
         target, headers, body = self._written(request, as_stream=self.gathers and not is_relayed)
@@ -231,7 +245,7 @@ class EngineClient:
         gathering = (begun and begun.gathering) or self.gathering(request, watch)
         async with self._open(request, watch, begun=begun) as reply:
             await reply.pipe(gathering)
-        if not gathering.is_done and not (reshape is not None and reshape.is_complete):
+        if not gathering.is_whole() and not (reshape is not None and reshape.is_complete):
             raise BrokenOffError("the engine ended its answer early")
         return gathering.result()
 
@@ -316,14 +330,15 @@ class EngineClient:
                 return count_tokens(body[-TAIL_BYTES:])
             if not exchange.status:
                 exchange.begin(200, kind, None if is_stream else length)
-            sink = _ClientSink(exchange, watch)
+            seen = Seen(watch, has_begun=True)
+            sink = _ClientSink(exchange, seen)
             exchange.source = sink
             try:
                 await reply.pipe(sink)
             finally:
                 exchange.source = None
         exchange.end()
-        return _told_tokens(reply, sink.tail)
+        return _told_tokens(reply, seen.tail)
 
     async def look(self, surface: Surface) -> bytes:
         """What the engine says of itself.
@@ -459,45 +474,90 @@ class EngineClient:
             raise BrokenOffError(f"the engine broke off: {e}") from e
 
 
+class Seen:
+    """What is seen of an answer that is passed on, by the bytes of its pieces.
+
+    Attributes:
+        has_begun: something came that is part of the answer. Else it is to be a stream.
+        asks, rests: see ``Watch``.
+    """
+
+    def __init__(self, watch: Watch, *, has_begun: bool = False) -> None:
+        self.asks = watch.asks
+        self.rests = watch.rests
+        self.has_begun = has_begun
+        self._goes_on = watch.goes_on
+        self._last: list[bytes] = []
+        self._last_bytes = 0
+        self._events = 0
+
+    def read(self, data: bytes) -> bytes:
+        """What of a piece is passed on.
+
+        Raises:
+            BrokenOffError: it is no stream.
+        """
+        if not self.has_begun:
+            data = _without_nothing(data)
+            if not data:
+                return data
+            _check_events(data)
+            self.has_begun = True
+        self._goes_on()
+        if _NOTHING in data:
+            data = data.replace(_NOTHING, b"")
+        self._events += data.count(_EVENT_END)
+        self._last.append(data)
+        self._last_bytes += len(data)
+        if self._last_bytes > 4 * TAIL_BYTES:
+            self._last = [self.tail]
+            self._last_bytes = TAIL_BYTES
+        return data
+
+    @property
+    def tail(self) -> bytes:
+        """The last of it."""
+        return b"".join(self._last)[-TAIL_BYTES:]
+
+    @property
+    def is_whole(self) -> bool:
+        """Of a stream of OpenAI's: its last event has come."""
+        return sse.DONE in self.tail[-64:]
+
+    @property
+    def texts(self) -> int:
+        """Pieces of text, about: events but for the last two, which say why it ends and that it
+        has."""
+        return max(0, self._events - 2)
+
+
 class _ClientSink:
     """What the engine sends, on its way to the client."""
 
-    def __init__(self, exchange: Exchange, watch: Watch) -> None:
+    def __init__(self, exchange: Exchange, seen: Seen) -> None:
         self._exchange = exchange
-        self._watch = watch
+        self._seen = seen
         self.source: Source | None = None
-        self.tail = b""
-        self._events = 0
 
     @property
     def is_full(self) -> bool:
         return self._exchange.is_full
 
-    @property
-    def pieces(self) -> int:
-        """Of text, about: events but for the last two, which say why it ends and that it has."""
-        return max(0, self._events - 2)
-
     def write(self, data: bytes) -> None:
         """See ``Sink``."""
-        self._watch.gave()
-        if _NOTHING in data:
-            data = data.replace(_NOTHING, b"")
-        self._events += data.count(_EVENT_END)
-        self.tail = (self.tail + data)[-TAIL_BYTES:]
-        self._exchange.write(data)
-        if not self._exchange.is_full:
-            self._watch.asks()
+        self._exchange.write(self._seen.read(data))
+        if self._exchange.is_full:
+            self._seen.rests()
 
     def pause(self) -> None:
         """The client takes nothing."""
-        self._watch.rests()
+        self._seen.rests()
         if self.source is not None:
             self.source.pause()
 
     def resume(self) -> None:
         """The client takes again."""
-        self._watch.asks()
+        self._seen.asks()
         if self.source is not None:
             self.source.resume()
 
@@ -507,30 +567,35 @@ class Begun(NamedTuple):
 
     Attributes:
         reply: over which its answer comes.
-        gathering: has what came of it so far, where it comes as a stream.
+        gathering: has what came of it so far, where a stream is put together.
+        seen: the same where one is passed on.
     """
 
     reply: UpstreamConnection
     gathering: Gathering | None = None
+    seen: Seen | None = None
 
 
 class Gathering:
     """What the engine sends, on its way to be put together.
 
-    Attributes:
-        is_done: its last event has come.
+    Pieces that are as the stream has been are kept, and read at once: to split many of them takes
+    hardly longer than to split one.
     """
 
     is_full = False
 
     def __init__(self, aggregate: Aggregate, reshape: Reshape | None, watch: Watch) -> None:
         self.source: Source | None = None
-        self.is_done = False
+        self._is_done = False
         self._has_begun = False
         self._aggregate = aggregate
         self._reshape = reshape
         self._watch = watch
         self._events = sse.Events()
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._ends = NO_ENDS  # of what is kept
 
     def write(self, data: bytes) -> None:
         """See ``Sink``.
@@ -539,23 +604,52 @@ class Gathering:
             ModelPoolError: the engine tells an error.
             BrokenOffError: it makes no sense.
         """
+        before, after = self._ends
+        if before and data.startswith(before) and data.endswith(after):
+            self._watch.goes_on()
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+            if self._kept_bytes > BUFFER_BYTES:
+                self._read(self._take_kept())
+            return
         if not self._has_begun:
-            while data.startswith(_NOTHING):
-                data = data[len(_NOTHING) :]
+            data = _without_nothing(data)
             if not data:
                 return
             _check_events(data)
             self._has_begun = True
-        self._watch.gave()
-        if self._reshape is None and self._events.is_between:
+        self._watch.goes_on()
+        self._read(self._take_kept() + data)
+
+    def is_whole(self) -> bool:
+        """Whether its last event has come.
+
+        Raises:
+            ModelPoolError, BrokenOffError: as ``write``.
+        """
+        if self._kept:
+            self._read(self._take_kept())
+        return self._is_done
+
+    def _take_kept(self) -> bytes:
+        data = b"".join(self._kept)
+        self._kept.clear()
+        self._kept_bytes = 0
+        return data
+
+    def _read(self, data: bytes) -> None:
+        if self._reshape is not None:
+            self._feed(data)
+            return
+        if self._events.is_between:
             data = self._take_runs(data)
         self._feed(data)
-        self._watch.asks()
+        self._ends = self._aggregate.run_ends() if self._events.is_between else NO_ENDS
 
     def _take_runs(self, data: bytes) -> bytes:
         """Where several chunks have come together, most of them may be taken as one; the rest."""
         for _ in range(_EVENTS_APART):
-            if self.is_done:  # what follows is no part of the answer
+            if self._is_done:  # what follows is no part of the answer
                 break
             data = self._aggregate.take_run(data)
             event, end, rest = data.partition(_EVENT_END)
@@ -567,8 +661,8 @@ class Gathering:
 
     def _feed(self, data: bytes) -> None:
         for event in self._events.feed(data):
-            if event != b"null" and not self.is_done:
-                self.is_done = _take(self._aggregate, event, self._reshape)
+            if event != b"null" and not self._is_done:
+                self._is_done = _take(self._aggregate, event, self._reshape)
 
     def result(self) -> tuple[dict[str, Any], Tokens]:
         """What all of it makes together, and its tokens."""
@@ -584,6 +678,12 @@ async def _first_piece(reply: Reply) -> bytes:
         piece = piece[len(_NOTHING) :] or await reply.piece()
     _check_events(piece)
     return piece
+
+
+def _without_nothing(data: bytes) -> bytes:
+    while data.startswith(_NOTHING):
+        data = data[len(_NOTHING) :]
+    return data
 
 
 def _check_events(start: bytes) -> None:
@@ -692,7 +792,10 @@ def _chunk(data: bytes) -> dict[str, Any]:
         BrokenOffError: it makes no sense.
     """
     try:
-        chunk = json.loads(data)
+        text = data.decode()
+        chunk, end = _read_json(text)
+        if end != len(text):
+            raise ValueError(end)
     except ValueError:
         raise BrokenOffError(f"the engine sent no JSON: {data[:100]!r}") from None
     if not isinstance(chunk, dict):
@@ -707,7 +810,12 @@ def _status_of(error: Any) -> int:
     return code if isinstance(code, int) else 500
 
 
-def _counted(reply: Reply, tail: bytes, request: EngineRequest, pieces: int = 0) -> Tokens:
+def tokens_of_stream(request: EngineRequest, seen: Seen, reply: Reply | None = None) -> Tokens:
+    """PURE. Tokens of a stream that was passed on; ``reply``: of a link that counts them, too."""
+    return _counted(reply, seen.tail, request, seen.texts)
+
+
+def _counted(reply: Reply | None, tail: bytes, request: EngineRequest, pieces: int = 0) -> Tokens:
     """Tokens of a stream: those that it told its client, else those that it told its link, else as
     many as it had ``pieces``, and what its request had bytes for."""
     told = _told_tokens(reply, tail)
@@ -717,7 +825,7 @@ def _counted(reply: Reply, tail: bytes, request: EngineRequest, pieces: int = 0)
     return estimated(told, len(request.completion.upstream()), pieces)
 
 
-def _told_tokens(reply: Reply, tail: bytes) -> Tokens:
+def _told_tokens(reply: Reply | None, tail: bytes) -> Tokens:
     """As its link has read them, whether or not they are passed on and however often a stream tells
     them; else as they stand in its last kilobytes."""
     read = count_tokens(getattr(reply, "usage", b""))
@@ -726,7 +834,8 @@ def _told_tokens(reply: Reply, tail: bytes) -> Tokens:
 
 def tokens_of_answer(body: bytes, request: EngineRequest) -> Tokens:
     """PURE. Tokens of an answer in one piece: as it tells, else by the bytes of its texts."""
-    told = count_tokens(body[-TAIL_BYTES:])
+    usage = body.rpartition(b'"usage"')[2]  # a shorter way to look through; else all of it
+    told = count_tokens(usage[-TAIL_BYTES:])
     if told != NO_TOKENS:
         return told
     try:

@@ -18,9 +18,8 @@ from modelpool_client.http1.upstream_connection import UpstreamConnection
 class Gathering(Protocol):
     """What the pieces are put together by; see ``engine_client.Gathering``."""
 
-    is_done: bool
-
     def write(self, data: bytes, /) -> None: ...
+    def is_whole(self) -> bool: ...
 
 
 class Errand(Protocol):
@@ -138,7 +137,12 @@ class Gathered:
             self._finish()
 
     def _finish(self) -> None:
-        if not self._gathering.is_done:
+        try:
+            is_whole = self._gathering.is_whole()
+        except Exception as e:
+            self._reply.refuse(e)  # as with pieces that are read as they come
+            return
+        if not is_whole:
             self._hand_over()
             return
         try:

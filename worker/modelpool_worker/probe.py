@@ -34,7 +34,7 @@ class _Signs:
     """Passes the signs of work on. That a probe was sent says nothing of what clients are owed."""
 
     def __init__(self, worker: Worker) -> None:
-        self.gave = worker.worked
+        self.gave = self.goes_on = worker.worked
 
     def sent(self) -> None:
         """See ``Watch``."""

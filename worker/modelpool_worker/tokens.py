@@ -41,26 +41,27 @@ _TOLD = re.compile(
 def count_tokens(tail: bytes) -> Tokens:
     """Of a stream's or an answer's last kilobytes: usage in OpenAI's words or Anthropic's,
     llama.cpp's timings, or Ollama's counts."""
-    told = [(name, int(number)) for name, number in _TOLD.findall(tail)]
+    told = _TOLD.findall(tail)
     if not told:
         return NO_TOKENS
-    last = dict(told)
-    # llama.cpp's text completions have one for each choice.
-    completions = [number for name, number in told if name == b"completion_tokens"]
-    others = [number for name, number in told if name in _OTHER_COMPLETIONS][-1:]
+    last = {name: int(number) for name, number in told}
+    completion = last.get(b"completion_tokens")
+    if completion is not None and len(last) < len(told):
+        # llama.cpp's text completions have one for each choice.
+        completion = sum(int(number) for name, number in told if name == b"completion_tokens")
     cached = last.get(b"cached_tokens") or last.get(b"prompt_cache_hit_tokens", 0)  # DeepSeek's
     prompt = last.get(b"prompt_tokens") or last.get(b"prompt_eval_count", 0)
-    if completions and prompt:
-        return Tokens(
-            generated(sum(completions), prompt, last.get(b"total_tokens")),
-            prompt,
-            min(cached, prompt),
-        )
+    if completion is not None and prompt:
+        completion = generated(completion, prompt, last.get(b"total_tokens"))
+        return Tokens(completion, prompt, min(cached, prompt))
     if not prompt and (fresh := last.get(b"input_tokens") or last.get(b"prompt_n", 0)):
         # Anthropic and llama.cpp count what was cached beside the rest.
         cached = cached or last.get(b"cache_read_input_tokens") or last.get(b"cache_n", 0)
         prompt = fresh + cached + last.get(b"cache_creation_input_tokens", 0)
-    return Tokens(sum(completions or others), prompt, min(cached, prompt))
+    if completion is None:
+        others = [int(number) for name, number in told if name in _OTHER_COMPLETIONS]
+        completion = others[-1] if others else 0
+    return Tokens(completion, prompt, min(cached, prompt))
 
 
 def generated(completion: int, prompt: int, total: object) -> int:
@@ -71,6 +72,8 @@ def generated(completion: int, prompt: int, total: object) -> int:
 
 def of_usage(usage: Mapping[str, Any]) -> Tokens:
     """The same of OpenAI's usage once it was read."""
+    if not usage:
+        return NO_TOKENS
     completion, prompt = usage.get("completion_tokens"), usage.get("prompt_tokens")
     if type(completion) is not int or type(prompt) is not int or min(completion, prompt) <= 0:
         return count_tokens(json.dumps(usage).encode())  # in other words, perhaps

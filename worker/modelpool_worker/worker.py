@@ -431,10 +431,10 @@ class Worker:
 
     def check_model(self, said: Mapping[str, Any]) -> None:
         """Raise ModelNotFound where a request names a model that is not served here."""
-        name = said.get("model")
-        if isinstance(name, str) and self.backend.resolve(name):
+        name, own = said.get("model"), self.assignment.model_id
+        if name == own or (isinstance(name, str) and self.backend.resolve(name)):
             return
-        check_model(said, self.assignment.model_id, (*self.aliases, *self.backend.served))
+        check_model(said, own, (*self.aliases, *self.backend.served))
 
     def listing(self) -> list[Listed]:
         """All models that are served here, for ``/v1/models``."""

@@ -16,6 +16,10 @@ _LISTS = ("content", "refusal")
 _LEGACY_LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
+# Of no run.
+NO_ENDS = (b"", b"")
+
+
 class Aggregate:
     """Add every chunk in order, then take the ``result``; ``n`` choices answer each prompt."""
 
@@ -47,17 +51,22 @@ class Aggregate:
         self._texts.append(text)
         return rest
 
+    def run_ends(self) -> tuple[bytes, bytes]:
+        """How data begins and ends that is likely to be such chunks only."""
+        return self._frame.ends if self._frame is not None else NO_ENDS
+
     def add(self, chunk: dict[str, Any], data: bytes = b"") -> None:
         """Take in one chunk, as the engine sent it; ``data`` is the same unparsed."""
         self._add_texts()
         self._frame = TextFrame.of(data, chunk, "content" if self._chat else "text")
-        choices = chunk.get("choices") or []
-        for key, value in chunk.items():
-            if key not in ("choices", "usage") and value is not None:
-                self._head[key] = value
-        for choice in choices:
+        if None in chunk.values():
+            chunk = {key: value for key, value in chunk.items() if value is not None}
+        head = self._head
+        head.update(chunk)
+        usage, choices = head.pop("usage", None), head.pop("choices", None)
+        for choice in choices or ():
             self._add_choice(choice)
-        if usage := chunk.get("usage"):
+        if usage:
             self._add_usage(usage, final=not choices)
 
     def result(self) -> dict[str, Any]:
@@ -88,15 +97,18 @@ class Aggregate:
         self._has_final_usage = self._has_final_usage or final
 
     def _add_choice(self, part: dict[str, Any]) -> None:
-        choice = self._choices.setdefault(part.get("index", 0), self._new(part.get("index", 0)))
+        index = part.get("index", 0)
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = self._new(index)
         if self._chat:
             _add_delta(choice["message"], part.get("delta") or {})
         else:
             choice["text"] += part.get("text") or ""
         if logprobs := part.get("logprobs"):
             choice["logprobs"] = _add_logprobs(choice.get("logprobs"), logprobs)
-        if part.get("finish_reason"):
-            choice["finish_reason"] = part["finish_reason"]
+        if reason := part.get("finish_reason"):
+            choice["finish_reason"] = reason
             choice |= {key: part[key] for key in MATCHED_STOP if part.get(key) is not None}
 
     def _new(self, index: int) -> dict[str, Any]:

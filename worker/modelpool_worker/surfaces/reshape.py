@@ -42,7 +42,7 @@ class Reshape(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # as a ``Completion``
 class EngineRequest:
     """What the engine is asked: ``completion`` at ``path``, described by ``headers``. ``reshape``
     None: its answer is what the client wants."""

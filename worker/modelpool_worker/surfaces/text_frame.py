@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What stands before a text of each of these.
-_KEYS = {key: re.compile(rb'"%b": ?"' % key.encode()) for key in ("content", "text")}
+# What stands before a text of each of these, in either way of writing it.
+_KEYS = {key: (b'"%b":"' % key.encode(), b'"%b": "' % key.encode()) for key in ("content", "text")}
 _DATA, _END = b"data: ", b"\n\n"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # as a ``Completion``
 class TextFrame:
     """What stands around the text of a chunk that says nothing new but some text.
 
@@ -27,19 +26,20 @@ class TextFrame:
     @classmethod
     def of(cls, data: bytes, chunk: Mapping[str, Any], key: str) -> TextFrame | None:
         """None where there is more in it, or where the text stands is not clear."""
-        choices = chunk.get("choices") or []
-        if len(choices) != 1 or chunk.get("usage"):
+        choices = chunk.get("choices")
+        if not choices or len(choices) != 1 or chunk.get("usage"):
             return None
         choice = choices[0]
-        part = choice.get("delta") if key == "content" else choice
-        said = {**choice, **(part or {})}
-        more = {k for k, v in said.items() if v is not None} - {"index", "delta", key}
-        if more or not isinstance(said.get(key), str):
+        part = (choice.get("delta") or {}) if key == "content" else choice
+        if not isinstance(part.get(key), str):
             return None
-        found = _KEYS[key].findall(data)
-        if len(found) != 1:
+        if not (_says_only(key, choice) and _says_only(key, part)):
             return None
-        start = data.index(found[0]) + len(found[0])
+        close, wide = _KEYS[key]
+        closely, widely = data.count(close), data.count(wide)
+        if closely + widely != 1:
+            return None
+        start = data.index(close) + len(close) if closely else data.index(wide) + len(wide)
         end = data.find(b'"', start)
         if b"\\" in data[start:end]:
             return None
@@ -58,13 +58,17 @@ class TextFrame:
         except UnicodeDecodeError:
             return None
 
+    @property
+    def ends(self) -> tuple[bytes, bytes]:
+        """What stands around the text of a chunk like it in a stream."""
+        return _DATA + self.before, self.after + _END
+
     def run(self, data: bytes) -> tuple[str, bytes] | None:
         """The text of the chunks like it with which a stream goes on, ``data`` beginning an event,
         and what follows them. None if there are none, or one is not as plain."""
-        first = _DATA + self.before
+        first, end = self.ends
         if not data.startswith(first):
             return None
-        end = self.after + _END
         *texts, last = data[len(first) :].split(end + first)
         last, is_whole, rest = last.partition(end)
         if is_whole:
@@ -78,6 +82,13 @@ class TextFrame:
             return text.decode(), rest
         except UnicodeDecodeError:
             return None
+
+
+def _says_only(key: str, said: Mapping[str, Any]) -> bool:
+    for name, value in said.items():
+        if value is not None and name not in ("index", "delta", key):
+            return False
+    return True
 
 
 class TextChunks:
