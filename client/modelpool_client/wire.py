@@ -107,7 +107,7 @@ class Assignment:
     ``epoch`` grows with every start of the model. Times are seconds.
     ``lease_seconds`` None means that the worker never expires by itself. Its output is appended to
     ``log_path``, after its heading. ``prompt_cache_dir`` is the model's own; those of all other
-    models lie beside it. ``responses_dir`` is everybody's, see ``response_store``.
+    models lie beside it. ``responses_dir`` is everybody's, see ``response_files``.
     ``engine_settings`` is what the pool's configuration says to all engines.
     ``python`` runs it, empty: the manager's own; ``variables`` are added to its environment, so
     that it sees the devices that it may use.

@@ -58,7 +58,6 @@ TRANSLATED_APIS = (
 )
 RELAYED, TRANSLATED = "relayed", "translated"
 TRANSLATED_TOGETHER = f"translated, {PUT_TOGETHER} tokens put together"
-PER_TOKEN = f"front's processor time of a token, {CHUNKS} at 1,000/s"
 
 # catalog, idle
 SIZES = (10, 1_000, 10_000)
@@ -108,6 +107,11 @@ def of_request(kind: str, way: str) -> str:
 def spent_on_request(kind: str, way: str) -> str:
     """The figure of the processor time that the pool's processes there spend on one."""
     return f"{kind}: processor time of a request, {way}"
+
+
+def spent_on_token(way: str) -> str:
+    """The figure of the processor time that they spend on each token of a stream."""
+    return f"processor time of a token, {CHUNKS} at 1,000/s, {way}"
 
 
 def served(workload: str) -> str:

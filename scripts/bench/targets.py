@@ -99,6 +99,12 @@ TARGETS = (
         for way in (n.WORKER_PORT, n.GATEWAY)
         for api in asked
     ),
+    *(
+        # 2 % of the thousandth of a second that a token has, were it all taken from the engine.
+        Target(n.SURFACES, n.spent_on_token(way), api, AT_MOST, 20, n.CHAT_API, "added")
+        for way in (n.WORKER_PORT, n.GATEWAY)
+        for api in n.STREAMED_APIS
+    ),
     *(Target(n.SURFACES, n.at_once(1), api, AT_LEAST, 0.98, n.CHAT_API) for api in n.CHATTED_APIS),
     Target(n.IDLE, n.PROCESSOR, n.MANAGER, "<=", 20),
     Target(n.IDLE, n.RESIDENT_BEATS, n.MANAGER, "<=", 100),

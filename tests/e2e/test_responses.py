@@ -41,6 +41,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolProcess]:
         },
         fake("echo"),
         fake("cold"),
+        fake("other"),
         fake("slow", options={"tokens_per_second": 2, "tokens": 4}),
         fake("dies", options={"tokens": 4, "die_after_tokens": 2}),
         {**fake("embedder"), "capabilities": ["embeddings"]},
@@ -166,13 +167,34 @@ def test_what_is_not_to_be_kept_is_not(client: openai.OpenAI) -> None:
         client.responses.retrieve(made.id)
 
 
-def test_a_stream_is_kept_before_its_end_is_told(client: openai.OpenAI) -> None:
+def test_a_stream_is_found_when_its_end_is_told(client: openai.OpenAI) -> None:
     with client.responses.create(model="echo", input="hello there", stream=True) as stream:
         for event in stream:
             if event.type == "response.completed":
                 assert client.responses.retrieve(event.response.id).output_text == "hello there"
                 return
     pytest.fail("it never completed")
+
+
+@pytest.mark.parametrize("client", [("echo", "gateway"), ("echo", "worker")], indirect=True)
+def test_what_was_answered_is_found_at_once(client: openai.OpenAI, pool: PoolProcess) -> None:
+    """By manager, its own worker and another one: hardly any of these are on the disk by then."""
+    url = pool.http.get("/models/other/endpoint?wait=60").json()["endpoint"]
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=60) as other:
+        for ask in [client, client.with_options(base_url=f"{pool.url}/v1"), other] * 4:
+            made = client.responses.create(model="echo", input="hello there")
+            assert ask.responses.retrieve(made.id).output_text == "hello there"
+            made = client.responses.create(model="echo", input="hello there")
+            assert ask.responses.input_items.list(made.id).data
+            made = client.responses.create(model="echo", input="hello there")
+            model = "other" if ask is other else "echo"
+            more = ask.responses.create(model=model, input="?", previous_response_id=made.id)
+            assert more.previous_response_id == made.id
+            made = client.responses.create(model="echo", input="hello there")
+            ask.responses.delete(made.id)
+            for seeks in (client, ask):
+                with pytest.raises(openai.NotFoundError):
+                    seeks.responses.retrieve(made.id)
 
 
 def test_tools_are_called_and_answered(client: openai.OpenAI) -> None:

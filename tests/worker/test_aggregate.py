@@ -265,7 +265,9 @@ def test_a_chunk_like_the_one_before_says_the_same_unparsed(
         if read is None:
             chunks.parsed(data, whole)
         else:
-            assert read == {"choices": [choice]}
+            assert chunks.chunk(read) == {"choices": [choice]}
+        assert chunks.event(b"data: " + data + b"\n\n") == chunks.read(data)
+        assert chunks.event(b"data: " + data + b"\n\ndata: " + data + b"\n\n") is None
 
 
 def test_most_chunks_are_read_so() -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from modelpool_client.errors import (
@@ -264,31 +265,27 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        tail, reshape = b"", request.reshape
-        texts = TextChunks("content" if request.path == CHAT_PATH else "text")
+        words, seen = Words(translation, request), Seen(watch)
         async with self._open(request, watch) as reply:
-            async for events in _events(reply, watch):
-                if not exchange.status:
-                    exchange.begin(200, list(exchange.dialect.stream_headers))
-                if not tail:
-                    exchange.write(translation.begin())
-                tail = (tail + b"".join(events))[-TAIL_BYTES:]
-                with makes_sense(events):
-                    told = [c for d in events if d != sse.DONE for c in _read(d, texts, reshape)]
-                    words = b"".join(map(translation.chunk, told))
-                exchange.write(words)
-                if exchange.is_full:
-                    watch.rests()
-                    await exchange.drain()
-        if sse.DONE not in tail[-64:] and not (reshape is not None and reshape.is_complete):
+            first = await _first_piece(reply)
+            if not exchange.status:
+                exchange.begin(200, list(exchange.dialect.stream_headers))
+            exchange.write(translation.begin())
+            sink = _ClientSink(exchange, seen, words)
+            exchange.source = sink
+            try:
+                sink.write(first)
+                await reply.pipe(sink)
+            finally:
+                exchange.source = None
+        if not (seen.is_whole or words.is_complete):
             raise BrokenOffError("the engine ended its stream early")
-        last = reshape.end() if reshape is not None else []
-        exchange.write(b"".join(map(translation.chunk, last)))
+        exchange.write(words.end())
         watch.rests()
         await before_end()
         exchange.write(translation.end())
         exchange.end()
-        return _counted(reply, tail, request)
+        return _counted(reply, seen.tail, request)
 
     async def whole(
         self, request: EngineRequest, watch: Watch, begun: Begun | None = None
@@ -532,11 +529,14 @@ class Seen:
 
 
 class _ClientSink:
-    """What the engine sends, on its way to the client."""
+    """What the engine sends, on its way to the client: as it is, or in other ``words``."""
 
-    def __init__(self, exchange: Exchange, seen: Seen) -> None:
+    def __init__(
+        self, exchange: Exchange, seen: Seen, words: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self._exchange = exchange
         self._seen = seen
+        self._words = words
         self.source: Source | None = None
 
     @property
@@ -545,7 +545,8 @@ class _ClientSink:
 
     def write(self, data: bytes) -> None:
         """See ``Sink``."""
-        self._exchange.write(self._seen.read(data))
+        data = self._seen.read(data)
+        self._exchange.write(data if self._words is None else self._words(data))
         if self._exchange.is_full:
             self._seen.rests()
 
@@ -560,6 +561,56 @@ class _ClientSink:
         self._seen.asks()
         if self.source is not None:
             self.source.resume()
+
+
+class Words:
+    """Tells an engine's stream in the words of another API, a piece at a time."""
+
+    def __init__(self, translation: Translation, request: EngineRequest) -> None:
+        self._translation = translation
+        self._reshape = request.reshape
+        self._events = sse.Events()
+        self._texts = TextChunks("content" if request.path == CHAT_PATH else "text")
+        self._tell_text = getattr(translation, "text", self._tell_chunk)
+
+    @property
+    def is_complete(self) -> bool:
+        """All that there is has come, whether or not the engine says so with a last event."""
+        return self._reshape is not None and self._reshape.is_complete
+
+    def __call__(self, data: bytes) -> bytes:
+        """What a piece tells.
+
+        Raises:
+            ModelPoolError: the engine tells an error.
+            BrokenOffError: it makes no sense.
+        """
+        if self._events.is_between and (known := self._texts.event(data)) is not None:
+            told: bytes = self._tell_text(known)
+            return told
+        events = [e for e in self._events.feed(data) if e not in (b"null", sse.DONE)]
+        with makes_sense(events):
+            return b"".join(
+                map(self._translation.chunk, chain.from_iterable(map(self._read, events)))
+            )
+
+    def _read(self, event: bytes) -> list[dict[str, Any]]:
+        """What of it is told, parsed only where it has to be."""
+        if self._reshape is not None:
+            return _told(event, self._reshape)
+        if (known := self._texts.read(event)) is not None:
+            return [self._texts.chunk(known)]
+        chunk = _chunk(event)
+        self._texts.parsed(event, chunk)
+        return [chunk]
+
+    def _tell_chunk(self, text: str) -> bytes:
+        return self._translation.chunk(self._texts.chunk(text))
+
+    def end(self) -> bytes:
+        """What is told after the last piece."""
+        last = self._reshape.end() if self._reshape is not None else []
+        return b"".join(map(self._translation.chunk, last))
 
 
 class Begun(NamedTuple):
@@ -766,17 +817,6 @@ def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
     if not aggregate.takes(data):
         aggregate.add(_chunk(data), data)
     return False
-
-
-def _read(data: bytes, texts: TextChunks, reshape: Reshape | None) -> list[dict[str, Any]]:
-    """What of an event of the engine's is told, parsed only where it has to be."""
-    if reshape is not None:
-        return _told(data, reshape)
-    if (known := texts.read(data)) is not None:
-        return [known]
-    chunk = _chunk(data)
-    texts.parsed(data, chunk)
-    return [chunk]
 
 
 def _told(data: bytes, reshape: Reshape | None) -> list[dict[str, Any]]:

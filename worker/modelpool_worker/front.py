@@ -366,6 +366,7 @@ class Front:
         grace = max(STOP_SECONDS if self._was_ready else 0, own and own + SHUT_DOWN_SECONDS)
         stop = self._backend.stop(grace, self._save_limits())
         await asyncio.gather(stop, self._heartbeat.flush(), self._close())
+        await self._worker.responses.close()
         if self._assignment.prompt_cache_dir:
             remove_unfinished(self._assignment.prompt_cache_dir, self._assignment.worker_id)
         for task in self._tasks:

@@ -102,8 +102,12 @@ class Worker:
         self.adapters: Adapters | None = None  # where a request may scale them
         self.runs = ""  # which engine, where it was to be found out
         self.support: Support = ANY
+        runtime = assignment.runtime_dir
         self.responses = ResponseStore(
-            Path(assignment.responses_dir), assignment.responses_max_bytes
+            Path(assignment.responses_dir),
+            assignment.responses_max_bytes,
+            # No longer than the name of the engine's, for which it was found short enough.
+            f"{runtime}/{os.getpid()}.kept" if runtime else "",
         )
         self.drain_reason = ""
         self.lease_left: Callable[[float], float | None] = lambda now: 0.0
@@ -300,7 +304,8 @@ class Worker:
         return Known(earlier, self.serves, self.assignment.capabilities)
 
     async def keep(self, translation: Translation, owner: str) -> None:
-        """Keep an answer that is to be kept for ``owner``, before its client has heard its end."""
+        """Keep an answer that is to be kept for ``owner``, before its client has heard its end: it
+        is found from then on, and written thereafter."""
         # To ask whether it is a ``KeptAnswer`` takes 40 µs.
         kept = cast(KeptAnswer, translation)
         if not getattr(translation, "store", False):

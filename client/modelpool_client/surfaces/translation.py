@@ -93,6 +93,15 @@ class Translation(Protocol):
         ...
 
 
+class TellsTexts(Protocol):
+    """What a translation is, too, that tells texts in a shorter way."""
+
+    def text(self, text: str) -> bytes:
+        """What ``chunk`` tells of a chunk that says nothing but that text, for the same choice as
+        the chunk before it."""
+        ...
+
+
 @runtime_checkable
 class KeptAnswer(Protocol):
     """What a translation is, too, whose answer may be asked for later, or gone on from."""

@@ -175,7 +175,8 @@ class StreamWatch:
 
     def _look(self, data: bytes) -> None:
         window = self._last + data
-        if self.error is None and any(word in window for word in _WORDS):
+        # Not by a generator, which would be made for every token.
+        if self.error is None and (b"error" in window or b"failed" in window):
             found = _ERROR.search(window)
             if found is not None:
                 self.error = error_in(window[found.start() :])

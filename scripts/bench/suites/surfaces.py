@@ -4,6 +4,7 @@ translated by the worker where it does not."""
 from __future__ import annotations
 
 import re
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from bench.figures import BenchError, Kind, Row
 from bench.messages import Ask, unchunked
 from bench.model import prepare
 from bench.pool import BenchPool, fake_entry
-from bench.stage import Samples, Stage
+from bench.stage import Measure, Samples, Stage
 from bench.turns import Line
 
 # By what stands behind the worker, and what that is asked.
@@ -28,6 +29,8 @@ ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
 # An engine that computes, and the length of its streams.
 REAL = "bench"
 REAL_TOKENS = 32
+# Streams of each API in a round, in turns: their median, which one bad moment does not move.
+TURNS, REAL_TURNS = 2, 4
 _TOLD = re.compile(rb'"(?:completion_tokens|output_tokens|eval_count|predicted_n)": ?(\d+)')
 
 
@@ -56,7 +59,8 @@ def run(stage: Stage) -> Iterator[Row]:
             }
             for way, place in places.items():
                 yield from _requests(stage, (kind, way), place, model, asked)
-        yield from _streams(stage, pool)
+                if kind == n.TRANSLATED:
+                    yield from _streams(stage, way, place, model)
     yield from _real_streams(stage)
 
 
@@ -91,19 +95,29 @@ def _requests(
     yield from _rows(costs, n.spent_on_request(*at), "ms")
 
 
-def _streams(stage: Stage, pool: BenchPool) -> Iterator[Row]:
-    model = engine.SPEAKS_CHAT
-    port, front = pool.worker_port(model), pool.front_pid(model)
+def _streams(stage: Stage, way: str, place: Place, model: str) -> Iterator[Row]:
     asked = {api: apis.stream(api, model, n.CHUNKS) for api in (n.CHAT_API, *n.STREAMED_APIS)}
-    systems = {api: partial(_per_token, port, ask, front) for api, ask in asked.items()}
-    yield from _rows(stage.paired(n.PER_TOKEN, systems), n.PER_TOKEN, "µs")
+    figure, systems = (
+        n.spent_on_token(way),
+        {a: partial(_per_token, place, asked[a]) for a in asked},
+    )
+    yield from _rows(stage.together(figure, partial(_in_turns, systems, TURNS)), figure, "µs")
 
 
-def _per_token(port: int, ask: Ask, pid: int) -> float:
-    with Line(port, ask) as line:
-        before = usage.processor_seconds(pid)
+def _per_token(place: Place, ask: Ask) -> float:
+    with Line(place.port, ask) as line:
+        before = sum(map(usage.processor_seconds, place.pids))
         line.answer()
-        return (usage.processor_seconds(pid) - before) / n.CHUNKS * 1e6
+        return (sum(map(usage.processor_seconds, place.pids)) - before) / n.CHUNKS * 1e6
+
+
+def _in_turns(systems: Mapping[str, Measure], turns: int) -> Mapping[str, float]:
+    """There and back, the median of each."""
+    found: dict[str, list[float]] = {name: [] for name in systems}
+    for turn in range(turns):
+        for name in list(systems)[:: 1 if turn % 2 == 0 else -1]:
+            found[name].append(systems[name]())
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def _real_streams(stage: Stage) -> Iterator[Row]:
@@ -116,8 +130,9 @@ def _real_streams(stage: Stage) -> Iterator[Row]:
         asked = {api: apis.stream(api, REAL, REAL_TOKENS, temperature=0) for api in streamed}
         for ask in asked.values():  # fills the prompt caches
             _rate(port, ask)
-        systems = {api: partial(_rate, port, ask) for api, ask in asked.items()}
-        yield from _rows(stage.paired(n.at_once(1), systems), n.at_once(1), "/s", "ratio")
+        figure, systems = n.at_once(1), {api: partial(_rate, port, asked[api]) for api in asked}
+        samples = stage.together(figure, partial(_in_turns, systems, REAL_TURNS))
+        yield from _rows(samples, figure, "/s", "ratio")
 
 
 def _rate(port: int, ask: Ask) -> float:

@@ -27,7 +27,7 @@ class TextFrame:
     def of(cls, data: bytes, chunk: Mapping[str, Any], key: str) -> TextFrame | None:
         """None where there is more in it, or where the text stands is not clear."""
         choices = chunk.get("choices")
-        if not choices or len(choices) != 1 or chunk.get("usage"):
+        if not choices or len(choices) != 1 or chunk.get("usage") or chunk.get("timings"):
             return None
         choice = choices[0]
         part = (choice.get("delta") or {}) if key == "content" else choice
@@ -98,15 +98,35 @@ class TextChunks:
     def __init__(self, key: str) -> None:
         self._key = key
         self._frame: TextFrame | None = None
+        # What stands around the text in a whole event.
+        self._before = self._after = b""
 
-    def read(self, data: bytes) -> dict[str, Any] | None:
-        """What a chunk says, its head left out; None where it has to be parsed."""
-        frame = self._frame
-        if frame is None or (text := frame.text(data)) is None:
-            return None
+    def read(self, data: bytes) -> str | None:
+        """The text of a chunk; None where it has to be parsed."""
+        return None if self._frame is None else self._frame.text(data)
+
+    def chunk(self, text: str) -> dict[str, Any]:
+        """A chunk with that text, its head left out."""
+        index = 0 if self._frame is None else self._frame.index
         said = {"delta": {"content": text}} if self._key == "content" else {"text": text}
-        return {"choices": [{"index": frame.index, **said}]}
+        return {"choices": [{"index": index, **said}]}
+
+    def event(self, event: bytes) -> str | None:
+        """The same of one whole event and nothing else, as most pieces of streams are; None too
+        where it is not."""
+        before, after = self._before, self._after
+        if not (before and event.startswith(before) and event.endswith(after)):
+            return None
+        text = event[len(before) : -len(after)]
+        if b'"' in text or b"\\" in text or len(event) < len(before) + len(after):
+            return None
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            return None
 
     def parsed(self, data: bytes, chunk: Mapping[str, Any]) -> None:
         """The next ones may be like this one."""
-        self._frame = TextFrame.of(data, chunk, self._key)
+        frame = self._frame = TextFrame.of(data, chunk, self._key)
+        self._before = b"" if frame is None else _DATA + frame.before
+        self._after = b"" if frame is None else frame.after + _END

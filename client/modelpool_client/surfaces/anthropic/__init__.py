@@ -100,6 +100,10 @@ class _Message:
     def chunk(self, chunk: dict[str, Any]) -> bytes:
         return self._stream.chunk(chunk)
 
+    def text(self, text: str) -> bytes:
+        """See ``TellsTexts``."""
+        return self._stream.text(text)
+
     def end(self) -> bytes:
         return self._stream.end()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelpool_client.surfaces.anthropic import answers
+from modelpool_client.surfaces.text_events import TextEvents
 
 Json = dict[str, Any]
 
@@ -36,11 +37,12 @@ class Blocks:
     def __init__(self) -> None:
         self._index = -1
         self._open: str | None = None
+        self._deltas: TextEvents | None = None  # of the open one
 
     def start(self, kind: str, block: Json) -> bytes:
         """End the open one and begin another."""
         before = self.stop()
-        self._index, self._open = self._index + 1, kind
+        self._index, self._open, self._deltas = self._index + 1, kind, None
         return before + event("content_block_start", index=self._index, content_block=block)
 
     def say(self, kind: str, text: str) -> bytes:
@@ -60,8 +62,11 @@ class Blocks:
         return event("content_block_stop", index=self._index)
 
     def _delta(self, kind: str, key: str, text: str) -> bytes:
-        delta = {"type": kind, key: text}
-        return event("content_block_delta", index=self._index, delta=delta)
+        if self._deltas is None:  # a block has but one kind of them
+            delta = {"type": kind, key: ""}
+            told = event("content_block_delta", index=self._index, delta=delta)
+            self._deltas = TextEvents(told.decode())
+        return self._deltas.of(text).encode()
 
 
 @dataclass
@@ -110,6 +115,10 @@ class MessageStream:
                 self._finish = choice["finish_reason"]
                 self._matched = answers.matched_stop(choice, self._stops)
         return b"".join(told)
+
+    def text(self, text: str) -> bytes:
+        """The events of one that says nothing but that text, and is not the first."""
+        return self._say("text", text)
 
     def end(self) -> bytes:
         """What is still to be told, and how it ended."""

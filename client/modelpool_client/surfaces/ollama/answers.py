@@ -12,6 +12,7 @@ from modelpool_client.errors import EngineFailed, ModelPoolError
 from modelpool_client.surfaces.ollama.tables import EMBED
 from modelpool_client.surfaces.ollama.times import rfc3339
 from modelpool_client.surfaces.routes import TEXT_PATH
+from modelpool_client.surfaces.text_events import TextEvents, quoted
 from modelpool_client.surfaces.translation import Told
 
 NDJSON = b"application/x-ndjson"
@@ -63,6 +64,9 @@ class Generation:
         self._finish: str | None = None
         self._facts: dict[str, Any] = {}  # usage and timings
         self._calls = ToolCalls()
+        # What a line of nothing but text has after its time.
+        said = _ENCODER.encode({**self._said("", "", []), "done": False})
+        self._texts = TextEvents(said[1:] + "\n")
 
     @property
     def stream_type(self) -> bytes:
@@ -106,6 +110,15 @@ class Generation:
         if self._first is None:
             self._first = self._clock()
         return line(self._line(self._said(text, thinking, []), done=False) | logprobs)
+
+    def text(self, text: str) -> bytes:
+        """See ``TellsTexts``."""
+        if not text:
+            return b""
+        if self._first is None:
+            self._first = self._clock()
+        head = f'{{"model":{quoted(self._model or "")},"created_at":"{rfc3339(self._clock())}",'
+        return (head + self._texts.of(text)).encode()
 
     def end(self) -> bytes:
         """The calls of tools, and the line that is done; an error's if a call is no JSON object."""

@@ -10,6 +10,7 @@ from modelpool_client.errors import EngineFailed, ModelPoolError
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.embeddings import shortened
 from modelpool_client.surfaces.open_inference.tables import EMBEDDING, FINISH_REASON, TEXT_OUTPUT
+from modelpool_client.surfaces.text_events import TextEvents
 from modelpool_client.surfaces.translation import Told
 
 _STREAM_TYPE = b"text/event-stream; charset=utf-8"
@@ -105,6 +106,7 @@ class Generation:
         self._wants_reason = wants_reason
         self._kept: list[str] = []
         self._finish: str | None = None
+        self._texts: TextEvents | None = None
 
     def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
         """The body of an answer that is not streamed.
@@ -130,6 +132,15 @@ class Generation:
             return b""
         is_told = text or (reason and self._wants_reason)
         return sse.event(self._told(text, reason)) if is_told else b""
+
+    def text(self, text: str) -> bytes:
+        """See ``TellsTexts``."""
+        if not self._in_pieces:
+            self._kept.append(text)
+            return b""
+        if self._texts is None:
+            self._texts = TextEvents(sse.event(self._told("", None)).decode())
+        return self._texts.of(text).encode() if text else b""
 
     def end(self) -> bytes:
         if self._in_pieces:

@@ -29,6 +29,7 @@ from modelpool_client.surfaces.parameter_rules import (
 from modelpool_client.surfaces.routes import FIM_PATH, TEXT_PATH
 from modelpool_client.surfaces.schema import Schema, nullable
 from modelpool_client.surfaces.schema_checks import checks
+from modelpool_client.surfaces.text_events import TextEvents
 from modelpool_client.surfaces.translation import Told
 
 _STRING: Schema = {"type": "string"}
@@ -127,6 +128,7 @@ class InBetween:
         self.told = told
         # What an engine does not say of each chunk, and clients want to be told.
         self._head = {"id": f"cmpl-{uuid.uuid4().hex}", "created": created, "model": model}
+        self._texts: TextEvents | None = None
         self._last: dict[str, Any] = {}  # the end of the text, which the usage is told with
 
     def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +149,17 @@ class InBetween:
         if any(choice["finish_reason"] for choice in said["choices"]):
             self._last = said
             return b""
+        self._texts = None  # its head may be another
         return sse.event(said)
+
+    def text(self, text: str) -> bytes:
+        """See ``TellsTexts``."""
+        if self._last:
+            return b""
+        if self._texts is None:
+            empty = _as_chat({**self._head, "choices": [{}]}, _CHUNK, "delta")
+            self._texts = TextEvents(sse.event(empty).decode())
+        return self._texts.of(text).encode()
 
     def end(self) -> bytes:
         """See ``Translation``."""

@@ -159,6 +159,10 @@ class ResponseTranslation:
     def chunk(self, chunk: dict[str, Any]) -> bytes:
         return self._stream.chunk(chunk)
 
+    def text(self, text: str) -> bytes:
+        """See ``TellsTexts``."""
+        return self._stream.text(text)
+
     def kept(self) -> Kept:
         """What a later request goes on from, see there; no more chunks may come."""
         self._stream.settle()

@@ -11,6 +11,7 @@ from modelpool_client.errors import ModelPoolError
 from modelpool_client.surfaces.responses import answers
 from modelpool_client.surfaces.responses.ids import Ids
 from modelpool_client.surfaces.responses.request import CUSTOM_INPUT
+from modelpool_client.surfaces.text_events import TextEvents
 
 Json = dict[str, Any]
 
@@ -40,6 +41,19 @@ class Events:
         text = _ENCODER.encode(data)
         return f"event: {kind}\ndata: {text}\n\n".encode()
 
+    def deltas(self, kind: str, **fields: Any) -> Callable[[str], bytes]:
+        """What tells events of that type, each with its ``delta`` beside the same ``fields``."""
+        head = f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":'
+        rest = TextEvents("," + _ENCODER.encode({**fields, "delta": ""})[1:] + "\n\n")
+
+        def tell(text: str) -> bytes:
+            if self.more or self._number <= self._after or not self.is_told:
+                return self.tell(kind, **fields, delta=text)
+            number, self._number = self._number, self._number + 1
+            return f"{head}{number}{rest.of(text)}".encode()
+
+        return tell
+
     def begin(self, response: Json) -> bytes:
         """That a response is made; it has no output yet."""
         created = self.tell("response.created", response=response)
@@ -65,8 +79,14 @@ class _Place:
         return self.events.tell("response.output_item.done", output_index=self.index, item=item)
 
     def tell(self, kind: str, **fields: Any) -> bytes:
-        place = {"item_id": self.id, "output_index": self.index}
-        return self.events.tell(f"response.{kind}", **place, **fields)
+        return self.events.tell(f"response.{kind}", **self._said, **fields)
+
+    def deltas(self, kind: str, **fields: Any) -> Callable[[str], bytes]:
+        return self.events.deltas(f"response.{kind}", **self._said, **fields)
+
+    @property
+    def _said(self) -> Json:
+        return {"item_id": self.id, "output_index": self.index}
 
 
 class _Item(Protocol):
@@ -91,6 +111,7 @@ class _Reasoning:
     def __init__(self, place: _Place) -> None:
         self._place = place
         self._texts: list[str] = []
+        self._delta = place.deltas("reasoning_text.delta", content_index=0)
         self.is_open = True
 
     def start(self) -> bytes:
@@ -100,7 +121,7 @@ class _Reasoning:
 
     def say(self, text: str) -> bytes:
         self._texts.append(text)
-        return self._place.tell("reasoning_text.delta", content_index=0, delta=text)
+        return self._delta(text)
 
     def stop(self, status: str) -> bytes:
         self.is_open = False
@@ -123,6 +144,7 @@ class _Message:
         self._kind: str | None = None
         self._texts: list[str] = []
         self._logprobs: list[Json] = []
+        self._delta: Callable[[str], bytes] = lambda _: b""  # of the open part
         self.is_open = True
 
     def start(self) -> bytes:
@@ -134,6 +156,8 @@ class _Message:
         if not text:
             return start
         self._texts.append(text)
+        if not logprobs:
+            return start + self._delta(text)
         self._logprobs += logprobs
         return start + self._of_part("delta", delta=text, logprobs=logprobs)
 
@@ -149,6 +173,8 @@ class _Message:
         before = self._stop_part()
         self._kind, self._texts, self._logprobs = kind, [], []
         index, part = len(self._parts), self._part()
+        more: Json = {"logprobs": []} if kind == "output_text" else {}
+        self._delta = self._place.deltas(f"{kind}.delta", content_index=index, **more)
         return before + self._place.tell("content_part.added", content_index=index, part=part)
 
     def _stop_part(self) -> bytes:
@@ -179,6 +205,7 @@ class _FunctionCall:
         self._place = place
         self._call_id, self._name = call_id, name
         self._arguments: list[str] = []
+        self._delta = place.deltas("function_call_arguments.delta")
         self.is_open = True
 
     def start(self) -> bytes:
@@ -188,7 +215,7 @@ class _FunctionCall:
         if not text:
             return b""
         self._arguments.append(text)
-        return self._place.tell("function_call_arguments.delta", delta=text)
+        return self._delta(text)
 
     def stop(self, status: str) -> bytes:
         self.is_open = False
@@ -302,6 +329,11 @@ class ResponseStream:
             told += self._delta(choice.get("delta") or {}, choice.get("logprobs"))
             self._finish = choice.get("finish_reason") or self._finish
         return b"".join(told)
+
+    def text(self, text: str) -> bytes:
+        """The events of one that says nothing but that text."""
+        self._events.more = {}
+        return self._say("output_text", text, []) if text else b""
 
     def _telemetry(self, chunk: Json) -> bytes:
         """llama.cpp's: how far a prompt was read, an event of its own; how fast it all went."""
