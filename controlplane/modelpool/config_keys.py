@@ -125,7 +125,8 @@ def engine_settings(
     presets: Mapping[str, Any], llama_server: str | None, state_dir: Path
 ) -> dict[str, Any]:
     """What workers and their engines are told of the configuration."""
-    told = {"native_dir": str(state_dir / "native"), "presets": presets}
+    folders = {"native_dir": str(state_dir / "native"), "notes_dir": str(state_dir / "engines")}
+    told = {**folders, "presets": presets}
     return told | ({"llama_server": llama_server} if llama_server else {})
 
 

@@ -14,6 +14,7 @@ from bench.processes import SCRIPTS, output_of
 from bench.stage import Stage
 
 PARALLEL = 16
+ENGINE = "llama.cpp"
 # Room for every stream's prompt and answer, and no more: the cache is allocated at the load.
 OPTIONS = {"context_length": 512, "parallel": PARALLEL}
 MAKE_SECONDS = 120.0
@@ -31,12 +32,12 @@ class BenchModel:
 
     path: Path
 
-    def entry(self, model_id: str) -> dict[str, Any]:
+    def entry(self, model_id: str, engine: str = ENGINE) -> dict[str, Any]:
         """An entry for ``models``."""
         options = dict(OPTIONS)
         return {
             "model_id": model_id,
-            "engine": "llama.cpp",
+            "engine": engine,
             "source": str(self.path),
             "options": options,
         }

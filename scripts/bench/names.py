@@ -32,6 +32,8 @@ SWAP = "first token, another model leaves first"
 UNLOAD = "unload"
 PORT_CLOSED, ALL_GONE = "port closed", "COLD, all processes gone"
 ROUTER, LLAMA_CPP_PYTHON = "llama-server's router mode", "llama-cpp-python's server"
+# The same binary on both sides, and in its router mode.
+NATIVE_BARE, NATIVE_GATEWAY = "bare llama-server", "gateway, engine llama-server"
 
 # surfaces
 CHAT_API, TEXT_API = "chat completions", "completions"

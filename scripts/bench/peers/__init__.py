@@ -10,11 +10,15 @@ from functools import partial
 
 from bench import names
 from bench.model import BenchModel
-from bench.peers import llama_cpp_python, router
+from bench.peers import llama_cpp_python, llama_server, router
 from bench.peers.contract import Peer, PeerKind
 from bench.stage import Stage
 
-PEERS: Mapping[str, PeerKind] = {names.ROUTER: router, names.LLAMA_CPP_PYTHON: llama_cpp_python}
+PEERS: Mapping[str, PeerKind] = {
+    names.NATIVE_BARE: llama_server,
+    names.ROUTER: router,
+    names.LLAMA_CPP_PYTHON: llama_cpp_python,
+}
 
 
 def installed(stage: Stage) -> dict[str, Callable[[BenchModel], Peer]]:

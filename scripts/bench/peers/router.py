@@ -1,46 +1,23 @@
-"""llama-server without a model of its own: it starts itself anew for each model that is asked for.
-
-The binary is the one that ``MODELPOOL_LLAMA_SERVER`` names, or that ``make native`` has built, or
-that is on the path.
-"""
+"""llama-server without a model of its own: it starts itself anew for each model that is asked
+for."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
+from bench import native
 from bench.figures import BenchError
 from bench.messages import call, first_event_at, token_body
-from bench.model import OPTIONS, PARALLEL, BenchModel
+from bench.model import BenchModel
+from bench.native import missing as missing
 from bench.peers.contract import TOKENS, A, B
-from bench.processes import SCRIPTS, Child, free_ports, wait_for_port
+from bench.processes import Child, free_ports, wait_for_port
 from bench.stage import Stage
 
-VARIABLE = "MODELPOOL_LLAMA_SERVER"
-NATIVE = SCRIPTS.parent / ".modelpool" / "native" / "bin" / "llama-server"
 START_SECONDS = 30.0
 UNLOAD_SECONDS = 30.0
 POLL_SECONDS = 0.01
-
-
-def missing() -> str:
-    """Why it cannot take part, and what would help."""
-    if binary() is not None:
-        return ""
-    return f"no llama-server, left out; make native builds one, {VARIABLE} names one"
-
-
-def binary(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The executable, if there is one."""
-    named = environment.get(VARIABLE)
-    on_path = shutil.which("llama-server", path=environment.get("PATH"))
-    for path in (named, NATIVE, on_path):
-        if path and os.access(path, os.X_OK) and Path(path).is_file():
-            return Path(path)
-    return None
 
 
 def start(stage: Stage, model: BenchModel) -> Router:
@@ -56,9 +33,7 @@ class Router:
     """A running one with room for one model."""
 
     def __init__(self, stage: Stage, model: BenchModel) -> None:
-        executable = binary()
-        if executable is None:
-            raise BenchError(missing())
+        executable = native.found()
         [self.port] = free_ports(1)
         presets = stage.folder / "router.ini"
         presets.write_text("".join(_preset(name, model.path) for name in (A, B)), encoding="utf-8")
@@ -111,13 +86,10 @@ class Router:
 
 
 def _preset(name: str, path: Path) -> str:
-    """The parameters that a worker's engine child has, as far as they are choices of ours."""
-    lines = {
-        "model": path,
-        "ctx-size": OPTIONS["context_length"] * PARALLEL,
-        "parallel": PARALLEL,
-        "cache-ram": 0,
-        "warmup": "false",
-        "fit": "off",
-    }
-    return "\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in lines.items()), "\n"])
+    """PURE. A section of the presets' file."""
+    lines = (f"{key} = {_written(value)}" for key, value in native.parameters(path).items())
+    return "\n".join([f"[{name}]", *lines, "\n"])
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

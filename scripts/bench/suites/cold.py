@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from functools import partial
 
 from bench import names as n
-from bench import peers
+from bench import native, peers
 from bench.bare import BareEngine
 from bench.figures import BenchError, Row
 from bench.messages import first_event_at, token_body
-from bench.model import BenchModel, prepare
+from bench.model import ENGINE, BenchModel, prepare
 from bench.peers.contract import TOKENS, A, B, Peer
 from bench.pool import BenchPool
 from bench.processes import is_listening
@@ -24,58 +24,87 @@ EXTRA_ROUNDS = 2
 # As in use, a model was there for some time before another is wanted: what has just been loaded is
 # no victim for as long as its load took, and a spare worker is made a second after a start.
 PAUSE_SECONDS = 2.0
+NATIVE_ENGINE = "llama-server"
+# Whom each pool is held against: those whose engine is its own, and who users have instead.
+RIVALS = {
+    n.GATEWAY: (n.BARE, n.ROUTER, n.LLAMA_CPP_PYTHON),
+    n.NATIVE_GATEWAY: (n.NATIVE_BARE, n.ROUTER, n.BARE),
+    n.ROUTER: (n.NATIVE_BARE, n.BARE),
+}
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """A pool, and whichever peers there are, each with room for one of two models.
+    """A pool, another whose engine is llama-server, and whichever peers there are, each with room
+    for one of two models.
 
     Raises:
         BenchError: something is missing, did not start, or answered wrongly.
     """
     model = prepare(stage)
     rounds = stage.rounds + EXTRA_ROUNDS
-    entries = [model.entry(A), model.entry(B)]
     with ExitStack() as stack:
-        pool = BenchPool(stage.folder, "cold", entries, max_concurrent_models=1)
-        stack.enter_context(pool).load(B)
+        pools = _pools(stage, model, stack)
         others = {
             name: stack.enter_context(start(model))
             for name, start in peers.installed(stage).items()
         }
-        yield from _first_token_rows(stage, model, pool, others, rounds)
-        yield from _swap_rows(stage, model, pool, others, rounds)
-        yield from _unload_rows(stage, pool, rounds)
+        yield from _first_token_rows(stage, model, pools, others, rounds)
+        yield from _swap_rows(stage, model, pools, others, rounds)
+        yield from _unload_rows(stage, pools[n.GATEWAY], rounds)
+
+
+def _pools(stage: Stage, model: BenchModel, stack: ExitStack) -> dict[str, BenchPool]:
+    """Each with B loaded; a pool of its own for each engine, as a spare worker is of one."""
+
+    def started(folder: str, engine: str, **settings: str) -> BenchPool:
+        entries = [model.entry(A, engine), model.entry(B, engine)]
+        pool = BenchPool(stage.folder, folder, entries, max_concurrent_models=1, **settings)
+        stack.enter_context(pool).load(B)
+        return pool
+
+    pools = {n.GATEWAY: started("cold", ENGINE)}
+    if (binary := native.binary()) is not None:
+        pools[n.NATIVE_GATEWAY] = started("cold-native", NATIVE_ENGINE, llama_server=str(binary))
+    return pools
 
 
 def _first_token_rows(
-    stage: Stage, model: BenchModel, pool: BenchPool, others: dict[str, Peer], rounds: int
+    stage: Stage,
+    model: BenchModel,
+    pools: dict[str, BenchPool],
+    others: dict[str, Peer],
+    rounds: int,
 ) -> Iterator[Row]:
     systems: dict[str, Measure] = {
         n.BARE: partial(_bare_start, stage, model),
-        n.GATEWAY: partial(_cold, pool),
+        **{name: partial(_cold, pool) for name, pool in pools.items()},
         **{name: peer.first_token for name, peer in others.items()},
     }
     yield from _rows(stage.paired(n.FIRST_TOKEN, systems, rounds), n.FIRST_TOKEN)
 
 
 def _swap_rows(
-    stage: Stage, model: BenchModel, pool: BenchPool, others: dict[str, Peer], rounds: int
+    stage: Stage,
+    model: BenchModel,
+    pools: dict[str, BenchPool],
+    others: dict[str, Peer],
+    rounds: int,
 ) -> Iterator[Row]:
     systems: dict[str, Measure] = {
         n.BARE: partial(_bare_swap, stage, model),
-        n.GATEWAY: partial(_swap, pool),
+        **{name: partial(_swap, pool) for name, pool in pools.items()},
         **{name: peer.swap for name, peer in others.items()},
     }
     yield from _rows(stage.paired(n.SWAP, systems, rounds), n.SWAP)
 
 
 def _rows(samples: Samples, figure: str) -> Iterator[Row]:
-    """The pool against everybody else, everybody else against the bare engine."""
-    place, rivals = (n.COLD, figure), [name for name in samples.of if name != n.GATEWAY]
+    """Each against its rivals; whoever has none of its own, against the bare engine."""
     for system in samples.of:
-        others = rivals if system == n.GATEWAY else [n.BARE]
-        against: list[Against] = [(name, "ratio") for name in others if name != system]
-        yield samples.row(place, system, "s", against, ours=system == n.GATEWAY)
+        rivals = RIVALS.get(system, (n.BARE,))
+        against: list[Against] = [(name, "ratio") for name in rivals if name != system]
+        is_ours = system in (n.GATEWAY, n.NATIVE_GATEWAY)
+        yield samples.row((n.COLD, figure), system, "s", against, ours=is_ours)
 
 
 def _bare_start(stage: Stage, model: BenchModel) -> float:

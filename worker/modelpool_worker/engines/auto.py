@@ -34,6 +34,11 @@ class Auto(Engine):
         self._native, self._wheel = LlamaServer(), LlamaCpp()
         self._chosen: Engine | None = None
 
+    def prepare(self) -> None:
+        # Which of the two it will be says the job only.
+        self._native.prepare()
+        self._wheel.prepare()
+
     def probe(self) -> Usable:
         engine, why, version = self._choice()
         if engine is None:

@@ -33,6 +33,7 @@ from .command_server import (
     end_as,
     environment_of,
     free_port,
+    prepare,
 )
 
 NAME = "command"
@@ -197,6 +198,9 @@ class CommandEngine(Engine):
         self.after_leaving = dict.fromkeys(self.surfaces, "server")  # type: ignore[misc]
         self._servers = Servers()
         self._stop_seconds = preset.stop_seconds
+
+    def prepare(self) -> None:
+        prepare()
 
     def probe(self) -> Usable:
         preset = self._preset

@@ -24,8 +24,11 @@ Address: TypeAlias = tuple[str, int] | str
 # Hears the last line and the bytes read so far.
 Beat: TypeAlias = Callable[[str, int], None]
 
-# Between two looks whether it is ready; the second is reached by and by.
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.02, 0.5
+# Between two looks whether it is ready, and of the time that it has been starting for: late by a
+# hundredth on average, while asking it takes a twentieth of one core at the beginning, then less.
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, PAUSE_SHARE = 0.002, 0.5, 0.02
+# Between two looks whether it is at work; the second is reached by and by.
+FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.02, 0.5
 # How long one answer to the question whether it is ready may take.
 ASK_SECONDS = 5.0
 # Of a token, which a model is loaded for.
@@ -104,16 +107,22 @@ class Server:
             PortTaken: see there.
         """
         start, work = self._start, _Work(self._process.pid)
-        pause, seen, last = FIRST_PAUSE_SECONDS, 0, time.monotonic()
+        began = seen_at = time.monotonic()
+        seen, look, look_at = 0, FIRST_LOOK_SECONDS, began + FIRST_LOOK_SECONDS
         while not self._is_ready():
             if self._process.poll() is not None:
                 self._say_how_it_ended()
-            time.sleep(pause)
-            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+            pause = (time.monotonic() - began) * PAUSE_SHARE
+            time.sleep(min(max(FIRST_PAUSE_SECONDS, pause), LAST_PAUSE_SECONDS))
+            now = time.monotonic()
+            if now < look_at:
+                continue
+            look = min(2 * look, LAST_LOOK_SECONDS)
+            look_at = now + look
             if work.has_gone_on() or self._signs != seen:
-                seen, last = self._signs, time.monotonic()
+                seen, seen_at = self._signs, now
                 beat(self._last_line, work.read)
-            elif time.monotonic() - last > start.stall_seconds:
+            elif now - seen_at > start.stall_seconds:
                 text = f"the server was not ready, and did nothing for {start.stall_seconds:g} s"
                 raise LoadFailed(f"{text}: {self._awaited()}", code="timeout", source="engine")
         if start.question is not None:
@@ -256,6 +265,15 @@ class _Work:
         read = self.read = sum(bytes_read(pid) or 0 for pid in pids)
         before, self._before = self._before, (seconds, read)
         return seconds - before[0] >= WORK_SECONDS or read - before[1] >= READ_BYTES
+
+
+def prepare() -> None:
+    """Import what the start of a server needs, before there is one to start."""
+    import ctypes
+    import http.client
+
+    ctypes.CDLL(None)
+    assert http.client
 
 
 def free_port() -> int:

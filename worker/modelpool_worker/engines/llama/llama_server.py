@@ -6,14 +6,9 @@ own; one that was built here uses what this processor has (``make native``).
 
 from __future__ import annotations
 
-import functools
 import os
-import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from modelpool_client.errors import LoadFailed
@@ -22,6 +17,7 @@ from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire_base import PromptCacheLimits
 
 from modelpool_worker.engine import Engine, EngineJob, Status, Usable
+from modelpool_worker.engines import command_server
 from modelpool_worker.engines.command_server import Server, Servers, Start, end_as, environment_of
 from modelpool_worker.engines.cpu import physical_cores
 from modelpool_worker.engines.gguf import Header, read_header
@@ -51,28 +47,17 @@ from .llama_cpp import (
     template_fault,
     unable_of,
 )
+from .program import NAME as NAME
+from .program import Program
+from .program import find_program as find_program
 
-NAME = "llama-server"
-SETTING, NATIVE_SETTING = "llama_server", "native_dir"
 INSTALL_HINT = (
     "make native builds it; or install llama.cpp, or name it in the config key llama_server"
 )
-ASK_SECONDS = 20.0
 STALL_SECONDS = 300.0
 STOP_SECONDS = 2.0
 # What the user's shell says to a llama-server of his own is not meant for ours.
 OTHERS = "LLAMA_ARG_"
-_FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]+")
-_DEVICE = re.compile(r"^\s+\w+: ", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Program:
-    """A llama-server: where it is, who says so, what it says of itself."""
-
-    path: str
-    origin: str
-    version: str = ""
 
 
 class LlamaServer(Engine):
@@ -90,6 +75,9 @@ class LlamaServer(Engine):
         self._llama = LlamaCpp()
         self._servers = Servers()
         self._prompts: Prompts | None = None
+
+    def prepare(self) -> None:
+        command_server.prepare()
 
     def probe(self) -> Usable:
         try:
@@ -176,70 +164,10 @@ class LlamaServer(Engine):
             server.until_ready()
         except BaseException:
             server.stop()
+            # It may be another one than it said, by a library that is not looked at.
+            program.forget()
             raise
         return server
-
-
-def find_program(settings: Mapping[str, Any]) -> Program:
-    """The llama-server that is used: the one that the config file names, the one that was built
-    for this machine, or the one on PATH.
-
-    Raises:
-        LoadFailed: code ``missing_dependency``: there is none, or it does not run.
-    """
-    path, origin = _place(settings)
-    if path is None:
-        raise _missing(f"there is no {NAME}: {origin}")
-    try:
-        stamp = os.stat(path).st_mtime_ns
-    except OSError as e:
-        raise _missing(f"{path} ({origin}): {e.strerror}") from None
-    return Program(path, origin, _version(path, origin, stamp))
-
-
-def _place(settings: Mapping[str, Any]) -> tuple[str | None, str]:
-    if said := settings.get(SETTING):
-        path = os.path.expanduser(str(said))
-        return shutil.which(path) or path, "named in the config file"
-    if folder := settings.get(NATIVE_SETTING):
-        native = os.path.join(folder, "bin", NAME)
-        if os.access(native, os.X_OK):
-            return native, "built on this machine"
-    return shutil.which(NAME), "on PATH" if shutil.which(NAME) else "neither built here nor on PATH"
-
-
-@functools.cache
-def _version(path: str, origin: str, stamp: int) -> str:
-    said = _told(path, origin, "--version")
-    found = re.search(r"^version: (.+)$", said, re.MULTILINE)
-    return found[1].strip() if found else ""
-
-
-def _told(path: str, origin: str, flag: str) -> str:
-    """What it says of itself, on either output.
-
-    Raises:
-        LoadFailed: code ``missing_dependency``: it does not run.
-    """
-    try:
-        done = subprocess.run(
-            [path, flag],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=ASK_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired) as e:
-        raise _missing(f"{path} ({origin}) does not run: {e}") from None
-    text = done.stdout.decode(errors="replace")
-    if done.returncode:
-        last = text.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
-        raise _missing(f"{path} ({origin}) does not run: {last}")
-    return text
-
-
-def _missing(text: str) -> LoadFailed:
-    return LoadFailed(text, code="missing_dependency", source="engine")
 
 
 def _arguments(
@@ -250,18 +178,16 @@ def _arguments(
     Raises:
         LoadFailed: code ``bad_config``: it does not know one that an option needs.
     """
-    known = {*_FLAG.findall(_told(program.path, program.origin, "--help"))}
-    has_device = bool(_DEVICE.search(_told(program.path, program.origin, "--list-devices")))
     wanted = flags(
         job.options,
         header,
         context_length=length,
         parallel=parallel,
         threads=job.options.get("threads") or physical_cores(),
-        cpu_batch=None if has_device else CPU_BATCH,
+        cpu_batch=None if program.has_device() else CPU_BATCH,
     )
     always = ["--model", job.source, "--alias", job.model_id, "--host", job.socket]
-    return [*always, *known_flags(list(wanted), known)]
+    return [*always, *known_flags(list(wanted), program.flags())]
 
 
 def known_flags(wanted: Sequence[str], known: Collection[str]) -> Iterator[str]:
