@@ -71,7 +71,14 @@ VALUES: dict[str, Any] = {
     "--yarn-ext-factor": NUMBER,
     "--yarn-orig-ctx": WHOLE,
 }
-SWITCHES = ("--embeddings", "--metrics", "--no-warmup", "--no-webui", "--slots")
+SWITCHES = (
+    "--embeddings",
+    "--kv-unified",
+    "--metrics",
+    "--no-warmup",
+    "--no-webui",
+    "--slots",
+)
 
 
 def install(folder: Path, **lacks: bool) -> Path:

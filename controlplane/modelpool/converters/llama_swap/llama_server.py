@@ -80,12 +80,13 @@ def server_command(arguments: Sequence[str]) -> ServerCommand:
 
 
 def _settle_context(said: ServerCommand) -> None:
-    """-c is for all requests together, context_length for each."""
+    """-c is for all requests together, context_length for each, unless they share it."""
     if said.context is None:
         return
     said.is_alone = "parallel" not in said.options
     slots = said.options.setdefault("parallel", 1)
-    said.options["context_length"] = said.context // slots
+    is_shared = said.options.get("kv_unified", False)
+    said.options["context_length"] = said.context if is_shared else said.context // slots
 
 
 def _settle_draft(said: ServerCommand) -> None:
@@ -171,7 +172,7 @@ def _context(said: ServerCommand, flag: str, rest: list[str]) -> None:
 
 
 def _unified(said: ServerCommand, flag: str, rest: list[str]) -> None:
-    raise ValueError("lets requests share one context, of which there is one each here")
+    said.options["kv_unified"] = "no-" not in flag
 
 
 def _flash_attention(said: ServerCommand, flag: str, rest: list[str]) -> None:
@@ -288,8 +289,7 @@ _OPTIONS: Mapping[str, Read] = {
     "-m --model": _model,
     "-c --ctx-size": _context,
     "-np --parallel": _unless(-1, "parallel", _whole),
-    "-kvu --kv-unified": _unified,
-    "-no-kvu --no-kv-unified": _ignored(),
+    "-kvu --kv-unified -no-kvu --no-kv-unified": _unified,
     "-t --threads": _unless(-1, "threads", _whole),
     "-b --batch-size": _option("batch_size", _whole),
     "-ub --ubatch-size": _option("micro_batch_size", _whole),

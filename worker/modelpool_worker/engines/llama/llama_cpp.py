@@ -82,6 +82,7 @@ DEFAULT_CACHE_TYPE = "f16"
 # As llama.cpp calls them.
 FLASH_ATTENTION = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 PROMPT_CACHE = "prompt_cache"
+KV_UNIFIED = "kv_unified"
 REASONING = "reasoning"
 # Options that name a file.
 FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL, slot_actions.OPTION)
@@ -130,6 +131,12 @@ OPTIONS: Mapping[str, Schema] = {
             "goals": (MANY_STREAMS,),
             "settings": tuple({"parallel": n} for n in (4, DEFAULT_PARALLEL, 16)),
         },
+    },
+    KV_UNIFIED: {
+        "type": "boolean",
+        "description": "all requests share one context of context_length tokens, of which each "
+        "takes what it needs; where they need more together, all that are under way fail",
+        "default": False,
     },
     "threads": {
         "type": "integer",
@@ -557,13 +564,14 @@ def _load_failed() -> LoadFailed:
 
 
 def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
-    """llama.cpp's parameters for a job; ``context_length`` tokens for each request at once."""
+    """llama.cpp's parameters for a job; a request has up to ``context_length`` tokens."""
     options = job.options
     p = library.CommonParams()
     p.model.path = job.source
     p.model_alias = {job.model_id}
     p.n_parallel = options.get("parallel", DEFAULT_PARALLEL)
-    p.n_ctx = context_length * p.n_parallel
+    p.kv_unified = options.get(KV_UNIFIED, False)
+    p.n_ctx = context_length if p.kv_unified else context_length * p.n_parallel
     threads = options.get("threads") or physical_cores()
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads
     p.warmup = False
