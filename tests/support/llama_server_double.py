@@ -44,6 +44,7 @@ VALUES: dict[str, Any] = {
     "--rope-freq-scale": NUMBER,
     "--rope-scaling": TEXT,
     "--seed": WHOLE,
+    "--sleep-idle-seconds": WHOLE,
     "--slot-save-path": TEXT,
     "--spec-draft-model": TEXT,
     "--spec-draft-n-max": WHOLE,

@@ -241,6 +241,7 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "chat_template": "chatml",
         "prompt_cache": False,
         "kv_unified": True,
+        "sleep_idle_seconds": 600,
         "draft_model": str(model),
         "spec_type": "ngram-map-k",
         "draft_max": 4,
@@ -275,6 +276,32 @@ def test_requests_may_share_one_context(worker: Any, model: Path) -> None:
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert "Context size has been exceeded" in answer.json()["error"]["message"]
     assert one.http.post("/completion", json={**long, "n_predict": 8}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/completion", {"prompt": "a", "n_predict": 1}),
+        ("/tokenize", {"content": "a"}),
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "a"}]}),
+    ],
+)
+def test_it_may_sleep_until_it_is_asked(
+    worker: Any, model: Path, until: Any, path: str, body: dict[str, Any]
+) -> None:
+    options = {**OPTIONS, "sleep_idle_seconds": 1}
+    one = worker(options, engine="llama.cpp", source=str(model)).ready()
+
+    def is_asleep() -> bool:
+        return bool(one.http.get("/props").json()["is_sleeping"])
+
+    until(is_asleep, "the model to sleep")
+    assert "llamacpp:prompt_tokens_total" in one.http.get("/metrics").text
+    assert one.http.get("/health").json()["status"] == "ready"
+    assert is_asleep(), "who only looks wakes nobody"
+    assert one.http.post(path, json=body).status_code == 200
+    assert not is_asleep()
+    until(is_asleep, "the model to sleep once more")
 
 
 @pytest.mark.slow

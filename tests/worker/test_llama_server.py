@@ -63,6 +63,7 @@ def flags_of(options: dict[str, Any], header: Header = HEADER, batch: int | None
         ({"tensor_split": [3, 1.5]}, "--tensor-split 3,1.5"),
         ({"temperature": 0.5, "seed": 7}, "--temp 0.5 --seed 7"),
         ({"reasoning": False}, "--reasoning off"),
+        ({"sleep_idle_seconds": 60}, "--sleep-idle-seconds 60"),
         ({"kv_unified": True}, "--ctx-size 100 --parallel 2 --kv-unified"),
         ({"pooling_type": "mean"}, "--embeddings --pooling mean --batch-size 100"),
         ({"spec_type": "ngram-mod", "draft_max": 9}, "ngram-mod --spec-ngram-mod-n-max 9"),
@@ -88,6 +89,7 @@ def test_every_flag_is_one_that_the_server_has(model: Path) -> None:
         "chat_template_file": "/t", "reasoning": True, "temperature": 1.0, "seed": 1,
         "draft_model": str(model), "draft_max": 3, "draft_min": 1, "draft_p_min": 0.5,
         "lora": [{"path": str(model), "scale": 0.5}], "rope_scaling": "yarn", "kv_unified": True,
+        "sleep_idle_seconds": 9,
         **dict.fromkeys(llama_rope.NUMBERS, 1),
     }  # fmt: skip
     words = flags_of(everything).split(" ")

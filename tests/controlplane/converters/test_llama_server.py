@@ -38,6 +38,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("-ts 3,1", {"tensor_split": [3, 1]}),
     ("--mmproj /p.gguf", {"mmproj": "/p.gguf"}),
     ("--slot-save-path /kv", {"slot_save_path": "/kv"}),
+    ("--sleep-idle-seconds 60", {"sleep_idle_seconds": 60}),
+    ("--sleep-idle-seconds -1", {}),
     ("--chat-template chatml", {"chat_template": "chatml"}),
     ("--no-jinja --chat-template llama3", {"chat_template": "llama3"}),
     ("--no-jinja --jinja", {}),

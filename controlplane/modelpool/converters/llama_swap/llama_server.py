@@ -300,6 +300,7 @@ _OPTIONS: Mapping[str, Read] = {
     "-ts --tensor-split": _option("tensor_split", _list_of_numbers),
     "-mm --mmproj": _option("mmproj"),
     "--slot-save-path": _option("slot_save_path"),
+    "--sleep-idle-seconds": _unless(-1, "sleep_idle_seconds", _whole),
     "--chat-template": _template,
     "--chat-template-file": _option("chat_template_file"),
     "--reasoning-budget": _budget,

@@ -55,9 +55,8 @@ def flags(
     yield from _speculation(options)
     yield from llama_lora.flags(options)
     yield from llama_rope.flags(options)
-    for option, flag in (("temperature", "--temp"), ("seed", "--seed"), ("mmproj", "--mmproj")):
-        if option in options:
-            yield from (flag, str(options[option]))
+    known = {"temperature": "--temp", "seed": "--seed", "mmproj": "--mmproj"}
+    yield from _given(options, {**known, "sleep_idle_seconds": "--sleep-idle-seconds"})
 
 
 def _memory(

@@ -64,6 +64,8 @@ VERBOSITY = 1
 # The server that has just come up answers at once.
 SLOTS_SECONDS = 10.0
 MAX_TEMPLATE_BYTES = 1 << 20
+# llama.cpp counts them as milliseconds of 32 bits.
+MAX_SLEEP_SECONDS = 1_000_000
 # As many numbers are in llama.cpp's tensor_split.
 MAX_DEVICES = 128
 # Types of the KV cache, and their bytes per number.
@@ -83,6 +85,7 @@ DEFAULT_CACHE_TYPE = "f16"
 FLASH_ATTENTION = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 PROMPT_CACHE = "prompt_cache"
 KV_UNIFIED = "kv_unified"
+SLEEP = "sleep_idle_seconds"
 REASONING = "reasoning"
 # Options that name a file.
 FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL, slot_actions.OPTION)
@@ -211,6 +214,15 @@ OPTIONS: Mapping[str, Schema] = {
         "description": "absolute path of a folder for what clients of a worker save of its slots "
         "(POST /slots/{id_slot}?action=save, restore or erase), any number of files; the pool then "
         "keeps no prompt caches of the model",
+    },
+    SLEEP: {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_SLEEP_SECONDS,
+        "description": "after so many seconds without a request the engine frees what the model "
+        "takes, to read it again for the next one; for the pool it stays loaded, and its memory "
+        "taken: ttl_minutes gives that to others. No prompt caches of the model are kept; "
+        "default: never",
     },
     "temperature": {
         "type": "number",
@@ -432,11 +444,12 @@ def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Promp
 
 def keeps_prompts(job: EngineJob) -> bool:
     """Whether saved prompts are wanted and sound; with adapters they are not, for requests scale
-    them, and a saved slot does not say how they stood. A server has one folder: that of its
-    clients, if the options say one."""
+    them, and a saved slot does not say how they stood. One that sleeps has forgotten its slots, and
+    would wake up to tell so. A server has one folder: that of its clients, if the options say
+    one."""
     options = job.options
     wanted = options.get(PROMPT_CACHE, True) and slot_actions.OPTION not in options
-    is_sound = not llama_lora.paths(options)
+    is_sound = not llama_lora.paths(options) and SLEEP not in options
     return bool(wanted and is_sound and job.prompt_cache_limits.max_bytes)
 
 
@@ -589,6 +602,8 @@ def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
         p.sampling.seed = options["seed"]
     if REASONING in options:
         p.enable_reasoning = int(options[REASONING])
+    if SLEEP in options:
+        p.sleep_idle_seconds = options[SLEEP]
     return p
 
 
