@@ -429,8 +429,8 @@ class App:
             worker.check_model({"model": named[0]})
 
     async def _told(self, exchange: Exchange, about: str) -> bytes:
-        """The body of what changes something for all clients of the engine. The gateway has no such
-        routes, as it would be for some replicas.
+        """The body of what changes something for all clients of the engine. The gateway passes it
+        on of models that have one worker.
 
         Raises:
             ModelPoolError: the engine has not what it is about, or is not ready.
