@@ -21,6 +21,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("-c 8192 -np 4", {"context_length": 2048, "parallel": 4}),
     ("--ctx-size 4096 --parallel -1", {"context_length": 4096, "parallel": 1}),
     ("-np 3", {"parallel": 3}),
+    ("-c 8192 -kvu", {"context_length": 8192, "kv_unified": True}),
     ("-c 8192 -np 4 -kvu", {"context_length": 8192, "parallel": 4, "kv_unified": True}),
     (
         "-kvu --no-kv-unified -c 90 -np 3",

@@ -56,6 +56,7 @@ def ticked(value: Any, checked: bool = True) -> dict[str, Any]:
         ("llm.load.llama.flashAttention", True, {"flash_attention": "on"}),
         ("llm.load.llama.ropeFrequencyBase", ticked(10000.0), {"rope_freq_base": 10000.0}),
         ("llm.load.llama.tryMmap", False, {"mmap": False}),
+        ("llm.load.llama.useUnifiedKvCache", True, {"kv_unified": True}),
         ("llm.load.llama.kCacheQuantizationType", ticked("q8_0"), {"cache_type_k": "q8_0"}),
         ("llm.load.llama.kCacheQuantizationType", "q8_0", {"cache_type_k": "q8_0"}),
         ("llm.load.llama.vCacheQuantizationType", ticked("q8_0", False), {}),

@@ -83,10 +83,12 @@ def _settle_context(said: ServerCommand) -> None:
     """-c is for all requests together, context_length for each, unless they share it."""
     if said.context is None:
         return
+    if said.options.get("kv_unified"):
+        said.options["context_length"] = said.context
+        return
     said.is_alone = "parallel" not in said.options
     slots = said.options.setdefault("parallel", 1)
-    is_shared = said.options.get("kv_unified", False)
-    said.options["context_length"] = said.context if is_shared else said.context // slots
+    said.options["context_length"] = said.context // slots
 
 
 def _settle_draft(said: ServerCommand) -> None:
