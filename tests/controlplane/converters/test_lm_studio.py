@@ -74,6 +74,13 @@ def test_a_field_of_the_load(key: str, value: Any, options: dict[str, Any]) -> N
         assert any(r.setting.endswith(key) for r in found.remarks)
 
 
+def test_a_context_that_requests_share_is_for_as_many_as_ever() -> None:
+    fields = [field("llm.load.contextLength", 8192)]
+    fields.append(field("llm.load.llama.useUnifiedKvCache", True))
+    (entry,) = convert(fields).config["models"]
+    assert entry["options"] == {"mmproj": "/p", "context_length": 8192, "kv_unified": True}
+
+
 def test_fields_of_answers_are_defaults() -> None:
     fields = [
         field("llm.prediction.temperature", 0.2),
