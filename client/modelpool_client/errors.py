@@ -104,6 +104,10 @@ class ModelPoolError(Exception):
             headers["x-should-retry"] = "false"
         return headers
 
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The same as they are sent."""
+        return [(k.encode(), v.encode("latin-1", "replace")) for k, v in self.headers().items()]
+
 
 class InvalidRequest(ModelPoolError):
     status, type, default_code = 400, "invalid_request_error", "invalid_request"

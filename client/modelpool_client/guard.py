@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from .errors import Forbidden, Source, UnsupportedMediaType
+from .http1.cors import ORIGIN
 from .http1.message import Headers, Request
 from .origins import (
     ANY,
@@ -102,6 +103,7 @@ class Guard:
             raise Forbidden(
                 f"Origin {_shown(origin)} is not allowed here; to let its pages in, add it to"
                 " allowed_origins in the pool's configuration",
+                param=ORIGIN,
                 source=self._source,
             )
         return origin

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from modelpool_client.errors import ModelPoolError
+from modelpool_client.errors import Forbidden, ModelPoolError
 from modelpool_client.guard import Guard
-from modelpool_client.http1.cors import answer_page
+from modelpool_client.http1.cors import (
+    ALL_METHODS,
+    MODEL_METHODS,
+    answer_page,
+    answer_stranger,
+)
 from modelpool_client.http1.exchange import Exchange
 from modelpool_client.http1.message import Headers, Request
 from modelpool_client.surfaces import engine_metrics
@@ -71,8 +76,14 @@ class Entry:
         request = exchange.request
         path = _path_of(request)
         exchange.dialect = dialect_of(path)
-        origin = self._guard.check(request, is_page=path in PAGES)
-        if origin is not None and answer_page(exchange, origin):
+        try:
+            origin = self._guard.check(request, is_page=path in PAGES)
+        except Forbidden as refusal:
+            if not answer_stranger(exchange, refusal):
+                raise
+            return
+        methods = MODEL_METHODS if is_surface(path) else ALL_METHODS
+        if origin is not None and answer_page(exchange, origin, methods):
             return
         # What is refused unread may be of any type: uploads are, where audio is concerned.
         has_body = request.method in BODY_METHODS and path not in NOT_SERVED

@@ -1087,20 +1087,77 @@ def test_a_surface_that_no_engine_has(path: str, is_hot: bool) -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/chat/completions/control", "/chat/completions/control", "/slots/1"]
-)
-def test_what_is_of_one_worker_says_where_to_ask(path: str) -> None:
+TOLD = [
+    ("/v1/chat/completions/control", "", b'{"model": "alias", "id": "c", "action": "x"}', b'"m"'),
+    ("/chat/completions/control", "?model=alias", b'{"id": "c"}', b'"c"'),
+    ("/slots/1", "?action=save&model=alias", b'{"filename": "a"}', b'"a"'),
+    ("/slots/1", "?action=erase&model=m", b"", b""),
+    ("/lora-adapters", "?model=alias", b'[{"id": 0, "scale": 0.5}]', b"0.5"),
+    ("/lora-adapters", "?model=m", b"no JSON", b"no JSON"),
+]
+
+
+@pytest.mark.parametrize(("path", "query", "body", "sent"), TOLD)
+def test_what_one_worker_is_told_is_passed_on_where_there_is_but_one(
+    path: str, query: str, body: bytes, sent: bytes
+) -> None:
     async def scene() -> None:
-        async with Scene() as s:
-            client = await s.ask(path=path)
+        async with Scene(says(response(b'{"success": true}'))) as s:
+            client = await s.ask(body, path=path + query)
+            assert (client.status, client.text) == (200, b'{"success": true}')
+            (seen,) = s.upstream.seen
+            assert seen.target == path + query.replace("alias", "m")
+            assert sent in seen.body
+            assert not any(use.is_used for use in s.pool.uses), "it is no work"
+            s.pool.is_hot = False
+            cold = await s.ask(body, path=path + query)
+            assert (cold.status, cold.error["code"]) == (409, "model_not_loaded")
+            assert s.pool.waits == []
+
+    asyncio.run(scene())
+    assert is_surface(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions/control", b'{"model": "several"}'),
+        ("/slots/1?action=erase&model=several", b"{}"),
+        ("/lora-adapters?model=several", b"[]"),
+    ],
+)
+def test_what_is_of_one_worker_of_several_says_where_to_ask(path: str, body: bytes) -> None:
+    async def scene() -> None:
+        async with Scene(models=[Model("several", "sim", "", max_replicas=2)]) as s:
+            client = await s.ask(body, path=path)
             assert (client.status, client.error["code"]) == (501, "not_supported")
-            assert f"{path} is of one worker" in client.error["message"]
+            assert f"{path.partition('?')[0]} is of one worker" in client.error["message"]
             assert "/endpoint" in client.error["message"]
             assert s.pool.given == 0
 
     asyncio.run(scene())
-    assert is_surface(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "param"),
+    [
+        ("POST", "/lora-adapters", b"[]", 400, "model"),
+        ("POST", "/slots/1?action=erase", b"{}", 400, "model"),
+        ("POST", "/slots/1?action=erase&model=other", b"{}", 404, "model"),
+        ("GET", "/slots/1?model=m", b"", 405, None),
+        ("DELETE", "/v1/chat/completions/control", b"", 405, None),
+    ],
+)
+def test_who_is_told_has_to_be_named(
+    method: str, path: str, body: bytes, status: int, param: str | None
+) -> None:
+    async def scene() -> None:
+        async with Scene() as s:
+            client = await s.ask(body, path=path, method=method)
+            assert (client.status, client.error["param"]) == (status, param)
+            assert s.pool.given == 0
+
+    asyncio.run(scene())
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [

@@ -282,6 +282,12 @@ def test_llama_cpps_own_routes(pool: PoolProcess) -> None:
     assert "Infill is not supported by this model" in infill.json()["error"]["message"]
     for path in ("/props", "/slots", "/lora-adapters"):
         assert pool.http.get(f"{path}?model=chat").status_code == 200
+    told = pool.http.post("/lora-adapters?model=chat", json=[])
+    assert (told.status_code, told.json()) == (200, {"success": True}), told.text
+    none = pool.http.post("/slots/0?action=erase&model=chat", json={})
+    assert (none.status_code, "slot_save_path" in none.text) == (501, True), none.text
+    over = {"model": "chat", "id": "none", "action": "reasoning_end"}
+    assert post(pool, "/v1/chat/completions/control", **over).status_code == 200
 
 
 def test_looks_load_nothing(pool: PoolProcess) -> None:

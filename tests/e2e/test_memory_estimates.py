@@ -81,6 +81,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no-flash": {"flash_attention": "off"},
     "no-flash-small-parts": {"flash_attention": "off", "micro_batch_size": 64},
     "four": {"parallel": 4},
+    "four-that-share": {"parallel": 4, "kv_unified": True},
     "coarse-cache": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
     "read": {"mmap": False},
 }

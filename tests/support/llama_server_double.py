@@ -44,6 +44,7 @@ VALUES: dict[str, Any] = {
     "--rope-freq-scale": NUMBER,
     "--rope-scaling": TEXT,
     "--seed": WHOLE,
+    "--sleep-idle-seconds": WHOLE,
     "--slot-save-path": TEXT,
     "--spec-draft-model": TEXT,
     "--spec-draft-n-max": WHOLE,
@@ -71,7 +72,14 @@ VALUES: dict[str, Any] = {
     "--yarn-ext-factor": NUMBER,
     "--yarn-orig-ctx": WHOLE,
 }
-SWITCHES = ("--embeddings", "--metrics", "--no-warmup", "--no-webui", "--slots")
+SWITCHES = (
+    "--embeddings",
+    "--kv-unified",
+    "--metrics",
+    "--no-warmup",
+    "--no-webui",
+    "--slots",
+)
 
 
 def install(folder: Path, **lacks: bool) -> Path:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,8 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
         "tensor_split": [2, 1],
         "chat_template": "chatml",
         "prompt_cache": False,
+        "kv_unified": True,
+        "sleep_idle_seconds": 600,
         "draft_model": str(model),
         "spec_type": "ngram-map-k",
         "draft_max": 4,
@@ -256,6 +259,49 @@ def test_all_options_are_understood(worker: Any, model: Path) -> None:
     assert one.facts["context_length"] == 256
     answers = {one.chat(max_tokens=6).json()["choices"][0]["message"]["content"] for _ in range(3)}
     assert len(answers) == 1
+
+
+def test_requests_may_share_one_context(worker: Any, model: Path) -> None:
+    options = {**OPTIONS, "context_length": 256, "kv_unified": True}
+    one = worker(options, engine="llama.cpp", source=str(model)).ready()
+    assert [slot["n_ctx"] for slot in one.http.get("/slots").json()] == [256] * 2
+    long = {"prompt": "a", **EXACTLY}
+    alone = one.http.post("/completion", json={**long, "n_predict": 200})
+    assert alone.json()["tokens_predicted"] == 200, "half the context is not all of it"
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(one.http.post, "/completion", json=long) for _ in range(2)]
+        answers = [each.result() for each in asked]
+    for answer in answers:  # the one may be over before the other begins
+        if answer.status_code != 200:
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert "Context size has been exceeded" in answer.json()["error"]["message"]
+    assert one.http.post("/completion", json={**long, "n_predict": 8}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/completion", {"prompt": "a", "n_predict": 1}),
+        ("/tokenize", {"content": "a"}),
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "a"}]}),
+    ],
+)
+def test_it_may_sleep_until_it_is_asked(
+    worker: Any, model: Path, until: Any, path: str, body: dict[str, Any]
+) -> None:
+    options = {**OPTIONS, "sleep_idle_seconds": 1}
+    one = worker(options, engine="llama.cpp", source=str(model)).ready()
+
+    def is_asleep() -> bool:
+        return bool(one.http.get("/props").json()["is_sleeping"])
+
+    until(is_asleep, "the model to sleep")
+    assert "llamacpp:prompt_tokens_total" in one.http.get("/metrics").text
+    assert one.http.get("/health").json()["status"] == "ready"
+    assert is_asleep(), "who only looks wakes nobody"
+    assert one.http.post(path, json=body).status_code == 200
+    assert not is_asleep()
+    until(is_asleep, "the model to sleep once more")
 
 
 @pytest.mark.slow

@@ -195,6 +195,53 @@ def test_what_is_wrong_is_wrong_for_both(
     assert words in answer.json()["error"]["message"]
 
 
+# A red dot.
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJg"
+    "gg=="
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": [
+                {"type": "text", "text": "?"},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}},
+            ]}]},
+            "messages[0].content[1]",
+        ),
+        (
+            "/v1/messages",
+            {"max_tokens": 4, "messages": [{"role": "user", "content": [
+                {"type": "image", "source": {
+                    "type": "base64", "media_type": "image/png", "data": PICTURE}},
+            ]}]},
+            "messages[0].content[0]",
+        ),
+        (
+            "/v1/responses",
+            {"input": [{"role": "user", "content": [
+                {"type": "input_image", "image_url": f"data:image/png;base64,{PICTURE}"},
+            ]}]},
+            "input[0].content[0]",
+        ),
+    ],
+)  # fmt: skip
+def test_a_picture_for_a_model_that_does_not_see(
+    asks: Any, path: str, body: dict[str, Any], param: str
+) -> None:
+    _, worker = asks("chat")
+    answer = worker("POST", path, json=body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert "image input is not supported" in error["message"]
+    assert answer.headers["x-modelpool-code"] == "missing_capability"
+    assert error["param"] == param
+
+
 def test_what_it_says_of_itself(asks: Any) -> None:
     bare, worker = asks("chat")
     for path in ("/props", "/slots", "/lora-adapters"):

@@ -63,6 +63,8 @@ def flags_of(options: dict[str, Any], header: Header = HEADER, batch: int | None
         ({"tensor_split": [3, 1.5]}, "--tensor-split 3,1.5"),
         ({"temperature": 0.5, "seed": 7}, "--temp 0.5 --seed 7"),
         ({"reasoning": False}, "--reasoning off"),
+        ({"sleep_idle_seconds": 60}, "--sleep-idle-seconds 60"),
+        ({"kv_unified": True}, "--ctx-size 100 --parallel 2 --kv-unified"),
         ({"pooling_type": "mean"}, "--embeddings --pooling mean --batch-size 100"),
         ({"spec_type": "ngram-mod", "draft_max": 9}, "ngram-mod --spec-ngram-mod-n-max 9"),
         ({"spec_type": "ngram-map-k", "draft_max": 9}, "--spec-ngram-map-k-size-m 9"),
@@ -86,7 +88,8 @@ def test_every_flag_is_one_that_the_server_has(model: Path) -> None:
         "cache_type_v": "f16", "mmap": True, "gpu_layers": 1, "tensor_split": [1], "mmproj": "/m",
         "chat_template_file": "/t", "reasoning": True, "temperature": 1.0, "seed": 1,
         "draft_model": str(model), "draft_max": 3, "draft_min": 1, "draft_p_min": 0.5,
-        "lora": [{"path": str(model), "scale": 0.5}], "rope_scaling": "yarn",
+        "lora": [{"path": str(model), "scale": 0.5}], "rope_scaling": "yarn", "kv_unified": True,
+        "sleep_idle_seconds": 9,
         **dict.fromkeys(llama_rope.NUMBERS, 1),
     }  # fmt: skip
     words = flags_of(everything).split(" ")

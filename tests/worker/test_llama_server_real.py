@@ -75,6 +75,7 @@ def test_all_options_are_understood(native: Any, tmp_path: Path) -> None:
         "micro_batch_size": 64, "flash_attention": "auto", "cache_type_k": "bf16",
         "cache_type_v": "f16", "temperature": 0, "seed": 7, "mmap": False, "gpu_layers": 0,
         "tensor_split": [2, 1], "chat_template": "chatml", "prompt_cache": False,
+        "kv_unified": True, "sleep_idle_seconds": 600,
         "draft_model": model, "spec_type": "ngram-map-k", "draft_max": 4, "draft_min": 1,
         "draft_p_min": 0.1, "pooling_type": "mean", "reasoning": False, "rope_scaling": "yarn",
         "lora": [{"path": str(adapter), "scale": 0.5}], **dict.fromkeys(llama_rope.NUMBERS, 1),

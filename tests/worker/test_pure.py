@@ -164,6 +164,7 @@ def test_exits_in_words() -> None:
         (500, {"message": "[json.exception.type_error.302] …", "type": "x"}, "InvalidRequest"),
         (500, {"message": "image input is not supported", "type": "x"}, "InvalidRequest"),
         (501, {"message": "m"}, "NotSupported"),
+        (500, {"message": "Context size has been exceeded."}, "Unavailable"),
         (500, {"message": "m"}, "EngineFailed"),
         (429, {"message": "Model is overloaded"}, "Unavailable"),
         (503, {"message": "m"}, "Unavailable"),

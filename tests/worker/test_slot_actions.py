@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from modelpool_client.errors import InvalidRequest, LoadFailed
 from modelpool_client.surfaces import slot_actions
-from modelpool_worker.engines.llama.llama_cpp import LlamaCpp, slot_folder
+from modelpool_client.wire_base import PromptCacheLimits
+from modelpool_worker.engine import EngineJob
+from modelpool_worker.engines.llama.llama_cpp import LlamaCpp, keeps_prompts, slot_folder
 
 DEMO = Path(__file__).parents[2] / "configs" / "models" / "pool-demo.gguf"
 OPTIONS = {"threads": 1, "parallel": 2}
@@ -63,6 +65,23 @@ def test_without_a_folder_nobody_reaches_what_the_pool_keeps(worker: Any, tmp_pa
     answer = one.http.post("/slots/0?action=save", json={"filename": "mine"})
     assert (answer.status_code, "slot_save_path" in answer.text) == (501, True)
     assert not [*tmp_path.rglob("mine")]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, True),
+        ({"prompt_cache": False}, False),
+        ({"slot_save_path": "/kv"}, False),
+        ({"lora": [{"path": "/a.gguf"}]}, False),
+        ({"sleep_idle_seconds": 60}, False),
+        ({"kv_unified": True}, True),
+    ],
+)
+def test_of_which_models_the_pool_keeps_prompts(options: dict[str, Any], expected: bool) -> None:
+    limits = PromptCacheLimits(max_bytes=1, seconds=1)
+    job = EngineJob("llama.cpp", "m", "/m", "/s", options, prompt_cache_limits=limits)
+    assert keeps_prompts(job) is expected
 
 
 def test_the_folder_must_be_one(tmp_path: Path) -> None:

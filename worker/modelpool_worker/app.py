@@ -19,7 +19,7 @@ from modelpool_client.errors import (
     ModelPoolError,
     WorkerDraining,
 )
-from modelpool_client.http1.cors import answer_page
+from modelpool_client.http1.cors import MODEL_METHODS, answer_page, answer_stranger
 from modelpool_client.http1.exchange import JSON_TYPE, Exchange
 from modelpool_client.http1.message import describing
 from modelpool_client.http1.request_ids import REQUEST_ID, id_of
@@ -133,11 +133,24 @@ class App:
         exchange.dialect = dialect_of(path)
         try:
             with exchange:
-                origin = self._worker.guard.check(request)
-                if origin is None or not answer_page(exchange, origin):
+                if not self._is_answered(exchange):
                     await self._answer(exchange, path)
         finally:
             self._worker.metrics.count(self.route_name(path), exchange.status)
+
+    def _is_answered(self, exchange: Exchange) -> bool:
+        """Whether a browser asked on its own account, and has been told.
+
+        Raises:
+            Forbidden: who asks may not.
+        """
+        try:
+            origin = self._worker.guard.check(exchange.request)
+        except Forbidden as refusal:
+            if not answer_stranger(exchange, refusal):
+                raise
+            return True
+        return origin is not None and answer_page(exchange, origin, MODEL_METHODS)
 
     async def _answer(self, exchange: Exchange, path: str) -> None:
         try:
@@ -418,8 +431,8 @@ class App:
             worker.check_model({"model": named[0]})
 
     async def _told(self, exchange: Exchange, about: str) -> bytes:
-        """The body of what changes something for all clients of the engine. The gateway has no such
-        routes, as it would be for some replicas.
+        """The body of what changes something for all clients of the engine. The gateway passes it
+        on of models that have one worker.
 
         Raises:
             ModelPoolError: the engine has not what it is about, or is not ready.

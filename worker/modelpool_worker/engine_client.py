@@ -906,6 +906,8 @@ def engine_error(status: int, body: bytes, path: str = CHAT_PATH) -> ModelPoolEr
     ``engine``."""
     error = _engine_words(status, body)
     message, kind = str(error["message"]), error.get("type")
+    if _SHARED_IS_FULL in message:
+        return Unavailable(message, source="engine", retry_after=1)
     is_long = kind == "exceed_context_size_error" or ("exceed" in message and "context" in message)
     if is_long or "is too large to process" in message:
         surface = SURFACES.get(path)
@@ -922,6 +924,8 @@ def engine_error(status: int, body: bytes, path: str = CHAT_PATH) -> ModelPoolEr
     return EngineFailed(message, source="engine")
 
 
+# llama.cpp where requests share a context: together they are too long, each may be short enough.
+_SHARED_IS_FULL = "Context size has been exceeded"
 # llama.cpp of a text for embeddings, all of which has to be in one batch: as large as its context.
 _OVER_A_BATCH = re.compile(r"\((\d+) tokens\) is too large to process.*batch size: (\d+)\)")
 

@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+from modelpool_client.errors import ModelPoolError
+
 from .exchange import Exchange
 from .message import Headers, Request
 
-METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
+# Of what models answer: those of llama.cpp's server, word for word. HEAD needs no leave.
+MODEL_METHODS = b"GET, POST, DELETE, OPTIONS"
+ALL_METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
+ORIGIN = "origin"
 # Chromium remembers no longer. The actual requests are checked all the same.
 MAX_AGE_SECONDS = 7200
 
 
-def answer_page(exchange: Exchange, origin: bytes) -> bool:
+def answer_page(exchange: Exchange, origin: bytes, methods: bytes) -> bool:
     """Let a page of that origin read the answer, whatever comes. True if it has it already: it was
-    a preflight, which only asks what may be asked."""
+    a preflight, which only asks what may be asked, by which ``methods``."""
     # ``*`` is every header there is, as no request with cookies is allowed (3.2.5). Written as the
     # standard writes them: scripts look for them in dictionaries that know no other case.
     exchange.headers += [
@@ -24,8 +29,19 @@ def answer_page(exchange: Exchange, origin: bytes) -> bool:
     is_preflight = is_preflight_request(exchange.request)
     if is_preflight:
         # 204 would do by the standard; some clients and older browsers take 200 only.
-        exchange.send(200, preflight_headers(exchange.request), b"")
+        exchange.send(200, preflight_headers(exchange.request, methods), b"")
     return is_preflight
+
+
+def answer_stranger(exchange: Exchange, refusal: ModelPoolError) -> bool:
+    """Tell a preflight of an origin that is not allowed that nothing is: by the lack of headers,
+    as the standard has it. Whoever asks by hand reads why. False: it is no such request, and an
+    error like any other."""
+    if refusal.param != ORIGIN or not is_preflight_request(exchange.request):
+        return False
+    exchange.code = refusal.code
+    exchange.send_json(200, exchange.dialect.error(refusal), *refusal.raw_headers())
+    return True
 
 
 def is_preflight_request(request: Request) -> bool:
@@ -33,11 +49,11 @@ def is_preflight_request(request: Request) -> bool:
     return request.method == "OPTIONS" and b"access-control-request-method" in request.fields
 
 
-def preflight_headers(request: Request) -> Headers:
+def preflight_headers(request: Request, methods: bytes) -> Headers:
     """Every method and whatever headers are asked for: a page that is allowed may do all that a
     program on this machine may."""
     headers = [
-        (b"Access-Control-Allow-Methods", METHODS),
+        (b"Access-Control-Allow-Methods", methods),
         (b"Access-Control-Max-Age", b"%d" % MAX_AGE_SECONDS),
     ]
     wanted = request.fields.get(b"access-control-request-headers")

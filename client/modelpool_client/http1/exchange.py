@@ -360,10 +360,7 @@ class Exchange:
         if not self.status:
             if isinstance(error, LAST_ONES):
                 self.is_kept_alive = False
-            headers = [
-                (k.encode(), v.encode("latin-1", "replace")) for k, v in error.headers().items()
-            ]
-            self.send_json(error.status, self.dialect.error(error), *headers)
+            self.send_json(error.status, self.dialect.error(error), *error.raw_headers())
             return
         self.status = error.status
         if self._is_stream:

@@ -65,6 +65,22 @@ def refusal(model_id: str, need: Need, capabilities: Sequence[str]) -> InvalidRe
     )
 
 
+# What llama.cpp says of a model without a projector for them.
+_UNSEEN = {"image input is not supported": "vision", "audio input is not supported": "audio"}
+
+
+def named_refusal(path: str, data: Json, error: InvalidRequest) -> InvalidRequest | None:
+    """An engine's refusal of a picture or a sound with the parameter that holds the first of them,
+    if it is one and does not say so itself."""
+    word = next((word for said, word in _UNSEEN.items() if error.message.startswith(said)), None)
+    if word is None or error.param is not None:
+        return None
+    param = next((param for need, param in needs_of(path, data) if need == word), None)
+    return InvalidRequest(
+        error.message, param=param, code="missing_capability", source=error.source
+    )
+
+
 # -- parts of messages -----------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from modelpool_client.errors import ContextLengthExceeded, InvalidRequest, ModelPoolError
 from modelpool_client.surfaces import sse
+from modelpool_client.surfaces.content import named_refusal
 from modelpool_client.surfaces.contract import Description
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
@@ -462,7 +463,11 @@ def in_client_words(asked: Asked, error: ModelPoolError) -> ModelPoolError:
     said_in, told_in = asked.surface.source, SURFACES[asked.path].source
     if isinstance(error, ContextLengthExceeded):
         return error.about(said_in) if said_in not in ("", error.param) else error
-    if asked.translation is None or not isinstance(error, InvalidRequest):
+    if not isinstance(error, InvalidRequest):
+        return error
+    if (named := named_refusal(asked.surface.path, asked.data, error)) is not None:
+        return named
+    if asked.translation is None:
         return error
     rules = FAMILIES[asked.surface.family].describe().routes[asked.surface.path].rules or {}
 

@@ -20,10 +20,12 @@ from modelpool_client.errors import (
     Unavailable,
     UpgradeRequired,
 )
+from modelpool_client.surfaces import adapters, chat_control, slot_actions
 from modelpool_client.surfaces.contract import JSON, TEXT, Contract, Management
+from modelpool_client.surfaces.failures import ABILITY
 from modelpool_client.surfaces.families import FAMILIES
 from modelpool_client.surfaces.responses.contracts import STORED
-from modelpool_client.surfaces.routes import RESPONSES_PATH, Surface
+from modelpool_client.surfaces.routes import CHAT_CONTROL_PATH, RESPONSES_PATH, Surface
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire import (
     CHANGED_HEADER,
@@ -127,6 +129,24 @@ def stored(errors: Sequence[type[ModelPoolError]], body: Sequence[type[ModelPool
             found["parameters"] = [*in_path(path, TEXT), *query]
             paths[path][method] = found
     return paths
+
+
+def told(errors: Iterable[type[ModelPoolError]], model: Schema) -> dict[str, Json]:
+    """What changes something in the one worker of a model: llama.cpp's routes for that."""
+    query = {"name": "model", "in": "query", "schema": _in_query(model)}
+    acts = (*errors, *ABILITY)
+    return {
+        adapters.PATH: {
+            "post": {**described(adapters.CONTRACT, "openai", errors), "parameters": [query]}
+        },
+        slot_actions.PATH: {
+            "post": {
+                **described(slot_actions.CONTRACT, "openai", acts),
+                "parameters": [*slot_actions.PARAMETERS, query],
+            }
+        },
+        CHAT_CONTROL_PATH: {"post": described(chat_control.CONTRACT, "openai", errors)},
+    }
 
 
 _QUERIES: list[Json] = [

@@ -67,6 +67,7 @@ class Surface:
         methods: it takes. Only POST is work; what is asked with GET neither loads a model nor
             counts as its use.
         is_of_model: what it answers is true of that very model: none may answer in its place.
+        is_told: it changes something in the one worker that is asked, and is no work.
     """
 
     path: str
@@ -78,6 +79,7 @@ class Surface:
     codec: str = "json"
     methods: tuple[str, ...] = ("POST",)
     is_of_model: bool = False
+    is_told: bool = False
 
     @property
     def has_names(self) -> bool:
@@ -103,7 +105,7 @@ class Surface:
     @property
     def is_work(self) -> bool:
         """Its requests are what a model is loaded for."""
-        return "POST" in self.methods
+        return "POST" in self.methods and not self.is_told
 
     def is_answered(self, serves: Collection[str]) -> bool:
         """By an engine that serves these paths."""
@@ -219,9 +221,10 @@ OLLAMA_MANAGEMENT = frozenset(
     | {f"/api/{word}" for word in ("delete", "pull", "copy", "create", "push")}
 )
 
-# llama.cpp's routes that change something in one worker, and are answered there only.
+# llama.cpp's routes that change something in one worker: what POST tells it there.
 CHAT_CONTROL_PATH = "/v1/chat/completions/control"
 _OF_ONE_WORKER = re.compile(r"(/v1)?/chat/completions/control|/slots/[0-9]{1,9}")
+_TOLD = re.compile(rf"{_OF_ONE_WORKER.pattern}|/lora-adapters")
 
 
 # Of those with names in them.
@@ -244,8 +247,7 @@ def surface_of(path: str, method: str) -> Surface:
 
     Raises:
         NotFound: there is no such route.
-        NotSupported: there is one, in the APIs that clients know, and nobody here speaks it, or one
-            worker alone.
+        NotSupported: there is one, in the APIs that clients know, and nobody here speaks it.
         MethodNotAllowed: it takes another method.
     """
     surface = _find(path)
@@ -253,13 +255,25 @@ def surface_of(path: str, method: str) -> Surface:
         served = ", ".join(p for p, s in SURFACES.items() if p.startswith("/v1/"))
         raise NotSupported(f"{path} is not supported by any engine here; these are: {served}")
     if _OF_ONE_WORKER.fullmatch(path):
-        text = f"{path} is of one worker, and a model may have several: ask the one that is meant"
-        raise NotSupported(f"{text}, at its own port, which GET /models/{{id}}/endpoint tells")
+        raise MethodNotAllowed.of(path, method, ("POST",))
     if surface is None:
         raise NotFound(f"there is no route {path[:200]!r}; /openapi.json describes those there are")
     if ("GET" if method == "HEAD" else method) not in surface.methods:
         raise MethodNotAllowed.of(path, method, surface.methods)
     return surface
+
+
+def told_surface(path: str, method: str) -> Surface | None:
+    """Of what changes something in one worker; None: it is no such request."""
+    if method != "POST" or _TOLD.fullmatch(path) is None:
+        return None
+    return Surface(path, "what one worker is told", is_told=True)
+
+
+def of_one_worker(path: str, model_id: str) -> NotSupported:
+    """What it changes would be true of some of a model's workers."""
+    text = f"{path} is of one worker, and {model_id} may have several: ask the one that is meant"
+    return NotSupported(f"{text}, at its own port, which GET /models/{{id}}/endpoint tells")
 
 
 def codec_of(path: str) -> str:

@@ -32,6 +32,7 @@ from modelpool_client.surfaces.openapi import (
     managed,
     operation,
     stored,
+    told,
     websocket,
 )
 from modelpool_client.surfaces.routes import SURFACES, WEBSOCKET_PATH, Surface
@@ -160,6 +161,8 @@ def _errors(path: str, found: Mapping[str, Any]) -> Iterator[type[ModelPoolError
 
 def _gateway() -> Json:
     paths = {surface.path: _surface(surface) for surface in SURFACES.values()}
+    for path, found in told((*LOOK, *BODY), _MODEL).items():
+        paths[path] = {**paths.get(path, {}), **found}
     managements = (("ollama", ollama.MANAGEMENT), ("open_inference", open_inference.MANAGEMENT))
     for family, routes in managements:
         for path, route in routes.items():

@@ -4,7 +4,8 @@
 
     layer = kv_heads * cells * (key_length * bytes(key_type) + value_length * bytes(value_type))
     cells = parallel * context, or in layers that attend to a window
-            parallel * (window + batch, rounded up to 256) where that is less
+            parallel * (window + batch, rounded up to 256) where that is less;
+            where sequences share a context: context, or parallel * window + batch
 
 Grouped attention is in ``kv_heads``, layer by layer where layers differ. Layers that keep a state
 in place of a cache count as if they had one: there the figure is an upper bound.
@@ -39,24 +40,26 @@ WINDOW_PERIODS: Mapping[str, int] = {"cohere2": 4, "gemma2": 2, "gemma3": 6, "gp
 
 @dataclass(frozen=True)
 class CacheShape:
-    """``context`` tokens for each of ``parallel`` sequences, computed ``batch`` at a time; the
-    types are keys of ``CACHE_BYTES``."""
+    """``context`` tokens for each of ``parallel`` sequences, or for all of them together if it
+    ``is_shared``, computed ``batch`` at a time; the types are keys of ``CACHE_BYTES``."""
 
     context: int
     parallel: int
     batch: int
     key_type: str = "f16"
     value_type: str = "f16"
+    is_shared: bool = False
 
 
 def cache_by_layer(info: ModelInfo, shape: CacheShape) -> tuple[int, ...]:
     """Bytes of each layer's keys and values, for all sequences together."""
     keys = (info.key_length or 0) * CACHE_BYTES[shape.key_type]
     values = (info.value_length or 0) * CACHE_BYTES[shape.value_type]
+    streams, sharing = (1, shape.parallel) if shape.is_shared else (shape.parallel, 1)
     whole = _padded(shape.context)
-    window = whole if not info.window else min(whole, _padded(info.window + shape.batch))
+    window = whole if not info.window else min(whole, _padded(info.window * sharing + shape.batch))
     return tuple(
-        int(heads * shape.parallel * (window if _is_windowed(info, n) else whole) * (keys + values))
+        int(heads * streams * (window if _is_windowed(info, n) else whole) * (keys + values))
         for n, heads in enumerate(_kv_heads(info))
     )
 

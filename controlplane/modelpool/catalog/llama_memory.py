@@ -129,6 +129,7 @@ def cache_shape(info: ModelInfo, options: Mapping[str, Any], batch: int) -> Cach
         batch,
         _cache_type(options, "cache_type_k"),
         _cache_type(options, "cache_type_v"),
+        is_shared=options.get("kv_unified") is True,
     )
 
 

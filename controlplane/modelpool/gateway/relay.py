@@ -65,7 +65,9 @@ from modelpool_client.surfaces.routes import (
     check_capabilities,
     check_engine,
     names_in,
+    of_one_worker,
     surface_of,
+    told_surface,
     with_model,
 )
 from modelpool_client.surfaces.translation import Known, Translation
@@ -379,6 +381,9 @@ class Gateway:
         if path == engine_metrics.SURFACE.path:
             await self._look(exchange, engine_metrics.SURFACE)
             return
+        if (told := told_surface(path, exchange.request.method)) is not None:
+            await self._tell(exchange, told)
+            return
         surface = surface_of(path, exchange.request.method)
         if not surface.is_work:
             await self._look(exchange, surface)
@@ -587,11 +592,44 @@ class Gateway:
         """What a worker says of itself, its model named in the query. It loads nothing."""
         query = exchange.request.query
         name = _model_in(query) or None
-        model = self._named({"model": name})
-        if model is None:
-            model = self._catalog.get(self._virtual.first(name or "", exchange.request))
+        model = self._looked_at(exchange, name)
         if not answers_to(model.names, name or ""):
             query = _with_model(query, model.model_id)
+        await self._pass_to(exchange, surface, model, query, b"")
+
+    async def _tell(self, exchange: Exchange, surface: Surface) -> None:
+        """What changes something in a worker, for all of its clients: of a model that has one."""
+        request = exchange.request
+        body = await exchange.read_body(self._pool.config.max_body_bytes, "max_body_mb")
+        query, name = request.query, _model_in(request.query)
+        said = _object_in(body)
+        model = self._looked_at(exchange, said.get("model") if name is None else name)
+        if model.max_replicas > 1:
+            raise of_one_worker(surface.path, model.model_id)
+        if name is not None:
+            query = _with_model(query, model.model_id)
+        if "model" in said:
+            body = CODECS[surface.codec].rename(request, body, said, model.model_id)
+        await self._pass_to(exchange, surface, model, query, body)
+
+    def _looked_at(self, exchange: Exchange, name: Any) -> Model:
+        """The model of that name; of a virtual one the first that it leads to.
+
+        Raises:
+            InvalidRequest: none is named.
+            ModelNotFound: there is none of that name.
+        """
+        model = self._named({"model": name})
+        return model or self._catalog.get(self._virtual.first(name, exchange.request))
+
+    async def _pass_to(
+        self, exchange: Exchange, surface: Surface, model: Model, query: bytes, body: bytes
+    ) -> None:
+        """A worker of the model is asked as it is, which is no use of it.
+
+        Raises:
+            Conflict: it has none.
+        """
         grant = self._pool.try_acquire(model.model_id)
         if grant is None:
             name = model.model_id
@@ -600,7 +638,7 @@ class Gateway:
         exchange.headers.append(model_header(model.model_id))
         try:
             path = surface.path
-            asked = Asked(exchange.request, exchange, surface, model, b"", {}, path, query)
+            asked = Asked(exchange.request, exchange, surface, model, body, {}, path, query)
             await self._relay(grant, asked, Tries(False, 0.0, 0))
         except _Gone as gone:
             raise gone.error from gone
@@ -1023,6 +1061,15 @@ def _model_in(query: bytes) -> str | None:
         return None
     found = parse_qs(query.decode("ascii", "replace"), keep_blank_values=True).get("model")
     return found[0] if found else None
+
+
+def _object_in(body: bytes) -> dict[str, Any]:
+    """What a body says, as far as it is an object; who is asked says what is wrong with another."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _with_model(query: bytes, model_id: str) -> bytes:

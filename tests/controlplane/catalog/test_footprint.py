@@ -62,6 +62,8 @@ def on_host(info: ModelInfo, **options: Any) -> Share:
         ({}, PER_CELL * 4096 * 8),
         ({"context_length": 100}, PER_CELL * 256 * 8),
         ({"context_length": 300, "parallel": 1}, PER_CELL * 512),
+        ({"context_length": 300, "parallel": 4, "kv_unified": True}, PER_CELL * 512),
+        ({"context_length": 300, "parallel": 4, "kv_unified": "x"}, PER_CELL * 512 * 4),
         ({"context_length": 256, "parallel": 1, "cache_type_k": "f32"}, 10 * 2 * 256 * (256 + 64)),
         ({"context_length": 256, "parallel": 1, "cache_type_v": "Q4_0"}, 10 * 2 * 256 * (128 + 18)),
         ({"context_length": 256, "parallel": 1, "cache_type_k": "q8_0"}, 10 * 2 * 256 * (68 + 64)),
@@ -215,6 +217,13 @@ def test_layers_with_a_window(name: str) -> None:
     assert on_host(info, context_length=4096, parallel=3).cache == 3 * rows * ROW
 
 
+def test_layers_with_a_window_of_a_context_that_is_shared() -> None:
+    info = dataclasses.replace(WINDOW, window_pattern=2)
+    for requests, cells in ((1, 768), (3, 1792), (8, 4096)):
+        shared = on_host(info, context_length=4096, parallel=requests, kv_unified=True)
+        assert shared.cache == (2 * 4096 + 2 * cells) * ROW
+
+
 # Of 10 blocks of 9,000 bytes and an output layer of 3,000.
 PLACES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "all": ({}, {"cuda:0": 9 * 9_000, "cuda:1": 9_000 + 3_000}),
@@ -266,6 +275,7 @@ OPTIONS = st.fixed_dictionaries(
     optional={
         "context_length": st.integers(1, 1 << 17),
         "parallel": st.integers(1, 64),
+        "kv_unified": st.booleans(),
         "batch_size": st.integers(1, 4096),
         "micro_batch_size": st.integers(1, 4096),
         "flash_attention": st.sampled_from(["auto", "on", "off"]),

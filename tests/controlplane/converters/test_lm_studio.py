@@ -56,6 +56,7 @@ def ticked(value: Any, checked: bool = True) -> dict[str, Any]:
         ("llm.load.llama.flashAttention", True, {"flash_attention": "on"}),
         ("llm.load.llama.ropeFrequencyBase", ticked(10000.0), {"rope_freq_base": 10000.0}),
         ("llm.load.llama.tryMmap", False, {"mmap": False}),
+        ("llm.load.llama.useUnifiedKvCache", True, {"kv_unified": True}),
         ("llm.load.llama.kCacheQuantizationType", ticked("q8_0"), {"cache_type_k": "q8_0"}),
         ("llm.load.llama.kCacheQuantizationType", "q8_0", {"cache_type_k": "q8_0"}),
         ("llm.load.llama.vCacheQuantizationType", ticked("q8_0", False), {}),
@@ -71,6 +72,13 @@ def test_a_field_of_the_load(key: str, value: Any, options: dict[str, Any]) -> N
     is_unticked = isinstance(value, dict) and value.get("checked") is False
     if not options and not is_unticked:
         assert any(r.setting.endswith(key) for r in found.remarks)
+
+
+def test_a_context_that_requests_share_is_for_as_many_as_ever() -> None:
+    fields = [field("llm.load.contextLength", 8192)]
+    fields.append(field("llm.load.llama.useUnifiedKvCache", True))
+    (entry,) = convert(fields).config["models"]
+    assert entry["options"] == {"mmproj": "/p", "context_length": 8192, "kv_unified": True}
 
 
 def test_fields_of_answers_are_defaults() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelpool_client import __version__
-from modelpool_client.surfaces import adapters, chat_control, slot_actions
 from modelpool_client.surfaces.contract import COUNT, TEXT, Contract, constant, holds, listed
 from modelpool_client.surfaces.failures import (
     ABILITY,
@@ -28,14 +27,10 @@ from modelpool_client.surfaces.openapi import (
     managed,
     operation,
     stored,
+    told,
     websocket,
 )
-from modelpool_client.surfaces.routes import (
-    CHAT_CONTROL_PATH,
-    SURFACES,
-    WEBSOCKET_PATH,
-    Surface,
-)
+from modelpool_client.surfaces.routes import SURFACES, WEBSOCKET_PATH, Surface
 from modelpool_client.surfaces.schema import Schema, nullable
 from modelpool_client.wire import IGNORED_HEADER, Phase
 
@@ -110,12 +105,10 @@ def describe(model_id: str, aliases: Sequence[str], serves: Sequence[str]) -> di
     one = described(Contract(_MODEL, summary="the model by name"), "openai", _LOOK)
     own["/v1/models/{model}"] = {"get": {**one, "parameters": in_path("{model}", model)}}
     paths = {surface.path: _surface(surface, model) for surface in found}
-    if adapters.PATH in paths:
-        paths[adapters.PATH]["post"] = described(adapters.CONTRACT, "openai", _TELL)
-    if "/slots" in paths:
-        act = described(slot_actions.CONTRACT, "openai", (*_TELL, *ABILITY))
-        paths[slot_actions.PATH] = {"post": {**act, "parameters": slot_actions.PARAMETERS}}
-        paths[CHAT_CONTROL_PATH] = {"post": described(chat_control.CONTRACT, "openai", _TELL)}
+    for path, told_there in told(_TELL, model).items():
+        # Who answers for slots answers what is told to one of them, and to a chat in one.
+        if (path if path in SURFACES else "/slots") in paths:
+            paths[path] = {**paths.get(path, {}), **told_there}
     return {
         "openapi": "3.1.0",
         "info": {"title": f"modelpool worker: {model_id}", "version": __version__},

@@ -80,8 +80,11 @@ def server_command(arguments: Sequence[str]) -> ServerCommand:
 
 
 def _settle_context(said: ServerCommand) -> None:
-    """-c is for all requests together, context_length for each."""
+    """-c is for all requests together, context_length for each, unless they share it."""
     if said.context is None:
+        return
+    if said.options.get("kv_unified"):
+        said.options["context_length"] = said.context
         return
     said.is_alone = "parallel" not in said.options
     slots = said.options.setdefault("parallel", 1)
@@ -171,7 +174,7 @@ def _context(said: ServerCommand, flag: str, rest: list[str]) -> None:
 
 
 def _unified(said: ServerCommand, flag: str, rest: list[str]) -> None:
-    raise ValueError("lets requests share one context, of which there is one each here")
+    said.options["kv_unified"] = "no-" not in flag
 
 
 def _flash_attention(said: ServerCommand, flag: str, rest: list[str]) -> None:
@@ -288,8 +291,7 @@ _OPTIONS: Mapping[str, Read] = {
     "-m --model": _model,
     "-c --ctx-size": _context,
     "-np --parallel": _unless(-1, "parallel", _whole),
-    "-kvu --kv-unified": _unified,
-    "-no-kvu --no-kv-unified": _ignored(),
+    "-kvu --kv-unified -no-kvu --no-kv-unified": _unified,
     "-t --threads": _unless(-1, "threads", _whole),
     "-b --batch-size": _option("batch_size", _whole),
     "-ub --ubatch-size": _option("micro_batch_size", _whole),
@@ -300,6 +302,7 @@ _OPTIONS: Mapping[str, Read] = {
     "-ts --tensor-split": _option("tensor_split", _list_of_numbers),
     "-mm --mmproj": _option("mmproj"),
     "--slot-save-path": _option("slot_save_path"),
+    "--sleep-idle-seconds": _unless(-1, "sleep_idle_seconds", _whole),
     "--chat-template": _template,
     "--chat-template-file": _option("chat_template_file"),
     "--reasoning-budget": _budget,

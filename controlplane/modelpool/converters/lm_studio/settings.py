@@ -16,7 +16,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "llama.keepModelInMemory": "pages are not locked; what the pool needs is not given to others",
     "llama.useFp16ForKVCache": "the types of the KV cache are cache_type_k and cache_type_v",
     "llama.autoFit": "as many layers as fit are on the GPU where gpu_layers says nothing",
-    "llama.useUnifiedKvCache": "each request has a context of its own",
     "offloadKVCacheToGpu": "the KV cache is where its layers are",
     "gpuSplitConfig": "over which devices a model is split is said by its devices and its option"
     " tensor_split",
@@ -204,7 +203,8 @@ def _entry(
     for part in ("load", "operation"):
         for key, value in _fields(said, part, path):
             _take(model, key, value)
-    if "context_length" in model.options and "parallel" not in model.options:
+    is_shared = model.options.get("kv_unified", False)
+    if "context_length" in model.options and "parallel" not in model.options and not is_shared:
         model.options["parallel"] = 1
         draft.remark(
             f"{model.place}: llm.load.contextLength",
@@ -339,6 +339,7 @@ _FIELDS: Mapping[str, Put] = {
     "llama.ropeFrequencyBase": _option("rope_freq_base", _number),
     "llama.ropeFrequencyScale": _option("rope_freq_scale", _number),
     "llama.tryMmap": _option("mmap", bool),
+    "llama.useUnifiedKvCache": _option("kv_unified", bool),
     "llama.kCacheQuantizationType": _option("cache_type_k", str),
     "llama.vCacheQuantizationType": _option("cache_type_v", str),
     "temperature": _option("temperature", _number),

@@ -33,13 +33,17 @@ def flags(
     """In their order; those without a value stand alone.
 
     Args:
-        context_length: tokens of each of the ``parallel`` requests at once.
+        context_length: tokens that a request has at most.
         cpu_batch: tokens in one step where there is no device to compute them; None: there is one.
 
     Raises:
         LoadFailed: code ``bad_file``: a draft model or an adapter cannot be read.
     """
-    yield from ("--ctx-size", str(context_length * parallel), "--parallel", str(parallel))
+    is_unified = options.get("kv_unified", False)
+    cells = context_length if is_unified else context_length * parallel
+    yield from ("--ctx-size", str(cells), "--parallel", str(parallel))
+    if is_unified:
+        yield "--kv-unified"
     yield from ("--threads", str(threads), "--threads-batch", str(threads))
     # One per open stream: a request that waits for a slot must not keep others from the server.
     yield from ("--threads-http", str(4 * parallel + 8))
@@ -51,9 +55,8 @@ def flags(
     yield from _speculation(options)
     yield from llama_lora.flags(options)
     yield from llama_rope.flags(options)
-    for option, flag in (("temperature", "--temp"), ("seed", "--seed"), ("mmproj", "--mmproj")):
-        if option in options:
-            yield from (flag, str(options[option]))
+    known = {"temperature": "--temp", "seed": "--seed", "mmproj": "--mmproj"}
+    yield from _given(options, {**known, "sleep_idle_seconds": "--sleep-idle-seconds"})
 
 
 def _memory(

@@ -64,6 +64,8 @@ VERBOSITY = 1
 # The server that has just come up answers at once.
 SLOTS_SECONDS = 10.0
 MAX_TEMPLATE_BYTES = 1 << 20
+# llama.cpp counts them as milliseconds of 32 bits.
+MAX_SLEEP_SECONDS = 1_000_000
 # As many numbers are in llama.cpp's tensor_split.
 MAX_DEVICES = 128
 # Types of the KV cache, and their bytes per number.
@@ -82,6 +84,8 @@ DEFAULT_CACHE_TYPE = "f16"
 # As llama.cpp calls them.
 FLASH_ATTENTION = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 PROMPT_CACHE = "prompt_cache"
+KV_UNIFIED = "kv_unified"
+SLEEP = "sleep_idle_seconds"
 REASONING = "reasoning"
 # Options that name a file.
 FILES = ("chat_template_file", "mmproj", llama_speculation.DRAFT_MODEL, slot_actions.OPTION)
@@ -130,6 +134,12 @@ OPTIONS: Mapping[str, Schema] = {
             "goals": (MANY_STREAMS,),
             "settings": tuple({"parallel": n} for n in (4, DEFAULT_PARALLEL, 16)),
         },
+    },
+    KV_UNIFIED: {
+        "type": "boolean",
+        "description": "all requests share one context of context_length tokens, of which each "
+        "takes what it needs; where they need more together, all that are under way fail",
+        "default": False,
     },
     "threads": {
         "type": "integer",
@@ -204,6 +214,15 @@ OPTIONS: Mapping[str, Schema] = {
         "description": "absolute path of a folder for what clients of a worker save of its slots "
         "(POST /slots/{id_slot}?action=save, restore or erase), any number of files; the pool then "
         "keeps no prompt caches of the model",
+    },
+    SLEEP: {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_SLEEP_SECONDS,
+        "description": "after so many seconds without a request the engine frees what the model "
+        "takes, to read it again for the next one; for the pool it stays loaded, and its memory "
+        "taken: ttl_minutes gives that to others. No prompt caches of the model are kept; "
+        "default: never",
     },
     "temperature": {
         "type": "number",
@@ -425,11 +444,12 @@ def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Promp
 
 def keeps_prompts(job: EngineJob) -> bool:
     """Whether saved prompts are wanted and sound; with adapters they are not, for requests scale
-    them, and a saved slot does not say how they stood. A server has one folder: that of its
-    clients, if the options say one."""
+    them, and a saved slot does not say how they stood. One that sleeps has forgotten its slots, and
+    would wake up to tell so. A server has one folder: that of its clients, if the options say
+    one."""
     options = job.options
     wanted = options.get(PROMPT_CACHE, True) and slot_actions.OPTION not in options
-    is_sound = not llama_lora.paths(options)
+    is_sound = not llama_lora.paths(options) and SLEEP not in options
     return bool(wanted and is_sound and job.prompt_cache_limits.max_bytes)
 
 
@@ -557,13 +577,14 @@ def _load_failed() -> LoadFailed:
 
 
 def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
-    """llama.cpp's parameters for a job; ``context_length`` tokens for each request at once."""
+    """llama.cpp's parameters for a job; a request has up to ``context_length`` tokens."""
     options = job.options
     p = library.CommonParams()
     p.model.path = job.source
     p.model_alias = {job.model_id}
     p.n_parallel = options.get("parallel", DEFAULT_PARALLEL)
-    p.n_ctx = context_length * p.n_parallel
+    p.kv_unified = options.get(KV_UNIFIED, False)
+    p.n_ctx = context_length if p.kv_unified else context_length * p.n_parallel
     threads = options.get("threads") or physical_cores()
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads
     p.warmup = False
@@ -581,6 +602,8 @@ def parameters(library: Any, job: EngineJob, context_length: int) -> Any:
         p.sampling.seed = options["seed"]
     if REASONING in options:
         p.enable_reasoning = int(options[REASONING])
+    if SLEEP in options:
+        p.sleep_idle_seconds = options[SLEEP]
     return p
 
 
