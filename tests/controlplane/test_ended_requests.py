@@ -17,8 +17,10 @@ from modelpool.catalog.usage_rows import UsageHour, UsageTotal
 from modelpool.observe.requests import RequestLog, Wanted, each
 from modelpool.observe.usage_hours import UsageHours
 from modelpool_client.wire import Ended, EndedRequest, Facts, FactsReply, Phase, decode, encode
+from modelpool_worker.calls import CallInfo
 from modelpool_worker.capture import Capture
-from modelpool_worker.ended import KEPT, EndedRequests
+from modelpool_worker.ended import KEPT, EndedRequests, Ending
+from modelpool_worker.tokens import Tokens
 
 HOUR = 500_000
 DAY = HOUR // 24
@@ -27,6 +29,13 @@ DAY = HOUR // 24
 def request(**more: Any) -> EndedRequest:
     known = {"model": "m", "served": "m", "path": "/v1/chat/completions", "prompt_tokens": 2}
     return EndedRequest(**{**known, "completion_tokens": 1, "started_at": HOUR * 3600.0, **more})
+
+
+def ending(path: str = "/v1/chat/completions", request_id: str = "", **more: Any) -> Ending:
+    """The same, as a worker knows it."""
+    known = {"served": "m", "ended_at": HOUR * 3600.0, "tokens": Tokens(1, 2)}
+    times = {"waited_seconds": 0.0, "first_seconds": None, "seconds": 0.0}
+    return Ending(CallInfo(path, "m", request_id.encode()), **{**known, **times, **more})
 
 
 class Store:
@@ -110,7 +119,7 @@ def test_each_counts_once(steps: list[tuple[str, int, int]]) -> None:
         if what == "ask":
             for _ in range(times):
                 asked += 1
-                workers[which].add(request(request_id=str(asked), started_at=clock[0]))
+                workers[which].add(ending(request_id=str(asked), ended_at=clock[0]))
         elif what == "beat":
             beat(which)
         elif what == "lost answer":
@@ -145,13 +154,13 @@ def test_each_counts_once(steps: list[tuple[str, int, int]]) -> None:
 def test_what_is_dropped_before_it_is_told_is_missing_but_counted() -> None:
     clock, store = [HOUR * 3600.0], Store()
     manager, worker = Manager(store, "m", clock), EndedRequests(Capture(lambda: 0.0))
-    urgent = [worker.add(request()) for _ in range(KEPT + 7)]
+    urgent = [worker.add(ending()) for _ in range(KEPT + 7)]
     assert urgent.index(True) == KEPT // 2 - 1
     worker.heard(manager.hear("w", worker.report()), clock[0])
     assert manager.log.missing == 7
     asyncio.run(manager.usage.save(store))
     assert sum(row.requests for row in store.rows.values()) == KEPT + 7
-    assert not worker.add(request())
+    assert not worker.add(ending())
 
 
 def test_of_workers_that_are_gone_nothing_is_remembered() -> None:
@@ -160,7 +169,7 @@ def test_of_workers_that_are_gone_nothing_is_remembered() -> None:
     for n in range(100):
         name, worker = f"w{n}", EndedRequests(Capture(lambda: 0.0))
         manager.running = {name}
-        worker.add(request(served=f"m{n}"))
+        worker.add(ending(served=f"m{n}"))
         for _ in range(2):
             worker.heard(manager.hear(name, worker.report()), clock[0])
             asyncio.run(manager.usage.save(store))
@@ -175,7 +184,7 @@ def test_of_workers_that_are_gone_nothing_is_remembered() -> None:
 def test_what_a_worker_that_is_gone_has_told_stays_until_it_is_written_down() -> None:
     clock, store = [HOUR * 3600.0], Store()
     manager, worker = Manager(store, "m", clock), EndedRequests(Capture(lambda: 0.0))
-    worker.add(request())
+    worker.add(ending())
     manager.hear("w", worker.report())
     manager.running = set()
     store.is_broken = True
@@ -190,7 +199,7 @@ def test_what_a_worker_that_is_gone_has_told_stays_until_it_is_written_down() ->
 def test_what_an_adopted_worker_had_told_is_not_counted_again() -> None:
     clock, store = [HOUR * 3600.0], Store()
     former, worker = Manager(store, "1", clock), EndedRequests(Capture(lambda: 0.0))
-    worker.add(request())
+    worker.add(ending())
     told = worker.report()
     for worker_id in ("w", "gone"):
         former.hear(worker_id, told)
@@ -222,12 +231,12 @@ def test_a_log_that_is_off_is_told_to_workers_and_emptied() -> None:
         RequestLog(lambda: 9, lambda: is_kept[0], set),
         EndedRequests(Capture(lambda: 0.0)),
     )
-    worker.add(request())
+    worker.add(ending())
     log.take("w", worker.report(), str)
     is_kept[0] = False
     after = log.take("w", worker.report(), str)
     worker.heard(FactsReply(True, "p", ended_after=after, request_log=False), 0.0)
-    worker.add(request())
+    worker.add(ending())
     assert worker.report().requests == ()
     assert log.find(Wanted(), 9) == ([], None)
     assert worker.report().usage[0].requests == 2
@@ -243,8 +252,8 @@ def test_listeners_hear_of_each_request_once_kept_or_not(is_kept: bool) -> None:
         lambda worker_id, told: together.append((worker_id, len(told))),
         each(lambda worker_id, model_id, r: single.append((worker_id, model_id, r.path))),
     ]
-    worker.add(request(path="/1"))
-    worker.add(request(path="/2"))
+    worker.add(ending(path="/1"))
+    worker.add(ending(path="/2"))
     for _ in range(2):  # the answer to the first was lost
         after = log.take("w", worker.report(), lambda name: "m")
     worker.heard(FactsReply(True, "p", ended_after=after), 0.0)

@@ -39,6 +39,16 @@ class Answering(Protocol):
         """End it, with ``error`` for its client."""
 
 
+class _Nobody:
+    """Who answers what was answered."""
+
+    def stop(self, error: ModelPoolError, /) -> None:
+        """It has ended."""
+
+
+_NOBODY = _Nobody()
+
+
 class CallInfo(NamedTuple):
     """What is remembered of a request, see ``EndedRequest``; ``model`` empty: it named none,
     ``trace`` None: it is not traced. ``recording``: what is said in it, where that is captured."""
@@ -95,7 +105,7 @@ class Call:
         """It was done, or is not wanted any more, for its client has left."""
         self._worker.end(self, None, has_left=has_left)
         # Who has answered holds the call as well: a circle that would wait for the collector.
-        del self.exchange
+        self.exchange = _NOBODY
 
     def __enter__(self) -> Call:
         self.begin()

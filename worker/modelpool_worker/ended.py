@@ -9,17 +9,65 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
-from modelpool_client.wire import Ended, EndedRequest, FactsReply, UsageRow
+from modelpool_client.wire import CLIENT_LEFT, Ended, EndedRequest, FactsReply, UsageRow
 
-from .capture import Capture, Recording
+from .calls import CallInfo
+from .capture import Capture
+from .tokens import Tokens
 
 # Of single requests: so many are kept, and so many go with a beat, of which there is one a second
 # at most. To take one in costs the manager some 5 µs.
 KEPT = 500
 SECONDS_OF_AN_HOUR = 3600
-# Longer texts of clients' are cut: ids, names, codes.
+# Longer names of clients' are cut.
 LONGEST = 200
+
+
+class Ending(NamedTuple):
+    """A request that is over, as it is known then: most are never told of one by one. Attributes as
+    of an ``EndedRequest``; ``ended_at`` in seconds since 1970."""
+
+    asked: CallInfo
+    served: str
+    ended_at: float
+    waited_seconds: float
+    first_seconds: float | None
+    seconds: float
+    tokens: Tokens
+    status: int = 200
+    code: str = ""
+
+    @property
+    def is_error(self) -> bool:
+        """See ``EndedRequest``."""
+        return self.status >= 400 and self.status != CLIENT_LEFT
+
+    def told(self, number: int) -> EndedRequest:
+        """As the manager is told of it."""
+        asked, tokens = self.asked, self.tokens
+        return EndedRequest(
+            number,
+            request_id=asked.request_id.decode("latin-1"),
+            path=asked.path,
+            model=asked.model[:LONGEST] or self.served,
+            served=self.served,
+            started_at=self.ended_at - self.seconds,
+            waited_seconds=self.waited_seconds,
+            first_seconds=self.first_seconds,
+            seconds=self.seconds,
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            completion_tokens=tokens.completion,
+            is_estimated=tokens.is_estimated,
+            status=self.status,
+            code=self.code,
+            is_stream=asked.is_stream,
+            is_direct=asked.is_direct,
+            via=asked.via.decode("latin-1"),
+            trace="" if asked.trace is None else asked.trace.text(),
+        )
 
 
 @dataclass(slots=True)
@@ -43,38 +91,35 @@ class EndedRequests:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._last = 0
-        self._kept: deque[tuple[int, EndedRequest]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[int, Ending]] = deque(maxlen=KEPT)
         self._after = 0
         self._keeps = True
         self._rows: dict[tuple[int, str], _Row] = {}
-        self._change = self._saved = 0
+        self._saved = 0
 
-    def add(self, request: EndedRequest, recording: Recording | None = None) -> bool:
+    def add(self, ending: Ending) -> bool:
         """One is over. True if half of what is kept was not told yet: it should be soon."""
-        self._last += 1
+        self._last = last = self._last + 1
         if self._keeps:
-            self._kept.append((self._last, request))
-        self._count(request)
-        is_much = recording is not None and self._capture.add(self._last, recording)
-        return is_much or self._last - self._after >= KEPT // 2
-
-    def _count(self, request: EndedRequest) -> None:
-        self._change += 1
-        key = (int(request.started_at + request.seconds) // SECONDS_OF_AN_HOUR, request.served)
+            self._kept.append((last, ending))
+        key = (int(ending.ended_at) // SECONDS_OF_AN_HOUR, ending.served)
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = _Row()
-        row.number = self._change
+        completion, prompt, cached, is_estimated = ending.tokens
+        row.number = last
         row.requests += 1
-        row.prompt_tokens += request.prompt_tokens
-        row.completion_tokens += request.completion_tokens
-        row.seconds += request.seconds
-        if request.cached_tokens:
-            row.cached_tokens += request.cached_tokens
-        if request.is_estimated:
+        row.seconds += ending.seconds
+        row.completion_tokens += completion
+        row.prompt_tokens += prompt
+        row.cached_tokens += cached
+        if is_estimated:
             row.estimated += 1
-        if request.is_error:
+        if ending.is_error:
             row.errors += 1
+        recording = ending.asked.recording
+        is_much = recording is not None and self._capture.add(last, recording)
+        return is_much or last - self._after >= KEPT // 2
 
     def report(self) -> Ended:
         """What the manager has not got, as far as is known."""
@@ -83,7 +128,7 @@ class EndedRequests:
             for key, row in self._rows.items()
             if row.number > self._saved
         )
-        kept = tuple(each._replace(number=n) for n, each in self._kept if n > self._after)
+        kept = tuple(each.told(n) for n, each in self._kept if n > self._after)
         return Ended(self._after, self._last, kept, rows, self._capture.report())
 
     def heard(self, reply: FactsReply, now: float) -> bool:
@@ -107,13 +152,3 @@ class EndedRequests:
         self._after = reply.ended_after
         self._capture.told(self._after)
         return is_behind
-
-
-def cut(request: EndedRequest) -> EndedRequest:
-    """Without texts of any length."""
-    texts = {name: text[:LONGEST] for name, text in request._asdict().items() if _is_long(text)}
-    return request._replace(**texts) if texts else request
-
-
-def _is_long(value: object) -> bool:
-    return isinstance(value, str) and len(value) > LONGEST

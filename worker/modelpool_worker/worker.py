@@ -34,7 +34,6 @@ from modelpool_client.tracing.sampling import Sampler, worker_trace
 from modelpool_client.wire import (
     CLIENT_LEFT,
     Assignment,
-    EndedRequest,
     Facts,
     FactsReply,
     Failure,
@@ -49,12 +48,12 @@ from .backend import Backend
 from .calls import NO_INFO, Answering, Call, CallInfo, is_failure
 from .capture import Capture
 from .child import describe_exit
-from .ended import LONGEST, EndedRequests, cut
+from .ended import LONGEST, EndedRequests, Ending
 from .engine_client import EngineClient
 from .memory import MemoryMeter
 from .metrics import Metrics
 from .proc import descendants, resident_bytes
-from .tokens import NO_TOKENS, Tokens
+from .tokens import NO_TOKENS
 
 # How long a broken answer waits for the engine's death, to be told with its last words.
 LAST_WORDS_SECONDS = 2.0
@@ -176,7 +175,8 @@ class Worker:
     def begin(self, call: Call) -> None:
         """A call starts."""
         self.calls.add(call)
-        self.became_idle.clear()
+        if not self.activity.in_flight:
+            self.became_idle.clear()
         if self.activity.begin(self.now(), is_direct=call.is_direct):
             self._on_change("activity")
 
@@ -198,9 +198,19 @@ class Worker:
         asked = call.asked
         if asked.trace is not None and call.sent_at is None:
             asked = asked._replace(trace=asked.trace._replace(engine_id=""))
-        is_urgent = self._remember(
-            asked, now - began, (waited, first), call.tokens, error, has_left=has_left
+        status, code = _outcome(error, has_left=has_left)
+        ending = Ending(
+            asked,
+            self._served(asked.model),
+            ended_at=time.time(),
+            waited_seconds=waited,
+            first_seconds=first,
+            seconds=now - began,
+            tokens=call.tokens,
+            status=status,
+            code=code,
         )
+        is_urgent = self.ended.add(ending)
         if is_edge or is_urgent:
             self._on_change("activity")
 
@@ -208,43 +218,24 @@ class Worker:
         """A request became no call."""
         if asked.trace is not None:
             asked = asked._replace(trace=asked.trace._replace(engine_id=""))
-        if self._remember(asked, seconds, (seconds, None), NO_TOKENS, error):
+        ending = Ending(
+            asked,
+            self._served(asked.model),
+            ended_at=time.time(),
+            waited_seconds=seconds,
+            first_seconds=None,
+            seconds=seconds,
+            tokens=NO_TOKENS,
+            status=error.status,
+            code=error.code,
+        )
+        if self.ended.add(ending):
             self._on_change("activity")
 
-    def _remember(
-        self,
-        asked: CallInfo,
-        seconds: float,
-        phases: tuple[float, float | None],
-        tokens: Tokens,
-        error: BaseException | None,
-        *,
-        has_left: bool = False,
-    ) -> bool:
-        status, code = _outcome(error, has_left=has_left)
-        name = asked.model
-        served = name if name and self.backend.resolve(name) else self.assignment.model_id
-        ended = EndedRequest(
-            request_id=asked.request_id.decode("latin-1"),
-            path=asked.path,
-            model=name or self.assignment.model_id,
-            served=served,
-            started_at=time.time() - seconds,
-            waited_seconds=phases[0],
-            first_seconds=phases[1],
-            seconds=seconds,
-            prompt_tokens=tokens.prompt,
-            cached_tokens=tokens.cached,
-            completion_tokens=tokens.completion,
-            is_estimated=tokens.is_estimated,
-            status=status,
-            code=code,
-            is_stream=asked.is_stream,
-            is_direct=asked.is_direct,
-            via=asked.via.decode("latin-1"),
-            trace="" if asked.trace is None else asked.trace.text(),
-        )
-        return self.ended.add(cut(ended) if len(name) > LONGEST else ended, asked.recording)
+    def _served(self, name: str) -> str:
+        """The model by which a request was served that named that one, or none."""
+        is_other = name and self.backend.resolve(name)
+        return name[:LONGEST] if is_other else self.assignment.model_id
 
     def worked(self) -> None:
         """The engine gave a sign of work."""
