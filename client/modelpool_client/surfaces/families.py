@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from modelpool_client.errors import ContextLengthExceeded, InvalidRequest, ModelPoolError
 from modelpool_client.surfaces import sse
+from modelpool_client.surfaces.content import needs_of
 from modelpool_client.surfaces.contract import Description
 from modelpool_client.surfaces.dialect import OPENAI, Dialect
 from modelpool_client.surfaces.openai import Completion
@@ -183,7 +184,7 @@ def _anthropic_error(error: ModelPoolError) -> Any:
 def _ollama(path: str, data: dict[str, Any], known: Known) -> Translation:
     from modelpool_client.surfaces import ollama
 
-    return ollama.translate(path, data, time.time_ns)
+    return ollama.translate(path, data, time.time_ns, known.capabilities)
 
 
 def _ollama_error(error: ModelPoolError) -> Any:
@@ -460,6 +461,8 @@ def _completion(told: Told, support: Support, names: Names) -> Completion:
 def in_client_words(asked: Asked, error: ModelPoolError) -> ModelPoolError:
     """What an engine says of a request, about a parameter that its client calls otherwise."""
     said_in, told_in = asked.surface.source, SURFACES[asked.path].source
+    if isinstance(error, InvalidRequest) and error.param is None:
+        return _about_media(asked, error)
     if isinstance(error, ContextLengthExceeded):
         return error.about(said_in) if said_in not in ("", error.param) else error
     if asked.translation is None or not isinstance(error, InvalidRequest):
@@ -472,6 +475,21 @@ def in_client_words(asked: Asked, error: ModelPoolError) -> ModelPoolError:
         return (said_in,) if is_content else client_names(rules, asked.data, param)
 
     return _in_words_of_client(error, names)
+
+
+# llama.cpp of a model without a projector.
+_NO_MEDIA = re.compile(r"\b(image|audio) input is not supported")
+_MEDIA: Mapping[str, str] = {"image": "vision", "audio": "audio"}
+
+
+def _about_media(asked: Asked, error: InvalidRequest) -> InvalidRequest:
+    """With the place of the first picture or sound, where that is what is refused."""
+    found = _NO_MEDIA.search(error.message)
+    if found is None:
+        return error
+    needs = needs_of(asked.surface.path, asked.data)
+    param = next((param for word, param in needs if word == _MEDIA[found[1]]), None)
+    return InvalidRequest(error.message, param=param, code=error.code, source=error.source)
 
 
 def _in_words_of_client(error: InvalidRequest, names: Names) -> InvalidRequest:
