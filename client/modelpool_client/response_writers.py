@@ -25,7 +25,6 @@ GET, DELETE = "get", "delete"
 YES = b"true"
 # They answer from memory: whoever takes longer hangs, and is ended by its manager.
 ANSWER_SECONDS = 2.0
-_MOST_ASKED_BYTES = 4096
 # Gives the answer to one of the two for an id and an owner; empty: there is nothing.
 Answer = Callable[[str, str], Awaitable[bytes]]
 
@@ -36,7 +35,7 @@ class Listener:
 
     def __init__(self, folder: Path, path: str, answers: Mapping[str, Answer]) -> None:
         self._path = path
-        self._file = folder / FOLDER / Path(path).name
+        self._file = _file_of(folder, path)
         self._answers = answers
         self._server: asyncio.Server | None = None
 
@@ -88,6 +87,13 @@ class Listener:
             writer.close()
 
 
+def _file_of(folder: Path, path: str) -> Path:
+    """Where the socket of that path is told of. Sockets are called alike, by processes that may be
+    called so anew; the folders that they lie in are not."""
+    *_, own, name = Path(path).parts
+    return folder / FOLDER / f"{own}.{name}"
+
+
 def addresses(folder: Path, but: str = "") -> list[str]:
     """The sockets of all writers of the folder but for one's own."""
     found = []
@@ -118,7 +124,7 @@ async def _ask(folder: Path, path: str, question: bytes) -> bytes:
             return await _conversation(path, question)
     except (ConnectionRefusedError, FileNotFoundError):
         with contextlib.suppress(OSError):
-            os.unlink(folder / FOLDER / Path(path).name)
+            os.unlink(_file_of(folder, path))
         return b""
     except TimeoutError:
         text = f"a worker that may have it did not answer in {ANSWER_SECONDS:g} s"

@@ -53,8 +53,9 @@ async def a_store(
     folder: Path, name: str = "1", most: int = MOST, *, is_alone: bool = False
 ) -> AsyncIterator[ResponseStore]:
     """One that others may ask, unless it ``is_alone``."""
-    (folder / "run").mkdir(exist_ok=True)
-    store = ResponseStore(folder / "r", most, "" if is_alone else f"{folder}/run/{name}.kept")
+    run = folder / f"run-{name}"
+    run.mkdir(exist_ok=True)
+    store = ResponseStore(folder / "r", most, "" if is_alone else f"{run}/7.kept")
     try:
         yield store
     finally:
@@ -178,7 +179,8 @@ async def test_the_end_writes_what_is_left(tmp_path: Path) -> None:
             await store.keep(f"resp_{i:02}", {"i": i})
         assert written(tmp_path) == []
     assert written(tmp_path) == [f"resp_{i:02}" for i in range(20)]
-    assert list((tmp_path / "r" / "writers").iterdir()) == list((tmp_path / "run").iterdir()) == []
+    assert list((tmp_path / "r" / "writers").iterdir()) == []
+    assert list((tmp_path / "run-1").iterdir()) == []
     async with a_store(tmp_path) as store:
         assert await store.find("resp_07") == {"i": 7}
 

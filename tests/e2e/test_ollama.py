@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import ollama
 import pytest
+from modelpool.catalog.formats.gguf_header import read_header
 
 from e2e.helpers import fake, free_block, until
 from e2e.support import PoolProcess
@@ -102,6 +103,26 @@ def test_chat_and_generate_streamed_and_not(client: ollama.Client, model: str) -
     text = client.generate(model=model, prompt="hello there").response
     streamed = client.generate(model=model, prompt="hello there", stream=True)
     assert "".join(part.response for part in streamed) == text == whole.message.content
+
+
+@pytest.mark.parametrize("client", [("demo", "gateway"), ("demo", "worker")], indirect=True)
+def test_a_model_shows_the_template_of_its_file(client: ollama.Client) -> None:
+    shown = client.show("demo")
+    assert shown.template == read_header(DEMO).values["tokenizer.chat_template"]
+
+
+def test_a_model_without_a_file_has_no_template(pool: PoolProcess) -> None:
+    assert pool.http.post("/api/show", json={"model": "echo"}).json()["template"] == ""
+
+
+def test_a_wish_to_think_is_named_where_it_is_in_vain(pool: PoolProcess) -> None:
+    assert "thinking" not in pool.model("demo")["capabilities"]
+    for path, body in (("/api/chat", {"messages": ASK}), ("/api/generate", {"prompt": "hi"})):
+        for think in (True, "high", False, None):
+            asked = {"model": "demo", **body, "think": think, "stream": False}
+            answer = pool.http.post(path, json={**asked, "options": {"num_predict": 2}})
+            assert answer.status_code == 200
+            assert answer.headers.get("x-modelpool-ignored") == ("think" if think else None)
 
 
 def test_options_that_would_need_another_load_are_named(pool: PoolProcess) -> None:

@@ -295,6 +295,20 @@ def test_a_worker_has_an_index_of_its_one_model(pool: PoolProcess) -> None:
             client.load_model("plain")
 
 
+def test_rules_are_said_where_they_do_not_count(with_models: Any) -> None:
+    rules = {"defaults": {"temperature": 0.1}, "limits": {"max_tokens": {"max": 5}}}
+    pool = with_models(fake("ruled", request={**rules, "strip": ["seed"], "system_prompt": "be"}))
+    text = {"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["hi"]}
+    for path, body in (("infer", {"inputs": [text]}), ("generate", {"text_input": "hi"})):
+        answer = pool.http.post(f"/v2/models/ruled/{path}", json=body)
+        assert answer.status_code == 200, answer.text
+        where = f"not set: no rules at /v2/models/{{model}}/{path}"
+        assert answer.headers["x-modelpool-changed"] == (
+            f"seed (stripped, {where}), temperature (default, {where}), "
+            f"max_tokens (limit, {where}), system prompt (default, {where})"
+        )
+
+
 def test_an_operators_defaults_are_said_as_they_are(with_models: Any) -> None:
     defaults = {"stop": ["x"], "top_k": 4, "temperature": 0.1}
     pool = with_models(fake("ruled", request={"defaults": defaults}))

@@ -124,9 +124,17 @@ def test_what_only_the_engine_can_refuse(llama: Any, body: dict[str, Any]) -> No
 
 
 def test_an_image_without_a_projector(llama: Any) -> None:
-    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
-    body = {"messages": [{"role": "user", "content": [part]}]}
-    assert llama.http.post(CHAT, json=body).status_code == 400
+    part: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
+    text = {"type": "text", "text": "look"}
+    body = {"messages": [{"role": "user", "content": [text, part]}]}
+    answer = llama.http.post(CHAT, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "messages[0].content[1]"
+    image = {"type": "input_image", "image_url": part["image_url"]["url"], "detail": "auto"}
+    said = [{"role": "user", "content": "hi"}, {"role": "user", "content": [image]}]
+    answer = llama.http.post("/v1/responses", json={"input": said})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "input[1].content[0]"
 
 
 def test_a_client_that_leaves_frees_its_slot(worker: Any, model: Path, until: Any) -> None:

@@ -3,6 +3,8 @@ ask. What changes models is the manager's."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -64,12 +66,29 @@ async def answer(worker: Worker, exchange: Exchange, path: str) -> None:
         check_model({"model": api.asked_model(SHOW, data)}, model_id, worker.aliases)
         options = worker.assignment.options
         template = options.get("chat_template")
+        if not template:
+            template = await asyncio.to_thread(_template_in, worker.assignment.source)
         body = api.show_body(
             _listed(worker, model_id),
             parameters=api.parameters_of(options),
             template=template if isinstance(template, str) else "",
         )
         exchange.send_json(200, body)
+
+
+def _template_in(source: str) -> str:
+    """The chat template in use of a GGUF file or of a folder; empty where there is none."""
+    from modelpool_client.errors import LoadFailed
+
+    from .engines.gguf import CHAT_TEMPLATE, read_chat_templates
+    from .engines.tokenizer_folder import template_in
+
+    if os.path.isfile(source):
+        return read_chat_templates(source).get(CHAT_TEMPLATE, "")
+    try:
+        return template_in(source) if os.path.isdir(source) else ""
+    except LoadFailed:
+        return ""
 
 
 def _listed(worker: Worker, name: str) -> api.Listed:

@@ -184,7 +184,7 @@ def _anthropic_error(error: ModelPoolError) -> Any:
 def _ollama(path: str, data: dict[str, Any], known: Known) -> Translation:
     from modelpool_client.surfaces import ollama
 
-    return ollama.translate(path, data, time.time_ns)
+    return ollama.translate(path, data, time.time_ns, known.capabilities)
 
 
 def _ollama_error(error: ModelPoolError) -> Any:

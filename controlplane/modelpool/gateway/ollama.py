@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -16,6 +17,7 @@ from modelpool_client.surfaces.names import LATEST
 from modelpool_client.surfaces.schema import check
 
 from modelpool.catalog.catalog import Catalog
+from modelpool.catalog.formats.chat_templates import chat_template
 from modelpool.catalog.model import Model
 from modelpool.gateway.listings import Listing, encoded, send
 from modelpool.gateway.models import NO_NAMES, VirtualNames, first_model
@@ -124,6 +126,8 @@ class OllamaApi:
         model = self._catalog.get(name)
         options = self._pool.effective(model).options
         template = options.get("chat_template")
+        if not template:
+            template = await asyncio.to_thread(chat_template, model.source)
         body = ollama.show_body(
             _listed(model, model.model_id),
             parameters=ollama.parameters_of(options),

@@ -110,7 +110,7 @@ from modelpool.observe.spans import NO_SPAN, Span, current
 from modelpool.observe.tracer import Tracer
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import PRIORITIES, UNUSED, Grant, Use
-from modelpool.routing.apply_rules import applied, header_value
+from modelpool.routing.apply_rules import applied, header_value, is_changed
 
 # Of workers that were not there; those that are unloaded under a request cost it nothing but time.
 TRIES = 4
@@ -534,6 +534,8 @@ class Gateway:
         before = [value for name, value in exchange.headers if name == CHANGED]
         told = (CHANGED, b", ".join([*before, header_value(changes)]))
         exchange.headers = [*(pair for pair in exchange.headers if pair[0] != CHANGED), told]
+        if not is_changed(surface):
+            return data, body
         return changed, CODECS[surface.codec].rename(
             exchange.request, body, changed, model.model_id
         )

@@ -174,13 +174,15 @@ class StreamWatch:
             self._answer.write(said)
 
     def _look(self, data: bytes) -> None:
-        window = self._last + data
+        is_between = self._last.endswith(b"\n")  # lines, as a piece of a stream is nearly always
+        window = data if is_between else self._last + data
         # Not by a generator, which would be made for every token.
         if self.error is None and (b"error" in window or b"failed" in window):
+            window = self._last + data
             found = _ERROR.search(window)
             if found is not None:
                 self.error = error_in(window[found.start() :])
-        self._last = window[-_OVERLAP:]
+        self._last = b"\n" if data.endswith(b"\n") else (self._last + data)[-_OVERLAP:]
 
 
 def last_error(tail: bytes) -> ModelPoolError | None:

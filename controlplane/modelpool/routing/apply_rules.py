@@ -19,6 +19,7 @@ from modelpool_client.surfaces.routes import (
     RESPONSES_PATH,
     SURFACES,
     TEXT_PATH,
+    Surface,
 )
 
 from modelpool.catalog.request_rules import Rules
@@ -78,15 +79,18 @@ FORMS: Mapping[str, Form] = {
 
 def applied(rules: Rules, path: str, data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The body of a request to a route after the rules, and what they changed of it, each as a
-    phrase: ``temperature=0.2 (default)``. Bodies that are no JSON have no rules.
+    phrase: ``temperature=0.2 (default)``.
 
     Where a request has several spellings of a parameter all of them are bounded. Counting tokens
     takes the system prompt into account and nothing else. What an API has no parameter for is not
-    set, which is said, too: ``stop (default, not set: not a parameter of /v1/responses)``.
+    set, which is said, too: ``stop (default, not set: not a parameter of /v1/responses)``. Bodies
+    that are no JSON, or an engine's own business, are left as they are: that is said of all rules.
     """
     surface = SURFACES.get(path)
-    if surface is None or surface.codec != "json" or surface.has_names:
+    if surface is None:
         return dict(data), []
+    if not is_changed(surface):
+        return dict(data), list(_left_out(rules, surface))
     body = _Body(path, dict(data))
     for name in rules.strip:
         body.strip(name)
@@ -105,6 +109,26 @@ def applied(rules: Rules, path: str, data: Mapping[str, Any]) -> tuple[dict[str,
     if rules.system_prompt:
         body.tell_system(rules.system_prompt)
     return body.data, body.changes
+
+
+def is_changed(surface: Surface) -> bool:
+    """Do rules change what is asked there?"""
+    return surface.codec == "json" and not surface.has_names
+
+
+def _left_out(rules: Rules, surface: Surface) -> Iterator[str]:
+    makes_text = CHAT_PATH in surface.asks or TEXT_PATH in surface.asks
+    said = [
+        *((name, "stripped") for name in rules.strip),
+        *((name, "override") for name in rules.overrides),
+        *((name, "default") for name in rules.defaults),
+        *((name, "limit") for name in rules.limits),
+    ]
+    for name, why in said:
+        if makes_text or name not in SAMPLING:
+            yield f"{name} ({why}, not set: no rules at {surface.path})"
+    if rules.system_prompt and makes_text:
+        yield f"system prompt (default, not set: no rules at {surface.path})"
 
 
 def header_value(changes: Sequence[str]) -> bytes:

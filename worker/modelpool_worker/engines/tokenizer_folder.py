@@ -229,6 +229,15 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
+def template_in(folder: str) -> str:
+    """The text of a folder's chat template; empty where it has none.
+
+    Raises:
+        LoadFailed: its files cannot be read.
+    """
+    return _template(folder, read_json(os.path.join(folder, SETTINGS))) or ""
+
+
 def _template(folder: str, settings: Mapping[str, Any]) -> str | None:
     """The folder's own: the one of that file, else what the tokenizer's settings say."""
     path = os.path.join(folder, TEMPLATE)

@@ -32,7 +32,7 @@ _GENERATING: Mapping[str, Rule] = {
     **_EVERYWHERE,
     "stream": own("in pieces, as they are computed; true unless it is said"),
     "format": told("response_format"),
-    "think": told("chat_template_kwargs", "reasoning_effort"),
+    "think": told("chat_template_kwargs", "reasoning_effort"),  # named as ignored where in vain
     "truncate": _NOT_CUT,
     "shift": ignored("a full context ends the answer", False),
     "logprobs": told("logprobs"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
@@ -21,13 +22,22 @@ from modelpool_client.surfaces.ollama.tables import (
 from modelpool_client.surfaces.routes import CHAT_PATH, EMBEDDINGS_PATH, TEXT_PATH
 from modelpool_client.surfaces.translation import Told, Translation
 
+# A capability of models.
+THINKING = "thinking"
 
-def translate(path: str, data: Mapping[str, Any], clock: Callable[[], int]) -> Translation:
+
+def translate(
+    path: str,
+    data: Mapping[str, Any],
+    clock: Callable[[], int],
+    capabilities: Sequence[str] = (),
+) -> Translation:
     """Of one that ``is_load_only`` is not true of.
 
     Args:
         path: a key of ``BODIES``.
         clock: nanoseconds since 1970; answers carry times and durations by it.
+        capabilities: of the model; none: not known.
 
     Raises:
         InvalidRequest: with ``param``.
@@ -40,6 +50,8 @@ def translate(path: str, data: Mapping[str, Any], clock: Callable[[], int]) -> T
     if path in (EMBED, EMBEDDINGS):
         return Embedding(_tell_embedding(path, given), path, model, given.get("dimensions"), clock)
     told = _tell_chat(given) if path == CHAT else _tell_generate(given)
+    if given.get("think") and capabilities and THINKING not in capabilities:
+        told = replace(told, ignored=tidy([*told.ignored, "think"]))
     top = given.get("top_logprobs", 0)
     return Generation(told, Shape.CHAT if path == CHAT else Shape.GENERATE, model, int(top), clock)
 
