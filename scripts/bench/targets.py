@@ -70,9 +70,16 @@ TARGETS = (
         for streams in (1, 8, 16)
         for system, limit in ((n.WORKER_PORT, 0.98), (n.GATEWAY, 0.97))
     ),
-    Target(n.COLD, n.FIRST_TOKEN, n.GATEWAY, "<=", 0.7, n.BARE),
-    Target(n.COLD, n.SWAP, n.GATEWAY, "<=", 0.9, n.BARE),
-    Target(n.COLD, n.SWAP, n.GATEWAY, "<=", 1.0, n.ROUTER),
+    *(
+        Target(n.COLD, figure, system, AT_MOST, limit, rival)
+        for system, rival in ((n.GATEWAY, n.BARE), (n.NATIVE_GATEWAY, n.NATIVE_BARE))
+        for figure, limit in ((n.FIRST_TOKEN, 0.7), (n.SWAP, 0.9))
+    ),
+    # Of the same binary; the wheel's is another build.
+    *(
+        Target(n.COLD, figure, n.NATIVE_GATEWAY, AT_MOST, 1.0, n.ROUTER)
+        for figure in (n.FIRST_TOKEN, n.SWAP)
+    ),
     *(
         Target(n.CONCURRENCY, figure, n.ADAPTIVE, bound, limit, n.BEST_FIXED)
         for workload in (n.LINEAR, n.COLLAPSING, n.FLAT)

@@ -1,6 +1,7 @@
 """Doubles of the peers: as much of their command lines and routes as the benchmark uses.
 
 python fake_peers.py --port 8000 --models-preset presets.ini …      llama-server's router mode
+python fake_peers.py --port 8000 --model FILE …                     a bare llama-server
 python -m llama_cpp.server --config_file settings.json              see ``LLAMA_CPP_SERVER``
 """
 
@@ -68,12 +69,16 @@ def serve(port: int, models: dict[str, str]) -> None:
     Server(port, list(models)).serve_forever()
 
 
-def router(arguments: list[str]) -> None:
-    """As llama-server without a model."""
+def llama_server(arguments: list[str]) -> None:
+    """As llama-server: with a model of its own that answers to any name, or without."""
+    port = int(arguments[arguments.index("--port") + 1])
+    if "--model" in arguments:
+        serve(port, {"its own": arguments[arguments.index("--model") + 1]})
+        return
     presets = configparser.ConfigParser()
     presets.read(arguments[arguments.index("--models-preset") + 1])
     files = {name: presets[name]["model"] for name in presets.sections()}
-    serve(int(arguments[arguments.index("--port") + 1]), files)
+    serve(port, files)
 
 
 def llama_cpp_server(arguments: list[str]) -> None:
@@ -83,4 +88,4 @@ def llama_cpp_server(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    router(sys.argv)
+    llama_server(sys.argv)

@@ -34,10 +34,10 @@ ROWS = [
 SWAP = Row(
     n.COLD,
     n.SWAP,
-    n.GATEWAY,
+    n.NATIVE_GATEWAY,
     "s",
     (1.0, 1.1, 1.05),
-    (Versus(n.BARE, (2.0, 2.1, 2.0)), Versus(n.ROUTER, (1.0, 1.1, 1.0))),
+    (Versus(n.NATIVE_BARE, (2.0, 2.1, 2.0)), Versus(n.ROUTER, (1.0, 1.1, 1.0))),
 )
 MACHINE = {"cpu": "a processor", "cores": 2, "packages": {"uvloop": "1"}, "tools": {"nginx": "2"}}
 
@@ -91,7 +91,7 @@ class TestTable:
 
     def test_several_rivals_have_a_line_each(self) -> None:
         bare, router = table([SWAP]).splitlines()[2:]
-        assert "x bare engine" in bare
+        assert "x bare llama-server" in bare
         assert bare.endswith("met")
         assert router.strip().startswith("1.0")
         assert "the interval" in router

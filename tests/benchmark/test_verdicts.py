@@ -109,9 +109,9 @@ class TestTargets:
         assert targets_of(plain) == []
 
     def test_a_swap_has_two_rivals(self) -> None:
-        versus = (Versus(n.BARE, (1.0,)), Versus(n.ROUTER, (1.0,)))
-        found = targets_of(Row(n.COLD, n.SWAP, n.GATEWAY, "s", (1.0,), versus))
-        assert {target.rival for target in found} == {n.BARE, n.ROUTER}
+        versus = (Versus(n.NATIVE_BARE, (1.0,)), Versus(n.ROUTER, (1.0,)))
+        found = targets_of(Row(n.COLD, n.SWAP, n.NATIVE_GATEWAY, "s", (1.0,), versus))
+        assert {target.rival for target in found} == {n.NATIVE_BARE, n.ROUTER}
 
     @pytest.mark.parametrize(
         ("target", "text"),

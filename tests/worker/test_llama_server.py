@@ -14,6 +14,7 @@ from modelpool_client.errors import LoadFailed
 from modelpool_worker import engines
 from modelpool_worker.engines.gguf import Header
 from modelpool_worker.engines.llama import lora as llama_lora
+from modelpool_worker.engines.llama import program as llama_program
 from modelpool_worker.engines.llama import rope as llama_rope
 from modelpool_worker.engines.llama.flags import flags
 from modelpool_worker.engines.llama.llama_server import NAME, find_program, known_flags
@@ -146,6 +147,94 @@ def test_which_program_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         find_program({})
 
 
+@pytest.fixture
+def asked(tmp_path: Path) -> tuple[Path, Path]:
+    """A program, and a file with a line for each time that it was started."""
+    for name in ("real", "bin"):
+        (tmp_path / name).mkdir()
+    real, record, path = install(tmp_path / "real"), tmp_path / "asked", tmp_path / "bin" / NAME
+    path.write_text(f'#!/bin/sh\necho "$1" >> {record}\nexec {real} "$@"\n')
+    path.chmod(0o755)
+    return path, record
+
+
+def what_it_says(settings: dict[str, str]) -> tuple[str, bool, bool]:
+    llama_program._known.clear()  # as in a process of its own
+    found = find_program(settings)
+    return found.version, "--parallel" in found.flags(), found.has_device()
+
+
+class TestNotes:
+    """What a program says of itself is asked once, and noted for the processes to come."""
+
+    SAID = ("4711 (cafe)", True, False)
+    ONCE = ("--version", "--help", "--list-devices")
+
+    @pytest.fixture
+    def settings(self, asked: tuple[Path, Path], tmp_path: Path) -> dict[str, str]:
+        return {"llama_server": str(asked[0]), "notes_dir": str(tmp_path / "state" / "engines")}
+
+    def test_it_is_asked_once(self, asked: tuple[Path, Path], settings: dict[str, str]) -> None:
+        for _ in range(3):
+            assert what_it_says(settings) == self.SAID
+        assert asked[1].read_text().split() == [*self.ONCE]
+
+    def test_another_program_is_asked_anew(
+        self, asked: tuple[Path, Path], settings: dict[str, str]
+    ) -> None:
+        what_it_says(settings)
+        asked[0].write_text(asked[0].read_text() + "# newer\n")
+        assert what_it_says(settings) == self.SAID
+        assert asked[1].read_text().split() == [*self.ONCE] * 2
+
+    def test_other_devices_are_asked_for(
+        self,
+        asked: tuple[Path, Path],
+        settings: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        what_it_says(settings)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        what_it_says(settings)
+        assert asked[1].read_text().split() == [*self.ONCE] * 2
+
+    @pytest.mark.parametrize(
+        "note", ["", "[]", "{", '{"stamp": 1}', '{"stamp": "x", "said": {"--version": 7}}']
+    )
+    def test_a_note_that_is_none_is_written_anew(
+        self, asked: tuple[Path, Path], settings: dict[str, str], tmp_path: Path, note: str
+    ) -> None:
+        what_it_says(settings)
+        [path] = (tmp_path / "state" / "engines").iterdir()
+        whole = path.read_text()
+        path.write_text(note)
+        assert what_it_says(settings) == self.SAID
+        assert path.read_text() == whole
+
+    def test_without_a_folder_every_process_asks(
+        self, asked: tuple[Path, Path], settings: dict[str, str]
+    ) -> None:
+        del settings["notes_dir"]
+        what_it_says(settings)
+        what_it_says(settings)
+        assert asked[1].read_text().split() == [*self.ONCE] * 2
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+    def test_a_folder_that_cannot_be_written_is_done_without(
+        self, settings: dict[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "state").mkdir(mode=0o500)
+        assert what_it_says(settings) == self.SAID
+
+    def test_one_that_failed_is_asked_anew(
+        self, asked: tuple[Path, Path], settings: dict[str, str]
+    ) -> None:
+        what_it_says(settings)
+        find_program(settings).forget()
+        what_it_says(settings)
+        assert asked[1].read_text().split() == [*self.ONCE] * 2
+
+
 def test_auto_says_which_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     path = str(install(tmp_path))
@@ -190,6 +279,18 @@ def test_an_old_one_does_without_what_may_be_left_out(
     program = install(tmp_path, cache_ram=True, cors_origins=True, no_webui=True)
     settings = {"llama_server": str(program)}
     worker(OPTIONS, engine=NAME, source=str(model), engine_settings=settings).ready()
+
+
+@pytest.mark.e2e
+def test_the_next_worker_does_not_ask_again(
+    worker: Any, model: Path, asked: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = {"llama_server": str(asked[0]), "notes_dir": str(tmp_path / "notes")}
+    for _ in range(2):
+        one = worker(OPTIONS, engine=NAME, source=str(model), engine_settings=settings).ready()
+        assert one.live_facts()["runs"].startswith("llama-server 4711")
+    said = asked[1].read_text().split()
+    assert sorted(said) == sorted([*TestNotes.ONCE, "--model", "--model"])
 
 
 @pytest.mark.e2e

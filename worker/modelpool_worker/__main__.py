@@ -18,8 +18,11 @@ The engine is what to get ready for until that comes; the label is for ``ps`` on
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import sys
+from typing import NoReturn
 
 
 def main(arguments: list[str]) -> int:
@@ -32,14 +35,14 @@ def main(arguments: list[str]) -> int:
             child = spawn(engine, label)
             from .start import serve
 
-            return serve(child)
+            _leave(serve(child))
         case ["spare", engine]:
             from .spawn import spawn
 
             child = spawn(engine, "spare")
             from .start import serve_later
 
-            return serve_later(child)
+            _leave(serve_later(child))
         case ["host", engine, _]:
             from .host import host
 
@@ -63,6 +66,15 @@ def main(arguments: list[str]) -> int:
             return tell(pids)
     print(__doc__, file=sys.stderr)
     return 2
+
+
+def _leave(code: int) -> NoReturn:
+    """Without taking the interpreter apart, all of which ends with the process: while a front does
+    that, another model waits for its room."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

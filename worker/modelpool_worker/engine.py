@@ -83,8 +83,9 @@ class EngineKind(abc.ABC):
     path that it speaks, the parameters that make a difference there; what becomes of the others
     says ``surfaces.parameters``; None: it is not known, and all are passed on. An option whose
     schema says ``only_in_config`` is not for clients of the API to set.
-    ``settings`` is what the pool's configuration says to all engines: ``llama_server``, a path, and
-    ``presets``, see ``engines.command_presets``. ``extra`` is what of ours installs what it needs,
+    ``settings`` is what the pool's configuration says to all engines: ``llama_server``, a path,
+    ``notes_dir``, a folder for what they find out once, and ``presets``, see
+    ``engines.command_presets``. ``extra`` is what of ours installs what it needs,
     as in ``modelpool[extra]``. One that is ``for_tests`` is listed only where it is asked for.
     ``after_leaving`` says for each path what is still computed for a client that has left; none: it
     is not known. Of one that is ``asked_once`` no request that may have begun is sent again: it may

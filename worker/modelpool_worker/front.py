@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 # How long requests that were told why they end may take to say so.
 FAREWELL_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 90
+# After it has become ready, unless its first request ends before.
+UNMEASURED_SECONDS = 0.5
 # What an engine child needs beyond the time that it gives to what it has started.
 SHUT_DOWN_SECONDS = 2.5
 # How long connections may take to end once everything is answered.
@@ -117,6 +119,7 @@ class Front:
         self._backend = backend
         self._memory_wanted = asyncio.Event()
         self._has_answered = False
+        self._is_measured = False  # since it became ready
         self._exit: asyncio.Future[int] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._terms = 0
@@ -178,7 +181,11 @@ class Front:
         policy = self._heartbeat.policy
         if change == "phase":
             policy.phase_is(self._worker.phase)
-            self._memory_wanted.set()
+            if self._worker.phase is Phase.READY:
+                self._is_measured = False
+                self._loop.call_later(UNMEASURED_SECONDS, self._measure_late)
+            elif self._worker.phase is not Phase.DRAINING:
+                self._memory_wanted.set()
             if self._worker.phase is Phase.DRAINING:
                 self._spawn(self._drain())
             elif self._worker.phase is Phase.FALLING_ASLEEP:
@@ -273,13 +280,22 @@ class Front:
             if sample is not None:
                 self._worker.load_went_on(sample)
 
+    def _measure_late(self) -> None:
+        if not self._is_measured:
+            self._memory_wanted.set()
+
+    async def _measure(self) -> None:
+        self._is_measured = self._was_ready
+        await self._worker.memory.measure()
+
     async def _watch_memory(self) -> None:
         """With every beat; when a phase begins or the first request has ended that is reported
-        without waiting for it."""
+        without waiting for it. Not when it has just become ready, nor when it ends: whoever waits
+        for a token, or for the room, would wait for that as well."""
         while True:
             is_new = self._memory_wanted.is_set()
             self._memory_wanted.clear()
-            await self._worker.memory.measure()
+            await self._measure()
             if is_new:
                 self._on_change("activity")
             with contextlib.suppress(TimeoutError):
@@ -326,6 +342,8 @@ class Front:
             async with asyncio.timeout_at(end):
                 await self._until_idle()
                 self._saves_until = end
+                if self._was_ready and not self._is_measured:
+                    await self._measure()
         self._cut(WorkerFailed("cut: the worker stopped before the answer ended", source="worker"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):

@@ -36,7 +36,7 @@ class Router:
         executable = native.found()
         [self.port] = free_ports(1)
         presets = stage.folder / "router.ini"
-        presets.write_text("".join(_preset(name, model.path) for name in (A, B)), encoding="utf-8")
+        presets.write_text("".join(section(name, model.path) for name in (A, B)), encoding="utf-8")
         command = [str(executable), "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--models-preset", str(presets), "--models-max", "1", "--offline"]
         self._child = Child(command, stage.log("router"))
@@ -85,7 +85,7 @@ class Router:
         return str(found[0])
 
 
-def _preset(name: str, path: Path) -> str:
+def section(name: str, path: Path) -> str:
     """PURE. A section of the presets' file."""
     lines = (f"{key} = {_written(value)}" for key, value in native.parameters(path).items())
     return "\n".join([f"[{name}]", *lines, "\n"])

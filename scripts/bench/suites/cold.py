@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 from bench import names as n
 from bench import native, peers
@@ -56,7 +57,7 @@ def run(stage: Stage) -> Iterator[Row]:
 def _pools(stage: Stage, model: BenchModel, stack: ExitStack) -> dict[str, BenchPool]:
     """Each with B loaded; a pool of its own for each engine, as a spare worker is of one."""
 
-    def started(folder: str, engine: str, **settings: str) -> BenchPool:
+    def started(folder: str, engine: str, **settings: Any) -> BenchPool:
         entries = [model.entry(A, engine), model.entry(B, engine)]
         pool = BenchPool(stage.folder, folder, entries, max_concurrent_models=1, **settings)
         stack.enter_context(pool).load(B)
