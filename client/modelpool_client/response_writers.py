@@ -127,10 +127,16 @@ async def _ask(folder: Path, path: str, question: bytes) -> bytes:
             os.unlink(_file_of(folder, path))
         return b""
     except TimeoutError:
-        text = f"a worker that may have it did not answer in {ANSWER_SECONDS:g} s"
-        raise Unavailable(text, code="store_unavailable", retry_after=ANSWER_SECONDS) from None
-    except OSError:  # it ends, and has written all
+        raise _unanswered(f"did not answer in {ANSWER_SECONDS:g} s") from None
+    except (ConnectionError, PermissionError):  # it ends, and has written all; or is a stranger's
         return b""
+    except OSError as e:  # such as too many that ask
+        raise _unanswered(f"cannot be asked: {e.strerror or e}") from None
+
+
+def _unanswered(why: str) -> Unavailable:
+    text = f"a worker that may have it {why}"
+    return Unavailable(text, code="store_unavailable", retry_after=ANSWER_SECONDS)
 
 
 async def _conversation(path: str, question: bytes) -> bytes:

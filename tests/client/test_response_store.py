@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import pytest
+import uvloop
 from modelpool_client import response_store, response_writers
 from modelpool_client.errors import Unavailable
 from modelpool_client.owners import NOBODY
 from modelpool_client.response_files import ResponseFiles
 from modelpool_client.response_store import ResponseStore
+from modelpool_client.response_writers import Listener
 
 MOST = 10_000
 P = ParamSpec("P")
@@ -319,6 +322,28 @@ async def test_a_writer_that_hangs_is_no_reason_to_say_there_is_nothing(
         with pytest.raises(Unavailable, match="did not answer"):
             await manager.find("resp_a")
         goes_on.set()
+
+
+def test_a_writer_that_too_many_ask_is_no_reason_either(tmp_path: Path) -> None:
+    path = f"{tmp_path}/7.kept"
+
+    async def ask() -> None:
+        Listener(tmp_path / "r", path, {}).announce()
+        async with a_store(tmp_path, is_alone=True) as manager:
+            for work in (manager.find("resp_a"), manager.drop("resp_a")):
+                with pytest.raises(Unavailable, match="cannot be asked"):
+                    await work
+
+    with socket.socket(socket.AF_UNIX) as full, contextlib.ExitStack() as asking:
+        full.bind(path)
+        full.listen(1)
+        for _ in range(2):
+            other = asking.enter_context(socket.socket(socket.AF_UNIX))
+            other.setblocking(False)
+            other.connect(path)
+        # As in a manager and a worker: asyncio's own loop takes a full queue for a connection.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(ask())
 
 
 @runs
