@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modelpool.catalog.database import Usage
 from modelpool.observe.histogram import GROWTH, LEAST_SECONDS, Histogram
 from modelpool.observe.usage import ModelFacts, UsageMeter
 
@@ -49,3 +53,41 @@ def test_statistics_by_model_and_engine() -> None:
     assert said["engines"]["e"]["request_count"] == 3
     meter.forget("a")
     assert meter.statistics({})["total_requests"] == 3
+
+
+def test_what_was_counted_is_written_down_once_whoever_leaves_or_refuses() -> None:
+    saved: Counter[str] = Counter()
+    loads: Counter[str] = Counter()
+    fails = False
+
+    class Store:
+        async def add_usage(self, deltas: Sequence[Usage]) -> None:
+            await asyncio.sleep(0)
+            if fails:
+                raise OSError("the disk is full")
+            saved.update({each.model_id: each.requests for each in deltas})
+            loads.update({each.model_id: each.loads for each in deltas})
+
+    def used(model_id: str) -> None:
+        meter.began(model_id, was_hot=True)
+        meter.ended(model_id, 200, 1.0)
+
+    async def save() -> None:
+        await asyncio.gather(meter.save(Store()), meter.save(Store()))
+
+    meter = UsageMeter(lambda: 0.0)
+    for model_id in ("a", "b"):
+        meter.loaded(model_id)
+        used(model_id)
+    asyncio.run(save())
+    used("a")
+    used("b")
+    meter.forget("a")  # its use outlives it
+    fails = True
+    asyncio.run(save())
+    used("b")
+    assert (saved, loads) == ({"a": 1, "b": 1}, {"a": 1, "b": 1})
+    fails = False
+    asyncio.run(save())
+    asyncio.run(save())
+    assert (saved, loads) == ({"a": 2, "b": 3}, {"a": 1, "b": 1})

@@ -54,8 +54,8 @@ NOTHING = _Count()
 
 @dataclass
 class _Tally:
-    """Of a model since the start; ``saved`` of that is written down. ``began`` is when it was first
-    asked, seconds since 1970."""
+    """Of a model since the start; ``saved`` of that was handed on to be written down. ``began`` is
+    when it was first asked, seconds since 1970."""
 
     count: _Count = field(default_factory=_Count)
     saved: _Count = field(default_factory=_Count)
@@ -92,6 +92,8 @@ class UsageMeter:
     def __init__(self, wall: Any) -> None:
         self._wall = wall
         self._since_start: defaultdict[str, _Tally] = defaultdict(_Tally)
+        # To be written down: it outlives a model, and a store that refuses.
+        self._unsaved: defaultdict[str, _Count] = defaultdict(_Count)
         self._loads: Counter[str] = Counter()
         self._of_deleted = _Tally()
         self._told: OrderedDict[str, int] = OrderedDict()
@@ -128,8 +130,9 @@ class UsageMeter:
 
     def forget(self, model_id: str) -> None:
         """The model was deleted: it is named no more, but the pool's totals keep what it did."""
-        self._of_deleted.take(self._since_start.pop(model_id, _Tally()))
-        self._loads.pop(model_id, None)
+        tally = self._since_start.pop(model_id, _Tally())
+        self._set_aside(model_id, tally)
+        self._of_deleted.take(tally)
 
     def latency(self, model_id: str) -> tuple[float, int]:
         """Seconds of a request on average, and of how many; since this manager started."""
@@ -154,25 +157,26 @@ class UsageMeter:
 
     async def save(self, store: UsageStore) -> None:
         """Write down what was counted since the last time; keeps it when the store refuses."""
+        for model_id, tally in self._since_start.items():
+            self._set_aside(model_id, tally)
+        unsaved, self._unsaved = self._unsaved, defaultdict(_Count)
         loads, self._loads = self._loads, Counter()
-        before = {m: (t, t.saved) for m, t in self._since_start.items() if t.count != t.saved}
-        deltas = [
-            _usage(model_id, tally.count.since(saved), loads.pop(model_id, 0))
-            for model_id, (tally, saved) in before.items()
-        ]
-        rest = [_usage(model_id, NOTHING, count) for model_id, count in loads.items()]
-        if not (deltas or rest):
+        deltas = [_usage(m, unsaved.get(m, NOTHING), loads[m]) for m in {*unsaved, *loads}]
+        if not deltas:
             return
-        for tally, _ in before.values():
-            tally.saved = replace(tally.count)
         try:
-            await store.add_usage([*deltas, *rest])
+            await store.add_usage(deltas)
         except Exception as e:
             log.warning("use statistics could not be saved: %s", e)
-            for tally, saved in before.values():
-                tally.saved = saved
-            for delta in (*deltas, *rest):
-                self._loads[delta.model_id] += delta.loads
+            self._loads.update(loads)
+            for model_id, count in unsaved.items():
+                self._unsaved[model_id].take(count)
+
+    def _set_aside(self, model_id: str, tally: _Tally) -> None:
+        """What was counted of it since the last time, to be written down."""
+        if tally.count != tally.saved:
+            self._unsaved[model_id].take(tally.count.since(tally.saved))
+            tally.saved = replace(tally.count)
 
     def _total(self) -> _Tally:
         total = _Tally()
