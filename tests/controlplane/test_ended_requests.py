@@ -4,6 +4,7 @@ manager dies, each counts once."""
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,19 @@ from modelpool.catalog.prices import cost_of, currency_of
 from modelpool.catalog.usage_rows import UsageHour, UsageTotal
 from modelpool.observe.requests import RequestLog, Wanted, each
 from modelpool.observe.usage_hours import UsageHours
-from modelpool_client.wire import Ended, EndedRequest, Facts, FactsReply, Phase, decode, encode
+from modelpool_client.http1.message import Request
+from modelpool_client.wire import (
+    CaptureOrder,
+    Ended,
+    EndedRequest,
+    Facts,
+    FactsReply,
+    Phase,
+    decode,
+    encode,
+)
 from modelpool_worker.calls import CallInfo
-from modelpool_worker.capture import Capture
+from modelpool_worker.capture import Capture, Recording
 from modelpool_worker.ended import KEPT, EndedRequests, Ending
 from modelpool_worker.tokens import Tokens
 
@@ -383,3 +394,23 @@ def test_rows_become_days_and_go(tmp_path: Path) -> None:
         assert db.usage_totals(["model"], None, None, None) == []
     finally:
         db.close()
+
+
+def test_what_was_said_is_let_go_of_when_it_was_told_or_is_not_wanted() -> None:
+    capture = Capture(lambda: 0.0)
+    ended = EndedRequests(capture)
+    capture.obey(CaptureOrder(60, 1000))
+    held = []
+    for n in range(2):
+        recording = Recording(Request("POST", b"/", b"", []), 1000)
+        held.append(weakref.ref(recording))
+        each = ending()
+        ended.add(each._replace(asked=each.asked._replace(recording=recording)))
+        del recording, each
+        assert held[n]() is not None
+        if n == 0:
+            capture.told(1)
+            assert held[0]() is None, "the manager has it"
+    capture.obey(CaptureOrder(0, 0))
+    assert held[1]() is None, "it is off"
+    assert len(ended.report().requests) == 2, "that they were is told all the same"

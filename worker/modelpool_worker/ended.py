@@ -100,6 +100,9 @@ class EndedRequests:
     def add(self, ending: Ending) -> bool:
         """One is over. True if half of what is kept was not told yet: it should be soon."""
         self._last = last = self._last + 1
+        recording = ending.asked.recording
+        if recording is not None:  # which is let go of as soon as it was told, or is not wanted
+            ending = ending._replace(asked=ending.asked._replace(recording=None))
         if self._keeps:
             self._kept.append((last, ending))
         key = (int(ending.ended_at) // SECONDS_OF_AN_HOUR, ending.served)
@@ -117,7 +120,6 @@ class EndedRequests:
             row.estimated += 1
         if ending.is_error:
             row.errors += 1
-        recording = ending.asked.recording
         is_much = recording is not None and self._capture.add(last, recording)
         return is_much or last - self._after >= KEPT // 2
 
