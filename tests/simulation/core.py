@@ -36,6 +36,7 @@ from modelpool.pool.supervisor import Shell, Supervisor
 from modelpool.pool.waiters import USED, Use, Waiter
 from modelpool.pool.worker import ExitReport
 from modelpool_client.errors import ModelPoolError
+from modelpool_client.http1.endpoint import Nearby
 from modelpool_client.wire import DrainReply, Facts, Failure, Phase, Progress
 
 MODELS: Mapping[str, dict[str, Any]] = {
@@ -182,6 +183,11 @@ class Process:
     def process(self) -> Process:
         """As a ``Worker`` has it."""
         return self
+
+    @property
+    def endpoint(self) -> Nearby:
+        """As a ``Worker`` has it."""
+        return Nearby("127.0.0.1", self.port, "")
 
     def wait(self) -> Operation:
         return Operation("exit", self)

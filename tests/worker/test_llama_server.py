@@ -198,6 +198,17 @@ class TestNotes:
         what_it_says(settings)
         assert asked[1].read_text().split() == [*self.ONCE] * 2
 
+    def test_a_device_that_it_does_not_see_is_looked_for_again(
+        self,
+        asked: tuple[Path, Path],
+        settings: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(llama_program, "_devices", lambda: ("a boot", ["nvidia0"]))
+        what_it_says(settings)
+        what_it_says(settings)
+        assert asked[1].read_text().split() == [*self.ONCE, "--list-devices"]
+
     @pytest.mark.parametrize(
         "note", ["", "[]", "{", '{"stamp": 1}', '{"stamp": "x", "said": {"--version": 7}}']
     )

@@ -104,8 +104,13 @@ def _said(program: Program, flag: str) -> Any:
     known = _known[stamp]
     if flag not in known:
         known[flag] = _of_text(flag, _told(program, flag))
-        _note(program, stamp, known)
+        _note(program, stamp, {k: v for k, v in known.items() if v or not _may_change(k)})
     return known[flag]
+
+
+def _may_change(flag: str) -> bool:
+    """That it has no device where there seems to be one is of this moment: drivers do fail."""
+    return flag == "--list-devices" and bool(_devices()[1])
 
 
 def _of_text(flag: str, text: str) -> str | list[str] | bool:
