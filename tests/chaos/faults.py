@@ -123,7 +123,8 @@ def kill_manager(world: World, _: int, moment: str) -> str:
     if asked and client:
         client.join()
         last = next(r for r in reversed(world.replies) if r.request is asked)
-        if last.kind not in ("whole", "refused"):
+        # Whose front or engine was hurt before is replaced meanwhile, under either manager.
+        if last.kind not in ("whole", "refused") and asked.front not in world.doomed:
             world.severed.append(str(last))
     return f"{len(expected)} workers to adopt, {len(missed)} missed, steady was {view.get('state')}"
 
