@@ -49,8 +49,9 @@ class Listener:
             os.unlink(self._path)  # of a dead process that was called so, too
         server = await asyncio.start_unix_server(self._answer, self._path)
         try:
-            self.announce()
-        except OSError:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await asyncio.to_thread(self.announce)
+        except OSError:  # or the disk hangs
             server.close()
             raise
         self._server = server
@@ -63,7 +64,7 @@ class Listener:
         """
         if not self._file.exists():
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file.write_text(self._path)
+            self._file.write_bytes(os.fsencode(self._path))
 
     def close(self) -> None:
         """Holds nothing any more that others could want."""
@@ -100,7 +101,7 @@ def addresses(folder: Path, but: str = "") -> list[str]:
     with contextlib.suppress(OSError):
         for file in (folder / FOLDER).iterdir():
             with contextlib.suppress(OSError):
-                found.append(file.read_text())
+                found.append(os.fsdecode(file.read_bytes()))
     return [path for path in found if path and path != but]
 
 

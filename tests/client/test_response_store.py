@@ -347,6 +347,33 @@ def test_a_writer_that_too_many_ask_is_no_reason_either(tmp_path: Path) -> None:
 
 
 @runs
+async def test_who_cannot_say_where_it_is_asked_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr(Listener, "announce", lambda _: hung.wait(20))
+    monkeypatch.setattr(response_writers, "ANSWER_SECONDS", 0.05)
+    try:
+        async with a_store(tmp_path) as store:
+            keeping = asyncio.create_task(store.keep("resp_1", {}))
+            await asyncio.sleep(0)  # the loop goes on meanwhile
+            assert not keeping.done()
+            assert await keeping
+            assert written(tmp_path) == ["resp_1"], "it was written first"
+    finally:
+        hung.set()
+
+
+def test_what_says_no_path_is_passed_by(tmp_path: Path) -> None:
+    folder = tmp_path / response_writers.FOLDER
+    folder.mkdir()
+    path = os.fsdecode(b"/run/\xff/7.kept")
+    (folder / "a").write_bytes(os.fsencode(path))
+    (folder / "b").write_bytes(b"")
+    assert response_writers.addresses(tmp_path) == [path]
+
+
+@runs
 async def test_who_cannot_be_asked_writes_first(tmp_path: Path) -> None:
     async with a_store(tmp_path, is_alone=True) as alone:
         assert await alone.keep("resp_a", {})
