@@ -14,7 +14,7 @@ from modelpool.gateway.breakers import Breakers
 from modelpool.gateway.retry_budget import LEAST_KEPT, RetryBudget, pause_seconds
 from modelpool.pool.waiters import Grant
 from modelpool_client.errors import NotFound, RateLimited, Unavailable
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 
 RULES = Rules()
 STEPS = st.lists(
@@ -27,7 +27,7 @@ STEPS = st.lists(
 )
 
 
-NOWHERE = Nearby("127.0.0.1", 1, "")
+NOWHERE = LocalEndpoint("127.0.0.1", 1, "")
 
 
 def fail(breaker: Breaker, times: int, now: float = 0.0) -> Breaker:

@@ -29,7 +29,7 @@ from modelpool.routing.resolve import Resolver
 from modelpool.routing.virtual_model import VirtualModel, read_virtual_model
 from modelpool_client.capabilities import WRITES_TEXT
 from modelpool_client.errors import LoadFailed, LoadTimeout, ModelNotFound
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 from modelpool_client.http1.exchange import BUFFER_BYTES, Exchange
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream as WorkersClient
@@ -97,7 +97,7 @@ class FakePool:
         self.out += 1
         self.given += 1
         port = self._upstream.port if self._upstream else 1
-        return Grant("m", "w", Nearby("127.0.0.1", port, ""), 1, self.is_hot, self._release)
+        return Grant("m", "w", LocalEndpoint("127.0.0.1", port, ""), 1, self.is_hot, self._release)
 
     def _release(self, use: Use) -> None:
         self.out -= 1

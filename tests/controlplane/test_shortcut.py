@@ -26,7 +26,7 @@ from modelpool.pool.waiters import Grant, Use
 from modelpool_client.errors import ModelNotFound, PoolStopping
 from modelpool_client.guard import Guard
 from modelpool_client.http1.connection import Connection
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 from modelpool_client.http1.server import HttpServer
 from modelpool_client.http1.timeouts import Timeouts
 from modelpool_client.http1.upstream import Upstream
@@ -105,7 +105,7 @@ class HotPool:
         self.affinities.append(affinity)
         self.out += 1
         worker_of = SERVED.get(model_id, model_id)
-        endpoint = Nearby("127.0.0.1", self._port, "")
+        endpoint = LocalEndpoint("127.0.0.1", self._port, "")
         return Grant(worker_of, "w", endpoint, 1, True, self._release)
 
     async def load(self, *wish: object) -> None:

@@ -36,7 +36,7 @@ from modelpool.pool.supervisor import Shell, Supervisor
 from modelpool.pool.waiters import USED, Use, Waiter
 from modelpool.pool.worker import ExitReport
 from modelpool_client.errors import ModelPoolError
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 from modelpool_client.wire import DrainReply, Facts, Failure, Phase, Progress
 
 MODELS: Mapping[str, dict[str, Any]] = {
@@ -185,9 +185,9 @@ class Process:
         return self
 
     @property
-    def endpoint(self) -> Nearby:
+    def endpoint(self) -> LocalEndpoint:
         """As a ``Worker`` has it."""
-        return Nearby("127.0.0.1", self.port, "")
+        return LocalEndpoint("127.0.0.1", self.port, "")
 
     def wait(self) -> Operation:
         return Operation("exit", self)

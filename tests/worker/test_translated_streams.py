@@ -15,7 +15,7 @@ from modelpool_client.surfaces.openai import Completion
 from modelpool_client.surfaces.peers import mistral
 from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
 from modelpool_client.surfaces.translation import Translation
-from modelpool_worker.engine_client import BrokenOffError, Words
+from modelpool_worker.engine_client import BrokenOffError, StreamTranslator
 from modelpool_worker.surfaces.reshape import EngineRequest
 from support.two_ways import pieces
 
@@ -90,7 +90,7 @@ def chunks_of(path: str, parts: list[tuple[dict[str, Any], dict[str, Any]]]) -> 
 
 def in_words(translation: Translation, data: list[bytes]) -> bytes:
     request = EngineRequest(translation.told.path, Completion({}, True, (), None))
-    words = Words(translation, request)
+    words = StreamTranslator(translation, request)
     told = b"".join([translation.begin(), *map(words, data), words.end()])
     return told + translation.end()
 
@@ -142,7 +142,7 @@ def test_pieces_of_open_inference(texts: list[str], in_pieces: bool) -> None:
 
 def test_an_error_within_a_stream_is_the_engines() -> None:
     translation = MAKE["messages"]()
-    words = Words(translation, EngineRequest(CHAT_PATH, Completion({}, True, (), None)))
+    words = StreamTranslator(translation, EngineRequest(CHAT_PATH, Completion({}, True, (), None)))
     with pytest.raises(ModelPoolError, match="out of it"):
         words(b'data: {"error": {"message": "out of it", "code": 500}}\n\n')
     with pytest.raises(BrokenOffError, match="no JSON"):

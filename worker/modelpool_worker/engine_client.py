@@ -265,7 +265,7 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: perhaps after the first byte.
         """
-        words, seen = Words(translation, request), Seen(watch)
+        words, seen = StreamTranslator(translation, request), Seen(watch)
         async with self._open(request, watch) as reply:
             first = await _first_piece(reply)
             if not exchange.status:
@@ -563,7 +563,7 @@ class _ClientSink:
             self.source.resume()
 
 
-class Words:
+class StreamTranslator:
     """Tells an engine's stream in the words of another API, a piece at a time."""
 
     def __init__(self, translation: Translation, request: EngineRequest) -> None:

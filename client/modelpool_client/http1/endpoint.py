@@ -10,7 +10,7 @@ from .message import host_header
 MAX_SOCKET_PATH = 103
 
 
-class Nearby(NamedTuple):
+class LocalEndpoint(NamedTuple):
     """A server on this machine that may listen on a unix socket as well: what goes over that passes
     no network stack, which is a third of what a relayed request costs the system.
 
@@ -24,7 +24,7 @@ class Nearby(NamedTuple):
 
 
 # Host and port, with the path of a unix socket beside them; or such a path alone.
-Endpoint: TypeAlias = tuple[str, int] | Nearby | str
+Endpoint: TypeAlias = tuple[str, int] | LocalEndpoint | str
 
 
 def host_of(endpoint: Endpoint) -> bytes:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 
-from .endpoint import Endpoint, Nearby, host_of
+from .endpoint import Endpoint, LocalEndpoint, host_of
 from .message import Headers, request_head
 from .upstream_connection import BrokenOff, NotReached, UpstreamConnection
 
@@ -203,7 +203,7 @@ class Upstream:
         if isinstance(endpoint, str):
             _, connection = await loop.create_unix_connection(make, endpoint)
             return connection
-        if isinstance(endpoint, Nearby) and endpoint.path:
+        if isinstance(endpoint, LocalEndpoint) and endpoint.path:
             # It may be of an earlier version, without one, or its queue be full.
             with contextlib.suppress(OSError):
                 _, connection = await loop.create_unix_connection(make, endpoint.path)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.http1.connection import Connection
-from modelpool_client.http1.endpoint import Nearby, host_of
+from modelpool_client.http1.endpoint import LocalEndpoint, host_of
 from modelpool_client.http1.exchange import Exchange, is_stream
 from modelpool_client.http1.known_heads import (
     REMEMBERED,
@@ -96,7 +96,7 @@ class _Head:
         self.has_parent = read_parent(request.fields.get(TRACEPARENT)) is not None
         self._sent: dict[tuple[str, int], bytes] = {}
 
-    def sent(self, model_id: str, endpoint: Nearby) -> bytes:
+    def sent(self, model_id: str, endpoint: LocalEndpoint) -> bytes:
         """As the worker of that model gets it, up to the digits of its length."""
         key = (model_id, endpoint.port)
         known = self._sent.get(key)
@@ -426,7 +426,7 @@ def _is_whole(family: Family, surface: Surface, said: dict[str, Any]) -> bool:
     return family.load_answer is None or family.load_answer(path, said) is None
 
 
-def _sent(request: Request, surface: Surface, model_id: str, endpoint: Nearby) -> bytes:
+def _sent(request: Request, surface: Surface, model_id: str, endpoint: LocalEndpoint) -> bytes:
     target = surface.path.encode("ascii")
     target += b"?" + request.query if request.query else b""
     headers = [*forwarded(request, model_id), *told_owner(surface, request)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 
 REQUEST = "a request came"
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
@@ -50,7 +50,7 @@ class Grant:
 
     model_id: str
     worker_id: str
-    endpoint: Nearby
+    endpoint: LocalEndpoint
     generation: int
     was_hot: bool
     _release: Callable[[Use], None] = field(repr=False)

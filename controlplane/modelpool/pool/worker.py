@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from modelpool_client.http1.endpoint import Nearby, front_socket
+from modelpool_client.http1.endpoint import LocalEndpoint, front_socket
 from modelpool_client.wire import Failure
 
 from modelpool.catalog.database import WorkerRow
@@ -29,9 +29,9 @@ class Worker:
     host: str = "127.0.0.1"
 
     @cached_property
-    def endpoint(self) -> Nearby:
+    def endpoint(self) -> LocalEndpoint:
         """Where its requests go."""
-        return Nearby(self.host, self.port, front_socket(self.record.runtime_dir, self.port))
+        return LocalEndpoint(self.host, self.port, front_socket(self.record.runtime_dir, self.port))
 
     @property
     def worker_id(self) -> str:

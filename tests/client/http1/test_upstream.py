@@ -15,7 +15,7 @@ import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 from modelpool_client.http1.exchange import BUFFER_BYTES
 from modelpool_client.http1.message import Headers, host_header, request_head
 from modelpool_client.http1.upstream import CONNECT_SECONDS, IDLE_SECONDS, Upstream
@@ -598,7 +598,7 @@ def test_a_neighbour_is_asked_over_its_socket_by_the_name_of_its_port(
     async def scene() -> None:
         async with Neighbour(str(tmp_path / "s"), writes(OK)) as there:
             for _ in range(2):
-                to = Nearby(HOST, 1, there.path)
+                to = LocalEndpoint(HOST, 1, there.path)
                 with await there.upstream.request(to, "POST", b"/", [], b"{}") as reply:
                     assert await reply.read() == b"{}"
             assert there.connections == 1, "it was kept"
@@ -622,7 +622,7 @@ def test_a_neighbour_without_its_socket_is_asked_at_its_port(
 
     async def scene() -> None:
         async with Worker(writes(OK)) as worker:
-            to = Nearby(HOST, worker.port, str(path))
+            to = LocalEndpoint(HOST, worker.port, str(path))
             with await worker.upstream.request(to, "POST", b"/", [], b"{}") as reply:
                 assert await reply.read() == b"{}"
 
@@ -633,7 +633,7 @@ def test_nobody_listens_at_a_neighbours(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         with socket.create_server((HOST, 0)) as taken:
             port = taken.getsockname()[1]
-        to = Nearby(HOST, port, str(tmp_path / "s"))
+        to = LocalEndpoint(HOST, port, str(tmp_path / "s"))
         with pytest.raises(NotReached, match=r"refused|Connect call failed"):
             await Upstream().request(to, "POST", b"/", [])
 

@@ -13,7 +13,7 @@ from modelpool.app import open_breakers
 from modelpool.gateway.breaker import Rules
 from modelpool.gateway.breakers import Breakers
 from modelpool.pool.waiters import Grant
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 from support.alert_world import FakePool, FakeStore, World, result_of
 
 
@@ -44,7 +44,7 @@ def test_breakers_that_are_open_are_told_of_by_model() -> None:
     )
     rule = Rule("Open", "breaker_open", 0)
     assert look(sampler, rule, 0.0) == []
-    grant = Grant("m", "w", Nearby("127.0.0.1", 1, ""), 1, True, lambda use: None, "m/1")
+    grant = Grant("m", "w", LocalEndpoint("127.0.0.1", 1, ""), 1, True, lambda use: None, "m/1")
     for _ in range(2):
         breakers.failed("m", grant, breakers.began("m", grant), "it broke off")
     (sample,) = look(sampler, rule, 0.0)

@@ -11,7 +11,7 @@ from modelpool.pool.decide.table import NoOutcome
 from modelpool.pool.replica import Replica
 from modelpool.pool.waiters import PRIORITIES, UNUSED, USED, Grant, Use, Waiter, Waiters, turn
 from modelpool_client.errors import LoadCancelled
-from modelpool_client.http1.endpoint import Nearby
+from modelpool_client.http1.endpoint import LocalEndpoint
 from support.sim import model
 
 
@@ -75,7 +75,7 @@ def test_nobody_is_lost_and_nobody_overtakes(those: list[tuple[int, float, bool]
 
 def test_a_grant_is_given_back_to_who_gave_it() -> None:
     given_back: list[Use] = []
-    grant = Grant("m", "w1", Nearby("127.0.0.1", 8051, ""), 3, True, given_back.append)
+    grant = Grant("m", "w1", LocalEndpoint("127.0.0.1", 8051, ""), 3, True, given_back.append)
     grant.release()
     assert given_back == [USED]
     grant.release(UNUSED)
