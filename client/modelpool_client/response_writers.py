@@ -78,7 +78,9 @@ class Listener:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 what, response_id, owner = json.loads(await reader.readline())
-            writer.write(await self._answers[what](response_id, owner))
+            answer = await self._answers[what](response_id, owner)
+            # With its length first: an answer that ends early is none.
+            writer.write(b"%d\n%b" % (len(answer), answer))
             await writer.drain()
         except (OSError, TimeoutError, ValueError, KeyError) as e:
             log.warning("somebody who asked for a kept response got no answer: %r", e)
@@ -129,10 +131,18 @@ async def _ask(folder: Path, path: str, question: bytes) -> bytes:
         return b""
     except TimeoutError:
         raise _unanswered(f"did not answer in {ANSWER_SECONDS:g} s") from None
+    except (asyncio.IncompleteReadError, ValueError):
+        if _has_ended(path):  # meanwhile, and has written all
+            return b""
+        raise _unanswered("failed to answer") from None
     except (ConnectionError, PermissionError):  # it ends, and has written all; or is a stranger's
         return b""
     except OSError as e:  # such as too many that ask
         raise _unanswered(f"cannot be asked: {e.strerror or e}") from None
+
+
+def _has_ended(path: str) -> bool:
+    return not os.path.exists(path)
 
 
 def _unanswered(why: str) -> Unavailable:
@@ -145,6 +155,6 @@ async def _conversation(path: str, question: bytes) -> bytes:
     try:
         writer.write(question)
         await writer.drain()
-        return await reader.read()
+        return await reader.readexactly(int(await reader.readline()))
     finally:
         writer.close()

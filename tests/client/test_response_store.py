@@ -324,6 +324,38 @@ async def test_a_writer_that_hangs_is_no_reason_to_say_there_is_nothing(
         goes_on.set()
 
 
+@runs
+async def test_a_writer_that_fails_is_no_reason_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: str, __: str) -> bytes:
+        raise KeyError("resp_a")
+
+    async with a_store(tmp_path) as store, a_store(tmp_path, is_alone=True) as manager:
+        monkeypatch.setattr(store, "_told", fails)
+        await store.keep("resp_a", {})
+        with pytest.raises(Unavailable, match="failed to answer"):
+            await manager.find("resp_a")
+
+
+@runs
+async def test_half_of_an_answer_is_none(tmp_path: Path) -> None:
+    path = f"{tmp_path}/7.kept"
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'9\n{"a"')
+        writer.close()
+
+    Listener(tmp_path / "r", path, {}).announce()
+    async with (
+        await asyncio.start_unix_server(half, path),
+        a_store(tmp_path, is_alone=True) as manager,
+    ):
+        with pytest.raises(Unavailable, match="failed to answer"):
+            await manager.find("resp_a")
+
+
 def test_a_writer_that_too_many_ask_is_no_reason_either(tmp_path: Path) -> None:
     path = f"{tmp_path}/7.kept"
 
