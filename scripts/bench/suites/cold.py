@@ -23,7 +23,8 @@ from bench.stage import Against, Measure, Samples, Stage
 PORT_SECONDS = 60.0
 EXTRA_ROUNDS = 2
 # As in use, a model was there for some time before another is wanted: what has just been loaded is
-# no victim for as long as its load took, and a spare worker is made a second after a start.
+# no victim for as long as its load took. And a spare worker is made a second after a start, which
+# is not to fall into what is measured next, nor to be taken for somebody else's work.
 PAUSE_SECONDS = 2.0
 NATIVE_ENGINE = "llama-server"
 # Whom each pool is held against: those whose engine is its own, and who users have instead.
@@ -141,7 +142,9 @@ def _swap(pool: BenchPool) -> float:
 
 def _first_token(pool: BenchPool, model_id: str) -> float:
     began = time.perf_counter()
-    return first_event_at(pool.port, token_body(model_id, TOKENS)) - began
+    seconds = first_event_at(pool.port, token_body(model_id, TOKENS)) - began
+    time.sleep(PAUSE_SECONDS)
+    return seconds
 
 
 def _unload_rows(stage: Stage, pool: BenchPool, rounds: int) -> Iterator[Row]:
