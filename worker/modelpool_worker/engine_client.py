@@ -38,13 +38,22 @@ from .surfaces.aggregate import NO_ENDS, Aggregate
 from .surfaces.plain import plain
 from .surfaces.reshape import EngineRequest, Reshape
 from .surfaces.text_frame import TextChunks
-from .tokens import BYTES_PER_TOKEN, NO_TOKENS, Tokens, count_tokens, estimated, of_usage
+from .tokens import (
+    BYTES_PER_TOKEN,
+    NO_TOKENS,
+    Tokens,
+    count_tokens,
+    estimated,
+    of_usage,
+    usage_after,
+)
 
 log = logging.getLogger(__name__)
 
 TAIL_BYTES = 4096
 # An engine answers between two steps of its work; Prometheus waits for ten seconds.
 METRICS_SECONDS = 2.0
+_USAGE = b'"usage"'
 # Of an engine that has too much to do at the moment.
 TOO_MANY = (429, 503)
 PLAIN_HEADERS = [JSON_TYPE]
@@ -874,8 +883,10 @@ def _told_tokens(reply: Reply | None, tail: bytes) -> Tokens:
 
 def tokens_of_answer(body: bytes, request: EngineRequest) -> Tokens:
     """PURE. Tokens of an answer in one piece: as it tells, else by the bytes of its texts."""
-    usage = body.rpartition(b'"usage"')[2]  # a shorter way to look through; else all of it
-    told = count_tokens(usage[-TAIL_BYTES:])
+    if (told := usage_after(_USAGE, body)) is not None:
+        return told
+    # A shorter way to look through, where it is there; else all of it.
+    told = count_tokens(body.rpartition(_USAGE)[2][-TAIL_BYTES:])
     if told != NO_TOKENS:
         return told
     try:
