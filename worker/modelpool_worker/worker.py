@@ -236,6 +236,10 @@ class Worker:
         is_other = name and self.backend.resolve(name)
         return name[:LONGEST] if is_other else self.assignment.model_id
 
+    def worked(self) -> None:
+        """The engine gave a sign of work."""
+        self.activity.sign_of_work(self.now())
+
     def fall_asleep(self, if_idle_for: float | None = None) -> bool:
         """Refuse new work, if idle for so long, and let go of device memory; False means busy. The
         front does what follows.
