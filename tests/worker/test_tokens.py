@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelpool_worker.tokens import Tokens, count_tokens, estimated, of_usage
+from modelpool_worker.tokens import Tokens, count_tokens, estimated, of_usage, usage_after
 
 
 @pytest.mark.parametrize(
@@ -44,19 +44,52 @@ def test_what_nobody_tells_is_estimated_and_says_so() -> None:
 _COUNTS = st.none() | st.integers(0, 9)
 
 
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "completion_tokens": _COUNTS,
-            "prompt_tokens": _COUNTS,
-            "total_tokens": _COUNTS,
-            "input_tokens": st.integers(0, 9),
-            "output_tokens": st.integers(0, 9),
-            "prompt_tokens_details": st.none()
-            | st.fixed_dictionaries({}, optional={"cached_tokens": st.integers(0, 20)}),
-        },
-    )
+_USAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "completion_tokens": _COUNTS,
+        "prompt_tokens": _COUNTS,
+        "total_tokens": _COUNTS,
+        "input_tokens": st.integers(0, 9),
+        "output_tokens": st.integers(0, 9),
+        "prompt_tokens_details": st.none()
+        | st.fixed_dictionaries({}, optional={"cached_tokens": st.integers(0, 20)}),
+    },
 )
+
+
+@given(_USAGES)
 def test_usage_that_was_read_says_the_same(usage: dict[str, Any]) -> None:
     assert of_usage(usage) == count_tokens(json.dumps(usage).encode())
+
+
+_COMPACT = (",", ":")
+
+
+@given(
+    _USAGES, st.sampled_from([{}, {"timings": {"prompt_n": 3, "predicted_n": 2}}]), st.booleans()
+)
+def test_usage_that_an_answer_tells_last_says_the_same(
+    usage: dict[str, Any], more: dict[str, Any], is_compact: bool
+) -> None:
+    answer = {"choices": [{"text": 'it says "usage": {'}], "usage": usage, **more}
+    said = json.dumps(answer, separators=_COMPACT if is_compact else None).encode()
+    told = usage_after(b'"usage"', said)
+    assert told in (None, count_tokens(said.rpartition(b'"usage"')[2]))
+    if usage.get("completion_tokens") and usage.get("prompt_tokens"):
+        assert told is not None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b'{"choices": []}',
+        b'{"usage": null, "choices": [{}]}',
+        b'{"usage": {"prompt_tokens": 1, "completion_tokens": 2',
+        b'{"usage": ' + b'{"a":' * 2000,
+        b'{"usage": {"prompt_tokens": true, "completion_tokens": 1.5}}',
+    ],
+)
+def test_no_usage_is_read_where_there_is_none(said: bytes) -> None:
+    assert usage_after(b'"usage"', said) is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from modelpool_client.errors import ModelPoolError
 from modelpool_client.http1.exchange import Exchange
@@ -24,12 +26,8 @@ class Callee(Protocol):
         """Seconds, monotonic."""
         ...
 
-    def begin(self, call: Call) -> None: ...
+    def begin(self, call: Call, now: float) -> None: ...
     def end(self, call: Call, error: BaseException | None, *, has_left: bool) -> None: ...
-
-    def worked(self) -> None:
-        """The engine gave something."""
-        ...
 
 
 class Answering(Protocol):
@@ -63,6 +61,9 @@ class CallInfo(NamedTuple):
     recording: Recording | None = None
 
 
+# As ``CallInfo(…)`` without ``trace`` and ``recording``; that is a function in Python.
+InfoFields: TypeAlias = "tuple[str, str, bytes, bytes, bool, bool, None, None]"
+info_of: Callable[[InfoFields], CallInfo] = partial(tuple.__new__, CallInfo)
 NO_INFO = CallInfo()
 
 
@@ -99,7 +100,14 @@ class Call:
         """The work begins."""
         if not self._has_begun:
             self._has_begun = True
-            self._worker.begin(self)
+            self._worker.begin(self, self._worker.now())
+
+    def begin_sent(self) -> None:
+        """The work begins: it goes to the engine as it came."""
+        self._has_begun = True
+        self._waits_since = self.sent_at = self.began_at
+        self._worker.begin(self, self.began_at)
+        self._worker.activity.asked()
 
     def end(self, *, has_left: bool = False) -> None:
         """It was done, or is not wanted any more, for its client has left."""
@@ -139,11 +147,11 @@ class Call:
 
     def gave(self) -> None:
         """The engine gave something for it."""
-        self._waits_since = None
+        now, self._waits_since = self._worker.now(), None
         self.overtaken = 0
         if self.gave_at is None:
-            self.gave_at = self._worker.now()
-        self._worker.worked()
+            self.gave_at = now
+        self._worker.activity.sign_of_work(now)
 
     def asks(self) -> None:
         """It waits for more."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
@@ -20,8 +21,9 @@ from modelpool_client.errors import (
     NotSupported,
     Unavailable,
 )
-from modelpool_client.http1.endpoint import host_of
+from modelpool_client.http1.endpoint import Endpoint, host_of
 from modelpool_client.http1.exchange import BUFFER_BYTES, JSON_TYPE, Exchange, Source
+from modelpool_client.http1.known_heads import REMEMBERED
 from modelpool_client.http1.message import Headers, describing, request_head
 from modelpool_client.http1.upstream_connection import UpstreamConnection, UpstreamError
 from modelpool_client.surfaces import sse
@@ -38,13 +40,22 @@ from .surfaces.aggregate import NO_ENDS, Aggregate
 from .surfaces.plain import plain
 from .surfaces.reshape import EngineRequest, Reshape
 from .surfaces.text_frame import TextChunks
-from .tokens import BYTES_PER_TOKEN, NO_TOKENS, Tokens, count_tokens, estimated, of_usage
+from .tokens import (
+    BYTES_PER_TOKEN,
+    NO_TOKENS,
+    Tokens,
+    count_tokens,
+    estimated,
+    of_usage,
+    usage_after,
+)
 
 log = logging.getLogger(__name__)
 
 TAIL_BYTES = 4096
 # An engine answers between two steps of its work; Prometheus waits for ten seconds.
 METRICS_SECONDS = 2.0
+_USAGE = b'"usage"'
 # Of an engine that has too much to do at the moment.
 TOO_MANY = (429, 503)
 PLAIN_HEADERS = [JSON_TYPE]
@@ -90,6 +101,8 @@ class EngineClient:
     Attributes:
         sleep: how it lets go of device memory and takes it again; None: it cannot.
         heeds_priority: requests wait in it, and it wants to be told their ``X-Priority``.
+        gathers: it is asked for a stream where an answer of a chat or a completion is wanted in one
+            piece.
     """
 
     def __init__(self, link: Link) -> None:
@@ -97,7 +110,7 @@ class EngineClient:
         self.heeds_priority = False
         self._link = link
         self._kept = link if isinstance(link, KeepsConnections) else None
-        self._stops_plain = False
+        self.gathers = True
         self._has_metrics = False
         self._model_name = ""
         self._headers: Headers = []
@@ -105,7 +118,7 @@ class EngineClient:
 
     def take(self, ready: Mapping[str, Any]) -> None:
         """What an engine says of itself, see ``Status.ready``."""
-        self._stops_plain = bool(ready.get("stops_plain"))
+        self.gathers = not ready.get("stops_plain")
         self._has_metrics = bool(ready.get("has_metrics"))
         self._model_name = ready.get("model_name") or ""
         given = (ready.get("headers") or {}).items()
@@ -176,12 +189,6 @@ class EngineClient:
         exchange.end()
         return _counted(reply, tail, request)
 
-    @property
-    def gathers(self) -> bool:
-        """It is asked for a stream where an answer of a chat or a completion is wanted in one
-        piece."""
-        return not self._stops_plain
-
     def begin(
         self, request: EngineRequest, *, is_relayed: bool = False
     ) -> tuple[UpstreamConnection, bytes] | None:
@@ -191,12 +198,13 @@ class EngineClient:
         the answer in any case; else it takes ``relay`` or ``whole``."""
         if self._kept is None or (request.reshape is not None and not is_relayed):
             return None
-        target, headers, body = self._written(request, as_stream=self.gathers and not is_relayed)
+        body = self._body(request, as_stream=self.gathers and not is_relayed)
         connection = self._kept.take()
         if connection is None:
             return None
-        host = host_of(connection.endpoint)
-        return connection, request_head("POST", target, host, headers, len(body)) + body
+        path, headers = request.path, (*request.headers, *self._headers)
+        head = _head(self._paths.get(path, path), connection.endpoint, headers)
+        return connection, b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
     async def answer(
         self,
@@ -212,7 +220,7 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        if not self._stops_plain or request.reshape is not None:
+        if self.gathers or request.reshape is not None:
             value, tokens = await self.collect(request, watch, begun)
             exchange.send_json(200, value)
             return tokens
@@ -240,7 +248,7 @@ class EngineClient:
             ModelPoolError: the engine refused.
             BrokenOffError: it did not finish.
         """
-        if self._stops_plain and request.reshape is None:
+        if not self.gathers and request.reshape is None:
             return _whole(await self.whole(request, watch), request)
         reshape = request.reshape
         gathering = (begun and begun.gathering) or self.gathering(request, watch)
@@ -437,12 +445,14 @@ class EngineClient:
             raise BrokenOffError(f"the engine broke off: {e}") from e
 
     def _written(self, request: EngineRequest, *, as_stream: bool) -> tuple[bytes, Headers, bytes]:
-        completion, headers = request.completion, request.headers
-        if self._model_name and JSON_TYPE in headers:
-            completion = named(completion, self._model_name)
-        body = completion.upstream(as_stream=as_stream)
         target = self._paths.get(request.path, request.path).encode()
-        return target, [*headers, *self._headers], body
+        return target, [*request.headers, *self._headers], self._body(request, as_stream=as_stream)
+
+    def _body(self, request: EngineRequest, *, as_stream: bool) -> bytes:
+        completion = request.completion
+        if self._model_name and JSON_TYPE in request.headers:
+            completion = named(completion, self._model_name)
+        return completion.upstream(as_stream=as_stream)
 
     @asynccontextmanager
     async def _open(
@@ -469,6 +479,13 @@ class EngineClient:
                 yield reply
         except UpstreamError as e:
             raise BrokenOffError(f"the engine broke off: {e}") from e
+
+
+@lru_cache(REMEMBERED)
+def _head(path: str, endpoint: Endpoint, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Of a request, up to the digits of its length."""
+    head = request_head("POST", path.encode(), host_of(endpoint), headers, 0)
+    return head.removesuffix(b"0\r\n\r\n")
 
 
 class Seen:
@@ -874,8 +891,10 @@ def _told_tokens(reply: Reply | None, tail: bytes) -> Tokens:
 
 def tokens_of_answer(body: bytes, request: EngineRequest) -> Tokens:
     """PURE. Tokens of an answer in one piece: as it tells, else by the bytes of its texts."""
-    usage = body.rpartition(b'"usage"')[2]  # a shorter way to look through; else all of it
-    told = count_tokens(usage[-TAIL_BYTES:])
+    if (told := usage_after(_USAGE, body)) is not None:
+        return told
+    # A shorter way to look through, where it is there; else all of it.
+    told = count_tokens(body.rpartition(_USAGE)[2][-TAIL_BYTES:])
     if told != NO_TOKENS:
         return told
     try:

@@ -46,7 +46,7 @@ from modelpool_client.tracing.context import TRACEPARENT, read_parent
 from modelpool_client.wire import RESOLVED_HEADER, VIRTUAL_HEADER, Phase
 
 from .batching.queue import PRIORITY
-from .calls import Call, CallInfo
+from .calls import Call, CallInfo, info_of
 from .engine_client import (
     PLAIN_HEADERS,
     TAIL_BYTES,
@@ -253,8 +253,7 @@ class _Errand:
     def begin(self, call: Call) -> None:
         """It is about to be sent."""
         self.call = call
-        call.begin()
-        call.sent()
+        call.begin_sent()
 
     def answer(self, head: bytes, request_id: bytes, body: bytes) -> bytes | None:
         """See ``Errand``."""
@@ -333,7 +332,8 @@ def _info(
 ) -> CallInfo:
     name, is_stream = said.get("model"), request.completion.stream
     model = name if isinstance(name, str) else ""
-    return CallInfo(head.surface.path, model, request_id, head.via, is_stream, head.is_direct)
+    path = head.surface.path
+    return info_of((path, model, request_id, head.via, is_stream, head.is_direct, None, None))
 
 
 @lru_cache(REMEMBERED)

@@ -48,7 +48,7 @@ from .backend import Backend
 from .calls import NO_INFO, Answering, Call, CallInfo, is_failure
 from .capture import Capture
 from .child import describe_exit
-from .ended import LONGEST, EndedRequests, Ending
+from .ended import LONGEST, EndedRequests, Ending, ending_of
 from .engine_client import EngineClient
 from .memory import MemoryMeter
 from .metrics import Metrics
@@ -172,46 +172,45 @@ class Worker:
         """A completion request, to be entered as a context."""
         return Call(self, exchange, asked)
 
-    def begin(self, call: Call) -> None:
+    def begin(self, call: Call, now: float) -> None:
         """A call starts."""
         self.calls.add(call)
         if not self.activity.in_flight:
             self.became_idle.clear()
-        if self.activity.begin(self.now(), is_direct=call.is_direct):
+        if self.activity.begin(now, is_direct=call.is_direct):
             self._on_change("activity")
 
     def end(self, call: Call, error: BaseException | None, *, has_left: bool) -> None:
         """A call ended."""
         self.calls.discard(call)
         activity, now, began = self.activity, self.now(), call.began_at
+        asked, sent_at, tokens = call.asked, call.sent_at, call.tokens
+        is_fault, status, code = False, 200, ""
+        if error is not None or has_left:
+            is_fault = is_failure(error)
+            status, code = _outcome(error, has_left=has_left)
         is_edge = activity.end(
-            now,
-            failed=is_failure(error),
-            tokens=call.tokens.completion,
-            is_direct=call.is_direct,
+            now, failed=is_fault, tokens=tokens.completion, is_direct=call.is_direct
         )
         if activity.in_flight == 0:
             self.became_idle.set()
-        waited = (now if call.sent_at is None else call.sent_at) - began
-        gave = call.gave_at if call.asked.is_stream else None
-        first = None if gave is None else gave - began
-        asked = call.asked
-        if asked.trace is not None and call.sent_at is None:
+        gave_at = call.gave_at if asked.is_stream else None
+        if sent_at is None and asked.trace is not None:
             asked = asked._replace(trace=asked.trace._replace(engine_id=""))
-        status, code = _outcome(error, has_left=has_left)
-        ending = Ending(
-            asked,
-            self._served(asked.model),
-            ended_at=time.time(),
-            waited_seconds=waited,
-            first_seconds=first,
-            seconds=now - began,
-            tokens=call.tokens,
-            status=status,
-            code=code,
+        ending = ending_of(
+            (
+                asked,
+                self._served(asked.model),
+                time.time(),
+                (now if sent_at is None else sent_at) - began,
+                None if gave_at is None else gave_at - began,
+                now - began,
+                tokens,
+                status,
+                code,
+            )
         )
-        is_urgent = self.ended.add(ending)
-        if is_edge or is_urgent:
+        if self.ended.add(ending) or is_edge:
             self._on_change("activity")
 
     def refused(self, asked: CallInfo, error: ModelPoolError, seconds: float) -> None:

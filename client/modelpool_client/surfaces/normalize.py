@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest
-from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS, NO_LIMIT
+from modelpool_client.surfaces.openai_bodies import BODIES, MESSAGE, NEEDS, NO_LIMIT
 from modelpool_client.surfaces.parameters import is_forced
 from modelpool_client.surfaces.routes import CHAT_PATH, TEXT_PATH
+from modelpool_client.surfaces.schema import Schema
 
 Given = dict[str, Any]
 # Engines count in 32 bits, and end an answer where the context ends.
@@ -245,10 +246,36 @@ _CHAT: Mapping[str, _Change] = {
     "tool_choice": _tool_choice,
 }
 _TEXT: Mapping[str, _Change] = {**_COMMON, "best_of": _best_of, "echo": _echo, "suffix": _suffix}
-# By path: the parameters that nothing is to be done about. Of messages and the count of tokens it
-# depends on what they say.
-UNCHANGED: Mapping[str, Set[str]] = {
-    path: BODIES[path]["properties"].keys() - changes.keys() - NEEDS[path].keys()
-    | ({"messages", "max_tokens"} & changes.keys())
-    for path, changes in ((CHAT_PATH, _CHAT), (TEXT_PATH, _TEXT))
+# Parameters that nothing is to be done about if they say just this.
+_USUAL: Mapping[str, Schema] = {
+    "max_tokens": {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS},
+    "messages": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            **MESSAGE,
+            "required": ["role", "content"],
+            "properties": {
+                **MESSAGE["properties"],
+                "content": {"type": "string"},
+                "tool_calls": {"anyOf": []},  # none fits
+            },
+        },
+    },
+}
+
+
+def _unchanged(path: str, changes: Mapping[str, _Change]) -> Schema:
+    known = {**BODIES[path]["properties"], **_USUAL}
+    names = BODIES[path]["properties"].keys() - changes.keys() - NEEDS[path].keys()
+    names |= _USUAL.keys() & changes.keys()
+    own = {name: known[name] for name in names}
+    return {**BODIES[path], "properties": own, "additionalProperties": False}
+
+
+# By path: bodies that nothing is to be done about, if they hold no null, and no fraction for a
+# whole number.
+UNCHANGED: Mapping[str, Schema] = {
+    CHAT_PATH: _unchanged(CHAT_PATH, _CHAT),
+    TEXT_PATH: _unchanged(TEXT_PATH, _TEXT),
 }

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from modelpool_client.errors import InvalidRequest, ModelNotFound
 from modelpool_client.surfaces.names import answers_to
-from modelpool_client.surfaces.normalize import MAX_TOKENS, UNCHANGED, normalized
+from modelpool_client.surfaces.normalize import UNCHANGED, normalized
 from modelpool_client.surfaces.openai_bodies import BODIES, NEEDS
 from modelpool_client.surfaces.parameters import ANY, Support, header_of
 from modelpool_client.surfaces.schema import whole
-from modelpool_client.surfaces.schema_checks import checks
+from modelpool_client.surfaces.schema_checks import Predicate, checks, predicate
 from modelpool_client.wire import IGNORED_HEADER
 
 _IGNORED = IGNORED_HEADER.encode()
 _CHECKS = checks(BODIES)
 # Made once: json.dumps makes an encoder for every call that wants anything special.
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
-# To be told as a fraction, which is a count in none of these.
-_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
 
 
 @dataclass(slots=True)  # frozen ones take three times as long to make, and each request makes one
@@ -83,9 +82,9 @@ def check_request(
     Raises:
         InvalidRequest: with ``param``.
     """
-    _CHECKS[path](data)
     if raw is not None and b"\\u" not in raw and _is_plain(path, data, support):
-        return Completion(data, bool(data.get("stream")), (), raw)
+        return Completion(data, data.get("stream", False), (), raw)
+    _CHECKS[path](data)
     known = BODIES[path]["properties"]
     given = {
         k: whole(known.get(k, {}), v) if type(v) is float else v
@@ -106,27 +105,14 @@ def check_request(
 
 
 def _is_plain(path: str, data: dict[str, Any], support: Support) -> bool:
-    """Whether an engine is told a checked body as it is, as nearly always: nothing of it is to be
-    put right, ignored or refused."""
-    names = data.keys()
-    if not (names <= UNCHANGED[path] and support.takes(path, names)):
-        return False
-    values = data.values()
-    if None in values:
-        return False
-    if float in map(type, values):
-        for name, value in data.items():
-            if type(value) is float and name not in _NUMBERS:
-                return False
-    count = data.get("max_tokens")
-    if count is not None and not 0 < count <= MAX_TOKENS:
-        return False
-    for message in data.get("messages", ()):
-        if type(message.get("content")) is not str or "tool_calls" in message:
-            return False
-        if None in message.values():
-            return False
-    return True
+    """Whether a body is sound, and an engine is told it as it is, as nearly always: nothing of it
+    is to be put right, ignored or refused."""
+    return support.takes(path, data.keys()) and _is_unchanged(path)(data)
+
+
+@cache
+def _is_unchanged(path: str) -> Predicate:
+    return predicate(UNCHANGED[path], as_it_is=True)
 
 
 def own_words(raw: bytes | None, data: Mapping[str, Any], body: Mapping[str, Any]) -> bytes | None:

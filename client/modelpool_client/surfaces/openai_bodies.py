@@ -49,7 +49,7 @@ _TOOL_CALL: Schema = {
         },
     },
 }
-_MESSAGE: Schema = {
+MESSAGE: Schema = {
     "type": "object",
     "required": ["role"],
     "properties": {
@@ -110,7 +110,7 @@ _COMMON: Mapping[str, Schema] = {
     "user": _STRING,
 }
 _CHAT: Mapping[str, Schema] = {
-    "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
+    "messages": {"type": "array", "minItems": 1, "items": MESSAGE},
     "max_completion_tokens": _TOKEN_COUNT,
     "logprobs": {"type": "boolean"},
     "top_logprobs": {

@@ -11,8 +11,11 @@ from typing import Any
 from modelpool_client.surfaces.schema import Schema, check
 
 Predicate = Callable[[Any], bool]
+# What a value of each type has to fit; of types that are not there none does.
+ByType = Mapping[type, Predicate]
+Kinds = Mapping[str, tuple[type, ...]]
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
+_TYPES: Kinds = {
     "object": (dict,),
     "array": (list,),
     "string": (str,),
@@ -21,6 +24,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "number": (int, float),
     "null": (type(None),),
 }
+# Of values that need not be put right: null stands for "not given", and 2.0 for 2.
+_AS_IT_IS: Kinds = {**_TYPES, "integer": (int,), "null": ()}
 
 
 class Check:
@@ -47,33 +52,44 @@ def checks(tables: Mapping[str, Schema]) -> Mapping[str, Check]:
     return {name: Check(schema) for name, schema in tables.items()}
 
 
-def predicate(schema: Schema) -> Predicate:
-    """Whether ``check`` finds nothing wrong with a value of JSON."""
-    if "anyOf" in schema:
-        return _any_of([predicate(option) for option in schema["anyOf"]])
-    kinds = schema.get("type", tuple(_TYPES))
-    by_type: dict[type, Predicate] = {}
-    for kind in [kinds] if isinstance(kinds, str) else kinds:
-        for own in _TYPES[kind]:
-            if kind == "integer" and own is float:
-                by_type.setdefault(float, _whole(_of_type(schema, float)))
-            else:
-                by_type[own] = _of_type(schema, own)
-    fits = _by_type(by_type)
-    return fits if "enum" not in schema else _one_of(list(schema["enum"]), fits)
-
-
-def _by_type(known: Mapping[type, Predicate]) -> Predicate:
-    if len(known) == 1:
-        ((own, verify),) = known.items()
-        if verify is _anything:
-            return lambda value: type(value) is own
-        return lambda value: type(value) is own and verify(value)
-    of_type = known.get
+def predicate(schema: Schema, *, as_it_is: bool = False) -> Predicate:
+    """Whether ``check`` finds nothing wrong with a value of JSON; with ``as_it_is`` only if it
+    holds no null where the schema says what it holds, and no fraction for a whole number."""
+    by_type = _by_type(schema, _AS_IT_IS if as_it_is else _TYPES)
+    if len(by_type) == 1:
+        ((own, fits),) = by_type.items()
+        return lambda value: type(value) is own and fits(value)
+    of_type = by_type.get
     return lambda value: of_type(type(value), _nothing)(value)
 
 
-def _any_of(options: list[Predicate]) -> Predicate:
+def _by_type(schema: Schema, types: Kinds) -> ByType:
+    if "anyOf" in schema:
+        return _any_of([_by_type(option, types) for option in schema["anyOf"]])
+    kinds = schema.get("type", tuple(_TYPES))
+    by_type: dict[type, Predicate] = {}
+    for kind in [kinds] if isinstance(kinds, str) else kinds:
+        for own in types[kind]:
+            if kind == "integer" and own is float:
+                by_type.setdefault(float, _whole(_of_type(schema, float, types)))
+            else:
+                by_type[own] = _of_type(schema, own, types)
+    if "enum" not in schema:
+        return by_type
+    return {own: _one_of(list(schema["enum"]), own, fits) for own, fits in by_type.items()}
+
+
+def _any_of(options: list[ByType]) -> ByType:
+    types = dict.fromkeys(own for option in options for own in option)
+    return {own: _either([option[own] for option in options if own in option]) for own in types}
+
+
+def _either(options: list[Predicate]) -> Predicate:
+    if len(options) == 1:
+        return options[0]
+    if _anything in options:
+        return _anything
+
     def fits(value: Any) -> bool:
         for option in options:  # noqa: SIM110  # a generator costs more than all that it asks
             if option(value):
@@ -83,7 +99,9 @@ def _any_of(options: list[Predicate]) -> Predicate:
     return fits
 
 
-def _one_of(allowed: list[Any], fits: Predicate) -> Predicate:
+def _one_of(allowed: list[Any], own: type, fits: Predicate) -> Predicate:
+    if own is str and fits is _anything:  # nearly always
+        return frozenset(value for value in allowed if type(value) is str).__contains__
     return lambda value: value in allowed and fits(value)
 
 
@@ -91,14 +109,14 @@ def _whole(fits: Predicate) -> Predicate:
     return lambda value: value.is_integer() and fits(value)
 
 
-def _of_type(schema: Schema, own: type) -> Predicate:
+def _of_type(schema: Schema, own: type, types: Kinds) -> Predicate:
     if own in (int, float):
         return _within(schema, "minimum", "maximum", None)
     if own is str:
         return _within(schema, "minLength", "maxLength", len)
     if own is list:
-        return _list(schema)
-    return _object(schema) if own is dict else _anything
+        return _list(schema, types)
+    return _object(schema, types) if own is dict else _anything
 
 
 def _anything(value: Any) -> bool:
@@ -116,40 +134,50 @@ def _within(
     return lambda value: bool(low <= size(value) <= high)
 
 
-def _list(schema: Schema) -> Predicate:
+def _list(schema: Schema, types: Kinds) -> Predicate:
     fits_size = _within(schema, "minItems", "maxItems", len)
     if "items" not in schema:
         return fits_size
-    fits_item = predicate(schema["items"])
+    of_type = _by_type(schema["items"], types).get
 
     def fits(value: list[Any]) -> bool:
         if not fits_size(value):
             return False
-        for item in value:  # noqa: SIM110
-            if not fits_item(item):
+        for item in value:
+            fits_item = of_type(type(item), _nothing)
+            if fits_item is not _anything and not fits_item(item):
                 return False
         return True
 
     return fits
 
 
-def _object(schema: Schema) -> Predicate:
+def _object(schema: Schema, types: Kinds) -> Predicate:
     required = tuple(schema.get("required", ()))
-    known = {name: predicate(own) for name, own in schema.get("properties", {}).items()}
-    others = schema.get("additionalProperties", True)
-    fits_other = _anything if others is True else _nothing if others is False else predicate(others)
+    known = {name: _by_type(own, types) for name, own in schema.get("properties", {}).items()}
+    more = schema.get("additionalProperties", True)
+    if more is True and not (required or known):
+        return _anything
+    others = _others(more, types)
     of_name = known.get
 
     def fits(value: dict[str, Any]) -> bool:
         for name in required:
             if name not in value:
                 return False
-        for name, item in value.items():  # noqa: SIM110
-            if not of_name(name, fits_other)(item):
+        for name, item in value.items():
+            fits_item = of_name(name, others).get(type(item), _nothing)
+            if fits_item is not _anything and not fits_item(item):
                 return False
         return True
 
     return fits
+
+
+def _others(schema: Schema | bool, types: Kinds) -> ByType:
+    if schema is True:
+        return {own: _anything for owns in types.values() for own in owns}
+    return {} if schema is False else _by_type(schema, types)
 
 
 def _nothing(value: Any) -> bool:

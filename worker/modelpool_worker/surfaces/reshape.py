@@ -57,10 +57,9 @@ def engine_request(
     path: str, completion: Completion, support: Support, head: Callable[[], Chunk]
 ) -> EngineRequest:
     """How an engine is asked. ``head`` gives id, time and model of an answer that has none."""
-    if not support.is_known or support.takes_all(
-        path
-    ):  # it answers in OpenAI's words, whatever it is asked
-        return EngineRequest(path, completion)
+    if not support.is_known or support.takes_all(path):
+        # It answers in OpenAI's words, whatever it is asked.
+        return EngineRequest(path, completion, None, _JSON)
     if path == CHAT_PATH:
         return _chat(completion, support)
     if path == TEXT_PATH:
