@@ -70,6 +70,15 @@ def decode(cls: type[T], data: object) -> T:
         raise DecodeError(f"{cls.__name__}: {e}") from None
 
 
+def prepare_decoding(*classes: type[Any]) -> None:
+    """Look at these ahead of the first message, of which that would take more than half of the
+    time."""
+    for cls in classes:
+        hints = _hints(typing.cast("Any", cls)).values()
+        parts = (part for hint in hints for part in (hint, *get_args(hint)))
+        prepare_decoding(*(p for p in parts if isinstance(p, type) and dataclasses.is_dataclass(p)))
+
+
 @functools.cache
 def _hints(cls: type[Any]) -> Mapping[str, Any]:
     """Annotations are text here, and each look at them would compile that anew."""

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.wire import FactsReply, Phase
-from modelpool_worker.heartbeat import Contact, PostPolicy, Verdict
+from modelpool_worker.heartbeat import FIRST_SECONDS, Contact, PostPolicy, Verdict
 
 
 def posted(policy: PostPolicy, now: float, phase: Phase | None = None) -> None:
@@ -31,6 +31,17 @@ def test_the_first_post_is_due_at_once_and_the_next_with_the_beat() -> None:
     assert policy.due() == -math.inf
     posted(policy, 100, Phase.LOADING)
     assert policy.due() == 110
+
+
+def test_that_it_loads_is_told_a_moment_later_and_what_follows_at_once() -> None:
+    """Who has started it knows, and the processor is for the load."""
+    policy = PostPolicy(10)
+    policy.begins(100)
+    assert policy.due() == 100 + FIRST_SECONDS
+    policy.phase_is(Phase.READY)
+    assert policy.due() == -math.inf
+    posted(policy, 100.01, Phase.READY)
+    assert policy.due() == 110.01
 
 
 def test_who_waits_for_an_answer_has_one_posted_soon() -> None:

@@ -119,6 +119,23 @@ def test_the_peak_stays(holder: Callable[..., int]) -> None:
     assert (first.requests, meter.latest.requests) == (0, 3)
 
 
+@on_linux
+def test_the_peak_of_what_sleeps_is_that_of_before(holder: Callable[..., int]) -> None:
+    """Nothing that it takes asleep raises it; without any other figure that is the best there
+    is."""
+    meter = MemoryMeter(holder("own"), lambda pids: {})
+    meter.counts_peak = False
+    asyncio.run(meter.measure())
+    assert meter.latest is not None
+    first = meter.latest
+    assert first.peak == first.total
+    assert first.resident is not None
+    assert first.resident > 60 * MIB
+    meter._engine_pid = os.getpid()
+    asyncio.run(meter.measure())
+    assert meter.latest.peak == first.peak
+
+
 # -- a whole worker --------------------------------------------------------------------------------
 
 

@@ -158,7 +158,7 @@ class Front:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_term, number)
-        self._heartbeat.policy.phase_is(Phase.LOADING)
+        self._heartbeat.policy.begins(self._loop.time())
         await self._server.start()
         beat = self._spawn(self._heartbeat.run())
         self._spawn(self._watch_load())
@@ -290,17 +290,17 @@ class Front:
 
     async def _watch_memory(self) -> None:
         """With every beat; when a phase begins or the first request has ended that is reported
-        without waiting for it. Not when it has just become ready, nor when it ends: whoever waits
-        for a token, or for the room, would wait for that as well."""
+        without waiting for it. Not when a load has just begun or is over, nor when it ends: whoever
+        waits for a token, or for the room, would wait for that as well."""
         while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._assignment.beat_seconds):
+                    await self._memory_wanted.wait()
             is_new = self._memory_wanted.is_set()
             self._memory_wanted.clear()
             await self._measure()
             if is_new:
                 self._on_change("activity")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._assignment.beat_seconds):
-                    await self._memory_wanted.wait()
 
     async def _fall_asleep(self) -> None:
         """One that cannot is in a state that nobody knows, and ends."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Whoever has started a worker knows that it loads, and the processor is for the load first.
+FIRST_SECONDS = 0.05
 ACTIVITY_SECONDS = 1.0
 PROGRESS_SECONDS = 0.25
 WANTED_SECONDS = 0.25
@@ -46,6 +48,11 @@ class PostPolicy:
         self._phase_due = -math.inf
         self._activity_changed = self._progress_changed = False
         self._activity_due = self._progress_due = -math.inf
+
+    def begins(self, now: float) -> None:
+        """It loads; another phase is told at once."""
+        self._phase = Phase.LOADING
+        self._beat_due = self._phase_due = now + FIRST_SECONDS
 
     def phase_is(self, phase: Phase) -> None:
         """A change of phase goes out at once, and again until it is acknowledged."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from modelpool_client.errors import LoadFailed
-from modelpool_client.wire_base import PromptCacheLimits, decode
+from modelpool_client.wire_base import PromptCacheLimits, decode, prepare_decoding
 
 from . import engines
 from .engine import Engine, EngineJob, Status
@@ -32,6 +32,7 @@ def host(name: str) -> NoReturn:
     status = Status(partial(_tell, int(os.environ[STATUS_FD])))
     with contextlib.suppress(Exception):  # it will fail again, and be told, with the job
         engines.get_child(name).prepare()
+    prepare_decoding(EngineJob)
     line = sys.stdin.buffer.readline()
     if not line:  # the front has ended
         _leave(0)

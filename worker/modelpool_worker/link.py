@@ -219,22 +219,13 @@ class ChildLink:
         loop = asyncio.get_running_loop()
         end = loop.time() + ACCEPT_SECONDS
         while loop.time() < end:
-            try:
-                writer = await _connected(self.endpoint)
-            except OSError:
+            try:  # its first request takes this connection
+                await self._upstream.prepare(self.endpoint)
+            except NotReached:
                 await asyncio.sleep(0.02)
             else:
-                writer.close()
                 return True
         return False
 
     def close(self) -> None:
         self._upstream.close()
-
-
-async def _connected(endpoint: Endpoint) -> asyncio.StreamWriter:
-    if isinstance(endpoint, str):
-        _, writer = await asyncio.open_unix_connection(endpoint)
-    else:
-        _, writer = await asyncio.open_connection(endpoint[0], endpoint[1])
-    return writer

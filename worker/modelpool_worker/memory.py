@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from . import devices
 from .link import Held
-from .proc import descendants, fields_of, read
+from .proc import descendants, fields_of, read, resident_bytes
 
 PS_SECONDS = 5.0
 KIB = 1024
@@ -35,13 +35,15 @@ class Share:
 @dataclass(frozen=True)
 class Measured:
     """``peak`` is the largest total so far; ``devices`` are bytes on each device, by its id;
-    ``requests`` had been answered before."""
+    ``requests`` had been answered before. ``resident``: with pages that processes share counted for
+    each of them; None where that is not known."""
 
     total: int
     held: int
     peak: int
     devices: Mapping[str, int] = field(default_factory=dict)
     requests: int = 0
+    resident: int | None = None
 
 
 class MemoryMeter:
@@ -70,30 +72,35 @@ class MemoryMeter:
 
     async def measure(self) -> None:
         """Walking the pages of a large process takes tens of milliseconds: not on the loop."""
-        requests = self._answered()
+        requests, counts_peak = self._answered(), self.counts_peak
         found = await asyncio.to_thread(self._measure)
         if found is not None and self._ask_held is not None:
             found = _with(found, await self._ask_held())
         if found is not None:  # of two at a time neither forgets what the other saw
             before = self.latest.peak if self.latest is not None else 0
-            peak = max(found.peak, before) if self.counts_peak else before
+            peak = max(found.peak, before) if counts_peak or not before else before
             self.latest = replace(found, peak=peak, requests=requests)
 
     def _measure(self) -> Measured | None:
         pid = self._engine_pid
         engine = [] if pid is None else [pid, *descendants(pid)]
-        shares = shares_of([os.getpid(), *engine])
+        pids = [os.getpid(), *engine]
+        shares = shares_of(pids)
         if not shares:
             return None
         share = sum(shares, Share(0, 0))
         on_devices = self._ask_devices(engine) if engine else {}
-        return Measured(share.total, share.held, share.total, on_devices)
+        known = [size for pid in pids if (size := resident_bytes(pid)) is not None]
+        resident = sum(known) if known else None
+        return Measured(share.total, share.held, share.total, on_devices, resident=resident)
 
 
 def _with(own: Measured, held: Held) -> Measured:
     total = own.total + held.host
     devices = {d: own.devices.get(d, 0) + held.devices.get(d, 0) for d in held.devices}
-    return Measured(total, own.held + held.host, total, {**own.devices, **devices})
+    return replace(
+        own, total=total, held=own.held + held.host, peak=total, devices={**own.devices, **devices}
+    )
 
 
 def shares_of(pids: Iterable[int]) -> list[Share]:

@@ -18,8 +18,10 @@ from modelpool_client.wire import (
     WORKER_EXIT_BAD_ASSIGNMENT,
     WORKER_EXIT_PORT_TAKEN,
     Assignment,
+    FactsReply,
     Failure,
 )
+from modelpool_client.wire_base import prepare_decoding
 
 from .binding import bind, bound_beside
 from .config import BadAssignment, job_line, read_assignment
@@ -33,6 +35,7 @@ def serve_later(child: Spawned | None) -> int:
     with _nothing_collected():
         from . import front  # noqa: F401 - what a front needs is there when it is needed
 
+        prepare_decoding(Assignment, FactsReply)
     line = sys.stdin.buffer.readline()
     if not line:
         _discard(child)

@@ -52,7 +52,6 @@ from .ended import LONGEST, EndedRequests, Ending, ending_of
 from .engine_client import EngineClient
 from .memory import MemoryMeter
 from .metrics import Metrics
-from .proc import descendants, resident_bytes
 from .tokens import NO_TOKENS
 
 # How long a broken answer waits for the engine's death, to be told with its last words.
@@ -380,7 +379,7 @@ class Worker:
             uptime_seconds=now - self._started,
             engine_pid=self.backend.pid,
             engine_started=self.backend.started,
-            rss_bytes=self._resident(),
+            rss_bytes=memory.resident if memory else None,
             memory_bytes=memory.total if memory else None,
             memory_held_bytes=memory.held if memory else None,
             memory_peak_bytes=memory.peak if memory else None,
@@ -461,13 +460,6 @@ class Worker:
             retry_after=min(30.0, max(1.0, left or 1.0)),
             details={"progress": encode(progress)} if progress else None,
         )
-
-    def _resident(self) -> int | None:
-        pid = self.backend.pid
-        engine = [] if pid is None else [pid, *descendants(pid)]
-        sizes = [resident_bytes(pid) for pid in (os.getpid(), *engine)]
-        known = [s for s in sizes if s is not None]
-        return sum(known) if known else None
 
 
 def _outcome(error: BaseException | None, *, has_left: bool) -> tuple[int, str]:

@@ -84,6 +84,14 @@ class Upstream:
         await connection.ask(head, body)
         return connection
 
+    async def prepare(self, endpoint: Endpoint) -> None:
+        """Make a connection before there is a request for it.
+
+        Raises:
+            NotReached: there is none.
+        """
+        self._keep(await self._connect(endpoint))
+
     def drop(self, endpoint: Endpoint) -> None:
         """End the idle connections to one that has left, or is about to."""
         for connection in self._idle.pop(endpoint, ()):

@@ -26,7 +26,6 @@ from modelpool_worker.progress import parts_of, source_bytes
 from .command_line import BadTemplate, fill, fill_text, names_in
 from .command_presets import COMMAND, QUESTIONS, Preset, sleep_options
 from .command_server import (
-    Address,
     PortTaken,
     Servers,
     Start,
@@ -35,6 +34,7 @@ from .command_server import (
     free_port,
     prepare,
 )
+from .local_client import Address
 
 NAME = "command"
 PORT_TRIES = 3

@@ -21,13 +21,14 @@ from modelpool_client.errors import LoadFailed
 from modelpool_worker.left_behind import note_command, strike_out
 from modelpool_worker.proc import bytes_read, cpu_seconds, descendants
 
-Address: TypeAlias = tuple[str, int] | str
+from .local_client import Address, LocalClient, connected
+
 # Hears the last line and the bytes read so far.
 Beat: TypeAlias = Callable[[str, int], None]
 
-# Between two looks whether it is ready, and of the time that it has been starting for: late by a
-# hundredth on average, while asking it takes a twentieth of one core at the beginning, then less.
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, PAUSE_SHARE = 0.002, 0.5, 0.02
+# Between two looks whether it is ready, and of the time that it has been starting for: late by half
+# a hundredth on average, while asking it takes a twentieth of one core at the beginning, then less.
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, PAUSE_SHARE = 0.001, 0.5, 0.01
 # Between two looks whether it is at work; the second is reached by and by.
 FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.02, 0.5
 # How long one answer to the question whether it is ready may take.
@@ -93,6 +94,7 @@ class Server:
         self._signs = 0
         self._last_line = ""
         self._has_said = threading.Event()
+        self._client = LocalClient(start.address)
         _adopt_orphans()
         if start.stop_command:
             _note(start)
@@ -128,6 +130,7 @@ class Server:
                 raise LoadFailed(f"{text}: {self._awaited()}", code="timeout", source="engine")
         if start.question is not None:
             self._ask(*start.question)
+        self._client.close()
 
     def wait(self) -> int:
         """Until it ends by itself; its exit code, negative for a signal. What it had started is
@@ -157,7 +160,7 @@ class Server:
         if start.ready_log and not self._has_said.is_set():
             return False
         if start.ready_path:
-            is_there = status_of(start.address, start.ready_path, start.headers) == 200
+            is_there = self._status_of("GET", start.ready_path, ASK_SECONDS) == 200
         else:
             is_there = accepts(start.address)
         if is_there and not self._is_ours():
@@ -190,10 +193,18 @@ class Server:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise LoadFailed(f"the server ended before it was ready: {how}", source="engine")
 
+    def _status_of(
+        self, method: str, path: str, seconds: float, body: bytes | None = None
+    ) -> int | None:
+        """With which a request is answered; None: it is not."""
+        headers = self._start.headers
+        try:
+            return self._client.ask(method, path, seconds, headers=headers, body=body)[0]
+        except OSError:
+            return None
+
     def _ask(self, path: str, body: bytes) -> None:
-        start = self._start
-        headers = {**start.headers, "Content-Type": "application/json"}
-        found = status_of(start.address, path, headers, body, TOKEN_SECONDS)
+        found = self._status_of("POST", path, TOKEN_SECONDS, body)
         if found != 200:
             if self._process.poll() is not None:
                 self._say_how_it_ended()
@@ -270,10 +281,8 @@ class _Work:
 def prepare() -> None:
     """Import what the start of a server needs, before there is one to start."""
     import ctypes
-    import http.client
 
     ctypes.CDLL(None)
-    assert http.client
 
 
 def free_port() -> int:
@@ -285,32 +294,9 @@ def free_port() -> int:
 
 def accepts(address: Address) -> bool:
     """Does anybody listen there?"""
-    with contextlib.suppress(OSError), _connected(address, ASK_SECONDS):
+    with contextlib.suppress(OSError), connected(address, ASK_SECONDS):
         return True
     return False
-
-
-def status_of(
-    address: Address,
-    path: str,
-    headers: Mapping[str, str],
-    body: bytes | None = None,
-    seconds: float = ASK_SECONDS,
-) -> int | None:
-    """The status with which a request is answered; None: it is not. With a body it is a POST."""
-    import http.client
-
-    connection = http.client.HTTPConnection("127.0.0.1")
-    try:
-        connection.sock = _connected(address, seconds)
-        connection.request("GET" if body is None else "POST", path, body, dict(headers))
-        answer = connection.getresponse()
-        answer.read(1 << 20)
-        return answer.status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
 
 
 def listeners(port: int) -> set[int]:
@@ -326,18 +312,6 @@ def listeners(port: int) -> set[int]:
         for c in found
         if c.pid is not None and c.status == psutil.CONN_LISTEN and tuple(c.laddr)[1:2] == (port,)
     }
-
-
-def _connected(address: Address, seconds: float) -> socket.socket:
-    is_path = isinstance(address, str)
-    connection = socket.socket(socket.AF_UNIX if is_path else socket.AF_INET)
-    try:
-        connection.settimeout(seconds)
-        connection.connect(address)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _popen(start: Start) -> subprocess.Popen[bytes]:

@@ -34,6 +34,7 @@ from modelpool_worker.engine import GOALS, Engine, EngineJob, Status, Usable
 from modelpool_worker.engines.cpu import logical_cores, physical_cores
 from modelpool_worker.engines.gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
 from modelpool_worker.engines.gguf_identity import identity
+from modelpool_worker.engines.local_client import LocalClient
 from modelpool_worker.engines.template_check import template_error
 from modelpool_worker.leaving import Leaving, leaving
 from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
@@ -401,10 +402,12 @@ class LlamaCpp(Engine):
 
 def unable_of(path: str, template: str | None) -> dict[str, str]:
     """See ``Status.ready``; ``template`` is the one that the options say."""
-    capabilities = llama_props.template_capabilities(path, SLOTS_SECONDS)
+    with LocalClient(path) as server:
+        capabilities = llama_props.template_capabilities(server, SLOTS_SECONDS)
+        can_fill_in = llama_props.can_fill_in(server, SLOTS_SECONDS)
     if template in PLAIN_TEMPLATES:
         capabilities[llama_parameters.ARGUMENTS] = False
-    return llama_parameters.unable(capabilities, llama_props.can_fill_in(path, SLOTS_SECONDS))
+    return llama_parameters.unable(capabilities, can_fill_in)
 
 
 @dataclass(frozen=True)

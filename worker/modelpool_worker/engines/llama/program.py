@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelpool_client.errors import LoadFailed
@@ -40,12 +40,13 @@ _known: dict[str, dict[str, Any]] = {}
 @dataclass(frozen=True)
 class Program:
     """A llama-server: where it is, who says so, what it says of itself. ``notes`` is the folder
-    where that is noted; empty: it is asked by every process."""
+    where that is noted; empty: it is asked by every process. ``stamp``: of which that is noted."""
 
     path: str
     origin: str
     version: str = ""
     notes: str = ""
+    stamp: str = ""
 
     def flags(self) -> frozenset[str]:
         """Those that it knows.
@@ -65,7 +66,7 @@ class Program:
 
     def forget(self) -> None:
         """Ask anew the next time: it did not do what it said."""
-        _known.pop(_stamp(self), None)
+        _known.pop(self.stamp, None)
         if self.notes:
             with contextlib.suppress(OSError):
                 os.unlink(_note_of(self))
@@ -82,7 +83,8 @@ def find_program(settings: Mapping[str, Any]) -> Program:
     if path is None:
         raise _missing(f"there is no {NAME}: {origin}")
     found = Program(path, origin, notes=str(settings.get(NOTES_SETTING, "")))
-    return Program(path, origin, str(_said(found, "--version")), found.notes)
+    found = replace(found, stamp=_stamp(found))
+    return replace(found, version=str(_said(found, "--version")))
 
 
 def _place(settings: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -98,7 +100,7 @@ def _place(settings: Mapping[str, Any]) -> tuple[str | None, str]:
 
 def _said(program: Program, flag: str) -> Any:
     """What is kept of its answer, asked where it is not known."""
-    stamp = _stamp(program)
+    stamp = program.stamp
     if stamp not in _known:
         _known[stamp] = _noted(program, stamp)
     known = _known[stamp]

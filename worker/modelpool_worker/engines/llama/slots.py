@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import struct
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from modelpool_client.wire_base import PromptCacheLimits
 
+from modelpool_worker.engines.local_client import LocalClient
 from modelpool_worker.prompt_cache.store import TOKEN_BYTES, Entry, PromptStore
 from modelpool_worker.prompt_cache.worth import (
     Throughput,
@@ -64,23 +64,10 @@ class SlotServer:
 
     def _ask(self, method: str, target: str, body: bytes | None, timeout: float) -> bytes:
         """Raises OSError when it refuses, is not done in time, or makes no sense."""
-        import http.client  # for 15 ms, which a load with nothing to restore need not take
-
-        connection = http.client.HTTPConnection("localhost")
-        connection.sock = socket.socket(socket.AF_UNIX)
-        try:
-            connection.sock.settimeout(max(timeout, 0.001))
-            connection.sock.connect(self._path)
-            headers = {"Content-Type": "application/json"}
-            connection.request(method, target, body, headers)
-            answer = connection.getresponse()
-            data = answer.read()
-        except http.client.HTTPException as e:
-            raise OSError(f"{target}: {e!r}") from e
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise OSError(f"{target}: {answer.status} {data[:200]!r}")
+        with LocalClient(self._path) as server:
+            status, data = server.ask(method, target, max(timeout, 0.001), body=body)
+        if status != 200:
+            raise OSError(f"{target}: {status} {data[:200]!r}")
         return data
 
 
