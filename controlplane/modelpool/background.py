@@ -29,6 +29,13 @@ QUIET_MEMORY_SECONDS = 5.0
 # How long it is rested after each look at a model that nobody asked for, times what that took.
 PAUSE = 9
 MANY_MODELS = 500
+# So many more objects than were freed before a collection looks at them. A request has a dozen of
+# its own: by Python's own count, 700, those of 200 requests at a time were looked at four hundred
+# times a second, and every few tenths of a second whoever was served then waited for a whole
+# collection.
+YOUNG_OBJECTS = 10_000
+# With fewer nothing is left behind that a sweep would look for.
+FEW_OBJECTS = 700
 # By which versions of engines it was said what their models can do.
 JUDGED = "judged-with"
 # The same failure again is news only after that long: rounds come every second.
@@ -99,13 +106,15 @@ async def sweep(services: Services) -> None:
     # one cheap enough to have it often, and cycles do not pile up into memory that never shrinks.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     rounds, seen, frozen = Rounds(services.pool.report_bug), 0, len(services.catalog)
     while True:
         await tick(services.pool.config.check_interval_seconds)
         with rounds:
             services.pool.repair()
         # Who has made nothing has left nothing behind, and a walk through cold memory is dear.
-        if (made := gc.get_stats()[0]["collections"]) != seen:
+        made = gc.get_stats()[0]["collections"]
+        if made != seen or gc.get_count()[0] >= FEW_OBJECTS:
             gc.collect()
             seen = made
             # A scan may have brought ten thousand, which are to stay as well. Not for many that

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -100,6 +100,46 @@ class Knot:
 
     def __init__(self) -> None:
         self.own = self
+
+
+@pytest.fixture(autouse=True)
+def _thresholds() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+def test_what_many_requests_hold_at_a_time_is_not_looked_through_while_they_are_answered() -> None:
+    async def main() -> None:
+        trouble = Trouble()
+        trouble.is_on = False
+        running = asyncio.ensure_future(background.sweep(trouble.services))
+        await asyncio.sleep(0.5)
+        before = gc.get_stats()[0]["collections"]
+        for _ in range(20):
+            held: list[list[int]] = [[] for _ in range(200 * 12)]
+            del held
+        assert gc.get_stats()[0]["collections"] == before
+        running.cancel()
+
+    run_virtual(main())
+
+
+def test_a_sweep_frees_what_too_few_have_left_for_a_collection() -> None:
+    async def main() -> None:
+        trouble = Trouble()
+        trouble.is_on = False
+        running = asyncio.ensure_future(background.sweep(trouble.services))
+        await asyncio.sleep(0.5)
+        knots = [Knot() for _ in range(2 * background.FEW_OBJECTS)]
+        left = weakref.ref(knots[0])
+        del knots
+        assert left() is not None
+        await asyncio.sleep(2)
+        assert left() is None
+        running.cancel()
+
+    run_virtual(main())
 
 
 def test_what_is_used_while_many_models_come_and_go_is_freed_afterwards() -> None:

@@ -176,11 +176,13 @@ class World:
         is_short: bool,
         ping_seconds: float = 5.0,
         sampler: Sampler | None = None,
+        warm_ups: Sequence[Asking] = WARM_UPS,
     ) -> None:
         self.spans: list[Span] = []
         self.accesses: list[Any] = []  # in the access log, and how many workers tell of each
         self._tracer = None if sampler is None else Tracer(sampler, self.spans.append)
-        self._worker = ScriptedServer([*[Script(WHOLE)] * len(WARM_UPS), *scripts])
+        self._worker = ScriptedServer([*[Script(WHOLE)] * len(warm_ups), *scripts])
+        self._warm_ups = warm_ups
         self.is_short = is_short
         self._ping_seconds = ping_seconds
         self.shortened = 0
@@ -188,7 +190,7 @@ class World:
     async def __aenter__(self) -> World:
         await self._worker.__aenter__()
         self.pool, self.meter = HotPool(self._worker.port), Meter()
-        self._workers = Upstream()
+        self.workers = self._workers = Upstream()
         catalog: Any = Catalog()
         pool: Any = self.pool
         parts = (catalog, pool, _prepared, self._workers, self.meter, _surfaces, _support)
@@ -227,7 +229,7 @@ class World:
         self.cut, self.was_left = self._server.cut, self._worker.was_left
         self.worker_was_asked = self._worker.asked
         self._sock = sock
-        for asking in WARM_UPS:
+        for asking in self._warm_ups:
             await ask(self.port, asking.parts())
         self.shortened = 0
         lists: tuple[list[Any], ...] = (self._worker.asked, self.meter.statuses)
@@ -253,6 +255,9 @@ class World:
         own = OUR_ID.fullmatch(access.request_id.encode())
         shown = asdict(access) | {"at": 0, "seconds": 0, "first_token_seconds": first is not None}
         self.accesses.append((shown | {"request_id": "ours"} if own else shown, due))
+
+    async def end_worker(self) -> None:
+        await self._worker.__aexit__()
 
     async def settled(self) -> None:
         """Everything that was begun has ended."""
@@ -398,6 +403,95 @@ def test_a_head_is_looked_at_anew_when_others_may_ask() -> None:
 
             assert [await status(), await status("box.example"), await status()] == [403, 200, 403]
             assert world.shortened == 1
+
+    asyncio.run(scene())
+
+
+def test_who_comes_in_a_crowd_before_there_are_connections_takes_the_shortcut_too() -> None:
+    async def scene(is_short: bool) -> tuple[list[Any], int]:
+        async with World([Script(WHOLE)], is_short=is_short, warm_ups=()) as world:
+            told = await asyncio.gather(*(ask(world.port, Asking().parts()) for _ in range(30)))
+            await world.settled()
+            assert len(world.worker_was_asked) == 30
+            assert world.meter.statuses == [200] * 30
+            return told, world.shortened
+
+    short, shortened = asyncio.run(scene(True))
+    assert shortened == 30
+    assert short == asyncio.run(scene(False))[0]
+
+
+def test_where_no_worker_listens_that_is_told_alike() -> None:
+    async def scene(is_short: bool) -> tuple[Seen, int]:
+        async with World([Script(WHOLE)], is_short=is_short, warm_ups=()) as world:
+            await world.end_worker()
+            told = await ask(world.port, Asking().parts())
+            await world.settled()
+            return world.seen(*told), world.shortened
+
+    (short, shortened), (long, _) = asyncio.run(scene(True)), asyncio.run(scene(False))
+    assert shortened == 0
+    assert short.told == long.told
+    assert short.statuses == long.statuses == [502]
+
+
+def _held_up(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """No connection to the worker is made until the second event is set; the first tells that
+    somebody waits for one."""
+    connect, waits, opens = world.workers._connect, asyncio.Event(), asyncio.Event()
+
+    async def slowly(endpoint: Any) -> Any:
+        waits.set()
+        await opens.wait()
+        return await connect(endpoint)
+
+    monkeypatch.setattr(world.workers, "_connect", slowly)
+    return waits, opens
+
+
+def test_who_leaves_before_there_is_a_connection_was_never_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        async with World([Script(WHOLE)], is_short=True, warm_ups=()) as world:
+            waits, opens = _held_up(world, monkeypatch)
+            _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+            writer.writelines(Asking().parts())
+            async with asyncio.timeout(SECONDS):
+                await waits.wait()
+                writer.close()
+                while world.connections:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                opens.set()
+                while not any(world.workers._idle.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            assert (world.worker_was_asked, world.pool.out, world.meter.began_hot) == ([], 0, [])
+            # The next one takes what was made for the first.
+            assert (await ask(world.port, Asking().parts()))[0][0][0] == 200
+            assert world.shortened == 1
+
+    asyncio.run(scene())
+
+
+def test_what_comes_while_there_is_no_connection_is_answered_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        async with World([Script(WHOLE)], is_short=True, warm_ups=()) as world:
+            waits, opens = _held_up(world, monkeypatch)
+            reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+            async with asyncio.timeout(SECONDS):
+                writer.writelines(Asking().parts())
+                await waits.wait()
+                writer.writelines(Asking("POST /v1/nothing HTTP/1.1").parts())
+                await writer.drain()
+                [connection] = world.connections
+                while connection.is_idle or connection._held:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                opens.set()
+                answers = [await read_answer(reader) for _ in range(2)]
+            writer.close()
+            assert [answer[0] for answer in answers if answer is not None] == [200, 404]
 
     asyncio.run(scene())
 

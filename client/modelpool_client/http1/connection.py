@@ -170,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._held = b""
         self._server.closed(self)
         self._waiting.clear()
         if self.exchange is not None:
@@ -192,6 +193,10 @@ class Connection(asyncio.Protocol):
                 server.look_by(self.since + self._period)
             if is_taken is not False:
                 return
+        self._read(data)
+
+    def _read_held(self) -> None:
+        data, self._held = self._held, b""
         self._read(data)
 
     def _read(self, data: bytes) -> None:
@@ -308,6 +313,13 @@ class Connection(asyncio.Protocol):
         self.is_new = False
         self._server.look_by(self.since + self._period)
 
+    def go_on(self, is_there: bool) -> None:
+        """What the shortcut waits for is there, or will not be."""
+        if self._held and is_there:
+            self.data_received(b"")
+        elif self._held:
+            self._read_held()
+
     def hand_over_passage(self, request: Request, body: bytes, handler: Handler) -> Exchange:
         """It does need one: ``handler`` goes on with it."""
         exchange = Exchange(self, request, self._server.source, is_kept_alive=True)
@@ -408,9 +420,8 @@ class Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Time has passed: see what has taken too long."""
-        if self._held:  # its rest takes its time
-            data, self._held = self._held, b""
-            self._read(data)
+        if self._held:  # what is waited for takes its time
+            self._read_held()
         timeouts, exchange = self._server.timeouts, self.exchange
         if self._send_watch.is_stuck(now, timeouts.send, is_pressed=self._is_pressed):
             self._transport.abort()

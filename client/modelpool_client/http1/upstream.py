@@ -122,18 +122,35 @@ class Upstream:
             connection.close()
         return None
 
+    def open(self, endpoint: Endpoint, then: Callable[[bool], None]) -> None:
+        """See to a connection for ``take``: a new one, or one that becomes free meanwhile. It is
+        idle as ``then`` is called with True; with False there is none."""
+
+        def tell(waiter: asyncio.Future[UpstreamConnection]) -> None:
+            self._end_wait(endpoint, waiter)
+            is_there = waiter.exception() is None
+            if is_there:
+                self._rest(waiter.result())
+            then(is_there)
+
+        self._begin_wait(endpoint).add_done_callback(tell)
+
     def _keep(self, connection: UpstreamConnection) -> None:
         """It can carry another request."""
-        if self._is_closed:
-            connection.close()
-            return
-        connection.was_kept, connection.idle_since = True, self._loop.time()
+        connection.was_kept = True
         waiting = self._waiting.get(connection.endpoint)
-        while waiting:
+        while waiting and not self._is_closed:
             waiter = waiting.popleft()
             if not waiter.done():
                 waiter.set_result(connection)
                 return
+        self._rest(connection)
+
+    def _rest(self, connection: UpstreamConnection) -> None:
+        if self._is_closed:
+            connection.close()
+            return
+        connection.idle_since = self._loop.time()
         idle = self._idle.get(connection.endpoint)
         if idle is None:
             idle = self._idle[connection.endpoint] = deque()
@@ -156,12 +173,7 @@ class Upstream:
 
     async def _obtain(self, endpoint: Endpoint) -> UpstreamConnection:
         """A new connection, or one that became free meanwhile."""
-        waiter: asyncio.Future[UpstreamConnection] = self._loop.create_future()
-        waiting = self._waiting.setdefault(endpoint, deque())
-        waiting.append(waiter)
-        connecting = self._loop.create_task(self._connect_for(waiter, endpoint))
-        self._connecting.add(connecting)
-        connecting.add_done_callback(self._connecting.discard)
+        waiter = self._begin_wait(endpoint)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -169,10 +181,24 @@ class Upstream:
                 self._keep(waiter.result())
             raise
         finally:
-            with contextlib.suppress(ValueError):
-                waiting.remove(waiter)
-            if not waiting and self._waiting.get(endpoint) is waiting:
-                del self._waiting[endpoint]
+            self._end_wait(endpoint, waiter)
+
+    def _begin_wait(self, endpoint: Endpoint) -> asyncio.Future[UpstreamConnection]:
+        waiter: asyncio.Future[UpstreamConnection] = self._loop.create_future()
+        self._waiting.setdefault(endpoint, deque()).append(waiter)
+        connecting = self._loop.create_task(self._connect_for(waiter, endpoint))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
+        return waiter
+
+    def _end_wait(self, endpoint: Endpoint, waiter: asyncio.Future[UpstreamConnection]) -> None:
+        waiting = self._waiting.get(endpoint)
+        if waiting is None:
+            return
+        with contextlib.suppress(ValueError):
+            waiting.remove(waiter)
+        if not waiting:
+            del self._waiting[endpoint]
 
     async def _connect_for(
         self, waiter: asyncio.Future[UpstreamConnection], endpoint: Endpoint

@@ -137,7 +137,7 @@ class Shortcut:
         self._routes = Routes(catalog)
 
     def __call__(self, client: Connection, data: bytes) -> bool | None:
-        """True: it is on its way. None: not all of its body is there."""
+        """True: it is on its way. None: not all of its body is there, or no connection is free."""
         parts = cut(data)
         if parts is None:
             return False
@@ -170,9 +170,10 @@ class Shortcut:
             return False
         endpoint = grant.endpoint
         reply = self._upstream.take(endpoint)
-        if reply is None:
+        if reply is None:  # a crowd has come, or has left in the middle of its answers
             grant.release(UNUSED)
-            return False
+            self._upstream.open(endpoint, client.go_on)
+            return None
         self.meter.began(model.model_id, was_hot=grant.was_hot)
         request_id, peer = parts.request_id, ""
         if self.note is not None:  # by which its worker is to know it, too

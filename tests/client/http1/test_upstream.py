@@ -976,6 +976,53 @@ def test_who_waits_for_a_connection_takes_one_that_is_free_first(run: Run) -> No
     run(scene())
 
 
+@pytest.mark.parametrize("is_free", [True, False], ids=["one that is free", "a new one"])
+def test_a_connection_is_there_for_whom_it_was_opened(run: Run, is_free: bool) -> None:
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            endpoint, upstream = (HOST, worker.port), worker.upstream
+            first = await upstream.request(endpoint, "POST", b"/", [])
+            worker.opens.clear()
+            taken: list[UpstreamConnection | None] = []
+
+            def take(is_there: bool) -> None:
+                assert is_there
+                taken.append(upstream.take(endpoint))
+
+            for _ in range(2):
+                upstream.open(endpoint, take)
+            await asyncio.sleep(0)
+            if is_free:
+                with first:
+                    await first.read()
+                await asyncio.sleep(0.01)
+                assert taken == [first]
+            worker.opens.set()
+            await asyncio.sleep(0.05)
+            assert len(set(taken)) == 2
+            assert None not in taken
+            assert [c.was_kept for c in taken if c is not None] == [is_free] * 2
+            assert not upstream._waiting
+
+    run(scene())
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_whoever_opens_one_hears_that_there_is_none(run: Run, is_closed: bool) -> None:
+    async def scene() -> None:
+        with socket.create_server((HOST, 0)) as taken:
+            port = taken.getsockname()[1]
+        upstream, told = Upstream(), asyncio.get_running_loop().create_future()
+        upstream.open((HOST, port), told.set_result)
+        await asyncio.sleep(0)
+        if is_closed:
+            upstream.close()
+        assert await asyncio.wait_for(told, 60) is False
+        assert not upstream._waiting
+
+    run(scene())
+
+
 def test_on_one_that_was_lost_meanwhile_nothing_is_asked() -> None:
     """It may be lost between its choice and the next step of who has waited for it."""
 
