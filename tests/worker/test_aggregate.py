@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelpool_client.surfaces import sse
-from modelpool_worker.engine_client import Gathering
+from modelpool_worker.engine_client import BrokenOffError, Gathering
 from modelpool_worker.surfaces.aggregate import Aggregate
 from modelpool_worker.surfaces.text_frame import TextChunks
 from support.two_ways import pieces
@@ -154,8 +154,10 @@ def test_any_cutting_of_the_bytes_gives_the_same(
 
 
 TEXTS = st.one_of(
-    st.sampled_from(["a", " b", "", "\n", '"', "\\", "é", "content", '"content":"', "}"]), st.text()
+    st.sampled_from(["a", " b", "", "\n", '"', "\\", "é", "😀", "content", '"content":"', "}"]),
+    st.text(),
 )
+WHO = (None, "", "a")
 CHUNKS = st.one_of(
     st.builds(lambda i, t: {"choices": [part(i, content=t)]}, st.integers(0, 1), TEXTS),
     st.builds(lambda t: {"choices": [{**part(0, content=t), "logprobs": None}]}, TEXTS),
@@ -163,7 +165,9 @@ CHUNKS = st.one_of(
     st.builds(lambda t: {"choices": [part(0, "stop", content=t)]}, TEXTS),
     st.builds(lambda t: {"choices": [part(0, content=t)], "usage": {"n": 1}}, TEXTS),
     st.builds(lambda t: {"choices": [part(0, content=t)], "created": 8}, TEXTS),
-    st.just({"choices": [part(role="assistant", content=None)]}),
+    st.builds(lambda t: {"choices": [part(role="assistant", content=t)]}, st.sampled_from(WHO)),
+    st.just({"choices": [part(role="assistant", content=None)], "model": "delta"}),
+    st.just({"choices": [part()]}),
     st.just({"choices": [], "usage": {"completion_tokens": 3}}),
 )
 
@@ -180,6 +184,18 @@ def test_what_is_read_as_text_only_adds_up_to_the_same(
         if not quick.takes(data.encode("utf-8", "surrogatepass")):
             quick.add(chunk, data.encode("utf-8", "surrogatepass"))
     assert quick.result() == slow.result()
+
+
+class Noted(Aggregate):
+    """Notes what was parsed."""
+
+    def __init__(self) -> None:
+        super().__init__(chat=True)
+        self.parsed: list[bytes] = []
+
+    def add(self, chunk: dict[str, Any], data: bytes = b"") -> None:
+        self.parsed.append(data)
+        super().add(chunk, data)
 
 
 class Unwatched:
@@ -233,6 +249,39 @@ def test_chunks_are_not_parsed_one_by_one(
     assert len(parsed) == 1
     text = aggregate.result()["choices"][0]["message"]["content"]
     assert text.split() == [str(i) for i in range(50)]
+
+
+@given(st.lists(TEXTS, min_size=1), st.booleans(), st.booleans(), st.sampled_from(WHO[:2]))
+def test_a_chat_that_comes_together_is_parsed_where_it_says_more_than_text(
+    texts: list[str], is_spaced: bool, is_escaped: bool, who: str | None
+) -> None:
+    separators = (", ", ": ") if is_spaced else (",", ":")
+    texts = [t for t in texts if t.isprintable()]  # whether or not it is escaped
+    parts = [part(role="assistant", content=who), *(part(content=t) for t in texts)]
+    chunks = [{**HEAD, "choices": [p]} for p in (*parts, part(reason="stop"))]
+    lines = [json.dumps(c, separators=separators, ensure_ascii=is_escaped) for c in chunks]
+    aggregate = Noted()
+    gathering = Gathering(aggregate, None, Unwatched())
+    gathering.write("".join(f"data: {line}\n\n" for line in (*lines, "[DONE]")).encode())
+    assert gathering.is_whole()
+    assert aggregate.parsed == [lines[0].encode(), lines[-1].encode()]
+    assert aggregate.result()["choices"][0]["message"]["content"] == "".join(texts)
+
+
+@pytest.mark.parametrize("text", ["\\", "\\u12", 'a"', "\\x"])
+@pytest.mark.parametrize("comes_alone", [True, False])
+def test_a_text_that_is_no_json_is_none_among_others(text: str, comes_alone: bool) -> None:
+    lines = [json.dumps({**HEAD, "choices": [part(content=t)]}) for t in ("a", "b", "TEXT", "nc")]
+    events = [f"data: {line}\n\n".replace("TEXT", text).encode() for line in lines]
+    gathering = Gathering(Aggregate(chat=True), None, Unwatched())
+
+    def gather() -> None:
+        for piece in events if comes_alone else [b"".join(events)]:
+            gathering.write(piece)
+        gathering.is_whole()
+
+    with pytest.raises(BrokenOffError, match="sent no JSON"):
+        gather()
 
 
 def test_most_of_a_stream_is_read_as_text_only() -> None:

@@ -706,31 +706,40 @@ class Gathering:
         return data
 
     def _read(self, data: bytes) -> None:
-        if self._reshape is not None:
-            self._feed(data)
+        if self._is_done:  # what follows is no part of the answer
             return
-        if self._events.is_between:
-            data = self._take_runs(data)
-        self._feed(data)
-        self._ends = self._aggregate.run_ends() if self._events.is_between else NO_ENDS
+        events = self._events
+        if self._reshape is None and events.is_between:
+            data = self._take_first(data)
+        if data:
+            for event in events.feed(data):
+                self._take(event)
+        self._ends = self._aggregate.run_ends() if events.is_between else NO_ENDS
 
-    def _take_runs(self, data: bytes) -> bytes:
+    def _take_first(self, data: bytes) -> bytes:
         """Where several chunks have come together, most of them may be taken as one; the rest."""
+        aggregate = self._aggregate
         for _ in range(_EVENTS_APART):
-            if self._is_done:  # what follows is no part of the answer
+            data = aggregate.take_run(data)
+            event, is_whole, rest = data.partition(_EVENT_END)
+            if not is_whole or not event.startswith(b"data:") or b"\n" in event:
                 break
-            data = self._aggregate.take_run(data)
-            event, end, rest = data.partition(_EVENT_END)
-            if not rest:
-                break
-            self._feed(event + end)
+            self._take(event[5:].strip())
+            if self._is_done:
+                return b""
             data = rest
         return data
 
-    def _feed(self, data: bytes) -> None:
-        for event in self._events.feed(data):
-            if event != b"null" and not self._is_done:
-                self._is_done = _take(self._aggregate, event, self._reshape)
+    def _take(self, event: bytes) -> None:
+        if event == sse.DONE:
+            self._is_done = True
+        elif self._is_done or event == b"null":
+            return
+        elif self._reshape is not None:
+            for chunk in _told(event, self._reshape):
+                self._aggregate.add(chunk)
+        elif not self._aggregate.takes(event):
+            self._aggregate.add(_chunk(event), event)
 
     def result(self) -> tuple[dict[str, Any], Tokens]:
         """What all of it makes together, and its tokens."""
@@ -821,19 +830,6 @@ def makes_sense(said: Any) -> Iterator[None]:
         words = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         text = f"the engine sent an answer that makes no sense: {words[:200]}"
         raise BrokenOffError(text) from None
-
-
-def _take(aggregate: Aggregate, data: bytes, reshape: Reshape | None) -> bool:
-    """Add one event; True if it was the last one."""
-    if data == sse.DONE:
-        return True
-    if reshape is not None:
-        for chunk in _told(data, reshape):
-            aggregate.add(chunk)
-        return False
-    if not aggregate.takes(data):
-        aggregate.add(_chunk(data), data)
-    return False
 
 
 def _told(data: bytes, reshape: Reshape | None) -> list[dict[str, Any]]:

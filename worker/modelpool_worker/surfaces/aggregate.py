@@ -25,6 +25,7 @@ class Aggregate:
 
     def __init__(self, *, chat: bool, n: int = 1) -> None:
         self._chat = chat
+        self._key = "content" if chat else "text"
         self._n = max(1, n)
         self._head: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
@@ -44,8 +45,8 @@ class Aggregate:
     def take_run(self, data: bytes) -> bytes:
         """Add the chunks with which a stream goes on and that are like the one before them but for
         their texts; what follows them."""
-        found = self._frame.run(data) if self._frame is not None else None
-        if found is None:
+        frame = self._frame
+        if frame is None or (found := frame.run(data)) is None:
             return data
         text, rest = found
         self._texts.append(text)
@@ -53,12 +54,14 @@ class Aggregate:
 
     def run_ends(self) -> tuple[bytes, bytes]:
         """How data begins and ends that is likely to be such chunks only."""
-        return self._frame.ends if self._frame is not None else NO_ENDS
+        frame = self._frame
+        return NO_ENDS if frame is None else (frame.begins, frame.ends)
 
     def add(self, chunk: dict[str, Any], data: bytes = b"") -> None:
         """Take in one chunk, as the engine sent it; ``data`` is the same unparsed."""
-        self._add_texts()
-        self._frame = TextFrame.of(data, chunk, "content" if self._chat else "text")
+        if self._texts:
+            self._add_texts()
+        self._frame = TextFrame.of(data, chunk, self._key) if data else None
         if None in chunk.values():
             chunk = {key: value for key, value in chunk.items() if value is not None}
         head = self._head

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 # What stands before a text of each of these, in either way of writing it.
-_KEYS = {key: (b'"%b":"' % key.encode(), b'"%b": "' % key.encode()) for key in ("content", "text")}
+_PLACES = {key: re.compile(rb'"%b": ?"' % key.encode()) for key in ("content", "text")}
+# Of a chat's first chunk, which says who speaks.
+_WHO = ({"role": "assistant", "content": None}, {"role": "assistant", "content": ""})
 _DATA, _END = b"data: ", b"\n\n"
+_NO_DELTA: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True)  # as a ``Completion``
@@ -22,28 +27,29 @@ class TextFrame:
     before: bytes
     after: bytes
     index: int
+    # What stands around the text of a chunk like it in a stream.
+    begins: bytes
+    ends: bytes
 
     @classmethod
     def of(cls, data: bytes, chunk: Mapping[str, Any], key: str) -> TextFrame | None:
-        """None where there is more in it, or where the text stands is not clear."""
+        """Of a chunk that says a text, or who speaks. None where there is more in it, or where a
+        text stands or would stand is not clear."""
         choices = chunk.get("choices")
         if not choices or len(choices) != 1 or chunk.get("usage") or chunk.get("timings"):
             return None
         choice = choices[0]
-        part = (choice.get("delta") or {}) if key == "content" else choice
-        if not isinstance(part.get(key), str):
+        part = choice.get("delta") or _NO_DELTA if key == "content" else choice
+        if part in _WHO:
+            ends = _within_delta(data)
+        elif isinstance(part.get(key), str) and (part is choice or _says_only(key, part)):
+            ends = _around_text(data, key)
+        else:
             return None
-        if not (_says_only(key, choice) and _says_only(key, part)):
+        if ends is None or not _says_only(key, choice):
             return None
-        close, wide = _KEYS[key]
-        closely, widely = data.count(close), data.count(wide)
-        if closely + widely != 1:
-            return None
-        start = data.index(close) + len(close) if closely else data.index(wide) + len(wide)
-        end = data.find(b'"', start)
-        if b"\\" in data[start:end]:
-            return None
-        return cls(data[:start], data[end:], choice.get("index", 0))
+        before, after = ends
+        return cls(before, after, choice.get("index", 0), _DATA + before, after + _END)
 
     def text(self, data: bytes) -> str | None:
         """The text of a chunk like it; None if it is not, or not as plain."""
@@ -58,30 +64,63 @@ class TextFrame:
         except UnicodeDecodeError:
             return None
 
-    @property
-    def ends(self) -> tuple[bytes, bytes]:
-        """What stands around the text of a chunk like it in a stream."""
-        return _DATA + self.before, self.after + _END
-
     def run(self, data: bytes) -> tuple[str, bytes] | None:
         """The text of the chunks like it with which a stream goes on, ``data`` beginning an event,
         and what follows them. None if there are none, or one is not as plain."""
-        first, end = self.ends
-        if not data.startswith(first):
+        begins, ends = self.begins, self.ends
+        if not data.startswith(begins):
             return None
-        *texts, last = data[len(first) :].split(end + first)
-        last, is_whole, rest = last.partition(end)
-        if is_whole:
-            texts.append(last)
-        else:  # the rest of it is still to come
-            rest = first + last
+        # From quote to quote: to look for what stands between two texts, as long as it is, would
+        # take longer, and the more so the longer the run is.
+        between = ends + begins
+        find, goes_on, step = data.find, data.startswith, len(between)
+        texts, start = [], len(begins)
+        end = find(b'"', start)
+        while True:
+            while goes_on(between, end):
+                texts.append(data[start:end])
+                start = end + step
+                end = find(b'"', start)
+            if end < 0 or data[end - 1 : end] != b"\\":
+                break
+            end = find(b'"', end + 1)  # behind one that is part of the text
+        if goes_on(ends, end):
+            texts.append(data[start:end])
+            start = end + len(ends) + len(begins)
+        elif not texts:
+            return None
+        # What follows is another chunk, or the rest of one is still to come.
         text = b"".join(texts)
-        if b'"' in text or b"\\" in text or not texts:
-            return None
         try:
-            return text.decode(), rest
-        except UnicodeDecodeError:
+            said = "".join(map(_unescaped, texts)) if b"\\" in text else text.decode()
+        except ValueError:
             return None
+        return said, data[start - len(begins) :]
+
+
+def _unescaped(text: bytes) -> str:
+    said: str = json.loads(f'"{text.decode()}"')
+    return said
+
+
+def _around_text(data: bytes, key: str) -> tuple[bytes, bytes] | None:
+    """What stands before and after the text in a chunk."""
+    find = _PLACES[key].search
+    place = find(data)
+    if place is None or find(data, start := place.end()) is not None:
+        return None
+    end = data.find(b'"', start)
+    return None if b"\\" in data[start:end] else (data[:start], data[end:])
+
+
+def _within_delta(data: bytes) -> tuple[bytes, bytes] | None:
+    """What would stand around a text in a chunk that says who speaks, if it said that instead."""
+    before, name, rest = data.partition(b'"delta"')
+    said, end, after = rest.partition(b"}")
+    colon = said.partition(b"{")[0]
+    if not end or colon not in (b":", b": ") or name in said or name in after:
+        return None
+    return b'%b%b%b{"content"%b"' % (before, name, colon, colon), b'"}' + after
 
 
 def _says_only(key: str, said: Mapping[str, Any]) -> bool:
