@@ -128,7 +128,7 @@ def _make_room(size: int, delay: float, stack: contextlib.ExitStack) -> None:
     # llama.cpp loads in a thread of its own, which else had an arena of its own, too. It stays so.
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    mallopt(_M_TRIM_THRESHOLD, -1)  # never
     if room := malloc(size):
         free(room)  # malloc keeps it for what comes
         ring.populate(pieces(room, size), delay)
