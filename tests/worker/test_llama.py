@@ -312,6 +312,27 @@ def test_it_may_sleep_until_it_is_asked(
     until(is_asleep, "the model to sleep once more")
 
 
+def test_a_load_notes_what_it_takes_and_gives_back_what_it_does_not_need(
+    worker: Any, model: Path, tmp_path: Path
+) -> None:
+    told = {"engine": "llama.cpp", "source": str(model)}
+    settings = {"notes_dir": str(tmp_path / "notes")}
+
+    def loaded() -> tuple[str, int]:
+        one = worker(OPTIONS, engine_settings=settings, **told).ready()
+        text = one.chat(max_tokens=8, temperature=0, **EXACTLY).json()["choices"][0]["message"]
+        [child] = psutil.Process(one.process.pid).children()
+        return text["content"], child.memory_full_info().uss
+
+    said, taken = loaded()
+    [path] = (tmp_path / "notes").iterdir()
+    [(key, noted)] = json.loads(path.read_text()).items()
+    assert 0 < noted < taken
+    path.write_text(json.dumps({key: 256 << 20}))
+    assert loaded() == (said, pytest.approx(taken, abs=16 << 20))
+    assert json.loads(path.read_text())[key] == pytest.approx(noted, abs=16 << 20)
+
+
 @pytest.mark.slow
 def test_adapters_change_what_is_answered_by_their_scale(
     worker: Any, model: Path, tmp_path: Path

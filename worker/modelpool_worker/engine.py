@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What options can be found for by trying them, see ``Engine.options``.
 GOALS = ("first-token", "one-stream", "many-streams")
+# See ``EngineKind``.
+NOTES_SETTING = "notes_dir"
 
 
 @dataclass(frozen=True)

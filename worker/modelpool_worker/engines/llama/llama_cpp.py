@@ -30,7 +30,7 @@ from modelpool_client.surfaces.routes import (
 from modelpool_client.surfaces.schema import Schema
 from modelpool_client.wire_base import PromptCacheLimits
 
-from modelpool_worker.engine import GOALS, Engine, EngineJob, Status, Usable
+from modelpool_worker.engine import GOALS, NOTES_SETTING, Engine, EngineJob, Status, Usable
 from modelpool_worker.engines.cpu import logical_cores, physical_cores
 from modelpool_worker.engines.gguf import CHAT_TEMPLATE, Header, read_chat_templates, read_header
 from modelpool_worker.engines.gguf_identity import identity
@@ -41,6 +41,7 @@ from modelpool_worker.prompt_cache.store import PromptStore, clear, key_of
 
 from . import lora as llama_lora
 from . import parameters as llama_parameters
+from . import prefault
 from . import props as llama_props
 from . import rope as llama_rope
 from . import slots as llama_slots
@@ -62,6 +63,8 @@ SPIN_COUNT = 1500
 SPINNING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 # Errors only: every reason of a failed load is one; warnings come with ordinary requests.
 VERBOSITY = 1
+# What it takes to start a thread of its HTTP server, and more: 0.04 ms on two cores.
+HTTP_THREAD_SECONDS = 0.0001
 # The server that has just come up answers at once.
 SLOTS_SECONDS = 10.0
 MAX_TEMPLATE_BYTES = 1 << 20
@@ -370,7 +373,8 @@ class LlamaCpp(Engine):
         prompts = _prompts(xllamacpp, job, params, header)
         chat_error = None
         try:
-            server = xllamacpp.Server(params)
+            with prefault.prefaulted(*_room(xllamacpp, job, params)):
+                server = xllamacpp.Server(params)
         except RuntimeError as e:
             chat_error = template_fault(job, template)
             if chat_error is None:
@@ -424,6 +428,17 @@ class Prompts:
 
     def save(self, limits: PromptCacheLimits) -> None:
         llama_slots.save(self.server, self.store, self.slots, self.bytes_per_token, limits)
+
+
+def _room(library: Any, job: EngineJob, params: Any) -> tuple[prefault.Note | None, int, float]:
+    """The arguments of ``prefault.prefaulted``. What a device takes is not this process's, and what
+    sleeps is to give back all that it had."""
+    delay = HTTP_THREAD_SECONDS * params.n_threads_http
+    if SLEEP in job.options or _has_device(library):
+        return None, 1, delay
+    depends_on = {"version": library.__version__, "options": dict(job.options)}
+    note = prefault.note_of(job.settings.get(NOTES_SETTING), job.source, depends_on)
+    return note, logical_cores(), delay
 
 
 def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Prompts | None:

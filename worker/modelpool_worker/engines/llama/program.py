@@ -21,8 +21,10 @@ from typing import Any
 
 from modelpool_client.errors import LoadFailed
 
+from modelpool_worker.engine import NOTES_SETTING
+
 NAME = "llama-server"
-SETTING, NATIVE_SETTING, NOTES_SETTING = "llama_server", "native_dir", "notes_dir"
+SETTING, NATIVE_SETTING = "llama_server", "native_dir"
 ASK_SECONDS = 20.0
 # What makes it find other libraries, or other devices; and where devices are seen.
 _VARIABLES = re.compile(r"^LD_|^DYLD_|^GGML_|VISIBLE_DEVICES$")
