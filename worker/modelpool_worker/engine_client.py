@@ -687,7 +687,7 @@ class Gathering:
             _check_events(data)
             self._has_begun = True
         self._watch.goes_on()
-        self._read(self._take_kept() + data)
+        self._read(self._take_kept() + data if self._kept else data)
 
     def is_whole(self) -> bool:
         """Whether its last event has come.

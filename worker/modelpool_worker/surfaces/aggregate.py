@@ -87,8 +87,9 @@ class Aggregate:
             assert self._frame is not None
             text = "".join(self._texts)
             self._texts.clear()
-            part = {"delta": {"content": text}} if self._chat else {"text": text}
-            self._add_choice({"index": self._frame.index, **part})
+            choice = self._choice(self._frame.index)
+            said = choice["message"] if self._chat else choice
+            said[self._key] = (said[self._key] or "") + text
 
     def _add_usage(self, usage: dict[str, Any], *, final: bool) -> None:
         # A chunk without choices carries the whole usage; llama.cpp's text completions carry one
@@ -100,19 +101,25 @@ class Aggregate:
         self._has_final_usage = self._has_final_usage or final
 
     def _add_choice(self, part: dict[str, Any]) -> None:
-        index = part.get("index", 0)
-        choice = self._choices.get(index)
-        if choice is None:
-            choice = self._choices[index] = self._new(index)
+        choice = self._choice(part.get("index", 0))
         if self._chat:
-            _add_delta(choice["message"], part.get("delta") or {})
+            if delta := part.get("delta"):
+                _add_delta(choice["message"], delta)
         else:
             choice["text"] += part.get("text") or ""
         if logprobs := part.get("logprobs"):
             choice["logprobs"] = _add_logprobs(choice.get("logprobs"), logprobs)
         if reason := part.get("finish_reason"):
             choice["finish_reason"] = reason
-            choice |= {key: part[key] for key in MATCHED_STOP if part.get(key) is not None}
+            for key in MATCHED_STOP:
+                if part.get(key) is not None:
+                    choice[key] = part[key]
+
+    def _choice(self, index: int) -> dict[str, Any]:
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = self._new(index)
+        return choice
 
     def _new(self, index: int) -> dict[str, Any]:
         if self._chat:
