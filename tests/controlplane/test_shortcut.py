@@ -421,6 +421,31 @@ def test_who_comes_in_a_crowd_before_there_are_connections_takes_the_shortcut_to
     assert short == asyncio.run(scene(False))[0]
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(stream(*EVENTS)),
+        Script(stream(*EVENTS, end=b""), leaves=True),
+        Script(response(b"{}", "404 Not Found")),
+        Script(response(b"{}", "502 No", x_modelpool_code="engine_died")),
+        Script(DRAINING),
+        Script(WHOLE[:30], leaves=True),
+        Script(b"", leaves=True),
+    ],
+)
+def test_whatever_is_answered_over_a_new_connection_is_told_alike(script: Script) -> None:
+    async def scene(is_short: bool) -> tuple[Seen, int]:
+        scripts = [script, Script(WHOLE)]
+        async with World(scripts, is_short=is_short, warm_ups=()) as world:
+            told = await ask(world.port, Asking().parts())
+            await world.settled()
+            return world.seen(*told), world.shortened
+
+    (short, shortened), (long, _) = asyncio.run(scene(True)), asyncio.run(scene(False))
+    assert shortened == 1
+    assert (short.told, short.asked, short.statuses) == (long.told, long.asked, long.statuses)
+
+
 def test_where_no_worker_listens_that_is_told_alike() -> None:
     async def scene(is_short: bool) -> tuple[Seen, int]:
         async with World([Script(WHOLE)], is_short=is_short, warm_ups=()) as world:

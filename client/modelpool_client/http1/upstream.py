@@ -67,6 +67,9 @@ class Upstream:
         """
         head = request_head(method, target, host_of(endpoint), headers, len(body))
         connection = begun or self.take(endpoint) or await self._obtain(endpoint)
+        if begun is not None and not begun.was_kept:
+            await begun.answer()
+            return begun
         if connection.was_kept:
             try:
                 await (connection.ask(head, body) if begun is None else connection.answer())
