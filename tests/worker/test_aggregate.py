@@ -64,6 +64,15 @@ def test_a_chat() -> None:
     }
 
 
+def test_what_is_told_as_usage_and_is_none_is_left_out() -> None:
+    aggregate = Aggregate(chat=True)
+    for usage in (7, "two", [1]):
+        aggregate.add({"choices": [part(0, content="a")], "usage": usage})
+    result = aggregate.result()
+    assert result["choices"][0]["message"]["content"] == "aaa"
+    assert "usage" not in result
+
+
 def test_reasoning_and_unknown_text_add_up() -> None:
     result = chat(part(reasoning_content="hm"), part(reasoning_content="m"), part(content="a"))
     message = result["choices"][0]["message"]

@@ -63,6 +63,11 @@ def test_usage_that_was_read_says_the_same(usage: dict[str, Any]) -> None:
     assert of_usage(usage) == count_tokens(json.dumps(usage).encode())
 
 
+@pytest.mark.parametrize("usage", [None, {}, 7, "two", [1], True])
+def test_what_is_no_usage_says_nothing(usage: object) -> None:
+    assert of_usage(usage) == Tokens()
+
+
 _COMPACT = (",", ":")
 
 

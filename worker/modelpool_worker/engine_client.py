@@ -746,7 +746,7 @@ class Gathering:
         for chunk in self._reshape.end() if self._reshape is not None else ():
             self._aggregate.add(chunk)
         result = self._aggregate.result()
-        return result, of_usage(result.get("usage") or {})
+        return result, of_usage(result.get("usage"))
 
 
 async def _first_piece(reply: Reply) -> bytes:
@@ -900,7 +900,7 @@ def tokens_of_answer(body: bytes, request: EngineRequest) -> Tokens:
 
 
 def _of_value(answer: dict[str, Any], request: EngineRequest) -> Tokens:
-    told = of_usage(answer.get("usage") or {})  # some tell it before a long text
+    told = of_usage(answer.get("usage"))  # some tell it before a long text
     if told.completion or told.prompt:
         return told
     size = sum(len(text.encode()) for text in _texts(answer))

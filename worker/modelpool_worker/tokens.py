@@ -77,9 +77,9 @@ def generated(completion: int, prompt: int, total: object) -> int:
     return max(completion, total - prompt) if type(total) is int else completion
 
 
-def of_usage(usage: Mapping[str, Any]) -> Tokens:
-    """The same of OpenAI's usage once it was read."""
-    if not usage:
+def of_usage(usage: object) -> Tokens:
+    """The same of what an answer tells as OpenAI's usage, once it was read."""
+    if not usage or not isinstance(usage, dict):
         return NO_TOKENS
     told = _in_openais_words(usage)
     return count_tokens(json.dumps(usage).encode()) if told is None else told

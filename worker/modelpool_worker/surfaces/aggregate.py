@@ -69,7 +69,7 @@ class Aggregate:
         usage, choices = head.pop("usage", None), head.pop("choices", None)
         for choice in choices or ():
             self._add_choice(choice)
-        if usage:
+        if usage and isinstance(usage, dict):
             self._add_usage(usage, final=not choices)
 
     def result(self) -> dict[str, Any]:
