@@ -108,12 +108,17 @@ def prefaulted(note: Note | None, cores: int, delay: float) -> Iterator[None]:
         yield
         return
     before = _anonymous_bytes()
+    noted = note.read()
     with contextlib.ExitStack() as stack:
-        if size := bytes_ahead(note.read(), cores):
+        if size := bytes_ahead(noted, cores):
             with contextlib.suppress(OSError, AttributeError):  # refused, or another libc
                 _make_room(size, delay, stack)
         yield
-    note.write(max(0, _anonymous_bytes() - before))
+    taken = max(0, _anonymous_bytes() - before)
+    # Of buffers that are never written to their end more is there with room than without: were that
+    # noted, there would be more each time.
+    if not size or taken < noted:
+        note.write(taken)
 
 
 def _make_room(size: int, delay: float, stack: contextlib.ExitStack) -> None:
