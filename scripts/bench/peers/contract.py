@@ -11,6 +11,10 @@ from bench.stage import Stage
 A, B = "bench-a", "bench-b"
 # Of an answer whose first is waited for.
 TOKENS = 4
+# As in use, all has been at rest for some time before a model is wanted. What was just loaded may be
+# no victim yet, a pool makes a spare worker a second after a start, and the host of a virtual
+# machine takes back memory that is free, which costs time to have again: alike for everybody.
+PAUSE_SECONDS = 2.0
 
 
 class Peer(Protocol):
@@ -21,10 +25,11 @@ class Peer(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def first_token(self) -> float:
-        """Seconds to A's first token with no model loaded."""
+        """Seconds to A's first token with no model loaded, ``PAUSE_SECONDS`` after whatever was."""
 
     def swap(self) -> float:
-        """Seconds to A's first token while B is loaded, which has to leave."""
+        """Seconds to A's first token while B is loaded, which has to leave and has answered
+        ``PAUSE_SECONDS`` before."""
 
 
 class PeerKind(Protocol):

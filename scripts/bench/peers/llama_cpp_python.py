@@ -9,7 +9,7 @@ import time
 
 from bench.messages import HOST, first_event_at, token_body
 from bench.model import OPTIONS, BenchModel
-from bench.peers.contract import TOKENS, A, B
+from bench.peers.contract import PAUSE_SECONDS, TOKENS, A, B
 from bench.processes import Child, free_ports, module, wait_for_port
 from bench.stage import Stage
 
@@ -51,6 +51,7 @@ class Server:
     def first_token(self) -> float:
         """Seconds from the start of its process: it cannot be without a model."""
         self._child.stop()
+        time.sleep(PAUSE_SECONDS)
         began = time.perf_counter()
         self._port, self._child = self._start()
         return first_event_at(self._port, token_body(A, TOKENS)) - began
@@ -58,6 +59,7 @@ class Server:
     def swap(self) -> float:
         """Seconds from the request for A while it holds B."""
         first_event_at(self._port, token_body(B, TOKENS))
+        time.sleep(PAUSE_SECONDS)
         began = time.perf_counter()
         return first_event_at(self._port, token_body(A, TOKENS)) - began
 

@@ -9,7 +9,7 @@ from bench.figures import BenchError
 from bench.messages import HOST, call, first_event_at, token_body
 from bench.model import BenchModel
 from bench.native import missing as missing
-from bench.peers.contract import TOKENS, A, B
+from bench.peers.contract import PAUSE_SECONDS, TOKENS, A, B
 from bench.processes import Child, free_ports, is_listening
 from bench.stage import Stage
 
@@ -43,6 +43,7 @@ class Bare:
 
     def first_token(self) -> float:
         """Seconds from the start of its process; the request goes out when it has loaded."""
+        time.sleep(PAUSE_SECONDS)
         with Process(self._stage, self._model) as process:
             return process.first_token(A) - process.began
 
@@ -50,6 +51,7 @@ class Bare:
         """Seconds from the signal that ends one; the other is started once that is gone."""
         with Process(self._stage, self._model) as leaving:
             leaving.first_token(B)
+            time.sleep(PAUSE_SECONDS)
             began = time.perf_counter()
             leaving.end()
             with Process(self._stage, self._model) as process:

@@ -11,7 +11,7 @@ from bench.figures import BenchError
 from bench.messages import call, first_event_at, token_body
 from bench.model import BenchModel
 from bench.native import missing as missing
-from bench.peers.contract import TOKENS, A, B
+from bench.peers.contract import PAUSE_SECONDS, TOKENS, A, B
 from bench.processes import Child, free_ports, wait_for_port
 from bench.stage import Stage
 
@@ -56,11 +56,13 @@ class Router:
         """Seconds from the request that starts the model, with none loaded."""
         for name in (A, B):
             self._unload(name)
+        time.sleep(PAUSE_SECONDS)
         return self._ask(A)
 
     def swap(self) -> float:
         """Seconds from the request for A while B is loaded."""
         self._ask(B)
+        time.sleep(PAUSE_SECONDS)
         return self._ask(A)
 
     def _ask(self, name: str) -> float:

@@ -15,17 +15,13 @@ from bench.bare import BareEngine
 from bench.figures import BenchError, Row
 from bench.messages import first_event_at, token_body
 from bench.model import ENGINE, BenchModel, prepare
-from bench.peers.contract import TOKENS, A, B, Peer
+from bench.peers.contract import PAUSE_SECONDS, TOKENS, A, B, Peer
 from bench.pool import BenchPool
 from bench.processes import is_listening
 from bench.stage import Against, Measure, Samples, Stage
 
 PORT_SECONDS = 60.0
 EXTRA_ROUNDS = 2
-# As in use, a model was there for some time before another is wanted: what has just been loaded is
-# no victim for as long as its load took. And a spare worker is made a second after a start, which
-# is not to fall into what is measured next, nor to be taken for somebody else's work.
-PAUSE_SECONDS = 2.0
 NATIVE_ENGINE = "llama-server"
 # Whom each pool is held against: those whose engine is its own, and who users have instead.
 RIVALS = {
@@ -111,6 +107,7 @@ def _rows(samples: Samples, figure: str) -> Iterator[Row]:
 
 def _bare_start(stage: Stage, model: BenchModel) -> float:
     """From the start of its process."""
+    time.sleep(PAUSE_SECONDS)
     with BareEngine(stage, model) as engine:
         return first_event_at(engine.port, token_body(A, TOKENS)) - engine.began
 
@@ -119,6 +116,7 @@ def _bare_swap(stage: Stage, model: BenchModel) -> float:
     """From the signal that ends one engine; the other one is started once that is gone."""
     with BareEngine(stage, model) as leaving:
         first_event_at(leaving.port, token_body(B, TOKENS))
+        time.sleep(PAUSE_SECONDS)
         began = time.perf_counter()
         leaving.end()
         with BareEngine(stage, model) as engine:
@@ -142,9 +140,7 @@ def _swap(pool: BenchPool) -> float:
 
 def _first_token(pool: BenchPool, model_id: str) -> float:
     began = time.perf_counter()
-    seconds = first_event_at(pool.port, token_body(model_id, TOKENS)) - began
-    time.sleep(PAUSE_SECONDS)
-    return seconds
+    return first_event_at(pool.port, token_body(model_id, TOKENS)) - began
 
 
 def _unload_rows(stage: Stage, pool: BenchPool, rounds: int) -> Iterator[Row]:
