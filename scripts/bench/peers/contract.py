@@ -11,8 +11,8 @@ from bench.stage import Stage
 A, B = "bench-a", "bench-b"
 # Of an answer whose first is waited for.
 TOKENS = 4
-# As in use, all has been at rest for some time before a model is wanted. What was just loaded may be
-# no victim yet, a pool makes a spare worker a second after a start, and the host of a virtual
+# As in use, all has been at rest for some time before a model is wanted. What was just loaded may
+# be no victim yet, a pool makes a spare worker a second after a start, and the host of a virtual
 # machine takes back memory that is free, which costs time to have again: alike for everybody.
 PAUSE_SECONDS = 2.0
 
