@@ -87,14 +87,16 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="of the kernel of 
 
 def test_room_is_made_where_it_pays() -> None:
     cases = [
-        (0, 4, 0),
-        (prefault.MIN_BYTES - 1, 4, 0),
-        (prefault.MIN_BYTES, 4, prefault.MIN_BYTES),
-        (900 * MB, 2, 900 * MB),
-        (900 * MB, 1, 0),
+        (0, 4, 900 * MB, 0),
+        (prefault.MIN_BYTES - 1, 4, 900 * MB, 0),
+        (prefault.MIN_BYTES, 4, 900 * MB, prefault.MIN_BYTES),
+        (900 * MB, 2, 900 * MB, 900 * MB),
+        (900 * MB, 1, 900 * MB, 0),
+        (900 * MB, 2, 899 * MB, 0),
+        (900 * MB, 2, 0, 0),
     ]
-    for taken, cores, expected in cases:
-        assert bytes_ahead(taken, cores) == expected
+    for taken, cores, available, expected in cases:
+        assert bytes_ahead(taken, cores, available) == expected
 
 
 @pytest.mark.parametrize("size", [0, 1, prefault.PIECE_BYTES, 40 * MB + 17, 9 << 30])
@@ -129,9 +131,27 @@ def test_the_load_finds_its_room_made_and_what_it_does_not_need_is_given_back(
 @on_linux
 def test_room_of_gigabytes_is_no_more_than_addresses_until_it_is_written(tmp_path: Path) -> None:
     kept, ahead, *sizes = load(tmp_path / "note", 3 << 30, delay=60.0)
-    assert not makes_pages() or kept > (3 << 30) - SLACK
+    is_made = makes_pages() and prefault._available_bytes() > 4 << 30
+    assert not is_made or kept > (3 << 30) - SLACK
     assert ahead < SLACK
     assert all(abs(size - TAKEN) < SLACK for size in sizes)
+
+
+@on_linux
+@pytest.mark.parametrize("noted", [1 << 44, 1 << 62, (1 << 64) + (64 << 20), 1 << 80])
+def test_a_note_of_more_than_there_is_makes_no_room(tmp_path: Path, noted: int) -> None:
+    kept, ahead, *sizes = load(tmp_path / "note", noted)
+    assert max(kept, ahead) < SLACK
+    assert all(abs(size - TAKEN) < SLACK for size in sizes)
+
+
+@on_linux
+def test_without_proc_a_load_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefault, "read", lambda path: None)
+    note = Note(str(tmp_path / "note"), "demo")
+    with prefault.prefaulted(note, 2, 0.0):
+        pass
+    assert note.read() == 0
 
 
 @on_linux
@@ -180,7 +200,13 @@ class TestNotes:
         known = [n for n in range(count) if Note(path, str(n)).read()]
         assert known == list(range(3, count))
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", '{"demo": "much"}', '{"demo": null}'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "{", "[]", 100_000 * "[", '{"demo": "much"}', '{"demo": null}'),
+            *('{"demo": Infinity}', '{"demo": -9}', '{"demo": true}'),
+        ],
+    )
     def test_one_that_is_none_is_written_anew(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "note"
         path.write_text(text)

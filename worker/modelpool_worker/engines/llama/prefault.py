@@ -24,6 +24,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelpool_worker.engines import notes
+from modelpool_worker.proc import fields_of, read
+
 # Below it there is nothing to gain.
 MIN_BYTES = 32 << 20
 # A thread that needs the lock waits for one piece.
@@ -63,32 +66,25 @@ class Note:
         return self._all().get(self.key, 0)
 
     def write(self, taken: int) -> None:
-        """Whole or not at all; without it a load takes longer."""
+        """Unless it is known by and large."""
         noted = self._all()
         if abs(noted.get(self.key, 0) - taken) <= NOTED_SHARE * taken:
             return
         others = [(k, v) for k, v in noted.items() if k != self.key]
-        partial = f"{self.path}.{os.getpid()}"
-        with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            try:
-                with open(partial, "w", encoding="utf-8") as f:
-                    json.dump(dict([*others[1 - MAX_NOTES :], (self.key, taken)]), f)
-                os.replace(partial, self.path)
-            except OSError:
-                os.unlink(partial)
+        notes.write(self.path, dict([*others[1 - MAX_NOTES :], (self.key, taken)]))
 
     def _all(self) -> dict[str, int]:
-        try:
-            with open(self.path, encoding="utf-8") as f:
-                return {str(k): int(v) for k, v in json.load(f).items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        noted = notes.read(self.path)
+        if not isinstance(noted, dict):
             return {}
+        return {k: v for k, v in noted.items() if type(v) is int and v > 0}
 
 
-def bytes_ahead(taken: int, cores: int) -> int:
-    """PURE. How much room is made ahead for what took so many bytes the last time; 0: none."""
-    return taken if cores > 1 and taken >= MIN_BYTES else 0
+def bytes_ahead(taken: int, cores: int, available: int) -> int:
+    """PURE. How many bytes of room are made ahead for what took so many the last time, where the
+    machine can give so many; 0: none. A note may be wrong, or memory short: then only what the load
+    itself writes is taken."""
+    return taken if cores > 1 and MIN_BYTES <= taken <= available else 0
 
 
 def pieces(address: int, size: int) -> Sequence[tuple[int, int]]:
@@ -104,17 +100,17 @@ def pieces(address: int, size: int) -> Sequence[tuple[int, int]]:
 def prefaulted(note: Note | None, cores: int, delay: float) -> Iterator[None]:
     """Within it memory comes from room that is made ahead, ``delay`` seconds later; after it what
     the load took is noted. Without a note nothing is done."""
-    if note is None or sys.platform != "linux":
+    before = _anonymous_bytes() if sys.platform == "linux" else None
+    if note is None or before is None:
         yield
         return
-    before = _anonymous_bytes()
     noted = note.read()
     with contextlib.ExitStack() as stack:
-        if size := bytes_ahead(noted, cores):
+        if size := bytes_ahead(noted, cores, _available_bytes()):
             with contextlib.suppress(OSError, AttributeError):  # refused, or another libc
                 _make_room(size, delay, stack)
         yield
-    taken = max(0, _anonymous_bytes() - before)
+    taken = max(0, (_anonymous_bytes() or before) - before)
     # Of buffers that are never written to their end more is there with room than without: were that
     # noted, there would be more each time.
     if not size or taken < noted:
@@ -194,11 +190,15 @@ class _Ring:
         os.close(self._fd)
 
 
-def _anonymous_bytes() -> int:
-    """What this process has written of memory that is no file's."""
-    with open("/proc/self/statm") as f:
-        fields = f.read().split()
-    return (int(fields[1]) - int(fields[2])) * mmap.PAGESIZE
+def _anonymous_bytes() -> int | None:
+    """What this process has written of memory that is no file's; None where /proc is missing."""
+    fields = (read("/proc/self/statm") or "").split()
+    return (int(fields[1]) - int(fields[2])) * mmap.PAGESIZE if fields else None
+
+
+def _available_bytes() -> int:
+    """What the machine can give without swapping; 0 where that is not known."""
+    return fields_of(read("/proc/meminfo") or "").get("MemAvailable", 0) * 1024
 
 
 def note_of(folder: Any, source: str, depends_on: Mapping[str, Any]) -> Note | None:

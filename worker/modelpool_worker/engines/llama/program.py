@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 from modelpool_client.errors import LoadFailed
 
 from modelpool_worker.engine import NOTES_SETTING
+from modelpool_worker.engines import notes
 
 NAME = "llama-server"
 SETTING, NATIVE_SETTING = "llama_server", "native_dir"
@@ -42,7 +42,7 @@ _known: dict[str, dict[str, Any]] = {}
 @dataclass(frozen=True)
 class Program:
     """A llama-server: where it is, who says so, what it says of itself. ``notes`` is the folder
-    where that is noted; empty: it is asked by every process. ``stamp``: of which that is noted."""
+    where that is noted; empty: it is asked by every process. ``stamp``: whose that is."""
 
     path: str
     origin: str
@@ -104,11 +104,11 @@ def _said(program: Program, flag: str) -> Any:
     """What is kept of its answer, asked where it is not known."""
     stamp = program.stamp
     if stamp not in _known:
-        _known[stamp] = _noted(program, stamp)
+        _known[stamp] = _noted(program)
     known = _known[stamp]
     if flag not in known:
         known[flag] = _of_text(flag, _told(program, flag))
-        _note(program, stamp, {k: v for k, v in known.items() if v or not _may_change(k)})
+        _note(program, {k: v for k, v in known.items() if v or not _may_change(k)})
     return known[flag]
 
 
@@ -156,34 +156,20 @@ def _note_of(program: Program) -> str:
     return os.path.join(program.notes, f"{NAME}-{digest}.json")
 
 
-def _noted(program: Program, stamp: str) -> dict[str, Any]:
+def _noted(program: Program) -> dict[str, Any]:
     """What was noted of just this one; nothing where it was another, or cannot be read."""
-    if not program.notes:
-        return {}
+    note: Any = notes.read(_note_of(program)) if program.notes else None
     try:
-        with open(_note_of(program), encoding="utf-8") as f:
-            note = json.load(f)
-        if note["stamp"] != stamp:
+        if note["stamp"] != program.stamp:
             return {}
         return {k: v for k, v in note["said"].items() if isinstance(v, _KEPT[k])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return {}
 
 
-def _note(program: Program, stamp: str, said: Mapping[str, Any]) -> None:
-    """Whole or not at all; without it everything works, and takes longer."""
-    if not program.notes:
-        return
-    path = _note_of(program)
-    partial = f"{path}.{os.getpid()}"
-    with contextlib.suppress(OSError):
-        os.makedirs(program.notes, exist_ok=True)
-        try:
-            with open(partial, "w", encoding="utf-8") as f:
-                json.dump({"stamp": stamp, "said": said}, f)
-            os.replace(partial, path)
-        except OSError:
-            os.unlink(partial)
+def _note(program: Program, said: Mapping[str, Any]) -> None:
+    if program.notes:
+        notes.write(_note_of(program), {"stamp": program.stamp, "said": said})
 
 
 def _told(program: Program, flag: str) -> str:
