@@ -127,14 +127,21 @@ class Upstream:
 
     def open(self, endpoint: Endpoint, then: Callable[[bool], None]) -> None:
         """See to a connection for ``take``: a new one, or one that becomes free meanwhile. It is
-        idle as ``then`` is called with True; with False there is none."""
+        idle as ``then`` is called with True; with False there is none. If that does not take it,
+        it is for whoever else waits."""
 
         def tell(waiter: asyncio.Future[UpstreamConnection]) -> None:
             self._end_wait(endpoint, waiter)
-            is_there = waiter.exception() is None
-            if is_there:
-                self._rest(waiter.result())
-            then(is_there)
+            if waiter.exception() is not None:
+                then(False)
+                return
+            connection = waiter.result()
+            self._rest(connection)
+            then(True)
+            idle = self._idle.get(endpoint)
+            if idle and idle[-1] is connection:
+                idle.pop()
+                self._keep(connection)
 
         self._begin_wait(endpoint).add_done_callback(tell)
 

@@ -1007,6 +1007,43 @@ def test_a_connection_is_there_for_whom_it_was_opened(run: Run, is_free: bool) -
     run(scene())
 
 
+def test_one_that_is_not_taken_by_whom_it_was_opened_for_is_whose_turn_is_next(run: Run) -> None:
+    """Whose client has left, or whose request goes another way meanwhile."""
+
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            endpoint, upstream = (HOST, worker.port), worker.upstream
+            first = await upstream.request(endpoint, "POST", b"/", [])
+            worker.opens.clear()
+            upstream.open(endpoint, lambda is_there: None)
+            second = asyncio.ensure_future(worker.ask())
+            await asyncio.sleep(0)
+            with first:
+                await first.read()
+            assert await asyncio.wait_for(second, 60) == b"{}"
+            assert worker.connections == 1
+            worker.opens.set()
+
+    run(scene())
+
+
+def test_one_that_nobody_took_may_have_been_closed_when_it_is_used(run: Run) -> None:
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            endpoint, upstream = (HOST, worker.port), worker.upstream
+            upstream.open(endpoint, lambda is_there: None)
+            async with asyncio.timeout(60):
+                while not upstream._idle.get(endpoint):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            taken = upstream.take(endpoint)
+            assert taken is not None
+            assert taken.was_kept
+            taken.close()
+
+    run(scene())
+
+
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_whoever_opens_one_hears_that_there_is_none(run: Run, is_closed: bool) -> None:
     async def scene() -> None:
