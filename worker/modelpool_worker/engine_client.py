@@ -24,7 +24,7 @@ from modelpool_client.errors import (
 from modelpool_client.http1.endpoint import Endpoint, host_of
 from modelpool_client.http1.exchange import BUFFER_BYTES, JSON_TYPE, Exchange, Source
 from modelpool_client.http1.known_heads import REMEMBERED
-from modelpool_client.http1.message import Headers, describing, request_head
+from modelpool_client.http1.message import Headers, describing, head_to_length
 from modelpool_client.http1.upstream_connection import UpstreamConnection, UpstreamError
 from modelpool_client.surfaces import sse
 from modelpool_client.surfaces.body import parse_object
@@ -484,8 +484,7 @@ class EngineClient:
 @lru_cache(REMEMBERED)
 def _head(path: str, endpoint: Endpoint, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """Of a request, up to the digits of its length."""
-    head = request_head("POST", path.encode(), host_of(endpoint), headers, 0)
-    return head.removesuffix(b"0\r\n\r\n")
+    return head_to_length("POST", path.encode(), host_of(endpoint), headers)
 
 
 class Seen:

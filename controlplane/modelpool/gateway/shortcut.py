@@ -26,7 +26,7 @@ from modelpool_client.http1.known_heads import (
     read_request,
     with_length,
 )
-from modelpool_client.http1.message import Headers, Request, request_head, status_line
+from modelpool_client.http1.message import Headers, Request, head_to_length, status_line
 from modelpool_client.http1.passage import MOST_BYTES, Passage
 from modelpool_client.http1.relay import passed_on
 from modelpool_client.http1.request_ids import REQUEST_ID, new_id
@@ -62,7 +62,6 @@ from modelpool.observe.access_line import Access
 from modelpool.pool.pool import Pool
 from modelpool.pool.waiters import UNUSED, Grant, Use
 
-NO_BODY = b"0\r\n\r\n"
 ID_LINE = b"\r\n" + REQUEST_ID + b": "
 NONE = (None, None)
 # Of names and surfaces that were asked for.
@@ -431,7 +430,7 @@ def _sent(request: Request, surface: Surface, model_id: str, endpoint: LocalEndp
     target = surface.path.encode("ascii")
     target += b"?" + request.query if request.query else b""
     headers = [*forwarded(request, model_id), *told_owner(surface, request)]
-    return request_head("POST", target, host_of(endpoint), headers, 0).removesuffix(NO_BODY)
+    return head_to_length("POST", target, host_of(endpoint), headers)
 
 
 @lru_cache(REMEMBERED)
