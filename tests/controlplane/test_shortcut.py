@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -517,6 +518,35 @@ def test_what_comes_while_there_is_no_connection_is_answered_in_turn(
                 answers = [await read_answer(reader) for _ in range(2)]
             writer.close()
             assert [answer[0] for answer in answers if answer is not None] == [200, 404]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("is_short", [True, False], ids=["short", "long"])
+def test_the_wait_for_a_connection_is_of_the_time_that_a_request_took(
+    monkeypatch: pytest.MonkeyPatch, is_short: bool
+) -> None:
+    async def scene() -> None:
+        async with World([Script(WHOLE)], is_short=is_short, warm_ups=()) as world:
+            waits, opens = _held_up(world, monkeypatch)
+            told: list[float] = []
+
+            def ended(_: str, __: int, seconds: float) -> None:
+                told.append(seconds)
+
+            monkeypatch.setattr(world.meter, "ended", ended)
+            asking = asyncio.ensure_future(ask(world.port, Asking().parts()))
+            async with asyncio.timeout(SECONDS):
+                await waits.wait()
+                began = time.perf_counter()
+                await asyncio.sleep(0.05)
+                waited = time.perf_counter() - began
+                opens.set()
+                await asking
+                while not told:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            assert world.shortened == is_short
+            assert told[0] >= waited
 
     asyncio.run(scene())
 

@@ -106,8 +106,8 @@ class Server(Protocol):
 
 
 # Is given a connection between two requests and what came over it. True: that was a whole request,
-# which is on its way now. None: it wants to see the rest of the body first. False: nothing has
-# happened.
+# which is on its way now. None: it wants to see it again, with more of its body or by ``go_on``.
+# False: nothing has happened.
 Shortcut: TypeAlias = "Callable[[Connection, bytes], bool | None]"
 # Makes what speaks another protocol over a connection, an ``asyncio.Protocol``, of the server, the
 # transport, and whether that is to be written to only after its ``resume_writing``.
@@ -116,7 +116,13 @@ Succeed: TypeAlias = Callable[[Server, asyncio.Transport, bool], ServerConnectio
 
 class Connection(asyncio.Protocol):
     """Runs the server's handler for one request after the other, in tasks of their own. Attributes
-    as of a ``ServerConnection``, and ``is_full``: its client does not take what it is sent."""
+    as of a ``ServerConnection``, and these.
+
+    Attributes:
+        is_full: its client does not take what it is sent.
+        held_since: when the first of a request came that a shortcut let wait, in the loop's
+            seconds; None: it did not wait.
+    """
 
     framing = None  # it sends what it is given
     _transport: asyncio.Transport
@@ -132,7 +138,8 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
-        self._held = b""  # of a request that may take a shortcut once it is all there
+        self._held = b""  # of a request that may take a shortcut once all that it needs is there
+        self.held_since: float | None = None
         self._is_in_head = False
         self._head_since = self.since
         self._head_bytes = self._fed = 0
@@ -182,6 +189,8 @@ class Connection(asyncio.Protocol):
             return
         if self._held:
             data, self._held = self._held + data, b""
+        else:
+            self.held_since = None
         server = self._server
         shortcut = server.shortcut
         is_between = self.exchange is None and self._incoming is None and not self._is_in_head
@@ -190,6 +199,8 @@ class Connection(asyncio.Protocol):
             is_taken = shortcut(self, data)
             if is_taken is None:
                 self._held = data
+                if self.held_since is None:
+                    self.held_since = self.since
                 server.look_by(self.since + self._period)
             if is_taken is not False:
                 return
@@ -280,8 +291,11 @@ class Connection(asyncio.Protocol):
         request = Request(method, raw_path, query, self._headers, is_1_0=version == "1.0")
         _check_coding(request)
         is_kept_alive = self._parser.should_keep_alive() and not self._server.is_closing
-        self._incoming = Exchange(self, request, self._server.source, is_kept_alive=is_kept_alive)
-        self._put(self._incoming)
+        exchange = Exchange(self, request, self._server.source, is_kept_alive=is_kept_alive)
+        if self.held_since is not None:
+            exchange.began_at = self.held_since
+        self._incoming = exchange
+        self._put(exchange)
 
     def on_body(self, data: bytes) -> None:
         if self._incoming is not None:

@@ -177,7 +177,10 @@ class Shortcut:
         request_id, peer = parts.request_id, ""
         if self.note is not None:  # by which its worker is to know it, too
             request_id, peer = request_id or new_id(), client.peer
-        errand = _Errand(self, head, model, said, body, affinity, grant, request_id, peer)
+        at = time.perf_counter()
+        if client.held_since is not None:  # for its rest, or for a connection
+            at -= client.now() - client.held_since
+        errand = _Errand(self, head, model, said, body, affinity, grant, request_id, peer, at)
         request = head.sent(grant.model_id, endpoint)
         own = ID_LINE + request_id if request_id else b""
         message = b"%b%d%b\r\n\r\n%b" % (request, length, own, body)
@@ -300,6 +303,7 @@ class _Errand:
         grant: Grant,
         request_id: bytes,
         peer: str,
+        at: float,
     ) -> None:
         self._way = way
         self._peer = peer
@@ -312,7 +316,7 @@ class _Errand:
         self._body = body
         self._affinity = affinity
         self._grant = grant
-        self._at = time.perf_counter()
+        self._at = at
 
     def answer(self, head: bytes, request_id: bytes, body: bytes) -> bytes | None:
         """See ``Errand``."""
