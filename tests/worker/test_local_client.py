@@ -83,6 +83,7 @@ def test_one_that_the_server_has_closed_is_made_anew(
     [
         (b"", "without an answer"),
         (b"SSH-2.0\r\n\r\n", "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\n", "broke off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "broke off"),
     ],
 )

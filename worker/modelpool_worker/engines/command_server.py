@@ -109,6 +109,12 @@ class Server:
             LoadFailed: it ended, or did nothing for too long.
             PortTaken: see there.
         """
+        with self._client:
+            self._await_readiness(beat)
+            if self._start.question is not None:
+                self._ask(*self._start.question)
+
+    def _await_readiness(self, beat: Beat) -> None:
         start, work = self._start, _Work(self._process.pid)
         began = seen_at = time.monotonic()
         seen, look, look_at = 0, FIRST_LOOK_SECONDS, began + FIRST_LOOK_SECONDS
@@ -128,9 +134,6 @@ class Server:
             elif now - seen_at > start.stall_seconds:
                 text = f"the server was not ready, and did nothing for {start.stall_seconds:g} s"
                 raise LoadFailed(f"{text}: {self._awaited()}", code="timeout", source="engine")
-        if start.question is not None:
-            self._ask(*start.question)
-        self._client.close()
 
     def wait(self) -> int:
         """Until it ends by itself; its exit code, negative for a signal. What it had started is

@@ -80,10 +80,13 @@ class LocalClient:
             has_come = False
             try:
                 connection.sendall(message)
-                while not answer.is_whole and (data := connection.recv(_RECEIVE_BYTES)):
+                while not answer.is_whole:
+                    _await(connection, end)
+                    data = connection.recv(_RECEIVE_BYTES)
+                    if not data:
+                        break
                     has_come = True
                     answer.feed(data)
-                    _await(connection, end)
             except (BrokenPipeError, ConnectionResetError) as e:
                 if not has_come:
                     raise _ClosedError from e
@@ -106,7 +109,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._ends_with_connection = True
+        self._has_head, self._has_length = False, False
         self.is_whole = self.keeps = False
         self._parser = httptools.HttpResponseParser(self)
 
@@ -119,7 +122,10 @@ class _Answer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() in (b"content-length", b"transfer-encoding"):
-            self._ends_with_connection = False
+            self._has_length = True
+
+    def on_headers_complete(self) -> None:
+        self._has_head = True
 
     def on_body(self, part: bytes) -> None:
         self._parts.append(part)
@@ -129,7 +135,8 @@ class _Answer:
 
     def result(self) -> tuple[int, bytes]:
         """Once nothing more comes."""
-        if not (self.is_whole or self._ends_with_connection):
+        ends_with_connection = self._has_head and not self._has_length
+        if not (self.is_whole or ends_with_connection):
             raise OSError("the answer broke off")
         return self._parser.get_status_code(), b"".join(self._parts)
 
