@@ -132,7 +132,8 @@ class Upstream:
 
         def tell(waiter: asyncio.Future[UpstreamConnection]) -> None:
             self._end_wait(endpoint, waiter)
-            if waiter.exception() is not None:
+            # Of who accepts and closes at once another would be made, and another.
+            if waiter.exception() is not None or not waiter.result().is_open:
                 then(False)
                 return
             connection = waiter.result()

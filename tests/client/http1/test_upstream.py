@@ -1044,6 +1044,27 @@ def test_one_that_nobody_took_may_have_been_closed_when_it_is_used(run: Run) -> 
     run(scene())
 
 
+def test_one_that_is_lost_before_it_is_used_is_none(run: Run) -> None:
+    """Else who accepts and closes at once would be connected to again and again."""
+
+    async def scene() -> None:
+        async with SlowToAccept(writes(OK)) as worker:
+            endpoint, upstream = (HOST, worker.port), worker.upstream
+            connect, told = upstream._connect, asyncio.get_running_loop().create_future()
+
+            async def lost(endpoint: Any) -> UpstreamConnection:
+                connection = await connect(endpoint)
+                connection.close()
+                return connection
+
+            upstream._connect = lost  # type: ignore[method-assign]
+            upstream.open(endpoint, told.set_result)
+            assert await asyncio.wait_for(told, 60) is False
+            assert not upstream._idle
+
+    run(scene())
+
+
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_whoever_opens_one_hears_that_there_is_none(run: Run, is_closed: bool) -> None:
     async def scene() -> None:
