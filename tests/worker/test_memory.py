@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -129,11 +130,28 @@ def test_the_peak_of_what_sleeps_is_that_of_before(holder: Callable[..., int]) -
     assert meter.latest is not None
     first = meter.latest
     assert first.peak == first.total
-    assert first.resident is not None
-    assert first.resident > 60 * MIB
     meter._engine_pid = os.getpid()
     asyncio.run(meter.measure())
     assert meter.latest.peak == first.peak
+
+
+@on_linux
+def test_resident_memory_is_known_before_anything_was_measured(
+    holder: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And takes one look at who is below the engine, until one of them is gone."""
+    looks = []
+    look = memory.descendants
+    monkeypatch.setattr(memory, "descendants", lambda pid: looks.append(pid) or look(pid))
+    engine = holder("own")
+    meter = MemoryMeter(engine, lambda pids: {})
+    for _ in range(2):
+        assert (meter.resident() or 0) > 60 * MIB
+    assert looks == [engine]
+    os.kill(engine, signal.SIGKILL)
+    os.waitpid(engine, 0)
+    assert (meter.resident() or 0) > 0
+    assert looks == [engine] * 2
 
 
 # -- a whole worker --------------------------------------------------------------------------------

@@ -35,15 +35,13 @@ class Share:
 @dataclass(frozen=True)
 class Measured:
     """``peak`` is the largest total so far; ``devices`` are bytes on each device, by its id;
-    ``requests`` had been answered before. ``resident``: with pages that processes share counted for
-    each of them; None where that is not known."""
+    ``requests`` had been answered before."""
 
     total: int
     held: int
     peak: int
     devices: Mapping[str, int] = field(default_factory=dict)
     requests: int = 0
-    resident: int | None = None
 
 
 class MemoryMeter:
@@ -69,11 +67,23 @@ class MemoryMeter:
         self._ask_devices = ask_devices
         self._ask_held = ask_held
         self._answered = answered
+        self._pids: list[int] = []  # of the last look
+
+    def resident(self) -> int | None:
+        """Bytes now, with pages that processes share counted for each of them; None where that is
+        not known. To look who is below an engine of eighty threads takes a millisecond or two, so
+        whoever has started one since the last look is left out until the next."""
+        sizes = [resident_bytes(pid) for pid in self._pids]
+        if not sizes or None in sizes:
+            self._pids = self._processes()
+            sizes = [resident_bytes(pid) for pid in self._pids]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known else None
 
     async def measure(self) -> None:
         """Walking the pages of a large process takes tens of milliseconds: not on the loop."""
         requests, counts_peak = self._answered(), self.counts_peak
-        found = await asyncio.to_thread(self._measure)
+        self._pids, found = await asyncio.to_thread(self._measure)
         if found is not None and self._ask_held is not None:
             found = _with(found, await self._ask_held())
         if found is not None:  # of two at a time neither forgets what the other saw
@@ -81,26 +91,25 @@ class MemoryMeter:
             peak = max(found.peak, before) if counts_peak or not before else before
             self.latest = replace(found, peak=peak, requests=requests)
 
-    def _measure(self) -> Measured | None:
+    def _processes(self) -> list[int]:
         pid = self._engine_pid
-        engine = [] if pid is None else [pid, *descendants(pid)]
-        pids = [os.getpid(), *engine]
+        return [os.getpid()] if pid is None else [os.getpid(), pid, *descendants(pid)]
+
+    def _measure(self) -> tuple[list[int], Measured | None]:
+        pids = self._processes()
         shares = shares_of(pids)
         if not shares:
-            return None
+            return pids, None
         share = sum(shares, Share(0, 0))
+        _, *engine = pids
         on_devices = self._ask_devices(engine) if engine else {}
-        known = [size for pid in pids if (size := resident_bytes(pid)) is not None]
-        resident = sum(known) if known else None
-        return Measured(share.total, share.held, share.total, on_devices, resident=resident)
+        return pids, Measured(share.total, share.held, share.total, on_devices)
 
 
 def _with(own: Measured, held: Held) -> Measured:
     total = own.total + held.host
     devices = {d: own.devices.get(d, 0) + held.devices.get(d, 0) for d in held.devices}
-    return replace(
-        own, total=total, held=own.held + held.host, peak=total, devices={**own.devices, **devices}
-    )
+    return Measured(total, own.held + held.host, total, {**own.devices, **devices})
 
 
 def shares_of(pids: Iterable[int]) -> list[Share]:

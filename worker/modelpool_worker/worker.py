@@ -52,7 +52,6 @@ from .ended import LONGEST, EndedRequests, Ending, ending_of
 from .engine_client import EngineClient
 from .memory import MemoryMeter
 from .metrics import Metrics
-from .proc import resident_bytes
 from .tokens import NO_TOKENS
 
 # How long a broken answer waits for the engine's death, to be told with its last words.
@@ -380,7 +379,7 @@ class Worker:
             uptime_seconds=now - self._started,
             engine_pid=self.backend.pid,
             engine_started=self.backend.started,
-            rss_bytes=memory.resident if memory else self._own_resident(),
+            rss_bytes=self.memory.resident(),
             memory_bytes=memory.total if memory else None,
             memory_held_bytes=memory.held if memory else None,
             memory_peak_bytes=memory.peak if memory else None,
@@ -461,10 +460,6 @@ class Worker:
             retry_after=min(30.0, max(1.0, left or 1.0)),
             details={"progress": encode(progress)} if progress else None,
         )
-
-    def _own_resident(self) -> int | None:
-        """Before anything was counted: of one without an engine child that is all of it."""
-        return resident_bytes(os.getpid()) if self.backend.pid is None else None
 
 
 def _outcome(error: BaseException | None, *, has_left: bool) -> tuple[int, str]:
