@@ -79,10 +79,12 @@ async def run_process(
         said = "; ".join(await last_words) or "it said nothing"
         raise _ended(module, child.returncode or 0, said)
     finally:
-        await _end(child)
-        last_words.cancel()
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        try:
+            await _end(child)
+        finally:
+            last_words.cancel()
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
 
 def _ended(module: str, returncode: int, said: str) -> InternalError:
@@ -130,13 +132,19 @@ async def _last_lines(stream: asyncio.StreamReader) -> Sequence[str]:
 
 async def _end(child: asyncio.subprocess.Process) -> None:
     """One that hangs in the kernel, on a disk that is gone, cannot be ended: it is left behind."""
-    for sign, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
-        if child.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, sign)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await child.wait()
+    try:
+        await _signal(child, signal.SIGTERM, TERM_SECONDS)
+    finally:  # at once, if whoever cancels will not wait
+        await _signal(child, signal.SIGKILL, KILL_SECONDS)
     if child.returncode is None:
         log.warning("process %d of a job does not end: it waits for a disk, perhaps", child.pid)
+
+
+async def _signal(child: asyncio.subprocess.Process, sign: signal.Signals, seconds: float) -> None:
+    if child.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, sign)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await child.wait()

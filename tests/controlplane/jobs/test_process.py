@@ -15,13 +15,15 @@ from modelpool.jobs.process import ProcessKilled, run_process
 from modelpool_client.errors import InternalError, InvalidRequest
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 from modelpool.jobs.child import main
 from modelpool_client.errors import InvalidRequest
 
 def work(request, tell):
-    tell({"pid": os.getpid()})
     what = request["what"]
+    if what == "stay":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell({"pid": os.getpid()})
     if what == "refuse":
         raise InvalidRequest("no such thing", param="what")
     if what == "die":
@@ -33,7 +35,7 @@ def work(request, tell):
         raise KeyError("hf_s3cret")
     if what == "garbage":
         print("no JSON", flush=True)
-    while what == "hang":
+    while what in ("hang", "stay"):
         time.sleep(0.05)
     return {"did": what, "long": "x" * 300_000}
 
@@ -93,6 +95,22 @@ def test_a_cancelled_one_is_ended() -> None:
         while not told:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return int(told[0]["pid"])
+
+    assert not psutil.pid_exists(asyncio.run(main()))
+
+
+def test_one_that_is_cancelled_again_while_it_ends_is_ended() -> None:
+    async def main() -> int:
+        told: list[Mapping[str, Any]] = []
+        task = asyncio.ensure_future(run_process("work_of_a_job", {"what": "stay"}, told.append))
+        while not told:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.01)
         with contextlib.suppress(asyncio.CancelledError):
             await task
         return int(told[0]["pid"])
