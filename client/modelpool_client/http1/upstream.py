@@ -137,7 +137,7 @@ class Upstream:
                 then(False)
                 return
             connection = waiter.result()
-            self._rest(connection)
+            self._add_idle(connection)
             then(True)
             idle = self._idle.get(endpoint)
             if idle and idle[-1] is connection:
@@ -155,9 +155,9 @@ class Upstream:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        self._rest(connection)
+        self._add_idle(connection)
 
-    def _rest(self, connection: UpstreamConnection) -> None:
+    def _add_idle(self, connection: UpstreamConnection) -> None:
         if self._is_closed:
             connection.close()
             return

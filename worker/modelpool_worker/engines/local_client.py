@@ -76,12 +76,12 @@ class LocalClient:
     def _answer(self, connection: socket.socket, message: bytes, end: float) -> tuple[int, bytes]:
         answer, is_kept = _Answer(), False
         try:
-            _await(connection, end)
+            _set_deadline(connection, end)
             has_come = False
             try:
                 connection.sendall(message)
                 while not answer.is_whole:
-                    _await(connection, end)
+                    _set_deadline(connection, end)
                     data = connection.recv(_RECEIVE_BYTES)
                     if not data:
                         break
@@ -158,8 +158,8 @@ def connected(address: Address, seconds: float) -> socket.socket:
     return connection
 
 
-def _await(connection: socket.socket, end: float) -> None:
-    """What is read or written next has until then."""
+def _set_deadline(connection: socket.socket, end: float) -> None:
+    """Of what is read or written next; ``end`` is by the monotonic clock."""
     left = end - time.monotonic()
     if left <= 0:
         raise TimeoutError("the answer is late")

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Collection, Mapping, MutableMapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -373,7 +374,7 @@ class LlamaCpp(Engine):
         prompts = _prompts(xllamacpp, job, params, header)
         chat_error = None
         try:
-            with prefault.prefaulted(*_room(xllamacpp, job, params)):
+            with _prefaulted(xllamacpp, job, params):
                 server = xllamacpp.Server(params)
         except RuntimeError as e:
             chat_error = template_fault(job, template)
@@ -430,15 +431,15 @@ class Prompts:
         llama_slots.save(self.server, self.store, self.slots, self.bytes_per_token, limits)
 
 
-def _room(library: Any, job: EngineJob, params: Any) -> tuple[prefault.Note | None, int, float]:
-    """The arguments of ``prefault.prefaulted``. What a device takes is not this process's, and what
-    sleeps is to give back all that it had."""
+def _prefaulted(library: Any, job: EngineJob, params: Any) -> AbstractContextManager[None]:
+    """See ``prefault``. What a device takes is not this process's, and what sleeps is to give back
+    all that it had."""
+    note = None
+    if SLEEP not in job.options and not _has_device(library):
+        depends_on = {"version": library.__version__, "options": dict(job.options)}
+        note = prefault.note_of(job.settings.get(NOTES_SETTING), job.source, depends_on)
     delay = HTTP_THREAD_SECONDS * params.n_threads_http
-    if SLEEP in job.options or _has_device(library):
-        return None, 1, delay
-    depends_on = {"version": library.__version__, "options": dict(job.options)}
-    note = prefault.note_of(job.settings.get(NOTES_SETTING), job.source, depends_on)
-    return note, logical_cores(), delay
+    return prefault.prefaulted(note, logical_cores(), delay)
 
 
 def _prompts(library: Any, job: EngineJob, params: Any, header: Header) -> Prompts | None:

@@ -80,6 +80,23 @@ class Note:
         return {k: v for k, v in noted.items() if type(v) is int and v > 0}
 
 
+def note_of(folder: Any, source: str, depends_on: Mapping[str, Any]) -> Note | None:
+    """Where it is noted what a load of ``source`` takes; None without a folder, or a source."""
+    if not folder:
+        return None
+    try:
+        found = os.stat(source)
+    except OSError:  # the load will say so
+        return None
+    text = json.dumps([found.st_size, found.st_mtime_ns, depends_on], sort_keys=True, default=str)
+    name, key = _digest(os.fsencode(source)), _digest(text.encode())
+    return Note(os.path.join(str(folder), f"load-{name}.json"), key)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
 def bytes_ahead(taken: int, cores: int, available: int) -> int:
     """PURE. How many bytes of room are made ahead for what took so many the last time, where the
     machine can give so many; 0: none. A note may be wrong, or memory short: then only what the load
@@ -124,7 +141,7 @@ def _make_room(size: int, delay: float, stack: contextlib.ExitStack) -> None:
     free.argtypes = (ctypes.c_void_p,)
     trim.argtypes = (ctypes.c_size_t,)
     ring = _Ring(libc, size // PIECE_BYTES + 2)
-    stack.callback(_as_usual, mallopt, trim)
+    stack.callback(_restore_malloc, mallopt, trim)
     stack.callback(ring.close)
     # llama.cpp loads in a thread of its own, which else had an arena of its own, too. It stays so.
     mallopt(_M_ARENA_MAX, 1)
@@ -135,7 +152,7 @@ def _make_room(size: int, delay: float, stack: contextlib.ExitStack) -> None:
         ring.populate(pieces(room, size), delay)
 
 
-def _as_usual(mallopt: Callable[[int, int], int], trim: Callable[[int], int]) -> None:
+def _restore_malloc(mallopt: Callable[[int, int], int], trim: Callable[[int], int]) -> None:
     mallopt(_M_MMAP_MAX, _MMAP_MAX)
     mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, 2 * _MMAP_THRESHOLD)
@@ -199,20 +216,3 @@ def _anonymous_bytes() -> int | None:
 def _available_bytes() -> int:
     """What the machine can give without swapping; 0 where that is not known."""
     return fields_of(read("/proc/meminfo") or "").get("MemAvailable", 0) * 1024
-
-
-def note_of(folder: Any, source: str, depends_on: Mapping[str, Any]) -> Note | None:
-    """Where it is noted what a load of ``source`` takes; None without a folder, or a source."""
-    if not folder:
-        return None
-    try:
-        found = os.stat(source)
-    except OSError:  # the load will say so
-        return None
-    text = json.dumps([found.st_size, found.st_mtime_ns, depends_on], sort_keys=True, default=str)
-    name, key = _digest(os.fsencode(source)), _digest(text.encode())
-    return Note(os.path.join(str(folder), f"load-{name}.json"), key)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
